@@ -1,0 +1,32 @@
+# Two commands matter: `sudo make demo` and `sudo make test`. Every target first sets up what it needs and this host lacks.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench clean
+MAKEFLAGS += --no-print-directory
+export MAKE_TARGET = $@
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what cellnet needs and this host lacks (root): Debian packages, .venv, a group, a user
+	@setup/run
+
+demo: ## the main job on the real kernel, step by step (root)
+	@setup/run demo
+	@.venv/bin/cellnet lab demo
+
+# Where make runs in the background or under nohup, signals are ignored, and would be in everything that a test starts.
+test: ## all tests, kernel tests and checks included (root); make test ARGS='-k policy' for some
+	@setup/run test check
+	@env --default-signal .venv/bin/pytest $(ARGS)
+
+check: ## lint, types, layers and sizes; nothing is run
+	@setup/run check
+	@setup/check
+
+bench: ## the numbers of docs/performance.md, measured here (root); make bench ARGS='--rounds 20' for a short look
+	@setup/run bench
+	@for script in bench/bench_*.py; do .venv/bin/python -m "bench.$$(basename "$$script" .py)" $(ARGS) || exit 1; done
+
+clean: ## remove what setup and the tests made in this folder; the host's packages and accounts stay
+	@rm -rf --one-file-system .venv .setup .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
