@@ -1,0 +1,209 @@
+"""The authorities of one cell in a directory: `root.crt root.key cell.crt cell.key`. Made at first start, read ever after.
+
+The root's key may live elsewhere; then the cell has what it was given until that expires. With the root's key here, the cell's
+intermediate is renewed at half its life, with a new key.
+
+A key and its certificate are two files, so there is always a moment between two writes. What a crash leaves there:
+
+- `root.key` alone: it is written first. The next start makes the certificate for it.
+- `next.key` alone: a renewal that got no further. It never signed anything and goes.
+- `next.key` and `next.crt`: the renewal is decided, and the next start puts both in place.
+- `next.key` that fits `cell.crt`: only the last rename is missing.
+
+Anything else is damage that no crash of ours makes: it is told, and nothing is changed.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from ca import files
+from ca.authority import Authority, issue_cell, make_root, may_sign
+from ca.certificate import Validity
+from ca.errors import CaRefused
+from ca.names import trust_domain_of
+from ca.pem import certificates, chain_bytes, fits, key_bytes, private_key
+
+ROOT_LIFETIME = timedelta(days=3650)
+CELL_LIFETIME = timedelta(days=90)
+
+
+@dataclass(frozen=True, slots=True)
+class Authorities:
+    """What a cell vouches with. `root` is None where its key lives off the cell."""
+
+    cell: Authority
+    root: Authority | None
+
+    def bundle(self) -> bytes:
+        """PEM of the root that peers must trust."""
+        return self.cell.bundle()
+
+    @property
+    def renew_at(self) -> datetime | None:
+        """When to call `load_or_create` again; None where only the root's owner can issue the next."""
+        return None if self.root is None else _renew_at(self.cell)
+
+
+def init_root(directory: Path, *, trust_domain: str, now: datetime, lifetime: timedelta = ROOT_LIFETIME) -> Authority:
+    """Make a root in `directory`. Raises CaRefused if there is one, or a part of a CA without one."""
+    with _locked(directory):
+        if files.read(directory / "root.crt") is not None:
+            raise CaRefused(
+                f"{directory} has a root already", hint="'cellnet ca show' prints it; a new root needs a new directory"
+            )
+        return _first_root(directory, trust_domain=trust_domain, now=now, lifetime=lifetime)
+
+
+def load_or_create(
+    directory: Path,
+    *,
+    cell: str,
+    trust_domain: str,
+    now: datetime,
+    root_lifetime: timedelta = ROOT_LIFETIME,
+    cell_lifetime: timedelta = CELL_LIFETIME,
+) -> Authorities:
+    """The cell's authorities: read, made if there are none, finished after a crash, renewed when due.
+
+    Raises CaRefused for files that are missing, damaged, expired, or do not belong together; those are left as they are.
+    """
+    with _locked(directory):
+        if files.read(directory / "root.crt") is None:
+            _first_root(directory, trust_domain=trust_domain, now=now, lifetime=root_lifetime)
+        top, root = _root(directory, trust_domain=trust_domain, now=now)
+        _finish_renewal(directory)
+        mine = _cell(directory, top)
+        if root is not None and (mine is None or not _fresh(mine, now=now)):
+            mine = issue_cell(root, cell=cell, trust_domain=trust_domain, now=now, lifetime=cell_lifetime)
+            _put_cell(directory, mine)
+        if mine is None:
+            raise CaRefused(f"{directory} has no cell.crt", hint="copy cell.crt and cell.key here, issued by the root's owner")
+        _check_dates(mine.certificate, directory / "cell.crt", now=now, hint="have the root's owner issue a new one")
+        return Authorities(mine, root)
+
+
+def _first_root(directory: Path, *, trust_domain: str, now: datetime, lifetime: timedelta) -> Authority:
+    for name in ("cell.crt", "cell.key"):
+        if (directory / name).exists():
+            raise CaRefused(
+                f"{directory} has {name} but no root.crt",
+                hint="put root.crt back (every cell of this CA has it), or move the directory away to start anew",
+            )
+    path = directory / "root.key"
+    text = files.read_secret(path)
+    key = None if text is None else private_key(text, where=str(path))
+    root = make_root(trust_domain=trust_domain, now=now, lifetime=lifetime, key=key)
+    if key is None:
+        files.create(path, key_bytes(root.key), mode=files.SECRET)
+    files.create(directory / "root.crt", root.bundle(), mode=files.PUBLIC)
+    return root
+
+
+def _root(directory: Path, *, trust_domain: str, now: datetime) -> tuple[x509.Certificate, Authority | None]:
+    path, key_path = directory / "root.crt", directory / "root.key"
+    top = certificates(files.read(path) or b"", where=str(path))[0]
+    own = trust_domain_of(top)
+    if own is not None and own != trust_domain:
+        raise CaRefused(
+            f"{path} is the root of {own}, not of {trust_domain}",
+            hint=f"configure trust domain {own}, or move {directory} away",
+        )
+    _check_dates(top, path, now=now, hint=f"a new root is needed: move {directory} away and start again")
+    text = files.read_secret(key_path)
+    if text is None:
+        return top, None
+    return top, _paired((top,), text, path=path, key_path=key_path)
+
+
+def _cell(directory: Path, top: x509.Certificate) -> Authority | None:
+    path, key_path = directory / "cell.crt", directory / "cell.key"
+    text, key_text = files.read(path), files.read_secret(key_path)
+    if text is None and key_text is None:
+        return None
+    if text is None or key_text is None:
+        lost, left = (path, key_path) if text is None else (key_path, path)
+        raise CaRefused(f"{lost} is missing while {left} is there", hint=f"put it back, or move {left} away")
+    chain = (certificates(text, where=str(path))[0], top)
+    try:
+        chain[0].verify_directly_issued_by(top)
+    except (ValueError, TypeError, InvalidSignature) as error:
+        hint = "put the root.crt that issued it here, or move cell.crt and cell.key away"
+        raise CaRefused(f"{path} was not issued by {directory / 'root.crt'}", hint=hint) from error
+    return _paired(chain, key_text, path=path, key_path=key_path)
+
+
+def _paired(chain: tuple[x509.Certificate, ...], key_text: bytes, *, path: Path, key_path: Path) -> Authority:
+    key = private_key(key_text, where=str(key_path))
+    if not fits(chain[0], key):
+        raise CaRefused(f"{key_path} is not the key of {path}", hint="put the two that belong together in place")
+    if not may_sign(chain[0]):
+        raise CaRefused(f"{path} is not a CA's certificate", hint="put a root or an intermediate in its place")
+    return Authority(chain, key)
+
+
+def _put_cell(directory: Path, cell: Authority) -> None:
+    files.replace(files.Write(directory / "next.key", key_bytes(cell.key), files.SECRET))
+    files.replace(files.Write(directory / "next.crt", chain_bytes(cell.below_root()), files.PUBLIC))
+    _finish_renewal(directory)
+
+
+def _finish_renewal(directory: Path) -> None:
+    key_path, path = directory / "next.key", directory / "next.crt"
+    key_text = files.read_secret(key_path)
+    if key_text is None:
+        return
+    key = private_key(key_text, where=str(key_path))
+    decided = files.read(path)
+    current = files.read(directory / "cell.crt")
+    if decided is not None and fits(certificates(decided, where=str(path))[0], key):
+        files.rename(path, "cell.crt")
+        files.rename(key_path, "cell.key")
+    elif current is not None and fits(certificates(current, where=str(directory / "cell.crt"))[0], key):
+        files.rename(key_path, "cell.key")
+    else:
+        files.remove(key_path)
+
+
+def _renew_at(cell: Authority) -> datetime | None:
+    mine, top = Validity.of(cell.certificate), Validity.of(cell.chain[-1])
+    # A successor would end with the root just the same, and be due again after half of ever less.
+    return mine.half() if mine.not_after < top.not_after else None
+
+
+def _fresh(cell: Authority, *, now: datetime) -> bool:
+    due = _renew_at(cell)
+    return Validity.of(cell.certificate).includes(now) and (due is None or now < due)
+
+
+def _check_dates(certificate: x509.Certificate, path: Path, *, now: datetime, hint: str) -> None:
+    valid = Validity.of(certificate)
+    if now > valid.not_after:
+        raise CaRefused(f"{path} expired at {valid.not_after:%Y-%m-%d %H:%M:%S} UTC", hint=hint)
+    if now < valid.not_before:
+        raise CaRefused(
+            f"{path} is valid from {valid.not_before:%Y-%m-%d %H:%M:%S} UTC and it is {now:%Y-%m-%d %H:%M:%S}",
+            hint="check the clock",
+        )
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """One at a time: a start of the agent and `cellnet ca init` may meet here."""
+    files.make_secret_directory(directory)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # A crash right after root.key got its name leaves a second name of it, which must not outlast a root moved elsewhere.
+        for name in ("root.key", "root.crt", "next.key", "next.crt"):
+            files.remove(files.temporary_of(directory / name))
+        yield
+    finally:
+        os.close(descriptor)
