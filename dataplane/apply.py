@@ -1,0 +1,185 @@
+"""Making a plan true: the one place that knows the order of effects, with the reason on each step.
+
+Everything happens in threads that live in the cell's network namespace, since netlink sockets, /proc/sys and the tools'
+children all belong to the namespace of the thread that makes them: one thread writes, another reads.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from dataplane import sysctl
+from dataplane.errors import HostRefused
+from dataplane.firewall.driver import Firewall
+from dataplane.firewall.rules import TAGGING
+from dataplane.flows import conntrack
+from dataplane.flows.cut import Clock, Looks, Receipt, sweep
+from dataplane.ipset import TagSet
+from dataplane.namespace import NamespaceThread
+from dataplane.netlink import interior, links, routes
+from dataplane.plan import Plan
+from dataplane.state import HostState
+from dataplane.tables import Interior, Tables, host_interface
+
+Result = TypeVar("Result")
+Failures: TypeAlias = dict[IPv4Address, HostRefused]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an apply could not do for single containers; the others have all that was planned."""
+
+    failures: Failures
+
+
+class Kernel:
+    """The kernel tables of one network namespace: the caller's, or the one pinned at `namespace`."""
+
+    def __init__(self, firewall: Firewall, *, namespace: Path | None = None) -> None:
+        self._firewall = firewall
+        self._thread = NamespaceThread(namespace, name="kernel")
+        self._route, self._tags, self._flows = self._thread.call(lambda: (IPRoute(), TagSet(), conntrack.connect()))
+        # reading 20,000 rules takes long: a change must not wait for it
+        self._reader = NamespaceThread(namespace, name="kernel-reader")
+        self._read_route, self._read_tags = self._reader.call(lambda: (IPRoute(), TagSet()))
+
+    def close(self) -> None:
+        """Give sockets and thread back; the tables stay."""
+        for thread, sockets in (
+            (self._thread, (self._route, self._tags, self._flows)),
+            (self._reader, (self._read_route, self._read_tags)),
+        ):
+            for each in sockets:
+                thread.call(each.close)
+            thread.close()
+
+    def submit(self, function: Callable[[], Result]) -> "Future[Result]":
+        """Run something else in the same namespace, in turn with reads and applies."""
+        return self._thread.submit(function)
+
+    def read(self, desired: Tables, *, known: Mapping[IPv4Address, Interior]) -> "Future[Tables]":
+        """What the kernel has; of sysctls and namespaces what concerns `desired`. Raises HostRefused.
+
+        Namespaces in `known` are not entered: root in a container may change what is his, and 250 cost a second.
+        """
+        return self._reader.submit(lambda: told(lambda: self._read(desired, known)))
+
+    def apply(self, plan: Plan, desired: Tables) -> "Future[Outcome]":
+        """Make the plan true. Raises HostRefused where rules or sets fail: then nothing is made reachable."""
+        return self._thread.submit(lambda: told(lambda: self._apply(plan, desired)))
+
+    def sweep(
+        self, state: HostState, *, addresses: Collection[IPv4Address] | None, looks: Looks, clock: Clock
+    ) -> "Future[Receipt]":
+        """Cut flows, see dataplane/flows/cut.py. Raises HostRefused."""
+        return self._thread.submit(
+            lambda: told(lambda: sweep(state, link=self._flows, clock=clock, addresses=addresses, looks=looks))
+        )
+
+    def _read(self, desired: Tables, known: Mapping[IPv4Address, Interior]) -> Tables:
+        firewall = self._firewall.read()
+        found = links.read(self._read_route)
+        inside = {
+            address: wanted if known.get(address) == wanted else interior.read(address, wanted)
+            for address, wanted in desired.interiors.items()
+        }
+        return Tables(
+            sysctls=sysctl.read(desired.sysctls),
+            tags=self._read_tags.read(),
+            chains=firewall.chains,
+            jumps=firewall.jumps,
+            veths=found.veths,
+            links_up=found.up,
+            interiors={address: value for address, value in inside.items() if value is not None},
+            neighbours=routes.read_neighbours(self._read_route, found.names),
+            routes=routes.read_routes(self._read_route, found.names),
+        )
+
+    def _apply(self, plan: Plan, desired: Tables) -> Outcome:
+        failures: Failures = {}
+        self._remove(plan, failures)  # unreachable before unpoliced
+        self._police(plan)  # police before reachable
+        self._connect(plan, desired, failures)
+        return Outcome(failures)
+
+    def _remove(self, plan: Plan, failures: Failures) -> None:
+        if len(plan.veths.drop) > 1:
+            links.delete_together(self._route, plan.veths.drop)
+        for name, veth in plan.veths.drop.items():  # its routes, neighbours and settings go with it
+            attempt(failures, veth.address, partial(links.delete, self._route, name))
+        gone = plan.veths.drop.keys()
+        for destination, link in plan.routes.drop.items():
+            if link not in gone:
+                routes.drop_route(self._route, destination)
+        for key in plan.neighbours.drop:
+            if key.device not in gone:
+                routes.drop_neighbour(self._route, key)
+
+    def _police(self, plan: Plan) -> None:
+        later = [f"/conf/{link}/" for link in plan.veths.add]
+        sysctl.write({key: value for key, value in plan.sysctls.put.items() if not within(key, later)})
+        if plan.tags or TAGGING in plan.chains.put:
+            self._tags.ensure()  # its rules name the set: it must be there first
+        self._tags.put(plan.tags)
+        if plan.chains or plan.jumps:
+            self._firewall.apply(chains=plan.chains, jumps=plan.jumps)
+        self._tags.drop(plan.tags)  # last, so that no packet of a known container is without its tag
+
+    def _connect(self, plan: Plan, desired: Tables, failures: Failures) -> None:
+        for name, veth in plan.veths.change.items():
+            attempt(failures, veth.address, partial(links.change, self._route, name, veth, old=plan.veths.old[name]))
+        for address in sorted(self._concerned(plan)):
+            attempt(failures, address, partial(self._connect_one, address, plan, desired))
+
+    def _concerned(self, plan: Plan) -> set[IPv4Address]:
+        names = (*plan.veths.add, *plan.links_up.put, *plan.routes.put.values(), *(key.device for key in plan.neighbours.put))
+        return {address for name in names if (address := links.address_of(name))} | set(plan.interiors.put)
+
+    def _connect_one(self, address: IPv4Address, plan: Plan, desired: Tables) -> None:
+        name, inside = host_interface(address), desired.interiors[address]
+        if name in plan.veths.add:
+            links.create(self._route, name, plan.veths.add[name], pin=inside.pin, peer=inside.interface)
+            settings = {key: value for key, value in plan.sysctls.put.items() if within(key, [f"/conf/{name}/"])}
+            sysctl.write(settings)  # before it is up: no moment with IPv6
+        if address in plan.interiors.put or name in plan.veths.add:
+            interior.program(address, inside)
+        for key, mac in plan.neighbours.put.items():
+            if key.device == name:
+                routes.put_neighbour(self._route, key, mac)
+        if name in plan.links_up.put:
+            links.set_up(self._route, name)
+        for destination, link in plan.routes.put.items():
+            if link == name:
+                routes.put_route(self._route, destination, link=name)  # a route needs its link up
+
+
+def told(work: Callable[[], Result]) -> Result:
+    """Have what the kernel says come out as HostRefused, whatever it is."""
+    try:
+        return work()
+    except (OSError, NetlinkError) as error:
+        if isinstance(error, HostRefused):
+            raise
+        raise HostRefused(f"the kernel refused: {error}", hint="see the kernel's log, and file descriptors left") from error
+
+
+def within(key: str, parts: Iterable[str]) -> bool:
+    """Whether a sysctl belongs to one of some links."""
+    return any(part in key for part in parts)
+
+
+def attempt(failures: Failures, address: IPv4Address, effect: Callable[[], None]) -> None:
+    """One bad container never stops the others: its first failure is kept, what follows for it is left out."""
+    if address in failures:
+        return
+    try:
+        effect()
+    except HostRefused as error:
+        failures[address] = error

@@ -1,0 +1,26 @@
+"""What the dataplane needs of a packet filter; one contract test suite holds for every backend."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from dataplane.plan import Delta
+from dataplane.tables import ChainKey
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallTables:
+    """Ours, as the kernel has them: chains CELLNET-* with their rules, and the places of the jumps to them."""
+
+    chains: Mapping[ChainKey, tuple[str, ...]]
+    jumps: Mapping[ChainKey, tuple[int, ...]]
+
+
+class Firewall(Protocol):
+    """One backend of iptables in the network namespace of the calling thread."""
+
+    def read(self) -> FirewallTables:
+        """Everything of ours. Raises HostRefused."""
+
+    def apply(self, *, chains: Delta[ChainKey, tuple[str, ...]], jumps: Delta[ChainKey, tuple[int, ...]]) -> None:
+        """Make the changes, each table at once or not at all. Raises HostRefused."""

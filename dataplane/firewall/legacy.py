@@ -1,0 +1,88 @@
+"""The legacy backend: python-iptables in process for few chains and jumps, iptables-legacy-restore for many.
+
+A legacy table is one blob in the kernel that whoever changes it reads, edits and writes back whole; the xtables lock keeps
+two from undoing each other. python-iptables knows nothing of that lock, so we hold it from the reading to the writing.
+"""
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataplane.errors import HostRefused
+from dataplane.firewall import in_process
+from dataplane.firewall.driver import FirewallTables
+from dataplane.firewall.restore import read_both, restore_text
+from dataplane.plan import Delta
+from dataplane.process import run
+from dataplane.tables import ChainKey
+
+TOOLS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
+LOCK = Path("/run/xtables.lock")
+FEW = 8  # chains; more are faster by the tool, which writes the table once too but builds rules in C
+LOOK_AGAIN = 0.005
+
+Chains = Delta[ChainKey, tuple[str, ...]]
+Jumps = Delta[ChainKey, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class LegacyFirewall:
+    """`timeout` seconds bound each call of a tool, `patience` those for which somebody else may hold the lock."""
+
+    timeout: float = 30.0
+    patience: float = 5.0
+    lock: Path = LOCK
+    clock: Callable[[], float] = time.monotonic
+
+    def read(self) -> FirewallTables:
+        """Ours of both families. Raises HostRefused."""
+        return read_both(TOOLS, timeout=self.timeout)
+
+    def apply(self, *, chains: Chains, jumps: Jumps) -> None:
+        """IPv6 first: it only ever closes. Raises HostRefused, also where the lock is held for longer than we wait."""
+        if self._is_small(chains, jumps):
+            with self._locked():
+                in_process.edit(chains, jumps)
+            return
+        for family in (6, 4):
+            text = restore_text(family=family, chains=chains, jumps=jumps)
+            if text:
+                argv = [f"{TOOLS[family]}-restore", "--noflush", "-w", f"{self.patience:.0f}"]
+                run(argv, stdin=text.encode(), timeout=self.timeout)
+
+    def _is_small(self, chains: Chains, jumps: Jumps) -> bool:
+        if (
+            chains.drop
+            or jumps.drop
+            or len(chains.put) + len(jumps.put) > FEW
+            or any(key.family == 6 for key in (*chains.put, *jumps.put))
+        ):
+            return False
+        return all(in_process.understands(rule) for rules in chains.put.values() for rule in rules)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        descriptor = os.open(self.lock, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600)
+        try:
+            end = self.clock() + self.patience
+            while not taken(descriptor):
+                if self.clock() >= end:
+                    hint = f"see who holds it: fuser -v {self.lock}"
+                    raise HostRefused(f"somebody has held the xtables lock for {self.patience:g} s", hint=hint)
+                time.sleep(LOOK_AGAIN)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def taken(descriptor: int) -> bool:
+    """Whether the lock is ours now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,35 @@
+"""The nft backend: iptables-nft-restore and -save. One call per family and change; each table changes at once or not at all.
+
+The kernel has taken the rules long before iptables-nft-restore has ended: it closes its socket first, which waits until no
+processor can still see the old rules (8 to 20 ms). So it is given a last line to echo, which it does after the last commit.
+"""
+
+from dataclasses import dataclass
+
+from dataplane.firewall.driver import FirewallTables
+from dataplane.firewall.restore import read_both, restore_text
+from dataplane.plan import Delta
+from dataplane.process import run_until
+from dataplane.tables import ChainKey
+
+DONE = b"# enforced"
+TOOLS = {4: "iptables-nft", 6: "ip6tables-nft"}
+
+
+@dataclass(frozen=True, slots=True)
+class NftFirewall:
+    """`timeout` seconds bound each call of a tool."""
+
+    timeout: float = 30.0
+
+    def read(self) -> FirewallTables:
+        """Ours of both families. Raises HostRefused."""
+        return read_both(TOOLS, timeout=self.timeout)
+
+    def apply(self, *, chains: Delta[ChainKey, tuple[str, ...]], jumps: Delta[ChainKey, tuple[int, ...]]) -> None:
+        """IPv6 first: it only ever closes. Raises HostRefused with the tool's words."""
+        for family in (6, 4):
+            text = restore_text(family=family, chains=chains, jumps=jumps)
+            if text:
+                argv = [f"{TOOLS[family]}-restore", "--noflush", "-w", "--verbose"]
+                run_until(argv, says=DONE, stdin=text.encode() + DONE + b"\n", timeout=self.timeout)

@@ -1,0 +1,36 @@
+"""The last of an attachment: what is ours inside a namespace that may live on goes, before its pin does.
+
+The link has gone from the host's side and Envoy's listener with its configuration. Connections of the address that went
+with it would wait for answers for ever, and those of Envoy would keep the namespace alive until they have drained.
+"""
+
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from pyroute2.netlink.exceptions import NetlinkError
+
+from dataplane.errors import HostRefused
+from dataplane.flows import sockdiag
+from dataplane.namespace import is_pin, run_in
+from dataplane.netlink import interior
+
+
+def leave(pin: Path, *, address: IPv4Address) -> None:
+    """Reset all TCP connections from and to `address` inside, and take Envoy's way back out. Nothing if the pin has gone.
+
+    Raises HostRefused.
+    """
+    if not is_pin(pin):
+        return
+
+    def inside() -> None:
+        # Envoy's ends to the app too: they have callers' addresses, and no answer would ever come to their last word
+        sockdiag.destroy(sockdiag.tcp_sockets(local=address) + sockdiag.tcp_sockets(remote=address))
+        interior.clear()
+
+    try:
+        run_in(pin, inside)
+    except (OSError, NetlinkError) as error:
+        if isinstance(error, HostRefused):
+            raise
+        raise HostRefused(f"cannot clean up in {pin}: {error}", hint="see the kernel's log") from error

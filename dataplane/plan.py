@@ -1,0 +1,86 @@
+"""What has to change, as a value: the difference between the tables that should be and those that are.
+
+Pure. The order in which a plan takes effect is `dataplane/apply.py`'s business alone.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from ipaddress import IPv4Address, IPv4Network
+from typing import Generic, TypeVar
+
+from dataplane.tables import ChainKey, Interior, NeighbourKey, Tables, Veth
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Delta(Generic[K, V]):
+    """One table's changes: `add` and `change` hold the wanted values, `old` those that `change` replaces,
+    `drop` what is there and should not be."""
+
+    add: Mapping[K, V]
+    change: Mapping[K, V]
+    old: Mapping[K, V]
+    drop: Mapping[K, V]
+
+    def __bool__(self) -> bool:
+        return bool(self.add or self.change or self.drop)
+
+    @property
+    def put(self) -> Mapping[K, V]:
+        """Everything to be written, new or different."""
+        return {**self.add, **self.change}
+
+    def lines(self) -> Iterator[str]:
+        """`+ key value`, `~ key value`, `- key`, sorted, for people."""
+        yield from (f"+ {key} {value}" for key, value in sorted(self.add.items(), key=lambda item: str(item[0])))
+        yield from (f"~ {key} {value}" for key, value in sorted(self.change.items(), key=lambda item: str(item[0])))
+        yield from (f"- {key}" for key in sorted(self.drop, key=str))
+
+
+def diff(desired: Mapping[K, V], actual: Mapping[K, V]) -> Delta[K, V]:
+    """What turns `actual` into `desired`."""
+    if desired is actual:
+        return Delta({}, {}, {}, {})
+    missing = object()
+    add: dict[K, V] = {}
+    change: dict[K, V] = {}
+    for key, wanted in desired.items():
+        found = actual.get(key, missing)
+        if found is missing:
+            add[key] = wanted
+        elif found is not wanted and found != wanted:
+            change[key] = wanted
+    drop = {key: value for key, value in actual.items() if key not in desired}
+    return Delta(add, change, {key: actual[key] for key in change}, drop)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The changes of every table. Nothing to do is falsy."""
+
+    sysctls: Delta[str, str]
+    tags: Delta[IPv4Address, int]
+    chains: Delta[ChainKey, tuple[str, ...]]
+    jumps: Delta[ChainKey, tuple[int, ...]]
+    veths: Delta[str, Veth]
+    links_up: Delta[str, bool]
+    interiors: Delta[IPv4Address, Interior]
+    neighbours: Delta[NeighbourKey, str]
+    routes: Delta[IPv4Network, str]
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, each.name) for each in fields(self))
+
+    def __str__(self) -> str:
+        return "\n".join(f"{each.name} {line}" for each in fields(self) for line in getattr(self, each.name).lines())
+
+    def count(self) -> int:
+        """How many entries change."""
+        return sum(1 for each in fields(self) for _ in getattr(self, each.name).lines())
+
+
+def plan(desired: Tables, actual: Tables) -> Plan:
+    """What turns one set of tables into the other."""
+    return Plan(**{each.name: diff(getattr(desired, each.name), getattr(actual, each.name)) for each in fields(Plan)})

@@ -1,0 +1,95 @@
+"""What this cell should be, as one value: the agent makes it, the dataplane turns it into kernel tables and Envoy resources.
+
+Nothing here knows a policy's text, a store or a CA: a source is a tag, a certificate is bytes.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Allow:
+    """One right to reach a workload: packets marked `tag`, `protocol` ("tcp" or "udp"), ports first to last inclusive.
+
+    With a `group` the right is that of all tags in HostState.groups under that name, and `tag` is 0.
+    """
+
+    tag: int
+    protocol: str
+    first: int
+    last: int
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class HostService:
+    """A port of the host itself that containers may reach."""
+
+    protocol: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A workload's certificate chain (leaf first, PEM) and key (PEM). Prints as a fingerprint, never the key."""
+
+    chain: bytes
+    key: bytes = field(repr=False)
+
+    def fingerprint(self) -> str:
+        """16 hex digits of the SHA-256 of chain and key: changes exactly when either does."""
+        return hashlib.sha256(self.chain + b"\0" + self.key).hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        return f"Leaf({self.fingerprint()})"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What Envoy does on the TLS port of one workload: terminate with `leaf`, forward to `target_port` on the overlay address.
+
+    `http`: speak HTTP to the target (X-Forwarded-Client-Cert, HTTP/2) instead of plain TCP.
+    """
+
+    leaf: Leaf
+    target_port: int
+    http: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One attachment as the host sees it.
+
+    `pin` is the bind mount that holds its network namespace, `interface` the name inside; `tag` is its app's number.
+    """
+
+    name: str
+    address: IPv4Address
+    tag: int
+    pin: Path
+    interface: str = "eth0"
+    allows: frozenset[Allow] = frozenset()
+    tls: Tls | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """The whole cell. `subnet` is this cell's part of `overlay`; `mtu` the containers'; `trust_bundle` PEM roots."""
+
+    overlay: IPv4Network
+    subnet: IPv4Network
+    mtu: int
+    workloads: Mapping[IPv4Address, Workload]
+    tls_port: int = 61443
+    egress_allowed: bool = False
+    host_services: tuple[HostService, ...] = ()
+    trust_bundle: bytes = b""
+    # sources that many rights share, such as all apps of an org: one chain each, however many containers they may reach
+    groups: Mapping[str, frozenset[int]] = field(default_factory=dict)
+
+    def tags_of(self, allow: Allow) -> frozenset[int]:
+        """Whose right it is."""
+        return self.groups.get(allow.group, frozenset()) if allow.group else frozenset({allow.tag})

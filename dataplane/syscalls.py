@@ -1,0 +1,62 @@
+"""The few system calls that Python 3.11 has no function for. Each raises OSError with the call's errno, like os.* does."""
+
+import ctypes
+import os
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWNET = 0x40000000
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_SLAVE = 0x2, 0x4, 0x8, 0x1000, 0x4000, 1 << 19
+MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
+PR_SET_PDEATHSIG = 1
+SYS_OPEN_TREE, SYS_MOVE_MOUNT = 428, 429  # the same on every architecture
+OPEN_TREE_CLONE = 1
+MOVE_MOUNT_F_EMPTY_PATH = 4
+AT_FDCWD = -100
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def setns(descriptor: int, kind: int) -> None:
+    """Move the calling thread into the namespace behind `descriptor`; `kind` is a CLONE_NEW… flag."""
+    _checked(_libc.setns(descriptor, kind), "setns")
+
+
+def unshare(flags: int) -> None:
+    """Give the calling thread new namespaces."""
+    _checked(_libc.unshare(flags), "unshare")
+
+
+def mount(source: str, target: str, *, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """mount(2)."""
+    arguments = (source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
+    _checked(_libc.mount(*arguments), f"mount {target}")
+
+
+def umount(target: str, *, flags: int = MNT_DETACH | UMOUNT_NOFOLLOW) -> None:
+    """umount2(2); lazily by default, since what is mounted may be in use."""
+    _checked(_libc.umount2(target.encode(), flags), f"umount {target}")
+
+
+def die_with_parent(signal: int) -> None:
+    """Have the kernel send `signal` to this process when the thread that forked it ends."""
+    _checked(_libc.prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl")
+
+
+def open_tree(folder: int, path: str) -> int:
+    """A descriptor of a copy of the mount at `path` below the descriptor `folder`, attached nowhere (open_tree(2))."""
+    flags = OPEN_TREE_CLONE | os.O_CLOEXEC
+    return _checked(_libc.syscall(SYS_OPEN_TREE, folder, path.encode(), flags), f"open_tree {path}")
+
+
+def move_mount(tree: int, target: str) -> None:
+    """Attach what open_tree gave at `target`, in the caller's mount namespace (move_mount(2))."""
+    at = (tree, b"", AT_FDCWD, target.encode(), MOVE_MOUNT_F_EMPTY_PATH)
+    _checked(_libc.syscall(SYS_MOVE_MOUNT, *at), f"move_mount {target}")

@@ -1,0 +1,118 @@
+"""Every kernel subsystem that cellnet writes, as a table: a mapping of frozen keys to frozen values.
+
+`compile_tables` makes the tables a HostState wants, `Kernel.read` those the kernel has, and one `diff` serves them all.
+How we know that an entry is ours stands beside each table.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+LINK_PREFIX = "cnet"
+CELLFUL = 4096  # what is made of an address is kept for as many: every turn wants it for all containers
+ROUTE_PROTOCOL = 157  # nobody's in iproute2's rt_protos; 99 is Open/R
+TAG_MASK = 0xFFFF
+GATEWAY = IPv4Address("169.254.0.1")
+# Envoy marks the connections it makes with a caller's address, so that their answers come back to it
+ORIGINAL_SOURCE_MARK = 77
+
+
+@lru_cache(maxsize=CELLFUL)
+def host_interface(address: IPv4Address) -> str:
+    """Name of the host's end: `cnet` and 8 hex digits. A shorter prefix would match other engines' `cni0`."""
+    return f"{LINK_PREFIX}{int(address):08x}"
+
+
+@lru_cache(maxsize=CELLFUL)
+def container_mac(address: IPv4Address) -> str:
+    """The container's end; derived, so that nobody has to ask for it."""
+    return "02:c0:" + address.packed.hex(":")
+
+
+@lru_cache(maxsize=CELLFUL)
+def host_mac(address: IPv4Address) -> str:
+    """The host's end."""
+    return "02:c1:" + address.packed.hex(":")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ChainKey:
+    """A chain, or the built-in one that jumps to it: family 4 or 6, table, name."""
+
+    family: int
+    table: str
+    chain: str
+
+    def __str__(self) -> str:
+        return f"ip{'6' if self.family == 6 else ''}tables {self.table} {self.chain}"
+
+
+@dataclass(frozen=True, slots=True)
+class Veth:
+    """The host's end of a pair, keyed by its name; the other end is `peer` inside the namespace of `address`."""
+
+    address: IPv4Address
+    mac: str
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interior:
+    """A container's end, keyed by its address: what is set inside the namespace pinned at `pin`."""
+
+    pin: Path
+    interface: str
+    mac: str
+    gateway_mac: str
+    mtu: int
+    original_source: bool
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class NeighbourKey:
+    """An entry of the host's neighbour table."""
+
+    device: str
+    address: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """All of them. Empty tables are what a fresh host has."""
+
+    # ours: the keys that we want (a sysctl has no owner)
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    # ours: set `cellnet-tags`
+    tags: Mapping[IPv4Address, int] = field(default_factory=dict)
+    # ours: chains CELLNET-*; a value is the rules in iptables-save's own words
+    chains: Mapping[ChainKey, tuple[str, ...]] = field(default_factory=dict)
+    # ours: jumps to CELLNET-*, keyed by the built-in chain; for each, how many rules before it might accept a packet
+    jumps: Mapping[ChainKey, tuple[int, ...]] = field(default_factory=dict)
+    # ours: cnet + 8 hex digits, kind veth
+    veths: Mapping[str, Veth] = field(default_factory=dict)
+    # ours: those of our veths; apart from them because a link goes up last
+    links_up: Mapping[str, bool] = field(default_factory=dict)
+    # ours: our attachments' namespaces
+    interiors: Mapping[IPv4Address, Interior] = field(default_factory=dict)
+    # ours: permanent entries on our veths
+    neighbours: Mapping[NeighbourKey, str] = field(default_factory=dict)
+    # ours: by their protocol number
+    routes: Mapping[IPv4Network, str] = field(default_factory=dict)
+
+
+def without(tables: Tables, addresses: Collection[IPv4Address]) -> Tables:
+    """All but what connects these containers; what polices them stays."""
+    if not addresses:
+        return tables
+    links = {host_interface(address) for address in addresses}
+    return replace(
+        tables,
+        sysctls={key: value for key, value in tables.sysctls.items() if links.isdisjoint(key.split("/"))},
+        veths={key: value for key, value in tables.veths.items() if key not in links},
+        links_up={key: value for key, value in tables.links_up.items() if key not in links},
+        interiors={key: value for key, value in tables.interiors.items() if key not in addresses},
+        neighbours={key: value for key, value in tables.neighbours.items() if key.device not in links},
+        routes={key: value for key, value in tables.routes.items() if value not in links},
+    )
