@@ -1,0 +1,204 @@
+"""Ending live connections that nothing permits any longer. Runs after the rule is out; `link` is open in the host's namespace.
+
+Sockets first, conntrack entries after them: the reset that a destroyed socket sends has to pass our own rules, and only the
+entry lets it. So that nobody dials anew through that entry in between, it is retired before. In the end nothing of the flow is
+left, and whoever still sends without a SYN is answered by the rules with a reset.
+"""
+
+import errno
+import socket
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from ipaddress import IPv4Address
+from typing import NamedTuple, TypeVar
+
+from dataplane.errors import HostRefused
+from dataplane.flows import conntrack, judge, sockdiag
+from dataplane.flows.conntrack import Flow
+from dataplane.flows.netlink import Netlink
+from dataplane.flows.sockdiag import Ends, State
+from dataplane.namespace import NamespaceThread
+from dataplane.state import HostState, Workload
+
+Clock = Callable[[], float]
+Workloads = Mapping[IPv4Address, Workload]
+Found = TypeVar("Found")
+
+
+class Looks(Enum):
+    """Which of a sweep's looks are taken now. Walking through the kernel's table takes 10 ms, however few flows there are."""
+
+    FIRST = "first"  # what there is now
+    LATER = "later"  # what became a flow after the first look
+
+
+FEW = 16  # addresses whose own sockets are looked through first; for more, the whole table is read sooner than all of these
+ROUNDS = 3  # looks at the whole table, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was cut, in which time (seconds of the caller's clock). Falsy when there was nothing to cut.
+
+    Fewer sockets than TCP flows: theirs were closed already, or belong to no namespace that we know.
+    """
+
+    flows: tuple[Flow, ...]
+    sockets_destroyed: int
+    entries_deleted: int
+    started: float
+    finished: float
+
+    def __bool__(self) -> bool:
+        return bool(self.flows)
+
+    @property
+    def seconds(self) -> float:
+        """From the first look to the last cut."""
+        return self.finished - self.started
+
+    def followed_by(self, later: "Receipt") -> "Receipt":
+        """Both as one. Looks that found nothing take no time: `finished` is when the last flow was cut."""
+        return Receipt(
+            flows=self.flows + later.flows,
+            sockets_destroyed=self.sockets_destroyed + later.sockets_destroyed,
+            entries_deleted=self.entries_deleted + later.entries_deleted,
+            started=self.started,
+            finished=later.finished if later else self.finished,
+        )
+
+
+def sweep(
+    state: HostState,
+    *,
+    link: Netlink,
+    clock: Clock,
+    looks: Looks,
+    addresses: Collection[IPv4Address] | None = None,
+) -> Receipt:
+    """Cut all flows that `state` forbids; with `addresses`, only those that one of these answers, or, where one of them has no
+    workload (any more), those from it too.
+
+    A SYN that had passed the old rules when they went may become a flow just after a look, so there are always two looks,
+    and more until one finds nothing: whoever takes the FIRST owes the LATER ones. Raises HostRefused.
+    """
+    chosen = None if addresses is None else [state.workloads[each] for each in addresses if each in state.workloads]
+
+    def in_table() -> tuple[Flow, ...]:
+        if chosen is None or addresses is None:
+            return judge.all_forbidden(conntrack.flows(link), state)
+        gone = frozenset(addresses) - state.workloads.keys()
+        return judge.all_forbidden(conntrack.flows(link, to=[each.address for each in chosen], of=gone), state)
+
+    def in_sockets() -> tuple[Flow, ...]:
+        return judge.all_forbidden(conntrack.answered(link, _connections(chosen or ())), state)
+
+    first = [in_sockets, in_table] if chosen is not None and 0 < len(chosen) <= FEW else [in_table]
+    match looks:
+        case Looks.FIRST:
+            return _cut_all(first, state.workloads, link=link, clock=clock, at_least=len(first))
+        case Looks.LATER:
+            return _cut_all([in_table] * ROUNDS, state.workloads, link=link, clock=clock)
+
+
+def _cut_all(
+    looks: Sequence[Callable[[], tuple[Flow, ...]]], workloads: Workloads, *, link: Netlink, clock: Clock, at_least: int = 1
+) -> Receipt:
+    started = clock()
+    whole = Receipt((), 0, 0, started, started)
+    for number, look in enumerate(looks, start=1):
+        found = look()
+        if number >= at_least and not found:
+            break
+        whole = whole.followed_by(cut(found, workloads, link=link, clock=clock))
+    return whole
+
+
+def cut(flows: Collection[Flow], workloads: Workloads, *, link: Netlink, clock: Clock) -> Receipt:
+    """End exactly these flows: reset both ends where the socket of one is found, then forget them.
+
+    `workloads` says whose namespaces to look in; one that is gone took its sockets along. Raises HostRefused, if sockets could
+    not be destroyed after the entries were deleted all the same: then the rules reset whoever sends next.
+    """
+    started = clock()
+    if not flows:
+        return Receipt((), 0, 0, started, started)
+    connections = [flow for flow in flows if flow.protocol == socket.IPPROTO_TCP]
+    try:
+        conntrack.retire(link, connections)
+        destroyed = _destroy(connections, workloads)
+    finally:
+        deleted = conntrack.delete(link, tuple(flows))
+    return Receipt(tuple(flows), destroyed, deleted, started, clock())
+
+
+def _destroy(flows: Sequence[Flow], workloads: Workloads) -> int:
+    """At the answering end; at the other where nothing is found (it is gone, or has namespaces of its own inside)."""
+    destroyed = 0
+    for side in (_answering, _asking):
+        missed: list[Flow] = []
+        for workload, there in _by_workload(flows, side, workloads):
+            connections = [side(flow) for flow in there]
+            hits = _inside(workload, partial(_reset, connections, workload.interface)) or Hits(frozenset(), 0)
+            destroyed += hits.destroyed
+            missed += [flow for flow in there if side(flow) not in hits.found]
+        flows = missed + [flow for flow in flows if side(flow).local not in workloads]
+    return destroyed
+
+
+class Hits(NamedTuple):
+    """Whose sockets were there, and how many of them still when they were destroyed."""
+
+    found: frozenset[Ends]
+    destroyed: int
+
+
+def _reset(connections: Sequence[Ends], interface: str) -> Hits:
+    sockets = dict(zip(connections, sockdiag.find(connections, interface=interface), strict=True))
+    live = {ends: each for ends, each in sockets.items() if each is not None and each.state is not State.TIME_WAIT}
+    return Hits(frozenset(live), sockdiag.destroy(tuple(live.values())))
+
+
+def _answering(flow: Flow) -> Ends:
+    return Ends(flow.reply_source, flow.reply_source_port, flow.reply_destination, flow.reply_destination_port)
+
+
+def _asking(flow: Flow) -> Ends:
+    return Ends(flow.source, flow.source_port, flow.destination, flow.destination_port)
+
+
+def _by_workload(
+    flows: Iterable[Flow], side: Callable[[Flow], Ends], workloads: Workloads
+) -> Iterable[tuple[Workload, list[Flow]]]:
+    groups: dict[IPv4Address, list[Flow]] = {}
+    for flow in flows:
+        groups.setdefault(side(flow).local, []).append(flow)
+    return [(workloads[address], there) for address, there in groups.items() if address in workloads]
+
+
+def _connections(workloads: Iterable[Workload]) -> list[Ends]:
+    """What the sockets in these workloads' namespaces are connected to, in either direction."""
+    return [
+        Ends(each.local, each.local_port, each.remote, each.remote_port)
+        for workload in workloads
+        for each in _inside(workload, partial(sockdiag.tcp_sockets, local=workload.address)) or ()
+        if isinstance(each.local, IPv4Address) and isinstance(each.remote, IPv4Address) and each.remote_port
+    ]
+
+
+def _inside(workload: Workload, function: Callable[[], Found]) -> Found | None:
+    """Run `function` in the workload's namespace; None if that is gone."""
+    try:
+        thread = NamespaceThread(workload.pin, name="flows")
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EINVAL):  # no pin, or a file that is none (any more)
+            return None
+        raise HostRefused(
+            f"cannot enter the namespace of {workload.name}: {error.strerror}", hint="cellnet needs root"
+        ) from error
+    try:
+        return thread.call(function)
+    finally:
+        thread.close()

@@ -1,0 +1,171 @@
+"""The TCP sockets of the calling thread's network namespace: found by their ends, listed, destroyed.
+
+A server that listens on [::] (Go, Python, Java) accepts IPv4 connections on IPv6 sockets with addresses of the form
+::ffff:10.255.1.2. All functions here take and give IPv4 addresses for these. Destroying goes by the socket's cookie:
+by addresses alone the kernel would take the listener in place of a connection that has just ended.
+"""
+
+import errno
+import socket
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from ipaddress import IPv4Address, IPv6Address
+
+from dataplane.errors import HostRefused
+from dataplane.flows import netlink
+from dataplane.flows.netlink import attribute
+
+NETLINK_SOCK_DIAG = 4
+BY_FAMILY, DESTROY = 20, 21
+REQUEST = struct.Struct("=BBBxI")  # family, protocol, extensions, states; a socket's id follows
+ID = struct.Struct("!HH16s16s4s8s")  # local port, remote port, local, remote, interface, cookie
+ANSWER = struct.Struct("=BBxx")  # family, state; a socket's id follows
+FILTER = 1  # INET_DIAG_REQ_BYTECODE
+BY_LOCAL, BY_REMOTE = 7, 8  # INET_DIAG_BC_S_COND, _D_COND
+NO_COOKIE = b"\xff" * 8
+MAPPED = bytes(10) + b"\xff\xff"
+
+
+class State(IntEnum):
+    """TCP's states, by the kernel's numbers."""
+
+    ESTABLISHED = 1
+    SYN_SENT = 2
+    SYN_RECEIVED = 3
+    FIN_WAIT_1 = 4
+    FIN_WAIT_2 = 5
+    TIME_WAIT = 6
+    CLOSED = 7
+    CLOSE_WAIT = 8
+    LAST_ACK = 9
+    LISTEN = 10
+    CLOSING = 11
+    NEW_SYN_RECEIVED = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """A connection as one of its two namespaces sees it."""
+
+    local: IPv4Address
+    local_port: int
+    remote: IPv4Address
+    remote_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """One TCP socket; `id` is the kernel's own description of it, with the cookie that no other socket has."""
+
+    family: int
+    state: State
+    local: IPv4Address | IPv6Address
+    local_port: int
+    remote: IPv4Address | IPv6Address
+    remote_port: int
+    id: bytes = field(repr=False)
+
+
+def listening(address: IPv4Address, port: int) -> bool:
+    """Whether a socket listens on exactly this address: not on 0.0.0.0 or [::]."""
+    with netlink.connect(NETLINK_SOCK_DIAG) as link:
+        asked = _request(socket.AF_INET, _id(Ends(address, port, IPv4Address(0), 0)))
+        answer = link.ask(BY_FAMILY, [asked])[0]
+    if isinstance(answer, OSError):
+        _vanished_or_refused(answer, "look up a listener")
+        return False
+    found = _socket(answer)
+    return found.state is State.LISTEN and found.local == address
+
+
+def tcp_sockets(*, local: IPv4Address | None = None, remote: IPv4Address | None = None) -> tuple[Socket, ...]:
+    """The TCP sockets with these ends, in every state but LISTEN; the kernel does the filtering. Raises HostRefused."""
+    conditions = [_address_condition(op, address) for op, address in ((BY_LOCAL, local), (BY_REMOTE, remote)) if address]
+    states = 0xFFFFFFFF & ~(1 << State.LISTEN)
+    found: list[Socket] = []
+    with netlink.connect(NETLINK_SOCK_DIAG) as link:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            asked = _request(family, bytes(ID.size), states=states) + _program(conditions)
+            found += map(_socket, link.dump(BY_FAMILY, asked, what="sockets"))
+    return tuple(found)
+
+
+def find(connections: Sequence[Ends], *, interface: str = "") -> tuple[Socket | None, ...]:
+    """The socket of each of these connections, or None if it is not here: a look-up each, no walk through all sockets.
+
+    `interface` lets sockets be found that are bound to it besides those that are bound to none. Raises HostRefused.
+    """
+    asked = [_request(socket.AF_INET, _id(ends, _index(interface))) for ends in connections]
+    with netlink.connect(NETLINK_SOCK_DIAG) as link:
+        answers = link.ask(BY_FAMILY, asked)
+    return tuple(_connected(answer, ends) for ends, answer in zip(connections, answers, strict=True))
+
+
+def _connected(answer: bytes | OSError, ends: Ends) -> Socket | None:
+    if isinstance(answer, OSError):
+        _vanished_or_refused(answer, "look up a connection")
+        return None
+    found = _socket(answer)
+    # without the connection the kernel names the listener that would take it
+    return found if (found.remote, found.remote_port) == (ends.remote, ends.remote_port) else None
+
+
+def _index(interface: str) -> int:
+    try:
+        return socket.if_nametoindex(interface) if interface else 0
+    except OSError:
+        return 0  # the container's root may rename it
+
+
+def destroy(sockets: Sequence[Socket]) -> int:
+    """Reset these connections: both ends see it. Returns how many were still there; raises HostRefused."""
+    with netlink.connect(NETLINK_SOCK_DIAG) as link:
+        answers = link.ask(DESTROY, [_request(each.family, each.id) for each in sockets], flags=netlink.NLM_F_ACK)
+    for answer in answers:
+        if isinstance(answer, OSError):
+            _vanished_or_refused(answer, "destroy a socket")
+    return answers.count(b"")
+
+
+def _vanished_or_refused(answer: OSError, what: str) -> None:
+    if not netlink.vanished(answer):
+        hint = "the kernel lacks INET_DIAG_DESTROY" if answer.errno == errno.EOPNOTSUPP else "cellnet needs root"
+        raise HostRefused(f"cannot {what}: {answer.strerror}", hint=hint) from answer
+
+
+def _request(family: int, identity: bytes, *, states: int = 0) -> bytes:
+    return REQUEST.pack(family, socket.IPPROTO_TCP, 0, states) + identity
+
+
+def _id(ends: Ends, index: int = 0) -> bytes:
+    interface = struct.pack("=I", index)
+    return ID.pack(ends.local_port, ends.remote_port, ends.local.packed, ends.remote.packed, interface, NO_COOKIE)
+
+
+def _socket(body: bytes) -> Socket:
+    family, state = ANSWER.unpack_from(body)
+    identity = body[ANSWER.size : ANSWER.size + ID.size]
+    local_port, remote_port, local, remote, _, _ = ID.unpack(identity)
+    return Socket(family, State(state), _address(family, local), local_port, _address(family, remote), remote_port, identity)
+
+
+def _address(family: int, packed: bytes) -> IPv4Address | IPv6Address:
+    if family == socket.AF_INET:
+        return IPv4Address(packed[:4])
+    return IPv4Address(packed[12:]) if packed.startswith(MAPPED) else IPv6Address(packed)
+
+
+def _program(conditions: Sequence[bytes]) -> bytes:
+    """The filter that the kernel runs on each socket: each condition, if it fails, jumps just behind the end, to `no`."""
+    program, rest = b"", sum(map(len, conditions))
+    for condition in conditions:
+        program += condition[:2] + struct.pack("=H", rest + 4) + condition[4:]
+        rest -= len(condition)
+    return attribute(FILTER, program) if program else b""
+
+
+def _address_condition(operation: int, address: IPv4Address) -> bytes:
+    # family, prefix length, any port; matches IPv4-mapped sockets too
+    return struct.pack("=BBHBBxxi4s", operation, 16, 0, socket.AF_INET, 32, -1, address.packed)
