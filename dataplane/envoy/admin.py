@@ -1,0 +1,69 @@
+"""Questions to Envoy's admin socket, for `status`: it is Envoy's own word, where ADS only knows what Envoy acknowledged."""
+
+import http.client
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataplane.errors import Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyServer:
+    """`state` is LIVE when it serves; `uptime` in seconds; `memory` is what it has allocated, in bytes."""
+
+    version: str
+    state: str
+    uptime: int
+    memory: int
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, *, timeout: float) -> None:
+        super().__init__("envoy", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def _get(path: Path, page: str, *, timeout: float) -> dict[str, object]:
+    connection = _UnixConnection(path, timeout=timeout)
+    try:
+        connection.request("GET", page)
+        answer = connection.getresponse()
+        if answer.status != http.client.OK:
+            raise Unavailable(f"Envoy's admin socket answers {answer.status}")
+        found = json.loads(answer.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, Unavailable):
+            raise
+        raise Unavailable(f"Envoy's admin socket {path} does not answer: {error}", hint="see Envoy's log") from error
+    finally:
+        connection.close()
+    if not isinstance(found, dict):
+        raise Unavailable(f"Envoy's admin socket answers {page} with something else")
+    return found
+
+
+def server(path: Path, *, timeout: float = 1) -> EnvoyServer:
+    """How Envoy is. Blocks for `timeout` seconds at most; raises Unavailable."""
+    about = _get(path, "/server_info", timeout=timeout)
+    memory = _get(path, "/memory", timeout=timeout)
+    # commit/version/state of the tree/build/TLS library
+    _, version, *_ = [*str(about.get("version", "")).split("/"), "", ""]
+    return EnvoyServer(
+        version=version,
+        state=str(about.get("state", "")),
+        uptime=int(str(about.get("uptime_current_epoch", "0s")).rstrip("s")),
+        memory=int(str(memory.get("allocated", "0"))),
+    )
+
+
+def listeners(path: Path, *, timeout: float = 1) -> frozenset[str]:
+    """Names of the listeners that Envoy has, warm or not. Blocks for `timeout` seconds at most; raises Unavailable."""
+    found = _get(path, "/listeners?format=json", timeout=timeout).get("listener_statuses", [])
+    return frozenset(str(each["name"]) for each in found) if isinstance(found, list) else frozenset()

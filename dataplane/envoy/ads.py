@@ -1,0 +1,199 @@
+"""The delta ADS server: keeps every connected Envoy at the published table, and says what Envoy has of it.
+
+Lives on the daemon's event loop; nothing here may be called from another thread. The shell around `stream` and
+`subscription`, where the protocol is. Who may connect is a matter of the socket's directory: only root and Envoy's group
+can enter it (gRPC hands out no peer credentials).
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import grpc
+from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
+
+from dataplane.envoy.resource import SECRET, Resource, ResourceKey
+from dataplane.envoy.stream import Stream, Table, by_type
+from dataplane.errors import HostRefused, Unavailable
+
+SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+LONGEST_PATH = 107  # of a unix socket's address, in bytes
+
+_Context = grpc.aio.ServicerContext[DeltaDiscoveryRequest, DeltaDiscoveryResponse]
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyStatus:
+    """What the newest connected Envoy has said. `refused`: its words about each resource that it does not take.
+
+    `pushed` and `acknowledged` count resources (put or removed) since the server began, over all streams.
+    """
+
+    connected: bool
+    refused: Mapping[ResourceKey, str]
+    pushed: int
+    acknowledged: int
+
+
+@dataclass(eq=False, slots=True)
+class _Peer:
+    """A stream and what its writer waits for. `ended` is set when its reader has come to the end."""
+
+    stream: Stream
+    wake: asyncio.Event
+    ended: bool = False
+
+
+class AdsServer:
+    """Serves one table to Envoy on the unix socket `path`; its directory becomes root's and `gid`'s alone."""
+
+    def __init__(self, path: Path, *, gid: int = 0) -> None:
+        self._path = path
+        self._gid = gid
+        self._server: grpc.aio.Server | None = None
+        self._table: Table = {}
+        self._peers: list[_Peer] = []
+        self._heard = asyncio.Condition()
+        self._met = False  # whether an Envoy has ever connected: before, one may run that has yet to find us
+        self._past_pushed = 0
+        self._past_acknowledged = 0
+
+    async def start(self) -> None:
+        """Listen. Raises HostRefused if the socket cannot be made. A socket file that a dead agent left is replaced."""
+        if len(os.fsencode(self._path)) > LONGEST_PATH:
+            raise HostRefused(f"the path of Envoy's socket is too long: {self._path}", hint="use a shorter --root")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            os.chown(self._path.parent, 0, self._gid)
+            self._path.parent.chmod(0o710)
+            self._server = await self._listen()
+            os.chown(self._path, 0, self._gid)
+            self._path.chmod(0o660)
+        except (OSError, RuntimeError) as error:
+            await self.stop()
+            raise HostRefused(f"cannot listen on {self._path}: {error}", hint="see who else uses that path") from error
+
+    async def _listen(self) -> grpc.aio.Server:
+        server = grpc.aio.server()
+        method = grpc.stream_stream_rpc_method_handler(
+            self._serve,
+            request_deserializer=DeltaDiscoveryRequest.FromString,
+            response_serializer=DeltaDiscoveryResponse.SerializeToString,
+        )
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"DeltaAggregatedResources": method}),))
+        server.add_insecure_port(f"unix:{quote(str(self._path))}")
+        await server.start()
+        return server
+
+    async def stop(self) -> None:
+        """End every stream. Envoy keeps what it has, and connects again by itself."""
+        if self._server is not None:
+            await self._server.stop(grace=None)
+            self._server = None
+
+    def publish(self, resources: Mapping[ResourceKey, Resource]) -> None:
+        """From now on this is what Envoy should have; what differs is sent, in the order that is safe."""
+        table = by_type(resources)
+        for peer in self._peers:
+            for type_url, subscription in peer.stream.subscriptions.items():
+                subscription.withdraw(self._table.get(type_url, {}).keys() - table.get(type_url, {}).keys())
+        self._table = table
+        self._wake()
+
+    def retry(self) -> None:
+        """Send again what Envoy has refused: what stood in its way (an address in use) may be gone."""
+        for peer in self._peers:
+            for subscription in peer.stream.subscriptions.values():
+                subscription.retry()
+        self._wake()
+
+    def _wake(self) -> None:
+        for peer in self._peers:
+            peer.wake.set()
+
+    async def settled(self, versions: Mapping[ResourceKey, str | None], *, timeout: float) -> None:  # noqa: ASYNC109 -- its error says who did not answer
+        """Return when Envoy has acknowledged these versions, or those published for the same names since (None: absence).
+
+        Raises HostRefused with Envoy's words when it refuses one of them, and Unavailable when it is not connected or has
+        not answered after `timeout` seconds. Publish first. A secret's absence is Envoy's own business and never waited for.
+        An Envoy that was connected and is not any more has ended and has nothing: absence alone is settled then.
+        """
+        try:
+            async with asyncio.timeout(timeout), self._heard:
+                while not self._has(versions):
+                    await self._heard.wait()
+        except TimeoutError as error:
+            if not self._peers:
+                raise Unavailable("Envoy is not connected", hint="start it with `cellnet envoy`, or see its log") from error
+            missing = ", ".join(str(key) for key, version in versions.items() if not self._is_settled(key, version))
+            if not missing:
+                return
+            raise Unavailable(f"Envoy has not taken {missing} within {timeout:g} s", hint="see Envoy's log") from error
+
+    def _has(self, versions: Mapping[ResourceKey, str | None]) -> bool:
+        if not self._peers:
+            return self._met and bool(versions) and not any(versions.values())
+        # every one is looked at before the answer: a refusal is final, whatever else is still on its way
+        settled = [self._is_settled(key, version) for key, version in versions.items()]
+        return all(settled)
+
+    def _is_settled(self, key: ResourceKey, version: str | None) -> bool:
+        stream = self._peers[-1].stream
+        published = self._table.get(key.type_url, {}).get(key.name)
+        wanted = published.version if published and version else version
+        refusal = stream.refusal(key)
+        if refusal and refusal.version == wanted:
+            raise HostRefused(f"Envoy refused {key}: {refusal.words}", hint="this is what Envoy itself said")
+        if wanted is None and key.type_url == SECRET:
+            return True
+        return stream.acknowledged_version(key) == wanted
+
+    def status(self) -> EnvoyStatus:
+        """As of now; see EnvoyStatus."""
+        streams = [peer.stream for peer in self._peers]
+        refusals = streams[-1].refusals() if streams else {}
+        return EnvoyStatus(
+            connected=bool(streams),
+            refused={key: refusal.words for key, refusal in refusals.items()},
+            pushed=self._past_pushed + sum(stream.pushed for stream in streams),
+            acknowledged=self._past_acknowledged + sum(stream.acknowledged for stream in streams),
+        )
+
+    async def _serve(self, requests: AsyncIterator[DeltaDiscoveryRequest], context: _Context) -> None:
+        peer = _Peer(Stream(), asyncio.Event())
+        self._peers.append(peer)
+        self._met = True
+        try:
+            # the reader's owner is this group; both end with the stream
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read(peer, requests))
+                await self._write(peer, context)
+        except* ValueError as wrong:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(wrong.exceptions[0]))
+        finally:
+            self._peers.remove(peer)
+            self._past_pushed += peer.stream.pushed
+            self._past_acknowledged += peer.stream.acknowledged
+            async with self._heard:
+                self._heard.notify_all()
+
+    async def _read(self, peer: _Peer, requests: AsyncIterator[DeltaDiscoveryRequest]) -> None:
+        try:
+            async for request in requests:
+                peer.stream.receive(request)
+                peer.wake.set()
+                async with self._heard:
+                    self._heard.notify_all()
+        finally:
+            peer.ended = True
+            peer.wake.set()
+
+    async def _write(self, peer: _Peer, context: _Context) -> None:
+        while not peer.ended:
+            peer.wake.clear()
+            while push := peer.stream.next_push(self._table):
+                await context.write(push)
+            await peer.wake.wait()

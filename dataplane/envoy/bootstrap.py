@@ -1,0 +1,103 @@
+"""What Envoy knows at its start: who it is, where the agent's socket is, how much it may take. The rest comes by ADS.
+
+Written as JSON, because YAML would read a cell named `no` as false.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from envoy.config.bootstrap.v3.bootstrap_pb2 import Admin, Bootstrap
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.core.v3.address_pb2 import Address, Pipe
+from envoy.config.core.v3.backoff_pb2 import BackoffStrategy
+from envoy.config.core.v3.base_pb2 import Node, RetryPolicy
+from envoy.config.core.v3.config_source_pb2 import AggregatedConfigSource, ApiConfigSource, ApiVersion, ConfigSource
+from envoy.config.core.v3.grpc_service_pb2 import GrpcService
+from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions
+from envoy.config.endpoint.v3.endpoint_components_pb2 import Endpoint, LbEndpoint, LocalityLbEndpoints
+from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
+from envoy.config.metrics.v3.stats_pb2 import StatsConfig, StatsMatcher
+from envoy.config.overload.v3.overload_pb2 import OverloadManager, ResourceMonitor
+from envoy.extensions.resource_monitors.downstream_connections.v3.downstream_connections_pb2 import DownstreamConnectionsConfig
+from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
+from envoy.type.matcher.v3.string_pb2 import ListStringMatcher, StringMatcher
+from google.protobuf import json_format
+from google.protobuf.duration_pb2 import Duration
+
+from dataplane.envoy.cluster import OPTIONS
+from dataplane.envoy.resource import packed
+
+ADS = "agent"
+# Counters kept; those of 250 workloads that nobody reads cost more memory than the workloads.
+STATS = ("server.", "listener_manager.", "cluster_manager.", "control_plane.", "overload.")
+# How soon Envoy looks for an agent that was restarted.
+RECONNECT_FIRST = Duration(nanos=100_000_000)
+RECONNECT_LAST = Duration(seconds=1)
+# Descriptors that Envoy needs besides its connections, which take two each.
+OWN_DESCRIPTORS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where this Envoy lives: `cell` is its name, `ads` the agent's socket, `admin` the socket it makes, in its own directory.
+
+    `connections` bounds those of all callers together: see `connections_for`.
+    """
+
+    cell: str
+    ads: Path
+    admin: Path
+    connections: int
+
+
+def connections_for(descriptors: int) -> int:
+    """How many callers a process with so many file descriptors (RLIMIT_NOFILE) can serve before it runs dry."""
+    return max((descriptors - OWN_DESCRIPTORS) // 2, 100)
+
+
+def bootstrap(setting: Setting) -> str:
+    """Envoy's whole start-up configuration, one line of JSON without secrets."""
+    by_ads = ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
+    message = Bootstrap(
+        node=Node(id=setting.cell, cluster="cellnet"),
+        admin=Admin(address=Address(pipe=Pipe(path=str(setting.admin), mode=0o600))),
+        static_resources=Bootstrap.StaticResources(clusters=[_agent(setting.ads)]),
+        dynamic_resources=Bootstrap.DynamicResources(ads_config=_stream(), cds_config=by_ads, lds_config=by_ads),
+        stats_config=_stats(),
+        deferred_stat_options=Bootstrap.DeferredStatOptions(enable_deferred_creation_stats=True),
+        overload_manager=_limit(setting.connections),
+    )
+    return json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
+
+
+def _stream() -> ApiConfigSource:
+    again = RetryPolicy(retry_back_off=BackoffStrategy(base_interval=RECONNECT_FIRST, max_interval=RECONNECT_LAST))
+    return ApiConfigSource(
+        api_type=ApiConfigSource.DELTA_GRPC,
+        transport_api_version=ApiVersion.V3,
+        set_node_on_first_message_only=True,
+        grpc_services=[GrpcService(envoy_grpc=GrpcService.EnvoyGrpc(cluster_name=ADS, retry_policy=again))],
+    )
+
+
+def _agent(path: Path) -> Cluster:
+    endpoint = LbEndpoint(endpoint=Endpoint(address=Address(pipe=Pipe(path=str(path)))))
+    http2 = HttpProtocolOptions.ExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
+    return Cluster(
+        name=ADS,
+        type=Cluster.STATIC,
+        connect_timeout=Duration(seconds=1),
+        load_assignment=ClusterLoadAssignment(cluster_name=ADS, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]),
+        typed_extension_protocol_options={OPTIONS: packed(HttpProtocolOptions(explicit_http_config=http2))},
+    )
+
+
+def _stats() -> StatsConfig:
+    kept = ListStringMatcher(patterns=[StringMatcher(prefix=prefix) for prefix in STATS])
+    return StatsConfig(stats_matcher=StatsMatcher(inclusion_list=kept))
+
+
+def _limit(connections: int) -> OverloadManager:
+    monitor = DownstreamConnectionsConfig(max_active_downstream_connections=connections)
+    name = "envoy.resource_monitors.global_downstream_max_connections"
+    return OverloadManager(resource_monitors=[ResourceMonitor(name=name, typed_config=packed(monitor))])

@@ -1,0 +1,63 @@
+"""Where Envoy forwards to: the target port on the workload's own overlay address, dialled from inside its namespace."""
+
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from envoy.config.cluster.v3.circuit_breaker_pb2 import CircuitBreakers
+from envoy.config.cluster.v3.cluster_pb2 import Cluster, UpstreamConnectionOptions
+from envoy.config.core.v3.address_pb2 import TcpKeepalive
+from envoy.config.core.v3.protocol_pb2 import HttpProtocolOptions as CommonOptions
+from envoy.config.endpoint.v3.endpoint_components_pb2 import Endpoint, LbEndpoint, LocalityLbEndpoints
+from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
+from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.wrappers_pb2 import UInt32Value
+
+from dataplane.envoy.address import dialled_from, target
+from dataplane.envoy.limits import BUFFER, CONNECTIONS, KEEPALIVE, STREAMS
+from dataplane.envoy.resource import packed
+
+# Many servers close an idle connection after 5 s. We close first, so that no request is sent into a closing one.
+POOL_IDLE = Duration(seconds=4)
+OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def target_cluster(name: str, *, address: IPv4Address, port: int, pin: Path, http: bool) -> Cluster:
+    """One endpoint: the app. With `http` it is spoken to in the version of HTTP that the caller speaks."""
+    endpoint = LbEndpoint(endpoint=Endpoint(address=target(address, port=port)))
+    return Cluster(
+        name=name,
+        type=Cluster.STATIC,
+        connect_timeout=Duration(seconds=1),
+        per_connection_buffer_limit_bytes=UInt32Value(value=BUFFER),
+        load_assignment=ClusterLoadAssignment(cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]),
+        circuit_breakers=_limits(),
+        upstream_bind_config=dialled_from(pin),
+        upstream_connection_options=UpstreamConnectionOptions(tcp_keepalive=_keepalive()),
+        typed_extension_protocol_options={OPTIONS: _same_as_downstream()} if http else {},
+    )
+
+
+def _limits() -> CircuitBreakers:
+    """Envoy's defaults end at 1,024 connections, which a busy app reaches."""
+    connections, streams = UInt32Value(value=CONNECTIONS), UInt32Value(value=STREAMS)
+    return CircuitBreakers(
+        thresholds=[CircuitBreakers.Thresholds(max_connections=connections, max_pending_requests=streams, max_requests=streams)]
+    )
+
+
+def _keepalive() -> TcpKeepalive:
+    return TcpKeepalive(
+        keepalive_time=UInt32Value(value=KEEPALIVE.idle),
+        keepalive_interval=UInt32Value(value=KEEPALIVE.interval),
+        keepalive_probes=UInt32Value(value=KEEPALIVE.probes),
+    )
+
+
+def _same_as_downstream() -> AnyMessage:
+    options = HttpProtocolOptions(
+        common_http_protocol_options=CommonOptions(idle_timeout=POOL_IDLE),
+        use_downstream_protocol_config=HttpProtocolOptions.UseDownstreamHttpConfig(),
+    )
+    return packed(options)

