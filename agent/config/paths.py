@@ -1,0 +1,64 @@
+"""Every path of a cell in one place. Those below `state` and `run` follow these two unless they are given themselves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated
+
+from agent.config.key import Key
+from agent.config.texts import path
+from agent.config.values import parsed
+
+READ = parsed(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """Absolute paths, the root prefix included."""
+
+    state: Annotated[Path, Key(READ, "what survives a reboot")] = Path("/var/lib/cellnet")
+    run: Annotated[Path, Key(READ, "what is gone after a reboot: sockets, pins, keys")] = Path("/run/cellnet")
+    database: Annotated[Path, Key(READ, "the cell's SQLite file", "<state>/cellnet.db")]
+    ca: Annotated[Path, Key(READ, "root and cell certificates with their keys", "<state>/ca")]
+    last_good: Annotated[Path, Key(READ, "the last good version of each policy file", "<state>/policies")]
+    control_socket: Annotated[Path, Key(READ, "the control API", "<run>/agent.sock")]
+    xds_socket: Annotated[Path, Key(READ, "where Envoy asks the agent for its resources", "<run>/envoy/xds.sock")]
+    envoy_admin: Annotated[Path, Key(READ, "Envoy's admin socket", "<run>/envoy/admin/admin.sock")]
+    netns: Annotated[Path, Key(READ, "pinned namespaces", "<run>/netns")]
+    identity: Annotated[Path, Key(READ, "certificates and keys of the instances, on tmpfs", "<run>/identity")]
+
+    @property
+    def sockets(self) -> tuple[Path, ...]:
+        """The paths that the kernel keeps short."""
+        return (self.control_socket, self.xds_socket, self.envoy_admin)
+
+
+def derived(written: Mapping[str, Path]) -> Paths:
+    """All paths, from those that were written (by field name) and the defaults for the others."""
+    state = written.get("state", Path("/var/lib/cellnet"))
+    run = written.get("run", Path("/run/cellnet"))
+    return replace(
+        Paths(
+            state=state,
+            run=run,
+            database=state / "cellnet.db",
+            ca=state / "ca",
+            last_good=state / "policies",
+            control_socket=run / "agent.sock",
+            xds_socket=run / "envoy/xds.sock",
+            envoy_admin=run / "envoy/admin/admin.sock",
+            netns=run / "netns",
+            identity=run / "identity",
+        ),
+        **written,
+    )
+
+
+def below(root: Path | None, path: Path) -> Path:
+    """`path` as seen by an agent that was started with `--root`."""
+    return path if root is None else root / path.relative_to("/")
+
+
+def all_below(root: Path | None, paths: Paths) -> Paths:
+    """Every path with the root's prefix."""
+    return replace(paths, **{each.name: below(root, getattr(paths, each.name)) for each in fields(paths)})

@@ -1,0 +1,48 @@
+"""The table of docs/config.md, made from the annotations of Config so that it cannot say anything else."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import timedelta
+from enum import Enum
+
+from agent.config.config import Config
+from agent.config.settings import fields_of
+
+HEAD = """# Configuration
+
+`/etc/cellnet/agent.yaml`; every key is optional, a missing file means the defaults. Unknown keys, wrong types and values
+that YAML would convert oddly (`on`, `010`, `22:22`) are errors, all told at once as `file:line:column: message`.
+
+A duration is a number and `s`, `m`, `h` or `d`: `90s`, `15m`, `24h`, `7d`. With `--root DIR` or `CELLNET_ROOT=DIR` every
+path gets DIR in front of it, those given here too, the program in `envoy.binary` excepted.
+
+| key | default | meaning |
+|---|---|---|
+"""
+
+
+def reference() -> str:
+    """The whole text of docs/config.md."""
+    return HEAD + "".join(f"| `{name}` | `{default}` | {meaning} |\n" for name, default, meaning in _rows(Config))
+
+
+def _rows(section: type, *, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    defaults = {each.name: each.default for each in fields(section)}
+    for field in fields_of(section):
+        if field.section is not None:
+            yield from _rows(field.section, prefix=f"{prefix}{field.name}.")
+        elif field.key is not None:
+            yield prefix + field.name, field.key.shown or _yaml(defaults[field.name]), field.key.meaning
+
+
+def _yaml(value: object) -> str:
+    """A default as it would be written in agent.yaml."""
+    match value:
+        case Enum():
+            return str(value.value)
+        case timedelta():
+            return f"{value // timedelta(hours=1)}h"
+        case tuple():
+            return f"[{', '.join(map(_yaml, value))}]"
+        case _:
+            return str(value)

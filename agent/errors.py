@@ -1,0 +1,41 @@
+"""Errors named by who must act; the edges (CLI, control API) turn them into `error: what; hint: …` and a status code.
+
+HostRefused and Unavailable come from the dataplane; the others can only arise in the agent.
+"""
+
+from dataplane.errors import HostRefused, Unavailable
+
+__all__ = ["RAISED", "Bug", "CellnetError", "Conflict", "HostRefused", "InvalidInput", "Unavailable"]
+
+
+class InvalidInput(ValueError):
+    """The caller must change what was asked."""
+
+    def __init__(self, what: str, *, hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+
+class Conflict(RuntimeError):
+    """What was asked clashes with what is there; the caller must choose. `taken` is the name, where another has it."""
+
+    def __init__(self, what: str, *, hint: str = "", taken: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+        self.taken = taken
+
+
+class Bug(AssertionError):
+    """cellnet's own mistake; whoever sees it should report it."""
+
+    def __init__(self, what: str, *, hint: str = "please report this, with the agent's log") -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+
+CellnetError = InvalidInput | Conflict | HostRefused | Unavailable | Bug
+# the same, for `except`
+RAISED = (InvalidInput, Conflict, HostRefused, Unavailable, Bug)

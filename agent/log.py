@@ -1,0 +1,33 @@
+"""structlog for the whole agent: lines for people on a terminal, JSON otherwise (systemd's journal keeps the fields)."""
+
+import logging
+import sys
+
+import structlog
+
+
+def configure(*, level: str = "info") -> None:
+    """Set the log up once, at the start of the daemon; it goes to standard error."""
+    shared = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level]
+    terminal = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            *shared,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if terminal else "iso", utc=not terminal),
+            structlog.processors.format_exc_info if not terminal else _as_it_is,
+            structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(default=str),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _as_it_is(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return event
+
+
+def get(area: str) -> structlog.typing.FilteringBoundLogger:
+    """A logger whose events carry their area."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(area=area)
+    return logger

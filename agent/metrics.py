@@ -1,0 +1,63 @@
+"""What a monitoring system can ask for, in Prometheus' words; served at `/v1/metrics`. Counters begin with the agent."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """What is read off at each scrape. `expiries` by role: root, cell, leaf (the one that ends first)."""
+
+    attachments: int
+    rules: int
+    envoy_connected: bool
+    envoy_refused: int
+    envoy_pushed: int
+    problems: int
+    expiries: dict[str, datetime]
+
+
+class Metrics:
+    """One registry per agent."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        within = self._registry
+        self.convergence = Histogram(
+            "cellnet_convergence_seconds", "Time of a turn that changed the host", buckets=BUCKETS, registry=within
+        )
+        self.failed_turns = Counter("cellnet_failed_turns", "Turns that the host refused as a whole", registry=within)
+        self.repairs = Counter("cellnet_repairs", "Times that something changed by others was put back", registry=within)
+        self.flows_cut = Counter(
+            "cellnet_flows_cut", "Live connections ended because nothing allows them any more", registry=within
+        )
+        self.refused_attaches = Counter(
+            "cellnet_refused_attaches", "Attaches that failed and were undone", ["kind"], registry=within
+        )
+        self._attachments = Gauge("cellnet_attachments", "Containers attached", registry=within)
+        self._rules = Gauge("cellnet_rules", "Rules of iptables that are ours", registry=within)
+        self._connected = Gauge("cellnet_envoy_connected", "1 while Envoy is connected", registry=within)
+        self._refused = Gauge("cellnet_envoy_nacks", "Resources that Envoy refuses now", registry=within)
+        self._pushed = Gauge(
+            "cellnet_envoy_pushed_resources", "Resources sent to Envoy or taken back since the agent's start", registry=within
+        )
+        self._problems = Gauge("cellnet_problems", "What status lists as wrong", registry=within)
+        self._left = Gauge(
+            "cellnet_certificate_seconds_left", "Until the first certificate of a role ends", ["role"], registry=within
+        )
+
+    def text(self, levels: Levels, *, now: datetime) -> str:
+        """The exposition format, with `levels` as they are now."""
+        self._attachments.set(levels.attachments)
+        self._rules.set(levels.rules)
+        self._connected.set(levels.envoy_connected)
+        self._refused.set(levels.envoy_refused)
+        self._pushed.set(levels.envoy_pushed)
+        self._problems.set(levels.problems)
+        for role, ends in levels.expiries.items():
+            self._left.labels(role).set((ends - now).total_seconds())
+        return generate_latest(self._registry).decode()

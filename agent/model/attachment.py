@@ -1,0 +1,129 @@
+"""An attachment as a value: one container's place on the overlay, from the request that asks for it to its last phase.
+
+A request is checked when it is made, so whatever is stored or sent to the dataplane has passed here.
+"""
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from agent.errors import InvalidInput
+from agent.model.names import HOSTNAME, AppName
+from agent.model.owner import Owner
+
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
+# The kernel's rule (IFNAMSIZ 16, no '/', ':' or white space) made narrower: the name also stands in sysctl paths.
+INTERFACE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}")
+INTERFACES_TAKEN = frozenset({"lo", "all", "default"})
+DEFAULT_TARGET = 8080
+INSTANCE_LIMIT = 65535
+
+
+class Phase(Enum):
+    """How far it is. An agent that finds ATTACHING or DETACHING at its start undoes or ends what a crash cut short."""
+
+    ATTACHING = "attaching"
+    ATTACHED = "attached"
+    DETACHING = "detaching"
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """One container on the overlay. `interface` is the name inside, `routes` are host names, `owner` ends its life.
+
+    `tls_target` is the port behind the TLS port, `tls_http` whether it is spoken to in HTTP.
+    """
+
+    name: str
+    app: AppName
+    instance: int
+    address: IPv4Address
+    interface: str
+    ports: tuple[int, ...]
+    routes: tuple[str, ...]
+    tls_target: int
+    tls_http: bool
+    owner: Owner
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachRequest:
+    """What a caller asks for. `netns` is an absolute path as the caller sees it; `instance` None means the lowest free.
+
+    `owner_pid` None: the namespace at `netns` is the owner. Raises InvalidInput at the first field that is wrong.
+    """
+
+    name: str
+    app: AppName
+    netns: Path
+    instance: int | None = None
+    interface: str = "eth0"
+    ports: tuple[int, ...] = field(default=())
+    routes: tuple[str, ...] = field(default=())
+    tls_target: int | None = None
+    tls_http: bool = False
+    owner_pid: int | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_netns(self.netns)
+        check_interface(self.interface)
+        for port in self.ports + (() if self.tls_target is None else (self.tls_target,)):
+            check_port(port)
+        for route in self.routes:
+            check_route(route)
+        if self.instance is not None and not 0 <= self.instance <= INSTANCE_LIMIT:
+            raise InvalidInput(f"instance {self.instance} is out of range", hint=f"use 0 to {INSTANCE_LIMIT}")
+        if self.owner_pid is not None and self.owner_pid < 1:
+            raise InvalidInput(f"{self.owner_pid} is not a process id", hint="leave it out, or name a process")
+
+    def target(self) -> int:
+        """The port behind the TLS port."""
+        return target_port(self.tls_target, ports=self.ports)
+
+
+def target_port(tls_target: int | None, *, ports: tuple[int, ...]) -> int:
+    """Where TLS leads when it is terminated: the port asked for, else the first port, else 8080."""
+    if tls_target is not None:
+        return tls_target
+    return ports[0] if ports else DEFAULT_TARGET
+
+
+def check_name(name: str) -> str:
+    """`name` itself, or InvalidInput: an attachment's name also stands in paths and listener names."""
+    if not NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{name!r} is not an attachment's name",
+            hint="begin with a letter or digit, then letters, digits, '_', '.' and '-', 64 characters at most",
+        )
+    return name
+
+
+def check_netns(path: Path) -> None:
+    """InvalidInput unless absolute: the agent's working folder is not the caller's."""
+    if not path.is_absolute() or "\0" in str(path):
+        raise InvalidInput(f"{str(path)!r} is not an absolute path to a namespace", hint="e.g. /run/netns/web")
+
+
+def check_interface(name: str) -> None:
+    """InvalidInput for a name that a container's end cannot have."""
+    if name in INTERFACES_TAKEN or not INTERFACE.fullmatch(name):
+        raise InvalidInput(f"{name!r} cannot be an interface's name", hint="e.g. eth0; 15 characters at most")
+
+
+def check_port(port: int) -> None:
+    """InvalidInput outside 1-65535."""
+    if not 1 <= port <= 65535:
+        raise InvalidInput(f"port {port} is out of range", hint="use 1 to 65535")
+
+
+def check_route(route: str) -> None:
+    """InvalidInput for what is not a DNS name of at least two labels."""
+    if len(route) > 253 or "." not in route or not HOSTNAME.fullmatch(route):
+        raise InvalidInput(
+            f"{route!r} is not a route",
+            hint="write a DNS name in lower case below a route domain, e.g. backend.apps.internal",
+        )

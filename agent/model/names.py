@@ -1,0 +1,46 @@
+"""Names: an app is `org/space/app`, each part a DNS label. Everything that names an app goes through `AppName.parse`."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Self
+
+from agent.errors import InvalidInput
+
+LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+HOSTNAME = re.compile(rf"{LABEL.pattern}(\.{LABEL.pattern})*")
+
+
+def is_label(text: str) -> bool:
+    """True for a DNS label: a-z, 0-9 and inner hyphens, at most 63 characters."""
+    return LABEL.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AppName:
+    """The unit of policy."""
+
+    org: str
+    space: str
+    app: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`acme/shop/web` -> AppName. Raises InvalidInput with the part that is wrong."""
+        return cls(*_parts(text))
+
+    def __str__(self) -> str:
+        return f"{self.org}/{self.space}/{self.app}"
+
+
+@lru_cache(maxsize=65536)
+def _parts(text: str) -> tuple[str, str, str]:
+    """Kept, since stores read the same names again and again."""
+    parts = text.split("/")
+    if len(parts) != 3:
+        raise InvalidInput(f"'{text}' is not an app's name", hint="write org/space/app, e.g. acme/shop/web")
+    for part in parts:
+        if not is_label(part):
+            raise InvalidInput(f"'{part}' in '{text}' is not a DNS label", hint="use a-z, 0-9 and inner hyphens, 63 at most")
+    org, space, app = parts
+    return org, space, app

@@ -1,0 +1,130 @@
+"""A policy as a value: who may reach whom, on which ports, and where it was written. No file, no store, no kernel here."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Self
+
+from agent.errors import InvalidInput
+from agent.model.names import AppName, is_label
+
+
+class Protocol(Enum):
+    """What the language can allow."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
+class Scope(Enum):
+    """Sources that depend on the destination."""
+
+    SAME_SPACE = "same-space"
+    SAME_ORG = "same-org"
+
+
+STARS = ((False, False, False), (False, False, True), (False, True, True))
+"""Which parts of a pattern may be stars: the app, or space and app."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pattern:
+    """`acme/shop/web`, `acme/shop/*` (app None) or `acme/*/*` (space and app None)."""
+
+    org: str
+    space: str | None
+    app: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`acme/shop/web`, `acme/shop/*` or `acme/*/*`. Raises InvalidInput with the part that is wrong."""
+        parts = text.split("/")
+        if len(parts) != 3 or ("*" in parts and parts.index("*") + parts.count("*") != 3) or parts[0] == "*":
+            raise InvalidInput(f"'{text}' does not name apps", hint="write org/space/app, org/space/* or org/*/*")
+        for part in parts:
+            if part != "*" and not is_label(part):
+                raise InvalidInput(
+                    f"'{part}' in '{text}' is not a DNS label", hint="use a-z, 0-9 and inner hyphens, 63 at most"
+                )
+        org, space, app = (None if part == "*" else part for part in parts)
+        assert org is not None
+        return cls(org, space, app)
+
+    def matches(self, app: AppName) -> bool:
+        """Whether `app` is one of those meant."""
+        return (
+            self.org == app.org
+            and (self.space is None or self.space == app.space)
+            and (self.app is None or self.app == app.app)
+        )
+
+    def exact(self) -> AppName | None:
+        """The one app meant, or None where there is a star."""
+        if self.space is None or self.app is None:
+            return None
+        return AppName(self.org, self.space, self.app)
+
+    def __str__(self) -> str:
+        return f"{self.org}/{self.space or '*'}/{self.app or '*'}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ports:
+    """An inclusive range, 1 to 65535; one port has first == last."""
+
+    first: int
+    last: int
+
+    def __contains__(self, port: object) -> bool:
+        return isinstance(port, int) and self.first <= port <= self.last
+
+    def __str__(self) -> str:
+        if self == ANY_PORT:
+            return "any"
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+ANY_PORT = Ports(1, 65535)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Origin:
+    """Where a policy was written: a file (absolute path, 1-based line and column) or, with line 0, the store."""
+
+    source: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}" if self.line else self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One allow rule. `name` is never empty: an unnamed rule of a file is called after its place (`shop.yaml:3`)."""
+
+    name: str
+    sources: tuple[Pattern | Scope, ...]
+    to: Pattern
+    tcp: tuple[Ports, ...]
+    udp: tuple[Ports, ...]
+    origin: Origin
+
+    def ports(self, protocol: Protocol) -> tuple[Ports, ...]:
+        """The ranges allowed for one protocol, in ascending order, none overlapping."""
+        return self.tcp if protocol is Protocol.TCP else self.udp
+
+    def apps_named(self) -> frozenset[AppName]:
+        """The apps this policy spells out, which therefore have a tag from now on."""
+        return apps_named((self,))
+
+
+def apps_named(policies: Iterable[Policy]) -> frozenset[AppName]:
+    """The apps that any of them spells out. Names are made last: thousands of policies speak of a few apps."""
+    named = {
+        (each.org, each.space, each.app)
+        for policy in policies
+        for each in (*policy.sources, policy.to)
+        if isinstance(each, Pattern)
+    }
+    return frozenset(AppName(org, space, app) for org, space, app in named if space is not None and app is not None)

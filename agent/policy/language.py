@@ -1,0 +1,209 @@
+"""The policy language: the text of a file or of a stored document in, policies out, or all its mistakes.
+
+First stop of every policy on its way to the kernel; `resolve.py` is the next one.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Container, Sequence
+from dataclasses import replace
+from pathlib import PurePath
+
+from agent.config.problems import InvalidSource, Problem, Report
+from agent.config.source import BROKEN, Listing, Node, Scalar, Table, compose
+from agent.config.values import Kind, clipped, described, kind, noted, parsed, table
+from agent.errors import InvalidInput
+from agent.model.policy import Origin, Pattern, Policy, Ports, Protocol, Scope
+from agent.policy.ports import RANGE_HINT, merged, parse_argument, parse_range
+
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+KEYS = ("name", "from", "to", "tcp", "udp")
+SCOPES = {each.value: each for each in Scope}
+NONE_HINT = "`policies: []` means none"
+FROM_HINT = "an app (org/space/app), org/space/*, org/*/*, same-space, same-org, or a list of these"
+STORE = Origin("store")
+
+
+def parse(content: bytes, *, source: str, named: bool = False) -> tuple[Policy, ...]:
+    """The policies in `content`; `source` is the file's absolute path.
+
+    A rule without a name is called `<file>:<line>`, unless `named` demands that each has one (the store replaces by
+    name). Raises InvalidSource with all mistakes, in the order of the text.
+    """
+    node, report = compose(content, file=source)
+    rules = () if node is None and report.problems else _rules(node, report)
+    policies = []
+    lines: set[int] = set()
+    for rule in rules:
+        policies.append(_policy(rule, report, called="" if named else _called(rule, report, siblings=lines)))
+        lines.add(rule.line)
+    report.raise_if_any()
+    return tuple(policy for policy in policies if policy is not None)
+
+
+def document(policy: Policy) -> str:
+    """One policy as the text of a file (JSON, which is YAML), such as the store keeps; `parse` reads it again."""
+    rule: dict[str, object] = {
+        "name": policy.name,
+        "from": [each.value if isinstance(each, Scope) else str(each) for each in policy.sources],
+        "to": str(policy.to),
+    }
+    for protocol in Protocol:
+        if policy.ports(protocol):
+            rule[protocol.value] = [str(each) for each in policy.ports(protocol)]
+    return json.dumps({"policies": [rule]})
+
+
+def parse_stored(name: str, text: str) -> Policy:
+    """The policy in a document of the store. Raises InvalidSource where it is not exactly one of that name."""
+    policies = parse(text.encode(errors="surrogateescape"), source=f"store/{name}", named=True)
+    if len(policies) != 1 or policies[0].name != name:
+        raise InvalidSource((Problem(f"store/{name}", 0, 0, f"holds other than one policy named '{name}'"),))
+    return replace(policies[0], origin=STORE)
+
+
+def parse_applied(content: bytes, *, source: str) -> tuple[Policy, ...]:
+    """The policies of a file that go into the store: each has a name. Raises InvalidSource."""
+    return tuple(replace(policy, origin=STORE) for policy in parse(content, source=source, named=True))
+
+
+def allowed(source: str, to: str, ports: Sequence[str], *, name: str | None = None) -> Policy:
+    """`policy allow SOURCE TO tcp/8080 …` as a policy of the store. Raises InvalidInput.
+
+    Without a name one is made up of what is allowed, so that the same call twice is one policy.
+    """
+    if name is not None:
+        _checked_name(name)
+    given = [parse_argument(each) for each in ports]
+    if not given:
+        raise InvalidInput("no port is given", hint="e.g. tcp/8080, udp/53, tcp/9000-9010 or tcp/any")
+    tcp, udp = (merged(found for kind, found in given if kind is protocol) for protocol in Protocol)
+    policy = Policy(name or "", (_source(source),), Pattern.parse(to), tcp, udp, STORE)
+    return policy if name else replace(policy, name=_made_up(policy))
+
+
+def _made_up(policy: Policy) -> str:
+    ends = [re.sub(r"[^a-z0-9-]", "all", str(each).rsplit("/", 1)[-1])[:20] for each in (policy.sources[0], policy.to)]
+    digest = hashlib.sha256(document(policy).encode()).hexdigest()[:8]
+    return f"{ends[0].rstrip('-')}-to-{ends[1].rstrip('-')}-{digest}"
+
+
+def _rules(node: Node | None, report: Report) -> tuple[Node, ...]:
+    if node is None:
+        report.add(1, 1, "the file is empty", hint=NONE_HINT)
+        return ()
+    found = table(node, report, keys=("policies",), what="`policies:` and a list of rules")
+    if found is None:
+        return ()
+    if "policies" not in found:
+        report.wrong(node, "`policies:` is missing", hint=NONE_HINT)
+        return ()
+    rules = found["policies"][1]
+    if not isinstance(rules, Listing):
+        report.wrong(rules, f"expected a list of rules, found {described(rules)}", hint=NONE_HINT)
+        return ()
+    _refuse_twins(rules, report)
+    return rules.items
+
+
+def _refuse_twins(rules: Listing, report: Report) -> None:
+    """Names are unique within a file."""
+    seen: dict[str, int] = {}
+    for rule in rules.items:
+        names = [value for key, value in rule.entries if key.text == "name"] if isinstance(rule, Table) else []
+        for value in names:
+            if not isinstance(value, Scalar):
+                continue
+            if value.text in seen:
+                hint = f"it is already taken in line {seen[value.text]}"
+                report.wrong(value, f"name '{clipped(value.text)}' is given twice", hint=hint)
+            seen.setdefault(value.text, value.line)
+
+
+def _called(rule: Node, report: Report, *, siblings: Container[int]) -> str:
+    """The name of a rule that has none: its place; the column only where a rule before it starts in the same line."""
+    place = f"{PurePath(report.file).name}:{rule.line}"
+    return f"{place}:{rule.column}" if rule.line in siblings else place
+
+
+def _policy(rule: Node, report: Report, *, called: str) -> Policy | None:
+    found = table(rule, report, keys=KEYS, what="a rule with from, to and tcp or udp")
+    if found is None:
+        return None
+    values = {key: value for key, (_, value) in found.items()}
+    missing = [key for key in ("from", "to", *(() if called else ("name",))) if key not in values]
+    for key in missing:
+        report.wrong(rule, f"'{key}' is missing", hint="a rule has from, to and tcp or udp")
+    if not {"tcp", "udp"} & values.keys():
+        report.wrong(rule, "neither tcp nor udp is given", hint="e.g. tcp: 8080, or tcp: any for every port")
+    name = read_name(values["name"], report) if "name" in values else called
+    sources = _sources(values.get("from", BROKEN), report)
+    to = _to(values.get("to", BROKEN), report)
+    tcp, udp = (_ports(values[key], report) if key in values else () for key in ("tcp", "udp"))
+    if name is None or to is None:
+        return None
+    return Policy(name, sources, to, tcp, udp, Origin(report.file, rule.line, rule.column))
+
+
+def _checked_name(text: str) -> str:
+    if NAME.fullmatch(text) is None:
+        hint = "use letters, digits and inner . _ -, 63 at most"
+        raise InvalidInput(f"'{clipped(text)}' cannot name a policy", hint=hint)
+    return text
+
+
+read_name = parsed(_checked_name)
+
+
+def _source(text: str) -> Pattern | Scope:
+    if text in SCOPES:
+        return SCOPES[text]
+    if "/" not in text:
+        raise InvalidInput(f"'{clipped(text)}' does not name apps", hint=FROM_HINT)
+    return Pattern.parse(text)
+
+
+read_source = parsed(_source)
+
+
+def _sources(node: Node, report: Report) -> tuple[Pattern | Scope, ...]:
+    items = node.items if isinstance(node, Listing) else (node,)
+    if not items:
+        report.wrong(node, "an empty list allows nobody", hint=FROM_HINT)
+    found = (read_source(item, report) for item in items)
+    return tuple(dict.fromkeys(each for each in found if each is not None))
+
+
+def _destination(text: str) -> Pattern:
+    if text in SCOPES:
+        raise InvalidInput(f"'to' cannot be {text}", hint="scopes are for 'from'; write org/space/app or org/space/*")
+    return Pattern.parse(text)
+
+
+_read_destination = parsed(_destination)
+
+
+def _to(node: Node, report: Report) -> Pattern | None:
+    if isinstance(node, Listing):
+        report.wrong(node, "expected one app or pattern, found a list", hint="write one rule for each destination")
+        return None
+    return _read_destination(node, report)
+
+
+def _ports(node: Node, report: Report) -> tuple[Ports, ...]:
+    items = node.items if isinstance(node, Listing) else (node,)
+    if not items:
+        report.wrong(node, "an empty list opens no port", hint="leave the key out, or write any for every port")
+    found = (_range(item, report) for item in items)
+    return merged(each for each in found if each is not None)
+
+
+def _range(node: Node, report: Report) -> Ports | None:
+    if not isinstance(node, Scalar) or kind(node) is Kind.NULL:
+        report.wrong(node, f"expected a port, found {described(node)}", hint=RANGE_HINT)
+        return None
+    if kind(node) in (Kind.TEXT, Kind.INTEGER):
+        return noted(lambda: parse_range(node.text), node, report)
+    report.wrong(node, f"expected a port, found {described(node)}", hint="write a plain decimal number, such as 8080")
+    return None

@@ -1,0 +1,155 @@
+"""Who may reach one app: policies and the known apps in, rights of tags out. Pure.
+
+Between the language and the dataplane: a destination costs only the policies that concern it, and an answer that is
+the same as before is the same object, so that whoever compares two states sees at once that nothing changed.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from agent.model.names import AppName
+from agent.model.policy import Pattern, Policy, Ports, Protocol, Scope
+from agent.policy.ports import merged
+from dataplane.state import Allow
+
+Parts = tuple[str, str | None, str | None]
+
+
+class Index:
+    """Policies by destination."""
+
+    def __init__(self, policies: Iterable[Policy]) -> None:
+        self._by_destination: dict[Parts, list[Policy]] = {}
+        for policy in policies:
+            to = policy.to
+            self._by_destination.setdefault((to.org, to.space, to.app), []).append(policy)
+
+    def concerning(self, app: AppName) -> tuple[Policy, ...]:
+        """The policies whose `to` means `app`, the most exact first, each group in the order given."""
+        keys: tuple[Parts, ...] = ((app.org, app.space, app.app), (app.org, app.space, None), (app.org, None, None))
+        return tuple(policy for key in keys for policy in self._by_destination.get(key, ()))
+
+    def check(self, source: AppName, to: AppName, *, protocol: Protocol, port: int) -> Policy | None:
+        """The first policy that allows it, or None. Asks the policies alone: the apps need not exist."""
+        for policy in self.concerning(to):
+            if any(port in ports for ports in policy.ports(protocol)) and any(
+                meant(each, to=to).matches(source) for each in policy.sources
+            ):
+                return policy
+        return None
+
+
+def meant(source: Pattern | Scope, *, to: AppName) -> Pattern:
+    """A scope as the pattern it is for one destination."""
+    match source:
+        case Pattern():
+            return source
+        case Scope.SAME_SPACE:
+            return Pattern(to.org, to.space, None)
+        case Scope.SAME_ORG:
+            return Pattern(to.org, None, None)
+
+
+class Census:
+    """The known apps with their tags, by what a pattern may mean."""
+
+    def __init__(self, tags: Mapping[AppName, int]) -> None:
+        self.tags = dict(tags)
+        self._wide: dict[Parts, list[int]] = {}
+        self._groups: dict[str, frozenset[int]] | None = None
+        for app, tag in self.tags.items():
+            self._wide.setdefault((app.org, app.space, None), []).append(tag)
+            self._wide.setdefault((app.org, None, None), []).append(tag)
+
+    def source(self, pattern: Pattern) -> tuple[int, str] | None:
+        """The tag of the one app that the pattern means (None if it is not known), or the name of the group."""
+        exact = pattern.exact()
+        if exact is None:
+            return 0, str(pattern)
+        tag = self.tags.get(exact)
+        return None if tag is None else (tag, "")
+
+    def groups(self) -> Mapping[str, frozenset[int]]:
+        """The known apps of every space and org, by the pattern that means them."""
+        if self._groups is None:
+            self._groups = {str(Pattern(*parts)): frozenset(tags) for parts, tags in self._wide.items()}
+        return self._groups
+
+
+def resolve(policies: Iterable[Policy], *, census: Census, to: AppName) -> frozenset[Allow]:
+    """The rights to reach `to` under policies that all concern it; per tag and protocol in as few ranges as possible."""
+    ranges: dict[tuple[int, str, Protocol], set[Ports]] = {}
+    for policy in policies:
+        sources = {key for source in policy.sources if (key := census.source(meant(source, to=to))) is not None}
+        for protocol in Protocol:
+            if ports := policy.ports(protocol):
+                for tag, group in sources:
+                    ranges.setdefault((tag, group, protocol), set()).update(ports)
+    return frozenset(
+        Allow(tag, protocol.value, ports.first, ports.last, group)
+        for (tag, group, protocol), found in ranges.items()
+        for ports in merged(found)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What was resolved, and from what."""
+
+    policies: tuple[Policy, ...]
+    patterns: frozenset[Pattern]
+    allows: frozenset[Allow]
+
+
+class Resolver:
+    """Answers for all destinations, kept as long as what they were made of is the same."""
+
+    def __init__(self) -> None:
+        self._policies: tuple[Policy, ...] = ()
+        self._index = Index(())
+        self._census = Census({})
+        self._answers: dict[AppName, _Answer] = {}
+
+    @property
+    def index(self) -> Index:
+        """The policies in force, for `check`."""
+        return self._index
+
+    def update(self, policies: tuple[Policy, ...], tags: Mapping[AppName, int]) -> None:
+        """Take the policies in force and the known apps; cheap where they are the objects of the last call."""
+        if policies is not self._policies:
+            self._policies, self._index = policies, Index(policies)
+        changed = {app for app, _ in self._census.tags.items() ^ tags.items()}
+        if changed:
+            self._census = Census(tags)
+            self._answers = dict(self._refreshed(changed))
+
+    def groups(self) -> Mapping[str, frozenset[int]]:
+        """What the group names in the answers stand for."""
+        return self._census.groups()
+
+    def allows(self, to: AppName) -> frozenset[Allow]:
+        """Who may reach `to`; the same object as before where the answer is the same."""
+        concerning = self._index.concerning(to)
+        known = self._answers.get(to)
+        if known is not None and known.policies == concerning:
+            return known.allows
+        return self._answer(to, concerning, known).allows
+
+    def forget(self, living: Collection[AppName]) -> None:
+        """Drop the answers of destinations that are gone, so that memory does not grow with every app that ever was."""
+        self._answers = {app: answer for app, answer in self._answers.items() if app in living}
+
+    def _answer(self, to: AppName, concerning: tuple[Policy, ...], known: _Answer | None) -> _Answer:
+        allows = resolve(concerning, census=self._census, to=to)
+        if known is not None and known.allows == allows:
+            allows = known.allows
+        patterns = frozenset(meant(source, to=to) for policy in concerning for source in policy.sources)
+        self._answers[to] = _Answer(concerning, patterns, allows)
+        return self._answers[to]
+
+    def _refreshed(self, changed: Collection[AppName]) -> Iterator[tuple[AppName, _Answer]]:
+        """The answers after other apps are known: only those are made again that a changed app is part of."""
+        touched = {Pattern(app.org, app.space, app.app) for app in changed}  # a group's right is the same whoever is in it
+        for to, answer in tuple(self._answers.items()):
+            yield to, answer if touched.isdisjoint(answer.patterns) else self._answer(to, answer.policies, answer)
