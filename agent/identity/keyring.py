@@ -1,0 +1,131 @@
+"""Leaves on tmpfs: `<directory>/<attachment>/{instance.crt,instance.key}` and one `trust.crt` for all.
+
+Apps read them there (`CF_INSTANCE_CERT` and its kin), and the agent reads them again after a restart: the same bytes, so Envoy
+is pushed nothing. Keys never reach a disk, so a directory that is not on tmpfs gets one mounted on it.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.errors import HostRefused, InvalidInput
+from agent.identity.refusal import host_refusals_told
+from ca import files
+from ca.errors import CaRefused
+from ca.pem import certificates, fits, private_key
+from dataplane import syscalls
+from dataplane.state import Leaf
+
+CHAIN, KEY, TRUST = "instance.crt", "instance.key", "trust.crt"
+# Two files of one page each, their directory, and as much again while both are being replaced: 1,000 containers need 12 MB.
+SIZE = "mode=0755,size=16m"
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The leaves under `directory`. Call `open` first; one agent at a time may write."""
+
+    directory: Path
+
+    def open(self) -> None:
+        """Make the directory and see that it is on tmpfs. Raises HostRefused if it cannot be."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if not on_tmpfs(self.directory):
+                flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+                syscalls.mount("cellnet-identity", str(self.directory), kind="tmpfs", flags=flags, options=SIZE)
+        except OSError as error:
+            raise HostRefused(
+                f"cannot keep keys in memory at {self.directory}: {error}", hint=f"mount a tmpfs at {self.directory}"
+            ) from error
+
+    @property
+    def trust(self) -> Path:
+        """Where the trust bundle is."""
+        return self.directory / TRUST
+
+    def chain_of(self, name: str) -> Path:
+        """Where the certificate chain of attachment `name` is."""
+        return self._of(name) / CHAIN
+
+    def key_of(self, name: str) -> Path:
+        """Where the key of attachment `name` is."""
+        return self._of(name) / KEY
+
+    def load(self) -> Mapping[str, Leaf]:
+        """What is there, by attachment. What is half there, damaged or readable by others is left out, to be issued anew."""
+        found = {name: self._read(name) for name in self._names()}
+        return {name: leaf for name, leaf in found.items() if leaf is not None}
+
+    def put(self, name: str, leaf: Leaf) -> None:
+        """Write one leaf in place of what was there. Raises HostRefused if the tmpfs refuses."""
+        chain, key = self.chain_of(name), self.key_of(name)
+        there = self._read(name)
+        if there == leaf:
+            return
+        if there is None:
+            self.drop(name)
+        with host_refusals_told():
+            files.make_public_directory(chain.parent)
+            files.replace(files.Write(key, leaf.key, files.SECRET), files.Write(chain, leaf.chain, files.PUBLIC))
+
+    def put_trust(self, bundle: bytes) -> None:
+        """Write the trust bundle, unless it is there."""
+        with host_refusals_told():
+            if files.read(self.trust) != bundle:
+                files.replace(files.Write(self.trust, bundle, files.PUBLIC))
+
+    def drop(self, name: str) -> None:
+        """Take one leaf away; absent is fine."""
+        directory = self._of(name)
+        try:
+            shutil.rmtree(directory)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise HostRefused(f"cannot remove {directory}: {error.strerror}", hint="remove it by hand") from error
+
+    def sweep(self, known: Iterable[str]) -> tuple[str, ...]:
+        """Take away what belongs to none of `known`; returns whose."""
+        strangers = tuple(sorted(self._names() - set(known)))
+        for name in strangers:
+            self.drop(name)
+        return strangers
+
+    def _of(self, name: str) -> Path:
+        if not name or name.startswith(".") or "/" in name or "\0" in name or name == TRUST:
+            raise InvalidInput(f"'{name}' cannot name a directory of keys", hint="use letters, digits and hyphens")
+        return self.directory / name
+
+    def _names(self) -> set[str]:
+        if not self.directory.is_dir():
+            return set()
+        with os.scandir(self.directory) as entries:
+            return {
+                entry.name
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False) and entry.name[0] != "." and entry.name != TRUST
+            }
+
+    def _read(self, name: str) -> Leaf | None:
+        try:
+            chain, key = files.read(self.chain_of(name)), files.read_secret(self.key_of(name))
+            if chain is None or key is None:
+                return None
+            whole = fits(certificates(chain, where=CHAIN)[0], private_key(key, where=KEY))
+        except CaRefused:
+            return None
+        return Leaf(chain=chain, key=key) if whole else None
+
+
+def on_tmpfs(path: Path, *, mountinfo: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Whether `path` lies in memory: the kernel lists a mount of type tmpfs or ramfs with the path's device number."""
+    device = path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for line in mountinfo.read_text().splitlines():
+        fields, _, kind = line.partition(" - ")
+        if fields.split()[2] == number:
+            return kind.split()[0] in ("tmpfs", "ramfs")
+    return False

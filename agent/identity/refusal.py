@@ -1,0 +1,25 @@
+"""The CA's refusals in the agent's words. The CA knows no agent, so the translation happens where the two meet."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from agent.errors import HostRefused, InvalidInput
+from ca.errors import CaRefused
+
+
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """Turn CaRefused into InvalidInput with the same words, so that every edge of the agent can print it."""
+    try:
+        yield
+    except CaRefused as error:
+        raise InvalidInput(error.what, hint=error.hint) from error
+
+
+@contextmanager
+def host_refusals_told() -> Iterator[None]:
+    """Turn CaRefused into HostRefused: for files that the host would not take."""
+    try:
+        yield
+    except CaRefused as error:
+        raise HostRefused(error.what, hint=error.hint) from error

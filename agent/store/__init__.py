@@ -1,0 +1,1 @@
+"""What must outlive the agent: the store that all cells share, and the cell's own ledger of attachments."""

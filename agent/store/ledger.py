@@ -1,0 +1,161 @@
+"""The cell's own book of attachments: always in its SQLite file, whatever the store, and read first at every start.
+
+An attachment is written before anything is done for it and struck out after everything is undone, so that a crash at any
+point leaves a line that says what to clean up. The calls are synchronous: each is one local transaction, without a sync
+to the disk, as nothing in the book outlives a boot (agent/store/database.py tells why that is safe).
+"""
+
+import sqlite3
+from dataclasses import replace
+from ipaddress import IPv4Network
+
+from agent.errors import Bug, Conflict
+from agent.model.attachment import Attachment, AttachRequest, Phase
+from agent.model.names import AppName
+from agent.model.owner import Owner
+from agent.store import addresses
+from agent.store.database import Database
+from agent.store.refusal import damaged
+from agent.store.rows import INSERT, from_row, to_row
+
+
+class Ledger:
+    """Every method raises HostRefused when the file cannot be read or written, and has then changed nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._version = (-1, -1)
+        self._all: tuple[Attachment, ...] = ()
+        self._decoded: dict[tuple[str | int, ...], Attachment] = {}
+
+    def all(self) -> tuple[Attachment, ...]:
+        """By name, in every phase. The same objects for what did not change."""
+        version = self._database.version()
+        if version != self._version:
+            rows = self._database.read("SELECT * FROM attachments ORDER BY name")
+            self._decoded = {tuple(row): self._decoded.get(tuple(row)) or self._decode(row) for row in rows}
+            self._all, self._version = tuple(self._decoded.values()), version
+        return self._all
+
+    def get(self, name: str) -> Attachment | None:
+        """The attachment of that name, in whatever phase."""
+        rows = self._database.read("SELECT * FROM attachments WHERE name = ?", name)
+        return self._decode(rows[0]) if rows else None
+
+    def begin(self, request: AttachRequest, *, owner: Owner) -> Attachment:
+        """Write down an attachment in phase ATTACHING, with its address and instance.
+
+        Raises Conflict where the name or the instance is taken, or no address is left.
+        """
+        subnet = self.subnet()
+        if subnet is None:
+            raise Bug("an attachment was begun before the cell had its subnet")
+        with self._database.transaction(durable=False) as connection:
+            self._refuse_taken(request)
+            attachment = Attachment(
+                name=request.name,
+                app=request.app,
+                instance=self._instance(request),
+                address=addresses.take(connection, subnet=subnet),
+                interface=request.interface,
+                ports=request.ports,
+                routes=request.routes,
+                tls_target=request.target(),
+                tls_http=request.tls_http,
+                owner=owner,
+                phase=Phase.ATTACHING,
+            )
+            connection.execute(INSERT, to_row(attachment))
+        return attachment
+
+    def complete(self, name: str) -> Attachment:
+        """ATTACHING -> ATTACHED. Raises Conflict where it was detached meanwhile. Again is fine."""
+        with self._database.transaction(durable=False) as connection:
+            held = self.get(name)
+            if held is None or held.phase is Phase.DETACHING:
+                raise Conflict(f"'{name}' was detached while it was being attached", hint="attach it again")
+            return self._enter(connection, held, Phase.ATTACHED)
+
+    def begin_detach(self, name: str) -> Attachment | None:
+        """Whatever phase -> DETACHING; None when there is nothing of that name, which is fine."""
+        with self._database.transaction(durable=False) as connection:
+            held = self.get(name)
+            return None if held is None else self._enter(connection, held, Phase.DETACHING)
+
+    def finish_detach(self, name: str, *, now: float) -> None:
+        """Strike it out and free its address and instance, once nothing of it is left on the host. Again is fine."""
+        with self._database.transaction(durable=False) as connection:
+            held = self.get(name)
+            if held is None:
+                return
+            if held.phase is not Phase.DETACHING:
+                raise Bug(f"the detach of '{name}' was ended before it was begun")
+            connection.execute("DELETE FROM attachments WHERE name = ?", (name,))
+            addresses.give_back(connection, held.address, now=now)
+
+    def subnet(self) -> IPv4Network | None:
+        """The one addresses are taken from; None before the first `adopt_subnet`."""
+        found = self._meta("subnet")
+        return None if found is None else IPv4Network(found)
+
+    def adopt_subnet(self, subnet: IPv4Network) -> None:
+        """Take addresses from `subnet` from now on. Raises Conflict while attachments have others."""
+        strays = [held for held in self.all() if held.address not in subnet]
+        if strays:
+            raise Conflict(
+                f"{len(strays)} attachments have addresses outside of {subnet}, e.g. '{strays[0].name}' {strays[0].address}",
+                hint="set overlay.network and overlay.cell_prefix back, or detach them first",
+            )
+        if self.subnet() != subnet:  # a start must not need a disk with room
+            self._set_meta("subnet", str(subnet))
+
+    def cell_id(self, *, fresh: str) -> str:
+        """The cell's lasting id (the host's name may change): `fresh` if it has none yet."""
+        held = self._meta("cell_id")
+        if held is not None:
+            return held
+        with self._database.transaction(durable=True) as connection:
+            connection.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('cell_id', ?)", (fresh,))
+        return self._meta("cell_id") or fresh
+
+    def _refuse_taken(self, request: AttachRequest) -> None:
+        held = self.get(request.name)
+        if held is not None:
+            raise Conflict(
+                f"the name '{held.name}' is taken by {held.app} (instance {held.instance}, {held.address}, {held.phase.value})",
+                hint=f"choose another name, or `cellnet detach {held.name}` first",
+                taken=held.name,
+            )
+
+    def _instance(self, request: AttachRequest) -> int:
+        held = self._instances(request.app)
+        if request.instance is None:
+            return next(number for number in range(len(held) + 1) if number not in held)
+        if request.instance in held:
+            raise Conflict(
+                f"instance {request.instance} of {request.app} is taken by '{held[request.instance]}'",
+                hint="leave the instance out to get the lowest free one",
+            )
+        return request.instance
+
+    def _instances(self, app: AppName) -> dict[int, str]:
+        rows = self._database.read("SELECT instance, name FROM attachments WHERE app = ?", str(app))
+        return {row["instance"]: row["name"] for row in rows}
+
+    def _enter(self, connection: sqlite3.Connection, held: Attachment, phase: Phase) -> Attachment:
+        connection.execute("UPDATE attachments SET phase = ? WHERE name = ?", (phase.value, held.name))
+        return replace(held, phase=phase)
+
+    def _meta(self, key: str) -> str | None:
+        rows = self._database.read("SELECT value FROM meta WHERE key = ?", key)
+        return str(rows[0]["value"]) if rows else None
+
+    def _set_meta(self, key: str, value: str) -> None:
+        with self._database.transaction(durable=False) as connection:
+            connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
+
+    def _decode(self, row: sqlite3.Row) -> Attachment:
+        try:
+            return from_row(row)
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(self._database.path, f"the entry of '{row['name']}' makes no sense") from error

@@ -1,0 +1,44 @@
+"""What SQLite says, in the words of whoever has to act: the operator of this host, nearly always."""
+
+import sqlite3
+from pathlib import Path
+
+from agent.errors import Bug, HostRefused
+
+Words = tuple[str, str]
+
+# Primary result codes (the extended ones carry them in their low byte).
+WORDS: dict[int, Words] = {
+    sqlite3.SQLITE_FULL: ("the disk is full", "make room on its file system; nothing was changed"),
+    sqlite3.SQLITE_IOERR: ("the disk failed", "look at the kernel's log and the free space; nothing was changed"),
+    sqlite3.SQLITE_READONLY: ("it cannot be written", "mount its file system read-write"),
+    sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "check that it is a file on a local, writable file system"),
+    sqlite3.SQLITE_PERM: ("access is denied", "run the agent as root"),
+    sqlite3.SQLITE_AUTH: ("access is denied", "run the agent as root"),
+    sqlite3.SQLITE_BUSY: ("another process holds it locked", "end whatever works on it, for instance a sqlite3 shell"),
+    sqlite3.SQLITE_LOCKED: ("another process holds it locked", "end whatever works on it, for instance a sqlite3 shell"),
+    sqlite3.SQLITE_NOMEM: ("there is no memory left", "free some memory"),
+    sqlite3.SQLITE_NOLFS: ("it is too large for its file system", "move it to another file system"),
+}
+DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+def refusal(error: sqlite3.Error, *, path: Path) -> HostRefused | Bug:
+    """The error to raise for what SQLite raised. A broken constraint or bad SQL is our own mistake, so a Bug."""
+    # The module's own errors (a closed connection, say) carry no code.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in DAMAGED:
+        return damaged(path, str(error))
+    if code in WORDS:
+        why, hint = WORDS[code]
+        return HostRefused(f"{path}: {why} ({error})", hint=hint)
+    return Bug(f"{path}: {error}")
+
+
+def damaged(path: Path, why: str) -> HostRefused:
+    """The file is not a sound database. It is never replaced by an empty one: policies in it would be lost unseen."""
+    return HostRefused(
+        f"{path} is damaged: {why}",
+        hint=f"stop the agent, move {path}* away (all of them; `sqlite3 FILE .recover` may save policies), start again,"
+        " then attach containers and apply store policies again; policy files are not affected",
+    )

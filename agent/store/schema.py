@@ -1,0 +1,66 @@
+"""The one SQLite schema of a cell: the store's tables and the ledger's, in one file `cellnet.db`.
+
+A change of the schema is a new entry at the end of MIGRATIONS, never an edit of an old one: `user_version` counts them.
+"""
+
+import sqlite3
+
+APPLICATION_ID = 0x634E4554  # "cNET": tells our file from somebody else's database
+
+Migration = tuple[str, ...]
+
+MIGRATIONS: tuple[Migration, ...] = (
+    (
+        f"PRAGMA application_id = {APPLICATION_ID}",
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+        # The store: what other cells would need.
+        """CREATE TABLE tags (
+             app TEXT PRIMARY KEY, tag INTEGER NOT NULL UNIQUE CHECK (tag BETWEEN 1 AND 65535), released REAL) STRICT""",
+        "CREATE TABLE policies (name TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT",
+        "CREATE TABLE subnets (cell TEXT PRIMARY KEY, subnet TEXT NOT NULL UNIQUE) STRICT",
+        # The ledger: this cell's own. The constraints say once more what the code promises.
+        """CREATE TABLE attachments (
+             name TEXT PRIMARY KEY, app TEXT NOT NULL, instance INTEGER NOT NULL, address INTEGER NOT NULL UNIQUE,
+             interface TEXT NOT NULL, ports TEXT NOT NULL, routes TEXT NOT NULL, tls_target INTEGER NOT NULL,
+             tls_http INTEGER NOT NULL, owner TEXT NOT NULL, phase TEXT NOT NULL, UNIQUE (app, instance)) STRICT""",
+        # Order of release is a number, not the time: a clock may be put back. AUTOINCREMENT never gives one twice.
+        """CREATE TABLE freed (
+             sequence INTEGER PRIMARY KEY AUTOINCREMENT, address INTEGER NOT NULL UNIQUE, released REAL NOT NULL) STRICT""",
+    ),
+)
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """How many migrations the file has seen."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def is_ours(connection: sqlite3.Connection) -> bool:
+    """Whether the file was made by cellnet at all."""
+    (found,) = connection.execute("PRAGMA application_id").fetchone()
+    return bool(found == APPLICATION_ID)
+
+
+def migrate(connection: sqlite3.Connection, *, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
+    """Bring the file to the newest version, in one transaction: all or nothing, whoever else tries at the same time."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statements in migrations[version_of(connection) :]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {max(len(migrations), version_of(connection))}")
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def blank() -> bytes:
+    """A new database file with the newest schema, as bytes, so that it can be put in place whole."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        migrate(connection)
+        return connection.serialize()
+    finally:
+        connection.close()

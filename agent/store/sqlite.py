@@ -1,0 +1,138 @@
+"""The store of a single cell, in its SQLite file.
+
+Reads are served from the last rows read, which hold as long as the file's version does: the reconcile loop asks at every
+turn, and gets the same objects while nothing changed. Policies are durable: what a user was told has happened (a policy
+deleted, above all) must not be undone by a power loss. Tags are not synced: no packet that carries one outlives the boot.
+"""
+
+import sqlite3
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from types import MappingProxyType
+
+from agent.model.names import AppName
+from agent.store import subnets
+from agent.store.changes import Changes
+from agent.store.database import Database
+from agent.store.store import Listener, StoredPolicy, by_name, no_such_policy
+from agent.store.tags import LAST_TAG, Claims, TagClaim, claim, release
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What the file held at one version of it."""
+
+    version: tuple[int, int]
+    tags: Mapping[AppName, int]
+    policies: tuple[StoredPolicy, ...]
+
+
+class SqliteStore:
+    """A Store on an open Database, which it does not close. `last_tag` makes exhaustion cheap to reach in tests."""
+
+    def __init__(self, database: Database, *, last_tag: int = LAST_TAG) -> None:
+        self._database = database
+        self._last_tag = last_tag
+        self._changes = Changes()
+        self._records = Records((-1, -1), MappingProxyType({}), ())
+        self._fresh()
+
+    @property
+    def revision(self) -> int:
+        """See Store."""
+        return self._changes.revision
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """See Store."""
+        return self._changes.subscribe(listener)
+
+    async def tags(self) -> Mapping[AppName, int]:
+        """See Store."""
+        return self._fresh().tags
+
+    async def claim_tags(self, apps: Collection[AppName], *, now: float) -> Mapping[AppName, int]:
+        """See Store."""
+        held = self._fresh().tags
+        if not all(app in held for app in apps):
+            with self._database.transaction(durable=False) as connection:
+                before = read_claims(connection)
+                write_claims(connection, before, claim(before, apps, now=now, last=self._last_tag))
+            held = self._announced().tags
+        return {app: held[app] for app in apps}
+
+    async def release_tags(self, apps: Collection[AppName], *, now: float) -> None:
+        """See Store."""
+        with self._database.transaction(durable=False) as connection:
+            before = read_claims(connection)
+            write_claims(connection, before, release(before, apps, now=now))
+        self._announced()
+
+    async def policies(self) -> tuple[StoredPolicy, ...]:
+        """See Store."""
+        return self._fresh().policies
+
+    async def apply_policies(self, policies: Collection[StoredPolicy]) -> None:
+        """See Store."""
+        rows = [(policy.name, policy.document) for policy in by_name(policies).values()]
+        with self._database.transaction(durable=True) as connection:
+            connection.executemany("INSERT OR REPLACE INTO policies (name, document) VALUES (?, ?)", rows)
+        self._announced()
+
+    async def delete_policy(self, name: str) -> None:
+        """See Store."""
+        with self._database.transaction(durable=True) as connection:
+            if connection.execute("DELETE FROM policies WHERE name = ?", (name,)).rowcount == 0:
+                known = [row["name"] for row in connection.execute("SELECT name FROM policies")]
+                raise no_such_policy(name, known=known)
+        self._announced()
+
+    async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int) -> IPv4Network:
+        """See Store."""
+        with self._database.transaction(durable=True) as connection:
+            held = {row["cell"]: IPv4Network(row["subnet"]) for row in connection.execute("SELECT * FROM subnets")}
+            mine = held.pop(cell, None)
+            if mine is not None and subnets.fits(mine, network=network, cell_prefix=cell_prefix):
+                return mine
+            mine = subnets.first_free(held.values(), network=network, cell_prefix=cell_prefix)
+            connection.execute("INSERT OR REPLACE INTO subnets (cell, subnet) VALUES (?, ?)", (cell, str(mine)))
+        self._changes.announce()
+        return mine
+
+    def _fresh(self) -> Records:
+        version = self._database.version()
+        if version != self._records.version:
+            self._records = self._reread(version)
+        return self._records
+
+    def _reread(self, version: tuple[int, int]) -> Records:
+        rows = self._database.read("SELECT app, tag FROM tags WHERE released IS NULL")
+        in_use = {AppName.parse(row["app"]): int(row["tag"]) for row in rows}
+        found = self._database.read("SELECT name, document FROM policies ORDER BY name")
+        policies = tuple(StoredPolicy(row["name"], row["document"]) for row in found)
+        old = self._records  # the ledger writes to the same file: equal records stay the same objects
+        return Records(
+            version,
+            old.tags if old.tags == in_use else MappingProxyType(in_use),
+            old.policies if old.policies == policies else policies,
+        )
+
+    def _announced(self) -> Records:
+        before, after = self._records, self._fresh()
+        if before.tags is not after.tags or before.policies is not after.policies:
+            self._changes.announce()
+        return after
+
+
+def read_claims(connection: sqlite3.Connection) -> dict[AppName, TagClaim]:
+    """Every tag that an app has or had."""
+    rows = connection.execute("SELECT app, tag, released FROM tags")
+    return {AppName.parse(row["app"]): TagClaim(row["tag"], row["released"]) for row in rows}
+
+
+def write_claims(connection: sqlite3.Connection, before: Claims, after: Claims) -> None:
+    """Only what differs; those who lost their tag go first, as no two rows may have the same."""
+    gone = [(str(app),) for app in before if app not in after]
+    changed = [(str(app), held.tag, held.released) for app, held in after.items() if before.get(app) != held]
+    connection.executemany("DELETE FROM tags WHERE app = ?", gone)
+    connection.executemany("INSERT OR REPLACE INTO tags (app, tag, released) VALUES (?, ?, ?)", changed)
