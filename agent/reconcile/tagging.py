@@ -1,0 +1,46 @@
+"""Tags follow use: an app has one from the moment that a policy names it or an instance of it is attached."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from agent.errors import Conflict, HostRefused
+from agent.model.attachment import Attachment, Phase
+from agent.model.names import AppName
+from agent.model.policy import Policy, apps_named
+from agent.store.store import Store
+
+
+class Tagging:
+    """Claims and gives back. `now` is seconds since 1970."""
+
+    def __init__(self, store: Store, *, now: Callable[[], float]) -> None:
+        self._store = store
+        self._now = now
+        self._policies: tuple[Policy, ...] = ()
+        self._named: frozenset[AppName] = frozenset()
+        self.problem: Conflict | HostRefused | None = None
+
+    async def claim(self, app: AppName) -> None:
+        """See that one app has its tag. Raises Conflict when there is none left."""
+        if app not in await self._store.tags():
+            await self._store.claim_tags([app], now=self._now())
+
+    async def follow(self, policies: tuple[Policy, ...], attachments: Iterable[Attachment]) -> Mapping[AppName, int]:
+        """Claim what is referred to, give back what no longer is, and return the tags in use.
+
+        When there are not enough, or the store cannot be written, those that are there serve on, and `problem` says so: a
+        revoke must never wait for a tag or a disk.
+        """
+        if policies is not self._policies:
+            self._policies, self._named = policies, apps_named(policies)
+        wanted = self._named | {each.app for each in attachments if each.phase is not Phase.DETACHING}
+        tags = await self._store.tags()
+        missing, unused = wanted - tags.keys(), tags.keys() - wanted
+        self.problem = None
+        try:
+            if missing:
+                await self._store.claim_tags(missing, now=self._now())
+            if unused:
+                await self._store.release_tags(unused, now=self._now())
+        except (Conflict, HostRefused) as error:
+            self.problem = error
+        return await self._store.tags() if missing or unused else tags
