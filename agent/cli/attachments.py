@@ -1,0 +1,80 @@
+"""`attach`, `detach`, `ps`: attachments whose namespaces somebody else made."""
+
+import os
+from pathlib import Path
+
+import click
+
+from agent.cli.asking import Asked, asked_options, attach_request
+from agent.cli.client import attachment_address
+from agent.cli.completion import attachment_names
+from agent.cli.fields import Fields
+from agent.cli.output import json_option, print_json, spoken, table
+from agent.cli.place import Place
+
+
+@click.command()
+@asked_options
+@click.option("--netns", required=True, metavar="PATH", help="The network namespace, e.g. /run/netns/web or /proc/PID/ns/net.")
+@click.option("--interface", default="eth0", show_default=True, metavar="NAME", help="Name of the interface inside.")
+@click.option("--env", "as_env", is_flag=True, help="Print the environment alone, as KEY=VALUE lines.")
+@json_option
+@click.pass_obj
+def attach(place: Place, asked: Asked, netns: str, interface: str, as_env: bool, as_json: bool) -> None:
+    """Put a network namespace that is there already on the overlay.
+
+    It stays until 'cellnet detach', or until PATH is no longer the same namespace.
+    """
+    body = {**asked.body(), "netns": as_the_agent_finds_it(netns), "interface": interface}
+    made = attach_request(place.client(), asked.name, body).fields
+    environment = made.mapping("environment")
+    if as_json:
+        print_json(made)
+    elif as_env:
+        click.echo("\n".join(f"{key}={value}" for key, value in environment.items()))
+    else:
+        click.echo(f"{made.text('name')} has {made.text('address')}")
+        click.echo("\n".join(f"  {key}={value}" for key, value in environment.items()))
+
+
+@click.command()
+@click.argument("name", shell_complete=attachment_names)
+@json_option
+@click.pass_obj
+def detach(place: Place, name: str, as_json: bool) -> None:
+    """Take an attachment off the overlay. One that is not there is no error."""
+    done = place.client().delete(attachment_address(name))
+    if as_json:
+        print_json(done)
+    elif not done.flag("detached"):
+        click.echo(f"there was no '{name}'")
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def ps(place: Place, as_json: bool) -> None:
+    """List the attachments of this cell."""
+    found = place.client().get("/v1/attachments")
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(table(HEADS, [_row(each) for each in found.each()]))
+
+
+HEADS = ("NAME", "APP", "INSTANCE", "ADDRESS", "PORTS", "ROUTES", "TLS")
+
+
+def _row(each: Fields) -> tuple[str, ...]:
+    ports, routes = spoken(each.texts("ports")), spoken(each.texts("routes"))
+    plain = (each.text("name"), each.text("app"), each.text("instance"), each.text("address"))
+    return (*plain, ports, routes, each.at("tls").text("state"))
+
+
+def as_the_agent_finds_it(path: str) -> str:
+    """An absolute path without the links of our own (`/proc/self`, relative links of folders); the last part stays as it is.
+
+    The last part may be one of /proc's links to a namespace, which name nothing that can be opened.
+    """
+    given = Path(path)
+    return os.path.join(os.path.realpath(given.parent), given.name)

@@ -1,0 +1,157 @@
+"""The process behind `cellnet run`: it waits in namespaces of its own until it is attached, then becomes the command.
+
+    parent                          child
+    fork ─────────────────────────▶ dies with the parent; new network and mount namespaces
+         ◀─────── b"ready" ───────── waits
+    asks the agent to attach /proc/<child>/ns/net
+         ──── environment as JSON ─▶ finds the agent's files, becomes CMD (closing the pipe)
+         ◀── nothing, or an errno ─
+    forwards signals, reaps
+
+If the parent is killed the kernel kills the child, and the agent sweeps the attachment, whose owner is the parent.
+"""
+
+import errno
+import json
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.cli.borrow import bring, private_mounts
+from agent.errors import HostRefused
+from dataplane import syscalls
+
+READY = b"ready"
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+FORWARDED = frozenset(
+    {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
+)  # fmt: skip
+PYTHONS = (signal.SIGPIPE, signal.SIGXFSZ)
+"""Signals that Python ignores and other programs do not expect to be ignored."""
+
+
+class CannotRun(RuntimeError):
+    """CMD could not be executed; `code` is what a shell would return."""
+
+    def __init__(self, what: str, *, code: int) -> None:
+        super().__init__(what)
+        self.what = what
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """The waiting process. `said` is where it tells, `told` where it is told."""
+
+    pid: int
+    said: int
+    told: int
+
+    def go(self, environment: Mapping[str, str], *, folders: Sequence[Path], agent_pid: int) -> None:
+        """Let it become the command, with `environment` added to ours. Raises CannotRun if it could not.
+
+        From here on the signals of FORWARDED are blocked, so that `wait` sees them all; `heed_signals` ends that.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED | {signal.SIGCHLD})
+        order = {"environment": dict(environment), "folders": [str(folder) for folder in folders], "agent_pid": agent_pid}
+        with os.fdopen(self.told, "wb") as pipe:
+            pipe.write(json.dumps(order).encode())
+        with os.fdopen(self.said, "rb") as pipe:
+            answer = pipe.read()
+        if answer:
+            number, what = json.loads(answer)
+            raise CannotRun(what, code=NOT_FOUND if number == errno.ENOENT else NOT_EXECUTABLE)
+
+    def wait(self) -> int:
+        """Forward signals until it ends; its exit code, 128 + n for signal n."""
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+            seen = signal.sigwaitinfo(FORWARDED | {signal.SIGCHLD})
+            # what the terminal sends (Ctrl-C) has a positive code and has reached the child already; but not its hangup,
+            # which goes to the session's leader alone
+            if seen.si_signo == signal.SIGHUP or (seen.si_signo != signal.SIGCHLD and seen.si_code <= 0):
+                os.kill(self.pid, seen.si_signo)
+
+    def end(self) -> None:
+        """Kill and reap it, if it is still there."""
+        try:
+            if os.waitpid(self.pid, os.WNOHANG)[0] == 0:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            pass  # reaped by wait()
+
+
+def heed_signals() -> None:
+    """Let signals end us again. Those that came until now were the command's: Ctrl-C, which ended it, must not end us too."""
+    while signal.sigtimedwait(FORWARDED | {signal.SIGCHLD}, 0) is not None:
+        pass
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED | {signal.SIGCHLD})
+
+
+def start(command: Sequence[str]) -> Child:
+    """Fork a process that will become `command`. Raises HostRefused if it gets no namespaces."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a caller's SIG_IGN would reap the child behind our back
+    said, tell = os.pipe()
+    order, told = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(said)
+            os.close(told)
+            _become(command, order=order, tell=tell, parent=parent)
+        finally:
+            os._exit(NOT_FOUND)  # also on KeyboardInterrupt: this is not the parent's Python
+    os.close(tell)
+    os.close(order)
+    child = Child(pid, said, told)
+    answer = os.read(said, 4096)
+    if answer != READY:
+        child.end()
+        raise HostRefused(f"no new namespaces: {answer.decode() or 'the process died'}", hint="be root, outside a sandbox")
+    return child
+
+
+def _become(command: Sequence[str], *, order: int, tell: int, parent: int) -> None:
+    syscalls.die_with_parent(signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        private_mounts()
+    except OSError as error:
+        os.write(tell, str(error).encode())
+        return
+    os.write(tell, READY)
+    with os.fdopen(order, "rb") as pipe:
+        text = pipe.read()
+    if text:
+        try:
+            _execute(command, json.loads(text))
+        except OSError as error:
+            os.write(tell, json.dumps([error.errno, f"{command[0]}: {error.strerror}"]).encode())
+
+
+def _execute(command: Sequence[str], order: "dict[str, dict[str, str] | list[str] | int]") -> None:
+    environment, folders, agent_pid = order["environment"], order["folders"], order["agent_pid"]
+    assert isinstance(environment, dict)
+    assert isinstance(folders, list)
+    assert isinstance(agent_pid, int)
+    try:
+        bring([Path(folder) for folder in folders], agent_pid=agent_pid)
+    except OSError as error:
+        raise OSError(errno.EIO, f"the agent's files are out of reach: {error}") from error
+    execute(command, environment)
+
+
+def execute(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Become `command`, with `environment` added to ours and the signals that Python changed put back."""
+    for each in PYTHONS:
+        signal.signal(each, signal.SIG_DFL)
+    os.execvpe(command[0], list(command), {**os.environ, **environment})  # noqa: S606 -- no shell is the point

@@ -1,0 +1,48 @@
+"""`completion`: the shell's part of tab completion, and the names that are completed."""
+
+import click
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    bash:  cellnet completion bash > /etc/bash_completion.d/cellnet
+    zsh:   cellnet completion zsh > "${fpath[1]}/_cellnet"
+    fish:  cellnet completion fish > ~/.config/fish/completions/cellnet.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    from agent.cli.main import cli
+
+    script = get_completion_class(shell)
+    if script is None:
+        raise click.UsageError(f"click knows no {shell}")
+    click.echo(script(cli, {}, "cellnet", "_CELLNET_COMPLETE").source())
+
+
+def attachment_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Attachments that begin so; nothing where no agent answers."""
+    return _names(ctx, "/v1/attachments", incomplete)
+
+
+def policy_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Policies that begin so."""
+    return _names(ctx, "/v1/policies", incomplete)
+
+
+def _names(ctx: click.Context, address: str, incomplete: str) -> list[str]:
+    from agent.cli.place import Place
+
+    # click does not run the group's own function while it completes
+    options = ctx.find_root().params
+    place = Place(root=options.get("root"), config=options.get("config"))
+    try:
+        found = place.client().get(address)
+        return sorted(name for each in found.each() if (name := each.text("name")).startswith(incomplete))
+    except Exception:  # a shell's prompt is no place for our troubles
+        return []

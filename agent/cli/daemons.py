@@ -1,0 +1,41 @@
+"""`agent`, `envoy`, `up`: what runs in the foreground for as long as the cell does."""
+
+import click
+
+from agent.cli.place import Place, need_root
+
+
+@click.command()
+@click.pass_obj
+def agent(place: Place) -> int:
+    """Run the agent in the foreground; what systemd starts."""
+    need_root("cellnet agent")
+    config = place.load()
+    from agent.daemon.main import run_agent
+
+    return int(run_agent(config) or 0)
+
+
+@click.command()
+@click.pass_obj
+def envoy(place: Place) -> int:
+    """Become Envoy with this cell's configuration, in the foreground."""
+    need_root("cellnet envoy")
+    config = place.load()
+    from agent.daemon.envoy import exec_envoy
+
+    return int(exec_envoy(config) or 0)
+
+
+@click.command()
+@click.pass_obj
+def up(place: Place) -> int:
+    """Run agent and Envoy together in the foreground, for a host without systemd.
+
+    Stopping it changes nothing in the kernel: traffic goes on as it was allowed.
+    """
+    need_root("cellnet up")
+    config = place.load()
+    from agent.daemon.up import run_up
+
+    return int(run_up(config) or 0)

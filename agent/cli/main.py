@@ -1,0 +1,100 @@
+"""The command `cellnet`: its subcommands, loaded when they are called, and the one place where errors become exit codes."""
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from agent.cli.failures import said
+from agent.cli.place import Place
+
+COMMANDS: Mapping[str, str] = {
+    "agent": "agent.cli.daemons:agent",
+    "attach": "agent.cli.attachments:attach",
+    "ca": "agent.cli.ca:ca",
+    "completion": "agent.cli.completion:completion",
+    "detach": "agent.cli.attachments:detach",
+    "envoy": "agent.cli.daemons:envoy",
+    "exec": "agent.cli.enter:execute_in",
+    "lab": "lab.commands:lab",
+    "policy": "agent.cli.policy:policy",
+    "ps": "agent.cli.attachments:ps",
+    "run": "agent.cli.run:run",
+    "status": "agent.cli.status:status",
+    "sync": "agent.cli.status:sync",
+    "up": "agent.cli.daemons:up",
+}
+"""Where each subcommand lives: module and name in it."""
+
+
+def _installed(place: str) -> bool:
+    return place.startswith("agent.") or importlib.util.find_spec(place.partition(":")[0]) is not None
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand's module when somebody asks for it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names. The lab is left out where it is not installed."""
+        return sorted(name for name, place in COMMANDS.items() if _installed(place))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, or None."""
+        if cmd_name not in COMMANDS or not _installed(COMMANDS[cmd_name]):
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        found = getattr(importlib.import_module(module), name)
+        return found if isinstance(found, click.Command) else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, with a suggestion for a name that is not there."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            more = f" Did you mean '{close[0]}'?" if close else ""
+            raise click.UsageError(f"No such command '{args[0]}'.{more}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    envvar="CELLNET_ROOT",
+    metavar="DIR",
+    help="Put every path of cellnet below DIR, so that several agents can run side by side. [env: CELLNET_ROOT]",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="CELLNET_CONFIG",
+    metavar="FILE",
+    help="Read FILE instead of /etc/cellnet/agent.yaml. [env: CELLNET_CONFIG]",
+)
+@click.version_option(package_name="cellnet", message="cellnet %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, root: Path | None, config: Path | None) -> None:
+    """Overlay addresses, default-deny policies and automatic TLS for the containers of this host.
+
+    Exit codes: 0 done or yes, 1 failed or no, 2 wrong usage.
+    """
+    ctx.obj = Place(root=root, config=config)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; what goes wrong is told on standard error as `error: what; hint: what to do`."""
+    try:
+        code = cli.main(list(arguments), prog_name="cellnet", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # whoever read our output has seen enough; Python would complain when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return said(error)
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,177 @@
+"""`policy`: who may reach whom, asked of the agent, changed in its store, or checked in a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import click
+
+from agent.cli.client import Client
+from agent.cli.completion import policy_names
+from agent.cli.failures import FAILED, Refused, complain
+from agent.cli.fields import Fields
+from agent.cli.output import counted, json_option, print_json, spoken, table
+from agent.cli.place import Place
+from agent.errors import InvalidInput
+
+
+@click.group()
+def policy() -> None:
+    """Who may reach whom: everything that no policy allows is refused."""
+
+
+@policy.command("list")
+@json_option
+@click.pass_obj
+def list_policies(place: Place, as_json: bool) -> None:
+    """List the policies in force, of files and of the store."""
+    found = place.client().get("/v1/policies")
+    if as_json:
+        print_json(found)
+        return
+    heads = ("NAME", "FROM", "TO", "PORTS", "ORIGIN")
+    click.echo(table(heads, [_row(each) for each in found.each()]))
+
+
+def _row(each: Fields) -> tuple[str, ...]:
+    ports = _ports(each)
+    return each.text("name"), spoken(each.texts("from")), each.text("to"), spoken(ports), origin(each.at("origin"))
+
+
+def _ports(each: Fields) -> tuple[str, ...]:
+    return tuple(f"{protocol}/{ports}" for protocol in ("tcp", "udp") for ports in each.texts(protocol))
+
+
+def origin(where: Fields) -> str:
+    """`/etc/cellnet/policies.d/shop.yaml:3`, or `store`."""
+    return f"{where.text('source')}:{where.text('line')}" if where.text("line") else where.text("source")
+
+
+@policy.command()
+@click.argument("source", metavar="SRC")
+@click.argument("destination", metavar="DST")
+@click.argument("ports", metavar="PORT...", nargs=-1, required=True)
+@click.option("--name", metavar="NAME", help="Name of the policy. [default: made up]")
+@json_option
+@click.pass_obj
+def allow(place: Place, source: str, destination: str, ports: tuple[str, ...], name: str | None, as_json: bool) -> None:
+    """Let SRC reach DST on PORTs (tcp/8080, udp/53, tcp/9000-9010, tcp/any), kept in the store."""
+    body = {"from": source, "to": destination, "ports": ports, "name": name}
+    made = place.client().post("/v1/policies/allow", body)
+    if as_json:
+        print_json(made)
+    else:
+        click.echo(f"allowed as {made.text('name')}")
+
+
+@policy.command()
+@click.option(
+    "-f", "--file", "path", required=True, metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="A policy file; - for standard input.",
+)  # fmt: skip
+@json_option
+@click.pass_obj
+def apply(place: Place, path: Path, as_json: bool) -> int:
+    """Put the policies of FILE into the store; one of the same name is replaced."""
+    with click.open_file(str(path), encoding="utf-8") as file:
+        try:
+            document = file.read()
+        except UnicodeDecodeError:
+            complain(f"{path} is not UTF-8")
+            return FAILED
+    try:
+        made = place.client().post("/v1/policies/apply", {"document": document})
+    except InvalidInput as error:
+        complain(error.what, hint=error.hint)  # the file is wrong, the command line is not
+        return FAILED
+    if as_json:
+        print_json(made)
+    else:
+        click.echo(f"applied {spoken(made.texts('names')) or 'nothing'}")
+    return 0
+
+
+@policy.command()
+@click.argument("words", metavar="NAME | SRC DST PORT...", nargs=-1, required=True, shell_complete=policy_names)
+@json_option
+@click.pass_obj
+def delete(place: Place, words: tuple[str, ...], as_json: bool) -> None:
+    """Take a policy out of the store, by its NAME or as it was allowed: SRC DST PORT..."""
+    if len(words) == 2:
+        raise click.UsageError("Give a name, or source, destination and ports", click.get_current_context())
+    client = place.client()
+    name = words[0] if len(words) == 1 else _name_of(client, words)
+    client.delete(f"/v1/policies/{quote(name, safe='')}")
+    if as_json:
+        print_json({"deleted": name})
+    else:
+        click.echo(f"deleted {name}")
+
+
+def _name_of(client: Client, words: Sequence[str]) -> str:
+    """The stored policy that allows exactly these, however its ports are written."""
+    from agent.policy.language import allowed
+
+    source, destination, *ports = words
+    wanted = allowed(source, destination, ports)
+    for each in client.get("/v1/policies").each():
+        stored = each.at("origin").at("line").missing
+        ends = (each.texts("from"), each.text("to")) == ((source,), destination)
+        opened = (each.texts("tcp"), each.texts("udp")) == (tuple(map(str, wanted.tcp)), tuple(map(str, wanted.udp)))
+        if stored and ends and opened:
+            return each.text("name")
+    asked = f"{source} to {destination} on {spoken(ports)}"
+    raise Refused(f"the store has no policy for exactly {asked}", hint="see 'cellnet policy list'")
+
+
+@policy.command()
+@click.argument("source", metavar="SRC")
+@click.argument("destination", metavar="DST")
+@click.argument("port", metavar="PORT")
+@json_option
+@click.pass_obj
+def check(place: Place, source: str, destination: str, port: str, as_json: bool) -> int:
+    """Say whether SRC may reach DST on PORT (tcp/8080), and by which policy. Exit code 1 if not."""
+    found = place.client().get("/v1/policies/check", **{"from": source, "to": destination, "port": port})
+    allowed = found.flag("allowed")
+    if as_json:
+        print_json(found)
+    elif allowed:
+        click.echo(f"{click.style('allowed', fg='green')} by {found.text('by')} ({found.text('origin')})")
+    else:
+        click.echo(click.style("denied", fg="red"))
+        _say_reverse(found.at("reverse"), source=source, destination=destination)
+    return 0 if allowed else FAILED
+
+
+def _say_reverse(reverse: Fields, *, source: str, destination: str) -> None:
+    if not reverse.missing:
+        ends = f"{destination} to {source}"
+        click.echo(f"the other direction, {ends}, is allowed by {reverse.text('by')} ({reverse.text('origin')})")
+
+
+@policy.command()
+@click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
+@json_option
+def validate(paths: tuple[Path, ...], as_json: bool) -> int:
+    """Check policy files, without an agent, and print every mistake with its line. Exit code 1 if there is one."""
+    from agent.cli.validating import check_file
+
+    found = [check_file(path) for path in paths]
+    if as_json:
+        print_json({"ok": all(each.ok for each in found), "files": [each.json() for each in found]})
+    else:
+        for each in found:
+            for problem in each.problems:
+                click.echo(f"{click.style('error:', fg='red', bold=True)} {problem}", err=True)
+            if each.ok:
+                click.echo(f"{each.path}: {counted(str(each.policies), 'policy', plural='policies')}")
+    return 0 if all(each.ok for each in found) else FAILED
+
+
+@policy.command()
+def schema() -> None:
+    """Print the JSON Schema of a policy file, for editors."""
+    from agent.policy.schema import schema as made
+
+    print_json(made())

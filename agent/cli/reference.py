@@ -1,0 +1,42 @@
+"""docs/cli.md, written from the commands themselves: `python -m agent.cli.reference > docs/cli.md`; a test compares."""
+
+from collections.abc import Iterator
+
+import click
+
+from agent.cli.main import cli
+
+HEAD = """# The command line
+
+<!-- written by `python -m agent.cli.reference > docs/cli.md` from the commands' own help -->
+
+Errors go to standard error as `error: what; hint: what to do`. Exit codes: 0 done or yes, 1 failed or no, 2 wrong usage.
+Every command but `agent`, `envoy`, `up`, `run`, `exec` and `completion` takes `--json`. The commands talk to the agent through
+its socket `/run/cellnet/agent.sock` only: root may do everything, members of group `cellnet` may look ([api.md](api.md)).
+"""
+WIDTH = 100
+
+
+def text() -> str:
+    """The whole page."""
+    root = click.Context(cli, info_name="cellnet", terminal_width=WIDTH, **cli.context_settings)
+    return "\n".join([HEAD, *(part for context in _contexts(root) for part in _section(context))])
+
+
+def _contexts(context: click.Context) -> Iterator[click.Context]:
+    """A command and all below it, in the order of `--help`."""
+    yield context
+    command = context.command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            if found is not None and not found.hidden:
+                yield from _contexts(click.Context(found, parent=context, info_name=name, terminal_width=WIDTH))
+
+
+def _section(context: click.Context) -> list[str]:
+    return [f"## {context.command_path}\n", "```text", context.get_help(), "```\n"]
+
+
+if __name__ == "__main__":
+    print(text(), end="")

@@ -1,0 +1,71 @@
+"""`run`: a command in a namespace of its own on the overlay, for as long as it lives."""
+
+import signal
+from types import FrameType
+
+import click
+
+from agent.cli.asking import Asked, asked_options, attach_request
+from agent.cli.borrow import unseen_folders
+from agent.cli.child import CannotRun, Child, heed_signals, start
+from agent.cli.client import Client, Reply, attachment_address
+from agent.cli.failures import complain
+from agent.cli.place import Place, need_root
+from agent.errors import RAISED
+
+DETACH_WITHIN = 15.0
+"""Seconds for an agent that hangs: CMD has ended, its caller waits for the exit code, and the agent sweeps by itself."""
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@asked_options
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
+@click.pass_obj
+def run(place: Place, asked: Asked, command: tuple[str, ...]) -> int:
+    """Run CMD in a network namespace of its own on the overlay, with its environment.
+
+    Returns CMD's exit code. The attachment goes when CMD ends, or when 'cellnet run' is killed.
+    """
+    need_root("cellnet run")
+    client = place.client()
+    _undo_on_signals()
+    child = start(command)
+    try:
+        # the owner is whoever calls, this process, so that the attachment goes with it whatever happens
+        body = {**asked.body(), "netns": f"/proc/{child.pid}/ns/net", "owner": "caller"}
+        made = attach_request(client, asked.name, body)
+        return _live(child, client, made)
+    finally:
+        child.end()
+
+
+def _undo_on_signals() -> None:
+    """Until the command runs and gets them, these end us by way of our `finally`s. What a caller ignores stays ignored."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(each) is signal.SIG_DFL:
+            signal.signal(each, end)
+
+
+def _live(child: Child, client: Client, made: Reply) -> int:
+    environment = made.fields.mapping("environment")
+    try:
+        child.go(environment, folders=unseen_folders(environment, agent_pid=made.agent_pid), agent_pid=made.agent_pid)
+        return child.wait()
+    except CannotRun as error:
+        complain(f"cannot run {error.what}")
+        return error.code
+    finally:
+        child.end()
+        heed_signals()
+        _detach(client, made.fields.text("name"))
+
+
+def _detach(client: Client, name: str) -> None:
+    try:
+        client.delete(attachment_address(name), within=DETACH_WITHIN)
+    except RAISED as error:
+        complain(f"'{name}' is not detached: {error.what}", hint="the agent sweeps it when it runs again")

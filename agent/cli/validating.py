@@ -1,0 +1,46 @@
+"""What `policy validate` finds in a file: the agent's own parser, run here. Imported only by that command, for its speed."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.config.problems import InvalidSource, Problem
+from agent.policy.language import parse
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One file: how many policies it holds, or all its mistakes."""
+
+    path: Path
+    policies: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the agent would take it."""
+        return not self.problems
+
+    def json(self) -> Mapping[str, object]:
+        """For `--json`."""
+        return {
+            "file": str(self.path),
+            "ok": self.ok,
+            "policies": self.policies,
+            "problems": [
+                {"line": each.line or None, "column": each.column or None, "message": each.message, "hint": each.hint}
+                for each in self.problems
+            ],
+        }
+
+
+def check_file(path: Path) -> Checked:
+    """Read and parse; `-` is standard input."""
+    try:
+        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        return Checked(path, len(parse(content, source=str(path))), ())
+    except InvalidSource as error:
+        return Checked(path, 0, error.problems)
+    except OSError as error:
+        return Checked(path, 0, (Problem(str(path), 0, 0, f"cannot be read: {error.strerror}"),))

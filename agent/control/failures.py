@@ -1,0 +1,75 @@
+"""Errors as answers: every failure has the shape `{error: {kind, what, hint}}` and a status that says whose it is."""
+
+import json
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from agent import log
+from agent.control.views import Json
+from agent.errors import Bug, CellnetError, Conflict, HostRefused, InvalidInput, Unavailable
+from ca.errors import CaRefused
+
+STATUSES: tuple[tuple[type[CellnetError], int], ...] = (
+    (InvalidInput, 400),
+    (Conflict, 409),
+    (HostRefused, 502),
+    (Unavailable, 503),
+    (Bug, 500),
+)
+KINDS = {400: "InvalidInput", 403: "Forbidden", 404: "NotFound", 405: "MethodNotAllowed", 413: "TooLarge"}
+HINTS = {404: "see docs/api.md", 405: "see docs/api.md", 413: "send less at once"}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def answer(content: Json, *, status: int = 200) -> web.Response:
+    """JSON with a newline at its end, as curl's users like it."""
+    return web.Response(text=json.dumps(content) + "\n", status=status, content_type="application/json")
+
+
+def refusal(status: int, kind: str, what: str, *, hint: str) -> web.Response:
+    """The one shape of a failure."""
+    return answer({"error": {"kind": kind, "what": what, "hint": hint}}, status=status)
+
+
+def not_found(what: str, *, hint: str) -> web.Response:
+    """404 for a thing of ours that is not there."""
+    return refusal(404, KINDS[404], what, hint=hint)
+
+
+@web.middleware
+async def failures_as_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns whatever a handler raises into an answer; what nobody foresaw is logged in full and told as a Bug."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        kind = KINDS.get(error.status, "InvalidInput" if error.status < 500 else "Bug")
+        refused = refusal(error.status, kind, _words(error, request), hint=HINTS.get(error.status, ""))
+        refused.headers.update({name: value for name, value in error.headers.items() if name == "Allow"})
+        return refused
+    except TimeoutError:
+        return refusal(503, "Unavailable", "the agent did not finish in time", hint="see 'cellnet status' and its log")
+    except Exception as error:
+        return _named(error, request)
+
+
+def _words(error: web.HTTPException, request: web.Request) -> str:
+    if error.status == 404:
+        return f"there is no {request.path}"
+    if error.status == 405:
+        return f"{request.path} does not take {request.method}"
+    return error.text or error.reason
+
+
+def _named(error: Exception, request: web.Request) -> web.Response:
+    for kind, status in STATUSES:
+        if isinstance(error, kind):
+            if kind is Bug:
+                log.get("control").error("control_request_failed", method=request.method, path=request.path, exc_info=error)
+            return refusal(status, kind.__name__, error.what, hint=error.hint)
+    if isinstance(error, CaRefused):
+        return refusal(502, "HostRefused", error.what, hint=error.hint)
+    log.get("control").error("control_request_failed", method=request.method, path=request.path, exc_info=error)
+    bug = Bug(f"{type(error).__name__} in the agent")
+    return refusal(500, "Bug", bug.what, hint=bug.hint)

@@ -1,0 +1,68 @@
+"""Who is at the other end of the socket, and what they may do: root may change, the cell's group may read.
+
+The kernel notes user and groups when the peer connects (SO_PEERCRED, SO_PEERGROUPS), so nothing here can be forged or goes
+stale with a reused pid.
+"""
+
+import contextlib
+import grp
+import os
+import pwd
+import socket
+import struct
+from enum import IntEnum
+from typing import Protocol
+
+from agent.control.service import Peer
+
+SO_PEERGROUPS = 59  # asm-generic/socket.h; Python 3.11 has no name for it
+MOST_BYTES = 1024  # of socket.getsockopt: 256 groups
+
+
+class Access(IntEnum):
+    """What a peer may do; each includes those before it."""
+
+    NONE = 0
+    READ = 1
+    CHANGE = 2
+
+
+class Options(Protocol):
+    """A socket, or what asyncio shows of one."""
+
+    def getsockopt(self, level: int, name: int, size: int, /) -> bytes:
+        """See socket.getsockopt."""
+
+
+def group_id(name: str) -> int | None:
+    """The number of a group of this host, or None where it was never made."""
+    with contextlib.suppress(KeyError):
+        return grp.getgrnam(name).gr_gid
+    return None
+
+
+def peer_of(connection: Options) -> Peer:
+    """The peer's process, user and group."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return Peer(*struct.unpack("3i", credentials))
+
+
+def access_of(connection: Options, peer: Peer, *, readers: int | None) -> Access:
+    """`readers` is the number of the group that may read."""
+    if peer.uid == 0:
+        return Access.CHANGE
+    if readers is None or readers not in {peer.gid, *_groups(connection, peer)}:
+        return Access.NONE
+    return Access.READ
+
+
+def _groups(connection: Options, peer: Peer) -> tuple[int, ...]:
+    """The peer's supplementary groups; those of the user's account if they are too many for one getsockopt."""
+    try:
+        found = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, MOST_BYTES)
+    except OSError:
+        with contextlib.suppress(KeyError):
+            account = pwd.getpwuid(peer.uid)
+            return tuple(os.getgrouplist(account.pw_name, account.pw_gid))
+        return ()
+    return struct.unpack(f"{len(found) // 4}I", found)

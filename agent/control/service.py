@@ -1,0 +1,203 @@
+"""What the control API can ask of the agent. The daemon implements it on the real parts, the tests on memory.
+
+Every method raises the errors of agent/errors.py and nothing else; any other exception is answered as a Bug. A call is
+cancelled when it takes longer than the server's limit or when the agent stops: `attach` must then undo what it began.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Protocol
+
+from agent.model import policy
+from agent.model.attachment import Attachment, AttachRequest
+from agent.model.names import AppName
+from agent.model.policy import Policy
+from ca.show import Shown
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The process at the other end of the socket, as the kernel saw it when it connected (pid 0: not visible from here).
+
+    A path that a client names is looked up below `/proc/<pid>/root`.
+    """
+
+    pid: int
+    uid: int
+    gid: int
+
+
+class TlsState(Enum):
+    """How far TLS of one attachment is: listening, waiting for Envoy or a certificate, refused by Envoy."""
+
+    READY = "ready"
+    WAITING = "waiting"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsView:
+    """`not_after`: when its certificate ends (UTC), None while it has none."""
+
+    state: TlsState
+    not_after: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentView:
+    """An attachment with what its caller needs: `pin` holds its namespace, `environment` is for the container's processes."""
+
+    attachment: Attachment
+    tls: TlsView
+    pin: Path
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that an operator should mend. `area` is one word: policies, envoy, firewall …"""
+
+    area: str
+    what: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CellView:
+    """Who this cell is: its part of the overlay, the containers' MTU in bytes, the agent's process and its start (UTC)."""
+
+    name: str
+    overlay: IPv4Network
+    subnet: IPv4Network
+    mtu: int
+    attachments: int
+    version: str
+    pid: int
+    started: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoreView:
+    """`kind` is the implementation ("sqlite"), `location` its file."""
+
+    kind: str
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoliciesView:
+    """How many policies are in force from files and from the store; `bad_files` keep their last good version."""
+
+    from_files: int
+    from_store: int
+    files: int
+    bad_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyView:
+    """`rejected` are the resources that Envoy refused, with its words."""
+
+    connected: bool
+    version: str | None
+    listeners: int
+    rejected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CaView:
+    """When the root and this cell's certificate end, and when the next certificate of all (leaves included) does (UTC)."""
+
+    trust_domain: str
+    root_not_after: datetime
+    cell_not_after: datetime
+    next_expiry: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LastApply:
+    """The last time that the kernel or Envoy was changed: when (UTC), how long it took, how many changes."""
+
+    at: datetime
+    milliseconds: float
+    changes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The cell on one screen. `peers` are other cells' names; `repairs` counts what was put back since the start."""
+
+    problems: tuple[Problem, ...]
+    cell: CellView
+    store: StoreView
+    peers: tuple[str, ...]
+    policies: PoliciesView
+    envoy: EnvoyView
+    ca: CaView | None
+    last_apply: LastApply | None
+    repairs: int
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is wrong."""
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """May a source reach a destination: the policy that says so, and the one that allows the other direction."""
+
+    by: Policy | None
+    reverse: Policy | None
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the connection asked about is allowed."""
+        return self.by is not None
+
+
+class CellService(Protocol):
+    """The agent as the control API sees it."""
+
+    async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentView:
+        """All of it is in place and listening, or nothing is. Conflict for a name whose namespace lives."""
+
+    async def detach(self, name: str) -> bool:
+        """False if there was none of that name, which is no error."""
+
+    async def attachments(self) -> tuple[AttachmentView, ...]:
+        """All, in the order of their names."""
+
+    async def attachment(self, name: str) -> AttachmentView | None:
+        """The one of that name."""
+
+    async def status(self) -> Status:
+        """The cell now."""
+
+    async def policies(self) -> tuple[Policy, ...]:
+        """All that are in force, of files and of the store."""
+
+    async def allow_policy(self, source: str, *, to: str, ports: tuple[str, ...], name: str | None) -> str:
+        """Put one policy into the store, written as on the command line (`ports` as tcp/8080), and return its name."""
+
+    async def apply_policies(self, document: str) -> tuple[str, ...]:
+        """Put the policies of a YAML document into the store, replacing those of the same names, which are returned."""
+
+    async def delete_policy(self, name: str) -> bool:
+        """Take one out of the store. False if there was none of that name there; InvalidInput for one of a file."""
+
+    async def check(self, source: AppName, *, destination: AppName, protocol: policy.Protocol, port: int) -> Verdict:
+        """What the policies in force say about a connection."""
+
+    async def sync(self, *, within: float) -> tuple[str, ...]:
+        """Wait, `within` seconds at most, until all known at the call is enforced; what is still missing, or nothing."""
+
+    async def metrics(self) -> str:
+        """The metrics in Prometheus' exposition format."""
+
+    async def ca(self) -> Shown:
+        """The certificates of this cell's authorities."""

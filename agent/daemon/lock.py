@@ -1,0 +1,104 @@
+"""One agent per network namespace: an abstract socket is the lock, since its names belong to the namespace.
+
+Anybody may bind an abstract name, so whoever is not root counts for nothing: if one has the lock's name we take another that
+nobody can guess, look for root's sockets under all such names, and tell of the stranger. The kernel says whose they are.
+
+    bind      we can be seen; who binds later sees us
+    look      root's that listens has the lock; of root's that only bind, the first by name may go on, the others give up
+    listen    we have the lock
+"""
+
+import errno
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from agent.errors import Conflict
+from dataplane import unix_sockets
+from dataplane.unix_sockets import Holder
+
+AGENT, UP = "agent", "up"
+WORDS = {AGENT: "an agent runs", UP: "`cellnet up` runs"}
+LOOKS, LOOK_AGAIN = 250, 0.02  # seconds; one that starts beside us gets five seconds to give up
+PROC = Path("/proc")
+
+Token = Callable[[], str]
+
+
+def take(part: str = AGENT, *, on_stranger: Callable[[int], None], token: Token = secrets.token_hex) -> socket.socket:
+    """Hold the lock until the socket is closed or the process ends. Raises Conflict if another of root's has it.
+
+    `on_stranger` is told the uid, once, of who holds a name of the lock without being root. `token` makes what they cannot
+    guess. Raises HostRefused where the kernel does not list unix sockets.
+    """
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        name = _bind(lock, part, token)
+        _outlast(name, part, on_stranger)
+        lock.listen(0)  # the mark of having the lock: nobody is ever answered
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
+def _bind(lock: socket.socket, part: str, token: Token) -> str:
+    name = f"cellnet-{part}"
+    while True:
+        try:
+            lock.bind(f"\0{name}")
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            name = f"cellnet-{part}.{token()}"
+        else:
+            return name
+
+
+def _outlast(name: str, part: str, on_stranger: Callable[[int], None]) -> None:
+    """Return when no other of root's has a name of the lock, or is about to have it."""
+    told: set[int] = set()
+    rivals: list[Holder] = []
+    for _ in range(LOOKS):
+        others = [each for each in unix_sockets.holders() if _is_ours(each.name, part) and each.name != name]
+        for uid in sorted({each.uid for each in others} - told - {0}):
+            on_stranger(uid)
+            told.add(uid)
+        rivals = [each for each in others if each.uid == 0]
+        if not rivals:
+            return
+        if any(each.listens or each.name < name for each in rivals):
+            break
+        time.sleep(LOOK_AGAIN)  # it may have looked before we were there, or is giving up
+    raise Conflict(
+        f"{WORDS[part]} in this network namespace already ({_shown(rivals)})",
+        hint="stop it first; `cellnet status` talks to it",
+    )
+
+
+def _is_ours(name: str, part: str) -> bool:
+    return name == f"cellnet-{part}" or name.startswith(f"cellnet-{part}.")
+
+
+def _shown(rivals: Iterable[Holder]) -> str:
+    """The process, as far as our /proc knows it."""
+    wanted = {f"socket:[{each.inode}]" for each in rivals}
+    for folder in PROC.iterdir():
+        if folder.name.isdigit() and wanted & set(_open_files(folder)):
+            return f"process {folder.name}"
+    return "a process in another pid namespace"
+
+
+def _open_files(folder: Path) -> Iterable[str]:
+    try:
+        descriptors = os.listdir(folder / "fd")
+    except OSError:
+        return
+    for each in descriptors:
+        try:
+            yield os.readlink(folder / "fd" / each)
+        except OSError:
+            continue

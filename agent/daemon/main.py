@@ -1,0 +1,116 @@
+"""`cellnet agent`: the daemon from its first line to its last. The only place that starts tasks; `build.py` makes the objects.
+
+Start: lock, state, CA, certificates, policies; then the first turn of the loop, which makes the kernel right and cuts what
+is no longer allowed; only then do Envoy and clients get an answer, so nobody ever sees half a picture.
+End: the sockets close; kernel, pins and Envoy's configuration stay, so that traffic goes on without an agent.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+
+from agent import log
+from agent.config.config import Config
+from agent.control.server import serve
+from agent.daemon import lock
+from agent.daemon.build import Agent, build
+from agent.daemon.limits import raise_descriptor_limit
+from agent.errors import RAISED, HostRefused
+from agent.notify import notify
+from agent.reconcile.looking import look_for_ever
+from agent.reconcile.watching import watch_owners
+from dataplane.firewall.choice import clear_other
+
+SWEEP_SECONDS = 1.0
+FIRST_TURN_AGAIN = 1.0  # seconds
+
+
+def run_agent(config: Config) -> int:
+    """Run until SIGTERM or SIGINT. Raises what keeps the agent from starting; returns 0 after a good end."""
+    log.configure()
+    raise_descriptor_limit()
+    strangers: list[int] = []
+    with lock.take(on_stranger=strangers.append):
+        for uid in strangers:
+            log.get("daemon").warning("lock_held_by_stranger", uid=uid)
+        try:
+            return asyncio.run(_main(config, strangers=tuple(strangers)))
+        except BaseExceptionGroup as group:
+            raise _first_told(group) from group
+
+
+def _first_told(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What somebody can act on, out of the group that a TaskGroup makes of it; the group itself if it is our own mistake."""
+    known, others = group.split(RAISED)
+    if known is None or others is not None:
+        return group
+    found: BaseException = known
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+async def _main(config: Config, *, strangers: tuple[int, ...]) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with build(config, strangers=strangers) as agent:
+        agent.attaching.recover()
+        agent.leaves.load(agent.attaching.present())
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(agent.reconciler.run(), name="reconcile")]
+            if await _first_turn(agent, stop):
+                await _clear_other_backend(agent)
+                await agent.ads.start()
+                running += await _serve(agent, tasks, stop, config=config)
+            for task in running:
+                task.cancel()
+    return 0
+
+
+async def _serve(agent: Agent, tasks: asyncio.TaskGroup, stop: asyncio.Event, *, config: Config) -> list[asyncio.Task[None]]:
+    """Answer until `stop`; the tasks that were started meanwhile."""
+    logger = log.get("daemon")
+    async with serve(agent.service, path=config.paths.control_socket):
+        running = [
+            tasks.create_task(agent.policies.watch(agent.reconciler.kick), name="policies"),
+            tasks.create_task(look_for_ever(agent.reconciler, agent.monitor), name="look"),
+            tasks.create_task(agent.leaves.run(agent.reconciler.kick), name="leaves"),
+            tasks.create_task(watch_owners(agent.attaching, agent.ledger, every=SWEEP_SECONDS), name="owners"),
+        ]
+        gc.freeze()  # what is loaded by now stays: each look through it for garbage takes 60 ms, and nobody is served meanwhile
+        notify("READY=1\nSTATUS=enforcing")
+        logger.info("ready", cell=config.cell, subnet=str(agent.facts.subnet), pid=os.getpid())
+        await stop.wait()
+        notify("STOPPING=1")
+        logger.info("stopping")
+    return running
+
+
+async def _clear_other_backend(agent: Agent) -> None:
+    """Rules of ours that an earlier choice of backend left would go on refusing what is allowed now."""
+    gone = await asyncio.wrap_future(agent.kernel.submit(lambda: clear_other(agent.backend)))
+    if gone:
+        log.get("daemon").info("other_backend_cleared", kept=agent.backend.value, chains=gone)
+
+
+async def _first_turn(agent: Agent, stop: asyncio.Event) -> bool:
+    """The kernel must be right before anybody is served. A host that refuses is tried again for as long as it takes.
+
+    False if the agent is to stop before that.
+    """
+    said = ""
+    while not stop.is_set():
+        report = await agent.reconciler.settle()
+        if report.problem is None:
+            return True
+        if not isinstance(report.problem, HostRefused):
+            raise report.problem
+        if report.problem.what != said:
+            said = report.problem.what
+            log.get("daemon").error("first_turn_failed", what=said, hint=report.problem.hint)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), FIRST_TURN_AGAIN)
+    return False

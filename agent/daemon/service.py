@@ -1,0 +1,244 @@
+"""What the control API asks of the agent, answered by the real parts. Converts; decides nothing."""
+
+import asyncio
+import os
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from agent.config.config import Config
+from agent.control.service import (
+    AttachmentView,
+    CaView,
+    CellView,
+    EnvoyView,
+    LastApply,
+    Peer,
+    PoliciesView,
+    Problem,
+    Status,
+    StoreView,
+    TlsState,
+    TlsView,
+    Verdict,
+)
+from agent.daemon.problems import problems
+from agent.errors import RAISED, InvalidInput, Unavailable
+from agent.identity.refusal import refusals_told
+from agent.metrics import Levels, Metrics
+from agent.model.attachment import Attachment, AttachRequest, Phase
+from agent.model.names import AppName
+from agent.model.policy import Policy, Protocol
+from agent.reconcile.attaching import Attaching
+from agent.reconcile.desired import CellFacts, pin_of
+from agent.reconcile.leaves import Leaves
+from agent.reconcile.loop import Reconciler
+from agent.reconcile.policies import Policies
+from agent.reconcile.tagging import Tagging
+from agent.store.ledger import Ledger
+from ca.show import Shown, show
+from dataplane.envoy import admin
+from dataplane.envoy.ads import AdsServer
+from dataplane.envoy.resources import listener_key
+
+
+class Service:
+    """See agent/control/service.py for what each call means."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        facts: CellFacts,
+        ledger: Ledger,
+        leaves: Leaves,
+        policies: Policies,
+        reconciler: Reconciler,
+        attaching: Attaching,
+        tagging: Tagging,
+        metrics: Metrics,
+        ads: AdsServer,
+        started: datetime,
+        strangers: tuple[int, ...],
+    ) -> None:
+        self._config = config
+        self._facts = facts
+        self._ledger = ledger
+        self._leaves = leaves
+        self._policies = policies
+        self._reconciler = reconciler
+        self._attaching = attaching
+        self._tagging = tagging
+        self._metrics = metrics
+        self._ads = ads
+        self._started = started
+        self._strangers = strangers
+
+    async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentView:
+        if self._facts.tls_port in (request.target(), *request.ports):
+            raise InvalidInput(
+                f"port {self._facts.tls_port} is where cellnet itself terminates TLS",
+                hint="name the port of the app with --port or --tls-target",
+            )
+        try:
+            return self._view(await self._attaching.attach(request, peer=peer.pid))
+        except RAISED as error:
+            self._metrics.refused_attaches.labels(type(error).__name__).inc()
+            raise
+
+    async def detach(self, name: str) -> bool:
+        return await self._attaching.detach(name)
+
+    async def attachments(self) -> tuple[AttachmentView, ...]:
+        return tuple(self._view(held) for held in self._ledger.all() if held.phase is Phase.ATTACHED)
+
+    async def attachment(self, name: str) -> AttachmentView | None:
+        held = self._ledger.get(name)
+        return self._view(held) if held is not None and held.phase is Phase.ATTACHED else None
+
+    def _view(self, held: Attachment) -> AttachmentView:
+        keyring = self._leaves.keyring
+        return AttachmentView(
+            attachment=held,
+            tls=TlsView(self._tls_state(held), self._leaves.not_after(held.name)),
+            pin=pin_of(held.name, pins=self._facts.pins),
+            environment={
+                "CF_INSTANCE_INTERNAL_IP": str(held.address),
+                "CF_INSTANCE_INDEX": str(held.instance),
+                "CF_INSTANCE_CERT": str(keyring.chain_of(held.name)),
+                "CF_INSTANCE_KEY": str(keyring.key_of(held.name)),
+                "CF_SYSTEM_CERT_PATH": str(keyring.trust),
+            },
+        )
+
+    def _tls_state(self, held: Attachment) -> TlsState:
+        status = self._ads.status()
+        if listener_key(held.address) in status.refused:
+            return TlsState.REFUSED
+        return TlsState.READY if status.connected else TlsState.WAITING
+
+    async def status(self) -> Status:
+        envoy = await self._envoy()
+        in_force = await self._policies.in_force()
+        from_store = await self._policies.from_store()
+        last = self._reconciler.last_change
+        return Status(
+            problems=self._problems(),
+            cell=CellView(
+                name=self._config.cell,
+                overlay=self._facts.overlay,
+                subnet=self._facts.subnet,
+                mtu=self._facts.mtu,
+                attachments=len(await self.attachments()),
+                version=version("cellnet"),
+                pid=os.getpid(),
+                started=self._started,
+            ),
+            store=StoreView(kind="sqlite", location=str(self._config.paths.database)),
+            peers=(),
+            policies=PoliciesView(
+                from_files=len(in_force) - len(from_store),
+                from_store=len(from_store),
+                files=self._policies.file_count,
+                bad_files=self._policies.bad_files,
+            ),
+            envoy=envoy,
+            ca=self._ca_view(),
+            last_apply=None if last is None else LastApply(last.at, last.milliseconds, last.changes),
+            repairs=self._reconciler.repairs,
+        )
+
+    def _problems(self) -> tuple[Problem, ...]:
+        return problems(
+            report=self._reconciler.last,
+            rival=self._reconciler.rival,
+            envoy=self._ads.status(),
+            policies=self._policies,
+            leaves=self._leaves,
+            tagging=self._tagging,
+            attachments=self._ledger.all(),
+            strangers=self._strangers,
+        )
+
+    async def _envoy(self) -> EnvoyView:
+        status = self._ads.status()
+        refused = tuple(f"{key}: {words}" for key, words in status.refused.items())
+        try:
+            about = await asyncio.to_thread(admin.server, self._config.paths.envoy_admin)
+            count = len(await asyncio.to_thread(admin.listeners, self._config.paths.envoy_admin))
+        except Unavailable:
+            return EnvoyView(connected=status.connected, version=None, listeners=0, rejected=refused)
+        return EnvoyView(connected=status.connected, version=about.version, listeners=count, rejected=refused)
+
+    def _ca_view(self) -> CaView:
+        authorities = self._leaves.authorities
+        cell_ends = authorities.cell.certificate.not_valid_after_utc
+        expiries = [cell_ends, *filter(None, [self._leaves.next_expiry()])]
+        return CaView(
+            trust_domain=self._config.trust_domain,
+            root_not_after=authorities.cell.chain[-1].not_valid_after_utc,
+            cell_not_after=cell_ends,
+            next_expiry=min(expiries),
+        )
+
+    async def policies(self) -> tuple[Policy, ...]:
+        return await self._policies.in_force()
+
+    async def allow_policy(self, source: str, *, to: str, ports: tuple[str, ...], name: str | None) -> str:
+        given = await self._policies.allow(source, to=to, ports=ports, name=name)
+        await self._enforced()
+        return given
+
+    async def apply_policies(self, document: str) -> tuple[str, ...]:
+        names = await self._policies.apply(document)
+        await self._enforced()
+        return names
+
+    async def delete_policy(self, name: str) -> bool:
+        gone = await self._policies.delete(name)
+        await self._enforced()
+        return gone
+
+    async def _enforced(self) -> None:
+        """A policy command returns when its effect is there. Raises why it is not."""
+        problem = (await self._reconciler.settle()).problem
+        if problem is not None:
+            raise problem
+
+    async def check(self, source: AppName, *, destination: AppName, protocol: Protocol, port: int) -> Verdict:
+        return Verdict(
+            by=await self._policies.check(source, to=destination, protocol=protocol, port=port),
+            reverse=await self._policies.check(destination, to=source, protocol=protocol, port=port),
+        )
+
+    async def sync(self, *, within: float) -> tuple[str, ...]:
+        try:
+            async with asyncio.timeout(within):
+                missing = await self._policies.settle_files()
+                report = await self._reconciler.settle()
+                while report.problem is not None:
+                    report = await self._reconciler.settle()
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            last = self._reconciler.last.problem
+            return (f"not enforced within {within:g} s: {last.what if last else 'the loop is still at work'}",)
+        # not the containers that cannot be connected: their rules are in force, and their own root can have brought it about
+        return missing
+
+    async def metrics(self) -> str:
+        ca = self._ca_view()
+        leaf_ends = self._leaves.next_expiry()
+        status = self._ads.status()
+        levels = Levels(
+            attachments=len(await self.attachments()),
+            rules=self._reconciler.rule_count,
+            envoy_connected=status.connected,
+            envoy_refused=len(status.refused),
+            envoy_pushed=status.pushed,
+            problems=len(self._problems()),
+            expiries={"root": ca.root_not_after, "cell": ca.cell_not_after} | ({"leaf": leaf_ends} if leaf_ends else {}),
+        )
+        return self._metrics.text(levels, now=datetime.now(UTC))
+
+    async def ca(self) -> Shown:
+        with refusals_told():
+            return await asyncio.to_thread(show, self._config.paths.ca)
