@@ -1,0 +1,206 @@
+"""One cell on this machine: a network namespace with an underlay, a folder as root, and `cellnet up` running in it.
+
+The machine's own network takes no part. The cell's uplink ends in a second namespace, `outside`, which stands for the rest of
+the world (later: for the segment that several cells share). The parts can be killed one by one, as a test of what they leave.
+"""
+
+import shutil
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+from agent.cli.fields import Fields
+from agent.cli.place import Place
+from agent.errors import HostRefused, Unavailable
+from dataplane import namespace, process
+from dataplane.namespace import NamespaceId
+from lab import children, mounts, processes
+from lab.children import Finished
+from lab.processes import Process
+from lab.settings import written
+
+READY_SECONDS = 30.0
+COMMAND_SECONDS = 60.0
+STOP_SECONDS = 15.0
+POLL_SECONDS = 0.02
+LOG_LINES = 12
+OUTSIDE = IPv4Interface("10.77.0.254/24")
+
+
+class Part(Enum):
+    """What runs in a cell."""
+
+    UP = "up"
+    AGENT = "agent"
+    ENVOY = "envoy"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Cell `number` below the folder `root`, which prefixes all its paths (keep it short: sockets are below it)."""
+
+    root: Path
+    number: int = 1
+
+    @property
+    def netns(self) -> Path:
+        """The pin of the cell's network namespace."""
+        return self.root / "cell.net"
+
+    @property
+    def outside(self) -> Path:
+        """The pin of the namespace at the other end of its uplink."""
+        return self.root / "outside.net"
+
+    @property
+    def log(self) -> Path:
+        """What its parts have written."""
+        return self.root / "up.log"
+
+    @property
+    def address(self) -> IPv4Interface:
+        """Its address in the underlay."""
+        return IPv4Interface(f"10.77.0.{self.number}/24")
+
+    @property
+    def policies(self) -> Path:
+        """The default folder of policy files."""
+        return self.root / "etc/cellnet/policies.d"
+
+    def make(self, overrides: Sequence[str] = ()) -> None:
+        """Namespaces, links and configuration (`KEY=VALUE`, KEY dotted); nothing runs yet. `root` must be there, empty.
+
+        Raises InvalidInput for overrides that agent.yaml cannot hold.
+        """
+        config = written([f"cell=cell-{self.number}", *overrides], root=self.root)
+        self.policies.mkdir(parents=True)
+        (self.policies.parent / "agent.yaml").write_text(config)
+        namespace.create(self.outside)
+        namespace.create(self.netns)
+        # a fresh host has 0 and the agent must set it; namespaces may start with the machine's 1
+        forwarding = Path("/proc/sys/net/ipv4/ip_forward")
+        namespace.run_in(self.netns, lambda: forwarding.write_text("0"))
+        _ip(self.netns, "link set lo up", f"link add eth0 type veth peer name uplink{self.number} netns {self.outside}")
+        _ip(self.outside, "link set lo up", f"addr add {OUTSIDE} dev uplink{self.number}", f"link set uplink{self.number} up")
+        _ip(self.netns, f"addr add {self.address} dev eth0", "link set eth0 up", f"route add default via {OUTSIDE.ip}")
+
+    def start(self) -> None:
+        """Start `cellnet up`, or let one go on that was frozen. It runs until it is stopped or killed."""
+        frozen = self.part(Part.UP)
+        if frozen is not None:
+            frozen.send(signal.SIGCONT)
+            return
+        children.start([*children.CELLNET, "--root", str(self.root), "up"], netns=self.netns, root=self.root, log=self.log)
+
+    def wait_well(self, *, seconds: float = READY_SECONDS) -> Fields:
+        """Wait until the cell's status is well, and return it. Raises Unavailable, with the end of its log."""
+        until = time.monotonic() + seconds
+        started = False
+        problem = "nothing answers"
+        while time.monotonic() < until:
+            up = self.part(Part.UP)
+            if started and up is None:
+                raise Unavailable(f"the cell's agent has ended:\n{self.last_words()}", hint="see the messages above")
+            started = started or up is not None
+            try:
+                found = self.status()
+            except Unavailable as error:
+                problem = error.what
+            else:
+                if found.flag("ok"):
+                    return found
+                problem = "; ".join(f"{each.text('area')}: {each.text('what')}" for each in found.at("problems").each())
+            time.sleep(POLL_SECONDS)
+        raise Unavailable(f"the cell is not well after {seconds:g} s: {problem}\n{self.last_words()}", hint="cellnet status")
+
+    def status(self) -> Fields:
+        """What the agent says of itself. Raises Unavailable if it does not answer."""
+        return Place(root=self.root, config=None).client().get("/v1/status")
+
+    def cellnet(self, *words: str, timeout: float = COMMAND_SECONDS) -> Finished:
+        """Run `cellnet WORDS` inside the cell."""
+        return self.run(*children.CELLNET, *words, timeout=timeout)
+
+    def run(self, *argv: str, timeout: float = COMMAND_SECONDS) -> Finished:
+        """Run a command inside the cell."""
+        return children.run(argv, netns=self.netns, root=self.root, timeout=timeout)
+
+    def part(self, part: Part) -> Process | None:
+        """The process of one part, None if it does not run. Raises HostRefused if there are several."""
+        if not self.netns.exists():
+            return None
+        candidates = [each for each in processes.inside([NamespaceId.of(self.netns)]) if _is(part, each.command)]
+        # a child that has not yet become its own program still has its parent's command line
+        found = [each for each in candidates if each.parent not in [other.pid for other in candidates]]
+        if len(found) > 1:
+            pids = ", ".join(str(each.pid) for each in found)
+            raise HostRefused(f"several processes are the cell's {part.value}: {pids}", hint="cellnet lab down")
+        return found[0] if found else None
+
+    def kill(self, part: Part, *, again: bool = False) -> Process:
+        """kill -9 one part, and wait until it is gone; returns who it was. Raises HostRefused if it does not run.
+
+        `up` would start its children again within a second: it is frozen, so that they stay dead until `start`, unless `again`.
+        """
+        found, up = self.part(part), self.part(Part.UP)
+        if found is None:
+            raise HostRefused(f"the cell's {part.value} does not run", hint="cellnet lab start")
+        if up is not None and part is not Part.UP and not again:
+            up.send(signal.SIGSTOP)
+        found.send(signal.SIGKILL)
+        _await_end(found)
+        return found
+
+    def stop(self) -> None:
+        """End `cellnet up` in order (SIGTERM): its children end, the kernel stays as it is."""
+        up = self.part(Part.UP)
+        if up is not None:
+            up.send(signal.SIGTERM)
+            up.send(signal.SIGCONT)
+            _await_end(up)
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        try:
+            lines = self.log.read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return "\n".join(lines[-LOG_LINES:])
+
+    def remove(self) -> None:
+        """Kill everything that runs in it and in its containers, undo its mounts, remove its folder. Repeating it is fine."""
+        try:
+            up = self.part(Part.UP)
+        except HostRefused:
+            up = None
+        processes.end_all(self.root, mounts.namespaces_below(self.root), first=[up] if up else [])
+        mounts.umount_below(self.root)
+        if self.root.exists():
+            shutil.rmtree(self.root)
+
+
+def _is(part: Part, command: Sequence[str]) -> bool:
+    """Whether a process is a part: `python -P -m agent [--root DIR] WORD`, or Envoy's own program once it has become that."""
+    if part is Part.ENVOY and command and Path(command[0]).name == Part.ENVOY.value:
+        return True
+    if command[1:4] != children.CELLNET[1:4] or command[-1] != part.value:
+        return False
+    return set(command[4:-1:2]) <= {"--root", "--config"}  # else it is the end of somebody's own command line
+
+
+def _await_end(found: Process) -> None:
+    until = time.monotonic() + STOP_SECONDS
+    while found.lives:
+        if time.monotonic() > until:
+            raise HostRefused(f"process {found.pid} does not end", hint="see what it waits for")
+        time.sleep(POLL_SECONDS / 4)
+
+
+def _ip(netns: Path, *lines: str) -> None:
+    """Commands of ip(8), inside."""
+    stdin = "\n".join(lines).encode()
+    namespace.run_in(netns, lambda: process.run(["ip", "-batch", "-"], timeout=10.0, stdin=stdin))

@@ -1,0 +1,160 @@
+"""Who lives in a cell: processes found by their namespaces, named by pid and start time, ended without ever hitting another.
+
+A pid is reused, so a signal goes through a pidfd that was opened before the start time was looked at again.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataplane import process
+from dataplane.errors import HostRefused
+from dataplane.namespace import OWN, NamespaceId
+
+PROC = Path("/proc")
+END_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Process:
+    """A process of this boot. `started` is in clock ticks after boot."""
+
+    pid: int
+    started: int
+
+    @classmethod
+    def of(cls, pid: int) -> "Process | None":
+        """The process of that pid, or None if there is none (or only its zombie)."""
+        started = process.start_time(pid)
+        return None if started is None else cls(pid, started)
+
+    @property
+    def lives(self) -> bool:
+        """Whether it is still there."""
+        return process.start_time(self.pid) == self.started
+
+    @property
+    def parent(self) -> int:
+        """The pid of who started it, 0 if it is gone."""
+        return parent_of(self.pid) if self.lives else 0
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Its arguments; empty if it is gone."""
+        try:
+            content = (PROC / str(self.pid) / "cmdline").read_bytes()
+        except OSError:
+            return ()
+        return tuple(content.decode(errors="replace").rstrip("\0").split("\0"))
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal; nothing happens if it is gone."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            if self.lives:
+                signal.pidfd_send_signal(descriptor, number)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(descriptor)
+
+
+def everybody() -> Iterator[Process]:
+    """All processes of this machine but zombies."""
+    with os.scandir(PROC) as entries:
+        pids = [int(entry.name) for entry in entries if entry.name.isdigit()]
+    for pid in pids:
+        found = Process.of(pid)
+        if found is not None:
+            yield found
+
+
+def inside(namespaces: Collection[NamespaceId]) -> tuple[Process, ...]:
+    """Who has one of these network namespaces."""
+    return tuple(each for each in everybody() if _network(each) in namespaces)
+
+
+def belonging(root: Path, namespaces: Collection[NamespaceId]) -> tuple[Process, ...]:
+    """Who belongs to the cell below `root`: all inside its namespaces, and its children in namespaces without a pin.
+
+    Those are known by CELLNET_ROOT in their environment, by seeing the same folder there as we do (a machine in a container
+    may have a lab of its own) and by not being in our own namespace: a shell of the machine that has the variable set is
+    nobody's child. We and our ancestors are never counted.
+    """
+    own, ours = NamespaceId.of(OWN), set(_ancestors())
+    found = []
+    for each in everybody():
+        network = _network(each)
+        child = network not in (None, own) and _root_of(each) == root and _sees(each, root)
+        if each.pid not in ours and (network in namespaces or child):
+            found.append(each)
+    return tuple(found)
+
+
+def _network(found: Process) -> NamespaceId | None:
+    try:
+        return NamespaceId.of(PROC / str(found.pid) / "ns/net")
+    except OSError:
+        return None  # gone, or a kernel thread
+
+
+def _root_of(found: Process) -> Path | None:
+    try:
+        content = (PROC / str(found.pid) / "environ").read_bytes()
+    except OSError:
+        return None
+    for line in content.split(b"\0"):
+        if line.startswith(b"CELLNET_ROOT="):
+            return Path(os.fsdecode(line.partition(b"=")[2]))
+    return None
+
+
+def _sees(found: Process, root: Path) -> bool:
+    try:
+        return os.path.samestat(os.stat(f"{PROC}/{found.pid}/root{root}"), os.stat(root))
+    except OSError:
+        return False
+
+
+def _ancestors() -> Iterator[int]:
+    pid = os.getpid()
+    while pid > 0:
+        yield pid
+        pid = parent_of(pid)
+
+
+def parent_of(pid: int) -> int:
+    """The pid of a process's parent, 0 if it is gone or has none here."""
+    try:
+        text = (PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return 0
+    return int(text[text.rindex(")") + 2 :].split()[1])
+
+
+def end_all(root: Path, namespaces: Collection[NamespaceId], *, first: Collection[Process] = ()) -> tuple[Process, ...]:
+    """Kill `first` (who would start others again), then whoever belongs to the cell, until nobody is left.
+
+    Returns who was killed. Raises HostRefused if somebody survives for END_SECONDS.
+    """
+    until = time.monotonic() + END_SECONDS
+    killed: set[Process] = set()
+    left: Collection[Process] = [each for each in first if each.lives]
+    while True:
+        for each in left:
+            each.send(signal.SIGKILL)
+        killed.update(left)
+        if any(each.lives for each in killed):
+            if time.monotonic() > until:
+                pids = ", ".join(str(each.pid) for each in sorted(killed) if each.lives)
+                raise HostRefused(f"processes {pids} survive kill -9", hint="see what they wait for: ps -o pid,stat,wchan,cmd")
+            time.sleep(0.01)
+        left = belonging(root, namespaces)
+        if not left:
+            return tuple(sorted(killed))

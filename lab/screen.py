@@ -1,0 +1,59 @@
+"""What the demo shows: each step with what was run, what came back, how long it took, and whether that was expected."""
+
+import time
+
+import click
+
+TIME = 8
+INDENT = " " * (TIME + 2)
+
+
+class Screen:
+    """Prints as it goes; `wrong` counts the unexpected. Colour only on a terminal (click sees to that)."""
+
+    def __init__(self) -> None:
+        self.wrong = 0
+        self._number = 0
+        self._started = time.monotonic()
+
+    def say(self, text: str = "") -> None:
+        """A line of prose."""
+        click.echo(text)
+
+    def step(self, title: str) -> None:
+        """Begin the next step."""
+        self._number += 1
+        click.echo(f"\n{click.style(f'{self._number}. {title}', bold=True)}")
+
+    def ran(self, command: str, *, seconds: float | None = None) -> None:
+        """A command line as somebody would type it, and how long it took."""
+        took = "" if seconds is None else spoken(seconds)
+        click.echo(f"{click.style(f'{took:>{TIME}}', dim=True)}  $ {command}")
+
+    def came(self, text: str) -> None:
+        """What came back."""
+        for line in text.rstrip().splitlines():
+            click.echo(f"{INDENT}  {line}".rstrip())
+
+    def expect(self, good: bool, *, told: str, otherwise: str, hint: str) -> bool:
+        """Judge what came back: `told` if it was as expected, else `otherwise` with a hint."""
+        if good:
+            click.echo(f"{INDENT}{click.style('ok:', fg='green')} {told}")
+        else:
+            self.wrong += 1
+            click.echo(f"{INDENT}{click.style('UNEXPECTED:', fg='red', bold=True)} {otherwise}")
+            click.echo(f"{INDENT}hint: {hint}")
+        return good
+
+    def end(self) -> None:
+        """The last line."""
+        took = spoken(time.monotonic() - self._started)
+        if self.wrong:
+            click.echo(click.style(f"\n{self.wrong} of the answers were not as expected ({took}).", fg="red", bold=True))
+        else:
+            click.echo(click.style(f"\nAll {self._number} steps gave the expected answer, in {took}.", fg="green", bold=True))
+
+
+def spoken(seconds: float) -> str:
+    """`340 ms`, `1.2 s`."""
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
