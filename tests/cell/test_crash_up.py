@@ -1,0 +1,95 @@
+"""`cellnet up` and its children: whoever is killed is started again, and the containers live on."""
+
+from dataplane import process
+from lab.cell import Part
+from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.footprint import expected, footprint, kernel_events, rules_generation
+from tests.testlib.instance import TLS_PORT
+from tests.testlib.live import as_policies_say, echoed, three
+from tests.testlib.policed import is_alive
+from tests.testlib.standpoint import Connected, Refused, pair
+
+
+def test_the_children_of_a_killed_up_end_and_a_new_one_takes_over(cell: CellUnderTest) -> None:
+    apps = three(cell)
+    web, api, _ = apps
+    tcp, idle = web.dial(api, 8080), pair(web, api, 9000)
+    children = cell.agent_pid, cell.envoy_pid
+    generation = rules_generation(cell.lab.netns)
+    cell.kill("up")
+    assert all(map(ended, children))
+    assert echoed(tcp)
+    assert is_alive(*idle)
+    assert (web.connect(api, 8080), web.connect(api, 8081)) == (Connected, Refused)
+    cell.start()
+    eventually(lambda: web.connect(api, TLS_PORT) is Connected)
+    assert as_policies_say(*apps)
+    assert echoed(tcp)
+    assert is_alive(*idle)
+    assert rules_generation(cell.lab.netns) == generation
+    assert cell.run_app("acme/shop/more").runner.poll() is None
+    assert footprint(cell) == expected(cell)
+
+
+def test_stopping_up_changes_nothing_in_the_kernel(cell: CellUnderTest) -> None:
+    web, api, other = three(cell)
+    tcp = web.dial(api, 8080)
+    generation = rules_generation(cell.lab.netns)
+    with kernel_events(cell) as events:
+        cell.stop()
+    assert (events, rules_generation(cell.lab.netns)) == ([], generation)
+    assert echoed(tcp)
+    assert (web.connect(api, 8080), other.connect(api, 8080)) == (Connected, Refused)
+    cell.start()
+    assert echoed(tcp)
+
+
+def ended(pid: int) -> bool:
+    """Wait for the end of a process."""
+    eventually(lambda: process.start_time(pid) is None)
+    return True
+
+
+def test_a_new_up_right_after_a_killed_one_takes_over_again_and_again(cell: CellUnderTest) -> None:
+    web, api, other = three(cell)
+    tcp, generation = web.dial(api, 8080), rules_generation(cell.lab.netns)
+    for _ in range(3):
+        dying = cell.agent_pid
+        cell.kill("up")
+        cell.start(well=False)
+        assert ended(dying)
+        cell.wait_well()
+        assert echoed(tcp)
+    eventually(lambda: web.connect(api, TLS_PORT) is Connected)
+    assert as_policies_say(web, api, other)
+    assert rules_generation(cell.lab.netns) == generation
+
+
+def test_an_envoy_that_ends_again_and_again_serves_again(cell: CellUnderTest) -> None:
+    web, api, _ = three(cell)
+    for _ in range(2):
+        cell.kill("envoy", again=True)
+        cell.wait_well()
+        eventually(lambda: web.connect(api, TLS_PORT) is Connected)
+        assert web.get_tls(api) == f"hello {web.address}\n"
+
+
+def test_a_killed_agent_is_started_again(cell: CellUnderTest) -> None:
+    web, api, other = three(cell)
+    killed = cell.agent_pid
+    cell.kill("agent", again=True)
+    eventually(lambda: cell.lab.part(Part.AGENT) is not None)
+    cell.wait_well()
+    assert cell.agent_pid != killed
+    assert as_policies_say(web, api, other)
+
+
+def test_a_second_up_is_refused_and_disturbs_nothing(cell: CellUnderTest) -> None:
+    web, api, other = three(cell)
+    secure = web.dial_tls(api)
+    agent, envoy, generation = cell.agent_pid, cell.envoy_pid, rules_generation(cell.lab.netns)
+    said = cell.cellnet("up", code=1).err
+    assert "`cellnet up` runs in this network namespace already" in said
+    assert (cell.agent_pid, cell.envoy_pid, rules_generation(cell.lab.netns)) == (agent, envoy, generation)
+    assert echoed(secure)
+    assert as_policies_say(web, api, other)

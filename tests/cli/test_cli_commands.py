@@ -1,0 +1,288 @@
+"""The command line against an agent on memory: what is printed, on which stream, with which exit code."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agent.cli.attachments import as_the_agent_finds_it
+from agent.cli.main import COMMANDS, run
+from agent.control.service import Problem
+from agent.errors import Conflict
+from agent.model.policy import Origin, Policy, Ports
+from tests.testlib.fake_cell import FakeCell, an_app, serving
+
+CELLNET = [sys.executable, "-m", "agent"]
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Done]
+
+
+@pytest.fixture
+def cell() -> FakeCell:
+    return FakeCell()
+
+
+@pytest.fixture
+def agent(cell: FakeCell, tmp_path: Path) -> Iterator[Path]:
+    with serving(cell, tmp_path / "run/cellnet/agent.sock"):
+        yield tmp_path
+
+
+@pytest.fixture
+def cellnet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
+    def call(*arguments: str) -> Done:
+        code = run(["--root", str(tmp_path), *arguments])
+        printed = capsys.readouterr()
+        return Done(code, printed.out, printed.err)
+
+    return call
+
+
+WEB_TO_API = Policy(
+    "web-to-api", (an_app("acme/shop/web"),), an_app("acme/shop/api"), (Ports(8080, 8080), Ports(9000, 9010)), (),
+    Origin("/etc/cellnet/policies.d/shop.yaml", 3, 5),
+)  # fmt: skip
+
+
+@pytest.mark.usefixtures("agent")
+def test_ps_is_a_tidy_table(cellnet: Cli) -> None:
+    for name in ("api", "a-longer-name"):
+        cellnet("attach", "--app", "acme/shop/api", "--netns", "/run/netns/x", "--name", name, "--port", "80", "--port", "81")
+    assert cellnet("ps").out == (
+        "NAME           APP            INSTANCE  ADDRESS     PORTS   ROUTES  TLS\n"
+        "a-longer-name  acme/shop/api  0         10.255.1.3  80, 81  -       ready\n"
+        "api            acme/shop/api  0         10.255.1.2  80, 81  -       ready\n"
+    )
+    assert [each["name"] for each in json.loads(cellnet("ps", "--json").out)] == ["a-longer-name", "api"]
+
+
+@pytest.mark.usefixtures("agent")
+def test_attach_prints_address_and_environment(cellnet: Cli) -> None:
+    asked = ("attach", "--app", "acme/shop/api", "--netns", "/run/netns/x", "--route", "api.apps.internal")
+    assert cellnet(*asked) == Done(0, "api has 10.255.1.2\n  CF_INSTANCE_INTERNAL_IP=10.255.1.2\n  CF_INSTANCE_INDEX=0\n", "")
+    assert cellnet(*asked, "--env").out == "CF_INSTANCE_INTERNAL_IP=10.255.1.3\nCF_INSTANCE_INDEX=0\n"
+    assert json.loads(cellnet(*asked, "--json").out)["routes"] == ["api.apps.internal"]
+    assert cellnet("detach", "api-1") == Done(0, "", "")
+    assert cellnet("detach", "api-1") == Done(0, "there was no 'api-1'\n", "")
+
+
+def test_a_path_is_sent_as_the_caller_sees_it_and_not_as_the_agent_would(tmp_path: Path, monkeypatch: object) -> None:
+    assert as_the_agent_finds_it("/proc/self/ns/net") == f"/proc/{os.getpid()}/ns/net"
+    assert as_the_agent_finds_it("/run/netns/web") == "/run/netns/web"
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "real").mkdir()
+    assert as_the_agent_finds_it(str(tmp_path / "link/ns")) == str(tmp_path / "real/ns")
+    assert as_the_agent_finds_it("web") == f"{os.getcwd()}/web"
+
+
+def test_without_an_agent_the_user_is_told_how_to_start_one(cellnet: Cli, tmp_path: Path) -> None:
+    words = f"error: no agent answers at {tmp_path}/run/cellnet/agent.sock; hint: start it with 'cellnet up' or systemctl start"
+    for command in (["ps"], ["status"], ["sync"], ["policy", "list"], ["ca", "show"], ["detach", "w"], ["exec", "w", "env"]):
+        done = cellnet(*command)
+        assert (done.code, done.out) == (1, "")
+        assert done.err == f"{words} cellnet-agent\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--nonsense"], "No such option"),
+        (["stauts"], "Did you mean 'status'?"),
+        (["ps", "extra"], "unexpected extra argument"),
+        (["attach", "--netns", "/x"], "--app"),
+        (["run", "--app", "a/b/c"], "CMD"),
+        (["exec", "web", "--"], "CMD"),
+        (["policy", "delete", "a/b/c", "a/b/d"], "Give a name"),
+        (["policy", "frobnicate"], "No such command"),
+        (["attach", "--app", "a/b", "--netns", "/x"], "'a/b' is not an app's name; hint: write org/space/app"),
+        (["attach", "--app", "a/b/c", "--netns", "/x", "--port", "70000"], "port 70000"),
+        (["policy", "check", "a/b/c", "a/b/d", "8080"], "'8080' is not a protocol and a port"),
+    ],
+)
+@pytest.mark.usefixtures("agent")
+def test_wrong_usage_is_told_in_one_line_and_exits_2(cellnet: Cli, arguments: list[str], words: str) -> None:
+    done = cellnet(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert words in done.err
+    assert "; hint: " in done.err
+
+
+@pytest.mark.usefixtures("agent")
+def test_what_the_agent_refuses_is_told_with_its_hint_and_exits_1(cellnet: Cli, cell: FakeCell) -> None:
+    cell.fails = Conflict("'web' is attached", hint="detach it first")
+    done = cellnet("attach", "--app", "acme/shop/web", "--netns", "/run/netns/x")
+    assert done == Done(1, "", "error: 'web' is attached; hint: detach it first\n")
+
+
+@pytest.mark.usefixtures("agent")
+def test_policies_are_allowed_listed_checked_and_deleted_by_name(cellnet: Cli, cell: FakeCell) -> None:
+    cell.rules.append(WEB_TO_API)
+    assert cellnet("policy", "allow", "acme/shop/web", "acme/shop/db", "tcp/5432", "udp/53").out == "allowed as web-to-db\n"
+    assert cellnet("policy", "list").out == (
+        "NAME        FROM           TO             PORTS                    ORIGIN\n"
+        "web-to-api  acme/shop/web  acme/shop/api  tcp/8080, tcp/9000-9010  /etc/cellnet/policies.d/shop.yaml:3\n"
+        "web-to-db   acme/shop/web  acme/shop/db   tcp/5432, udp/53         store\n"
+    )
+    allowed = "allowed by web-to-api (/etc/cellnet/policies.d/shop.yaml:3)\n"
+    assert cellnet("policy", "check", "acme/shop/web", "acme/shop/api", "tcp/8080") == Done(0, allowed, "")
+    assert cellnet("policy", "check", "acme/shop/web", "acme/shop/api", "tcp/8081") == Done(1, "denied\n", "")
+    assert cellnet("policy", "check", "acme/shop/api", "acme/shop/web", "tcp/8080") == Done(
+        1,
+        "denied\nthe other direction, acme/shop/web to acme/shop/api, is allowed by web-to-api "
+        "(/etc/cellnet/policies.d/shop.yaml:3)\n",
+        "",
+    )
+    assert cellnet("policy", "delete", "web-to-db") == Done(0, "deleted web-to-db\n", "")
+    assert cellnet("policy", "delete", "web-to-db").code == 1
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_policy_is_deleted_with_the_words_that_allowed_it(cellnet: Cli, cell: FakeCell) -> None:
+    cell.rules.append(WEB_TO_API)
+    words = ("acme/shop/web", "acme/shop/api", "udp/53", "tcp/8080")
+    cellnet("policy", "allow", *words, "--name", "mine")
+    assert cellnet("policy", "delete", *words[:3]).code == 1
+    assert cellnet("policy", "delete", *words[:2], "tcp/8080", "tcp/9000-9010").code == 1, "a file's policy is not the store's"
+    assert cellnet("policy", "delete", *words) == Done(0, "deleted mine\n", "")
+    assert cell.rules == [WEB_TO_API]
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_wrong_document_is_a_failure_and_not_wrong_usage(cellnet: Cli, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("polices: []\n")
+    done = cellnet("policy", "apply", "-f", str(tmp_path / "bad.yaml"))
+    assert done.code == 1
+    assert done.err == ("error: <policies>:1:1: unknown key 'polices'\n  polices: []\n  ^\nhint: did you mean 'policies'?\n")
+    (tmp_path / "good.yaml").write_text("policies: []\n")
+    assert cellnet("policy", "apply", "-f", str(tmp_path / "good.yaml")) == Done(0, "applied from-a-document\n", "")
+    assert cellnet("policy", "apply", "-f", str(tmp_path / "none.yaml")).code == 1
+
+
+def test_validate_shows_every_mistake_with_its_line_and_a_caret(cellnet: Cli, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text("policies:\n  - {from: acme/shop/web, to: acme/shop/api, tcp: 8080}\n")
+    bad.write_text("policies:\n  - from: acme/shop/web\n    to: acme/shop/api\n    tpc: 8080\n  - from: web\n")
+    assert cellnet("policy", "validate", str(good)) == Done(0, f"{good}: 1 policy\n", "")
+    done = cellnet("policy", "validate", str(good), str(bad))
+    assert (done.code, done.out) == (1, f"{good}: 1 policy\n")
+    assert f"error: {bad}:4:5: " in done.err
+    assert "\n    tpc: 8080\n    ^\n" in done.err
+    assert f"error: {bad}:5:" in done.err
+    told = json.loads(cellnet("policy", "validate", "--json", str(bad)).out)
+    assert told["ok"] is False
+    assert {4, 5} <= {each["line"] for each in told["files"][0]["problems"]}
+    assert "cannot be read" in cellnet("policy", "validate", str(tmp_path / "none.yaml")).err
+
+
+def test_the_schema_is_json(cellnet: Cli) -> None:
+    assert json.loads(cellnet("policy", "schema").out)["$schema"]
+
+
+@pytest.mark.usefixtures("agent")
+def test_status_fits_one_screen_and_exits_1_while_anything_is_wrong(cellnet: Cli, cell: FakeCell) -> None:
+    done = cellnet("status")
+    assert done.code == 0
+    lines = done.out.splitlines()
+    assert lines[0] == "all is well"
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80
+    cell.problems.append(Problem("policies", "shop.yaml:3:5: bad\n  from: x\n        ^", "mend the file"))
+    done = cellnet("status")
+    assert done.code == 1
+    assert done.out.endswith("\npolicies: shop.yaml:3:5: bad\n    from: x\n          ^\n  hint: mend the file\n")
+    assert json.loads(cellnet("status", "--json").out)["ok"] is False
+
+
+def test_status_waits_for_an_agent_that_is_still_to_come(cellnet: Cli, cell: FakeCell, tmp_path: Path) -> None:
+    cell.problems.append(Problem("envoy", "not connected"))
+    found: list[Done] = []
+    caller = threading.Thread(target=lambda: found.append(cellnet("status", "--wait", "30")))
+    caller.start()
+    with serving(cell, tmp_path / "run/cellnet/agent.sock"):
+        threading.Timer(0.2, cell.problems.clear).start()
+        caller.join()
+    assert found[0].code == 0
+
+
+@pytest.mark.usefixtures("agent")
+def test_sync_names_what_is_missing(cellnet: Cli, cell: FakeCell) -> None:
+    assert cellnet("sync") == Done(0, "", "")
+    cell.missing = ("shop.yaml", "the kernel")
+    done = cellnet("sync", "--timeout", "1")
+    assert done == Done(1, "", "error: not all is enforced: shop.yaml, the kernel; hint: see 'cellnet status'\n")
+
+
+@pytest.mark.usefixtures("agent")
+def test_the_trust_bundle_is_printed_alone_with_pem(cellnet: Cli) -> None:
+    assert cellnet("ca", "show", "--pem").out == "-----BEGIN CERTIFICATE-----\nabcd\n-----END CERTIFICATE-----\n"
+    assert "CN=cell" in cellnet("ca", "show").out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_script_is_printed(cellnet: Cli, shell: str) -> None:
+    done = cellnet("completion", shell)
+    assert done.code == 0
+    assert "_CELLNET_COMPLETE" in done.out
+
+
+def test_names_are_completed_from_the_agent(agent: Path, cellnet: Cli) -> None:
+    cellnet("attach", "--app", "acme/shop/api", "--netns", "/run/netns/x")
+    words = {"_CELLNET_COMPLETE": "bash_complete", "COMP_WORDS": "cellnet exec a", "COMP_CWORD": "2"}
+    done = subprocess.run(CELLNET, env={**os.environ, **words, "CELLNET_ROOT": str(agent)}, capture_output=True, text=True)
+    assert done.stdout == "plain,api\n"
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_traceback(agent: Path) -> None:
+    shell = f"{' '.join(CELLNET)} --root {agent} status --json | true"
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+def test_errors_are_coloured_on_a_terminal_only(tmp_path: Path) -> None:
+    command = f"{' '.join(CELLNET)} --root {tmp_path} ps"
+    plain = subprocess.run(command.split(), capture_output=True, text=True)
+    assert "\x1b" not in plain.stderr
+    seen = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert "\x1b[31m" in seen.stdout
+
+
+HEAVY = ("pydantic", "pyroute2", "grpc", "aiohttp", "cryptography", "yaml", "asyncio", "structlog")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ps"], ["run", "--help"], ["policy", "allow", "--help"]])
+def test_simple_commands_import_nothing_heavy(agent: Path, arguments: list[str]) -> None:
+    code = (
+        "import sys; from agent.cli.main import run; code = run(sys.argv[1:]);"
+        f"print('LOADED', code, *[name for name in {HEAVY} if name in sys.modules])"
+    )
+    argv = [sys.executable, "-c", code, "--root", str(agent), *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "LOADED 0", done.stderr
+
+
+def test_every_command_explains_itself(cellnet: Cli) -> None:
+    for name in COMMANDS:
+        if name != "lab":
+            done = cellnet(name, "--help")
+            assert (done.code, done.err) == (0, "")
+            assert done.out.startswith(f"Usage: cellnet {name}")
+
+
+def test_the_version_is_the_packages(cellnet: Cli) -> None:
+    assert cellnet("--version").out.startswith("cellnet 0.")

@@ -1,0 +1,272 @@
+"""The control API over a real unix socket, with an agent on memory behind it."""
+
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.control.service import Problem
+from agent.errors import Bug, Conflict, HostRefused, InvalidInput, Unavailable
+from agent.model.policy import Origin, Policy, Ports
+from tests.testlib.fake_cell import FakeCell, an_app, serving
+
+
+@dataclass
+class Curl:
+    """The API as a user of curl sees it."""
+
+    path: Path
+    cell: FakeCell
+
+    def __call__(self, method: str, address: str, body: Any = None, raw: bytes | None = None) -> tuple[int, Any]:
+        data = raw if raw is not None else None if body is None else json.dumps(body).encode()
+        argv = ["curl", "-s", "--unix-socket", str(self.path), "-X", method, "-w", "\n%{http_code}", f"http://cell{address}"]
+        given = [] if data is None else ["--data-binary", "@-"]
+        out = subprocess.run([*argv, *given], input=data, capture_output=True, timeout=30).stdout.decode()
+        text, _, code = out.rpartition("\n")
+        return int(code), json.loads(text)
+
+
+@pytest.fixture
+def curl(tmp_path: Path) -> Iterator[Curl]:
+    cell = FakeCell()
+    with serving(cell, tmp_path / "agent.sock", group="daemon") as path:
+        yield Curl(path, cell)
+
+
+WEB = {"app": "acme/shop/web", "netns": "/run/netns/web"}
+
+
+def test_an_attachment_is_made_listed_shown_and_removed(curl: Curl) -> None:
+    code, made = curl("PUT", "/v1/attachments/w", {**WEB, "ports": [8080], "routes": ["web.apps.internal"], "instance": 3})
+    row = {
+        "name": "w", "app": "acme/shop/web", "instance": 3, "address": "10.255.1.2", "ports": [8080],
+        "routes": ["web.apps.internal"], "interface": "eth0", "tls": {"state": "ready", "not_after": "2030-01-03T03:04:05Z"},
+    }  # fmt: skip
+    environment = {"CF_INSTANCE_INTERNAL_IP": "10.255.1.2", "CF_INSTANCE_INDEX": "3"}
+    assert (code, made) == (201, {**row, "environment": environment, "pin": "/nowhere/w"})
+    assert curl("GET", "/v1/attachments") == (200, [row])
+    assert curl("GET", "/v1/attachments/w") == (200, made)
+    assert curl("DELETE", "/v1/attachments/w") == (200, {"detached": True})
+    assert curl("DELETE", "/v1/attachments/w") == (200, {"detached": False})
+    assert curl("GET", "/v1/attachments") == (200, [])
+
+
+def test_a_name_is_made_up_from_the_app(curl: Curl) -> None:
+    names = [curl("POST", "/v1/attachments", WEB)[1]["name"] for _ in range(3)]
+    assert names == ["web", "web-1", "web-2"]
+
+
+def test_a_name_that_is_still_on_its_way_out_is_not_made_up(curl: Curl) -> None:
+    curl.cell.leaving = {"web", "web-1"}
+    assert curl("POST", "/v1/attachments", WEB)[1]["name"] == "web-2"
+    assert curl("PUT", "/v1/attachments/web", WEB)[0] == 409, "who insists is told"
+
+
+def test_callers_at_once_get_names_of_their_own(curl: Curl) -> None:
+    names: list[str] = []
+    threads = [threading.Thread(target=lambda: names.append(curl("POST", "/v1/attachments", WEB)[1]["name"])) for _ in range(8)]
+    curl.cell.waits = True
+    for thread in threads:
+        thread.start()
+    while len(curl.cell.peers) < 8:
+        time.sleep(0.005)
+    curl.cell.gate.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(names) == ["web", *(f"web-{number}" for number in range(1, 8))]
+
+
+def test_a_made_up_name_that_another_takes_meanwhile_is_replaced(curl: Curl) -> None:
+    curl.cell.waits = True
+    answers: list[Any] = []
+    for ask in (lambda: curl("POST", "/v1/attachments", WEB), lambda: curl("PUT", "/v1/attachments/web", WEB)):
+        threading.Thread(target=lambda ask=ask: answers.append(ask())).start()
+    while len(curl.cell.peers) < 2:
+        time.sleep(0.005)
+    curl.cell.gate.set()
+    while len(answers) < 2:
+        time.sleep(0.005)
+    # whoever came first has the name: the other is given the next, or is told of the clash if it insisted
+    assert sorted(code for code, _ in answers) in ([201, 201], [201, 409])
+    assert "web" in curl.cell.views
+
+
+def test_a_clash_that_no_name_mends_is_told(curl: Curl) -> None:
+    curl.cell.fails = Conflict("the namespace is attached already")
+    code, given = curl("POST", "/v1/attachments", WEB)
+    assert (code, given["error"]["what"]) == (409, "the namespace is attached already")
+
+
+def test_the_owner_of_a_callers_attachment_is_the_process_that_calls(curl: Curl) -> None:
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(str(curl.path))
+        body = json.dumps({**WEB, "owner": "caller"}).encode()
+        caller.sendall(b"PUT /v1/attachments/w HTTP/1.1\r\nHost: cell\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        assert caller.recv(100).startswith(b"HTTP/1.1 201")
+    assert curl.cell.views["w"].attachment.owner.pid == os.getpid()
+    assert curl.cell.peers[0].pid == os.getpid()
+    assert curl.cell.peers[0].uid == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "kind"),
+    [
+        (InvalidInput("w", hint="h"), 400, "InvalidInput"),
+        (Conflict("w", hint="h"), 409, "Conflict"),
+        (HostRefused("w", hint="h"), 502, "HostRefused"),
+        (Unavailable("w", hint="h"), 503, "Unavailable"),
+        (Bug("w", hint="h"), 500, "Bug"),
+    ],
+)
+def test_each_error_says_who_must_act(curl: Curl, failure: Exception, code: int, kind: str) -> None:
+    curl.cell.fails = failure
+    assert curl("GET", "/v1/status") == (code, {"error": {"kind": kind, "what": "w", "hint": "h"}})
+
+
+def test_an_error_that_nobody_foresaw_is_a_bug_and_tells_no_details(curl: Curl) -> None:
+    curl.cell.fails = KeyError("a secret")
+    code, given = curl("GET", "/v1/status")
+    assert code == 500
+    assert given["error"]["kind"] == "Bug"
+    assert "secret" not in json.dumps(given)
+    assert isinstance(curl.cell.log[0]["exc_info"], KeyError)
+
+
+def test_each_change_is_logged_with_its_caller(curl: Curl) -> None:
+    curl("GET", "/v1/status")
+    curl("DELETE", "/v1/attachments/w")
+    assert [(each["method"], each["path"], each["status"]) for each in curl.cell.log] == [("DELETE", "/v1/attachments/w", 200)]
+
+
+@pytest.mark.parametrize(
+    ("method", "address", "raw", "code", "kind", "words"),
+    [
+        ("GET", "/v2/status", None, 404, "NotFound", "/v2/status"),
+        ("GET", "/v1/attachments/nobody", None, 404, "NotFound", "nobody"),
+        ("DELETE", "/v1/policies/nobody", None, 404, "NotFound", "nobody"),
+        ("PUT", "/v1/status", b"{}", 405, "MethodNotAllowed", "does not take PUT"),
+        ("PUT", "/v1/attachments/w", b"x" * (5 << 20), 413, "TooLarge", ""),
+        ("PUT", "/v1/attachments/w", b"{", 400, "InvalidInput", "Invalid JSON"),
+        ("PUT", "/v1/attachments/w", b"[]", 400, "InvalidInput", ""),
+        ("PUT", "/v1/attachments/w", b"", 400, "InvalidInput", "'app' is missing; field 'netns' is missing"),
+        ("PUT", "/v1/attachments/-w", json.dumps(WEB).encode(), 400, "InvalidInput", "-w"),
+        ("PUT", "/v1/attachments/w", json.dumps({**WEB, "app": "web"}).encode(), 400, "InvalidInput", "'web'"),
+        ("PUT", "/v1/attachments/w", json.dumps({**WEB, "netns": "web"}).encode(), 400, "InvalidInput", "absolute"),
+        ("PUT", "/v1/attachments/w", json.dumps({**WEB, "ports": [0]}).encode(), 400, "InvalidInput", "port 0"),
+        ("PUT", "/v1/attachments/w", json.dumps({**WEB, "ports": ["80"]}).encode(), 400, "InvalidInput", "ports.0"),
+        ("PUT", "/v1/attachments/w", json.dumps({**WEB, "ports": [True]}).encode(), 400, "InvalidInput", "ports.0"),
+        ("PUT", "/v1/attachments/w", json.dumps({**WEB, "owner": "7"}).encode(), 400, "InvalidInput", "owner"),
+        ("POST", "/v1/sync", b'{"timeout": 1e9}', 400, "InvalidInput", "timeout"),
+        ("GET", "/v1/policies/check?from=a/b/c&to=a/b/d", None, 400, "InvalidInput", "query"),
+        ("GET", "/v1/policies/check?from=a/b/c&to=a/b/d&port=tcp/any", None, 400, "InvalidInput", "tcp/any"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_shape(
+    curl: Curl, method: str, address: str, raw: bytes | None, code: int, kind: str, words: str
+) -> None:
+    got, given = curl(method, address, raw=raw)
+    assert got == code
+    assert set(given) == {"error"}
+    assert set(given["error"]) == {"kind", "what", "hint"}
+    assert given["error"]["kind"] == kind
+    assert words in given["error"]["what"]
+    assert curl.cell.views == {}
+
+
+def test_an_unknown_field_is_refused_with_the_one_that_was_meant(curl: Curl) -> None:
+    code, given = curl("PUT", "/v1/attachments/w", {**WEB, "prots": [1]})
+    assert code == 400
+    assert given["error"] == {"kind": "InvalidInput", "what": "unknown field 'prots'", "hint": "did you mean 'ports'?"}
+
+
+def test_policies_are_allowed_listed_checked_and_deleted(curl: Curl) -> None:
+    curl.cell.rules.append(
+        Policy("p", (an_app("acme/shop/x"),), an_app("acme/shop/y"), (), (Ports(53, 60),), Origin("/etc/p.yaml", 3, 5))
+    )
+    body = {"from": "acme/shop/web", "to": "acme/shop/api", "ports": ["tcp/8080", "udp/any"]}
+    assert curl("POST", "/v1/policies/allow", body) == (201, {"name": "web-to-api"})
+    assert curl("GET", "/v1/policies") == (200, [
+        {"name": "p", "from": ["acme/shop/x"], "to": "acme/shop/y", "tcp": [], "udp": ["53-60"],
+         "origin": {"source": "/etc/p.yaml", "line": 3, "column": 5}},
+        {"name": "web-to-api", "from": ["acme/shop/web"], "to": "acme/shop/api", "tcp": ["8080"], "udp": ["any"],
+         "origin": {"source": "store", "line": None, "column": None}},
+    ])  # fmt: skip
+    there = "/v1/policies/check?from=acme/shop/web&to=acme/shop/api&port=tcp/8080"
+    back = "/v1/policies/check?from=acme/shop/api&to=acme/shop/web&port=tcp/8080"
+    assert curl("GET", there) == (200, {"allowed": True, "by": "web-to-api", "origin": "store", "reverse": None})
+    assert curl("GET", back) == (
+        200, {"allowed": False, "by": None, "origin": None, "reverse": {"by": "web-to-api", "origin": "store"}}
+    )  # fmt: skip
+    assert curl("DELETE", "/v1/policies/web-to-api") == (200, {"deleted": True})
+    assert curl("POST", "/v1/policies/apply", {"document": "policies: []"}) == (200, {"names": ["from-a-document"]})
+
+
+def test_status_has_exactly_the_documented_fields(curl: Curl) -> None:
+    code, given = curl("GET", "/v1/status")
+    assert code == 200
+    assert list(given) == ["ok", "problems", "cell", "store", "peers", "policies", "envoy", "ca", "last_apply", "repairs"]
+    assert given["ok"] is True
+    curl.cell.problems.append(Problem("policies", "bad file", "mend it"))
+    _, given = curl("GET", "/v1/status")
+    assert (given["ok"], given["problems"]) == (False, [{"area": "policies", "what": "bad file", "hint": "mend it"}])
+
+
+def test_sync_says_what_is_missing(curl: Curl) -> None:
+    assert curl("POST", "/v1/sync", {"timeout": 1}) == (200, {"ok": True, "missing": []})
+    curl.cell.missing = ("shop.yaml",)
+    assert curl("POST", "/v1/sync") == (200, {"ok": False, "missing": ["shop.yaml"]})
+
+
+def test_the_ca_is_shown_without_keys(curl: Curl) -> None:
+    code, given = curl("GET", "/v1/ca")
+    assert code == 200
+    assert (given["root"]["subject"], given["cell"]["subject"], given["root_key_here"]) == ("CN=root", "CN=cell", True)
+    assert given["bundle"].startswith("-----BEGIN CERTIFICATE-----")
+
+
+def test_an_attach_whose_caller_goes_away_goes_on_to_its_end(curl: Curl) -> None:
+    curl.cell.waits = True
+    body = json.dumps(WEB).encode()
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(str(curl.path))
+        caller.sendall(b"PUT /v1/attachments/w HTTP/1.1\r\nHost: cell\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        while not curl.cell.peers:
+            time.sleep(0.005)
+    curl.cell.gate.set()
+    while curl("GET", "/v1/attachments")[1] == []:
+        time.sleep(0.005)
+    assert curl.cell.cancelled == 0
+
+
+def test_a_request_beyond_the_limit_is_cancelled_and_says_so(tmp_path: Path) -> None:
+    cell = FakeCell(waits=True)
+    with serving(cell, tmp_path / "agent.sock", limit=0.05) as path:
+        code, given = Curl(path, cell)("PUT", "/v1/attachments/w", WEB)
+    assert (code, given["error"]["kind"], cell.cancelled, cell.views) == (503, "Unavailable", 1, {})
+
+
+def test_many_clients_at_once_are_all_answered(curl: Curl) -> None:
+    codes: list[int] = []
+
+    def ask() -> None:
+        for _ in range(20):
+            with socket.socket(socket.AF_UNIX) as caller:
+                caller.connect(str(curl.path))
+                caller.sendall(b"GET /v1/status HTTP/1.1\r\nHost: cell\r\nConnection: close\r\n\r\n")
+                codes.append(int(caller.recv(4096).split()[1]))
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert codes == [200] * 400

@@ -1,0 +1,74 @@
+"""The legacy backend beside others who change the same tables: the lock is kept, nothing of theirs is lost."""
+
+import fcntl
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dataplane.errors import HostRefused
+from dataplane.firewall import legacy
+from dataplane.firewall.legacy import LegacyFirewall
+from tests.testlib.hosts import Host, allow, make_host
+from tests.testlib.netns import Netns
+
+
+@pytest.fixture
+def firewall(tmp_path: Path) -> LegacyFirewall:
+    return LegacyFirewall(patience=0.1, lock=tmp_path / "lock")
+
+
+@pytest.fixture
+def host(netns: Callable[[str], Netns], firewall: LegacyFirewall) -> Iterator[Host]:
+    made = make_host(netns, containers=2, firewall=firewall)
+    made.become(made.with_workloads(made.workload(0), made.workload(1, allow(1, "8080"))))
+    yield made
+    made.kernel.close()
+
+
+def test_one_right_more_starts_no_tool(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_restore(argv: list[str], **options: object) -> bytes:
+        assert argv[0].endswith("-save")
+        return run(argv, **options)  # type: ignore[arg-type]
+
+    run = legacy.run
+    monkeypatch.setattr(legacy, "run", no_restore)
+    host.become(host.with_workloads(host.workload(0), host.workload(1, allow(1, "8080"), allow(1, "53-60", "udp"))))
+    assert not host.left_to_do(), str(host.left_to_do())
+
+
+def test_a_jump_that_was_moved_is_put_back_in_process(host: Host) -> None:
+    host.netns.run("iptables-legacy", "-I", "FORWARD", "1", "-j", "ACCEPT")
+    host.become(host.state)
+    assert not host.left_to_do(), str(host.left_to_do())
+    assert host.netns.run("iptables-legacy", "-S", "FORWARD").splitlines()[1:] == [
+        "-A FORWARD -j CELLNET-FORWARD",
+        "-A FORWARD -j ACCEPT",
+    ]
+
+
+def test_a_lock_that_somebody_holds_is_told_and_nothing_is_changed(host: Host, tmp_path: Path) -> None:
+    before = host.netns.run("iptables-legacy", "-S")
+    with (tmp_path / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(HostRefused, match="xtables lock"):
+            host.become(host.with_workloads(host.workload(0), host.workload(1, allow(1, "9090"))))
+    assert host.netns.run("iptables-legacy", "-S") == before
+
+
+def test_what_others_add_meanwhile_is_not_undone(netns: Callable[[str], Netns]) -> None:
+    host = make_host(netns, containers=2, firewall=LegacyFirewall())
+    few, many = host.workload(1), host.workload(1, allow(1, "8080"))
+    host.become(host.with_workloads(host.workload(0), few))
+    script = "for i in $(seq 1 60); do iptables-legacy -w -A INPUT -s 192.0.2.$i -j DROP || exit 1; done"
+    rival = host.netns.start("sh", "-c", script, stderr=subprocess.DEVNULL)
+    rounds = 0
+    while rival.poll() is None:
+        host.become(host.with_workloads(host.workload(0), replace(few, allows=many.allows if rounds % 2 else frozenset())))
+        rounds += 1
+    assert rival.returncode == 0
+    assert rounds
+    assert host.netns.run("iptables-legacy", "-S", "INPUT").count("-s 192.0.2.") == 60
+    host.kernel.close()

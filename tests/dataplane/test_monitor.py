@@ -1,0 +1,88 @@
+"""Foreign changes are heard, silence is silence."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from dataplane.namespace import run_in
+from dataplane.netlink.monitor import Monitor
+from tests.testlib.netns import Netns
+
+
+@pytest.fixture
+def host(netns: Callable[[str], Netns]) -> Netns:
+    made = netns("host")
+    for argv in ("link add u0 type bridge", "addr add 192.0.2.1/24 dev u0", "link set u0 up"):
+        made.run("ip", *argv.split())
+    return made
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ip link set u0 down",
+        "ip link add u1 type bridge",
+        "ip addr add 192.0.2.9/24 dev u0",
+        "ip route add 198.51.100.0/24 dev u0",
+        "ip neigh add 192.0.2.7 lladdr 02:00:00:00:00:01 dev u0 nud permanent",
+        "sysctl -qw net.ipv4.conf.u0.rp_filter=1",
+        "iptables-nft -A INPUT -j ACCEPT",
+        "iptables-nft -F FORWARD",
+    ],
+)
+def test_a_foreign_change_is_heard_once(host: Netns, change: str) -> None:
+    host.run("iptables-nft", "-A", "FORWARD", "-j", "ACCEPT")
+    monitor = run_in(host.path, Monitor)
+    assert not monitor.drain()
+    host.run(*change.split())
+    assert monitor.drain()
+    assert not monitor.drain()
+    monitor.close()
+
+
+def test_what_does_not_matter_is_not_heard(host: Netns) -> None:
+    monitor = run_in(host.path, Monitor)
+    host.run("ip", "neigh", "add", "192.0.2.7", "lladdr", "02:00:00:00:00:01", "dev", "u0", "nud", "reachable")
+    host.run("ip", "link", "show")
+    host.run("iptables-nft-save")
+    assert not monitor.drain()
+    monitor.close()
+
+
+def test_a_link_whose_carrier_comes_and_goes_is_not_heard_but_what_somebody_sets_is(
+    host: Netns, netns: Callable[[str], Netns]
+) -> None:
+    container = netns("c")
+    monitor = run_in(host.path, Monitor)
+    host.run("ip", "link", "add", "cnet0aff0102", "type", "veth", "peer", "name", "eth0", "netns", str(container.path))
+    host.run("ip", "link", "set", "cnet0aff0102", "up")
+    assert monitor.drain()
+    for _ in range(3):
+        container.run("ip", "link", "set", "eth0", "up")
+        await_carrier(host, "LOWER_UP")
+        container.run("ip", "link", "set", "eth0", "down")
+        await_carrier(host, "NO-CARRIER")
+    assert not monitor.drain()
+    for change in ("mtu 1400", "address 02:00:00:00:00:02", "down", "up", "name other"):
+        host.run("ip", "link", "set", "cnet0aff0102", *change.split())
+        assert monitor.drain(), change
+    host.run("ip", "link", "del", "other")
+    assert monitor.drain()
+    monitor.close()
+
+
+def await_carrier(host: Netns, word: str) -> None:
+    until = time.monotonic() + 20
+    while word not in host.run("ip", "link", "show", "cnet0aff0102"):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_an_overflow_counts_as_a_change(host: Netns) -> None:
+    monitor = run_in(host.path, Monitor)
+    host.run("sh", "-c", "for i in $(seq 400); do for j in 1 2 3; do echo route replace 198.51.100.$((i % 250))/32 dev u0; "
+             "echo route del 198.51.100.$((i % 250))/32; done; done | ip -batch -")  # fmt: skip
+    assert monitor.drain()
+    assert not monitor.drain()
+    monitor.close()

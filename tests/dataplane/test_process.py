@@ -1,0 +1,81 @@
+"""The door for processes: results, refusals in words, and tools whose work is done before they end."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from dataplane import process
+from dataplane.errors import HostRefused
+
+DONE = b"# done"
+
+
+def sh(script: str, *, timeout: float = 20.0, stdin: bytes = b"") -> None:
+    process.run_until(["sh", "-c", script], says=DONE, timeout=timeout, stdin=stdin)
+
+
+def await_end(name: str) -> None:
+    for each in threading.enumerate():
+        if each.name == name:
+            each.join(20)
+            assert not each.is_alive()
+
+
+def test_nobody_waits_for_the_end_of_a_tool_that_has_said_that_it_is_done(tmp_path: Path) -> None:
+    barrier, ended = tmp_path / "barrier", tmp_path / "ended"
+    sh(f"echo before; echo '# done'; while ! test -e {barrier}; do sleep 0.01; done; touch {ended}")
+    assert not ended.exists()
+    barrier.touch()
+    await_end("see-off")
+    assert ended.exists()
+
+
+def test_a_tool_that_has_done_its_work_and_does_not_end_is_killed(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    sh(f"echo $$ >{pid}; echo '# done'; exec sleep 1000", timeout=1.0)
+    await_end("see-off")
+    assert process.start_time(int(pid.read_text())) is None
+
+
+def test_a_tool_that_ends_well_without_a_word_has_done_its_work() -> None:
+    sh("echo '# done it will not say'")
+
+
+def test_a_tool_that_fails_is_told_by_its_own_words() -> None:
+    with pytest.raises(HostRefused, match="line 3 is wrong"):
+        sh("echo line 3 is wrong >&2; exit 2")
+    with pytest.raises(HostRefused, match="exit code 7"):
+        sh("exit 7")
+
+
+def test_a_tool_that_is_not_there_is_told() -> None:
+    with pytest.raises(HostRefused, match="not installed"):
+        process.run_until(["no-such-tool"], says=DONE, timeout=1.0, stdin=b"")
+
+
+def test_a_tool_that_hangs_is_killed(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    started = time.monotonic()
+    with pytest.raises(HostRefused, match=r"within 0\.2 s"):
+        sh(f"echo $$ >{pid}; exec sleep 1000", timeout=0.2)
+    assert time.monotonic() - started < 100
+    assert process.start_time(int(pid.read_text())) is None
+
+
+def test_a_tool_that_closes_its_output_and_hangs_is_killed_too() -> None:
+    with pytest.raises(HostRefused, match="did not end"):
+        sh("exec >&-; exec sleep 1000", timeout=0.2)
+
+
+def test_much_to_read_and_much_to_say_hold_nobody_up() -> None:
+    much = bytes(1 << 20)
+    sh("head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2; cat >/dev/null; echo; echo '# done'", stdin=much)
+    with pytest.raises(HostRefused, match="the last of it"):
+        sh("head -c 1000000 /dev/zero >&2; echo >&2; echo the last of it >&2; exit 1", stdin=much)
+
+
+def test_a_tool_gets_what_it_is_given(tmp_path: Path) -> None:
+    sh(f"cat >{tmp_path}/got; echo '# done'", stdin=b"one\ntwo\n")
+    assert (tmp_path / "got").read_bytes() == b"one\ntwo\n"

@@ -1,0 +1,63 @@
+"""Holding the TLS port for Envoy's user: the kernel's own rules, in a namespace."""
+
+import os
+import socket
+from collections.abc import Callable
+from ipaddress import IPv4Address
+
+import pytest
+
+from dataplane.envoy.reservation import reserve
+from dataplane.errors import HostRefused
+from dataplane.namespace import run_in
+from tests.testlib.netns import Netns
+
+API = IPv4Address("10.255.1.2")
+PORT, ENVOY, SOMEBODY = 61443, 12345, 23456
+
+
+def listening(place: Netns, address: str, *, uid: int = 0, reuse: bool = False) -> socket.socket:
+    """What Envoy does, and what others may try: every option that shares a port."""
+
+    def make() -> socket.socket:
+        made = socket.socket()
+        os.fchown(made.fileno(), uid, -1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(reuse))
+        try:
+            made.bind((address, PORT))
+            made.listen()
+        except OSError:
+            made.close()
+            raise
+        return made
+
+    return run_in(place.path, make)
+
+
+def test_nobody_but_envoys_user_gets_a_port_that_is_held(netns: Callable[[str], Netns]) -> None:
+    place = netns("web")
+    with reserve(place.path, address=API, port=PORT, uid=ENVOY):
+        place.run("ip", "addr", "add", f"{API}/32", "dev", "lo")  # later: an attach holds the port before the address is there
+        for address in (str(API), "0.0.0.0"):
+            for uid, reuse in ((0, False), (0, True), (SOMEBODY, True)):
+                with pytest.raises(OSError, match="already in use"):
+                    listening(place, address, uid=uid, reuse=reuse)
+        call = lambda: socket.create_connection((str(API), PORT), timeout=5)  # noqa: E731
+        with listening(place, str(API), uid=ENVOY, reuse=True) as envoy, run_in(place.path, call):
+            envoy.settimeout(5)
+            envoy.accept()[0].close()
+
+
+def test_a_port_is_held_beside_an_envoy_that_has_it(netns: Callable[[str], Netns]) -> None:
+    place = netns("web")
+    place.run("ip", "addr", "add", f"{API}/32", "dev", "lo")
+    with listening(place, str(API), uid=ENVOY, reuse=True), reserve(place.path, address=API, port=PORT, uid=ENVOY):
+        pass
+
+
+def test_a_port_that_somebody_has_is_refused(netns: Callable[[str], Netns]) -> None:
+    place = netns("web")
+    with listening(place, "0.0.0.0", reuse=True), pytest.raises(HostRefused, match="port 61443 is in use") as refusal:
+        reserve(place.path, address=API, port=PORT, uid=ENVOY)
+    assert "ss -ltn" in refusal.value.hint

@@ -1,0 +1,112 @@
+"""From a cell's state to Envoy's table, without an Envoy."""
+
+import json
+import random
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap
+from envoy.config.listener.v3.listener_pb2 import Listener
+from google.protobuf import json_format
+
+from dataplane.envoy.bootstrap import Setting, bootstrap, connections_for
+from dataplane.envoy.command import command
+from dataplane.envoy.resource import LISTENER, ResourceKey
+from dataplane.envoy.resources import BUNDLE_KEY, Translation, cluster_key, leaf_key, listener_key, of_workload, resources
+from dataplane.state import Allow, HostState, Leaf, Tls, Workload
+
+SETTING = Setting(cell="no", ads=Path("/run/a/ads.sock"), admin=Path("/run/b/admin.sock"), connections=500)
+
+
+def workload(number: int, *, http: bool = False) -> Workload:
+    address = IPv4Address("10.255.1.2") + number
+    tls = Tls(Leaf(b"chain %d" % number, b"-----secret key----- %d" % number), 8080, http=http)
+    return Workload(f"w{number}", address, number + 1, Path(f"/run/cellnet/netns/{number}"), tls=tls)
+
+
+def state(*workloads: Workload) -> HostState:
+    overlay, subnet = IPv4Network("10.255.0.0/16"), IPv4Network("10.255.1.0/24")
+    return HostState(overlay, subnet, 1450, {each.address: each for each in workloads}, trust_bundle=b"roots")
+
+
+def test_a_workload_is_a_cluster_a_leaf_and_a_listener() -> None:
+    one = workload(0)
+    keys = {cluster_key(one.address), leaf_key(one.address), listener_key(one.address), BUNDLE_KEY}
+    assert resources(state(one)).keys() == keys
+
+
+def test_a_workload_without_tls_is_nothing_to_envoy() -> None:
+    assert resources(state(replace(workload(0), tls=None))).keys() == {BUNDLE_KEY}
+
+
+def test_without_a_bundle_there_is_no_secret_that_would_verify_nothing() -> None:
+    assert BUNDLE_KEY not in resources(replace(state(workload(0)), trust_bundle=b""))
+
+
+def test_the_order_of_workloads_changes_nothing() -> None:
+    workloads = [workload(number, http=number % 2 == 0) for number in range(20)]
+    shuffled = random.Random(1).sample(workloads, len(workloads))
+    one, other = resources(state(*workloads)), resources(state(*shuffled))
+    assert list(one.items()) == list(other.items())
+
+
+def test_a_translation_that_remembers_says_the_same_as_a_fresh_one() -> None:
+    translation = Translation()
+    for states in (range(5), range(3, 9), range(0), range(9)):
+        now = state(*(workload(number, http=number % 3 == 0) for number in states))
+        assert translation.of(now) == resources(now)
+
+
+@pytest.mark.parametrize(
+    ("change", "kinds"),
+    [
+        ({"allows": frozenset({Allow(1, "tcp", 1, 2)}), "tag": 99, "name": "other"}, []),
+        ({"tls": replace(workload(0).tls, leaf=Leaf(b"new", b"new"))}, ["secret"]),
+        ({"tls": replace(workload(0).tls, target_port=9000)}, ["cluster"]),
+        ({"tls": replace(workload(0).tls, http=True)}, ["cluster", "listener"]),
+        ({"pin": Path("/run/cellnet/netns/other")}, ["cluster", "listener"]),
+    ],
+)
+def test_only_what_depends_on_a_change_changes(change: dict[str, object], kinds: list[str]) -> None:
+    others = [workload(number) for number in range(1, 5)]
+    before, after = resources(state(workload(0), *others)), resources(state(replace(workload(0), **change), *others))
+    assert sorted(str(key).split()[0] for key in after if after[key] != before[key]) == kinds
+
+
+def test_secrets_print_as_a_fingerprint_and_are_in_no_listener() -> None:
+    table = resources(state(workload(0)))
+    assert "secret key" not in repr(table)
+    assert [key for key, each in table.items() if b"secret key" in each.body] == [leaf_key(workload(0).address)]
+
+
+def test_what_must_be_acknowledged_is_absence_for_who_is_not_there() -> None:
+    table = resources(state(workload(0)))
+    assert all(of_workload(table, workload(0).address).values())
+    assert set(of_workload(table, workload(1).address).values()) == {None}
+
+
+def test_a_listener_is_bound_to_its_address_inside_its_namespace() -> None:
+    one = workload(0)
+    listener = Listener.FromString(resources(state(one))[ResourceKey(LISTENER, "tls-0aff0102")].body)
+    where = listener.address.socket_address
+    assert (where.address, where.port_value, where.network_namespace_filepath) == ("10.255.1.2", 61443, str(one.pin))
+
+
+def test_the_bootstrap_is_json_that_envoy_knows_every_field_of() -> None:
+    text = bootstrap(SETTING)
+    assert json_format.Parse(text, Bootstrap()).node.id == "no"
+    assert json.loads(text)["admin"]["address"]["pipe"]["path"] == "/run/b/admin.sock"
+
+
+def test_envoy_is_executed_by_name_after_its_rights_are_gone() -> None:
+    argv = command(SETTING, binary=Path("/opt/envoy"), uid=5, gid=6, workers=3, drain=7)
+    assert argv[0] == "setpriv"
+    assert argv[argv.index("--") + 1] == "/opt/envoy"
+    assert {"--disable-hot-restart", "--no-new-privs", "--clear-groups"} <= set(argv)
+
+
+@pytest.mark.parametrize(("descriptors", "connections"), [(20_000, 9_500), (1024, 100), (0, 100)])
+def test_connections_fit_into_the_descriptors_there_are(descriptors: int, connections: int) -> None:
+    assert connections_for(descriptors) == connections

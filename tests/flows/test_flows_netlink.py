@@ -1,0 +1,86 @@
+"""Conversations with a kernel whose part a socket plays: what the real one does too seldom to wait for."""
+
+import errno
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from dataplane.errors import HostRefused
+from dataplane.flows import netlink
+from dataplane.flows.netlink import NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, Netlink, attribute, attributes, nested
+
+Ends = tuple[Netlink, socket.socket]
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    there.settimeout(5)
+    with Netlink(here) as link, there:
+        yield link, there
+
+
+def message(kind: int, number: int, body: bytes, *, flags: int = 0) -> bytes:
+    return netlink.HEADER.pack(16 + len(body), kind, flags, number, 0) + body + bytes(-len(body) % 4)
+
+
+def answer(there: socket.socket, *dumps: int) -> threading.Thread:
+    """Answer each request for a dump with an entry; the dump's marks are given, one number each."""
+
+    def serve() -> None:
+        for flags in dumps:
+            _, _, _, number, _ = netlink.HEADER.unpack_from(there.recv(4096))
+            there.send(message(20, number - 1, b"stale") + message(20, number, b"from", flags=flags))
+            there.send(message(20, number, str(flags).encode().ljust(4)) + message(NLMSG_DONE, number, bytes(4)))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_dump_is_everything_that_answers_it_and_nothing_of_an_earlier_one(ends: Ends) -> None:
+    link, there = ends
+    answer(there, 0)
+    assert link.dump(1, b"", what="things") == [b"from", b"0   "]
+
+
+def test_an_interrupted_dump_is_repeated(ends: Ends) -> None:
+    link, there = ends
+    answer(there, NLM_F_DUMP_INTR, NLM_F_DUMP_INTR, 0)
+    assert link.dump(1, b"", what="things") == [b"from", b"0   "]
+
+
+def test_a_dump_that_is_interrupted_for_ever_is_given_up(ends: Ends) -> None:
+    link, there = ends
+    thread = answer(there, *[NLM_F_DUMP_INTR] * netlink.ROUNDS)
+    with pytest.raises(HostRefused, match="things"):
+        link.dump(1, b"", what="things")
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_refused_dump_says_what_was_asked_for(ends: Ends) -> None:
+    link, there = ends
+    there.send(message(NLMSG_ERROR, 1, struct.pack("=i", -errno.EPERM)))
+    with pytest.raises(HostRefused, match="cannot list things: Operation not permitted"):
+        link.dump(1, b"", what="things")
+
+
+def test_answers_come_back_in_the_order_of_their_requests(ends: Ends) -> None:
+    link, there = ends
+    refusal = struct.pack("=i", -errno.ENOENT)
+    there.send(message(20, 3, b"third") + message(NLMSG_ERROR, 2, refusal) + message(NLMSG_ERROR, 1, bytes(4)))
+    first, second, third = link.ask(9, [b"", b"", b""])
+    assert (first, third) == (b"", b"third")
+    assert netlink.vanished(second)
+
+
+def test_attributes_are_read_as_they_were_written() -> None:
+    body = attribute(1, b"abcde") + nested(2, attribute(3, b"x"), attribute(4, b""))
+    assert len(body) % 4 == 0
+    (first, a, b), (second, c, d) = attributes(body)
+    assert (first, body[a:b], second) == (1, b"abcde", 2)
+    assert [(kind, body[c:d][e:f]) for kind, e, f in attributes(body[c:d])] == [(3, b"x"), (4, b"")]

@@ -1,0 +1,112 @@
+"""Which flows the state permits: the same answer as the firewall's rules would give to the first packet."""
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataplane.flows import judge
+from dataplane.flows.conntrack import Flow
+from dataplane.state import Allow, HostState, Workload
+
+TCP, UDP, ICMP = 6, 17, 1
+WEB, API, DB = (IPv4Address(f"10.255.1.{number}") for number in (2, 3, 4))
+NOBODY, OUTSIDE, HOST = IPv4Address("10.255.1.99"), IPv4Address("203.0.113.5"), IPv4Address("192.0.2.1")
+
+
+def workload(name: str, address: IPv4Address, tag: int, *allows: Allow) -> Workload:
+    return Workload(name, address, tag, Path("/nowhere"), allows=frozenset(allows))
+
+
+STATE = HostState(
+    overlay=IPv4Network("10.255.0.0/16"), subnet=IPv4Network("10.255.1.0/24"), mtu=1450,
+    workloads={
+        WEB: workload("web", WEB, 1),
+        API: workload("api", API, 2, Allow(1, "tcp", 8080, 8080), Allow(1, "tcp", 9000, 9010), Allow(2, "udp", 53, 53)),
+        DB: workload("db", DB, 3, Allow(2, "tcp", 5432, 5432)),
+    },
+)  # fmt: skip
+
+
+def flow(
+    source: IPv4Address, target: IPv4Address, port: int, *, protocol: int = TCP, dialled: IPv4Address | None = None
+) -> Flow:
+    return Flow(protocol, source, 40000, dialled or target, port, target, port, source, 40000, 0, 1, 0, b"")
+
+
+@pytest.mark.parametrize("port", [8080, 9000, 9005, 9010])
+def test_what_a_policy_allows_is_permitted(port: int) -> None:
+    assert not judge.forbidden(flow(WEB, API, port), STATE)
+
+
+@pytest.mark.parametrize(
+    ("what", "judged"),
+    [
+        ("the ports beside a range", flow(WEB, API, 8999)),
+        ("the ports beside a range", flow(WEB, API, 9011)),
+        ("another protocol", flow(WEB, API, 8080, protocol=UDP)),
+        ("the other way", flow(API, WEB, 8080)),
+        ("another source", flow(DB, API, 8080)),
+        ("another destination", flow(WEB, DB, 8080)),
+        ("ICMP", flow(WEB, API, 0, protocol=ICMP)),
+        ("a published port, by a container that may not", flow(DB, API, 8080, dialled=HOST)),
+        ("itself through a published port", flow(API, API, 8080, dialled=HOST)),
+        ("an address that nobody has", flow(WEB, NOBODY, 8080)),
+        ("a source that nobody has", flow(NOBODY, API, 8080)),
+        ("the world to an address that nobody has", flow(OUTSIDE, NOBODY, 8080, dialled=HOST)),
+        ("an address that nobody has to the world", flow(NOBODY, OUTSIDE, 443)),
+    ],
+)
+def test_what_no_policy_allows_is_forbidden(what: str, judged: Flow) -> None:
+    assert judge.forbidden(judged, STATE), what
+
+
+@pytest.mark.parametrize(
+    ("what", "judged"),
+    [
+        ("egress", flow(WEB, OUTSIDE, 443)),
+        ("a published port", flow(OUTSIDE, API, 1234, dialled=HOST)),
+        ("the host to a container", flow(HOST, API, 22)),
+        ("a container to the host", flow(WEB, HOST, 9001)),
+        ("neither of ours", flow(HOST, OUTSIDE, 443)),
+    ],
+)
+def test_what_policies_do_not_speak_of_is_left_alone(what: str, judged: Flow) -> None:
+    assert not judge.forbidden(judged, STATE), what
+
+
+def test_instances_of_one_app_need_a_policy_of_their_own() -> None:
+    second = workload("api-2", IPv4Address("10.255.1.5"), 2)
+    state = replace(STATE, workloads={**STATE.workloads, second.address: second})
+    assert judge.forbidden(flow(second.address, API, 8080), state)
+    assert not judge.forbidden(flow(second.address, API, 53, protocol=UDP), state)
+
+
+ALLOWS = st.builds(
+    lambda tag, protocol, first, length: Allow(tag, protocol, first, first + length),
+    st.integers(1, 4), st.sampled_from(["tcp", "udp"]), st.integers(1, 30), st.integers(0, 10),
+)  # fmt: skip
+
+
+@given(
+    allows=st.frozensets(ALLOWS),
+    protocol=st.sampled_from([TCP, UDP]),
+    port=st.integers(1, 45),
+    source=st.sampled_from([WEB, DB]),
+)
+def test_a_flow_is_permitted_exactly_if_one_allow_covers_it(
+    allows: frozenset[Allow], protocol: int, port: int, source: IPv4Address
+) -> None:
+    state = replace(STATE, workloads={**STATE.workloads, API: replace(STATE.workloads[API], allows=allows)})
+    tag, word = state.workloads[source].tag, judge.PROTOCOLS[protocol]
+    covered = any((a.tag, a.protocol) == (tag, word) and port in range(a.first, a.last + 1) for a in allows)
+    assert judge.forbidden(flow(source, API, port, protocol=protocol), state) is not covered
+
+
+def test_many_flows_are_judged_as_each_alone() -> None:
+    flows = [flow(source, target, port) for source in (WEB, API, DB, NOBODY, HOST) for target in (WEB, API, DB, NOBODY, OUTSIDE)
+             for port in (8080, 5432)]  # fmt: skip
+    assert judge.all_forbidden(flows, STATE) == tuple(each for each in flows if judge.forbidden(each, STATE))

@@ -1,0 +1,103 @@
+"""A change is enforced after one look; the second is owed, and never forgotten."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from agent.reconcile.cutting import NOWHERE
+from agent.reconcile.sweeping import DELAY, RETRY, Sweeping
+from dataplane.apply import Kernel
+from dataplane.firewall.nft import NftFirewall
+from tests.testlib.policed import Bed, Container, is_alive, is_reset, pair
+
+
+class Clock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def kernel(bed: Bed) -> Iterator[Kernel]:
+    made = Kernel(NftFirewall(), namespace=bed.host.path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sweeping(kernel: Kernel, clock: Clock) -> Sweeping:
+    return Sweeping(kernel, clock=clock)
+
+
+def appear(bed: Bed, source: Container, target: Container) -> None:
+    bed.host.run("conntrack", "-I", *f"-p udp -s {source.address} -d {target.address} --sport 5000 --dport 53 -t 60".split())
+
+
+async def test_a_second_look_is_due_a_little_after_the_first(bed: Bed, sweeping: Sweeping, clock: Clock) -> None:
+    web, api = bed.container("web"), bed.container("api")
+    bed.permit((web, api, "tcp", 8080))
+    ends = pair(web, api, 8080)
+    bed.permit()
+    first = await sweeping.now(bed.state, frozenset([api.workload.address]))
+    assert first
+    assert all(map(is_reset, ends))
+    appear(bed, web, api)
+    assert await sweeping.again(bed.state) is None  # too early
+    assert sweeping.wait() == pytest.approx(DELAY)
+    clock.seconds += DELAY
+    assert sweeping.wait() == 0
+    second = await sweeping.again(bed.state)
+    assert second
+    assert not bed.flows()
+    assert sweeping.wait() is None
+
+
+async def test_where_nothing_was_lost_nothing_is_owed(bed: Bed, sweeping: Sweeping) -> None:
+    assert await sweeping.now(bed.state, NOWHERE) is None
+    assert sweeping.wait() is None
+
+
+async def test_second_looks_of_several_changes_are_one_for_all(bed: Bed, sweeping: Sweeping, clock: Clock) -> None:
+    web, api, db = (bed.container(name) for name in ("web", "api", "db"))
+    for each in (api, db):
+        await sweeping.now(bed.state, frozenset([each.workload.address]))
+    appear(bed, web, api)
+    appear(bed, web, db)
+    clock.seconds += DELAY
+    receipt = await sweeping.again(bed.state)
+    assert receipt
+    assert {flow.destination for flow in receipt.flows} == {api.workload.address, db.workload.address}
+
+
+async def test_a_second_look_leaves_what_is_allowed_again_meanwhile(bed: Bed, sweeping: Sweeping, clock: Clock) -> None:
+    web, api = bed.container("web"), bed.container("api")
+    await sweeping.now(bed.state, None)
+    bed.permit((web, api, "tcp", 8080))
+    ends = pair(web, api, 8080)
+    clock.seconds += DELAY
+    assert not await sweeping.again(bed.state)
+    assert is_alive(*ends)
+
+
+async def test_a_second_look_that_fails_is_still_owed(
+    bed: Bed, sweeping: Sweeping, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sweeping.now(bed.state, None)
+    clock.seconds += DELAY
+    with monkeypatch.context() as patch:
+        patch.setattr("dataplane.flows.netlink.HEADER", None)
+        with pytest.raises(Exception):  # noqa: B017 -- any
+            await sweeping.again(bed.state)
+    assert sweeping.wait() == pytest.approx(RETRY)
+    clock.seconds += RETRY
+    assert await sweeping.again(bed.state) is not None
+    assert sweeping.wait() is None

@@ -1,0 +1,79 @@
+"""A leaf is issued for an attachment and judged against it again."""
+
+import os
+from dataclasses import replace
+from datetime import timedelta
+from ipaddress import IPv4Address
+
+import pytest
+
+from agent.errors import InvalidInput
+from agent.identity.leaf import issue, unfit, validity
+from ca.names import Identity
+from dataplane.state import Leaf
+from tests.testlib.vouching import TODAY, Ca, client_context, handshake, identity, make_ca, server_context
+
+DAY = timedelta(days=1)
+WEB = identity(names=("web.apps.internal",))
+
+
+@pytest.fixture(scope="module")
+def ours() -> Ca:
+    return make_ca()
+
+
+@pytest.fixture(scope="module")
+def leaf(ours: Ca) -> Leaf:
+    return issue(ours.cell, identity=WEB, now=TODAY, lifetime=DAY)
+
+
+def judged(leaf: Leaf, ours: Ca, whom: Identity = WEB, *, days: float = 0) -> str | None:
+    return unfit(leaf, identity=whom, bundle=ours.root.bundle(), now=TODAY + days * DAY)
+
+
+def test_a_leaf_serves_while_nothing_has_changed(leaf: Leaf, ours: Ca) -> None:
+    assert judged(leaf, ours) is None
+    assert judged(leaf, ours, days=0.99) is None
+
+
+def test_an_issued_leaf_terminates_tls(ours: Ca) -> None:
+    issued = ours.leaf(WEB)
+    client = client_context(ours.root.bundle())
+    assert handshake(server_context(issued), client, dialled="web.apps.internal") == b"hello"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(WEB, address=IPv4Address("10.255.1.3")),
+        replace(WEB, app="api"),
+        replace(WEB, org="other"),
+        replace(WEB, dns_names=()),
+        replace(WEB, dns_names=("web.apps.internal", "shop.apps.internal")),
+    ],
+)
+def test_a_leaf_for_something_else_must_go(leaf: Leaf, ours: Ca, changed: Identity) -> None:
+    said = judged(leaf, ours, changed)
+    assert said is not None
+    assert "it speaks for spiffe://cell.internal/org/acme/space/shop/app/web at 10.255.1.2" in said
+
+
+def test_an_expired_a_foreign_and_a_damaged_leaf_must_go(leaf: Leaf, ours: Ca) -> None:
+    other = issue(ours.cell, identity=WEB, now=TODAY, lifetime=DAY)
+    assert "expired" in str(judged(leaf, ours, days=2))
+    assert "no root" in str(judged(leaf, make_ca()))
+    assert "no readable certificate" in str(judged(replace(leaf, chain=b"?"), ours))
+    assert "no readable private key" in str(judged(replace(leaf, key=leaf.key[:40]), ours))
+    assert judged(replace(leaf, key=other.key), ours) == "the key is not the certificate's"
+
+
+def test_validity_is_what_renewal_goes_by(leaf: Leaf) -> None:
+    assert validity(leaf).not_after == TODAY.replace(microsecond=0) + DAY
+    with pytest.raises(InvalidInput):
+        validity(Leaf(chain=os.urandom(64), key=b""))
+
+
+def test_an_expired_authority_is_told_in_the_agents_words(ours: Ca) -> None:
+    with pytest.raises(InvalidInput, match="the issuer is valid from") as refusal:
+        issue(ours.cell, identity=WEB, now=TODAY + 91 * DAY, lifetime=DAY)
+    assert refusal.value.hint

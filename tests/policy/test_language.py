@@ -1,0 +1,229 @@
+"""The language: what is accepted means what it says, what is not is told exactly (the corpus), and nothing else happens."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.config.problems import InvalidSource
+from agent.errors import InvalidInput
+from agent.model.names import AppName
+from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports, Protocol, Scope
+from agent.policy.language import allowed, document, parse, parse_applied, parse_stored
+from agent.policy.ports import merged, parse_argument, parse_one
+
+CORPUS = Path(__file__).parent / "corpus"
+WEB, API = Pattern("acme", "shop", "web"), Pattern("acme", "shop", "api")
+SHOP = b"""
+policies:
+  - name: web-to-api
+    from: acme/shop/web
+    to: acme/shop/api
+    tcp: [9005-9010, 8080, 9000-9006, '8081']
+  - from: [same-space, acme/blog/*, zeta/*/*, same-org, same-space]
+    to: acme/shop/*
+    udp: any
+"""
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_bad_file_is_told_exactly(path: Path) -> None:
+    with pytest.raises(InvalidSource) as caught:
+        parse(path.read_bytes(), source=path.name)
+    assert f"{caught.value}\n" == path.with_suffix(".expected").read_text()
+
+
+def test_a_good_file_means_what_it_says() -> None:
+    first, second = parse(SHOP, source="/etc/cellnet/policies.d/shop.yaml")
+    place = "/etc/cellnet/policies.d/shop.yaml"
+    assert first == Policy("web-to-api", (WEB,), API, (Ports(8080, 8081), Ports(9000, 9010)), (), Origin(place, 3, 5))
+    assert second.name == "shop.yaml:7"
+    assert second.sources == (Scope.SAME_SPACE, Pattern("acme", "blog", None), Pattern("zeta", None, None), Scope.SAME_ORG)
+    assert (second.to, second.tcp, second.udp) == (Pattern("acme", "shop", None), (), (ANY_PORT,))
+    assert str(second.origin) == f"{place}:7"
+
+
+@pytest.mark.parametrize(
+    "text", [b"policies: []", b"---\npolicies: []\n...\n", b"%YAML 1.2\n---\npolicies: []", b"policies: []\r\n"]
+)
+def test_a_file_may_say_that_there_are_none(text: bytes) -> None:
+    assert parse(text, source="none.yaml") == ()
+
+
+def test_rules_without_a_name_in_one_line_have_names_of_their_own() -> None:
+    rule = b"{from: a/b/c, to: a/b/d, tcp: 1}"
+    names = [each.name for each in parse(b"policies: [" + rule + b", " + rule + b"]", source="/x/one.yaml")]
+    assert names == ["one.yaml:1", "one.yaml:1:46"]
+
+
+def test_a_file_of_a_mebibyte_is_read_and_one_byte_more_is_refused() -> None:
+    small = b"policies: []\n#"
+    assert parse(small + b"x" * ((1 << 20) - len(small)), source="big.yaml") == ()
+    with pytest.raises(InvalidSource, match="more than 1048576 bytes"):
+        parse(small + b"x" * ((1 << 20) - len(small) + 1), source="big.yaml")
+
+
+@pytest.mark.parametrize(
+    "piece", [b"[", b"{a: ", b"- ", b"? ", b"a: [", b"&a ", b"'", b"- x\n", b"a: \n", b"*a ", b"!a ", b"\\", b"|\n "]
+)
+def test_a_mebibyte_of_anything_ends_with_problems(piece: bytes) -> None:
+    with pytest.raises(InvalidSource):
+        parse(piece * ((1 << 20) // len(piece)), source="big.yaml")
+
+
+WORDS = [
+    "policies:",
+    "from: ",
+    "to: ",
+    "tcp: ",
+    "udp: ",
+    "name: ",
+    "acme/shop/web",
+    "acme/*/*",
+    "same-org",
+    "any",
+    "8080",
+    "9-1",
+]
+MARKS = [
+    "\n",
+    "  ",
+    "- ",
+    "[",
+    "]",
+    "{",
+    "}",
+    ", ",
+    ": ",
+    "'",
+    '"',
+    "&a ",
+    "*a",
+    "!!str ",
+    "|\n",
+    ">\n",
+    "---\n",
+    "#",
+    "~",
+    "on",
+    "<<: ",
+]
+YAMLISH = st.lists(st.sampled_from(WORDS + MARKS) | st.text(max_size=3)).map("".join)
+
+
+@given(st.binary(max_size=300) | YAMLISH.map(lambda text: text.encode(errors="surrogatepass")))
+def test_any_bytes_give_policies_or_problems_and_nothing_else(content: bytes) -> None:
+    try:
+        policies = parse(content, source="any.yaml")
+    except InvalidSource as error:
+        problems = error.problems
+    else:
+        assert all(each.name and each.sources and (each.tcp or each.udp) for each in policies)
+        return
+    assert problems
+    for problem in problems:
+        lines = str(problem).split("\n")
+        assert lines[0].startswith("any.yaml:")
+        assert len(lines) <= 4
+        assert not any(ord(char) < 32 and char != "\t" for char in "".join(lines)), "something that a terminal obeys"
+
+
+LABELS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
+PATTERNS = st.builds(Pattern, LABELS, LABELS, LABELS | st.none()) | st.builds(Pattern, LABELS, st.none(), st.none())
+RANGES = st.tuples(st.integers(1, 65535), st.integers(1, 65535)).map(lambda pair: Ports(min(pair), max(pair)))
+PORTS = st.lists(RANGES, max_size=4).map(merged)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    sources = tuple(draw(st.lists(PATTERNS | st.sampled_from(Scope), min_size=1, max_size=4, unique=True)))
+    tcp, udp = draw(PORTS.filter(bool)), draw(PORTS)
+    return Policy(draw(LABELS), sources, draw(PATTERNS), *draw(st.permutations([tcp, udp])), Origin("store"))
+
+
+@given(policies())
+def test_a_policy_written_as_a_document_reads_as_the_same(policy: Policy) -> None:
+    assert parse_stored(policy.name, document(policy)) == policy
+
+
+@given(st.lists(RANGES, max_size=8))
+def test_merged_ranges_hold_the_same_ports_and_never_touch(ranges: list[Ports]) -> None:
+    found = merged(ranges)
+    for port in {p for each in ranges for p in (each.first - 1, each.first, each.last, each.last + 1)}:
+        assert any(port in each for each in found) == any(port in each for each in ranges)
+    assert all(one.last + 1 < two.first for one, two in itertools.pairwise(found))
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("tcp/8080", (Protocol.TCP, Ports(8080, 8080))),
+        ("udp/53", (Protocol.UDP, Ports(53, 53))),
+        ("tcp/9000-9010", (Protocol.TCP, Ports(9000, 9010))),
+        ("tcp/any", (Protocol.TCP, ANY_PORT)),
+    ],
+)
+def test_a_port_argument_names_protocol_and_ports(text: str, meaning: tuple[Protocol, Ports]) -> None:
+    assert parse_argument(text) == meaning
+
+
+@pytest.mark.parametrize(
+    "text", ["", "8080", "tcp", "tcp/", "TCP/80", "icmp/1", "tcp/0", "tcp/65536", "tcp/9-1", "tcp/080", "tcp/8 0", "tcp/²"]
+)
+def test_a_wrong_port_argument_is_refused_with_a_hint(text: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_argument(text)
+    assert caught.value.hint
+
+
+def test_check_takes_exactly_one_port() -> None:
+    assert parse_one("udp/53") == (Protocol.UDP, 53)
+    with pytest.raises(InvalidInput, match="more than one port"):
+        parse_one("tcp/any")
+
+
+def test_allow_twice_makes_the_same_name_and_another_right_another() -> None:
+    first = allowed("acme/shop/web", "acme/shop/api", ["tcp/8080", "tcp/8081"])
+    again = allowed("acme/shop/web", "acme/shop/api", ["tcp/8080-8081"])
+    other = allowed("acme/shop/web", "acme/shop/api", ["udp/8080"])
+    assert first == again
+    assert first.name != other.name
+    assert first.name.startswith("web-to-api-")
+    assert first.tcp == (Ports(8080, 8081),)
+    assert parse_stored(first.name, document(first)) == first
+
+
+@pytest.mark.parametrize(
+    ("source", "to"), [("same-space", "acme/*/*"), ("acme/shop/*", "acme/shop/*"), ("a" * 63 + "/b/" + "c" * 63, "a/b/c")]
+)
+def test_a_made_up_name_is_a_good_name(source: str, to: str) -> None:
+    made = allowed(source, to, ["tcp/any"])
+    assert parse_stored(made.name, document(made)) == made
+
+
+def test_allow_refuses_a_bad_name_and_bad_apps() -> None:
+    for source, to, name in (("acme", "a/b/c", None), ("a/b/c", "same-org", None), ("a/b/c", "a/b/c", "x/y")):
+        with pytest.raises(InvalidInput):
+            allowed(source, to, ["tcp/1"], name=name)
+
+
+def test_what_goes_into_the_store_needs_a_name() -> None:
+    with pytest.raises(InvalidSource, match="'name' is missing"):
+        parse_applied(b"policies: [{from: a/b/c, to: a/b/d, tcp: 1}]", source="f.yaml")
+    (policy,) = parse_applied(b"policies: [{name: one, from: a/b/c, to: a/b/d, tcp: 1}]", source="f.yaml")
+    assert str(policy.origin) == "store"
+
+
+@pytest.mark.parametrize("text", ["policies: []", "policies: [{name: b, from: a/b/c, to: a/b/d, tcp: 1}]", "nonsense"])
+def test_a_stored_document_that_is_not_its_policy_is_refused(text: str) -> None:
+    with pytest.raises(InvalidSource):
+        parse_stored("a", text)
+
+
+@given(PATTERNS, LABELS, LABELS, LABELS)
+def test_a_pattern_reads_back_and_matches_what_it_spells(pattern: Pattern, org: str, space: str, app: str) -> None:
+    assert Pattern.parse(str(pattern)) == pattern
+    assert pattern.matches(AppName(pattern.org, pattern.space or space, pattern.app or app))
+    assert not pattern.matches(AppName(pattern.org + "x", pattern.space or space, pattern.app or app))

@@ -1,0 +1,151 @@
+"""Resolving against a slow and obvious oracle, and what a caller may rely on when nothing changed."""
+
+from collections.abc import Mapping
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.model.names import AppName
+from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports, Protocol, Scope
+from agent.policy.ports import merged
+from agent.policy.resolve import Resolver
+from dataplane.state import Allow
+
+APPS = [AppName(org, space, app) for org in ("acme", "zeta") for space in ("shop", "blog") for app in ("web", "api", "db")]
+PATTERNS = [Pattern(a.org, a.space, a.app) for a in APPS] + [
+    Pattern(org, space, None) for org in ("acme", "zeta") for space in ("shop", "blog", None)
+]
+RANGES = st.builds(lambda a, b: Ports(min(a, b), max(a, b)), st.integers(1, 12), st.integers(1, 12)) | st.just(ANY_PORT)
+PORTS = st.lists(RANGES, max_size=3).map(merged)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    sources = draw(st.lists(st.sampled_from([*PATTERNS, *Scope]), min_size=1, max_size=3))
+    name = f"p{draw(st.integers(0, 99))}"
+    return Policy(name, tuple(sources), draw(st.sampled_from(PATTERNS)), draw(PORTS), draw(PORTS), Origin("f", 1, 1))
+
+
+TAGS = st.dictionaries(st.sampled_from(APPS), st.integers(1, 65535), max_size=len(APPS))
+
+
+def means(source: Pattern | Scope, app: AppName, to: AppName) -> bool:
+    if source is Scope.SAME_SPACE:
+        return (app.org, app.space) == (to.org, to.space)
+    if source is Scope.SAME_ORG:
+        return app.org == to.org
+    assert isinstance(source, Pattern)
+    return source.matches(app)
+
+
+def allowed_by(policy: Policy, source: AppName, to: AppName, protocol: Protocol, port: int) -> bool:
+    ports = policy.tcp if protocol is Protocol.TCP else policy.udp
+    return (
+        policy.to.matches(to)
+        and any(means(each, source, to) for each in policy.sources)
+        and any(each.first <= port <= each.last for each in ports)
+    )
+
+
+def oracle(found: tuple[Policy, ...], tags: Mapping[AppName, int], to: AppName) -> set[tuple[int, str, int]]:
+    """Every (tag, protocol, port) that is allowed, on the ports that matter."""
+    return {
+        (tag, protocol.value, port)
+        for source, tag in tags.items()
+        for protocol in Protocol
+        for port in (*range(14), 65535)
+        if any(allowed_by(policy, source, to, protocol, port) for policy in found)
+    }
+
+
+def spelled_out(allows: frozenset[Allow], groups: Mapping[str, frozenset[int]]) -> set[tuple[int, str, int]]:
+    return {
+        (tag, a.protocol, port)
+        for a in allows
+        for tag in (groups.get(a.group, frozenset()) if a.group else {a.tag})
+        for port in (*range(14), 65535)
+        if a.first <= port <= a.last
+    }
+
+
+@given(st.lists(policies(), max_size=6).map(tuple), TAGS, st.sampled_from(APPS))
+def test_what_is_resolved_is_what_the_policies_say(found: tuple[Policy, ...], tags: dict[AppName, int], to: AppName) -> None:
+    resolver = Resolver()
+    resolver.update(found, tags)
+    allows = resolver.allows(to)
+    assert spelled_out(allows, resolver.groups()) == oracle(found, tags, to)
+    for one in allows:
+        neighbours = [a for a in allows if a != one and (a.tag, a.group, a.protocol) == (one.tag, one.group, one.protocol)]
+        assert all(a.last + 1 < one.first or one.last + 1 < a.first for a in neighbours), "ranges that could be one"
+
+
+@given(st.lists(policies(), max_size=6).map(tuple), st.sampled_from(APPS), st.sampled_from(APPS), st.sampled_from(Protocol))
+def test_check_agrees_with_the_policies(found: tuple[Policy, ...], source: AppName, to: AppName, protocol: Protocol) -> None:
+    resolver = Resolver()
+    resolver.update(found, {})
+    for port in (1, 5, 12, 13, 65535):
+        answer = resolver.index.check(source, to, protocol=protocol, port=port)
+        assert (answer is not None) == any(allowed_by(each, source, to, protocol, port) for each in found)
+        assert answer is None or allowed_by(answer, source, to, protocol, port)
+
+
+@given(st.lists(st.tuples(st.lists(policies(), max_size=4).map(tuple), TAGS), min_size=1, max_size=5))
+def test_a_resolver_that_saw_many_states_answers_like_a_fresh_one(
+    states: list[tuple[tuple[Policy, ...], dict[AppName, int]]],
+) -> None:
+    old = Resolver()
+    for found, tags in states:
+        fresh = Resolver()
+        fresh.update(found, tags)
+        old.update(found, tags)
+        for to in APPS:
+            assert old.allows(to) == fresh.allows(to)
+
+
+def rule(*sources: Pattern | Scope, to: Pattern, line: int = 1) -> Policy:
+    return Policy("p", sources, to, (Ports(80, 80),), (), Origin("f", line, 1))
+
+
+WEB, API = AppName("acme", "shop", "web"), AppName("acme", "shop", "api")
+TO_API = Pattern("acme", "shop", "api")
+
+
+def test_an_answer_that_did_not_change_is_the_same_object() -> None:
+    resolver = Resolver()
+    resolver.update((rule(Scope.SAME_SPACE, to=TO_API),), {WEB: 1, API: 2})
+    first = resolver.allows(API)
+    resolver.update((rule(Scope.SAME_SPACE, to=TO_API, line=9),), {WEB: 1, API: 2, AppName("zeta", "blog", "web"): 3})
+    assert resolver.allows(API) is first
+    assert first == {Allow(0, "tcp", 80, 80, "acme/shop/*")}
+
+
+def test_a_scope_takes_in_an_app_that_becomes_known_and_drops_one_that_goes() -> None:
+    resolver = Resolver()
+    policies = (rule(Scope.SAME_SPACE, to=TO_API),)
+    resolver.update(policies, {API: 2})
+    right = resolver.allows(API)
+    assert resolver.groups()["acme/shop/*"] == {2}
+    resolver.update(policies, {API: 2, WEB: 7})
+    assert resolver.groups()["acme/shop/*"] == resolver.groups()["acme/*/*"] == {2, 7}
+    resolver.update(policies, {WEB: 8})
+    assert resolver.groups()["acme/shop/*"] == {8}
+    assert resolver.allows(API) is right, "who is in a group changes the group, not every right of it"
+
+
+def test_a_policy_in_one_direction_says_nothing_about_the_other() -> None:
+    resolver = Resolver()
+    policy = rule(Pattern("acme", "shop", "web"), to=TO_API)
+    resolver.update((policy,), {WEB: 1, API: 2})
+    assert resolver.index.check(WEB, API, protocol=Protocol.TCP, port=80) is policy
+    assert resolver.index.check(API, WEB, protocol=Protocol.TCP, port=80) is None
+    assert resolver.allows(WEB) == frozenset()
+
+
+def test_destinations_that_are_gone_are_forgotten() -> None:
+    resolver = Resolver()
+    resolver.update((rule(Scope.SAME_ORG, to=TO_API),), {API: 2})
+    first = resolver.allows(API)
+    resolver.forget({API})
+    assert resolver.allows(API) is first
+    resolver.forget(())
+    assert resolver.allows(API) == first

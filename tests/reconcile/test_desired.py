@@ -1,0 +1,102 @@
+"""Attachments, tags and rights in, the host's state out; and what a change between two states takes away."""
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from agent.model.attachment import Attachment, Phase
+from agent.model.names import AppName
+from agent.model.owner import ProcessOwner
+from agent.reconcile.cutting import lost_rights
+from agent.reconcile.desired import CellFacts, Snapshot, desired_state
+from dataplane.state import Allow, HostState, Leaf
+
+WEB, API = AppName("acme", "shop", "web"), AppName("acme", "shop", "api")
+FACTS = CellFacts(
+    overlay=IPv4Network("10.255.0.0/16"),
+    subnet=IPv4Network("10.255.1.0/24"),
+    mtu=1450,
+    pins=Path("/pins"),
+    tls_port=61443,
+    egress_allowed=False,
+    host_services=(),
+)
+RIGHT = Allow(1, "tcp", 8080, 8080)
+FIRST, SECOND = IPv4Address("10.255.1.2"), IPv4Address("10.255.1.3")
+
+
+def attachment(app: AppName, *, address: IPv4Address, phase: Phase = Phase.ATTACHED) -> Attachment:
+    return Attachment(
+        name=app.app,
+        app=app,
+        instance=0,
+        address=address,
+        interface="eth0",
+        ports=(8080,),
+        routes=(),
+        tls_target=8080,
+        tls_http=False,
+        owner=ProcessOwner(1, 1, "boot"),
+        phase=phase,
+    )
+
+
+def snapshot(*attachments: Attachment) -> Snapshot:
+    return Snapshot(
+        attachments=attachments,
+        tags={WEB: 1, API: 2},
+        leaves={"api": Leaf(b"chain", b"key")},
+        resolve=lambda app: frozenset({RIGHT}) if app == API else frozenset(),
+        groups={"acme/*/*": frozenset({1, 2})},
+        trust_bundle=b"roots",
+    )
+
+
+def state(*attachments: Attachment) -> HostState:
+    return desired_state(snapshot(*attachments), facts=FACTS)
+
+
+def test_a_workload_has_its_apps_tag_rights_and_certificate() -> None:
+    api = state(attachment(API, address=SECOND)).workloads[SECOND]
+    assert (api.tag, api.allows, api.pin) == (2, frozenset({RIGHT}), Path("/pins/api"))
+    assert api.tls is not None
+    assert api.tls.target_port == 8080
+
+
+def test_what_is_on_its_way_out_is_not_there_any_more() -> None:
+    assert not state(attachment(API, address=SECOND, phase=Phase.DETACHING)).workloads
+
+
+def test_what_is_being_attached_is_there_already() -> None:
+    assert state(attachment(API, address=SECOND, phase=Phase.ATTACHING)).workloads
+
+
+def test_an_app_without_a_tag_waits() -> None:
+    assert not state(attachment(AppName("acme", "shop", "new"), address=FIRST)).workloads
+
+
+def test_nothing_is_lost_between_equal_states_or_where_a_right_is_added() -> None:
+    before = state(attachment(API, address=SECOND))
+    more = replace(before.workloads[SECOND], allows=frozenset({RIGHT, replace(RIGHT, tag=9)}))
+    assert lost_rights(before, before) == frozenset()
+    assert lost_rights(before, replace(before, workloads={SECOND: more})) == frozenset()
+
+
+def test_a_right_less_and_a_container_less_are_where_to_look() -> None:
+    before = state(attachment(WEB, address=FIRST), attachment(API, address=SECOND))
+    fewer = replace(before.workloads[SECOND], allows=frozenset())
+    assert lost_rights(before, replace(before, workloads={**before.workloads, SECOND: fewer})) == {SECOND}
+    assert lost_rights(before, state(attachment(API, address=SECOND))) == {FIRST}
+
+
+def test_who_leaves_a_group_is_looked_for_where_the_group_has_rights() -> None:
+    group = Allow(0, "tcp", 80, 80, "acme/*/*")
+    before = state(attachment(WEB, address=FIRST), attachment(API, address=SECOND))
+    api = replace(before.workloads[SECOND], allows=frozenset({group}))
+    before = replace(before, workloads={**before.workloads, SECOND: api}, groups={"acme/*/*": frozenset({1, 2})})
+    assert lost_rights(before, replace(before, groups={"acme/*/*": frozenset({1, 2, 3})})) == frozenset()
+    assert lost_rights(before, replace(before, groups={"acme/*/*": frozenset({2})})) == {SECOND}
+
+
+def test_an_address_that_became_another_app_is_looked_for_everywhere() -> None:
+    assert lost_rights(state(attachment(WEB, address=FIRST)), state(attachment(API, address=FIRST))) is None

@@ -1,0 +1,41 @@
+"""Tags follow use: named or attached apps have one, others give theirs back."""
+
+from agent.model.names import AppName
+from agent.model.policy import Origin, Pattern, Policy, Ports, Scope
+from agent.reconcile.tagging import Tagging
+from agent.store.memory import MemoryStore
+
+WEEK = 7 * 24 * 3600
+WEB, API = AppName("acme", "shop", "web"), AppName("acme", "shop", "api")
+
+
+def policy(source: AppName, to: AppName) -> Policy:
+    exact = [Pattern(each.org, each.space, each.app) for each in (source, to)]
+    return Policy("p", (exact[0], Scope.SAME_SPACE), exact[1], (Ports(80, 80),), (), Origin("file", 1, 1))
+
+
+async def test_every_app_that_a_policy_names_has_a_tag_before_any_instance() -> None:
+    tags = await Tagging(MemoryStore(), now=lambda: 0).follow([policy(WEB, API)], [])
+    assert tags.keys() == {WEB, API}
+    assert len(set(tags.values())) == 2
+
+
+async def test_a_tag_that_nothing_refers_to_is_given_back_and_rests_a_week() -> None:
+    store, now = MemoryStore(), 0.0
+    tagging = Tagging(store, now=lambda: now)
+    old = await tagging.follow([policy(WEB, API)], [])
+    assert not await tagging.follow([], [])
+    now = WEEK - 1
+    other = AppName("acme", "shop", "other")
+    assert (await tagging.follow([policy(other, other)], []))[other] not in old.values()
+
+
+async def test_too_many_apps_are_a_problem_that_leaves_the_tags_there_are() -> None:
+    store = MemoryStore(last_tag=2)
+    tagging = Tagging(store, now=lambda: 0)
+    first = await tagging.follow([policy(WEB, API)], [])
+    third = AppName("acme", "shop", "third")
+    assert await tagging.follow([policy(WEB, API), policy(third, third)], []) == first
+    assert tagging.problem is not None
+    await tagging.follow([policy(WEB, API)], [])
+    assert tagging.problem is None

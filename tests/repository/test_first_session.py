@@ -1,0 +1,88 @@
+"""The README's first session, line by line in a real cell: what it shows is what comes back."""
+
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import children
+from tests.testlib.cell import CellUnderTest
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+MARK = "<!-- tests/repository/test_first_session.py runs this block -->\n```console\n"
+DONE = "--done--"
+SECONDS = 30.0
+
+
+def steps() -> list[tuple[str, str]]:
+    """Command and expected output of each step."""
+    block = README.read_text().partition(MARK)[2].partition("```")[0]
+    lines = block.removeprefix("$ ").split("\n$ ")
+    return [(command, output and f"{output.rstrip()}\n") for command, _, output in (each.partition("\n") for each in lines)]
+
+
+class Shell:
+    """A bash in the cell, as `cellnet lab exec 1 -- bash` gives a user."""
+
+    def __init__(self, cell: CellUnderTest) -> None:
+        self._process = subprocess.Popen(
+            ["nsenter", f"--net={cell.lab.netns}", "bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, env=children.environment(cell.lab.root),
+        )  # fmt: skip
+
+    def run(self, command: str) -> str:
+        """What comes back before the next prompt."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{command}\necho {DONE}\n")
+        self._process.stdin.flush()
+        lines = []
+        for line in self._process.stdout:
+            if line == f"{DONE}\n":
+                return "".join(lines)
+            lines.append(line)
+        raise AssertionError(f"the shell ended at: {command}\n{''.join(lines)}")
+
+    def wait_for(self, command: str) -> None:
+        """A reader types slower than an app starts; we do not."""
+        until = time.monotonic() + SECONDS
+        while "yes" not in self.run(f"{command} >/dev/null 2>&1 && echo yes"):
+            assert time.monotonic() < until, f"never true: {command}"
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        """Ends the apps, then the shell."""
+        self.run("kill $(jobs -p); wait")
+        self._process.communicate("exit\n", timeout=SECONDS)
+
+
+@pytest.fixture
+def shell(make_cell: Callable[..., CellUnderTest]) -> Iterator[Shell]:
+    made = Shell(make_cell())
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def steady(text: str) -> str:
+    """Without what differs from run to run."""
+    return re.sub(r"after \d+ ms", "after N ms", text)
+
+
+def test_the_readmes_first_session_is_what_a_user_sees(shell: Shell) -> None:
+    checked = 0
+    for command, output in steps():
+        came = shell.run(command)
+        if command.endswith("&"):
+            name = re.findall(r"--app acme/shop/(\w+)", command)[0]
+            shell.wait_for(f"cellnet ps | grep '^{name} '")
+            if "http.server" in command:
+                shell.wait_for(f"cellnet exec {name} -- curl http://127.0.0.1:8080/")
+            continue
+        assert steady(came) == steady(output), command
+        checked += 1
+    assert checked == 8

@@ -1,0 +1,49 @@
+"""The rule of tags under any history: the properties that packets depend on."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.errors import Conflict
+from agent.model.names import AppName
+from agent.store.tags import REST, TagClaim, claim, in_use, release
+from tests.testlib.attachments import app
+
+APPS = [app(name) for name in "abcdef"]
+LAST = 4
+steps = st.lists(
+    st.tuples(st.booleans(), st.sets(st.sampled_from(APPS), max_size=3), st.floats(min_value=0, max_value=REST * 0.6))
+)
+
+
+@given(steps)
+def test_no_number_means_two_apps_nor_passes_on_within_a_week_in_any_history(
+    steps: list[tuple[bool, set[AppName], float]],
+) -> None:
+    claims: dict[AppName, TagClaim] = {}
+    meant: dict[int, tuple[AppName, float]] = {}  # tag -> who last had it, and when
+    now = 1_000_000.0
+    for is_claim, apps, passed in steps:
+        now += passed
+        for who, tag in in_use(claims).items():
+            meant[tag] = (who, now)
+        before = dict(claims)
+        try:
+            claims = claim(claims, apps, now=now, last=LAST) if is_claim else release(claims, apps, now=now)
+        except Conflict:
+            bound = {who for who, each in before.items() if each.released is None or now - each.released < REST}
+            assert len(bound | apps) > LAST
+            assert claims == before
+            continue
+        held = in_use(claims)
+        assert not is_claim or apps <= held.keys()
+        assert len({each.tag for each in claims.values()}) == len(claims)
+        assert all(1 <= tag <= LAST for tag in held.values())
+        for who, tag in held.items():
+            before_that, when = meant.get(tag, (who, now))
+            assert before_that == who or now - when >= REST
+
+
+@given(st.sets(st.sampled_from(APPS), max_size=4))
+def test_apps_that_keep_their_tags_are_not_moved_by_newcomers(apps: set[AppName]) -> None:
+    first = in_use(claim({}, APPS[:2], now=0.0))
+    assert first.items() <= in_use(claim(claim({}, APPS[:2], now=0.0), apps, now=1.0)).items()

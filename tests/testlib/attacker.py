@@ -1,0 +1,134 @@
+"""Root in a container as an attacker: frames of any kind out of an interface, and ears at whoever should hear nothing.
+
+Whether something was *not* delivered is known without waiting for nothing: after the attack the same place sends a canary, a
+datagram that is allowed there; once that is heard, what was sent before it has been delivered or dropped.
+"""
+
+import itertools
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet, Raw
+
+from dataplane.namespace import run_in
+from tests.testlib.standpoint import PATIENCE, Standpoint
+
+EVERYTHING = 0x0003  # ETH_P_ALL
+OUTGOING = 4  # PACKET_OUTGOING
+CANARY_PORT = 7000
+_numbers = itertools.count()
+
+
+class AttackSucceeded(AssertionError):
+    """The one way in which a test of an attack fails because of the attack."""
+
+
+def withstood(*, it: bool, what: str = "the attack succeeded") -> None:
+    """Claim that an attack did not succeed."""
+    if not it:
+        raise AttackSucceeded(what)
+
+
+class Wire:
+    """One interface of a place, by raw frames in both directions. `mac` and `to` are what its frames have by default."""
+
+    def __init__(self, place: Standpoint, interface: str = "eth0", *, mac: str, to: str) -> None:
+        self.place, self.interface, self._mac, self._to = place, interface, mac, to
+        self._socket = place.keep(run_in(place.pin, lambda: _packet_socket(interface)))
+
+    def send(self, *packets: Packet) -> None:
+        """Send frames, or packets in frames of our own."""
+        for packet in packets:
+            whole = packet if isinstance(packet, Ether) else Ether(src=self._mac, dst=self._to) / packet
+            self._socket.send(bytes(whole))
+
+    def canary(self, to: Standpoint, port: int = CANARY_PORT) -> bytes:
+        """Send a datagram that is allowed, from our own address; the payload by which it is known."""
+        payload = f"canary {next(_numbers)}".encode()
+        # from a port where nobody answers: two that echo would go on for ever
+        self.send(IP(src=str(self.place.address), dst=str(to.address)) / UDP(sport=CANARY_PORT - 1, dport=port) / payload)
+        return payload
+
+
+class Ears:
+    """Everything that arrives at one interface of a place, from now on."""
+
+    def __init__(self, place: Standpoint, interface: str = "eth0") -> None:
+        self._socket = run_in(place.pin, lambda: _packet_socket(interface))
+
+    def frames(self, *, until: Callable[[Packet], bool], seconds: float = PATIENCE) -> list[Packet]:
+        """What has come, up to the one that `until` knows, which is left out. Fails if that does not come."""
+        heard: list[Packet] = []
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._socket.settimeout(max(end - time.monotonic(), 0.001))
+            try:
+                got, sender = self._socket.recvfrom(65536)
+            except TimeoutError:
+                break
+            if sender[2] == OUTGOING:
+                continue
+            frame = Ether(got)
+            if until(frame):
+                return heard
+            heard.append(frame)
+        raise AssertionError(f"nothing of the kind came within {seconds:g} s, only {[each.summary() for each in heard[-9:]]}")
+
+    def packets(self, *, until: bytes) -> list[Packet]:
+        """What has come over IPv4 before the canary `until`."""
+        frames = self.frames(until=lambda frame: UDP in frame and bytes(frame[UDP].payload).rstrip(b"\0") == until)
+        return [frame[IP] for frame in frames if IP in frame]
+
+    def pending(self) -> list[Packet]:
+        """What has come so far, without waiting."""
+        self._socket.setblocking(False)
+        heard: list[Packet] = []
+        while True:
+            try:
+                got, sender = self._socket.recvfrom(65536)
+            except BlockingIOError:
+                return heard
+            if sender[2] != OUTGOING:
+                heard.append(Ether(got))
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@contextmanager
+def ears(place: Standpoint, interface: str = "eth0") -> Iterator[Ears]:
+    """Ears for a while."""
+    made = Ears(place, interface)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def heard(
+    wire: Wire, packets: Sequence[Packet], *, at: Standpoint, interface: str = "eth0", port: int = CANARY_PORT,
+    canary_to: Standpoint | None = None,
+) -> list[Packet]:  # fmt: skip
+    """What arrives over IPv4 at a place of all that is sent."""
+    with ears(at, interface) as listening:
+        wire.send(*packets)
+        return listening.packets(until=wire.canary(canary_to or at, port))
+
+
+def carrying(payload: bytes, packets: Sequence[Packet]) -> list[Packet]:
+    """Those that deliver a payload, and do not only quote it."""
+    return [each for each in packets if ICMP not in each and Raw in each and each[Raw].load == payload]
+
+
+def mac_of(place: Standpoint, interface: str) -> str:
+    return place.run("ip", "-o", "link", "show", "dev", interface).split("link/ether ")[1].split()[0]
+
+
+def _packet_socket(interface: str) -> socket.socket:
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(EVERYTHING))
+    made.bind((interface, 0))
+    return made

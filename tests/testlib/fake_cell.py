@@ -1,0 +1,202 @@
+"""An agent without a kernel: a CellService on memory, served at a real unix socket for tests of the API and of the CLI."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from agent.control import server, service
+from agent.errors import Conflict, InvalidInput
+from agent.model import policy
+from agent.model.attachment import Attachment, AttachRequest, Phase
+from agent.model.names import AppName
+from agent.model.owner import ProcessOwner
+from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports
+from ca.show import Shown, Summary
+from dataplane.namespace import open_namespace, pin, unpin
+from dataplane.process import boot_id, start_time
+
+NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+STORE = Origin("store")
+
+
+def an_app(text: str) -> Pattern:
+    """`acme/shop/web` as a pattern."""
+    return Pattern(*text.split("/"))
+
+
+@dataclass
+class FakeCell:
+    """Keeps what it is told. With `folder` it pins the namespaces it is given, so that `exec` can enter them."""
+
+    folder: Path | None = None
+    views: dict[str, service.AttachmentView] = field(default_factory=dict)
+    rules: list[Policy] = field(default_factory=list)
+    problems: list[service.Problem] = field(default_factory=list)
+    peers: list[service.Peer] = field(default_factory=list)
+    detached: list[str] = field(default_factory=list)
+    fails: Exception | None = None
+    leaving: set[str] = field(default_factory=set)
+    missing: tuple[str, ...] = ()
+    gate: threading.Event = field(default_factory=threading.Event)
+    waits: bool = False
+    cancelled: int = 0
+    log: list[MutableMapping[str, Any]] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    async def _step(self) -> None:
+        try:
+            if self.waits:
+                await _set(self.gate)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.fails is not None:
+            raise self.fails
+
+    async def attach(self, request: AttachRequest, *, peer: service.Peer) -> service.AttachmentView:
+        self.peers.append(peer)
+        await self._step()
+        if request.name in self.views or request.name in self.leaving:
+            raise Conflict(f"'{request.name}' is attached", hint="detach it first", taken=request.name)
+        address = IPv4Address("10.255.1.2") + len(self.views)
+        place = Path(f"/nowhere/{request.name}")
+        if self.folder is not None:
+            place = self.folder / request.name
+            pin(open_namespace(request.netns, root=Path(f"/proc/{peer.pid}/root")), place)
+        started = 0 if request.owner_pid is None else start_time(request.owner_pid) or 0
+        made = Attachment(
+            name=request.name, app=request.app, instance=request.instance or 0, address=address,
+            interface=request.interface, ports=request.ports, routes=request.routes, tls_target=request.target(),
+            tls_http=request.tls_http, owner=ProcessOwner(request.owner_pid or 0, started, boot_id()), phase=Phase.ATTACHED,
+        )  # fmt: skip
+        tls = service.TlsView(service.TlsState.READY, NOW + timedelta(hours=24))
+        environment = {"CF_INSTANCE_INTERNAL_IP": str(address), "CF_INSTANCE_INDEX": str(made.instance), **self.environment}
+        self.views[request.name] = service.AttachmentView(made, tls, place, environment)
+        return self.views[request.name]
+
+    async def detach(self, name: str) -> bool:
+        await self._step()
+        self.detached.append(name)
+        found = self.views.pop(name, None)
+        if found is not None and self.folder is not None:
+            unpin(found.pin)
+        return found is not None
+
+    async def attachments(self) -> tuple[service.AttachmentView, ...]:
+        return tuple(self.views[name] for name in sorted(self.views))
+
+    async def attachment(self, name: str) -> service.AttachmentView | None:
+        return self.views.get(name)
+
+    async def status(self) -> service.Status:
+        await self._step()
+        stored = sum(not each.origin.line for each in self.rules)
+        return service.Status(
+            problems=tuple(self.problems),
+            cell=service.CellView(
+                "one", IPv4Network("10.255.0.0/16"), IPv4Network("10.255.1.0/24"), 1450, len(self.views), "0.1.0", 7, NOW
+            ),
+            store=service.StoreView("sqlite", "/var/lib/cellnet/cellnet.db"),
+            peers=(),
+            policies=service.PoliciesView(len(self.rules) - stored, stored, 1),
+            envoy=service.EnvoyView(True, "1.40.0", len(self.views)),
+            ca=service.CaView("cell.internal", NOW, NOW, NOW),
+            last_apply=service.LastApply(NOW, 12.3456, 4),
+            repairs=0,
+        )
+
+    async def policies(self) -> tuple[Policy, ...]:
+        return tuple(self.rules)
+
+    async def allow_policy(self, source: str, *, to: str, ports: tuple[str, ...], name: str | None) -> str:
+        await self._step()
+        numbers = [each.split("/") for each in ports]
+        ranges = {
+            kind: tuple(ANY_PORT if text == "any" else Ports(int(text), int(text)) for found, text in numbers if found == kind)
+            for kind in ("tcp", "udp")
+        }
+        made = name or f"{source.split('/')[-1]}-to-{to.split('/')[-1]}"
+        self.rules.append(Policy(made, (an_app(source),), an_app(to), ranges["tcp"], ranges["udp"], STORE))
+        return made
+
+    async def apply_policies(self, document: str) -> tuple[str, ...]:
+        await self._step()
+        if "policies" not in document:
+            raise InvalidInput("<policies>:1:1: unknown key 'polices'\n  polices: []\n  ^", hint="did you mean 'policies'?")
+        return ("from-a-document",)
+
+    async def delete_policy(self, name: str) -> bool:
+        kept = [each for each in self.rules if each.name != name]
+        gone, self.rules = len(kept) < len(self.rules), kept
+        return gone
+
+    async def check(self, source: AppName, *, destination: AppName, protocol: policy.Protocol, port: int) -> service.Verdict:
+        return service.Verdict(
+            by=self._first(source, destination, protocol, port), reverse=self._first(destination, source, protocol, port)
+        )
+
+    def _first(self, source: AppName, to: AppName, protocol: policy.Protocol, port: int) -> Policy | None:
+        for each in self.rules:
+            sources = [pattern for pattern in each.sources if isinstance(pattern, Pattern)]
+            open_to = each.to.matches(to) and any(one.matches(source) for one in sources)
+            if open_to and any(port in ports for ports in each.ports(protocol)):
+                return each
+        return None
+
+    async def sync(self, *, within: float) -> tuple[str, ...]:
+        await self._step()
+        return self.missing
+
+    async def metrics(self) -> str:
+        return "# TYPE cellnet_attachments gauge\ncellnet_attachments 1.0\n"
+
+    async def ca(self) -> Shown:
+        root, cell = (Summary(f"CN={role}", "a", NOW, NOW + timedelta(days=365), "ab" * 32) for role in ("root", "cell"))
+        return Shown(root, cell, True, b"-----BEGIN CERTIFICATE-----\nabcd\n-----END CERTIFICATE-----\n")
+
+
+async def _set(event: threading.Event) -> None:
+    """Wait for an event of another thread."""
+    while not event.is_set():  # noqa: ASYNC110 -- an asyncio.Event cannot be set from there
+        await asyncio.sleep(0.005)
+
+
+@contextlib.contextmanager
+def serving(cell: FakeCell, path: Path, *, group: str = "cellnet", limit: float = 30.0) -> Iterator[Path]:
+    """Serve `cell` at `path` in a thread for as long as the context lasts. Gives the path."""
+    ready, stop = threading.Event(), threading.Event()
+    failure: list[BaseException] = []
+
+    async def main() -> None:
+        with structlog.testing.capture_logs() as cell.log:
+            async with server.serve(cell, path=path, group=group, limit=limit):
+                ready.set()
+                await _set(stop)
+
+    def body() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    ready.wait()
+    try:
+        if failure:
+            raise failure[0]
+        yield path
+    finally:
+        stop.set()
+        cell.gate.set()
+        thread.join()

@@ -1,0 +1,46 @@
+"""Hosts of a test: network namespaces under /run/netns, so that `ip netns exec` helps whoever debugs one."""
+
+import itertools
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dataplane import namespace
+
+PREFIX = f"cnt{os.getpid()}"
+_numbers = itertools.count()
+
+
+class Netns:
+    """A network namespace with `lo` up, removed by `close`."""
+
+    def __init__(self, word: str = "ns") -> None:
+        self.name = f"{PREFIX}-{next(_numbers)}-{word}"
+        self.path = Path("/run/netns") / self.name
+        # not our own pin: `ip netns` mounts /run/netns over itself when it is first used, and would hide ours
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        self.run("ip", "link", "set", "lo", "up")
+
+    def start(self, *argv: str, **options: Any) -> "subprocess.Popen[bytes]":
+        """Start a process inside, in the machine's own mount namespace (unlike `ip netns exec`)."""
+        return subprocess.Popen(["nsenter", f"--net={self.path}", "--", *argv], **options)
+
+    def run(self, *argv: str, stdin: bytes | None = None, check: bool = True, timeout: float = 60) -> str:
+        """Run a tool inside and return what it printed on both streams."""
+        done = subprocess.run(
+            ["nsenter", f"--net={self.path}", "--", *argv],
+            input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, check=False,
+        )  # fmt: skip
+        text = done.stdout.decode(errors="replace")
+        assert not check or done.returncode == 0, f"{' '.join(argv)}: {text}"
+        return text
+
+    def processes(self) -> Sequence[int]:
+        """Pids of whoever lives inside."""
+        return [int(word) for word in self.run("ip", "netns", "pids", self.name, check=False).split() if word.isdigit()]
+
+    def close(self) -> None:
+        """Remove the namespace; its links and rules go with it."""
+        namespace.unpin(self.path)

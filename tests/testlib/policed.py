@@ -1,0 +1,195 @@
+"""A host with containers on veths, policed by a minimum of rules by hand, and the connections between them."""
+
+import errno
+import socket
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from ipaddress import IPv4Address, IPv4Network
+from itertools import count
+from typing import TypeVar
+
+from dataplane.flows import conntrack, cut
+from dataplane.flows.conntrack import Flow
+from dataplane.flows.cut import Looks, Receipt
+from dataplane.flows.netlink import Netlink
+from dataplane.namespace import run_in
+from dataplane.state import Allow, HostState, Workload
+from tests.testlib.netns import Netns
+
+Result = TypeVar("Result")
+OVERLAY = IPv4Network("10.200.0.0/16")
+SUBNET = IPv4Network("10.200.1.0/24")
+PATIENCE = 5.0  # seconds after which a test takes it that nothing comes
+BROKEN = (errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE)  # what a reset looks like from inside
+
+RULES = """*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:POLICED - [0:0]
+-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+-A FORWARD -m conntrack --ctstate INVALID -j DROP
+-A FORWARD -p tcp ! --syn -j REJECT --reject-with tcp-reset
+-A FORWARD -j POLICED
+-A FORWARD -p tcp -j REJECT --reject-with tcp-reset
+-A FORWARD -j REJECT
+COMMIT
+"""
+
+
+@dataclass(frozen=True)
+class Container:
+    """A namespace with an address."""
+
+    netns: Netns
+    workload: Workload
+    sockets: list[socket.socket] = field(default_factory=list, repr=False)
+
+    @property
+    def address(self) -> str:
+        return str(self.workload.address)
+
+    def inside(self, make: Callable[[], socket.socket]) -> socket.socket:
+        """A socket belongs to the namespace it is made in, whoever uses it later."""
+        return self.keep(run_in(self.netns.path, make))
+
+    def keep(self, made: socket.socket) -> socket.socket:
+        """Have a socket closed when the test ends."""
+        made.settimeout(PATIENCE)
+        self.sockets.append(made)
+        return made
+
+    def listen(self, port: int, *, everywhere: bool = False) -> socket.socket:
+        """A TCP server on the own address, or on [::] for both families."""
+        if everywhere:
+            return self.inside(lambda: socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True))
+        return self.inside(lambda: socket.create_server((self.address, port)))
+
+    def connect(self, peer: "Container | str", port: int, *, source_port: int = 0) -> socket.socket:
+        address = peer if isinstance(peer, str) else peer.address
+        return self.inside(
+            lambda: socket.create_connection((address, port), timeout=PATIENCE, source_address=("", source_port))
+        )
+
+    def udp(self, port: int = 0) -> socket.socket:
+        def make() -> socket.socket:
+            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            made.bind((self.address, port))
+            return made
+
+        return self.inside(make)
+
+
+class Bed:
+    """The host, its containers and what it should permit; `permit` changes rules and state alike."""
+
+    def __init__(self, make: Callable[[str], Netns]) -> None:
+        self._make = make
+        self._numbers = count(2)
+        self._containers: list[Container] = []
+        self.host = make("host")
+        self.host.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        self.host.run("iptables-nft-restore", stdin=RULES.encode())
+        self.state = HostState(overlay=OVERLAY, subnet=SUBNET, mtu=1450, workloads={})
+
+    def container(self, name: str, *, tag: int = 0) -> Container:
+        number = next(self._numbers)
+        address = SUBNET[number]
+        netns = self._make(name)
+        near, far = f"02:00:00:00:01:{number:02x}", f"02:00:00:00:02:{number:02x}"
+        outside = [
+            f"link add v{number} address {near} type veth peer name eth0 address {far} netns {netns.name}",
+            f"link set v{number} up",
+            f"route add {address} dev v{number}",
+            f"neigh add {address} lladdr {far} dev v{number} nud permanent",
+        ]
+        inside = [
+            "link set eth0 up",
+            f"addr add {address}/32 dev eth0",
+            f"neigh add 169.254.0.1 lladdr {near} dev eth0 nud permanent",
+            "route add default via 169.254.0.1 dev eth0 onlink",
+        ]
+        self.host.run("ip", "-batch", "-", stdin="\n".join(outside).encode())
+        netns.run("ip", "-batch", "-", stdin="\n".join(inside).encode())
+        workload = Workload(name=name, address=address, tag=tag or number, pin=netns.path)
+        self.state = replace(self.state, workloads={**self.state.workloads, address: workload})
+        self._containers.append(Container(netns, workload))
+        return self._containers[-1]
+
+    def close(self) -> None:
+        """Close all sockets; the namespaces are their maker's."""
+        for made in (each for container in self._containers for each in container.sockets):
+            made.close()
+
+    def permit(self, *allowed: tuple[Container, Container, str, int]) -> None:
+        """Exactly these from now on: source, destination, protocol, port."""
+        rules = "*filter\n:POLICED - [0:0]\n" + "".join(
+            f"-A POLICED -s {source.address} -d {target.address} -p {protocol} --dport {port} -j ACCEPT\n"
+            for source, target, protocol, port in allowed
+        )
+        self.host.run("iptables-nft-restore", "--noflush", stdin=f"{rules}COMMIT\n".encode())
+        changed = dict(self.state.workloads)
+        for address, workload in self.state.workloads.items():
+            changed[address] = replace(workload, allows=frozenset(
+                Allow(source.workload.tag, protocol, port, port)
+                for source, target, protocol, port in allowed if target.workload.address == address
+            ))  # fmt: skip
+        self.state = replace(self.state, workloads=changed)
+
+    def flows(self) -> tuple[Flow, ...]:
+        return self.with_table(conntrack.flows)
+
+    def with_table(self, call: Callable[[Netlink], Result]) -> Result:
+        """Run something with a conversation about the host's table."""
+
+        def inside() -> Result:
+            with conntrack.connect() as link:
+                return call(link)
+
+        return run_in(self.host.path, inside)
+
+    def sweep(self, *containers: Container, looks: Iterable[Looks] = Looks) -> Receipt:
+        """Cut what is forbidden to reach these containers, or any when none is named."""
+        return self.sweep_addresses([each.workload.address for each in containers] or None, looks=looks)
+
+    def sweep_addresses(
+        self, addresses: Collection[IPv4Address] | None, *, clock: cut.Clock = time.monotonic, looks: Iterable[Looks] = Looks
+    ) -> Receipt:
+        """The same for addresses, which may be of no container."""
+
+        def taken(link: Netlink) -> Receipt:
+            receipts = [cut.sweep(self.state, link=link, clock=clock, addresses=addresses, looks=each) for each in looks]
+            return reduce(Receipt.followed_by, receipts)
+
+        return self.with_table(taken)
+
+
+def pair(client: Container, server: Container, port: int, *, everywhere: bool = False) -> tuple[socket.socket, socket.socket]:
+    """Both ends of a new connection: the client's and the server's."""
+    with server.listen(port, everywhere=everywhere) as listener:
+        asking = client.connect(server, port)
+        return asking, server.keep(listener.accept()[0])
+
+
+def is_reset(end: socket.socket) -> bool:
+    """Wait for the end of a connection to break, and tell whether it broke by a reset; what arrives before is forgotten."""
+    end.settimeout(PATIENCE)
+    try:
+        while end.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except OSError as error:
+        return error.errno in BROKEN
+    return False
+
+
+def is_alive(*ends: socket.socket) -> bool:
+    """Whether a byte gets through from each end to the other."""
+    one, other = ends
+    for sender, receiver in ((one, other), (other, one)):
+        sender.send(b"!")
+        if receiver.recv(1) != b"!":
+            return False
+    return True

@@ -1,0 +1,136 @@
+"""The scene of the hostile tests: one cell with a victim, its rightful caller, an attacker, and somebody outside.
+
+`web` may reach `api` on TCP and UDP 8080-8089 and on 61443. `mallory` may reach nothing but the canary's port.
+"""
+
+import itertools
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from scapy.packet import Packet
+
+from dataplane.tables import container_mac, host_mac
+from tests.testlib.attacker import CANARY_PORT, Wire, ears, heard
+from tests.testlib.cell import CellUnderTest, running_cell
+from tests.testlib.instance import Instance
+from tests.testlib.mutation import Ground
+from tests.testlib.standpoint import Standpoint
+
+BACKENDS = ("nft", "legacy")
+SERVICE, UDP_SERVICE = 9001, 9002
+POLICIES = f"""policies:
+- {{name: rightful, from: acme/shop/web, to: acme/shop/api, tcp: [8080-8089, 2121, 61443], udp: [8080-8089]}}
+- {{name: canary, from: evil/shop/*, to: acme/shop/*, udp: [{CANARY_PORT}]}}
+- {{name: also, from: same-space, to: acme/shop/*, udp: [{CANARY_PORT}]}}
+"""
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Who is there. `wire` is mallory's interface."""
+
+    cell: CellUnderTest
+    backend: str
+    web: Instance
+    api: Instance
+    mallory: Instance
+    wire: Wire
+    ground: Ground
+    extra: list[Callable[[], object]] = field(default_factory=list)
+
+    @property
+    def host(self) -> Standpoint:
+        return self.cell.host
+
+    @property
+    def outside(self) -> Standpoint:
+        return self.cell.outside
+
+    def heard(self, *packets: Packet, at: Standpoint | None = None) -> list[Packet]:
+        """What arrives at a container (api) of what mallory sends."""
+        return heard(self.wire, packets, at=at or self.api)
+
+    def heard_by_the_host(self, *packets: Packet) -> list[Packet]:
+        """What the host gets to see on mallory's link, filtered or not."""
+        return heard(self.wire, packets, at=self.host, interface=self.mallory.interface, port=UDP_SERVICE)
+
+    def settle(self) -> None:
+        """Return when all that mallory has sent to the host is dealt with."""
+        with self.host.datagrams(UDP_SERVICE) as service:
+            payload = self.wire.canary(self.host, UDP_SERVICE)
+            while service.recv(100).rstrip(b"\0") != payload:
+                pass
+
+    def another(self, app: str = "evil/shop/other") -> Instance:
+        """One more attacker, for attacks that leave it in ruins; gone after the test."""
+        made = self.cell.run_app(app, name=f"other{next(_numbers)}")
+        self.extra.append(made.stop)
+        return made
+
+    def wire_of(self, attacker: Instance) -> Wire:
+        """Its interface."""
+        return Wire(attacker, mac=container_mac(attacker.address), to=host_mac(attacker.address))
+
+    def iptables(self, *words: str) -> str:
+        """A rule of somebody else on the host."""
+        return self.ground.iptables(*words)
+
+    def undo(self) -> None:
+        """Close the test's sockets; take back what it has done to the host."""
+        for each in (self.web, self.api, self.host, self.outside):
+            each.close()
+        while self.extra:
+            self.extra.pop()()
+
+    @contextmanager
+    def rule(self, table: str, chain: str, *rule: str) -> Iterator[None]:
+        """Somebody else's rule on the host, last in its chain, for a while."""
+        self.iptables("-t", table, "-A", chain, *rule)
+        try:
+            yield
+        finally:
+            self.iptables("-t", table, "-D", chain, *rule)
+
+
+@contextmanager
+def staged(backend: str, *overrides: str, frozen: bool = False) -> Iterator[Stage]:
+    """A stage with a cell of its own; `frozen`: without its agent, which would put back what a test takes out."""
+    services = f"host_services=[{{protocol: tcp, port: {SERVICE}}}, {{protocol: udp, port: {UDP_SERVICE}}}]"
+    with running_cell(f"firewall.backend={backend}", services, *overrides) as cell:
+        cell.policy_file("stage.yaml", POLICIES)
+        api = cell.run_app("acme/shop/api", port=[8080, CANARY_PORT], server=True)
+        web = cell.run_app("acme/shop/web", port=[8080, CANARY_PORT], server=True)
+        mallory = cell.run_app("evil/shop/mallory", port=8080, server=True)
+        words = {each.name: each.interface for each in (api, web, mallory)}
+        words |= {f"{each.name}_chain": f"CELLNET-{int(each.address):08x}" for each in (api, web, mallory)}
+        ground = Ground(cell.host, backend, words)
+        wire = Wire(mallory, mac=container_mac(mallory.address), to=host_mac(mallory.address))
+        if frozen:
+            cell.kill("agent")
+        yield Stage(cell, backend, web, api, mallory, wire, ground)
+
+
+def conntrack(stage: Stage, connection: socket.socket) -> str:
+    """What the host's conntrack says of a connection's state, by one of its ends."""
+    (_, one), (_, other) = connection.getsockname(), connection.getpeername()
+    lines = stage.host.run("conntrack", "-L", "-p", "tcp").splitlines()
+    ports = {f"port={one}", f"port={other}"}
+    return next((line.split()[3] for line in lines if all(port in line for port in ports)), "gone")
+
+
+def sent_by(stage: Stage, end: socket.socket, payload: bytes, *, seen_at: Standpoint) -> Packet:
+    """Send on a connection and give the TCP packet as the other end's wire had it: what an attacker at best can know."""
+    with ears(seen_at) as listening:
+        end.sendall(payload)
+        found: Sequence[Packet] = []
+
+        def this(frame: Packet) -> bool:
+            nonlocal found
+            found = [frame]
+            return frame.haslayer("TCP") and bytes(frame["TCP"].payload) == payload
+
+        listening.frames(until=this)
+    return found[0]["IP"]

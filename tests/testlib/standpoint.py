@@ -1,0 +1,135 @@
+"""A place of a test's network, and calls from there: a container, the cell itself, the outside.
+
+Calls are made by the test's own process, in a thread inside the namespace, so that a test holds both ends of a connection.
+"""
+
+import http.client
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from enum import Enum
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TypeAlias
+
+from dataplane.namespace import run_in
+
+PATIENCE = 5.0  # seconds after which a test takes it that nothing comes
+RESEND_SECONDS = 0.2
+
+
+class Outcome(Enum):
+    """What came of a call."""
+
+    CONNECTED = "connected"
+    REFUSED = "refused"
+    TIMED_OUT = "timed out"
+    RESET = "reset"
+    UNREACHABLE = "unreachable"
+
+
+Connected, Refused, TimedOut, Reset, Unreachable = Outcome
+Target: TypeAlias = "Standpoint | IPv4Address | str"
+ERRORS: Mapping[type[OSError], Outcome] = {
+    ConnectionRefusedError: Refused,
+    ConnectionResetError: Reset,
+    TimeoutError: TimedOut,
+    OSError: Unreachable,
+}
+
+
+def outcome_of(call: Callable[[], object]) -> Outcome:
+    """Make a call and say what came of it."""
+    try:
+        call()
+    except OSError as error:
+        return next(found for kind, found in ERRORS.items() if isinstance(error, kind))
+    return Connected
+
+
+def address_of(target: Target) -> str:
+    return str(target.address) if isinstance(target, Standpoint) else str(target)
+
+
+class Standpoint:
+    """A network namespace, pinned at `pin`, with the address by which others know it."""
+
+    def __init__(self, pin: Path, *, address: IPv4Address) -> None:
+        self.pin, self.address = pin, address
+        self._open: list[socket.socket] = []
+
+    def connect(self, target: Target, port: int, *, source_port: int = 0) -> Outcome:
+        """Open a TCP connection and close it again."""
+        return outcome_of(lambda: self.dial(target, port, source_port=source_port).close())
+
+    def udp(self, target: Target, port: int, *, seconds: float = PATIENCE) -> Outcome:
+        """Send a datagram, again and again, until it comes back or is refused.
+
+        Repeated because the kernel limits ICMP errors to one a second after a few: a single datagram may be refused silently.
+        """
+        with self.datagrams() as sender:
+            sender.settimeout(RESEND_SECONDS)
+            sender.connect((address_of(target), port))
+            until = time.monotonic() + seconds
+            found = TimedOut
+            while found is TimedOut and time.monotonic() < until:
+                found = outcome_of(lambda: (sender.send(b"?"), sender.recv(16)))
+            return found
+
+    def get(self, target: Target, port: int, path: str = "/") -> str:
+        """The page at http://TARGET:PORT/PATH. Raises OSError."""
+        with self.dial(target, port) as connection:
+            return page(connection, path)
+
+    def dial(self, target: Target, port: int, *, source_port: int = 0) -> socket.socket:
+        """A live TCP connection, closed when the test ends."""
+        address = (address_of(target), port)
+        make = lambda: socket.create_connection(address, timeout=PATIENCE, source_address=("", source_port))  # noqa: E731
+        return self.keep(run_in(self.pin, make))
+
+    def listen(self, port: int, *, address: str = "") -> socket.socket:
+        """A TCP server socket of the test's own process, for a test that wants the server's end in its hands."""
+        return self.keep(run_in(self.pin, lambda: socket.create_server((address, port))))
+
+    def datagrams(self, port: int = 0) -> socket.socket:
+        """A UDP socket inside."""
+
+        def make() -> socket.socket:
+            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            made.bind(("", port))
+            return made
+
+        return self.keep(run_in(self.pin, make))
+
+    def run(self, *argv: str, code: int | None = 0) -> str:
+        """Run a tool inside; what it prints on both streams. `code` is the exit code that is expected, None for any."""
+        words = ["nsenter", f"--net={self.pin}", "--", *argv]
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False)
+        text = done.stdout.decode(errors="replace")
+        assert code is None or done.returncode == code, f"{' '.join(argv)} ended with {done.returncode}: {text}"
+        return text
+
+    def close(self) -> None:
+        """Close the test's own sockets inside."""
+        while self._open:
+            self._open.pop().close()
+
+    def keep(self, made: socket.socket) -> socket.socket:
+        made.settimeout(PATIENCE)
+        self._open.append(made)
+        return made
+
+
+def page(connection: socket.socket, path: str) -> str:
+    connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    return response.read().decode()
+
+
+def pair(client: Standpoint, server: Standpoint, port: int) -> tuple[socket.socket, socket.socket]:
+    """Both ends of a new connection: the client's and the server's. The listener is gone when this returns."""
+    with server.listen(port) as listener:
+        asking = client.dial(server, port)
+        return asking, server.keep(listener.accept()[0])
