@@ -1,0 +1,53 @@
+"""How soon a policy is enforced: from the rename of its file, or from the request, to the first connection from inside web.
+
+Each round goes through all ways in and out, so that what the machine does meanwhile meets all of them alike.
+"""
+
+from pathlib import Path
+
+import click
+
+from bench.figures import Bar
+from bench.inside import milliseconds
+from bench.script import Stopwatch, main, options, pause
+from bench.shop import Shop, among
+
+FILE_IN, FILE_OUT = "policy file renamed into place -> connects", "file without the policy renamed -> refused"
+ALLOW, DELETE = "policy allow (API) -> returned, connects", "policy delete (API) -> returned, refused"
+FEW_RULES = 1000
+
+
+def measure(shop: Shop, watch: Stopwatch) -> None:
+    """One round."""
+    watch.add(FILE_IN, shop.caller.until_connects(shop.opening()))
+    pause()
+    watch.add(FILE_OUT, shop.caller.until_refused(shop.closing()))
+    pause()
+    watch.add(ALLOW, milliseconds(shop.allow))
+    _check(shop, True)
+    pause()
+    watch.add(DELETE, milliseconds(shop.delete))
+    _check(shop, False)
+
+
+def _bar(what: str, rules: int) -> Bar:
+    if what not in (FILE_IN, FILE_OUT):
+        return Bar()
+    return Bar(10, 50) if rules <= FEW_RULES else Bar(p99=100)
+
+
+def _check(shop: Shop, wanted: bool) -> None:
+    if shop.caller.connects() is not wanted:
+        raise click.ClickException("a policy command returned before its effect was there")
+
+
+@click.command()
+@options(rounds=100)
+@click.option("--rules", default=(1, 1000), show_default=True, multiple=True, help="Rules for other apps; may be repeated.")
+def policy(*, rounds: int, runs: int, rules: tuple[int, ...], results: Path) -> None:
+    """Policy files and commands: how soon they are enforced."""
+    main("policy", lambda: among(rules, measure, rounds=rounds, runs=runs, bar=_bar), results=results)
+
+
+if __name__ == "__main__":
+    policy()

@@ -1,0 +1,103 @@
+"""How soon a revoke ends a live connection: from the change of the file to the last byte that the client sees.
+
+Both ends are held here and driven in turn by one loop, so that no scheduling of ours lies between cause and observation.
+"""
+
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from agent.errors import Unavailable
+from bench.figures import Bar
+from bench.inside import PATIENCE, PAUSE
+from bench.script import Stopwatch, main, options, pause
+from bench.shop import Shop, among
+
+EDITED, VANISHED, DELETED = "file edited", "file vanished", "policy delete (API)"
+LAST, RESET, SENDING = "last byte, server sends", "client's reset, server sends", "client's reset, client sends"
+BARS = {EDITED: Bar(20, 100), VANISHED: Bar(70, 150), DELETED: Bar(20, 100)}
+Way = Callable[[], Callable[[], None]]  # what can be prepared is not measured
+PART = bytes(512)
+POOL = ThreadPoolExecutor(1)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """When the client got its last byte and when its reset, in milliseconds after the cause."""
+
+    last_byte: float
+    reset: float
+
+
+def watched(sender: socket.socket, client: socket.socket, cause: Callable[[], None]) -> End:
+    """Keep `sender` sending until `client` sees a reset. Raises Unavailable if it never does."""
+    for each in {sender, client}:
+        each.setblocking(False)
+    started = last = time.monotonic()
+    causing = POOL.submit(cause)  # a request blocks until it is answered
+    while time.monotonic() < started + PATIENCE:
+        time.sleep(PAUSE)
+        try:
+            _send(sender, tolerant=sender is not client)
+            if client.recv(65536):
+                last = time.monotonic()
+        except BlockingIOError:
+            continue
+        except ConnectionError:
+            end = End((last - started) * 1000, (time.monotonic() - started) * 1000)
+            causing.result()
+            return end
+    raise Unavailable("the connection was not cut", hint="see the cell's log")
+
+
+def _send(sender: socket.socket, *, tolerant: bool) -> None:
+    """The server's own reset is not the client's."""
+    try:
+        sender.send(PART)
+    except BlockingIOError:
+        pass
+    except ConnectionError:
+        if not tolerant:
+            raise
+
+
+def measure(shop: Shop, watch: Stopwatch) -> None:
+    """One round: six connections are cut, in every way and direction."""
+    ways: tuple[tuple[str, Way, Way], ...] = (
+        (EDITED, shop.opening, shop.closing),
+        (VANISHED, shop.opening, lambda: shop.vanish),
+        (DELETED, lambda: shop.allow, lambda: shop.delete),
+    )
+    for how, allow, revoke in ways:
+        for server_sends in (True, False):
+            shop.caller.until_connects(allow())
+            pause()
+            client, server = shop.caller.dial()
+            with client, server:
+                end = watched(server if server_sends else client, client, revoke())
+            if server_sends:
+                watch.add(f"{how} -> {LAST}", end.last_byte)
+                watch.add(f"{how} -> {RESET}", end.reset)
+            else:
+                watch.add(f"{how} -> {SENDING}", end.reset)
+
+
+def _bar(what: str, _rules: int) -> Bar:
+    return BARS[what.partition(" -> ")[0]]
+
+
+@click.command()
+@options(rounds=70)
+@click.option("--rules", default=(1, 1000), show_default=True, multiple=True, help="Rules for other apps; may be repeated.")
+def revoke(*, rounds: int, runs: int, rules: tuple[int, ...], results: Path) -> None:
+    """Live connections that a policy's end cuts."""
+    main("revoke", lambda: among(rules, measure, rounds=rounds, runs=runs, bar=_bar), results=results)
+
+
+if __name__ == "__main__":
+    revoke()

@@ -1,0 +1,81 @@
+"""A thread inside a container's namespace that looks as often as it can: the measuring clock is in the same process.
+
+Starting curl takes longer than what is measured.
+"""
+
+import errno
+import socket
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from agent.errors import Unavailable
+from bench.scene import Container
+from dataplane.namespace import NamespaceThread, run_in
+
+PORT = 8080
+PATIENCE = 10.0  # seconds
+PAUSE = 0.0001  # leaves the processor to those that are measured
+
+
+def milliseconds(call: Callable[[], object]) -> float:
+    """How long it takes."""
+    started = time.monotonic()
+    call()
+    return (time.monotonic() - started) * 1000
+
+
+class Caller:
+    """Dials one container from inside another; answers come from a listener that this object holds there."""
+
+    def __init__(self, source: Container, target: Container) -> None:
+        self._address: tuple[str, int] = (str(target.address), PORT)
+        self._listener: socket.socket = run_in(target.pin, lambda: socket.create_server(("", PORT), backlog=512))
+        self._thread = NamespaceThread(source.pin, name="caller")
+
+    def __enter__(self) -> "Caller":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        self._thread.close()
+        self._listener.close()
+
+    def connects(self) -> bool:
+        """One try."""
+        return self._thread.call(self._try) is True
+
+    def until_connects(self, cause: Callable[[], None]) -> float:
+        """Milliseconds from `cause` to the first connection."""
+        return self._thread.call(lambda: self._until(True, cause))
+
+    def until_refused(self, cause: Callable[[], None]) -> float:
+        """Milliseconds from `cause` to the first refusal."""
+        return self._thread.call(lambda: self._until(False, cause))
+
+    def dial(self) -> tuple[socket.socket, socket.socket]:
+        """A live connection: the caller's end and the other's."""
+        asking = self._thread.call(lambda: socket.create_connection(self._address, timeout=PATIENCE))
+        return asking, self._listener.accept()[0]
+
+    def _until(self, wanted: bool, cause: Callable[[], None]) -> float:
+        started = time.monotonic()
+        cause()
+        while self._try() is not wanted:
+            if time.monotonic() > started + PATIENCE:
+                raise Unavailable(f"no change after {PATIENCE:g} s", hint="see the cell's log")
+            time.sleep(PAUSE)
+        return (time.monotonic() - started) * 1000
+
+    def _try(self) -> bool | None:
+        """Connected or refused; None: connected and cut at once."""
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as made:
+            made.settimeout(PATIENCE)
+            refused = made.connect_ex(self._address)
+        if refused == 0:
+            self._listener.accept()[0].close()
+            return True
+        if refused == errno.ECONNRESET:
+            return None
+        if refused != errno.ECONNREFUSED:
+            raise OSError(refused, f"neither connected nor refused: {errno.errorcode.get(refused, refused)}")
+        return False

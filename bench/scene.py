@@ -1,0 +1,128 @@
+"""The cell that is measured: the lab's own, with containers that are bare namespaces and rules for others around them.
+
+A bare namespace, attached through the control API by its path, costs what a container's network costs and nothing else.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from agent.cli.client import Client, Sent, attachment_address
+from agent.cli.place import Place
+from dataplane import namespace
+from lab import claims, signals
+from lab.cell import Cell
+
+BASE = Path("/run/cellnet-bench")
+CHAIN = 80  # rules for each container around: 250 of them make the 20,000 that the bars speak of
+SOURCES = 8
+AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """An attached namespace."""
+
+    name: str
+    address: IPv4Address
+    pin: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A cell that runs and is well."""
+
+    cell: Cell
+
+    @property
+    def client(self) -> Client:
+        """The control API."""
+        return Place(root=self.cell.root, config=None).client()
+
+    def namespace(self, name: str) -> Path:
+        """A new empty one, pinned below the cell's folder, so that it goes with the cell."""
+        folder = self.cell.root / "bare"
+        folder.mkdir(exist_ok=True)
+        namespace.create(folder / name)
+        return folder / name
+
+    def attach(self, app: str, *, netns: Path) -> Container:
+        """One request; returns when everything is in place. The attachment is named as the namespace."""
+        body: Sent = {"app": app, "netns": str(netns), "ports": (8080,)}
+        found = self.client.ask("PUT", attachment_address(netns.name), body).fields
+        return Container(netns.name, IPv4Address(found.text("address")), Path(found.text("pin")))
+
+    def detach(self, name: str) -> None:
+        """One request; returns when everything is undone."""
+        self.client.delete(attachment_address(name))
+
+    def container(self, app: str) -> Container:
+        """A new namespace, attached under the app's last part."""
+        return self.attach(app, netns=self.namespace(app.rpartition("/")[2]))
+
+    def fill(self, count: int, *, first: int = 0) -> None:
+        """Containers `crowd-FIRST` to `crowd-(COUNT-1)`, of an app each."""
+        paths = [self.namespace(f"crowd-{number}") for number in range(first, count)]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda path: self.attach(f"crowd/there/{path.name}", netns=path), paths))
+
+    def surround(self, rules: int, *, before: int = 0) -> None:
+        """Make it `rules` rules for other apps (there are `before` already): their containers, and a policy file for each."""
+        have, want = _containers(before), _containers(rules)
+        self.fill(want, first=have)
+        for number in range(want):
+            self.put_file(f"crowd-{number}.yaml", _policies(number, rules=min(rules - number * CHAIN, CHAIN)))
+        self.sync()
+
+    def put_file(self, name: str, text: str) -> None:
+        """Rename a policy file into place."""
+        self.prepare_file(name, text)()
+
+    def prepare_file(self, name: str, text: str) -> "Rename":
+        """Everything but the rename."""
+        folder = self.cell.policies
+        new = folder / f".{name}.new"
+        new.write_text(text)
+        return Rename(new, folder / name)
+
+    def sync(self) -> None:
+        """Return when all files are enforced."""
+        self.client.post("/v1/sync", {"timeout": 60.0})
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """The moment a file appears."""
+
+    new: Path
+    path: Path
+
+    def __call__(self) -> None:
+        os.rename(self.new, self.path)
+
+
+def _containers(rules: int) -> int:
+    return -(-rules // CHAIN)
+
+
+def _policies(number: int, *, rules: int) -> str:
+    """A file for one app of the crowd: each policy is one rule in its chain, none can be merged with another."""
+    lines = ["policies:"]
+    for rule in range(rules):
+        source, port = f"crowd/there/caller-{rule % SOURCES}", 10_000 + 2 * rule
+        lines.append(f"  - {{from: {source}, to: crowd/there/crowd-{number}, tcp: [{port}]}}")
+    return "\n".join(lines) + "\n"
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[Scene]:
+    """A cell for as long as the block lasts, removed whatever ends it."""
+    with signals.ending_in_order(), claims.short_lived(BASE, name=str(os.getpid())) as cell:
+        cell.make()
+        cell.start()
+        cell.wait_well()
+        yield Scene(cell)

@@ -1,0 +1,93 @@
+"""What all scripts share: options, rounds within runs, and the end (table, JSON)."""
+
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from agent.errors import RAISED
+from bench import report
+from bench.figures import Series
+
+PAUSE = (0.05, 0.1)  # seconds before a measurement: the cell is at rest, and nothing keeps step with the agent's own clocks
+Command = TypeVar("Command", bound=Callable[..., None])
+Times = Mapping[str, list[list[float]]]
+
+
+def options(*, rounds: int) -> Callable[[Command], Command]:
+    """`--rounds`, `--runs` and `--results`."""
+
+    def add(command: Command) -> Command:
+        folder = click.Path(path_type=Path, file_okay=False)
+        for option in (
+            click.option("--rounds", default=rounds, show_default=True, type=click.IntRange(1), help="Rounds of each run."),
+            click.option("--runs", default=3, show_default=True, type=click.IntRange(1), help="All of it again."),
+            click.option("--results", default=report.RESULTS, type=folder, help="Where the JSON goes."),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+class Stopwatch:
+    """Collects times by name, run by run."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, list[list[float]]] = {}
+        self._run = -1
+
+    def next_run(self) -> None:
+        """Later times belong to another run."""
+        self._run += 1
+
+    def add(self, what: str, milliseconds: float) -> None:
+        """One time."""
+        runs = self._times.setdefault(what, [])
+        while len(runs) <= self._run:
+            runs.append([])
+        runs[self._run].append(milliseconds)
+
+    def of(self, what: str) -> tuple[tuple[float, ...], ...]:
+        """The runs of one name."""
+        return tuple(tuple(run) for run in self._times[what])
+
+    def names(self) -> tuple[str, ...]:
+        """In the order of their first time."""
+        return tuple(self._times)
+
+
+def pause() -> None:
+    """Before each measurement."""
+    time.sleep(random.uniform(*PAUSE))
+
+
+def repeat(measure: Callable[[Stopwatch], None], *, rounds: int, runs: int) -> Stopwatch:
+    """`measure` one round after the other, with a pause before each."""
+    watch = Stopwatch()
+    for _ in range(runs):
+        watch.next_run()
+        for _ in range(rounds):
+            pause()
+            measure(watch)
+    return watch
+
+
+def main(name: str, measured: Callable[[], tuple[tuple[Series, ...], Mapping[str, Series]]], *, results: Path) -> None:
+    """Measure, print, write; an error in one line."""
+    if os.geteuid():
+        sys.exit("error: measuring needs root; hint: sudo make bench")
+    started, load = datetime.now(UTC), os.getloadavg()[0]
+    try:
+        series, floor = measured()
+    except RAISED as error:
+        sys.exit(f"error: {error.what}; hint: {error.hint}")
+    made = report.Report(name, series, floor, started, (load, os.getloadavg()[0]))
+    click.echo(made.table())
+    click.echo(f"written to {made.write(results)}\n")

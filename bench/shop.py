@@ -1,0 +1,76 @@
+"""web and api, whose one policy comes and goes, among any number of rules for others: the stage of two of the scripts."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from agent.cli.client import Sent
+from bench import floor
+from bench.figures import Bar, Series
+from bench.floor import Floor
+from bench.inside import Caller
+from bench.scene import Rename, Scene, opened
+from bench.script import Stopwatch, repeat
+
+WEB, API = "acme/shop/web", "acme/shop/api"
+ALLOWING = f"policies: [{{from: {WEB}, to: {API}, tcp: [8080]}}]\n"
+EMPTY = "policies: []\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """`caller` dials api from inside web."""
+
+    scene: Scene
+    caller: Caller
+    floor: Floor
+
+    def opening(self) -> Rename:
+        """The policy's file, ready to be renamed into place."""
+        return self.scene.prepare_file("shop.yaml", ALLOWING)
+
+    def closing(self) -> Rename:
+        """The same file without the policy."""
+        return self.scene.prepare_file("shop.yaml", EMPTY)
+
+    def vanish(self) -> None:
+        """Take the file away."""
+        (self.scene.cell.policies / "shop.yaml").unlink()
+
+    def allow(self) -> None:
+        """The same policy through the control API."""
+        body: Sent = {"from": WEB, "to": API, "ports": ("tcp/8080",), "name": "bench"}
+        self.scene.client.post("/v1/policies/allow", body)
+
+    def delete(self) -> None:
+        """And away again."""
+        self.scene.client.delete("/v1/policies/bench")
+
+
+def among(
+    rules: tuple[int, ...],
+    measure: Callable[[Shop, Stopwatch], None],
+    *,
+    rounds: int,
+    runs: int,
+    bar: Callable[[str, int], Bar],
+) -> tuple[tuple[Series, ...], Mapping[str, Series]]:
+    """What `measure` finds, and the floors, for each number of rules around; `bar` by what was measured and that number."""
+    series: list[Series] = []
+    floors: dict[str, Series] = {}
+    with opened() as scene, Caller(scene.container(WEB), scene.container(API)) as caller, Floor(scene) as by_hand:
+        shop = Shop(scene, caller, by_hand)
+        before = 0
+        for count in sorted(rules):
+            scene.surround(count, before=before)
+            before = count
+            setting = f"{count:,} rules around"
+            watch = repeat(lambda watch: _with_floor(shop, measure, watch), rounds=rounds, runs=runs)
+            floors[setting] = Series(floor.WHAT, setting, watch.of(floor.WHAT))
+            names = [each for each in watch.names() if each != floor.WHAT]
+            series += [Series(what, setting, watch.of(what), bar(what, count)) for what in names]
+    return tuple(series), floors
+
+
+def _with_floor(shop: Shop, measure: Callable[[Shop, Stopwatch], None], watch: Stopwatch) -> None:
+    watch.add(floor.WHAT, shop.floor.measure())
+    measure(shop, watch)
