@@ -9,12 +9,13 @@ import click
 
 from bench.figures import Bar
 from bench.inside import milliseconds
-from bench.script import Stopwatch, main, options, pause
-from bench.shop import Shop, among
+from bench.script import Stopwatch, backends, main, options, pause
+from bench.shop import Around, Shop, among
 
 FILE_IN, FILE_OUT = "policy file renamed into place -> connects", "file without the policy renamed -> refused"
 ALLOW, DELETE = "policy allow (API) -> returned, connects", "policy delete (API) -> returned, refused"
 FEW_RULES = 1000
+MANY_RULES = {"nft": Bar(p99=100), "legacy": Bar(p99=200)}
 
 
 def measure(shop: Shop, watch: Stopwatch) -> None:
@@ -30,10 +31,10 @@ def measure(shop: Shop, watch: Stopwatch) -> None:
     _check(shop, False)
 
 
-def _bar(what: str, rules: int) -> Bar:
+def _bar(what: str, around: Around) -> Bar:
     if what not in (FILE_IN, FILE_OUT):
         return Bar()
-    return Bar(10, 50) if rules <= FEW_RULES else Bar(p99=100)
+    return Bar(10, 50) if around.rules <= FEW_RULES else MANY_RULES[around.backend]
 
 
 def _check(shop: Shop, wanted: bool) -> None:
@@ -42,11 +43,12 @@ def _check(shop: Shop, wanted: bool) -> None:
 
 
 @click.command()
-@options(rounds=100)
-@click.option("--rules", default=(1, 1000), show_default=True, multiple=True, help="Rules for other apps; may be repeated.")
-def policy(*, rounds: int, runs: int, rules: tuple[int, ...], results: Path) -> None:
+@options(rounds=40)
+@backends()
+@click.option("--rules", default=(1000, 20000), show_default=True, multiple=True, help="Rules for other apps; may be repeated.")
+def policy(*, rounds: int, runs: int, backends: tuple[str, ...], rules: tuple[int, ...], results: Path) -> None:
     """Policy files and commands: how soon they are enforced."""
-    main("policy", lambda: among(rules, measure, rounds=rounds, runs=runs, bar=_bar), results=results)
+    main("policy", lambda: among(backends, rules, measure, rounds=rounds, runs=runs, bar=_bar), results=results)
 
 
 if __name__ == "__main__":

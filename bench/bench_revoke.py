@@ -15,8 +15,8 @@ import click
 from agent.errors import Unavailable
 from bench.figures import Bar
 from bench.inside import PATIENCE, PAUSE
-from bench.script import Stopwatch, main, options, pause
-from bench.shop import Shop, among
+from bench.script import Stopwatch, backends, main, options, pause
+from bench.shop import Around, Shop, among
 
 EDITED, VANISHED, DELETED = "file edited", "file vanished", "policy delete (API)"
 LAST, RESET, SENDING = "last byte, server sends", "client's reset, server sends", "client's reset, client sends"
@@ -87,16 +87,17 @@ def measure(shop: Shop, watch: Stopwatch) -> None:
                 watch.add(f"{how} -> {SENDING}", end.reset)
 
 
-def _bar(what: str, _rules: int) -> Bar:
+def _bar(what: str, _around: Around) -> Bar:
     return BARS[what.partition(" -> ")[0]]
 
 
 @click.command()
-@options(rounds=70)
-@click.option("--rules", default=(1, 1000), show_default=True, multiple=True, help="Rules for other apps; may be repeated.")
-def revoke(*, rounds: int, runs: int, rules: tuple[int, ...], results: Path) -> None:
+@options(rounds=20)
+@backends()
+@click.option("--rules", default=(1000, 20000), show_default=True, multiple=True, help="Rules for other apps; may be repeated.")
+def revoke(*, rounds: int, runs: int, backends: tuple[str, ...], rules: tuple[int, ...], results: Path) -> None:
     """Live connections that a policy's end cuts."""
-    main("revoke", lambda: among(rules, measure, rounds=rounds, runs=runs, bar=_bar), results=results)
+    main("revoke", lambda: among(backends, rules, measure, rounds=rounds, runs=runs, bar=_bar), results=results)
 
 
 if __name__ == "__main__":

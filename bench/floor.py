@@ -1,4 +1,4 @@
-"""The yardstick: one rule through iptables-nft-restore by hand, to the tool's end, as a script would do it.
+"""The yardstick: one rule through iptables-restore by hand, to the tool's end, as a script would do it.
 
 A ratio to it says more than milliseconds on a machine that others use, too. It is taken in an empty namespace: in the cell's
 own the agent would hear of a foreign change and look for what it broke, while the next thing is measured.
@@ -11,24 +11,24 @@ from bench.scene import Scene
 from dataplane.namespace import NamespaceThread
 from dataplane.process import run
 
-WHAT = "iptables-nft-restore of one rule, by hand"
+WHAT = "iptables-restore of one rule, by hand"
 TEXT = "*filter\n:BENCH - [0:0]\n-A BENCH -p tcp -m mark --mark {mark:#x}/0xffff -m tcp --dport 8080 -j ACCEPT\nCOMMIT\n"
 TIMEOUT = 30.0
 
 
 class Floor:
-    """Works in a chain that nothing jumps to."""
+    """Works in a chain that nothing jumps to. `backend` is whose tool it is: nft or legacy."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, *, backend: str = "nft") -> None:
         self._thread = NamespaceThread(scene.namespace("floor"), name="floor")
+        self._argv = (f"iptables-{backend}-restore", "--noflush", "-w")
         self._mark = 0
 
     def measure(self) -> float:
         """Milliseconds."""
         self._mark += 1
         text = TEXT.format(mark=self._mark & 0xFFFF).encode()
-        argv = ["iptables-nft-restore", "--noflush"]
-        return self._thread.call(lambda: milliseconds(lambda: run(argv, stdin=text, timeout=TIMEOUT)))
+        return self._thread.call(lambda: milliseconds(lambda: run(self._argv, stdin=text, timeout=TIMEOUT)))
 
     def __enter__(self) -> "Floor":
         return self

@@ -119,10 +119,10 @@ def _policies(number: int, *, rules: int) -> str:
 
 
 @contextlib.contextmanager
-def opened() -> Iterator[Scene]:
-    """A cell for as long as the block lasts, removed whatever ends it."""
+def opened(*overrides: str) -> Iterator[Scene]:
+    """A cell, with these of its settings (`KEY=VALUE`), for as long as the block lasts; removed whatever ends it."""
     with signals.ending_in_order(), claims.short_lived(BASE, name=str(os.getpid())) as cell:
-        cell.make()
+        cell.make(overrides)
         cell.start()
         cell.wait_well()
         yield Scene(cell)

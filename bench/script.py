@@ -14,6 +14,7 @@ import click
 from agent.errors import RAISED
 from bench import report
 from bench.figures import Series
+from dataplane.firewall.choice import Backend
 
 PAUSE = (0.05, 0.1)  # seconds before a measurement: the cell is at rest, and nothing keeps step with the agent's own clocks
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -34,6 +35,15 @@ def options(*, rounds: int) -> Callable[[Command], Command]:
         return command
 
     return add
+
+
+def backends() -> Callable[[Command], Command]:
+    """`--backend`: scripts open a cell for each."""
+    both = tuple(each.value for each in Backend)
+    return click.option(
+        "--backend", "backends", default=both, show_default=True, multiple=True, type=click.Choice(both),
+        help="How rules are written; may be repeated.",
+    )  # fmt: skip
 
 
 class Stopwatch:

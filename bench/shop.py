@@ -1,6 +1,6 @@
 """web and api, whose one policy comes and goes, among any number of rules for others: the stage of two of the scripts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from agent.cli.client import Sent
@@ -46,31 +46,57 @@ class Shop:
         self.scene.client.delete("/v1/policies/bench")
 
 
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What else is there: the backend, and how many rules for others."""
+
+    backend: str
+    rules: int
+
+    def __str__(self) -> str:
+        return f"{self.rules:,} rules around, {self.backend}"
+
+
+Measure = Callable[[Shop, Stopwatch], None]
+
+
 def among(
+    backends: tuple[str, ...],
     rules: tuple[int, ...],
-    measure: Callable[[Shop, Stopwatch], None],
+    measure: Measure,
     *,
     rounds: int,
     runs: int,
-    bar: Callable[[str, int], Bar],
+    bar: Callable[[str, Around], Bar],
 ) -> tuple[tuple[Series, ...], Mapping[str, Series]]:
-    """What `measure` finds, and the floors, for each number of rules around; `bar` by what was measured and that number."""
+    """What `measure` finds, and the floors, for each backend and number of rules around; `bar` by what and among what."""
     series: list[Series] = []
     floors: dict[str, Series] = {}
-    with opened() as scene, Caller(scene.container(WEB), scene.container(API)) as caller, Floor(scene) as by_hand:
+    for backend in backends:
+        for around, watch in _watched(backend, rules, measure, rounds=rounds, runs=runs):
+            setting = str(around)
+            floors[setting] = Series(floor.WHAT, setting, watch.of(floor.WHAT))
+            names = [each for each in watch.names() if each != floor.WHAT]
+            series += [Series(what, setting, watch.of(what), bar(what, around)) for what in names]
+    return tuple(series), floors
+
+
+def _watched(
+    backend: str, rules: tuple[int, ...], measure: Measure, *, rounds: int, runs: int
+) -> Iterator[tuple[Around, Stopwatch]]:
+    with (
+        opened(f"firewall.backend={backend}") as scene,
+        Caller(scene.container(WEB), scene.container(API)) as caller,
+        Floor(scene, backend=backend) as by_hand,
+    ):
         shop = Shop(scene, caller, by_hand)
         before = 0
         for count in sorted(rules):
             scene.surround(count, before=before)
             before = count
-            setting = f"{count:,} rules around"
-            watch = repeat(lambda watch: _with_floor(shop, measure, watch), rounds=rounds, runs=runs)
-            floors[setting] = Series(floor.WHAT, setting, watch.of(floor.WHAT))
-            names = [each for each in watch.names() if each != floor.WHAT]
-            series += [Series(what, setting, watch.of(what), bar(what, count)) for what in names]
-    return tuple(series), floors
+            yield Around(backend, count), repeat(lambda watch: _with_floor(shop, measure, watch), rounds=rounds, runs=runs)
 
 
-def _with_floor(shop: Shop, measure: Callable[[Shop, Stopwatch], None], watch: Stopwatch) -> None:
+def _with_floor(shop: Shop, measure: Measure, watch: Stopwatch) -> None:
     watch.add(floor.WHAT, shop.floor.measure())
     measure(shop, watch)

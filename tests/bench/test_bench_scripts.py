@@ -26,9 +26,9 @@ def measured(script: str, *options: str, results: Path) -> dict[str, dict[str, o
 
 
 def test_the_script_for_policies_measures_files_and_commands(tmp_path: Path) -> None:
-    found = measured("bench_policy", "--rules", "3", results=tmp_path)
+    found = measured("bench_policy", "--rules", "3", "--backend", "legacy", results=tmp_path)
     assert {FILE_IN, FILE_OUT, ALLOW, DELETE} < found.keys()
-    assert all(each["count"] == 1 and each["setting"] == "3 rules around" for each in found.values())
+    assert all(each["count"] == 1 and each["setting"] == "3 rules around, legacy" for each in found.values())
 
 
 def test_the_script_for_attaches_measures_them_singly_and_at_once(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_the_script_for_attaches_measures_them_singly_and_at_once(tmp_path: Path
 
 
 def test_the_script_for_revokes_cuts_connections_in_every_way_and_direction(tmp_path: Path) -> None:
-    found = measured("bench_revoke", "--rules", "1", results=tmp_path)
+    found = measured("bench_revoke", "--rules", "1", "--backend", "nft", results=tmp_path)
     for how in ("file edited", "file vanished", "policy delete (API)"):
         for seen in ("last byte, server sends", "client's reset, server sends", "client's reset, client sends"):
             assert found[f"{how} -> {seen}"]["count"] == 1
