@@ -3,6 +3,7 @@
 
 POLICY=/usr/sbin/policy-rc.d                # asked by every package before it starts a service; 101 means no
 SAVED=/usr/sbin/policy-rc.d.before-cellnet
+ETC=/etc
 
 missing_packages() {  # purposes -> the packages that are not installed, on one line
     wanted=$(while read -r package purpose _; do
@@ -39,6 +40,25 @@ packages_restore() {  # also mends what a killed setup left: our file is known b
     fi
 }
 
+started_at_boot() {  # links of systemd's targets and of the run levels
+    find "$ETC/systemd/system" -path '*.wants/*' 2>/dev/null || true
+    find "$ETC" -path "$ETC/rc[2-5].d/S*" 2>/dev/null || true
+}
+
+keep_from_boot() {  # links that were there before -> what has come since is disabled, as an administrator would
+    started_at_boot | while read -r link; do
+        case "
+$1
+" in *"
+$link
+"*) continue ;; esac
+        case $link in
+            */rc[2-5].d/S*) mv "$link" "${link%/S*}/K${link##*/S}" ;;  # as update-rc.d does it
+            *) rm "$link" ;;                                           # as systemctl does it
+        esac
+    done
+}
+
 apt() {  # waits for a host that is still upgrading itself; answers no question; restarts nothing
     DEBIAN_FRONTEND=noninteractive APT_LISTCHANGES_FRONTEND=none NEEDRESTART_SUSPEND=1 \
         apt-get -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
@@ -48,9 +68,11 @@ apt() {  # waits for a host that is still upgrading itself; answers no question;
 install_packages() {  # packages
     say "installing Debian packages: $1"
     packages_forbid_services
+    before=$(started_at_boot)
     apt update || say "apt-get update failed, trying with the package lists that are there"
     # shellcheck disable=SC2086 # one word for each package
     if ! apt install --no-install-recommends $1; then
+        keep_from_boot "$before"
         packages_restore
         tail -n 15 "$LOG" >&2
         if grep -q 'dpkg was interrupted' "$LOG"; then
@@ -58,5 +80,6 @@ install_packages() {  # packages
         fi
         fail "apt-get could not install $1" "see its last lines above (all of them: $LOG); is there a network?"
     fi
+    keep_from_boot "$before"
     packages_restore
 }

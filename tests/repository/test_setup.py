@@ -19,10 +19,11 @@ class Host:
     def __init__(self, folder: Path) -> None:
         self.policy = folder / "policy-rc.d"
         self.saved = folder / "policy-rc.d.before-cellnet"
+        self.etc = folder / "etc"
 
     def sh(self, script: str) -> subprocess.CompletedProcess[str]:
         """Run a script that has setup's functions."""
-        head = f"set -eu; cd {ROOT}; . setup/packages.sh; POLICY={self.policy}; SAVED={self.saved}; LOG=/dev/null\n"
+        head = f"set -eu; cd {ROOT}; . setup/packages.sh; POLICY={self.policy}; SAVED={self.saved}\nETC={self.etc}; LOG=/dev/null\n"
         fail = 'say() { :; }; fail() { echo "error: $1; hint: $2" >&2; exit 1; }\n'
         return subprocess.run(["sh", "-c", head + fail + script], capture_output=True, text=True, check=False)
 
@@ -82,6 +83,19 @@ def test_a_failed_installation_puts_the_policy_back_and_says_what_to_do(host: Ho
     assert done.returncode == 1
     assert "apt-get could not install nothing; hint: " in done.stderr
     assert host.policy.read_text() == THEIRS
+
+
+@pytest.mark.parametrize("ends", ["", "; false"])
+def test_a_service_that_came_with_a_package_does_not_start_at_the_next_boot_either(host: Host, ends: str) -> None:
+    wants, level = host.etc / "systemd/system/multi-user.target.wants", host.etc / "rc3.d"
+    for folder in (wants, level):
+        folder.mkdir(parents=True)
+    for link in (wants / "ours.service", level / "S01ours"):
+        link.symlink_to("/nowhere")
+    installs = f"ln -s /nowhere {wants}/nginx.service; ln -s /nowhere {level}/S02nginx"
+    host.sh(f'apt() {{ case $1 in update) ;; *) {installs}{ends} ;; esac; }}; install_packages "nginx"')
+    assert sorted(each.name for each in wants.iterdir()) == ["ours.service"]
+    assert sorted(each.name for each in level.iterdir()) == ["K02nginx", "S01ours"]
 
 
 def test_only_missing_packages_are_named(host: Host, tmp_path: Path) -> None:
