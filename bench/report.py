@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from bench.figures import Series
 
 RESULTS = Path(__file__).parent / "results"
 HEAD = ("what", "setting", "n", "p50", "p90", "p99", "max", "medians of runs", "x floor", "bar", "")
+RIGHT = frozenset({"n", "p50", "p90", "p99", "max", "x floor"})
 Json: TypeAlias = "str | float | Sequence[Json] | Mapping[str, Json]"
 
 
@@ -34,10 +35,7 @@ class Report:
     def table(self) -> str:
         """Milliseconds; columns aligned, numbers to the right."""
         rows = [HEAD, *(self._row(each) for each in (*self.floor.values(), *self.series))]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-        lines = ["  ".join(_aligned(cell, width, column) for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
-                 for row in rows]  # fmt: skip
-        return "\n".join([self._title(), *(line.rstrip() for line in lines)])
+        return "\n".join([title(self.name, "milliseconds ", self.load), *aligned(rows, right=RIGHT)])
 
     def write(self, folder: Path = RESULTS) -> Path:
         """NAME.json in `folder`; returns where."""
@@ -45,10 +43,6 @@ class Report:
         path = folder / f"{self.name}.json"
         path.write_text(json.dumps(self._json(), indent=1) + "\n")
         return path
-
-    def _title(self) -> str:
-        load = " to ".join(f"{each:.1f}" for each in self.load)
-        return f"{self.name}: milliseconds on {machine()}; load average {load}"
 
     def _row(self, series: Series) -> tuple[str, ...]:
         figures = [f"{series.percentile(percent):.1f}" for percent in (50, 90, 99, 100)]
@@ -81,8 +75,17 @@ class Report:
         }
 
 
-def _aligned(cell: str, width: int, column: int) -> str:
-    return f"{cell:>{width}}" if HEAD[column] in ("n", "p50", "p90", "p99", "max", "x floor") else f"{cell:<{width}}"
+def aligned(rows: Sequence[Sequence[str]], *, right: Collection[str]) -> Iterator[str]:
+    """Lines of columns; the first row is their heads, and `right` those whose cells stand to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(rows[0], row, widths, strict=True)
+        yield "  ".join(f"{cell:>{width}}" if head in right else f"{cell:<{width}}" for head, cell, width in cells).rstrip()
+
+
+def title(name: str, unit: str, load: tuple[float, float]) -> str:
+    """What was measured where, and what else the machine did meanwhile."""
+    return f"{name}: {unit}on {machine()}; load average {' to '.join(f'{each:.1f}' for each in load)}"
 
 
 def machine() -> str:

@@ -126,3 +126,10 @@ def opened(*overrides: str) -> Iterator[Scene]:
         cell.start()
         cell.wait_well()
         yield Scene(cell)
+
+
+@contextlib.contextmanager
+def short_lived_folder() -> Iterator[Path]:
+    """For namespaces without a cell: a folder that goes as a cell's does, with all that runs in it and is mounted below."""
+    with signals.ending_in_order(), claims.short_lived(BASE, name=str(os.getpid())) as cell:
+        yield cell.root

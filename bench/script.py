@@ -1,10 +1,12 @@
 """What all scripts share: options, rounds within runs, and the end (table, JSON)."""
 
+import contextlib
 import os
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +15,7 @@ import click
 
 from agent.errors import RAISED
 from bench import report
+from bench.comparison import Comparison, Figure
 from bench.figures import Series
 from dataplane.firewall.choice import Backend
 
@@ -90,14 +93,39 @@ def repeat(measure: Callable[[Stopwatch], None], *, rounds: int, runs: int) -> S
 
 
 def main(name: str, measured: Callable[[], tuple[tuple[Series, ...], Mapping[str, Series]]], *, results: Path) -> None:
-    """Measure, print, write; an error in one line."""
+    """Measure times, print, write; an error in one line."""
+    with _ending() as begun:
+        series, floor = measured()
+        _out(report.Report(name, series, floor, begun.at, begun.load), results)
+
+
+def compared(name: str, measured: Callable[[], tuple[Figure, ...]], *, results: Path) -> None:
+    """The same with figures that stand beside each other."""
+    with _ending() as begun:
+        figures = measured()
+        _out(Comparison(name, figures, begun.at, begun.load), results)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    at: datetime
+    before: float
+
+    @property
+    def load(self) -> tuple[float, float]:
+        return self.before, os.getloadavg()[0]
+
+
+@contextlib.contextmanager
+def _ending() -> Iterator[_Begun]:
     if os.geteuid():
         sys.exit("error: measuring needs root; hint: sudo make bench")
-    started, load = datetime.now(UTC), os.getloadavg()[0]
     try:
-        series, floor = measured()
+        yield _Begun(datetime.now(UTC), os.getloadavg()[0])
     except RAISED as error:
         sys.exit(f"error: {error.what}; hint: {error.hint}")
-    made = report.Report(name, series, floor, started, (load, os.getloadavg()[0]))
+
+
+def _out(made: report.Report | Comparison, results: Path) -> None:
     click.echo(made.table())
     click.echo(f"written to {made.write(results)}\n")

@@ -1,0 +1,61 @@
+"""Client and server of a path, both on one processor: what a figure then says is the work, not where the scheduler put it."""
+
+import os
+import subprocess
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import TracebackType
+
+from agent.errors import HostRefused
+from dataplane.namespace import NamespaceThread
+from dataplane.process import run
+
+SOURCE = Path(__file__).with_name("load.c")
+PORT = 8080  # the first of those that load.c serves
+LAST_PORT = PORT + 2
+LATENCY, CONNECTIONS, THROUGHPUT = "latency", "connections", "throughput"
+PORTS = {LATENCY: PORT, CONNECTIONS: PORT + 1, THROUGHPUT: LAST_PORT}
+PATIENCE = 60.0  # seconds
+
+
+def compiled(folder: Path) -> Path:
+    """load.c as a program in `folder`. Raises HostRefused where it cannot be compiled."""
+    program = folder / "load"
+    run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(SOURCE)], timeout=PATIENCE)
+    return program
+
+
+def pinned(namespace: Path, processors: set[int]) -> NamespaceThread:
+    """A thread that lives in `namespace`; what it starts runs on these processors."""
+    thread = NamespaceThread(namespace, name="pinned")
+    thread.call(lambda: os.sched_setaffinity(0, processors))
+    return thread
+
+
+class Ends:
+    """A server in one namespace and, for each measurement, a client in another."""
+
+    def __init__(self, program: Path, *, client: Path, server: Path, address: IPv4Address) -> None:
+        self._program, self._address = str(program), str(address)
+        processor = max(os.sched_getaffinity(0))
+        self._client, self._server = pinned(client, {processor}), pinned(server, {processor})
+        # the server goes with the thread that starts it
+        argv = ["setpriv", "--pdeathsig", "KILL", "--", self._program, "serve", str(PORT)]
+        self._serving = self._server.call(lambda: subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE))
+        assert self._serving.stdout is not None
+        if self._serving.stdout.readline() != b"ready\n":
+            raise HostRefused("the server of the load has ended", hint="see the message above")
+
+    def measure(self, what: str, *, milliseconds: int) -> float:
+        """One figure, in the unit that load.c says. Raises HostRefused if a connection fails."""
+        argv = [self._program, what, self._address, str(PORTS[what]), str(milliseconds)]
+        return float(self._client.call(lambda: run(argv, timeout=PATIENCE)))
+
+    def __enter__(self) -> "Ends":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        self._serving.kill()
+        self._serving.communicate()
+        self._client.close()
+        self._server.close()
