@@ -1,44 +1,73 @@
-"""The cell's SQLite file: opened with care, one door for transactions, every refusal in the operator's words.
+"""The cell's SQLite file: one door for transactions, every refusal in the operator's words, and what it takes to live with one.
 
 WAL, so that readers never wait. How much a commit costs is the caller's choice (`durable`): what somebody was told is
 done (a policy applied or deleted) is synced to the disk before the answer; what dies with the boot anyway (attachments,
 addresses, and tags, which mean something only in this host's kernel) only has to survive a kill, which the page cache
 grants. A power loss then costs the book at most its last entries, never its consistency, and the next start sweeps
 everything of an earlier boot. A sync takes milliseconds at best, in which the agent does nothing else.
+
+What was refused is remembered as `trouble` until it works again, for the status to tell.
 """
 
 import contextlib
 import os
 import sqlite3
-import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from agent.errors import HostRefused
-from agent.store import schema
-from agent.store.refusal import damaged, refusal
+from agent.store.opening import make_if_missing, opened, stand_in
+from agent.store.refusal import LOCKED, UNWRITABLE, code_of, refusal
 
 Value = str | int | float | None
+Version: TypeAlias = tuple[int, int, int]
+NEVER: Version = (-1, -1, -1)  # before the first answer
 BUSY_TIMEOUT = 2.0
+PROBE = "x" * 65536  # more than any change of ours needs
 
 
 class Database:
     """One connection, used by the thread that opened it (the event loop's). `patience`: seconds to wait for a lock."""
 
     def __init__(self, path: Path, *, patience: float = BUSY_TIMEOUT) -> None:
-        """Open `path`, made with its folder where missing. Raises HostRefused, which says what to do; never replaces a file."""
+        """Open `path`, made with its folder where missing. Raises HostRefused, which says what to do; never replaces a file.
+
+        One that can be read and not written, on a disk that is full or read-only, is stood in for by what it holds.
+        """
         self.path = path
+        self._patience = patience
+        self._times_opened = 0
+        self._refused: HostRefused | None = None
+        self._damage: HostRefused | None = None
+        self._unread: dict[str, HostRefused] = {}
+        self._stands_in = False
         with self._in_words():
             make_if_missing(path)
-            self._connection = sqlite3.connect(path, timeout=patience, isolation_level=None)
-            self._connection.row_factory = sqlite3.Row
+            try:
+                self._use(opened(path, patience=patience))
+            except sqlite3.Error as error:
+                if code_of(error) not in UNWRITABLE:
+                    raise
+                self._use(self._stand_in(error))
+                self._refused, self._stands_in = _told(refusal(error, path=path)), True
+
+    def _stand_in(self, reason: sqlite3.Error) -> sqlite3.Connection:
         try:
-            with self._in_words():
-                self._prepare()
-        except BaseException:
-            self._connection.close()
-            raise
+            return stand_in(self.path)
+        except OSError:
+            raise reason from None
+
+    def _use(self, connection: sqlite3.Connection) -> None:
+        connection.row_factory = sqlite3.Row
+        self._connection = connection
+        self._identity = _identity(self.path)
+        self._times_opened += 1
+
+    @property
+    def trouble(self) -> HostRefused | None:
+        """Why the file cannot be written, or not be trusted, as far as is known; None while all is well."""
+        return self._damage or next(iter(self._unread.values()), None) or self._refused
 
     def read(self, sql: str, *values: Value) -> list[sqlite3.Row]:
         """All rows of a query, inside a transaction too."""
@@ -49,6 +78,7 @@ class Database:
     def transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
         """Everything inside or nothing. `durable`: on the disk before it returns. Raises HostRefused where it cannot be."""
         with self._in_words():
+            self._be_writable()
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._connection.execute("BEGIN IMMEDIATE")  # takes the write lock now, not half-way
             try:
@@ -58,102 +88,81 @@ class Database:
                 # SQLite has rolled back by itself after some errors, and has not after others.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+        if self._refused is not None:
+            self._refused = None
+            self._wait_for_locks(self._patience)
 
-    def version(self) -> tuple[int, int]:
+    def try_again(self) -> bool:
+        """Whether what was refused works again: a change larger than any of ours is made and taken back."""
+        try:
+            for sql in ("INSERT OR REPLACE INTO meta (key, value) VALUES ('probe', ?)", "DELETE FROM meta WHERE value = ?"):
+                with self.transaction(durable=False) as connection:
+                    connection.execute(sql, (PROBE,))
+        except HostRefused:
+            return False
+        return True
+
+    def note_read(self, what: str, problem: HostRefused | None) -> None:
+        """Say that `what` cannot be read, and is served as it was read last; None: that it can be."""
+        if problem is None:
+            self._unread.pop(what, None)
+        else:
+            self._unread[what] = problem
+
+    def note_inspected(self, found: HostRefused | None) -> None:
+        """Take in what `opening.inspected` found."""
+        self._damage = found
+
+    def version(self) -> Version:
         """Differs from an earlier answer if anybody has written since. Ask outside of transactions only."""
         with self._in_words():
             (foreign,) = self._connection.execute("PRAGMA data_version").fetchone()
-        return (self._connection.total_changes, int(foreign))
+        return (self._times_opened, self._connection.total_changes, int(foreign))
 
     def close(self) -> None:
         """Give the file up. Twice is fine."""
         self._connection.close()
 
-    def _prepare(self) -> None:
-        connection = self._connection
-        (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if answer != "ok":
-            raise damaged(self.path, str(answer))
-        if not schema.is_ours(connection):
+    def _be_writable(self) -> None:
+        if self._stands_in:
+            self._stood_in_for(opened(self.path, patience=0.0))
+        elif _identity(self.path) != self._identity:
             raise HostRefused(
-                f"{self.path} is not cellnet's database", hint="choose another state folder, or move the file away"
+                f"{self.path} is not the file that was opened: it was moved, removed or replaced",
+                hint="put it back, or restart the agent to use what is there now",
             )
-        found, known = schema.version_of(connection), len(schema.MIGRATIONS)
-        if found > known:
-            raise HostRefused(
-                f"{self.path} was written by a newer cellnet (schema {found}, this one knows {known})",
-                hint="install the newer version again",
-            )
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
-            raise HostRefused(f"{self.path}: its file system has no shared memory for SQLite", hint="use a local disk")
-        if found < known:  # or every start would need the write lock
-            schema.migrate(connection)
+
+    def _stood_in_for(self, connection: sqlite3.Connection) -> None:
+        before, self._stands_in = self._connection, False
+        self._use(connection)
+        before.close()
+
+    def _wait_for_locks(self, seconds: float) -> None:
+        self._connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
 
     @contextlib.contextmanager
     def _in_words(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            raise refusal(error, path=self.path) from error
+            found = refusal(error, path=self.path)
+            self._refused = _told(found) or self._refused
+            if code_of(error) in LOCKED and not self._stands_in:
+                self._wait_for_locks(0.0)  # once is enough: nobody is served while we wait
+            raise found from error
+        except HostRefused as error:
+            self._refused = error
+            raise
 
 
-def make_if_missing(path: Path) -> None:
-    """See to it that `path` is a private regular file in a folder that only we can write; new ones are put in place whole.
+def _told(error: Exception) -> HostRefused | None:
+    return error if isinstance(error, HostRefused) else None
 
-    So an empty or half-written file is always damage and never taken for a new one. The file is never opened here:
-    closing any descriptor of it would drop the locks that SQLite holds for this process.
-    """
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of what is at `path`."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.parent.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise HostRefused(f"{path.parent} can be written by others", hint=f"chmod go-w {path.parent}")
-        # The log is looked for before the file: another process may be making both in that order just now.
-        log = path.with_name(path.name + "-wal")
-        if log.exists() and not path.exists():
-            raise HostRefused(
-                f"{path} is missing, but {log.name} with its last changes is there",
-                hint=f"put the file back, or move {log} away too; it would be played into the new one",
-            )
-        if not path.exists():
-            put_whole(path, schema.blank())
-        check_file(path)
-    except HostRefused:
-        raise
-    except OSError as error:
-        raise HostRefused(f"{path}: {error.strerror}", hint="check the folder, the free space and the mount") from error
-
-
-def check_file(path: Path) -> None:
-    """A regular file of more than nothing, mode 0600 from now on."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise HostRefused(f"{path} is not a file", hint="move it away")
-    if found.st_size == 0:
-        raise damaged(path, "it is empty")
-    if stat.S_IMODE(found.st_mode) != 0o600:
-        path.chmod(0o600)
-
-
-def put_whole(path: Path, content: bytes) -> None:
-    """Make `path` with all its content at once, mode 0600; one that somebody else made meanwhile is left as it is."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        os.unlink(temporary)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """A new name is on the disk only when its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

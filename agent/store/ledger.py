@@ -3,42 +3,57 @@
 An attachment is written before anything is done for it and struck out after everything is undone, so that a crash at any
 point leaves a line that says what to clean up. The calls are synchronous: each is one local transaction, without a sync
 to the disk, as nothing in the book outlives a boot (agent/store/database.py tells why that is safe).
+
+What cannot be read any more (damage, a disk that fails) is answered from what was read last: the cell goes on as it is.
 """
 
 import sqlite3
 from dataclasses import replace
 from ipaddress import IPv4Network
 
-from agent.errors import Bug, Conflict
+from agent.errors import Bug, Conflict, HostRefused
 from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.names import AppName
 from agent.model.owner import Owner
 from agent.store import addresses
-from agent.store.database import Database
+from agent.store.database import NEVER, Database
 from agent.store.refusal import damaged
 from agent.store.rows import INSERT, from_row, to_row
 
 
 class Ledger:
-    """Every method raises HostRefused when the file cannot be read or written, and has then changed nothing."""
+    """What writes raises HostRefused when the file cannot be written, and has then changed nothing."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._version = (-1, -1)
+        self._version = NEVER
         self._all: tuple[Attachment, ...] = ()
         self._decoded: dict[tuple[str | int, ...], Attachment] = {}
 
     def all(self) -> tuple[Attachment, ...]:
-        """By name, in every phase. The same objects for what did not change."""
+        """By name, in every phase. The same objects for what did not change. Raises HostRefused if it was never read."""
+        problem = None
+        try:
+            self._reread()
+        except HostRefused as error:
+            if self._version == NEVER:
+                raise
+            problem = error
+        self._database.note_read("ledger", problem)
+        return self._all
+
+    def _reread(self) -> None:
         version = self._database.version()
         if version != self._version:
             rows = self._database.read("SELECT * FROM attachments ORDER BY name")
             self._decoded = {tuple(row): self._decoded.get(tuple(row)) or self._decode(row) for row in rows}
             self._all, self._version = tuple(self._decoded.values()), version
-        return self._all
 
     def get(self, name: str) -> Attachment | None:
         """The attachment of that name, in whatever phase."""
+        return next((held for held in self.all() if held.name == name), None)
+
+    def _in_transaction(self, name: str) -> Attachment | None:
         rows = self._database.read("SELECT * FROM attachments WHERE name = ?", name)
         return self._decode(rows[0]) if rows else None
 
@@ -71,7 +86,7 @@ class Ledger:
     def complete(self, name: str) -> Attachment:
         """ATTACHING -> ATTACHED. Raises Conflict where it was detached meanwhile. Again is fine."""
         with self._database.transaction(durable=False) as connection:
-            held = self.get(name)
+            held = self._in_transaction(name)
             if held is None or held.phase is Phase.DETACHING:
                 raise Conflict(f"'{name}' was detached while it was being attached", hint="attach it again")
             return self._enter(connection, held, Phase.ATTACHED)
@@ -79,13 +94,13 @@ class Ledger:
     def begin_detach(self, name: str) -> Attachment | None:
         """Whatever phase -> DETACHING; None when there is nothing of that name, which is fine."""
         with self._database.transaction(durable=False) as connection:
-            held = self.get(name)
+            held = self._in_transaction(name)
             return None if held is None else self._enter(connection, held, Phase.DETACHING)
 
     def finish_detach(self, name: str, *, now: float) -> None:
         """Strike it out and free its address and instance, once nothing of it is left on the host. Again is fine."""
         with self._database.transaction(durable=False) as connection:
-            held = self.get(name)
+            held = self._in_transaction(name)
             if held is None:
                 return
             if held.phase is not Phase.DETACHING:
@@ -119,7 +134,7 @@ class Ledger:
         return self._meta("cell_id") or fresh
 
     def _refuse_taken(self, request: AttachRequest) -> None:
-        held = self.get(request.name)
+        held = self._in_transaction(request.name)
         if held is not None:
             raise Conflict(
                 f"the name '{held.name}' is taken by {held.app} (instance {held.instance}, {held.address}, {held.phase.value})",

@@ -21,12 +21,19 @@ WORDS: dict[int, Words] = {
     sqlite3.SQLITE_NOLFS: ("it is too large for its file system", "move it to another file system"),
 }
 DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+# a disk that is full or read-only, which has no place for what SQLite keeps beside the file
+UNWRITABLE = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
+
+
+def code_of(error: sqlite3.Error) -> int:
+    """The primary result code. The module's own errors (a closed connection, say) carry none."""
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
 
 
 def refusal(error: sqlite3.Error, *, path: Path) -> HostRefused | Bug:
     """The error to raise for what SQLite raised. A broken constraint or bad SQL is our own mistake, so a Bug."""
-    # The module's own errors (a closed connection, say) carry no code.
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    code = code_of(error)
     if code in DAMAGED:
         return damaged(path, str(error))
     if code in WORDS:

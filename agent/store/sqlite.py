@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from types import MappingProxyType
 
+from agent.errors import HostRefused
 from agent.model.names import AppName
 from agent.store import subnets
 from agent.store.changes import Changes
-from agent.store.database import Database
+from agent.store.database import NEVER, Database, Version
 from agent.store.store import Listener, StoredPolicy, by_name, no_such_policy
 from agent.store.tags import LAST_TAG, Claims, TagClaim, claim, release
 
@@ -23,7 +24,7 @@ from agent.store.tags import LAST_TAG, Claims, TagClaim, claim, release
 class Records:
     """What the file held at one version of it."""
 
-    version: tuple[int, int]
+    version: Version
     tags: Mapping[AppName, int]
     policies: tuple[StoredPolicy, ...]
 
@@ -35,7 +36,7 @@ class SqliteStore:
         self._database = database
         self._last_tag = last_tag
         self._changes = Changes()
-        self._records = Records((-1, -1), MappingProxyType({}), ())
+        self._records = Records(NEVER, MappingProxyType({}), ())
         self._fresh()
 
     @property
@@ -89,6 +90,9 @@ class SqliteStore:
 
     async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int) -> IPv4Network:
         """See Store."""
+        rows = self._database.read("SELECT subnet FROM subnets WHERE cell = ?", cell)
+        if rows and subnets.fits(IPv4Network(rows[0]["subnet"]), network=network, cell_prefix=cell_prefix):
+            return IPv4Network(rows[0]["subnet"])  # a start must not need a disk with room
         with self._database.transaction(durable=True) as connection:
             held = {row["cell"]: IPv4Network(row["subnet"]) for row in connection.execute("SELECT * FROM subnets")}
             mine = held.pop(cell, None)
@@ -100,12 +104,20 @@ class SqliteStore:
         return mine
 
     def _fresh(self) -> Records:
-        version = self._database.version()
-        if version != self._records.version:
-            self._records = self._reread(version)
+        """What the file holds; what was read last, where it cannot be read any more."""
+        problem = None
+        try:
+            version = self._database.version()
+            if version != self._records.version:
+                self._records = self._reread(version)
+        except HostRefused as error:
+            if self._records.version == NEVER:
+                raise
+            problem = error
+        self._database.note_read("store", problem)
         return self._records
 
-    def _reread(self, version: tuple[int, int]) -> Records:
+    def _reread(self, version: Version) -> Records:
         rows = self._database.read("SELECT app, tag FROM tags WHERE released IS NULL")
         in_use = {AppName.parse(row["app"]): int(row["tag"]) for row in rows}
         found = self._database.read("SELECT name, document FROM policies ORDER BY name")

@@ -1,5 +1,6 @@
 """A file that cannot be used is refused in the operator's words, and never replaced; a write that fails changes nothing."""
 
+import asyncio
 import contextlib
 import os
 import sqlite3
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Bug, Conflict, HostRefused
+from agent.store import schema
 from agent.store.database import Database
 from agent.store.ledger import Ledger
+from agent.store.opening import inspected
 from agent.store.schema import MIGRATIONS, is_ours, migrate, version_of
 from agent.store.sqlite import SqliteStore
 from agent.store.store import StoredPolicy
@@ -116,12 +119,24 @@ def test_damage_found_while_running_is_refused_in_the_same_words(path: Path) -> 
 
 
 def test_an_entry_that_makes_no_sense_is_damage_that_names_it(database: Database, ledger: Ledger) -> None:
-    ledger.begin(request("a"), owner=OWNER)
+    held = ledger.begin(request("a"), owner=OWNER)
+    assert ledger.all() == (held,)
     with database.transaction(durable=False) as connection:
         connection.execute("UPDATE attachments SET owner = '{}'")
-    for read in (ledger.all, lambda: ledger.get("a")):
+    for read in (Ledger(database).all, lambda: Ledger(database).get("a"), lambda: ledger.complete("a")):
         with pytest.raises(HostRefused, match="is damaged: the entry of 'a' makes no sense"):
             read()
+    assert ledger.all() == (held,), "what was read before serves on"
+    assert "makes no sense" in str(database.trouble)
+    assert not told_after(database, ledger, "DELETE FROM attachments")
+
+
+def told_after(database: Database, ledger: Ledger, sql: str) -> HostRefused | None:
+    """The trouble that is left once somebody has mended the file."""
+    with database.transaction(durable=False) as connection:
+        connection.execute(sql)
+    ledger.all()
+    return database.trouble
 
 
 def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
@@ -224,15 +239,56 @@ def test_a_disk_that_was_full_from_the_start_leaves_no_half_file(small_disk: Pat
     assert [file.name for file in small_disk.iterdir()] == ["filler"]
 
 
-@pytest.mark.parametrize("exists", [True, False])
-def test_a_read_only_file_system_is_refused(small_disk: Path, exists: bool) -> None:
-    path = small_disk / "cellnet.db"
-    if exists:
-        filled(path)
+def test_a_read_only_file_system_without_a_file_is_refused(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(HostRefused, match=r"cellnet\.db: ") as refused:
-        Database(path)
+        Database(small_disk / "cellnet.db")
     assert refused.value.hint
+
+
+def read_only(disk: Path) -> Callable[[], object]:
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    return lambda: subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+
+
+def full(disk: Path) -> Callable[[], object]:
+    return fill(disk).unlink
+
+
+@pytest.mark.parametrize("log", ["no log", "a log without its index"])
+@pytest.mark.parametrize("spoil", [read_only, full])
+def test_what_a_disk_holds_is_read_though_it_takes_nothing_and_is_written_again_when_it_does(
+    small_disk: Path, spoil: Callable[[Path], Callable[[], object]], log: str
+) -> None:
+    path = filled(small_disk / "cellnet.db")
+    if log != "no log":
+        leave_a_log(path)
+    heal = spoil(small_disk)
+    database = Database(path)
+    ledger, store = Ledger(database), SqliteStore(database)
+    before = ledger.all()
+    assert [held.name for held in before] == (["a"] if log == "no log" else ["a", "b"])
+    for write in (ledger.complete, ledger.begin_detach):
+        with pytest.raises(HostRefused, match=r"cellnet\.db: "):
+            write("a")
+    assert (ledger.all(), database.try_again()) == (before, False)
+    assert database.trouble is not None
+    heal()
+    assert database.try_again()
+    assert database.trouble is None
+    assert ledger.complete("a") in ledger.all()
+    assert len(asyncio.run(store.policies())) == 300
+    assert Ledger(Database(path)).all() == ledger.all()
+
+
+def leave_a_log(path: Path) -> None:
+    """As kill -9 and a reboot leave it: the last change in the log alone, no index."""
+    database = Database(path)
+    Ledger(database).begin(request("b"), owner=OWNER)
+    kept = {name: path.with_name(name).read_bytes() for name in (path.name, f"{path.name}-wal")}
+    database.close()
+    for name, content in kept.items():
+        path.with_name(name).write_bytes(content)
 
 
 def test_a_locked_file_is_refused_after_a_while_and_reads_go_on(path: Path) -> None:
@@ -244,8 +300,60 @@ def test_a_locked_file_is_refused_after_a_while_and_reads_go_on(path: Path) -> N
     with pytest.raises(HostRefused, match="another process holds it locked"):
         ledger.begin(request("b"), owner=OWNER)
     assert ledger.all() == before
+    assert "locked" in str(database.trouble)
+    assert not database.try_again()
     other.execute("ROLLBACK")
+    assert database.try_again()
     ledger.begin(request("b"), owner=OWNER)
+    assert database.trouble is None
+
+
+def test_who_holds_the_lock_for_long_is_waited_for_once(path: Path) -> None:
+    other = sqlite3.connect(filled(path), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    database = Database(path, patience=0.05)
+
+    def patience() -> int:
+        (milliseconds,) = database._connection.execute("PRAGMA busy_timeout").fetchone()
+        return int(milliseconds)
+
+    assert patience() == 50
+    with pytest.raises(HostRefused):
+        Ledger(database).begin_detach("a")
+    assert patience() == 0
+    other.execute("ROLLBACK")
+    Ledger(database).begin_detach("a")
+    assert patience() == 50
+
+
+@pytest.mark.parametrize("put", ["nothing", "another"])
+def test_a_file_that_is_moved_away_is_not_written_to_any_more(path: Path, put: str) -> None:
+    database = Database(filled(path))
+    ledger = Ledger(database)
+    before = ledger.all()
+    path.rename(path.with_name("away"))
+    if put == "another":
+        path.write_bytes(schema.blank())
+    with pytest.raises(HostRefused, match="is not the file that was opened"):
+        ledger.begin_detach("a")
+    assert ledger.all() == before
+    assert not database.try_again()
+    path.with_name("away").replace(path)
+    assert database.try_again()
+    assert ledger.begin_detach("a") in ledger.all()
+
+
+@pytest.mark.parametrize("harm", [cut, emptied, garbage, one_page_overwritten, schema_overwritten])
+def test_damage_is_seen_past_the_cache_and_what_was_read_serves_on(path: Path, harm: Callable[[bytes], bytes]) -> None:
+    database = Database(filled(path))
+    ledger, store = Ledger(database), SqliteStore(database)
+    before = ledger.all(), asyncio.run(store.policies())
+    assert inspected(path) is None
+    path.write_bytes(harm(path.read_bytes()))
+    assert "is damaged" in str(inspected(path))
+    database.note_inspected(inspected(path))
+    assert "is damaged" in str(database.trouble)
+    assert (ledger.all(), asyncio.run(store.policies())) == before
 
 
 def test_a_refused_request_leaves_no_transaction_open(database: Database, ledger: Ledger) -> None:
