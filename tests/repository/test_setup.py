@@ -23,7 +23,8 @@ class Host:
 
     def sh(self, script: str) -> subprocess.CompletedProcess[str]:
         """Run a script that has setup's functions."""
-        head = f"set -eu; cd {ROOT}; . setup/packages.sh; POLICY={self.policy}; SAVED={self.saved}\nETC={self.etc}; LOG=/dev/null\n"
+        places = f"POLICY={self.policy}; SAVED={self.saved}; ETC={self.etc}; LOG=/dev/null"
+        head = f"set -eu; cd {ROOT}; . setup/packages.sh; {places}\n"
         fail = 'say() { :; }; fail() { echo "error: $1; hint: $2" >&2; exit 1; }\n'
         return subprocess.run(["sh", "-c", head + fail + script], capture_output=True, text=True, check=False)
 
