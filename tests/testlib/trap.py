@@ -1,0 +1,72 @@
+"""Has the kernel ask before each system call of this process that may change something: see effects.py, which answers.
+
+Run as a script, `trap.py DESCRIPTOR PROGRAM...`, it sets the trap and becomes the program, whose children are in it too.
+DESCRIPTOR is a socket to whoever answers. libseccomp writes the filter: it knows each architecture's numbers.
+"""
+
+import ctypes
+import os
+import socket
+import sys
+from typing import Final
+
+_ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
+_NO_NEW_PRIVILEGES = 3  # an attribute; root needs it not
+_EQUAL, _MASKED_EQUAL = 4, 7
+_SET_REPLACE, _SET_ADD_COUNTERS = 64, 65  # of both families' iptables
+_MADE_OR_WRITTEN: Final = ((os.O_ACCMODE, os.O_WRONLY), (os.O_ACCMODE, os.O_RDWR), (os.O_CREAT, os.O_CREAT))
+
+# name -> for each rule the comparisons (argument, operator, two numbers) that must all hold
+TRAPPED: Final = {
+    **dict.fromkeys(("sendto", "sendmsg", "sendmmsg"), ((),)),
+    "setsockopt": tuple(((2, _EQUAL, option, 0),) for option in (_SET_REPLACE, _SET_ADD_COUNTERS)),
+    "openat": tuple(((2, _MASKED_EQUAL, mask, value),) for mask, value in _MADE_OR_WRITTEN),
+    **dict.fromkeys(("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat"), ((),)),
+    **dict.fromkeys(("unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "ftruncate", "pwrite64"), ((),)),
+    **dict.fromkeys(("mount", "umount2", "move_mount"), ((),)),
+}  # fmt: skip
+
+
+class _Comparison(ctypes.Structure):
+    _fields_ = (("argument", ctypes.c_uint), ("operator", ctypes.c_int), ("a", ctypes.c_uint64), ("b", ctypes.c_uint64))
+
+
+def library() -> ctypes.CDLL:
+    """libseccomp, with the types of what is used of it."""
+    found = ctypes.CDLL("libseccomp.so.2")
+    found.seccomp_init.restype = ctypes.c_void_p
+    return found
+
+
+def number(name: str) -> int:
+    """A system call's number here; negative where this architecture has none of that name."""
+    return int(library().seccomp_syscall_resolve_name(name.encode()))
+
+
+def spring() -> int:
+    """Set the trap for the calling thread and all that come of it; the descriptor of who is to answer."""
+    seccomp = library()
+    context = ctypes.c_void_p(seccomp.seccomp_init(ctypes.c_uint32(_ALLOW)))
+    _checked(seccomp.seccomp_attr_set(context, _NO_NEW_PRIVILEGES, 0))
+    for name, rules in TRAPPED.items():
+        if (call := number(name)) < 0:
+            continue
+        for rule in rules:
+            comparisons = (_Comparison * max(len(rule), 1))(*(_Comparison(*each) for each in rule))
+            _checked(seccomp.seccomp_rule_add_array(context, ctypes.c_uint32(_NOTIFY), call, len(rule), comparisons))
+    _checked(seccomp.seccomp_load(context))
+    return _checked(seccomp.seccomp_notify_fd(context))
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
+
+
+if __name__ == "__main__":
+    answering = socket.socket(fileno=int(sys.argv[1]))
+    os.write(answering.fileno(), spring().to_bytes(4, "little"))
+    os.read(answering.fileno(), 1)  # it has the other descriptor now
+    answering.close()
+    os.execvp(sys.argv[2], sys.argv[2:])
