@@ -6,11 +6,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.testlib.cell import cell, cell_kind, cell_overrides, make_cell, module_cell  # noqa: F401 -- fixtures
 from tests.testlib.netns import PREFIX, Netns
 
 pytest_plugins = ["tests.repository.skips"]
+BEFORE = pytest.StashKey[dict[str, str]]()
+
+# A busy machine is not a defect: an example may take its time. CI tries the same examples at each run, all others new ones.
+settings.register_profile(
+    "cellnet", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=os.environ.get("CI") == "true"
+)
+settings.load_profile("cellnet")
+
+# Workers have hosts of their own, but would share the lock of this machine's iptables-legacy.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["XTABLES_LOCKFILE"] = f"/run/cellnet-test-{os.environ['PYTEST_XDIST_WORKER']}.lock"
 
 
 @pytest.fixture
@@ -38,9 +50,21 @@ def traces() -> dict[str, str]:
     return {**rules, "links": " ".join(links), "namespaces": " ".join(pins)}
 
 
-@pytest.fixture(scope="session", autouse=True)
-def the_machine_is_left_as_it_was() -> Iterator[None]:
-    """Compares the machine's own rules, links and namespaces before and after the run."""
-    before = traces()
-    yield
-    assert traces() == before
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionstart(session: pytest.Session) -> object:
+    """Look before the first worker has begun; the workers themselves cannot tell whose traces they see."""
+    if not hasattr(session.config, "workerinput"):
+        session.config.stash[BEFORE] = traces()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> object:
+    """Compares the machine's own rules, links and namespaces before and after the run, all workers' together."""
+    result = yield
+    if hasattr(session.config, "workerinput"):
+        Path(os.environ["XTABLES_LOCKFILE"]).unlink(missing_ok=True)
+    elif traces() != session.config.stash[BEFORE]:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print(f"\nThe run left something behind.\nbefore: {session.config.stash[BEFORE]}\nafter:  {traces()}")
+    return result

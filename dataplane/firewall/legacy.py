@@ -9,7 +9,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataplane.errors import HostRefused
@@ -21,12 +21,16 @@ from dataplane.process import run
 from dataplane.tables import ChainKey
 
 TOOLS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
-LOCK = Path("/run/xtables.lock")
 FEW = 8  # chains; more are faster by the tool, which writes the table once too but builds rules in C
 LOOK_AGAIN = 0.005
 
 Chains = Delta[ChainKey, tuple[str, ...]]
 Jumps = Delta[ChainKey, tuple[int, ...]]
+
+
+def lock_file() -> Path:
+    """Where the tools have it: the same for all who change rules on this host, unless their environment says otherwise."""
+    return Path(os.environ.get("XTABLES_LOCKFILE", "/run/xtables.lock"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class LegacyFirewall:
 
     timeout: float = 30.0
     patience: float = 5.0
-    lock: Path = LOCK
+    lock: Path = field(default_factory=lock_file)
     clock: Callable[[], float] = time.monotonic
 
     def read(self) -> FirewallTables:
@@ -51,8 +55,12 @@ class LegacyFirewall:
         for family in (6, 4):
             text = restore_text(family=family, chains=chains, jumps=jumps)
             if text:
-                argv = [f"{TOOLS[family]}-restore", "--noflush", "-w", f"{self.patience:.0f}"]
-                run(argv, stdin=text.encode(), timeout=self.timeout)
+                self.restore(text, family=family)
+
+    def restore(self, text: str, *, family: int) -> None:
+        """Write what `restore_text` says; each COMMIT in it is a change of its own. Raises HostRefused."""
+        argv = [f"{TOOLS[family]}-restore", "--noflush", "-w", f"{self.patience:.0f}"]
+        run(argv, stdin=text.encode(), timeout=self.timeout)
 
     def _is_small(self, chains: Chains, jumps: Jumps) -> bool:
         if (

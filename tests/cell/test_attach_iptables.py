@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import HostRefused
+from dataplane.firewall.legacy import lock_file
 from lab import children
 from tests.testlib.attached import Attach, nothing_left
 from tests.testlib.cell import CellUnderTest, eventually
@@ -135,7 +136,7 @@ def test_what_could_not_be_enforced_is_told_and_comes_true_by_itself(cell: CellU
 
 
 def test_a_held_xtables_lock_is_nothing_to_the_nft_backend(cell: CellUnderTest, attach: Attach) -> None:
-    with Path("/run/xtables.lock").open("a") as lock:
+    with lock_file().open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         web, api = attach("acme/shop/web"), attach("acme/shop/api")
         api.listen(8080)

@@ -58,6 +58,13 @@ def test_a_lock_that_somebody_holds_is_told_and_nothing_is_changed(host: Host, t
     assert host.netns.run("iptables-legacy", "-S") == before
 
 
+def test_the_lock_is_where_the_tools_environment_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "lock"))
+    assert LegacyFirewall().lock == tmp_path / "lock"
+    monkeypatch.delenv("XTABLES_LOCKFILE")
+    assert LegacyFirewall().lock == Path("/run/xtables.lock")
+
+
 def test_what_others_add_meanwhile_is_not_undone(netns: Callable[[str], Netns]) -> None:
     host = make_host(netns, containers=2, firewall=LegacyFirewall())
     few, many = host.workload(1), host.workload(1, allow(1, "8080"))
