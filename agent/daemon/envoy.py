@@ -1,4 +1,4 @@
-"""`cellnet envoy`: become Envoy, as its own user with two capabilities."""
+"""`cellnet envoy`: become Envoy, as its own user with three capabilities."""
 
 import os
 import pwd
@@ -19,6 +19,11 @@ def envoy_account(config: Config) -> pwd.struct_passwd:
         raise HostRefused(f"there is no user '{config.envoy.user}' for Envoy", hint=hint) from error
 
 
+def worker_count(config: Config) -> int:
+    """How many threads of Envoy serve callers: each has a socket of its own on every TLS port."""
+    return config.envoy.concurrency or os.cpu_count() or 1
+
+
 def exec_envoy(config: Config) -> int:
     """Replace this process. Raises HostRefused if the host lacks the user or the program."""
     account = envoy_account(config)
@@ -37,7 +42,7 @@ def exec_envoy(config: Config) -> int:
         binary=config.envoy.binary or bundled_envoy(),
         uid=account.pw_uid,
         gid=account.pw_gid,
-        workers=config.envoy.concurrency or os.cpu_count() or 1,
+        workers=worker_count(config),
     )
     try:
         os.execvp(argv[0], list(argv))  # noqa: S606 -- no shell is what is wanted

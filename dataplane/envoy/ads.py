@@ -7,7 +7,7 @@ can enter it (gRPC hands out no peer credentials).
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -54,7 +54,9 @@ class AdsServer:
         self._path = path
         self._gid = gid
         self._server: grpc.aio.Server | None = None
-        self._table: Table = {}
+        self._published: Mapping[ResourceKey, Resource] = {}
+        self._withheld: frozenset[ResourceKey] = frozenset()
+        self._table: Table = {}  # what is published and not withheld
         self._peers: list[_Peer] = []
         self._heard = asyncio.Condition()
         self._met = False  # whether an Envoy has ever connected: before, one may run that has yet to find us
@@ -96,7 +98,8 @@ class AdsServer:
 
     def publish(self, resources: Mapping[ResourceKey, Resource]) -> None:
         """From now on this is what Envoy should have; what differs is sent, in the order that is safe."""
-        table = by_type(resources)
+        self._published = resources
+        table = by_type({key: each for key, each in resources.items() if key not in self._withheld})
         for peer in self._peers:
             for type_url, subscription in peer.stream.subscriptions.items():
                 subscription.withdraw(self._table.get(type_url, {}).keys() - table.get(type_url, {}).keys())
@@ -109,6 +112,18 @@ class AdsServer:
             for subscription in peer.stream.subscriptions.values():
                 subscription.retry()
         self._wake()
+
+    def withhold(self, keys: Collection[ResourceKey]) -> None:
+        """From now on Envoy is to be without these, though they are published, and with those that were withheld before."""
+        self._withheld = frozenset(keys)
+        self.publish(self._published)
+
+    def has(self, versions: Mapping[ResourceKey, str | None]) -> bool:
+        """Whether the newest Envoy has acknowledged exactly these versions."""
+        if not self._peers:
+            return False
+        stream = self._peers[-1].stream
+        return all(stream.acknowledged_version(key) == version for key, version in versions.items())
 
     def _wake(self) -> None:
         for peer in self._peers:

@@ -1,4 +1,4 @@
-"""The command line that becomes Envoy: root hands over to Envoy's user with two capabilities, and no way to more."""
+"""The command line that becomes Envoy: root hands over to Envoy's user with three capabilities, and no way to more."""
 
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
@@ -7,8 +7,9 @@ from pathlib import Path
 from dataplane.envoy.bootstrap import Setting, bootstrap
 from dataplane.errors import HostRefused
 
-# setns(2) into the workloads' namespaces; sockets with a caller's address and a mark.
-CAPABILITIES = ("sys_admin", "net_raw")
+# setns(2) into the workloads' namespaces; sockets with a caller's address and a mark; a port that the container's root has
+# declared to be a privileged one (net.ipv4.ip_unprivileged_port_start).
+CAPABILITIES = ("sys_admin", "net_raw", "net_bind_service")
 # Connections of a removed or changed listener end after this. Removed ones cost memory until then.
 DRAIN_SECONDS = 30
 

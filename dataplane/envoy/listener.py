@@ -11,7 +11,7 @@ from envoy.extensions.filters.listener.original_src.v3.original_src_pb2 import O
 from envoy.extensions.filters.network.connection_limit.v3.connection_limit_pb2 import ConnectionLimit
 from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy, UpstreamConnectMode
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.wrappers_pb2 import UInt32Value, UInt64Value
+from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
 
 from dataplane.envoy import http, tls
 from dataplane.envoy.address import inside
@@ -43,6 +43,8 @@ def tls_listener(
         filter_chains=[chain],
         per_connection_buffer_limit_bytes=UInt32Value(value=BUFFER),
         tcp_backlog_size=UInt32Value(value=BACKLOG),
+        # root inside may take the address away at any time; what then happens to Envoy: reservation.py
+        freebind=BoolValue(value=True),
         traffic_direction=TrafficDirection.INBOUND,
         socket_options=[
             SocketOption(level=level, name=number, int_value=value, state=SocketOption.STATE_PREBIND)

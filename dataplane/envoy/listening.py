@@ -5,13 +5,14 @@ comes too. Only the kernel knows.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from dataplane.errors import HostRefused, Unavailable
-from dataplane.flows.sockdiag import listening
-from dataplane.namespace import NamespaceThread
+from dataplane.flows.sockdiag import listeners, listening
+from dataplane.namespace import NamespaceThread, enter
 
 LOOK_AGAIN = 0.002
 
@@ -41,3 +42,24 @@ def await_listening(
             sleep(LOOK_AGAIN)
     finally:
         thread.close()
+
+
+def not_open(places: Mapping[IPv4Address, Path], *, port: int, sockets: int) -> frozenset[IPv4Address]:
+    """Those of `places` (address -> pin) where fewer than so many sockets listen. Blocks; meant for a worker thread.
+
+    A namespace that cannot be looked into is passed over: it is on its way out.
+    """
+    thread = NamespaceThread(name="not-open")  # one for all of them: it is a tenth of a millisecond from one to the next
+    try:
+        found = {address: thread.call(partial(_opened, pin, address, port)) for address, pin in places.items()}
+    finally:
+        thread.close()
+    return frozenset(address for address, count in found.items() if count is not None and count < sockets)
+
+
+def _opened(pin: Path, address: IPv4Address, port: int) -> int | None:
+    try:
+        enter(pin)
+        return listeners(address, port)
+    except OSError:  # HostRefused is one
+        return None

@@ -22,6 +22,8 @@ BY_FAMILY, DESTROY = 20, 21
 REQUEST = struct.Struct("=BBBxI")  # family, protocol, extensions, states; a socket's id follows
 ID = struct.Struct("!HH16s16s4s8s")  # local port, remote port, local, remote, interface, cookie
 ANSWER = struct.Struct("=BBxx")  # family, state; a socket's id follows
+MESSAGE = ANSWER.size + ID.size + 20  # then expiry, queues, owner and inode; attributes follow
+SHUTDOWN = 8  # INET_DIAG_SHUTDOWN
 FILTER = 1  # INET_DIAG_REQ_BYTECODE
 BY_LOCAL, BY_REMOTE = 7, 8  # INET_DIAG_BC_S_COND, _D_COND
 NO_COOKIE = b"\xff" * 8
@@ -78,6 +80,23 @@ def listening(address: IPv4Address, port: int) -> bool:
         return False
     found = _socket(answer)
     return found.state is State.LISTEN and found.local == address
+
+
+def listeners(address: IPv4Address, port: int) -> int:
+    """How many sockets listen on exactly this address, whole ones: a server with threads may have one for each of them.
+
+    One that was destroyed and listens again still is shut down, and so is from birth whatever it accepts.
+    """
+    here = _address_condition(BY_LOCAL, address, port=port)
+    asked = _request(socket.AF_INET, bytes(ID.size), states=1 << State.LISTEN) + _program([here])
+    with netlink.connect(NETLINK_SOCK_DIAG) as link:
+        found = link.dump(BY_FAMILY, asked, what="listeners")
+    return sum(not _is_shut_down(body) for body in found)
+
+
+def _is_shut_down(body: bytes) -> bool:
+    found = {kind: body[start] for kind, start, end in netlink.attributes(body, start=MESSAGE) if start < end}
+    return bool(found.get(SHUTDOWN))
 
 
 def tcp_sockets(*, local: IPv4Address | None = None, remote: IPv4Address | None = None) -> tuple[Socket, ...]:
@@ -166,6 +185,6 @@ def _program(conditions: Sequence[bytes]) -> bytes:
     return attribute(FILTER, program) if program else b""
 
 
-def _address_condition(operation: int, address: IPv4Address) -> bytes:
-    # family, prefix length, any port; matches IPv4-mapped sockets too
-    return struct.pack("=BBHBBxxi4s", operation, 16, 0, socket.AF_INET, 32, -1, address.packed)
+def _address_condition(operation: int, address: IPv4Address, *, port: int = -1) -> bytes:
+    # family, prefix length, port (-1: any); matches IPv4-mapped sockets too
+    return struct.pack("=BBHBBxxi4s", operation, 16, 0, socket.AF_INET, 32, port, address.packed)

@@ -169,5 +169,6 @@ def test_the_envoy_of_the_cell_holds_no_key_on_disk_and_few_rights(cell: CellUnd
     status = Path(f"/proc/{cell.envoy_pid}/status").read_text()
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert fields["Uid"].split()[0] != "0"
-    assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == (1 << 21) | (1 << 13)  # CAP_SYS_ADMIN, CAP_NET_RAW
+    three = 1 << 21 | 1 << 13 | 1 << 10  # CAP_SYS_ADMIN, CAP_NET_RAW, CAP_NET_BIND_SERVICE
+    assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == three
     assert fields["NoNewPrivs"] == "1"

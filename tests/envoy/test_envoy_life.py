@@ -233,8 +233,9 @@ def test_envoy_has_two_capabilities_and_cannot_get_more(cell: EnvoyCell) -> None
     eventually(cell.envoy.is_live)
     status = Path(f"/proc/{cell.envoy.pid}/status").read_text()
     found = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    # CAP_NET_RAW is 13, CAP_SYS_ADMIN 21
-    assert {found[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {f"{1 << 13 | 1 << 21:016x}"}
+    # CAP_NET_BIND_SERVICE is 10, CAP_NET_RAW 13, CAP_SYS_ADMIN 21
+    three = f"{1 << 10 | 1 << 13 | 1 << 21:016x}"
+    assert {found[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {three}
     assert found["NoNewPrivs"] == "1"
     assert found["Uid"].split() == ["64001"] * 4
     assert found["Groups"].strip() == ""

@@ -1,0 +1,141 @@
+"""What root in a container can do to Envoy's sockets in there: close them, or stand in the way of new ones."""
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address
+
+import pytest
+
+from agent.reconcile import listeners as module
+from agent.reconcile.listeners import Listeners, Served
+from dataplane.envoy.listening import not_open
+from dataplane.envoy.resources import of_workload
+from dataplane.flows import netlink, sockdiag
+from dataplane.namespace import run_in
+from dataplane.state import Workload
+from tests.testlib.envoy import API, PORT, EnvoyCell, Pair, eventually
+from tests.testlib.envoy_peers import App, dial_tls, says
+from tests.testlib.vouching import client_context
+
+WORKERS = 2
+BAD_GROUND = {
+    "no address": ("ip", "addr", "flush", "dev", "eth0"),
+    "a privileged port": (
+        "sysctl", "-qw", "net.ipv4.ip_local_port_range=64000 65535", "net.ipv4.ip_unprivileged_port_start=63999",
+    ),
+}  # fmt: skip
+
+
+class ReadBack:
+    """The agent's look at what Envoy has open, with its times made short."""
+
+    def __init__(self, cell: EnvoyCell) -> None:
+        self._cell = cell
+        self.repairs = 0
+        self.looks = Listeners(self._served, ads=cell.ads, port=PORT, workers=WORKERS, on_repair=self._count)
+
+    def _served(self) -> Mapping[IPv4Address, Served]:
+        workloads = self._cell.state.workloads
+        return {each: Served(workload.pin, of_workload(self._cell.table, each)) for each, workload in workloads.items()}
+
+    def _count(self) -> None:
+        self.repairs += 1
+
+    def look(self) -> None:
+        self._cell.loop.run(self.looks.look())
+
+
+@pytest.fixture
+def read_back(cell: EnvoyCell, monkeypatch: pytest.MonkeyPatch) -> ReadBack:
+    monkeypatch.setattr(module, "SURE", 0.2)
+    return ReadBack(cell)
+
+
+@pytest.fixture
+def served(cell: EnvoyCell, pair: Pair, app: App) -> Workload:
+    workload = pair.workload(cell.leaf())
+    cell.serve(workload)
+    eventually(lambda: not closed(workload))
+    return workload
+
+
+def closed(workload: Workload) -> bool:
+    return bool(not_open({workload.address: workload.pin}, port=PORT, sockets=WORKERS))
+
+
+def every_socket(pair: Pair) -> None:
+    pair.api.run("ss", "-K", "-ltn", "sport", "=", f":{PORT}")
+
+
+def one_worker(pair: Pair) -> None:
+    """Half of the callers still get in, and a look for any socket finds one."""
+
+    def destroy_one() -> int:
+        asked = sockdiag._request(socket.AF_INET, bytes(sockdiag.ID.size), states=1 << sockdiag.State.LISTEN)
+        with netlink.connect(sockdiag.NETLINK_SOCK_DIAG) as link:
+            found = map(sockdiag._socket, link.dump(sockdiag.BY_FAMILY, asked, what="listeners"))
+        return next((1 for each in found if each.local_port == PORT and sockdiag.destroy([each])), 0)
+
+    assert run_in(pair.api.path, destroy_one) == 1
+    assert run_in(pair.api.path, lambda: sockdiag.listening(API, PORT))
+
+
+@pytest.mark.parametrize("close", [every_socket, one_worker])
+def test_a_port_that_root_inside_has_closed_is_open_again_and_counted(
+    cell: EnvoyCell, pair: Pair, served: Workload, read_back: ReadBack, close: Callable[[Pair], None]
+) -> None:
+    context = client_context(cell.ca.root.bundle())
+    with dial_tls(pair.web.path, context) as before:
+        close(pair)
+        assert closed(served)
+        read_back.look()
+        assert (read_back.repairs, read_back.looks.closed) == (1, frozenset())
+        assert not closed(served)
+        assert says(before, b"still here") == b"still here"
+    for _ in range(10):
+        with dial_tls(pair.web.path, context) as after:
+            assert says(after, b"hello") == b"hello"
+
+
+def test_what_is_open_is_left_alone(cell: EnvoyCell, served: Workload, read_back: ReadBack) -> None:
+    pushed = cell.status().pushed
+    read_back.look()
+    assert (read_back.repairs, read_back.looks.closed, cell.status().pushed) == (0, frozenset(), pushed)
+
+
+def test_a_port_that_stays_closed_is_told_until_it_is_open(
+    cell: EnvoyCell, pair: Pair, served: Workload, read_back: ReadBack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MENDING", 0.3)
+    every_socket(pair)
+    os.kill(cell.envoy.pid, signal.SIGSTOP)
+    try:
+        read_back.look()
+        assert (read_back.repairs, read_back.looks.closed) == (0, {API})
+    finally:
+        os.kill(cell.envoy.pid, signal.SIGCONT)
+    eventually(lambda: not closed(served))
+    read_back.look()
+    assert read_back.looks.closed == frozenset()
+
+
+def test_nothing_is_closed_while_there_is_no_envoy(cell: EnvoyCell, pair: Pair, served: Workload, read_back: ReadBack) -> None:
+    cell.envoy.kill()
+    eventually(lambda: not cell.status().connected)
+    read_back.look()
+    assert (read_back.repairs, read_back.looks.closed) == (0, frozenset())
+
+
+@pytest.mark.parametrize("ground", BAD_GROUND)
+def test_root_inside_cannot_make_envoy_fail_to_bind_and_keep_its_main_thread_there(
+    cell: EnvoyCell, pair: Pair, ground: str
+) -> None:
+    """Envoy that fails stays in the namespace with that thread for good."""
+    eventually(cell.envoy.is_live)
+    pair.api.run(*BAD_GROUND[ground])
+    workload = pair.workload(cell.leaf())
+    cell.serve(workload)
+    tasks = os.listdir(f"/proc/{cell.envoy.pid}/task")
+    assert {os.stat(f"/proc/{cell.envoy.pid}/task/{each}/ns/net").st_ino for each in tasks} == {cell.home.path.stat().st_ino}
