@@ -1,9 +1,15 @@
 """structlog for the whole agent: lines for people on a terminal, JSON otherwise (systemd's journal keeps the fields)."""
 
+import contextlib
+import io
 import logging
+import os
 import sys
+from typing import TextIO, cast
 
 import structlog
+
+STDERR = 2
 
 
 def configure(*, level: str = "info") -> None:
@@ -18,9 +24,22 @@ def configure(*, level: str = "info") -> None:
             structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(default=str),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", Lossy(STDERR))),
         cache_logger_on_first_use=True,
     )
+
+
+class Lossy(io.TextIOBase):
+    """Loses what its file does not take: a full disk below the log, or a reader that has gone, must not end who writes."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, text: str) -> int:
+        """All of it at once, or as much as goes."""
+        with contextlib.suppress(OSError):
+            os.write(self._descriptor, text.encode(errors="backslashreplace"))
+        return len(text)
 
 
 def _as_it_is(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -65,7 +65,12 @@ def replace(*writes: Write) -> None:
     All are written out before the first gets its name, so a full disk leaves every old one in place.
     """
     with _told(f"write {writes[0].path}"):
-        ready = [_write_beside(write.path, write.content, mode=write.mode) for write in writes]
+        try:
+            ready = [_write_beside(write.path, write.content, mode=write.mode) for write in writes]
+        except OSError:
+            for write in writes:
+                temporary_of(write.path).unlink(missing_ok=True)
+            raise
         for temporary, write in zip(ready, writes, strict=True):
             temporary.rename(write.path)
         sync_directory(writes[0].path.parent)
@@ -79,9 +84,10 @@ def rename(path: Path, name: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Take a file away, if it is there."""
+    """Take a file away, if it is there. What is not there needs no disk that can be written."""
     with _told(f"remove {path}"):
-        path.unlink(missing_ok=True)
+        if path.is_symlink() or path.exists():
+            path.unlink(missing_ok=True)
 
 
 def make_secret_directory(path: Path) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 from agent.cli.failures import Refused
 from agent.cli.fields import Fields
 from agent.errors import Bug, CellnetError, Conflict, HostRefused, InvalidInput, Unavailable
+from agent.laststart import noted
 
 Sent: TypeAlias = Mapping[str, "str | int | float | bool | Sequence[str] | Sequence[int] | None"]
 
@@ -96,6 +97,10 @@ class Client:
         except PermissionError as error:
             raise Refused(f"you may not use {self.path}", hint="be root, or in group cellnet to look") from error
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
+            failed = noted(self.path.parent)
+            if failed is not None:
+                what = f"no agent answers at {self.path}: its last start failed: {failed.what}"
+                raise Unavailable(what, hint=failed.hint) from error
             raise Unavailable(
                 f"no agent answers at {self.path}", hint="start it with 'cellnet up' or systemctl start cellnet-agent"
             ) from error

@@ -2,15 +2,14 @@
 
 import contextlib
 import os
-import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 
 from agent.config.config import Backend, Config, Verdict
-from agent.daemon.envoy import envoy_account
+from agent.daemon.clock import Clock
+from agent.daemon.envoy import envoy_account, worker_count
 from agent.daemon.service import Service
 from agent.errors import Conflict
 from agent.identity.keyring import Keyring
@@ -18,9 +17,11 @@ from agent.metrics import Metrics
 from agent.reconcile.attaching import Attaching, Parts
 from agent.reconcile.desired import CellFacts, Snapshot
 from agent.reconcile.leaves import LeafFacts, Leaves
+from agent.reconcile.listeners import Listeners
 from agent.reconcile.loop import Effects, Reconciler
 from agent.reconcile.owners import Owners
 from agent.reconcile.policies import Policies
+from agent.reconcile.pulse import Pulse
 from agent.reconcile.tagging import Tagging
 from agent.store.database import Database
 from agent.store.ledger import Ledger
@@ -28,6 +29,7 @@ from agent.store.sqlite import SqliteStore
 from agent.store.store import Store
 from ca.disk import load_or_create
 from dataplane.apply import Kernel
+from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer
 from dataplane.firewall import choice
 from dataplane.netlink.monitor import Monitor
@@ -42,22 +44,20 @@ class Agent:
     backend: choice.Backend
     kernel: Kernel
     monitor: Monitor
+    database: Database
     ledger: Ledger
     leaves: Leaves
     policies: Policies
     reconciler: Reconciler
+    listeners: Listeners
     attaching: Attaching
     ads: AdsServer
+    pulse: Pulse
     service: Service
 
 
-def utc_now() -> datetime:
-    """The time of day."""
-    return datetime.now(UTC)
-
-
 @contextlib.asynccontextmanager
-async def build(config: Config, *, strangers: tuple[int, ...]) -> AsyncIterator[Agent]:
+async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> AsyncIterator[Agent]:
     """Everything, opened; closed at the end. `strangers` are uids that hold names of the agent's lock."""
     async with contextlib.AsyncExitStack() as stack:
         database = Database(config.paths.database)
@@ -65,33 +65,28 @@ async def build(config: Config, *, strangers: tuple[int, ...]) -> AsyncIterator[
         store, ledger = SqliteStore(database), Ledger(database)
         backend, kernel, monitor = _kernel(config, stack)
         owners = Owners()
-        owners.strike_out_earlier_boots(ledger, now=time.time())
+        owners.strike_out_earlier_boots(ledger, now=clock.seconds())
         facts = await _facts(config, store, ledger, kernel)
-        leaves, tagging = _leaves(config), Tagging(store, now=time.time)
+        leaves, tagging = _leaves(config, clock), Tagging(store, now=clock.steady())
         policies = Policies(config.policies, last_good=config.paths.last_good, store=store)
         envoy = envoy_account(config)
         ads = AdsServer(config.paths.xds_socket, gid=envoy.pw_gid)
         stack.push_async_callback(ads.stop)
         metrics, leaving = Metrics(), set[str]()
-        effects = Effects(kernel=kernel, monitor=monitor, metrics=metrics, ads=ads, now=utc_now, elapsed=time.monotonic)
+        effects = Effects(kernel=kernel, monitor=monitor, metrics=metrics, ads=ads, elapsed=clock.elapsed)
         reconciler = Reconciler(
             partial(_snapshot, policies=policies, tagging=tagging, ledger=ledger, leaves=leaves, leaving=leaving),
             facts=facts, effects=effects,
         )  # fmt: skip
         store.subscribe(reconciler.kick)
+        listeners, pulse = _listeners(config, reconciler, ads), _pulse(config, ads, clock)
         attaching = Attaching(
             Parts(
-                ledger=ledger,
-                leaves=leaves,
-                owners=owners,
-                reconciler=reconciler,
-                claim=tagging.claim,
-                pins=config.paths.netns,
-                tls_port=config.tls.port,
-                envoy_uid=envoy.pw_uid,
-                leaving=leaving,
+                ledger=ledger, leaves=leaves, owners=owners, reconciler=reconciler, claim=tagging.claim,
+                pins=config.paths.netns, tls_port=config.tls.port, envoy_uid=envoy.pw_uid, leaving=leaving,
+                now=clock.seconds, hung=lambda: pulse.problem,
             )
-        )
+        )  # fmt: skip
         service = Service(
             config=config,
             facts=facts,
@@ -99,14 +94,20 @@ async def build(config: Config, *, strangers: tuple[int, ...]) -> AsyncIterator[
             leaves=leaves,
             policies=policies,
             reconciler=reconciler,
+            listeners=listeners,
             attaching=attaching,
             tagging=tagging,
             metrics=metrics,
             ads=ads,
-            started=utc_now(),
+            clock=clock,
+            database=database,
+            pulse=pulse,
             strangers=strangers,
         )
-        yield Agent(facts, backend, kernel, monitor, ledger, leaves, policies, reconciler, attaching, ads, service)
+        yield Agent(
+            facts, backend, kernel, monitor, database, ledger, leaves, policies, reconciler, listeners, attaching, ads, pulse,
+            service,
+        )  # fmt: skip
 
 
 def _kernel(config: Config, stack: contextlib.AsyncExitStack) -> tuple[choice.Backend, Kernel, Monitor]:
@@ -116,6 +117,16 @@ def _kernel(config: Config, stack: contextlib.AsyncExitStack) -> tuple[choice.Ba
     stack.callback(kernel.close)
     stack.callback(monitor.close)
     return backend, kernel, monitor
+
+
+def _listeners(config: Config, reconciler: Reconciler, ads: AdsServer) -> Listeners:
+    port, workers = config.tls.port, worker_count(config)
+    return Listeners(reconciler.served, ads=ads, port=port, workers=workers, on_repair=reconciler.count_repair)
+
+
+def _pulse(config: Config, ads: AdsServer, clock: Clock) -> Pulse:
+    ask = partial(admin.answer, config.paths.envoy_admin)
+    return Pulse(ask, connected=lambda: ads.status().connected, clock=clock.elapsed)
 
 
 async def _snapshot(*, policies: Policies, tagging: Tagging, ledger: Ledger, leaves: Leaves, leaving: set[str]) -> Snapshot:
@@ -157,11 +168,11 @@ async def _facts(config: Config, store: Store, ledger: Ledger, kernel: Kernel) -
     )
 
 
-def _leaves(config: Config) -> Leaves:
+def _leaves(config: Config, clock: Clock) -> Leaves:
     os.makedirs(config.paths.run, mode=0o755, exist_ok=True)
     return Leaves(
-        lambda: load_or_create(config.paths.ca, cell=config.cell, trust_domain=config.trust_domain, now=utc_now()),
+        lambda: load_or_create(config.paths.ca, cell=config.cell, trust_domain=config.trust_domain, now=clock.now()),
         keyring=Keyring(config.paths.identity),
         facts=LeafFacts(trust_domain=config.trust_domain, dns_domain=config.dns.domain, lifetime=config.tls.leaf_lifetime),
-        now=utc_now,
+        now=clock.now,
     )

@@ -16,19 +16,25 @@ from agent.config.config import Config
 from agent.control.server import serve
 from agent.daemon import lock
 from agent.daemon.build import Agent, build
+from agent.daemon.clock import Clock
 from agent.daemon.limits import raise_descriptor_limit
 from agent.errors import RAISED, HostRefused
+from agent.laststart import Failure, note, retract
 from agent.notify import notify
 from agent.reconcile.looking import look_for_ever
 from agent.reconcile.watching import watch_owners
+from agent.store.tending import tend_for_ever
 from dataplane.firewall.choice import clear_other
 
 SWEEP_SECONDS = 1.0
 FIRST_TURN_AGAIN = 1.0  # seconds
 
 
-def run_agent(config: Config) -> int:
-    """Run until SIGTERM or SIGINT. Raises what keeps the agent from starting; returns 0 after a good end."""
+def run_agent(config: Config, *, clock: Clock | None = None) -> int:
+    """Run until SIGTERM or SIGINT, by the host's clock or by `clock`; returns 0.
+
+    Raises what keeps the agent from starting.
+    """
     log.configure()
     raise_descriptor_limit()
     strangers: list[int] = []
@@ -36,9 +42,19 @@ def run_agent(config: Config) -> int:
         for uid in strangers:
             log.get("daemon").warning("lock_held_by_stranger", uid=uid)
         try:
-            return asyncio.run(_main(config, strangers=tuple(strangers)))
+            return asyncio.run(_main(config, strangers=tuple(strangers), clock=clock or Clock()))
         except BaseExceptionGroup as group:
-            raise _first_told(group) from group
+            raise _noted(_first_told(group), config) from group
+        except RAISED as error:
+            _noted(error, config)
+            raise
+
+
+def _noted(error: BaseException, config: Config) -> BaseException:
+    """`error`, once those who ask for the agent can read it."""
+    if isinstance(error, RAISED):
+        note(config.paths.control_socket.parent, Failure(error.what, error.hint))
+    return error
 
 
 def _first_told(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -52,16 +68,16 @@ def _first_told(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return found
 
 
-async def _main(config: Config, *, strangers: tuple[int, ...]) -> int:
+async def _main(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with build(config, strangers=strangers) as agent:
+    async with build(config, strangers=strangers, clock=clock) as agent:
         agent.attaching.recover()
         agent.leaves.load(agent.attaching.present())
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(agent.reconciler.run(), name="reconcile")]
-            if await _first_turn(agent, stop):
+            if await _first_turn(agent, stop, config=config):
                 await _clear_other_backend(agent)
                 await agent.ads.start()
                 running += await _serve(agent, tasks, stop, config=config)
@@ -77,10 +93,14 @@ async def _serve(agent: Agent, tasks: asyncio.TaskGroup, stop: asyncio.Event, *,
         running = [
             tasks.create_task(agent.policies.watch(agent.reconciler.kick), name="policies"),
             tasks.create_task(look_for_ever(agent.reconciler, agent.monitor), name="look"),
+            tasks.create_task(agent.listeners.look_for_ever(), name="listeners"),
             tasks.create_task(agent.leaves.run(agent.reconciler.kick), name="leaves"),
+            tasks.create_task(tend_for_ever(agent.database, agent.reconciler.kick), name="database"),
+            tasks.create_task(agent.pulse.follow(), name="pulse"),
             tasks.create_task(watch_owners(agent.attaching, agent.ledger, every=SWEEP_SECONDS), name="owners"),
         ]
         gc.freeze()  # what is loaded by now stays: each look through it for garbage takes 60 ms, and nobody is served meanwhile
+        retract(config.paths.control_socket.parent)
         notify("READY=1\nSTATUS=enforcing")
         logger.info("ready", cell=config.cell, subnet=str(agent.facts.subnet), pid=os.getpid())
         await stop.wait()
@@ -96,7 +116,7 @@ async def _clear_other_backend(agent: Agent) -> None:
         log.get("daemon").info("other_backend_cleared", kept=agent.backend.value, chains=gone)
 
 
-async def _first_turn(agent: Agent, stop: asyncio.Event) -> bool:
+async def _first_turn(agent: Agent, stop: asyncio.Event, *, config: Config) -> bool:
     """The kernel must be right before anybody is served. A host that refuses is tried again for as long as it takes.
 
     False if the agent is to stop before that.
@@ -111,6 +131,7 @@ async def _first_turn(agent: Agent, stop: asyncio.Event) -> bool:
         if report.problem.what != said:
             said = report.problem.what
             log.get("daemon").error("first_turn_failed", what=said, hint=report.problem.hint)
+            _noted(report.problem, config)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), FIRST_TURN_AGAIN)
     return False

@@ -1,9 +1,11 @@
 """What an operator should mend now, gathered for `status`. Pure: each source is looked at, nothing is asked or changed."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from ipaddress import IPv4Address
 
 from agent.control.service import Problem
-from agent.model.attachment import Attachment, Phase
+from agent.errors import CellnetError, HostRefused, Unavailable
+from agent.model.attachment import Attachment
 from agent.reconcile.leaves import Leaves
 from agent.reconcile.policies import Policies
 from agent.reconcile.tagging import Tagging
@@ -22,19 +24,28 @@ def problems(
     report: Report,
     rival: bool,
     envoy: EnvoyStatus,
+    closed: Collection[IPv4Address],
     policies: Policies,
     leaves: Leaves,
     tagging: Tagging,
     attachments: tuple[Attachment, ...],
+    going: Collection[str],
+    database: HostRefused | None,
+    disks: Iterable[Problem],
+    hung: Unavailable | None,
     strangers: tuple[int, ...],
 ) -> tuple[Problem, ...]:
     """All of them, the gravest area first."""
     return (
-        *_kernel(report, attachments),
+        *_kernel(report, attachments, going=going),
+        *disks,
+        *_told("store", database),
         *([RIVAL] if rival else []),
         *_envoy(envoy),
+        *_told("envoy", hung),
+        *_closed(closed, attachments),
         *(Problem("policies", str(each)) for each in policies.problems()),
-        *_tags(tagging),
+        *([] if tagging.problem is database else _told("tags", tagging.problem)),
         *(
             Problem("identity", f"no new certificate for {name or 'the cell'}: {what}")
             for name, what in leaves.failures.items()
@@ -46,15 +57,14 @@ def problems(
     )
 
 
-def _kernel(report: Report, attachments: tuple[Attachment, ...]) -> Iterator[Problem]:
+def _kernel(report: Report, attachments: tuple[Attachment, ...], *, going: Collection[str]) -> Iterator[Problem]:
     if report.problem is not None:
         yield Problem("kernel", report.problem.what, report.problem.hint)
     names = {held.address: held.name for held in attachments}
     for address, error in report.failures.items():
         yield Problem("kernel", f"{names.get(address, address)}: {error.what}", error.hint)
-    for held in attachments:
-        if held.phase is Phase.DETACHING:
-            yield Problem("kernel", f"'{held.name}' is not wholly detached yet", "see the agent's log; it goes on trying")
+    for name in sorted(going):
+        yield Problem("kernel", f"'{name}' is not wholly detached yet", "see the agent's log; it goes on trying")
 
 
 def _envoy(envoy: EnvoyStatus) -> Iterator[Problem]:
@@ -66,6 +76,13 @@ def _envoy(envoy: EnvoyStatus) -> Iterator[Problem]:
         yield Problem("envoy", f"Envoy refused {key}: {words}")
 
 
-def _tags(tagging: Tagging) -> Iterator[Problem]:
-    if tagging.problem is not None:
-        yield Problem("tags", tagging.problem.what, tagging.problem.hint)
+def _closed(closed: Collection[IPv4Address], attachments: tuple[Attachment, ...]) -> Iterator[Problem]:
+    for held in attachments:
+        if held.address in closed:
+            hint = "Envoy is told to open it again; if this stays, see Envoy's log, and `ss -ltn` inside"
+            yield Problem("envoy", f"{held.name}: its TLS port is not open, though Envoy has it", hint)
+
+
+def _told(area: str, error: CellnetError | None) -> Iterator[Problem]:
+    if error is not None:
+        yield Problem(area, error.what, error.hint)

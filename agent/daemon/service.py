@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from datetime import UTC, datetime
 from importlib.metadata import version
 
 from agent.config.config import Config
@@ -21,6 +20,8 @@ from agent.control.service import (
     TlsView,
     Verdict,
 )
+from agent.daemon.clock import Clock
+from agent.daemon.disks import disk_problems
 from agent.daemon.problems import problems
 from agent.errors import RAISED, InvalidInput, Unavailable
 from agent.identity.refusal import refusals_told
@@ -31,9 +32,12 @@ from agent.model.policy import Policy, Protocol
 from agent.reconcile.attaching import Attaching
 from agent.reconcile.desired import CellFacts, pin_of
 from agent.reconcile.leaves import Leaves
+from agent.reconcile.listeners import Listeners
 from agent.reconcile.loop import Reconciler
 from agent.reconcile.policies import Policies
+from agent.reconcile.pulse import Pulse
 from agent.reconcile.tagging import Tagging
+from agent.store.database import Database
 from agent.store.ledger import Ledger
 from ca.show import Shown, show
 from dataplane.envoy import admin
@@ -53,11 +57,14 @@ class Service:
         leaves: Leaves,
         policies: Policies,
         reconciler: Reconciler,
+        listeners: Listeners,
         attaching: Attaching,
         tagging: Tagging,
         metrics: Metrics,
         ads: AdsServer,
-        started: datetime,
+        clock: Clock,
+        database: Database,
+        pulse: Pulse,
         strangers: tuple[int, ...],
     ) -> None:
         self._config = config
@@ -66,11 +73,15 @@ class Service:
         self._leaves = leaves
         self._policies = policies
         self._reconciler = reconciler
+        self._listeners = listeners
         self._attaching = attaching
         self._tagging = tagging
         self._metrics = metrics
         self._ads = ads
-        self._started = started
+        self._clock = clock
+        self._started = clock.elapsed()
+        self._database = database
+        self._pulse = pulse
         self._strangers = strangers
 
     async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentView:
@@ -89,11 +100,11 @@ class Service:
         return await self._attaching.detach(name)
 
     async def attachments(self) -> tuple[AttachmentView, ...]:
-        return tuple(self._view(held) for held in self._ledger.all() if held.phase is Phase.ATTACHED)
+        return tuple(self._view(held) for held in self._attaching.present() if held.phase is Phase.ATTACHED)
 
     async def attachment(self, name: str) -> AttachmentView | None:
-        held = self._ledger.get(name)
-        return self._view(held) if held is not None and held.phase is Phase.ATTACHED else None
+        present = self._attaching.present()
+        return next((self._view(held) for held in present if held.name == name and held.phase is Phase.ATTACHED), None)
 
     def _view(self, held: Attachment) -> AttachmentView:
         keyring = self._leaves.keyring
@@ -114,7 +125,7 @@ class Service:
         status = self._ads.status()
         if listener_key(held.address) in status.refused:
             return TlsState.REFUSED
-        return TlsState.READY if status.connected else TlsState.WAITING
+        return TlsState.READY if status.connected and held.address not in self._listeners.closed else TlsState.WAITING
 
     async def status(self) -> Status:
         envoy = await self._envoy()
@@ -131,7 +142,7 @@ class Service:
                 attachments=len(await self.attachments()),
                 version=version("cellnet"),
                 pid=os.getpid(),
-                started=self._started,
+                started=self._clock.called(self._started),
             ),
             store=StoreView(kind="sqlite", location=str(self._config.paths.database)),
             peers=(),
@@ -143,19 +154,25 @@ class Service:
             ),
             envoy=envoy,
             ca=self._ca_view(),
-            last_apply=None if last is None else LastApply(last.at, last.milliseconds, last.changes),
+            last_apply=None if last is None else LastApply(self._clock.called(last.ended), last.milliseconds, last.changes),
             repairs=self._reconciler.repairs,
         )
 
     def _problems(self) -> tuple[Problem, ...]:
+        paths = self._config.paths
         return problems(
             report=self._reconciler.last,
             rival=self._reconciler.rival,
             envoy=self._ads.status(),
+            closed=self._listeners.closed,
             policies=self._policies,
             leaves=self._leaves,
             tagging=self._tagging,
             attachments=self._ledger.all(),
+            going={held.name for held in self._ledger.all()} - {held.name for held in self._attaching.present()},
+            database=self._database.trouble,
+            disks=disk_problems((paths.database.parent, paths.ca, paths.last_good, paths.run, paths.identity)),
+            hung=self._pulse.problem,
             strangers=self._strangers,
         )
 
@@ -237,7 +254,7 @@ class Service:
             problems=len(self._problems()),
             expiries={"root": ca.root_not_after, "cell": ca.cell_not_after} | ({"leaf": leaf_ends} if leaf_ends else {}),
         )
-        return self._metrics.text(levels, now=datetime.now(UTC))
+        return self._metrics.text(levels, now=self._clock.now())
 
     async def ca(self) -> Shown:
         with refusals_told():

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from agent.identity.refusal import refusals_told
+from agent.identity.refusal import host_refusals_told, refusals_told
 from ca.authority import Authority
 from ca.certificate import Validity
 from ca.errors import CaRefused
@@ -14,8 +14,8 @@ from dataplane.state import Leaf
 
 
 def issue(authority: Authority, *, identity: Identity, now: datetime, lifetime: timedelta) -> Leaf:
-    """A new leaf for `identity`. Raises InvalidInput if `authority` has expired or the clock is before it."""
-    with refusals_told():
+    """A new leaf for `identity`. Raises HostRefused if `authority` has expired or the clock is before it."""
+    with host_refusals_told():
         issued = issue_leaf(authority, identity=identity, now=now, lifetime=lifetime)
     return Leaf(chain=issued.chain, key=issued.key)
 

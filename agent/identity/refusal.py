@@ -18,7 +18,7 @@ def refusals_told() -> Iterator[None]:
 
 @contextmanager
 def host_refusals_told() -> Iterator[None]:
-    """Turn CaRefused into HostRefused: for files that the host would not take."""
+    """Turn CaRefused into HostRefused: for files that the host would not take, and for its clock."""
     try:
         yield
     except CaRefused as error:

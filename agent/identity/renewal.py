@@ -2,6 +2,8 @@
 
 At half its life, a little earlier by name so that 250 containers started together do not come due together. After a failure
 again and again, ever later, but always once more before the leaf expires. The valid leaf stays in force all the while.
+The clock may have been set back since: a leaf from the future, which nobody accepts, is due at once, and a failure in the
+future is none.
 """
 
 import hashlib
@@ -32,15 +34,18 @@ class Renewal:
         """The same after one more attempt that came to nothing."""
         return replace(self, failures=self.failures + 1, failed_at=now)
 
-    def at(self) -> datetime | None:
+    def at(self, now: datetime) -> datetime | None:
         """When to try next; None while it would gain nothing, because the next would end with the issuer just the same.
 
         Without that a leaf of a dying issuer would be renewed after half of ever less, a hundred times in its last minutes.
         """
-        if self.issuer_ends <= self.valid.not_after:
+        from_the_future = now < self.valid.not_before
+        if self.issuer_ends <= self.valid.not_after and not from_the_future:
             return None
-        due = due_at(self.valid, name=self.name)
-        return due if self.failed_at is None else max(due, self._retry_at(self.failed_at))
+        due = now if from_the_future else due_at(self.valid, name=self.name)
+        if self.failed_at is None or now < self.failed_at:
+            return due
+        return max(due, self._retry_at(self.failed_at))
 
     def _retry_at(self, failed_at: datetime) -> datetime:
         # The exponent is bounded because a timedelta overflows long before a patient agent gives up.
@@ -58,13 +63,13 @@ def due_at(valid: Validity, *, name: str) -> datetime:
 
 def due(renewals: Iterable[Renewal], *, now: datetime) -> tuple[str, ...]:
     """The names to renew now, those that expire first at the front."""
-    ready = [each for each in renewals if (at := each.at()) is not None and at <= now]
+    ready = [each for each in renewals if (at := each.at(now)) is not None and at <= now]
     return tuple(each.name for each in sorted(ready, key=lambda each: (each.valid.not_after, each.name)))
 
 
 def next_wakeup(renewals: Iterable[Renewal], *, now: datetime) -> datetime | None:
     """When something is due next, `now` if it is already; None if nothing ever will be as things stand."""
-    times = [at for each in renewals if (at := each.at()) is not None]
+    times = [at for each in renewals if (at := each.at(now)) is not None]
     return max(now, min(times)) if times else None
 
 

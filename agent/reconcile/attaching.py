@@ -35,7 +35,8 @@ ENVOY_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What an attach touches. `claim` gives an app its tag; `envoy_uid` is Envoy's user; `now` is seconds since 1970.
+    """What an attach touches. `claim` gives an app its tag; `envoy_uid` is Envoy's user; `now` is seconds since 1970;
+    `hung` says why Envoy cannot serve though it is connected.
 
     `leaving` are names that the loop must leave out though the ledger could not be written (a full disk): making a
     container unreachable must never wait for a disk.
@@ -51,6 +52,7 @@ class Parts:
     envoy_uid: int
     leaving: set[str]
     now: Callable[[], float] = time.time
+    hung: Callable[[], Unavailable | None] = lambda: None
 
 
 class Attaching:
@@ -130,6 +132,9 @@ class Attaching:
             raise InvalidInput(f"there is no process {request.owner_pid}", hint="name the process that the attachment is for")
         identity = NamespaceId.of(descriptor)
         await self._parts.reconciler.envoy_connected(timeout=CONNECT_SECONDS)
+        hung = self._parts.hung()
+        if hung is not None:
+            raise hung
         self._refuse_attached(identity, request)  # from here to `_pinned` nobody else gets a turn
         held = self._parts.ledger.begin(request, owner=owner)
         self._pinned[identity] = held.name
@@ -196,7 +201,7 @@ class Attaching:
             return False
         unwritten = self._leave_out(name)
         report = await parts.reconciler.settle()  # unreachable and cut first, then Envoy leaves the namespace
-        failure = report.of(held.address) or unwritten
+        failure = report.of(held.address)
         if failure is not None:
             raise failure
         parts.leaves.drop(name)
@@ -209,6 +214,8 @@ class Attaching:
         parts.owners.forget(name)
         self._pinned = {identity: each for identity, each in self._pinned.items() if each != name}
         namespace.unpin(pin)
+        if unwritten is not None:  # it is off all the same, and without its pin it stays off after a restart
+            raise unwritten
         parts.ledger.finish_detach(name, now=parts.now())
         parts.leaving.discard(name)
         return True

@@ -10,19 +10,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from agent import log
-from agent.errors import RAISED
+from agent.errors import RAISED, CellnetError
 from agent.identity.keyring import Keyring
 from agent.identity.leaf import issue, unfit, validity
 from agent.identity.names import identity
-from agent.identity.refusal import refusals_told
+from agent.identity.refusal import host_refusals_told
 from agent.identity.renewal import Renewal, due, next_wakeup
 from agent.model.attachment import Attachment
+from ca.certificate import Validity
 from ca.disk import Authorities
 from ca.names import Identity
 from dataplane.state import Leaf
 
 CELL_RETRY = timedelta(minutes=1)
-LONGEST_SLEEP = 60.0  # seconds; the clock of the host may be set meanwhile
+LONGEST_SLEEP = 5.0  # seconds; the clock of the host may be set meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Leaves:
         self.failures: dict[str, str] = {}
 
     def _authorities(self) -> Authorities:
-        with refusals_told():
+        with host_refusals_told():
             return self._read_authorities()
 
     @property
@@ -72,8 +73,19 @@ class Leaves:
             if leaf is not None and self._unfit(leaf, attachment) is None:
                 self._adopt(attachment, leaf)
             else:
-                self.ensure(attachment)
-        self.keyring.sweep(self._leaves)
+                self._issue_when_possible(attachment)
+        self.keyring.sweep(self._of)
+
+    def _issue_when_possible(self, attachment: Attachment) -> None:
+        """Now, or when what stands in the way has gone: one container's TLS must not keep the others waiting."""
+        try:
+            self.ensure(attachment)
+        except RAISED as error:
+            name, now = attachment.name, self._now()
+            self._of[name] = attachment
+            issuer_ends = self.authorities.cell.valid.not_after
+            self._renewals[name] = Renewal(name, Validity(now, now), issuer_ends).failed(now=now)
+            self._tell_failure(name, error)
 
     def all(self) -> Mapping[str, Leaf]:
         """By attachment name."""
@@ -118,28 +130,39 @@ class Leaves:
         return min(times, default=None)
 
     def _cell_at(self) -> datetime | None:
-        """When to renew the cell's own certificate, later than it is due if that has just failed."""
-        due_at, failed_at = self.authorities.renew_at, self._cell_failed_at
-        return due_at if due_at is None or failed_at is None else max(due_at, failed_at + CELL_RETRY)
+        """When to renew the cell's own certificate, later than it is due if that has just failed.
+
+        At once where the clock was set back to before it: it vouches for nobody then.
+        """
+        now, failed_at = self._now(), self._cell_failed_at
+        from_the_future = now < self.authorities.cell.valid.not_before
+        due_at = now if from_the_future and self.authorities.root is not None else self.authorities.renew_at
+        if due_at is None or failed_at is None or now < failed_at:
+            return due_at
+        return max(due_at, failed_at + CELL_RETRY)
 
     def _renew(self) -> bool:
         now = self._now()
         cell_at = self._cell_at()
         if cell_at is not None and cell_at <= now:
             self._renew_cell()
-        names = due(self._renewals.values(), now=now)
-        for name in names:
+        renewed = 0
+        for name in due(self._renewals.values(), now=now):
             try:
                 self.ensure(self._of[name])
                 self.failures.pop(name, None)
+                renewed += 1
             except RAISED as error:
                 self._renewals[name] = self._renewals[name].failed(now=now)
-                if name not in self.failures:
-                    self._log.error("renewal_failed", name=name, what=error.what, hint=error.hint)
-                self.failures[name] = error.what
-        if names:
-            self._log.info("renewed", leaves=len(names))
-        return bool(names)
+                self._tell_failure(name, error)
+        if renewed:
+            self._log.info("renewed", leaves=renewed)
+        return bool(renewed)
+
+    def _tell_failure(self, name: str, error: CellnetError) -> None:
+        if name not in self.failures:
+            self._log.error("renewal_failed", name=name, what=error.what, hint=error.hint)
+        self.failures[name] = error.what
 
     def _renew_cell(self) -> None:
         try:

@@ -8,7 +8,6 @@ nothing; if it does plan something although nothing changed, the host was change
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from ipaddress import IPv4Address
 
 from agent import log
@@ -16,6 +15,7 @@ from agent.errors import RAISED, HostRefused
 from agent.metrics import Metrics
 from agent.reconcile.cutting import lost_rights
 from agent.reconcile.desired import CellFacts, Snapshot, desired_state
+from agent.reconcile.listeners import Served
 from agent.reconcile.rivalry import Rivalry
 from agent.reconcile.serving import servable
 from agent.reconcile.sweeping import Sweeping
@@ -24,7 +24,7 @@ from dataplane.apply import Kernel
 from dataplane.compile import compile_tables
 from dataplane.envoy.ads import AdsServer
 from dataplane.envoy.resource import Resource, ResourceKey
-from dataplane.envoy.resources import Translation, of_workload
+from dataplane.envoy.resources import Translation, listener_key, of_workload
 from dataplane.flows.cut import Receipt
 from dataplane.netlink.monitor import Monitor
 from dataplane.plan import plan
@@ -36,13 +36,12 @@ TOLD = 20  # flows of one receipt that are named in the log; the rest are counte
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """The edges of the loop. `now` is the time of day (UTC), `elapsed` a clock in seconds that never jumps."""
+    """The edges of the loop. `elapsed` is a clock in seconds that never jumps."""
 
     kernel: Kernel
     monitor: Monitor
     metrics: Metrics
     ads: AdsServer
-    now: Callable[[], datetime]
     elapsed: Callable[[], float]
 
 
@@ -104,7 +103,7 @@ class Reconciler:
         except RAISED as error:
             self._actual, self._unswept = None, True
             report = Report(problem=error)
-        return report.timed(at=self._effects.now(), milliseconds=(self._effects.elapsed() - started) * 1000)
+        return report.timed(started, self._effects.elapsed())
 
     async def _converge(self) -> Report:
         state = desired_state(await self._snapshot(), facts=self._facts)
@@ -145,6 +144,15 @@ class Reconciler:
     async def envoy_has(self, address: IPv4Address, *, timeout: float) -> None:  # noqa: ASYNC109 -- its error says who is late
         """Return when Envoy has acknowledged what it serves at `address`, or its absence. Raises as AdsServer.settled."""
         await self._effects.ads.settled(of_workload(self._resources, address), timeout=timeout)
+
+    def served(self) -> Mapping[IPv4Address, Served]:
+        """What Envoy should have open, of the containers that are in place."""
+        workloads = {} if self._applied is None else self._applied[1].workloads
+        return {
+            address: Served(workload.pin, of_workload(self._resources, address))
+            for address, workload in workloads.items()
+            if listener_key(address) in self._resources and address not in self.last.failures
+        }
 
     @property
     def rival(self) -> bool:
@@ -213,10 +221,14 @@ class Reconciler:
         if report.changes:
             metrics.convergence.observe(report.milliseconds / 1000)
         if report.repair:
-            self.repairs += 1
-            metrics.repairs.inc()
+            self.count_repair()
         if report.receipt:
             metrics.flows_cut.inc(len(report.receipt.flows))
+
+    def count_repair(self) -> None:
+        """What somebody else had broken was put back."""
+        self.repairs += 1
+        self._effects.metrics.repairs.inc()
 
     @property
     def rule_count(self) -> int:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from ipaddress import IPv4Address
 from typing import Self
 
@@ -23,12 +22,12 @@ class Report:
     receipt: Receipt | None = None
     repair: bool = False
     problem: CellnetError | None = None
-    at: datetime = datetime.min
+    ended: float = 0.0
     milliseconds: float = 0.0
 
-    def timed(self, *, at: datetime, milliseconds: float) -> Self:
-        """The same, with its time of day and duration."""
-        return replace(self, at=at, milliseconds=milliseconds)
+    def timed(self, started: float, ended: float) -> Self:
+        """The same, with its end and duration; in seconds of a clock that never jumps."""
+        return replace(self, ended=ended, milliseconds=(ended - started) * 1000)
 
     def of(self, address: IPv4Address) -> CellnetError | None:
         """Why the workload at `address` is not in place after this turn, None if it is."""

@@ -63,6 +63,11 @@ def server(path: Path, *, timeout: float = 1) -> EnvoyServer:
     )
 
 
+def answer(path: Path, *, timeout: float = 3) -> None:
+    """Return when Envoy's main thread has answered. Blocks for about `timeout` seconds at most; raises Unavailable."""
+    _get(path, "/server_info", timeout=timeout)
+
+
 def listeners(path: Path, *, timeout: float = 1) -> frozenset[str]:
     """Names of the listeners that Envoy has, warm or not. Blocks for `timeout` seconds at most; raises Unavailable."""
     found = _get(path, "/listeners?format=json", timeout=timeout).get("listener_statuses", [])

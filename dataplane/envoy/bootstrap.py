@@ -6,7 +6,7 @@ Written as JSON, because YAML would read a cell named `no` as false.
 from dataclasses import dataclass
 from pathlib import Path
 
-from envoy.config.bootstrap.v3.bootstrap_pb2 import Admin, Bootstrap
+from envoy.config.bootstrap.v3.bootstrap_pb2 import Admin, Bootstrap, Watchdog, Watchdogs
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3.address_pb2 import Address, Pipe
 from envoy.config.core.v3.backoff_pb2 import BackoffStrategy
@@ -33,6 +33,9 @@ STATS = ("server.", "listener_manager.", "cluster_manager.", "control_plane.", "
 # How soon Envoy looks for an agent that was restarted.
 RECONNECT_FIRST = Duration(nanos=100_000_000)
 RECONNECT_LAST = Duration(seconds=1)
+# A thread that does not turn for so long is stuck for good: Envoy ends itself, and whoever started it starts it again. One
+# that is only slow turns within seconds; no thread of ours ever waits for a disk or a name server.
+STUCK_SECONDS = 60
 # Descriptors that Envoy needs besides its connections, which take two each.
 OWN_DESCRIPTORS = 1000
 
@@ -41,13 +44,14 @@ OWN_DESCRIPTORS = 1000
 class Setting:
     """Where this Envoy lives: `cell` is its name, `ads` the agent's socket, `admin` the socket it makes, in its own directory.
 
-    `connections` bounds those of all callers together: see `connections_for`.
+    `connections` bounds those of all callers together: see `connections_for`. `stuck` is in seconds.
     """
 
     cell: str
     ads: Path
     admin: Path
     connections: int
+    stuck: int = STUCK_SECONDS
 
 
 def connections_for(descriptors: int) -> int:
@@ -66,6 +70,7 @@ def bootstrap(setting: Setting) -> str:
         stats_config=_stats(),
         deferred_stat_options=Bootstrap.DeferredStatOptions(enable_deferred_creation_stats=True),
         overload_manager=_limit(setting.connections),
+        watchdogs=_watchdogs(setting.stuck),
     )
     return json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
 
@@ -90,6 +95,11 @@ def _agent(path: Path) -> Cluster:
         load_assignment=ClusterLoadAssignment(cluster_name=ADS, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]),
         typed_extension_protocol_options={OPTIONS: packed(HttpProtocolOptions(explicit_http_config=http2))},
     )
+
+
+def _watchdogs(seconds: int) -> Watchdogs:
+    patience = Watchdog(kill_timeout=Duration(seconds=seconds))
+    return Watchdogs(main_thread_watchdog=patience, worker_watchdog=patience)
 
 
 def _stats() -> StatsConfig:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from agent.errors import InvalidInput
+from agent.errors import HostRefused, InvalidInput
 from agent.identity.leaf import issue, unfit, validity
 from ca.names import Identity
 from dataplane.state import Leaf
@@ -74,6 +74,6 @@ def test_validity_is_what_renewal_goes_by(leaf: Leaf) -> None:
 
 
 def test_an_expired_authority_is_told_in_the_agents_words(ours: Ca) -> None:
-    with pytest.raises(InvalidInput, match="the issuer is valid from") as refusal:
+    with pytest.raises(HostRefused, match="the issuer is valid from") as refusal:
         issue(ours.cell, identity=WEB, now=TODAY + 91 * DAY, lifetime=DAY)
     assert refusal.value.hint

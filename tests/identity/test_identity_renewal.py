@@ -33,7 +33,7 @@ def test_a_leaf_is_due_after_its_birth_and_by_half_its_life(name: str, valid: Va
 def test_a_leaf_whose_every_renewal_fails_is_tried_until_it_expires(name: str, valid: Validity) -> None:
     each, tries, last = Renewal(name, valid, FAR), 0, NOW
     while True:
-        at = each.at()
+        at = each.at(last)
         assert at is not None
         assert at > last
         assert at - last <= LAST_RETRY or tries == 0
@@ -47,7 +47,7 @@ def test_a_leaf_whose_every_renewal_fails_is_tried_until_it_expires(name: str, v
 @given(failures=st.integers(0, 10**6), name=names)
 def test_after_expiry_it_goes_on_at_the_slowest_pace(failures: int, name: str) -> None:
     lost = replace(renewal(name), failures=failures, failed_at=NOW + 2 * DAY)
-    at = lost.at()
+    at = lost.at(NOW + 2 * DAY)
     assert at is not None
     assert NOW + 2 * DAY < at <= NOW + 2 * DAY + LAST_RETRY
 
@@ -58,7 +58,7 @@ def test_retries_come_ever_later() -> None:
     now = due_at(each.valid, name="web")
     for _ in range(12):
         each = each.failed(now=now)
-        at = each.at()
+        at = each.at(now)
         assert at is not None
         waits.append(at - now)
         now = at
@@ -69,10 +69,23 @@ def test_retries_come_ever_later() -> None:
 
 def test_a_leaf_that_ends_with_its_issuer_waits_for_the_next_issuer() -> None:
     capped = renewal(issuer_ends=NOW + DAY)
-    assert capped.at() is None
+    assert capped.at(NOW) is None
     assert next_wakeup([capped], now=NOW) is None
     assert due([capped], now=NOW + 2 * DAY) == ()
     assert due([replace(capped, issuer_ends=FAR)], now=NOW + 2 * DAY) == ("web",)
+
+
+@given(name=names, valid=lives, back=st.timedeltas(SECOND, timedelta(days=400)))
+def test_a_leaf_from_the_future_is_due_at_once_and_then_after_a_while(name: str, valid: Validity, back: timedelta) -> None:
+    now = valid.not_before - back
+    for issuer_ends in (FAR, valid.not_after):
+        each = Renewal(name, valid, issuer_ends)
+        assert due([each], now=now) == (name,)
+        failed = each.failed(now=now)
+        at = failed.at(now)
+        assert at is not None
+        assert now < at <= now + LAST_RETRY
+    assert due([renewal(name).failed(now=FAR)], now=NOW + DAY) == (name,), "a failure of the future keeps nobody waiting"
 
 
 def test_leaves_made_together_do_not_come_due_together() -> None:

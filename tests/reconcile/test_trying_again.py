@@ -5,7 +5,6 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,7 @@ async def until(true: Callable[[], bool]) -> None:
 async def test_every_look_tries_a_failed_container_again_until_it_is_in_place() -> None:
     kernel, silence = MoodyKernel(), Silence()
     edges: Any = {"kernel": kernel, "monitor": silence, "ads": silence, "metrics": Metrics()}
-    loop = Reconciler(empty, facts=FACTS, effects=Effects(**edges, now=lambda: datetime.now(UTC), elapsed=time.monotonic))
+    loop = Reconciler(empty, facts=FACTS, effects=Effects(**edges, elapsed=time.monotonic))
     running = asyncio.create_task(loop.run())
     try:
         assert (await loop.settle()).failures
