@@ -16,7 +16,7 @@ demo: ## the main job on the real kernel, step by step (root)
 
 # Where make runs in the background or under nohup, signals are ignored, and would be in everything that a test starts.
 test: ## all tests, kernel tests and checks included (root); make test ARGS='-k policy' for some
-	@setup/run test check
+	@setup/run test check bench
 	@env --default-signal .venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: ## lint, types, layers and sizes; nothing is run

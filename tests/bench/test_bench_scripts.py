@@ -14,15 +14,21 @@ ROOT = Path(__file__).parents[2]
 ONCE = ("--rounds", "1", "--runs", "1")
 
 
-def measured(script: str, *options: str, results: Path) -> dict[str, dict[str, object]]:
-    """Run a script; its series by name."""
+def run(script: str, *options: str, results: Path) -> list[dict[str, object]]:
+    """Run a script; what is in its JSON, all of which is in its table."""
     command = [sys.executable, "-m", f"bench.{script}", *ONCE, *options, "--results", str(results)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     (written,) = results.iterdir()
-    found = {each["what"]: each for each in json.loads(written.read_text())["series"]}
-    assert all(name in done.stdout for name in found)
+    text = json.loads(written.read_text())
+    found: list[dict[str, object]] = text.get("series") or text["figures"]
+    assert all(str(each[word]) in done.stdout for each in found for word in ("what", "setting"))
     return found
+
+
+def measured(script: str, *options: str, results: Path) -> dict[object, dict[str, object]]:
+    """Run a script that measures in one setting; its series by name."""
+    return {each["what"]: each for each in run(script, *options, results=results)}
 
 
 def test_the_script_for_policies_measures_files_and_commands(tmp_path: Path) -> None:
@@ -48,7 +54,35 @@ def test_the_script_for_revokes_cuts_connections_in_every_way_and_direction(tmp_
             assert found[f"{how} -> {seen}"]["count"] == 1
 
 
-@pytest.mark.parametrize("script", ["bench_policy", "bench_attach", "bench_revoke"])
+def test_the_script_for_the_data_path_measures_every_path_in_turn(tmp_path: Path) -> None:
+    sizes = ("--milliseconds", "1", "--few", "2", "--chart", "3", "--many", "81")
+    found = run("bench_datapath", *sizes, results=tmp_path)
+    rows = {(each["what"], each["setting"]): each["beside"] for each in found}
+    for backend in ("nft", "legacy"):
+        for what in ("request and answer", "new connections", "throughput"):
+            assert rows[what, "bare path"] == {}
+            assert rows[what, f"ten-rule firewall, {backend}"].keys() == {"bare"}
+            assert rows[what, f"cellnet, 81 rules, {backend}"].keys() == {"bare", "ten rules", "cellnet, few"}
+    for count in (2, 3, 81):
+        for setting in (
+            "cellnet, {}, nft",
+            "flat list, {}, nft",
+            "flat list, {}, legacy",
+            "flat list behind conntrack, {}, nft",
+        ):
+            assert ("new connections", setting.format(f"{count} rules")) in rows
+    assert {each["verdict"] for each in found if each["bar"]} <= {"met", "missed"}
+
+
+def test_the_script_for_61443_measures_it_beside_haproxy_and_nginx(tmp_path: Path) -> None:
+    found = run("bench_tls", "--milliseconds", "50", results=tmp_path)
+    for what in ("new TLS connections, each with a request", "requests on kept connections", "throughput of large answers"):
+        beside = {each["setting"]: each["beside"] for each in found if each["what"] == what}
+        assert beside.keys() == {"61443", "HAProxy", "nginx"}
+        assert beside["61443"].keys() == {"HAProxy", "nginx"}
+
+
+@pytest.mark.parametrize("script", ["bench_policy", "bench_attach", "bench_revoke", "bench_datapath", "bench_tls"])
 def test_a_script_says_what_can_be_asked_of_it(script: str) -> None:
     command = [sys.executable, "-m", f"bench.{script}", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
