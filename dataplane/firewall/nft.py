@@ -31,5 +31,9 @@ class NftFirewall:
         for family in (6, 4):
             text = restore_text(family=family, chains=chains, jumps=jumps)
             if text:
-                argv = [f"{TOOLS[family]}-restore", "--noflush", "-w", "--verbose"]
-                run_until(argv, says=DONE, stdin=text.encode() + DONE + b"\n", timeout=self.timeout)
+                self.restore(text, family=family)
+
+    def restore(self, text: str, *, family: int) -> None:
+        """Write what `restore_text` says; each COMMIT in it is a change of its own. Raises HostRefused."""
+        argv = [f"{TOOLS[family]}-restore", "--noflush", "-w", "--verbose"]
+        run_until(argv, says=DONE, stdin=text.encode() + DONE + b"\n", timeout=self.timeout)
