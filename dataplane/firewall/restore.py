@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from dataplane.firewall import edits
 from dataplane.firewall.driver import FirewallTables
 from dataplane.firewall.rules import JUMPS
 from dataplane.plan import Delta
@@ -49,8 +50,11 @@ def _table_text(
         return sorted(key for key in keys if key.family == family and key.table == table)
 
     put = chains.put
-    lines = [f":{key.chain} - [0:0]" for key in here(put)]
-    lines += [f"-A {key.chain} {rule}" for key in here(put) for rule in put[key]]
+    edited = {key: edits.lines(key.chain, put[key], old=chains.old[key]) for key in here(chains.change)}
+    whole = [key for key in here(put) if edited.get(key) is None]
+    lines = [f":{key.chain} - [0:0]" for key in whole]
+    lines += [f"-A {key.chain} {rule}" for key in whole for rule in put[key]]
+    lines += [line for each in edited.values() for line in each or ()]
     for gone in (jumps.old, jumps.drop):
         lines += [f"-D {key.chain} -j {JUMPS[key]}" for key in here(gone) for _ in gone[key]]
     lines += [f"-I {key.chain} 1 -j {JUMPS[key]}" for key in here(jumps.put)]
