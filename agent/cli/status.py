@@ -1,5 +1,7 @@
 """`status` and `sync`: how the cell is, on one screen, and waiting until it is as it should be."""
 
+import shutil
+import sys
 import time
 
 import click
@@ -7,8 +9,9 @@ import click
 from agent.cli.client import ANSWER_WITHIN, Client
 from agent.cli.failures import FAILED, Refused
 from agent.cli.fields import Fields
-from agent.cli.output import counted, json_option, moment, print_json, spoken
+from agent.cli.output import json_option, print_json, spoken
 from agent.cli.place import Place
+from agent.cli.screen import Terminal, screen
 from agent.errors import Unavailable
 
 POLL = 0.1
@@ -24,7 +27,7 @@ def status(place: Place, wait: float, as_json: bool) -> int:
     if as_json:
         print_json(found)
     else:
-        click.echo("\n".join(screen(found)))
+        click.echo("\n".join(screen(found, _terminal())))
     return 0 if found.flag("ok") else FAILED
 
 
@@ -41,56 +44,12 @@ def _when_well(client: Client, *, wait: float) -> Fields:
         time.sleep(POLL)
 
 
-def screen(found: Fields) -> list[str]:
-    """The lines of `cellnet status`."""
-    cell, store, envoy = found.at("cell"), found.at("store"), found.at("envoy")
-    well = (
-        click.style("all is well", fg="green") if found.flag("ok") else click.style("something is wrong", fg="red", bold=True)
-    )
-    rows = {
-        "cell": f"{cell.text('name')}, {cell.text('subnet')} of {cell.text('overlay')}, MTU {cell.text('mtu')}",
-        "containers": cell.text("attachments"),
-        "agent": f"{cell.text('version')}, pid {cell.text('pid')}, since {moment(cell.text('started'))}",
-        "store": f"{store.text('kind')} at {store.text('location')}",
-        "peers": spoken(found.texts("peers")) or "none",
-        "policies": _policies(found.at("policies")),
-        "envoy": _envoy(envoy),
-        "ca": _ca(found.at("ca")),
-        "expiry": "none" if found.at("ca").missing else moment(found.at("ca").text("next_expiry")),
-        "applied": _applied(found.at("last_apply")),
-        "repairs": found.text("repairs"),
-    }
-    lines = [well, *(f"  {name:<11}{text}" for name, text in rows.items())]
-    for problem in found.at("problems").each():
-        first, *more = problem.text("what").rstrip().splitlines() or [""]
-        lines += ["", f"{click.style(problem.text('area') + ':', fg='red')} {first}", *(f"  {line}" for line in more)]
-        lines += [f"  hint: {problem.text('hint')}"] if problem.text("hint") else []
-    return lines
-
-
-def _policies(found: Fields) -> str:
-    files = counted(found.text("files"), "file")
-    text = f"{found.text('from_files')} from {files}, {found.text('from_store')} from the store"
-    bad = found.texts("bad_files")
-    return text + (click.style(f", {counted(str(len(bad)), 'bad file')}", fg="red") if bad else "")
-
-
-def _envoy(found: Fields) -> str:
-    if not found.flag("connected"):
-        return click.style("not connected", fg="red")
-    return f"{found.text('version') or 'unknown version'}, connected, {counted(found.text('listeners'), 'listener')}"
-
-
-def _ca(found: Fields) -> str:
-    if found.missing:
-        return click.style("none", fg="red")
-    return f"cell until {found.text('cell_not_after')[:10]}, root until {found.text('root_not_after')[:10]}"
-
-
-def _applied(found: Fields) -> str:
-    if found.missing:
-        return "nothing yet"
-    return f"{moment(found.text('at'))}, {counted(found.text('changes'), 'change')} in {found.text('milliseconds')} ms"
+def _terminal() -> Terminal | None:
+    """That of standard output, None if it goes somewhere else."""
+    if not sys.stdout.isatty():
+        return None
+    size = shutil.get_terminal_size()
+    return Terminal(size.columns, size.lines)
 
 
 @click.command()

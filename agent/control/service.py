@@ -99,6 +99,14 @@ class PoliciesView:
 
 
 @dataclass(frozen=True, slots=True)
+class FirewallView:
+    """Which flavour of iptables (nft, legacy), and how many rules of ours it has."""
+
+    backend: str
+    rules: int
+
+
+@dataclass(frozen=True, slots=True)
 class EnvoyView:
     """`rejected` are the resources that Envoy refused, with its words."""
 
@@ -129,17 +137,22 @@ class LastApply:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The cell on one screen. `peers` are other cells' names; `repairs` counts what was put back since the start."""
+    """The cell on one screen. `peers` are other cells' names.
+
+    Since the agent's start: `repairs` is what was put back, `refused_attaches` what failed and was undone.
+    """
 
     problems: tuple[Problem, ...]
     cell: CellView
     store: StoreView
     peers: tuple[str, ...]
     policies: PoliciesView
+    firewall: FirewallView
     envoy: EnvoyView
     ca: CaView | None
     last_apply: LastApply | None
     repairs: int
+    refused_attaches: int
 
     @property
     def ok(self) -> bool:

@@ -46,10 +46,12 @@ def status(view: Status) -> Object:
             "files": view.policies.files,
             "bad_files": view.policies.bad_files,
         },
+        "firewall": {"backend": view.firewall.backend, "rules": view.firewall.rules},
         "envoy": _envoy(view.envoy),
         "ca": None if view.ca is None else _ca(view.ca),
         "last_apply": None if view.last_apply is None else _apply(view.last_apply),
         "repairs": view.repairs,
+        "refused_attaches": view.refused_attaches,
     }
 
 

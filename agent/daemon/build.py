@@ -88,22 +88,10 @@ async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
             )
         )  # fmt: skip
         service = Service(
-            config=config,
-            facts=facts,
-            ledger=ledger,
-            leaves=leaves,
-            policies=policies,
-            reconciler=reconciler,
-            listeners=listeners,
-            attaching=attaching,
-            tagging=tagging,
-            metrics=metrics,
-            ads=ads,
-            clock=clock,
-            database=database,
-            pulse=pulse,
-            strangers=strangers,
-        )
+            config=config, facts=facts, database=database, ledger=ledger, leaves=leaves, policies=policies,
+            reconciler=reconciler, listeners=listeners, attaching=attaching, tagging=tagging, metrics=metrics, ads=ads,
+            pulse=pulse, clock=clock, strangers=strangers, backend=backend.value,
+        )  # fmt: skip
         yield Agent(
             facts, backend, kernel, monitor, database, ledger, leaves, policies, reconciler, listeners, attaching, ads, pulse,
             service,

@@ -10,6 +10,7 @@ from agent.control.service import (
     CaView,
     CellView,
     EnvoyView,
+    FirewallView,
     LastApply,
     Peer,
     PoliciesView,
@@ -66,6 +67,7 @@ class Service:
         database: Database,
         pulse: Pulse,
         strangers: tuple[int, ...],
+        backend: str,
     ) -> None:
         self._config = config
         self._facts = facts
@@ -83,6 +85,8 @@ class Service:
         self._database = database
         self._pulse = pulse
         self._strangers = strangers
+        self._backend = backend
+        self._refused = 0  # attaches
 
     async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentView:
         if self._facts.tls_port in (request.target(), *request.ports):
@@ -93,6 +97,7 @@ class Service:
         try:
             return self._view(await self._attaching.attach(request, peer=peer.pid))
         except RAISED as error:
+            self._refused += 1
             self._metrics.refused_attaches.labels(type(error).__name__).inc()
             raise
 
@@ -152,10 +157,12 @@ class Service:
                 files=self._policies.file_count,
                 bad_files=self._policies.bad_files,
             ),
+            firewall=FirewallView(self._backend, self._reconciler.rule_count),
             envoy=envoy,
             ca=self._ca_view(),
             last_apply=None if last is None else LastApply(self._clock.called(last.ended), last.milliseconds, last.changes),
             repairs=self._reconciler.repairs,
+            refused_attaches=self._refused,
         )
 
     def _problems(self) -> tuple[Problem, ...]:

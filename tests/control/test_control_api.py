@@ -213,7 +213,11 @@ def test_policies_are_allowed_listed_checked_and_deleted(curl: Curl) -> None:
 def test_status_has_exactly_the_documented_fields(curl: Curl) -> None:
     code, given = curl("GET", "/v1/status")
     assert code == 200
-    assert list(given) == ["ok", "problems", "cell", "store", "peers", "policies", "envoy", "ca", "last_apply", "repairs"]
+    assert list(given) == [
+        "ok", "problems", "cell", "store", "peers", "policies", "firewall", "envoy", "ca", "last_apply", "repairs",
+        "refused_attaches",
+    ]  # fmt: skip
+    assert given["firewall"] == {"backend": "nft", "rules": 74}
     assert given["ok"] is True
     curl.cell.problems.append(Problem("policies", "bad file", "mend it"))
     _, given = curl("GET", "/v1/status")

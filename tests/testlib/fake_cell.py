@@ -107,10 +107,12 @@ class FakeCell:
             store=service.StoreView("sqlite", "/var/lib/cellnet/cellnet.db"),
             peers=(),
             policies=service.PoliciesView(len(self.rules) - stored, stored, 1),
+            firewall=service.FirewallView("nft", 74),
             envoy=service.EnvoyView(True, "1.40.0", len(self.views)),
             ca=service.CaView("cell.internal", NOW, NOW, NOW),
             last_apply=service.LastApply(NOW, 12.3456, 4),
             repairs=0,
+            refused_attaches=0,
         )
 
     async def policies(self) -> tuple[Policy, ...]:

@@ -1,0 +1,189 @@
+"""The screen of `cellnet status`: rows of facts, then what is wrong, folded to the terminal's width and cut to its height.
+
+Pure. Without a terminal nothing is folded or left out, so that a pipe gets everything.
+"""
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import click
+
+from agent.cli.fields import Fields
+from agent.cli.output import counted, moment, spoken
+
+NARROWEST = 20  # columns; below that there is nothing to be done
+LABEL = 15  # columns of a row's name, indentation and space included
+LONGEST = 8  # lines of one problem, so that no other is pushed off the screen by Envoy's own words
+MORE = "cellnet status | less"
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """In columns and lines."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`bad` is shown in red."""
+
+    name: str
+    text: str
+    bad: bool = False
+
+
+def screen(found: Fields, terminal: Terminal | None) -> list[str]:
+    """The lines, styled; `found` is what `GET /v1/status` answers."""
+    width = None if terminal is None else max(terminal.width, NARROWEST)
+    problems = list(found.at("problems").each())
+    lines = [_verdict(found, problems), *(line for row in rows(found) for line in _row(row, width))]
+    blocks = [_problem(each, width) for each in problems]
+    room = None if terminal is None else terminal.height - len(lines) - 1  # the prompt comes after
+    return lines + _fitting(blocks, room, width)
+
+
+def _verdict(found: Fields, problems: Sequence[Fields]) -> str:
+    if found.flag("ok"):
+        return click.style("all is well", fg="green")
+    return click.style(f"something is wrong: {counted(str(len(problems)), 'problem')}", fg="red", bold=True)
+
+
+def rows(found: Fields) -> Iterator[Row]:
+    """The facts, one by one."""
+    cell, store = found.at("cell"), found.at("store")
+    yield Row("cell", f"{cell.text('name')}, {cell.text('subnet')} of {cell.text('overlay')}, MTU {cell.text('mtu')}")
+    yield Row("agent", f"{cell.text('version')}, pid {cell.text('pid')}, since {moment(cell.text('started'))}")
+    yield _containers(cell.text("attachments"), refused=found.text("refused_attaches"))
+    yield _policies(found.at("policies"))
+    firewall = found.at("firewall")
+    yield Row("firewall", f"{firewall.text('backend')}, {counted(firewall.text('rules'), 'rule')}")
+    yield _envoy(found.at("envoy"))
+    yield from _certificates(found.at("ca"))
+    yield Row("converged", _converged(found.at("last_apply")))
+    yield Row("repairs", found.text("repairs"))
+    yield Row("store", f"{store.text('kind')} at {store.text('location')}")
+    yield Row("peers", spoken(found.texts("peers")) or "none")
+
+
+def _containers(attached: str, *, refused: str) -> Row:
+    more = "" if refused == "0" else f", {counted(refused, 'attach', plural='attaches')} refused since the agent's start"
+    return Row("containers", attached + more)
+
+
+def _policies(found: Fields) -> Row:
+    files = counted(found.text("files"), "file")
+    text = f"{found.text('from_files')} from {files}, {found.text('from_store')} from the store"
+    bad = len(found.texts("bad_files"))
+    return Row("policies", text + (f", {counted(str(bad), 'bad file')}" if bad else ""), bad=bool(bad))
+
+
+def _envoy(found: Fields) -> Row:
+    if not found.flag("connected"):
+        return Row("envoy", "not connected", bad=True)
+    text = f"{found.text('version') or 'unknown version'}, connected, {counted(found.text('listeners'), 'listener')}"
+    refused = len(found.texts("rejected"))
+    return Row("envoy", text + (f", {counted(str(refused), 'resource')} refused" if refused else ""), bad=bool(refused))
+
+
+def _certificates(found: Fields) -> Iterator[Row]:
+    if found.missing:
+        yield Row("ca", "none", bad=True)
+        return
+    yield Row("ca", f"cell until {found.text('cell_not_after')[:10]}, root until {found.text('root_not_after')[:10]}")
+    yield Row("expiry", f"first certificate at {moment(found.text('next_expiry'))}")
+
+
+def _converged(found: Fields) -> str:
+    if found.missing:
+        return "nothing yet"
+    return f"{moment(found.text('at'))}, {counted(found.text('changes'), 'change')} in {found.text('milliseconds')} ms"
+
+
+def _row(row: Row, width: int | None) -> Iterator[str]:
+    first, *others = fold(f"  {row.name:<{LABEL - 3}} {row.text}", width, indent=LABEL)
+    name, text = first[:LABEL], first[LABEL:]
+    yield name + (click.style(text, fg="red") if row.bad and text else text)
+    yield from (click.style(line, fg="red") if row.bad else line for line in others)
+
+
+def _problem(problem: Fields, width: int | None) -> list[str]:
+    """Blank, `area: what`, whatever else it says, hint."""
+    area = problem.text("area") + ":"
+    first, *more = problem.text("what").rstrip().splitlines() or [""]
+    lines = [*fold(f"{area} {first}", width, indent=2), *_below(more, width)]
+    if problem.text("hint"):
+        lines += fold(f"  hint: {problem.text('hint')}", width, indent=2)
+    if width is not None and len(lines) > LONGEST:
+        lines[LONGEST - 1 :] = ["  …"]
+    return ["", lines[0].replace(area, click.style(area, fg="red"), 1), *lines[1:]]
+
+
+def _below(lines: Sequence[str], width: int | None) -> Iterator[str]:
+    """Indented; a line of a file with its caret below is cut around the caret, since folding would part the two."""
+    after = [*lines[1:], ""]
+    caret = ""
+    for line, following in zip(lines, after, strict=True):
+        if caret:
+            caret = ""
+        elif following.strip() == "^" and width is not None and columns(f"  {line}") > width:
+            line, caret = around(line, following.index("^"), width - 2)
+            yield from (f"  {line}", f"  {caret}")
+        else:
+            yield from fold(f"  {line}", width, indent=2)
+
+
+def around(line: str, place: int, width: int) -> tuple[str, str]:
+    """The part of a line around one of its characters, and the caret for it."""
+    start = max(0, min(place - width // 2, len(line) - width))
+    while start < place and columns(line[start : place + 1]) > width:
+        start += 1
+    end = len(line)
+    while columns(line[start:end]) > width:
+        end -= 1
+    return line[start:end], " " * columns(line[start:place]) + "^"
+
+
+def _fitting(blocks: Sequence[Sequence[str]], room: int | None, width: int | None) -> list[str]:
+    """As many blocks as there is room for, one at least; how many more there are."""
+    shown: list[str] = []
+    for number, block in enumerate(blocks):
+        left = len(blocks) - number
+        reserved = 2 if left > 1 else 0
+        if room is not None and shown and len(shown) + len(block) + reserved > room:
+            return [*shown, "", *fold(f"and {counted(str(left), 'more problem')}: {MORE}", width, indent=2)]
+        shown += block
+    return shown
+
+
+def fold(text: str, width: int | None, *, indent: int) -> list[str]:
+    """Lines of at most `width` columns, broken at spaces where there are any; all but the first are indented."""
+    if width is None:
+        return [text]
+    indent = indent if width >= 3 * indent else 2
+    lines: list[str] = []
+    while columns(text) > width:
+        end = _fitting_end(text, width)
+        blank = text.rfind(" ", len(text) - len(text.lstrip()), end + 1)
+        cut = blank if blank > indent else end
+        lines.append(text[:cut].rstrip())
+        text = " " * indent + text[cut:].lstrip()
+    return [*lines, text]
+
+
+def _fitting_end(text: str, width: int) -> int:
+    used = 0
+    for place, char in enumerate(text):
+        used += columns(char)
+        if used > width:
+            return place
+    return len(text)
+
+
+def columns(text: str) -> int:
+    """How wide a terminal shows it: two columns for East Asian letters, none for what combines with the letter before."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text)
