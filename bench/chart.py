@@ -24,12 +24,14 @@ WIDTH, HEIGHT = 900, 400
 PANEL, LEFT, TOP, BOTTOM = 350, 70, 90, 340  # width of a panel, left of the first, top and bottom of both
 NEXT = 450  # from the left of one panel to that of the next
 STEPS = 5
+EASY = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
+# grey text can be read on both, where a viewer does not know its reader's theme
 STYLE = """\
-text { font: 13px system-ui, sans-serif; fill: #24292f } .head { font-weight: 600 } .axis { stroke: #57606a }
-.grid { stroke: #57606a; stroke-opacity: .2 } .line { fill: none; stroke-width: 2.5 }
-.bare { stroke: #57606a; stroke-dasharray: 3 4 }
-.ours { stroke: #0969da } .behind { stroke: #8250df } .legacy { stroke: #bf8700 } .flat { stroke: #cf222e }
-circle { stroke-width: 2.5; fill: none }
+text { font: 13px system-ui, sans-serif; fill: #6e7781 } .head { font-weight: 600 } .axis { stroke: #6e7781 }
+.grid { stroke: #6e7781; stroke-opacity: .25 } .line { fill: none; stroke-width: 2.5 }
+.bare { stroke: #6e7781; stroke-dasharray: 3 4 } .ours { stroke: #1f6feb } .behind { stroke: #8957e5 }
+.legacy { stroke: #bf8700 } .flat { stroke: #da3633 } circle { stroke-width: 2.5; fill: none }
+@media (prefers-color-scheme: light) { text { fill: #24292f } }
 @media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .axis, .grid, .bare { stroke: #9da7b3 } .ours { stroke: #58a6ff }
 .behind { stroke: #bc8cff } .legacy { stroke: #e3b341 } .flat { stroke: #ff7b72 } }"""
 
@@ -84,7 +86,7 @@ def _panel(left: int, points: Sequence[Point]) -> Iterator[str]:
     panel = Panel(left, f"{points[0].what}, {points[0].unit}", counts, highest)
     yield from _axes(panel)
     yield f'<path class="bare line" d="M{left} {panel.y(bare.median):.1f}h{PANEL}"/>'
-    for kind, line in lines.items():
+    for kind, line in reversed(lines.items()):  # ours on top
         places = [(panel.x(count), panel.y(value), count, value) for count, value in line]
         yield f'<path class="{kind} line" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y, _, _ in places)}"/>'
         for x, y, count, value in places:
@@ -117,13 +119,13 @@ def _axes(panel: Panel) -> Iterator[str]:
 
 def _legend() -> Iterator[str]:
     names = {kind: f"{rules.value} ({backend.value})" for rules, backend, kind in LINES} | {"bare": Rules.NONE.value}
-    x = float(LEFT)
+    x = LEFT - 40.0
     for kind, name in names.items():
         yield f'<path class="{kind} line" d="M{x:.0f} 28h22"/><text x="{x + 28:.0f}" y="32">{escape(name)}</text>'
-        x += 56 + 6.6 * len(name)
+        x += 50 + 6.7 * len(name)
 
 
 def _round(value: float) -> float:
-    """The next number above that divides into as many steps, each of one digit."""
+    """The next number above that divides into steps which are easy to read."""
     digit: float = 10.0 ** math.floor(math.log10(value / STEPS))
-    return math.ceil(value / STEPS / digit) * digit * STEPS
+    return next(each * digit for each in EASY if each * digit >= value / STEPS) * STEPS
