@@ -73,6 +73,11 @@ class PolicyFiles:
         """Everything that is wrong now, by file and line; the same object as long as nothing changed."""
         return self._problems
 
+    def unenforced(self) -> tuple[Problem, ...]:
+        """Those for which something on disk is not in force; the others only threaten what comes later."""
+        later = (self._watch_problem, self._save_problem)
+        return tuple(each for each in self._problems if each not in later)
+
     def waiting(self) -> tuple[str, ...]:
         """Files whose latest state is not believed yet; empty when all that is on disk is in `policies`."""
         return tuple(sorted(n for n, file in self._files.items() if file.candidate or file.missing_since is not None))

@@ -206,8 +206,9 @@ class Attaching:
             raise failure
         parts.leaves.drop(name)
         # an Envoy that is not there has left; one that hangs is asked again when it is back
-        with contextlib.suppress(Unavailable):
-            await parts.reconciler.envoy_has(held.address, timeout=ENVOY_SECONDS)
+        if parts.hung() is None:
+            with contextlib.suppress(Unavailable):
+                await parts.reconciler.envoy_has(held.address, timeout=ENVOY_SECONDS)
         pin = pin_of(name, pins=parts.pins)
         self._give_back(name)
         await asyncio.to_thread(leave, pin, address=held.address)

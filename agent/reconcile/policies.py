@@ -136,4 +136,4 @@ class Policies:
             wakeup = self._files.next_wakeup()
             if wakeup is not None and wakeup <= time.monotonic():
                 self._files.scan(time.monotonic())
-        return self.problems()
+        return (*(str(each) for each in self._files.unenforced()), *self._store_problems)

@@ -69,6 +69,11 @@ class Database:
         """Why the file cannot be written, or not be trusted, as far as is known; None while all is well."""
         return self._damage or next(iter(self._unread.values()), None) or self._refused
 
+    @property
+    def damaged(self) -> bool:
+        """Whether the last inspection found damage."""
+        return self._damage is not None
+
     def read(self, sql: str, *values: Value) -> list[sqlite3.Row]:
         """All rows of a query, inside a transaction too."""
         with self._in_words():
@@ -124,6 +129,8 @@ class Database:
         self._connection.close()
 
     def _be_writable(self) -> None:
+        if self._damage is not None:
+            raise self._damage  # what is written now would be lost with the rest
         if self._stands_in:
             self._stood_in_for(opened(self.path, patience=0.0))
         elif _identity(self.path) != self._identity:

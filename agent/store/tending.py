@@ -8,7 +8,7 @@ from agent.store.database import Database
 from agent.store.opening import inspected
 
 TRY_AGAIN = 1.0  # seconds between attempts while something is wrong
-INSPECT = 10.0  # seconds between looks at the whole file, past every cache
+INSPECT = 5.0  # seconds between looks at the whole file, past every cache
 
 
 async def tend_for_ever(database: Database, on_mended: Callable[[], None]) -> None:
@@ -17,7 +17,7 @@ async def tend_for_ever(database: Database, on_mended: Callable[[], None]) -> No
     due = clock() + INSPECT
     while True:
         await asyncio.sleep(TRY_AGAIN)
-        if clock() >= due:
+        if clock() >= due or database.damaged:
             database.note_inspected(await asyncio.to_thread(inspected, database.path))
             due = clock() + INSPECT
         ailing = database.trouble

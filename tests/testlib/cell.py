@@ -262,6 +262,6 @@ def cell(module_cell: _Kept) -> Iterator[CellUnderTest]:
 
 @pytest.fixture
 def make_cell() -> Iterator[Callable[..., CellUnderTest]]:
-    """`make_cell("tls.leaf_lifetime=10s")` is a cell of the test's own, gone after it."""
+    """`make_cell("tls.leaf_lifetime=10s")` is a cell of the test's own, gone after it. `kind=` says what runs in it."""
     with ExitStack() as stack:
-        yield lambda *overrides: _started(stack, overrides)
+        yield lambda *overrides, kind=Cell: _started(stack, overrides, kind)

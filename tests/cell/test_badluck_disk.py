@@ -1,0 +1,140 @@
+"""The disk is full, or has become read-only: what was allowed goes on and nothing else does, and all comes right by itself."""
+
+from collections.abc import Callable
+
+import pytest
+
+from agent.errors import HostRefused
+from lab.cell import Cell, Part
+from tests.testlib.attached import Attach, nothing_left
+from tests.testlib.badluck import OnSmallDisks, end, full, read_only, tells, told
+from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.footprint import expected, footprint
+from tests.testlib.instance import Instance
+from tests.testlib.live import API, OTHER, Live, as_policies_say, three
+from tests.testlib.standpoint import Connected, Refused
+
+LATE = f"policies:\n- {{from: {OTHER}, to: {API}, tcp: 8080}}\n"
+UNKNOWN = f"policies:\n- {{from: acme/shop/new, to: {API}, tcp: 8080}}\n"
+
+
+@pytest.fixture(scope="module")
+def cell_kind() -> type[Cell]:
+    return OnSmallDisks
+
+
+def revoked_and_allowed(cell: CellUnderTest, api: Instance, other: Instance) -> bool:
+    """Whether policy files do what they say, with room for their copies or without."""
+    cell.policy_file("late.yaml", LATE)
+    allowed = other.connect(api, 8080)
+    live = other.dial(api, 8080)
+    cell.remove_policy_file("late.yaml")
+    live.settimeout(5)
+    return (allowed, other.connect(api, 8080)) == (Connected, Refused) and cut(live.recv)
+
+
+def cut(receive: Callable[[int], bytes]) -> bool:
+    try:
+        return receive(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_a_full_disk_refuses_what_must_be_kept_and_stops_nothing(cell: CellUnderTest, attach: Attach) -> None:
+    web, api, other = three(cell)
+    gone = attach("acme/shop/gone")
+    live = Live(web, api)
+    state, logs = cell.lab.root / "var/lib/cellnet", cell.lab.log.parent
+    with full(state, logs) as fill:
+        assert f"{state} is full" in told(cell)["disk"]
+        with nothing_left(cell), pytest.raises(HostRefused, match="the disk is full") as refused:
+            attach("acme/shop/more")
+        assert "make room" in refused.value.hint
+        for words in (("allow", OTHER, API, "tcp/8080"), ("delete", "nothing")):
+            assert cell.cellnet("policy", *words, code=1).err.startswith("error: ")
+        assert revoked_and_allowed(cell, api, other)
+        assert tells(cell, "store", "the disk is full")
+        cell.policy_file("unknown.yaml", UNKNOWN)
+        assert tells(cell, "policies", "last good version cannot be kept")
+        with pytest.raises(HostRefused, match="the disk is full"):
+            cell.client.delete("/v1/attachments/gone")
+        assert "gone" not in cell.attachments()
+        assert "'gone' is not wholly detached yet" in told(cell)["kernel"]
+        assert live.go_on()
+
+        end(cell)
+        fill()  # the log of the database has gone
+        cell.start(well=False)
+        eventually(lambda: tells(cell, "store", "cellnet.db"))
+        assert "gone" not in cell.attachments(), "what was taken off stays off"
+        assert revoked_and_allowed(cell, api, other)
+        assert live.go_on()
+        assert as_policies_say(web, api, other)
+    cell.wait_well()
+    eventually(lambda: footprint(cell) == expected(cell))
+    assert gone.name not in cell.attachments()
+    new = cell.run_app("acme/shop/new")
+    assert new.connect(api, 8080) is Connected
+    assert live.go_on()
+
+
+def test_a_full_run_directory_refuses_new_keys_and_stops_nothing(make_cell: Callable[..., CellUnderTest], attach: Attach) -> None:
+    cell = make_cell("tls.leaf_lifetime=8s", kind=OnSmallDisks)
+    web, api, other = three(cell)
+    live, run = Live(web, api), cell.lab.root / "run/cellnet"
+    with full(run):
+        assert f"{run} is full" in told(cell)["disk"]
+        with nothing_left(cell), pytest.raises(HostRefused, match="No space left"):
+            attach("acme/shop/more", on=cell)
+        eventually(lambda: tells(cell, "identity", "no new certificate for api: cannot write"))
+        assert revoked_and_allowed(cell, api, other)
+        end(cell)
+        cell.start(well=False)
+        eventually(lambda: tells(cell, "disk", "is full"))
+        assert revoked_and_allowed(cell, api, other)
+        assert live.go_on()
+    cell.wait_well()
+    eventually(lambda: web.get_tls(api) == f"hello {web.address}\n")
+    assert attach("acme/shop/more", on=cell).environment
+    assert footprint(cell) == expected(cell)
+
+
+def test_a_read_only_state_directory_keeps_no_agent_from_its_work(cell: CellUnderTest, attach: Attach) -> None:
+    web, api, other = three(cell)
+    cell.allow(OTHER, API, "tcp/9100")
+    live = Live(web, api)
+    state = cell.lab.root / "var/lib/cellnet"
+    end(cell)
+    with read_only(state):
+        cell.start(well=False)
+        eventually(lambda: tells(cell, "disk", f"{state} is read-only"))
+        before = footprint(cell)
+        with pytest.raises(HostRefused, match=r"cellnet\.db: "):
+            attach("acme/shop/more")
+        assert footprint(cell) == before == expected(cell)
+        assert "cellnet.db: " in cell.cellnet("policy", "delete", OTHER, API, "tcp/9100", code=1).err
+        assert revoked_and_allowed(cell, api, other)
+        assert tells(cell, "store", "cellnet.db: ")
+        assert live.go_on()
+        assert as_policies_say(web, api, other)
+    cell.wait_well()
+    assert attach("acme/shop/more").connect(api, 8080) is Refused
+    assert live.go_on()
+
+
+def test_a_first_start_that_cannot_keep_anything_says_why_and_comes_right_by_itself(
+    make_cell: Callable[..., CellUnderTest],
+) -> None:
+    """With `cellnet up`, which tries again."""
+    cell = make_cell()
+    cell.stop()
+    state = cell.lab.root / "var/lib/cellnet"
+    state.rename(state.with_name("away"))
+    state.touch()
+    cell.start(well=False)
+    eventually(lambda: "its last start failed: " in cell.cellnet("status", code=1).err)
+    assert str(state) in cell.cellnet("status", code=1).err
+    assert cell.lab.part(Part.UP) is not None
+    state.unlink()
+    cell.wait_well()
+    assert "no agent" not in cell.cellnet("status").err
