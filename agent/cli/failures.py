@@ -4,6 +4,7 @@ import os
 
 import click
 
+from agent.cli.output import colour
 from agent.errors import RAISED, InvalidInput
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -23,7 +24,7 @@ def complain(what: str, *, hint: str = "") -> None:
     line = f"{click.style('error:', fg='red', bold=True)} {what.rstrip()}"
     if hint:
         line += f"\nhint: {hint}" if "\n" in what else f"; hint: {hint}"
-    click.echo(line, err=True)
+    click.echo(line, err=True, color=colour())
 
 
 def said(error: Exception) -> int:

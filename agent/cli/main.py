@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from agent.cli.failures import said
+from agent.cli.output import colour
 from agent.cli.place import Place
 
 COMMANDS: Mapping[str, str] = {
@@ -83,6 +84,7 @@ def cli(ctx: click.Context, root: Path | None, config: Path | None) -> None:
 
     Exit codes: 0 done or yes, 1 failed or no, 2 wrong usage.
     """
+    ctx.color = colour()
     ctx.obj = Place(root=root, config=config)
 
 

@@ -1,6 +1,7 @@
 """How things are printed: tables for people, JSON for programs."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -9,6 +10,11 @@ import click
 from agent.cli.fields import Fields
 
 Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def colour() -> bool | None:
+    """Never where the user (NO_COLOR) or the terminal (TERM) has none of it; None: wherever there is a terminal."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 def json_option(command: Command) -> Command:

@@ -6,13 +6,14 @@ Pure. Without a terminal nothing is folded or left out, so that a pipe gets ever
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import click
 
 from agent.cli.fields import Fields
 from agent.cli.output import counted, moment, spoken
 
-NARROWEST = 20  # columns; below that there is nothing to be done
+NARROWEST = 32  # columns; below that there is nothing to be done
 LABEL = 15  # columns of a row's name, indentation and space included
 LONGEST = 8  # lines of one problem, so that no other is pushed off the screen by Envoy's own words
 MORE = "cellnet status | less"
@@ -123,9 +124,8 @@ def _problem(problem: Fields, width: int | None) -> list[str]:
 
 def _below(lines: Sequence[str], width: int | None) -> Iterator[str]:
     """Indented; a line of a file with its caret below is cut around the caret, since folding would part the two."""
-    after = [*lines[1:], ""]
     caret = ""
-    for line, following in zip(lines, after, strict=True):
+    for line, following in zip_longest(lines, lines[1:], fillvalue=""):
         if caret:
             caret = ""
         elif following.strip() == "^" and width is not None and columns(f"  {line}") > width:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -45,6 +45,7 @@ class FakeCell:
     fails: Exception | None = None
     leaving: set[str] = field(default_factory=set)
     missing: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)  # in place of what the status would say
     gate: threading.Event = field(default_factory=threading.Event)
     waits: bool = False
     cancelled: int = 0
@@ -99,7 +100,7 @@ class FakeCell:
     async def status(self) -> service.Status:
         await self._step()
         stored = sum(not each.origin.line for each in self.rules)
-        return service.Status(
+        found = service.Status(
             problems=tuple(self.problems),
             cell=service.CellView(
                 "one", IPv4Network("10.255.0.0/16"), IPv4Network("10.255.1.0/24"), 1450, len(self.views), "0.1.0", 7, NOW
@@ -114,6 +115,7 @@ class FakeCell:
             repairs=0,
             refused_attaches=0,
         )
+        return replace(found, **self.facts)
 
     async def policies(self) -> tuple[Policy, ...]:
         return tuple(self.rules)

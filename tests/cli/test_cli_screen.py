@@ -1,0 +1,188 @@
+"""`cellnet status` on a terminal: one screen of the terminal's own size, in colour where there is one."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from agent.cli.screen import columns
+from agent.control import service
+from agent.control.service import Problem
+from agent.model.attachment import Attachment, Phase
+from agent.model.names import AppName
+from agent.model.owner import ProcessOwner
+from tests.testlib.fake_cell import NOW, FakeCell, serving
+
+CODE = re.compile(r"\x1b\[[0-9;]*m")
+LONG = "a" * 63
+FOLDER = Path("/etc/cellnet/policies.d")
+RULE = f"  - from: [{'acme/shop/web, ' * 7}acme/shop]"
+BAD_FILE = Problem(
+    "policies",
+    f"{FOLDER}/{LONG}/{LONG}.yaml:2:117: 'acme/shop' does not name apps\n{RULE}\n{' ' * RULE.index('acme/shop]')}^\n"
+    "hint: write org/space/app, org/space/* or org/*/*",
+)
+
+
+@pytest.fixture
+def cell() -> FakeCell:
+    return FakeCell()
+
+
+@pytest.fixture
+def agent(cell: FakeCell, tmp_path: Path) -> Iterator[Path]:
+    with serving(cell, tmp_path / "run/cellnet/agent.sock"):
+        yield tmp_path
+
+
+def on_a_terminal(root: Path, width: int = 80, height: int = 24, **environment: str) -> str:
+    """What a terminal of that size is sent by `cellnet status`."""
+    main, other = pty.openpty()
+    fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
+    argv = [sys.executable, "-m", "agent", "--root", str(root), "status"]
+    process = subprocess.Popen(
+        argv, stdin=other, stdout=other, stderr=other, env={**kept, "TERM": "xterm-256color", **environment}
+    )
+    os.close(other)
+    try:
+        return _read(main).replace("\r\n", "\n")
+    finally:
+        os.close(main)
+        process.wait(timeout=30)
+
+
+def _read(main: int) -> str:
+    """All of it: the other end's last closing reads as an error."""
+    parts: list[bytes] = []
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        if not select.select([main], [], [], 1)[0]:
+            continue
+        try:
+            parts.append(os.read(main, 65536))
+        except OSError:
+            break
+    return b"".join(parts).decode()
+
+
+def lines(shown: str) -> list[str]:
+    return CODE.sub("", shown).removesuffix("\n").split("\n")
+
+
+def fits(shown: str, width: int = 80, height: int = 24) -> bool:
+    """With a line left for the prompt."""
+    found = lines(shown)
+    return max(map(columns, found)) <= width and len(found) < height
+
+
+def attached(number: int) -> service.AttachmentView:
+    name, address = f"{number:03d}-{LONG[:59]}", IPv4Address("10.255.1.2") + number
+    held = Attachment(
+        name=name, app=AppName(LONG, LONG, LONG), instance=0, address=address, interface="eth0", ports=(), routes=(),
+        tls_target=8080, tls_http=False, owner=ProcessOwner(0, 0, ""), phase=Phase.ATTACHED,
+    )  # fmt: skip
+    return service.AttachmentView(held, service.TlsView(service.TlsState.READY, NOW), Path("/nowhere"), {})
+
+
+def test_a_healthy_cell_is_one_screen_with_what_an_operator_asks_for(agent: Path, cell: FakeCell) -> None:
+    cell.views = {view.attachment.name: view for view in map(attached, range(250))}
+    shown = on_a_terminal(agent)
+    assert fits(shown)
+    assert lines(shown) == [
+        "all is well",
+        "  cell         one, 10.255.1.0/24 of 10.255.0.0/16, MTU 1450",
+        "  agent        0.1.0, pid 7, since 2030-01-02 03:04:05",
+        "  containers   250",
+        "  policies     0 from 1 file, 0 from the store",
+        "  firewall     nft, 74 rules",
+        "  envoy        1.40.0, connected, 250 listeners",
+        "  ca           cell until 2030-01-02, root until 2030-01-02",
+        "  expiry       first certificate at 2030-01-02 03:04:05",
+        "  converged    2030-01-02 03:04:05, 4 changes in 12.346 ms",
+        "  repairs      0",
+        "  store        sqlite at /var/lib/cellnet/cellnet.db",
+        "  peers        none",
+    ]
+
+
+def test_what_was_refused_is_counted_on_its_row(agent: Path, cell: FakeCell) -> None:
+    cell.facts = {
+        "refused_attaches": 3,
+        "envoy": service.EnvoyView(True, "1.40.0", 7, ("listener tls-0aff0102: no", "secret leaf-0aff0102: no")),
+        "policies": service.PoliciesView(3, 1, 2, ("/a.yaml",)),
+    }
+    shown = on_a_terminal(agent)
+    assert "  containers   0, 3 attaches refused since the agent's start\n" in shown
+    assert "\x1b[31m1.40.0, connected, 7 listeners, 2 resources refused\x1b[0m\n" in shown
+    assert "\x1b[31m3 from 2 files, 1 from the store, 1 bad file\x1b[0m\n" in shown
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (132, 50), (200, 10), (40, 24), (20, 5), (3, 2)])
+def test_no_terminal_is_too_small_or_too_large(agent: Path, cell: FakeCell, width: int, height: int) -> None:
+    cell.facts = {"store": service.StoreView("sqlite", f"/srv/{LONG}/{LONG}/cellnet.db")}
+    cell.problems += [BAD_FILE, Problem("envoy", "Envoy refused listener tls-0aff0102: " + "words " * 300, "see its log")]
+    found = lines(on_a_terminal(agent, width, height))
+    assert max(map(columns, found)) <= max(width, 32)
+    assert found[0].startswith("something is wrong")
+
+
+def test_many_problems_leave_room_for_the_facts_and_say_how_many_more_there_are(agent: Path, cell: FakeCell) -> None:
+    cell.problems += [Problem("kernel", f"{LONG}-{number}: cannot set up eth0", "is it there?") for number in range(250)]
+    shown = on_a_terminal(agent)
+    assert fits(shown)
+    found = lines(shown)
+    assert found[0] == "something is wrong: 250 problems"
+    assert found[14:16] == [f"kernel: {LONG}-0:", "  cannot set up eth0"]
+    told = sum("cannot set up" in line for line in found)
+    assert found[-1] == f"and {250 - told} more problems: cellnet status | less"
+    assert told >= 2
+
+
+def test_a_pipe_gets_everything_as_it_is_without_a_code(agent: Path, cell: FakeCell) -> None:
+    cell.problems += [BAD_FILE] * 40
+    argv = [sys.executable, "-m", "agent", "--root", str(agent), "status"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.count("does not name apps\n") == 40
+    assert "\x1b" not in done.stdout
+
+
+def test_the_caret_stays_below_its_place_where_the_line_is_cut(agent: Path, cell: FakeCell) -> None:
+    cell.problems.append(BAD_FILE)
+    found = lines(on_a_terminal(agent))
+    number = next(number for number, line in enumerate(found) if line.strip() == "^")
+    assert found[number - 1][found[number].index("^") :] == "acme/shop]"
+    assert found[-1] == "  hint: write org/space/app, org/space/* or org/*/*"
+
+
+def test_letters_that_are_two_columns_wide_are_counted_so(agent: Path, cell: FakeCell) -> None:
+    cell.problems.append(Problem("policies", f"{FOLDER}/{'政策' * 60}.yaml:1:9: bad\n政策: {'政' * 90}\n     ^"))
+    shown = on_a_terminal(agent)
+    assert fits(shown)
+    assert sum(line.count("政策") for line in lines(shown)) >= 58
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+)
+def test_colour_is_for_terminals_that_have_it_and_users_who_want_it(
+    agent: Path, cell: FakeCell, environment: Mapping[str, str], coloured: bool
+) -> None:
+    assert ("\x1b[32mall is well\x1b[0m" in on_a_terminal(agent, **environment)) is coloured
+    cell.fails = RuntimeError("for an error on the other stream")
+    failed = on_a_terminal(agent, **environment)
+    assert "error:" in failed
+    assert ("\x1b[31m" in failed) is coloured
