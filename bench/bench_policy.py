@@ -14,8 +14,6 @@ from bench.shop import Around, Shop, among
 
 FILE_IN, FILE_OUT = "policy file renamed into place -> connects", "file without the policy renamed -> refused"
 ALLOW, DELETE = "policy allow (API) -> returned, connects", "policy delete (API) -> returned, refused"
-FEW_RULES = 1000
-MANY_RULES = {"nft": Bar(p99=100), "legacy": Bar(p99=200)}
 
 
 def measure(shop: Shop, watch: Stopwatch) -> None:
@@ -34,7 +32,7 @@ def measure(shop: Shop, watch: Stopwatch) -> None:
 def _bar(what: str, around: Around) -> Bar:
     if what not in (FILE_IN, FILE_OUT):
         return Bar()
-    return Bar(10, 50) if around.rules <= FEW_RULES else MANY_RULES[around.backend]
+    return Bar(10, 50) if around.few else Bar(p99=around.latest)
 
 
 def _check(shop: Shop, wanted: bool) -> None:

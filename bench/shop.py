@@ -53,6 +53,16 @@ class Around:
     backend: str
     rules: int
 
+    @property
+    def few(self) -> bool:
+        """Whether the bars for 1,000 rules hold."""
+        return self.rules <= 1000
+
+    @property
+    def latest(self) -> float:
+        """Milliseconds within which 99 of 100 changes are enforced among many rules."""
+        return {"nft": 100.0, "legacy": 200.0}[self.backend]
+
     def __str__(self) -> str:
         return f"{self.rules:,} rules around, {self.backend}"
 
