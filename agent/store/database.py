@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from agent.errors import HostRefused
 from agent.store.opening import make_if_missing, opened, stand_in
-from agent.store.refusal import LOCKED, UNWRITABLE, code_of, refusal
+from agent.store.refusal import DAMAGED, LOCKED, UNWRITABLE, code_of, refusal
 
 Value = str | int | float | None
 Version: TypeAlias = tuple[int, int, int]
@@ -41,7 +41,7 @@ class Database:
         self._refused: HostRefused | None = None
         self._damage: HostRefused | None = None
         self._unread: dict[str, HostRefused] = {}
-        self._stands_in = False
+        self._stale = False  # whether the connection is on a copy, or has seen damage: to be made anew before it is written to
         with self._in_words():
             make_if_missing(path)
             try:
@@ -50,7 +50,7 @@ class Database:
                 if code_of(error) not in UNWRITABLE:
                     raise
                 self._use(self._stand_in(error))
-                self._refused, self._stands_in = _told(refusal(error, path=path)), True
+                self._refused, self._stale = _told(refusal(error, path=path)), True
 
     def _stand_in(self, reason: sqlite3.Error) -> sqlite3.Connection:
         try:
@@ -71,7 +71,7 @@ class Database:
 
     @property
     def damaged(self) -> bool:
-        """Whether the last inspection found damage."""
+        """Whether damage was met, or found by the last inspection."""
         return self._damage is not None
 
     def read(self, sql: str, *values: Value) -> list[sqlite3.Row]:
@@ -115,8 +115,12 @@ class Database:
             self._unread[what] = problem
 
     def note_inspected(self, found: HostRefused | None) -> None:
-        """Take in what `opening.inspected` found."""
-        self._damage = found
+        """Take in what `opening.inspected` found: damage, or that there is none any more, so that the file is read anew."""
+        mended, self._damage = found is None and self._damage is not None, found
+        self._stale |= found is not None
+        if mended:
+            with contextlib.suppress(HostRefused), self._in_words():
+                self._be_writable()
 
     def version(self) -> Version:
         """Differs from an earlier answer if anybody has written since. Ask outside of transactions only."""
@@ -131,18 +135,16 @@ class Database:
     def _be_writable(self) -> None:
         if self._damage is not None:
             raise self._damage  # what is written now would be lost with the rest
-        if self._stands_in:
-            self._stood_in_for(opened(self.path, patience=0.0))
-        elif _identity(self.path) != self._identity:
+        if _identity(self.path) != self._identity:
             raise HostRefused(
                 f"{self.path} is not the file that was opened: it was moved, removed or replaced",
                 hint="put it back, or restart the agent to use what is there now",
             )
-
-    def _stood_in_for(self, connection: sqlite3.Connection) -> None:
-        before, self._stands_in = self._connection, False
-        self._use(connection)
-        before.close()
+        if self._stale:
+            before = self._connection
+            self._use(opened(self.path, patience=0.0))
+            self._stale = False
+            before.close()
 
     def _wait_for_locks(self, seconds: float) -> None:
         self._connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
@@ -154,8 +156,10 @@ class Database:
         except sqlite3.Error as error:
             found = refusal(error, path=self.path)
             self._refused = _told(found) or self._refused
-            if code_of(error) in LOCKED and not self._stands_in:
+            if code_of(error) in LOCKED:
                 self._wait_for_locks(0.0)  # once is enough: nobody is served while we wait
+            if code_of(error) in DAMAGED:
+                self._damage, self._stale = _told(found), True  # until it is inspected
             raise found from error
         except HostRefused as error:
             self._refused = error

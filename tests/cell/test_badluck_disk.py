@@ -78,7 +78,9 @@ def test_a_full_disk_refuses_what_must_be_kept_and_stops_nothing(cell: CellUnder
     assert live.go_on()
 
 
-def test_a_full_run_directory_refuses_new_keys_and_stops_nothing(make_cell: Callable[..., CellUnderTest], attach: Attach) -> None:
+def test_a_full_run_directory_refuses_new_keys_and_stops_nothing(
+    make_cell: Callable[..., CellUnderTest], attach: Attach
+) -> None:
     cell = make_cell("tls.leaf_lifetime=8s", kind=OnSmallDisks)
     web, api, other = three(cell)
     live, run = Live(web, api), cell.lab.root / "run/cellnet"

@@ -1,0 +1,164 @@
+"""The SQLite file is damaged, gone or locked: what was allowed goes on, nothing else does, and the status says what to do."""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.errors import HostRefused
+from lab.cell import Cell, Part
+from tests.testlib.attached import Attach, nothing_left
+from tests.testlib.badluck import end, tells, told
+from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.footprint import expected, footprint
+from tests.testlib.instance import Instance
+from tests.testlib.live import API, OTHER, WEB, Live, as_policies_say, three
+from tests.testlib.policed import is_reset
+from tests.testlib.standpoint import Connected, Refused, pair
+from tests.testlib.unsupervised import Unsupervised
+
+LATE = f"policies:\n- {{from: {OTHER}, to: {API}, tcp: [8080, 9100]}}\n"
+
+
+@pytest.fixture(scope="module")
+def cell_kind() -> type[Cell]:
+    return Unsupervised
+
+
+def file_of(cell: CellUnderTest) -> Path:
+    return cell.lab.root / "var/lib/cellnet/cellnet.db"
+
+
+def settled(path: Path) -> bytes:
+    """The content, with all that was in the log."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path.read_bytes()
+
+
+def emptied(_: bytes) -> bytes:
+    return b""
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def garbage(content: bytes) -> bytes:
+    return os.urandom(len(content))
+
+
+def middle_overwritten(content: bytes) -> bytes:
+    middle = len(content) // 2 // 4096 * 4096
+    return content[:middle] + os.urandom(4096) + content[middle + 4096 :]
+
+
+def files_decide(cell: CellUnderTest, api: Instance, other: Instance) -> bool:
+    """Whether a policy file opens and its removal cuts."""
+    cell.policy_file("late.yaml", LATE)
+    allowed, live = other.connect(api, 8080), pair(other, api, 9100)
+    cell.remove_policy_file("late.yaml")
+    return (allowed, other.connect(api, 8080)) == (Connected, Refused) and all(map(is_reset, live))
+
+
+@pytest.mark.parametrize("harm", [garbage, cut])
+def test_damage_under_a_running_agent_is_told_and_it_goes_on_with_what_it_knows(
+    cell: CellUnderTest, attach: Attach, harm: Callable[[bytes], bytes]
+) -> None:
+    web, api, other = three(cell)
+    cell.allow(API, WEB, "tcp/8080")
+    live, path = Live(web, api), file_of(cell)
+    whole = settled(path)
+    path.write_bytes(harm(whole))
+    eventually(lambda: tells(cell, "store", f"{path} is damaged"))
+    assert f"move {path}* away" in told(cell)["store"]
+    before = footprint(cell)
+    with pytest.raises(HostRefused, match="is damaged"):
+        attach("acme/shop/more")
+    assert footprint(cell) == before == expected(cell)
+    assert "is damaged" in cell.cellnet("policy", "delete", API, WEB, "tcp/8080", code=1).err
+    assert files_decide(cell, api, other)
+    assert live.go_on()
+    assert api.connect(web, 8080) is Connected
+    path.write_bytes(whole)
+    cell.wait_well()
+    cell.cellnet("policy", "delete", API, WEB, "tcp/8080")
+    assert as_policies_say(web, api, other)
+
+
+def test_a_damaged_file_is_never_started_from_and_the_way_out_that_is_told_works(cell: CellUnderTest, attach: Attach) -> None:
+    web, api, other = three(cell)
+    live, path = Live(web, api), file_of(cell)
+    end(cell)
+    whole = settled(path)
+    for harm in (emptied, middle_overwritten):  # tests/store has more of them
+        path.write_bytes(harmed := harm(whole))
+        assert f"error: {path} is damaged: " in cell.cellnet("agent", code=1).err
+        assert path.read_bytes() == harmed
+    asked = cell.cellnet("status", code=1).err
+    assert f"its last start failed: {path} is damaged" in asked
+    assert f"move {path}* away" in asked
+    assert live.go_on()
+    assert as_policies_say(web, api, other)
+
+    for each in path.parent.glob(f"{path.name}*"):
+        each.rename(path.parent / f"away-{each.name}")
+    cell.start()
+    assert cell.attachments() == []
+    assert footprint(cell) == expected(cell)
+    assert web.connect(api, 8080) is not Connected, "nobody vouches for what the new ledger does not know"
+    again = attach("acme/shop/again")
+    assert cell.host.connect(again, 61443) is Connected
+    assert [each.text("name") for each in cell.client.get("/v1/policies").each()] != [], "files are not affected"
+
+
+def test_a_file_that_is_taken_away_from_a_running_agent_is_missed_before_anything_is_lost(
+    cell: CellUnderTest, attach: Attach
+) -> None:
+    web, api, other = three(cell)
+    path = file_of(cell)
+    path.rename(path.with_name("elsewhere"))
+    with pytest.raises(HostRefused, match="is not the file that was opened"):
+        attach("acme/shop/more")
+    assert "put it back" in told(cell)["store"]
+    assert files_decide(cell, api, other)
+    path.with_name("elsewhere").rename(path)
+    cell.wait_well()
+    assert attach("acme/shop/more").connect(api, 8080) is Refused
+    assert as_policies_say(web, api, other)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        yield
+        holder.execute("ROLLBACK")
+
+
+def test_a_lock_that_somebody_holds_is_told_and_keeps_nobody_but_the_writers(cell: CellUnderTest, attach: Attach) -> None:
+    web, api, other = three(cell)
+    gone = attach("acme/shop/gone")
+    live = Live(web, api)
+    with locked(file_of(cell)):
+        with nothing_left(cell), pytest.raises(HostRefused, match="another process holds it locked"):
+            attach("acme/shop/more")
+        assert "end whatever works on it" in told(cell)["store"]
+        assert "locked" in cell.cellnet("policy", "allow", OTHER, API, "tcp/8080", code=1).err
+        assert files_decide(cell, api, other)
+        with pytest.raises(HostRefused, match="locked"):
+            cell.client.delete("/v1/attachments/gone")
+        assert gone.name not in cell.attachments()
+        end(cell)
+        cell.start(well=False)
+        eventually(lambda: tells(cell, "kernel", "'gone' is not wholly detached yet"))
+        assert files_decide(cell, api, other)
+        assert cell.lab.part(Part.AGENT) is not None
+        assert live.go_on()
+    cell.wait_well()
+    assert footprint(cell) == expected(cell)
+    assert attach("acme/shop/more").connect(api, 8080) is Refused
+    assert as_policies_say(web, api, other)
