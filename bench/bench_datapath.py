@@ -26,7 +26,7 @@ BETWEEN = (100, 1_000, 5_000)
 UNITS = {LATENCY: "µs", CONNECTIONS: "1/s", THROUGHPUT: "Gbit/s"}
 NAMES = {LATENCY: "request and answer", CONNECTIONS: "new connections", THROUGHPUT: "throughput"}
 EVERY = 3
-BARE, TEN, WITH_FEW = "bare", "ten rules", "cellnet, few"
+BARE, TEN, WITH_FEW = "bare", "ten-rule firewall", "cellnet, few rules"
 WITHIN_FIVE = {LATENCY: Limit(most=1.05), CONNECTIONS: Limit(least=0.95)}
 BESIDE_TEN = {LATENCY: Limit(most=1.2), THROUGHPUT: Limit(least=0.95)}
 

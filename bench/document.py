@@ -149,9 +149,9 @@ def _key(scripts: Scripts) -> Iterator[str]:
     latency = path.row("request and answer", "cellnet, 20,000 rules, nft")
     calls = path.row("new connections", "cellnet, 20,000 rules, nft")
     yield (
-        f"with 20,000 rules a request takes {_beside(latency)['cellnet, few']:.2f} times what it takes with 10, and "
-        f"{_beside(latency)['ten rules']:.2f} times what it takes behind a ten-rule firewall; of new connections there are "
-        f"{_beside(calls)['cellnet, few']:.2f} times as many a second as with 10 rules"
+        f"with 20,000 rules a request takes {_beside(latency)['cellnet, few rules']:.2f} times what it takes with 10, and "
+        f"{_beside(latency)['ten-rule firewall']:.2f} times what it takes behind a ten-rule firewall; of new connections there are "
+        f"{_beside(calls)['cellnet, few rules']:.2f} times as many a second as with 10 rules"
     )
     fresh = tls.row("new TLS connections, each with a request", "61443")
     yield (

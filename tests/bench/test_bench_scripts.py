@@ -62,7 +62,7 @@ def test_the_script_for_the_data_path_measures_every_path_in_turn(tmp_path: Path
         for what in ("request and answer", "new connections", "throughput"):
             assert rows[what, "bare path"] == {}
             assert rows[what, f"ten-rule firewall, {backend}"].keys() == {"bare"}
-            assert rows[what, f"cellnet, 81 rules, {backend}"].keys() == {"bare", "ten rules", "cellnet, few"}
+            assert rows[what, f"cellnet, 81 rules, {backend}"].keys() == {"bare", "ten-rule firewall", "cellnet, few rules"}
     for count in (2, 3, 81):
         for setting in (
             "cellnet, {}, nft",
