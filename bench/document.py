@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import TypeAlias, cast
 
 import click
@@ -24,6 +25,7 @@ PUBLISHED = ROOT / "bench" / "published"
 DOCUMENTS = (ROOT / "docs" / "performance.md", ROOT / "README.md")
 CHART = ROOT / "docs" / "performance.svg"
 BLOCK = re.compile(r"(<!-- bench: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+WIDTH = 128
 TIMES = ("p50", "p90", "p99", "max")
 SPREAD = ("p10", "p50", "p90")
 VERDICTS = {"met": "met", "missed": "**missed**", "": ""}
@@ -85,7 +87,7 @@ def _block(name: str, scripts: Scripts) -> str:
             ("what", "setting", "bar", "measured", ""), (line for each in scripts.values() for line in _bars(each))
         )
     if name == "key":
-        return "".join(f"- {line}\n" for line in _key(scripts))
+        return "".join(f"{fill(line, WIDTH, initial_indent='- ', subsequent_indent='  ')}\n" for line in _key(scripts))
     if name not in scripts:
         raise InvalidInput(f"there is no result '{name}'", hint=f"run bench_{name}")
     return f"{_origin(scripts[name])}\n\n{_table(scripts[name])}"
@@ -143,20 +145,21 @@ def _key(scripts: Scripts) -> Iterator[str]:
     few, many = (policy.row("policy file renamed into place -> connects", f"{count} rules around, nft")
                  for count in ("1,000", "20,000"))  # fmt: skip
     yield (
-        f"a policy file that is renamed into place is in force after {_number(few, 'p50'):.0f} ms among 1,000 rules and "
+        f"a policy file that is renamed into place is in force after {_number(few, 'p50'):.0f} ms among 1,000 rules and after "
         f"{_number(many, 'p50'):.0f} ms among 20,000 (median; 99 of 100 within {_number(many, 'p99'):.0f} ms)"
     )
-    latency = path.row("request and answer", "cellnet, 20,000 rules, nft")
-    calls = path.row("new connections", "cellnet, 20,000 rules, nft")
-    yield (
-        f"with 20,000 rules a request takes {_beside(latency)['cellnet, few rules']:.2f} times what it takes with 10, and "
-        f"{_beside(latency)['ten-rule firewall']:.2f} times what it takes behind a ten-rule firewall; of new connections there are "
-        f"{_beside(calls)['cellnet, few rules']:.2f} times as many a second as with 10 rules"
+    latency, calls = (
+        _beside(path.row(what, "cellnet, 20,000 rules, nft")) for what in ("request and answer", "new connections")
     )
-    fresh = tls.row("new TLS connections, each with a request", "61443")
     yield (
-        f"port 61443 takes {_beside(fresh)['HAProxy']:.2f} times as many new TLS connections a second as HAProxy on the same "
-        f"processor, and {_beside(fresh)['nginx']:.2f} times as many as nginx"
+        f"with 20,000 rules a request takes {latency['cellnet, few rules']:.2f} times what it takes with 10, and "
+        f"{latency['ten-rule firewall']:.2f} times what it takes behind a ten-rule firewall; there are "
+        f"{calls['cellnet, few rules']:.2f} times as many new connections a second as with 10 rules"
+    )
+    fresh = _beside(tls.row("new TLS connections, each with a request", "61443"))
+    yield (
+        f"port 61443 takes {fresh['HAProxy']:.2f} times as many new TLS connections a second as HAProxy on the same processor, and "
+        f"{fresh['nginx']:.2f} times as many as nginx"
     )
 
 
