@@ -148,9 +148,8 @@ def _key(scripts: Scripts) -> Iterator[str]:
         f"a policy file that is renamed into place is in force after {_number(few, 'p50'):.0f} ms among 1,000 rules and after "
         f"{_number(many, 'p50'):.0f} ms among 20,000 (median; 99 of 100 within {_number(many, 'p99'):.0f} ms)"
     )
-    latency, calls = (
-        _beside(path.row(what, "cellnet, 20,000 rules, nft")) for what in ("request and answer", "new connections")
-    )
+    ours = "cellnet, 20,000 rules, nft"
+    latency, calls = (_beside(path.row(what, ours)) for what in ("request and answer", "new connections"))
     yield (
         f"with 20,000 rules a request takes {latency['cellnet, few rules']:.2f} times what it takes with 10, and "
         f"{latency['ten-rule firewall']:.2f} times what it takes behind a ten-rule firewall; there are "
@@ -158,8 +157,8 @@ def _key(scripts: Scripts) -> Iterator[str]:
     )
     fresh = _beside(tls.row("new TLS connections, each with a request", "61443"))
     yield (
-        f"port 61443 takes {fresh['HAProxy']:.2f} times as many new TLS connections a second as HAProxy on the same processor, and "
-        f"{fresh['nginx']:.2f} times as many as nginx"
+        f"port 61443 takes {fresh['HAProxy']:.2f} times as many new TLS connections a second as HAProxy on the same processor, "
+        f"and {fresh['nginx']:.2f} times as many as nginx"
     )
 
 
