@@ -46,17 +46,16 @@ def descriptor_of(pid: int, there: int) -> int:
 
 
 class Effects:
-    """Those of process `pid` and of its tools. `listener` is where the kernel asks; it is closed with this."""
+    """Those of process `pid` and of its tools. `listener` is where the kernel asks; ours from here on."""
 
     def __init__(self, pid: int, listener: int) -> None:
         self.seen: list[str] = []  # since `die_before` was called last
         self.stopped_before: str | None = None
         self._pid, self._listener = pid, listener
-        self._process = os.pidfd_open(pid)
+        self._process, self._closing = os.pidfd_open(pid), os.eventfd(0)
         self._fatal: int | None = None
-        self._with_tools = True
-        self._lock = threading.Lock()
-        self._closing = os.eventfd(0)
+        self._with_tools, self._over = True, False
+        self._lock, self._stopped = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._serve, name="effects", daemon=True)
         self._thread.start()
 
@@ -65,12 +64,16 @@ class Effects:
         with self._lock:
             self.seen, self._fatal, self._with_tools = [], fatal, with_tools
 
+    def await_stop(self, *, seconds: float) -> bool:
+        """Whether it is killed before an effect within so many seconds."""
+        return self._stopped.wait(seconds)
+
     def close(self) -> None:
-        """Nobody answers any more: what is still trapped fails."""
-        os.eventfd_write(self._closing, 1)
+        """Nobody answers any more: what is still held up fails. Not needed where process and tools come to their ends."""
+        with self._lock:
+            if not self._over:
+                os.eventfd_write(self._closing, 1)
         self._thread.join()
-        for each in (self._listener, self._process, self._closing):
-            os.close(each)
 
     def _serve(self) -> None:
         waiting = select.poll()
@@ -78,14 +81,16 @@ class Effects:
         waiting.register(self._closing, select.POLLIN)
         while True:
             ready = dict(waiting.poll())
-            if self._closing in ready or ready.get(self._listener, 0) & select.POLLHUP:
-                return
+            if self._closing in ready or ready[self._listener] & select.POLLHUP:
+                break
             question = bytearray(CALL.size)
-            try:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it was killed or interrupted meanwhile
                 fcntl.ioctl(self._listener, RECEIVE, question)
-            except FileNotFoundError:  # it was killed meanwhile
-                continue
-            self._judge(question)
+                self._judge(question)
+        with self._lock:
+            self._over = True
+            for each in (self._listener, self._process, self._closing):
+                os.close(each)
 
     def _judge(self, question: bytearray) -> None:
         asked, thread, _, call, _, _, *arguments = CALL.unpack(question)
@@ -94,15 +99,20 @@ class Effects:
             if effect is not None and self.stopped_before is None:
                 self.seen.append(effect)
                 if self._fatal is not None and len(self.seen) >= self._fatal:
-                    self.stopped_before = self.seen.pop()
-                    signal.pidfd_send_signal(self._process, signal.SIGKILL)
-            dead = self.stopped_before is not None and self._with_tools
-        if dead:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(thread, signal.SIGKILL)
+                    self._stop()
+            stopped, with_tools = self.stopped_before is not None, self._with_tools
+        if stopped and os.path.exists(f"/proc/{self._pid}/task/{thread}"):
+            return  # an answer might come before its end
+        if stopped and with_tools:
+            os.kill(thread, signal.SIGKILL)
             return
-        with contextlib.suppress(FileNotFoundError):
-            fcntl.ioctl(self._listener, SEND, ANSWER.pack(asked, 0, 0, CONTINUE))
+        fcntl.ioctl(self._listener, SEND, ANSWER.pack(asked, 0, 0, CONTINUE))
+
+    def _stop(self) -> None:
+        self.stopped_before = self.seen.pop()
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._process, signal.SIGKILL)
+        self._stopped.set()
 
 
 def _effect(thread: int, name: str, arguments: list[int]) -> str | None:
@@ -113,12 +123,12 @@ def _effect(thread: int, name: str, arguments: list[int]) -> str | None:
                 return _message(memory, name, arguments)
             paths = [_text(memory, arguments[each]) for each in PATHS.get(name, ())]
             return None if paths[:1] == ["/dev/null"] else " ".join([name, *paths])
-    except OSError:
+    except (OSError, struct.error):
         return name  # it has just been killed
 
 
 def _message(memory: RawIOBase, name: str, arguments: list[int]) -> str | None:
-    """A netlink message that is more than a question, by its number; a sendmsg's first part tells."""
+    """A netlink message that is more than a question, by its number, or words to somebody; a sendmsg's first part tells."""
     start, length = arguments[1], arguments[2]
     if name != "sendto":
         (parts,) = struct.unpack("=16xQ", _read(memory, arguments[1], 24))
@@ -126,8 +136,9 @@ def _message(memory: RawIOBase, name: str, arguments: list[int]) -> str | None:
     if length < NETLINK.size:
         return None  # a wake-up
     size, kind, flags, _, _ = NETLINK.unpack(_read(memory, start, NETLINK.size))
-    netlink = NETLINK.size <= size <= length
-    return f"netlink {kind:#x}" if netlink and flags & DUMP != DUMP and not _asks(kind) else None
+    if not NETLINK.size <= size <= length:
+        return f"{length} bytes"
+    return None if flags & DUMP == DUMP or _asks(kind) else f"netlink {kind:#x}"
 
 
 def _asks(kind: int) -> bool:

@@ -1,0 +1,120 @@
+"""Containers and policies for them that come and go, while the agent is killed before one of its effects or another."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from agent.cli.client import attachment_address
+from agent.errors import Unavailable
+from lab.cell import Part
+from tests.testlib.attached import interior
+from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.footprint import expected, footprint
+from tests.testlib.held_up import HeldUp
+from tests.testlib.instance import TLS_PORT
+from tests.testlib.live import WEB
+from tests.testlib.netns import Netns
+from tests.testlib.standpoint import Connected, Refused, Standpoint
+
+GUEST, FILE, STORED = "acme/shop/guest", "guests.yaml", "stored"
+GUESTS = f"policies:\n- {{from: {WEB}, to: {GUEST}, tcp: [9000, 61443]}}\n"
+AT_LEISURE = 0.3  # seconds for an effect that comes after the answer, as those of a policy file do
+
+
+@dataclass
+class Guests:
+    """Containers and policies for them that come and go. `untouched` is how the containers' namespaces were at first."""
+
+    cell: CellUnderTest
+    places: dict[str, Netns]
+    untouched: dict[str, dict[str, str]]
+
+    def attached(self) -> dict[str, Standpoint]:
+        """Those that are in `cellnet ps`."""
+        client = self.cell.client
+        names = [each.text("name") for each in client.get("/v1/attachments").each()]
+        found = {name: client.get(attachment_address(name)) for name in names if name in self.places}
+        return {
+            name: Standpoint(Path(each.text("pin")), address=IPv4Address(each.text("address"))) for name, each in found.items()
+        }
+
+    def attach(self, name: str) -> None:
+        self.cell.client.ask("PUT", attachment_address(name), {"app": GUEST, "netns": str(self.places[name].path)})
+
+    def detach(self, name: str) -> None:
+        self.cell.client.delete(attachment_address(name))
+
+    def change_file(self) -> None:
+        if self.in_file():
+            self.cell.remove_policy_file(FILE, sync=False)
+        else:
+            self.cell.policy_file(FILE, GUESTS, sync=False)
+
+    def change_store(self) -> None:
+        if self.in_store():
+            self.cell.client.delete(f"/v1/policies/{STORED}")
+        else:
+            body = {"from": WEB, "to": GUEST, "ports": ["tcp/9001"], "name": STORED}
+            self.cell.client.post("/v1/policies/allow", body)
+
+    def in_file(self) -> bool:
+        return (self.cell.lab.policies / FILE).exists()
+
+    def in_store(self) -> bool:
+        return STORED in [each.text("name") for each in self.cell.client.get("/v1/policies").each()]
+
+    def killed_during(self, change: Callable[[], object], *, before: int) -> str:
+        """Begin a change and have the agent killed before its effect of that number, or after the last one; says before which.
+
+        The change may have happened or not. No agent runs when this returns.
+        """
+        effects = self.lab.effects
+        effects.die_before(before, with_tools=False)
+        with suppress(Unavailable, ConnectionError):  # that the agent went away is the point
+            change()
+        if not effects.await_stop(seconds=AT_LEISURE):
+            self.cell.kill("agent")
+        eventually(lambda: self.lab.part(Part.AGENT) is None)
+        return effects.stopped_before or "nothing more"
+
+    def mended(self, *, killed_before: int | None = None) -> None:
+        """Start the next agent, and one more if that is killed too before its effect of that number."""
+        self.lab.start_part(Part.AGENT, killed_before=killed_before)
+        if killed_before is not None:
+            if not self.lab.effects.await_stop(seconds=AT_LEISURE):
+                self.cell.kill("agent")
+            eventually(lambda: self.lab.part(Part.AGENT) is None)
+            self.lab.start_part(Part.AGENT)
+        self.cell.wait_well()
+
+    @property
+    def lab(self) -> HeldUp:
+        """Whose agent is held up."""
+        assert isinstance(self.cell.lab, HeldUp)
+        return self.cell.lab
+
+    def rights(self) -> dict[int, bool]:
+        """The ports that WEB may call now."""
+        return {9000: self.in_file(), 9001: self.in_store()}
+
+    def assert_unmoved(self, web: Standpoint, attached: Mapping[str, Standpoint], rights: Mapping[int, bool]) -> None:
+        """What an unfinished change is not about is as it was."""
+        for guest in attached.values():
+            with guest.listen(9000), guest.listen(9001):
+                assert {port: web.connect(guest, port) is Connected for port in rights} == rights
+
+    def assert_clean(self, note: str) -> None:
+        """All traces belong to whole attachments, and a namespace without one is as it was at first."""
+        eventually(lambda: footprint(self.cell) == expected(self.cell))
+        left = {name: interior(place) for name, place in self.places.items() if name not in self.attached()}
+        assert left == {name: self.untouched[name] for name in left}, note
+
+    def assert_reached(self, web: Standpoint, note: str) -> None:
+        """Those that are attached are reached exactly as file and store say now."""
+        by_file, by_store = (Connected if there else Refused for there in (self.in_file(), self.in_store()))
+        for name, guest in self.attached().items():
+            with guest.listen(9000), guest.listen(9001):
+                eventually(lambda guest=guest: web.connect(guest, TLS_PORT) is by_file)
+                assert (web.connect(guest, 9000), web.connect(guest, 9001)) == (by_file, by_store), f"{note}: {name}"
