@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer, EnvoyStatus
-from dataplane.envoy.bootstrap import Setting
+from dataplane.envoy.bootstrap import STUCK_SECONDS, Setting
 from dataplane.envoy.command import bundled_envoy, command
 from dataplane.envoy.listening import await_listening
 from dataplane.envoy.resource import Resource, ResourceKey
@@ -67,11 +67,14 @@ class Loop:
 class EnvoyProcess:
     """Envoy as the agent starts it, in the network namespace `home`."""
 
-    def __init__(self, home: Netns, folder: Path, *, uid: int = ENVOY_ID, workers: int = 2, drain: int = 2) -> None:
+    def __init__(
+        self, home: Netns, folder: Path, *, uid: int = ENVOY_ID, workers: int = 2, drain: int = 2, stuck: int = STUCK_SECONDS
+    ) -> None:
         self.folder = folder / "envoy"
         self.folder.mkdir(mode=0o700)
         os.chown(self.folder, uid, uid)
-        self.setting = Setting(cell="one", ads=folder / "ads" / "ads.sock", admin=self.folder / "admin.sock", connections=2000)
+        ads, admin_socket = folder / "ads" / "ads.sock", self.folder / "admin.sock"
+        self.setting = Setting(cell="one", ads=ads, admin=admin_socket, connections=2000, stuck=stuck)
         self.argv = command(self.setting, binary=bundled_envoy(), uid=uid, gid=uid, workers=workers, drain=drain)
         self.log = folder / "envoy.log"
         self._home = home
@@ -108,14 +111,14 @@ class EnvoyProcess:
 class EnvoyCell:
     """Envoy, its ADS server and a HostState that the test changes."""
 
-    def __init__(self, *, workers: int = 2) -> None:
+    def __init__(self, *, workers: int = 2, stuck: int = STUCK_SECONDS) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="cnt-envoy-"))
         self.folder.chmod(0o755)
         self.home = Netns("envoy")
         self.loop = Loop()
         # older than any expired certificate that a test wants
         self.ca = make_ca(now=TODAY - timedelta(days=10))
-        self.envoy = EnvoyProcess(self.home, self.folder, workers=workers)
+        self.envoy = EnvoyProcess(self.home, self.folder, workers=workers, stuck=stuck)
         self.ads = AdsServer(self.envoy.setting.ads, gid=ENVOY_ID)
         self.translation = Translation()
         self.table: Mapping[ResourceKey, Resource] = {}
