@@ -1,17 +1,17 @@
 """The one place that knows both worlds: attachments, policies and certificates in, what the host should be out. Pure."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from dataplane.state import Allow, HostService, HostState, Leaf, Tls, Workload
-from dataplane.tables import CELLFUL
 
 Resolve = Callable[[AppName], frozenset[Allow]]
+_groups: WeakKeyDictionary[frozenset[Allow], frozenset[str]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,14 @@ class Snapshot:
     groups: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
 
-def desired_state(snapshot: Snapshot, *, facts: CellFacts) -> HostState:
-    """The host with a workload for each attachment that is not on its way out. An app without a tag has none yet."""
+def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | None = None) -> HostState:
+    """The host with a workload for each attachment that is not on its way out. An app without a tag has none yet.
+
+    What is as it was `before` is the same object, which makes all that follows from it cheap.
+    """
     present = [each for each in snapshot.attachments if each.phase is not Phase.DETACHING and each.app in snapshot.tags]
-    workloads = {each.address: _workload(each, snapshot, facts=facts) for each in present}
+    known = {} if before is None else before.workloads
+    workloads = {each.address: _workload(each, snapshot, facts=facts, known=known.get(each.address)) for each in present}
     return HostState(
         overlay=facts.overlay,
         subnet=facts.subnet,
@@ -62,25 +66,40 @@ def _groups_named(workloads: Mapping[IPv4Address, Workload], groups: Mapping[str
     return {name: groups.get(name, frozenset()) for name in sorted(named)}
 
 
-@lru_cache(maxsize=CELLFUL)
 def _groups_of(allows: frozenset[Allow]) -> frozenset[str]:
-    return frozenset(allow.group for allow in allows if allow.group)
+    """Kept for as long as the rights themselves."""
+    found = _groups.get(allows)
+    if found is None:
+        found = _groups[allows] = frozenset(allow.group for allow in allows if allow.group)
+    return found
 
 
-@lru_cache(maxsize=CELLFUL)
 def pin_of(name: str, *, pins: Path) -> Path:
     """Where an attachment's namespace is pinned."""
     return pins / name
 
 
-def _workload(attachment: Attachment, snapshot: Snapshot, *, facts: CellFacts) -> Workload:
-    leaf = snapshot.leaves.get(attachment.name)
+def _workload(attachment: Attachment, snapshot: Snapshot, *, facts: CellFacts, known: Workload | None) -> Workload:
+    leaf, tag, allows = snapshot.leaves.get(attachment.name), snapshot.tags[attachment.app], snapshot.resolve(attachment.app)
+    if known is not None and _is_that(known, attachment, leaf):
+        return known if known.tag == tag and known.allows is allows else replace(known, tag=tag, allows=allows)
     return Workload(
         name=attachment.name,
         address=attachment.address,
-        tag=snapshot.tags[attachment.app],
+        tag=tag,
         pin=pin_of(attachment.name, pins=facts.pins),
         interface=attachment.interface,
-        allows=snapshot.resolve(attachment.app),
+        allows=allows,
         tls=None if leaf is None else Tls(leaf=leaf, target_port=attachment.tls_target, http=attachment.tls_http),
+    )
+
+
+def _is_that(known: Workload, attachment: Attachment, leaf: Leaf | None) -> bool:
+    """Whether a workload is still that of an attachment, whatever may have become of its tag and rights."""
+    tls = known.tls
+    return (
+        tls is not None
+        and tls.leaf is leaf
+        and (known.name, known.interface) == (attachment.name, attachment.interface)
+        and (tls.target_port, tls.http) == (attachment.tls_target, attachment.tls_http)
     )

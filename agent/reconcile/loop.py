@@ -106,7 +106,8 @@ class Reconciler:
         return report.timed(started, self._effects.elapsed())
 
     async def _converge(self) -> Report:
-        state = desired_state(await self._snapshot(), facts=self._facts)
+        known = None if self._applied is None else self._applied[1]
+        state = desired_state(await self._snapshot(), facts=self._facts, before=known)
         tables = compile_tables(state)
         if self._actual is None:
             self._actual, self._seen = await self._read(tables), True

@@ -1,13 +1,13 @@
 """Rights as rules: the chain of one container, the chain that a group shares, and both in parts where they are long.
 
 A chain is a list that a new connection walks until a rule fits, at some ten nanoseconds a rule. Above 250 rules it is split
-by the lowest bits of the tag into 16 lists. Established packets never come here. Pure, and cached: of 250 containers usually
-one has changed.
+by the lowest bits of the tag into 16 lists. Established packets never come here. Pure, and kept for as long as the rights
+themselves: of 250 containers usually one has changed.
 """
 
 import hashlib
 from collections.abc import Mapping
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 from dataplane.state import Allow
 from dataplane.tables import TAG_MASK
@@ -18,6 +18,8 @@ ANY = (1, 65535)
 REFUSE = "-j CELLNET-REJECT"
 
 Chains = Mapping[str, tuple[str, ...]]
+_containers: WeakKeyDictionary[frozenset[Allow], dict[str, Chains]] = WeakKeyDictionary()
+_groups: WeakKeyDictionary[frozenset[int], dict[str, Chains]] = WeakKeyDictionary()
 
 
 def group_chain(name: str) -> str:
@@ -25,17 +27,29 @@ def group_chain(name: str) -> str:
     return f"CELLNET-IN-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
-@lru_cache(maxsize=4096)
 def of_container(chain: str, allows: frozenset[Allow]) -> Chains:
     """One rule for each right, then refusal; groups first, in whose own chains there is no refusal."""
+    known = _containers.setdefault(allows, {})
+    if chain not in known:
+        known[chain] = _of_container(chain, allows)
+    return known[chain]
+
+
+def _of_container(chain: str, allows: frozenset[Allow]) -> Chains:
     groups = tuple(_in_group(each) for each in sorted(allows) if each.group)
     single = tuple((each.tag, _accept(each)) for each in sorted(allows) if not each.group)
     return _in_parts(chain, single, before=groups, end=(REFUSE,))
 
 
-@lru_cache(maxsize=1024)
 def of_group(name: str, tags: frozenset[int]) -> Chains:
     """Accepts each tag; who is not in it goes back to where the jump stood."""
+    known = _groups.setdefault(tags, {})
+    if name not in known:
+        known[name] = _of_group(name, tags)
+    return known[name]
+
+
+def _of_group(name: str, tags: frozenset[int]) -> Chains:
     single = tuple((tag, f"-m mark --mark {tag:#x}/{TAG_MASK:#x} -j ACCEPT") for tag in sorted(tags))
     return _in_parts(group_chain(name), single, before=(), end=())
 

@@ -1,8 +1,11 @@
 """Attachments, tags and rights in, the host's state out; and what a change between two states takes away."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+
+import pytest
 
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
@@ -54,6 +57,38 @@ def snapshot(*attachments: Attachment) -> Snapshot:
 
 def state(*attachments: Attachment) -> HostState:
     return desired_state(snapshot(*attachments), facts=FACTS)
+
+
+TWO = (attachment(WEB, address=FIRST), attachment(API, address=SECOND))
+LATER: Sequence[Snapshot] = (
+    snapshot(*TWO),
+    snapshot(TWO[1]),
+    snapshot(TWO[0], replace(TWO[1], name="other")),
+    snapshot(TWO[0], replace(TWO[1], interface="eth1")),
+    snapshot(TWO[0], replace(TWO[1], tls_target=9090)),
+    snapshot(TWO[0], replace(TWO[1], tls_http=True)),
+    snapshot(TWO[0], replace(TWO[1], address=FIRST + 5)),
+    replace(snapshot(*TWO), tags={WEB: 3, API: 2}),
+    replace(snapshot(*TWO), leaves={}),
+    replace(snapshot(*TWO), leaves={"api": Leaf(b"renewed", b"key")}),
+    replace(snapshot(*TWO), resolve=lambda _: frozenset({Allow(2, "udp", 53, 53)})),
+)
+
+
+@pytest.mark.parametrize("after", LATER)
+def test_what_was_known_before_changes_nothing_of_the_outcome(after: Snapshot) -> None:
+    for before in LATER:
+        known = desired_state(before, facts=FACTS)
+        assert desired_state(after, facts=FACTS, before=known) == desired_state(after, facts=FACTS)
+
+
+def test_a_workload_of_which_nothing_has_changed_is_the_same_object() -> None:
+    found = snapshot(*TWO)
+    right = frozenset({RIGHT})
+    found = replace(found, resolve=lambda _: right)
+    before = desired_state(found, facts=FACTS)
+    again = desired_state(replace(found, groups={}), facts=FACTS, before=before)
+    assert again.workloads[SECOND] is before.workloads[SECOND]
 
 
 def test_a_workload_has_its_apps_tag_rights_and_certificate() -> None:

@@ -1,0 +1,34 @@
+"""What is made of rights is kept no longer than the rights themselves: policies that come and go leave nothing behind."""
+
+import gc
+
+from dataplane.firewall import rights
+from dataplane.state import Allow
+
+
+def test_the_chains_of_a_container_are_forgotten_with_its_rights() -> None:
+    allows = frozenset({Allow(number, "tcp", 8080, 8080) for number in range(1, 80)})
+    made = rights.of_container("CELLNET-0aff0102", allows)
+    assert rights.of_container("CELLNET-0aff0102", frozenset(allows)) is made
+    assert allows in rights._containers
+    before = len(rights._containers)
+    del allows
+    gc.collect()
+    assert len(rights._containers) == before - 1
+
+
+def test_the_chains_of_a_group_are_forgotten_with_its_members() -> None:
+    members = frozenset(range(1, 999))
+    made = rights.of_group("acme/*/*", members)
+    assert rights.of_group("acme/*/*", members) is made
+    before = len(rights._groups)
+    del members
+    gc.collect()
+    assert len(rights._groups) == before - 1
+
+
+def test_equal_rights_give_each_chain_its_own_name() -> None:
+    allows = frozenset({Allow(1, "tcp", 8080, 8080)})
+    first, second = (rights.of_container(f"CELLNET-0aff010{number}", allows) for number in (2, 3))
+    assert list(first) == ["CELLNET-0aff0102"]
+    assert list(second) == ["CELLNET-0aff0103"]
