@@ -1,0 +1,108 @@
+"""A thousand attaches and detaches later everything is as it was: nothing grows, in no process and no table of the kernel."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from dataplane.namespace import run_in
+from tests.testlib.attached import Attached, traces
+from tests.testlib.cell import CellUnderTest, eventually, running_cell
+from tests.testlib.crowd import Crowd, detach
+from tests.testlib.weight import agent_memory, envoy_allocated, envoy_serves, held, weighable
+
+AT_ONCE = 50
+WARM = 6  # rounds of so many, in which caches fill, pools of threads reach their size and every address is used once
+PARTS, ROUNDS = 3, 5  # what leaks grows in each of three parts; a table that is made larger once does not
+# for each attach and detach; 2 KB lost each time would be found, however it is made up
+ALLOWED = {"agent's objects": 8, "agent's other bytes": 500, "agent's resident bytes": 2000, "envoy's bytes": 500}
+POLICY = "policies:\n- {from: same-space, to: crowd/there/*, tcp: [8080, 61443]}\n"
+
+
+@pytest.fixture(scope="module")
+def cell() -> Iterator[CellUnderTest]:
+    with weighable() as setting, running_cell(setting) as made:
+        made.policy_file("crowd.yaml", POLICY)
+        yield made
+
+
+def test_a_thousand_attaches_and_detaches_leave_everything_as_it_was(cell: CellUnderTest) -> None:
+    crowd = Crowd(cell, AT_ONCE)
+    go_round(crowd, times=WARM)
+    await_drained(cell)
+    before, weights = possessions(cell), [weight(cell)]
+    for _ in range(PARTS):
+        go_round(crowd, times=ROUNDS)
+        await_drained(cell)
+        weights.append(weight(cell))
+    eventually(lambda: not difference(before, possessions(cell)))
+    growth = {kind: [after[kind] - before[kind] for before, after in pairwise(weights)] for kind in weights[0]}
+    assert all(min(growth[kind]) < allowed * AT_ONCE * ROUNDS for kind, allowed in ALLOWED.items()), growth
+
+
+def go_round(crowd: Crowd, *, times: int) -> None:
+    for _ in range(times):
+        attached = crowd.attach()
+        talk(*attached[:2])
+        detach(attached)
+
+
+def talk(one: Attached, other: Attached) -> None:
+    """Connections that the detach ends, plain and through Envoy."""
+    other.listen(8080)
+    one.dial(other, 8080)
+    one.dial_tls(other)
+
+
+def await_drained(cell: CellUnderTest) -> None:
+    """Until Envoy has forgotten what was removed."""
+    eventually(lambda: not any("-0a" in each for each in envoy_serves(cell).resources))
+
+
+def weight(cell: CellUnderTest) -> Mapping[str, int]:
+    """Of the two processes."""
+    agent = agent_memory(cell)
+    return {
+        "agent's objects": agent.objects,
+        "agent's other bytes": agent.other,
+        "agent's resident bytes": agent.resident,
+        "envoy's bytes": envoy_allocated(cell),
+    }
+
+
+def possessions(cell: CellUnderTest) -> Mapping[str, object]:
+    """All that the cell has, but for the sizes."""
+    return {
+        **traces(cell),
+        "agent": held(cell.agent_pid),
+        "envoy itself": held(cell.envoy_pid),
+        "envoy serves": envoy_serves(cell),
+        "sockets": run_in(cell.lab.netns, sockets),
+        "connections": cell.host.run("conntrack", "-C"),
+        "neighbours of all kinds": [line for line in cell.host.run("ip", "neigh").splitlines() if "dev cnet" in line],
+        "rules of ip": cell.host.run("ip", "rule"),
+        "rules of IPv6": [line for line in cell.host.run("ip6tables-nft-save").splitlines() if line[:1] == "-"],
+        "state": state(cell),
+    }
+
+
+def sockets() -> dict[str, int]:
+    """How many of each kind the calling thread's namespace has."""
+    kinds = ("tcp", "tcp6", "udp", "raw", "packet", "netlink")
+    return {kind: len(Path(f"/proc/thread-self/net/{kind}").read_text().splitlines()) for kind in kinds}
+
+
+def state(cell: CellUnderTest) -> dict[str, int]:
+    """Rows of the cell's database by table, its pages, and how many files lie around it."""
+    path = cell.lab.root / "var/lib/cellnet/cellnet.db"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        rows = {name: database.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables}
+    return rows | {"files": len(list(cell.lab.root.rglob("*")))}
+
+
+def difference(before: Mapping[str, object], after: Mapping[str, object]) -> Mapping[str, object]:
+    return {kind: (before[kind], after[kind]) for kind in before if before[kind] != after[kind]}
