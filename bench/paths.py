@@ -79,7 +79,7 @@ class NotOurs:
 def make(setting: Setting, folder: Path) -> Made:
     """The path with its rules; its namespaces are pinned in `folder`, and go with it. Raises HostRefused."""
     ours = setting.rules is Rules.OURS
-    server, state = _state(setting.count if ours else 1, folder=folder, ours=ours)
+    server, state = state_of(setting.count if ours else 1, folder=folder, ours=ours)
     folder.mkdir()
     host = folder / "host"
     for pin in (host, *(each.pin for each in state.workloads.values())):
@@ -109,7 +109,7 @@ def _links_only(tables: Tables) -> Tables:
     return replace(tables, chains={}, jumps={}, tags={}, sysctls=sysctls)
 
 
-def _state(rules: int, *, folder: Path, ours: bool) -> tuple[IPv4Address, HostState]:
+def state_of(rules: int, *, folder: Path, ours: bool) -> tuple[IPv4Address, HostState]:
     """The server that is found last, and a cell of the client and of servers with `rules` rules together, 80 for each."""
     servers = [SUBNET[3 + number] for number in range(-(-rules // CHAIN))]
     server = max(servers, key=_steps)

@@ -1,0 +1,55 @@
+"""The paths that are compared have as many rules as they say, and the one that fits is in the worst place. Pure."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.paths import CHAIN, CLIENT_TAG, Rules, Setting, state_of, written
+from dataplane.compile import compile_tables
+from dataplane.firewall.choice import Backend
+from dataplane.firewall.rules import container_chain
+from dataplane.tables import ChainKey
+
+NOWHERE = Path("/nowhere")
+
+
+def rules(setting: Setting) -> list[str]:
+    """Those that are written by hand."""
+    server, _ = state_of(1, folder=NOWHERE, ours=False)
+    return [line for line in written(setting, server).splitlines() if line.startswith("-A")]
+
+
+def test_a_ten_rule_firewall_has_ten_rules_and_looks_at_connections_first() -> None:
+    found = rules(Setting(Rules.TEN, Backend.NFT))
+    assert len(found) == 10
+    assert "ESTABLISHED" in found[0]
+
+
+@pytest.mark.parametrize(("kind", "established"), [(Rules.FLAT, -1), (Rules.FLAT_ESTABLISHED, 0)])
+def test_a_flat_list_has_all_its_rules_before_the_one_that_fits(kind: Rules, established: int) -> None:
+    found = rules(Setting(kind, Backend.NFT, 100))
+    assert "ESTABLISHED" in found.pop(established)
+    assert len(set(found)) == 100
+    assert "-s 10.255.1.2/32" in found[-1]
+
+
+def test_a_bare_path_has_no_rules() -> None:
+    assert rules(Setting(Rules.NONE, Backend.NFT)) == []
+
+
+@pytest.mark.parametrize("count", [1, 10, 80, 81, 1_000, 20_000])
+def test_ours_has_as_many_rights_as_rules_and_the_one_that_fits_is_the_last_of_a_full_chain(count: int) -> None:
+    server, state = state_of(count, folder=NOWHERE, ours=True)
+    chains = compile_tables(state).chains
+    allowing = [rule for address in state.workloads for rule in chains[ChainKey(4, "filter", container_chain(address))]
+                if rule.endswith("-j ACCEPT")]  # fmt: skip
+    assert len(allowing) == count
+    own = chains[ChainKey(4, "filter", container_chain(server))]
+    assert len(own) - 1 == min(count, CHAIN)
+    assert f"--mark {CLIENT_TAG:#x}/" in own[-2]
+
+
+def test_among_250_containers_the_server_is_the_one_that_is_found_last() -> None:
+    server, state = state_of(20_000, folder=NOWHERE, ours=True)
+    assert len(state.workloads) == 251
+    assert str(server) == "10.255.1.239"  # the 15th block of 16, and the last place in it
