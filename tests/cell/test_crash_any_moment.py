@@ -11,22 +11,23 @@ from tests.testlib.attached import interior
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.footprint import expected, footprint
 from tests.testlib.guests import FILE, GUESTS, Guests
-from tests.testlib.held_up import HeldUp
+from tests.testlib.held_up import held_up
 from tests.testlib.instance import TLS_PORT
 from tests.testlib.live import Live, as_policies_say, three
 from tests.testlib.netns import Netns
 from tests.testlib.standpoint import Connected
 
 SEED = 61443
-LEAST, MOST, ENOUGH = 8, 24, 20.0  # rounds, and seconds after which the least will do
-EFFECTS = {"attach": 54, "detach": 34, "file": 12, "store": 8}  # a few more than there are: then it is killed after the last
+LEAST, MOST, ENOUGH = 8, 40, 20.0  # rounds, and seconds after which the least will do
+EFFECTS = {"attach": 54, "detach": 34, "file": 9, "store": 7}  # about; after the last it is killed too
 OF_A_START = 40
 
 
 @pytest.fixture(scope="module")
-def cell_kind() -> type[Cell]:
+def cell_kind() -> Iterator[type[Cell]]:
     """A supervisor would wait longer and longer."""
-    return HeldUp
+    with held_up() as kind:
+        yield kind
 
 
 @pytest.fixture
@@ -48,9 +49,8 @@ def test_kills_between_any_two_effects_of_any_change_leave_a_clean_cell(cell: Ce
     for number in range(MOST):
         if number >= LEAST and time.monotonic() - began > ENOUGH:
             break
-        name = chance.choice(list(guests.places))
-        kind, change = chance.choice(changes(guests, name))
-        attached = {each: guest for each, guest in guests.attached().items() if kind != "detach" or each != name}
+        kind, name, change = guests.next_change(number, chance)
+        attached = {each: guest for each, guest in guests.attached().items() if each != name}
         rights = {port: yes for port, yes in guests.rights().items() if port != {"file": 9000, "store": 9001}.get(kind)}
         stopped = guests.killed_during(change, before=chance.randint(1, EFFECTS[kind]))
         again = chance.choice((None, chance.randint(1, OF_A_START)))
@@ -63,15 +63,6 @@ def test_kills_between_any_two_effects_of_any_change_leave_a_clean_cell(cell: Ce
         guests.assert_clean(note)
         guests.assert_reached(apps[0], note)
     assert as_policies_say(*apps)
-
-
-def changes(guests: Guests, name: str) -> list[tuple[str, Callable[[], None]]]:
-    """What can be begun now; half of it is about the container."""
-    if name in guests.attached():
-        own: tuple[str, Callable[[], None]] = ("detach", lambda: guests.detach(name))
-    else:
-        own = ("attach", lambda: guests.attach(name))
-    return [own, own, ("file", guests.change_file), ("store", guests.change_store)]
 
 
 def test_an_attach_that_was_cut_short_can_be_made_again(cell: CellUnderTest, guests: Guests) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
@@ -18,7 +19,7 @@ from dataplane.state import Allow, HostService, HostState, Workload
 from dataplane.tables import ChainKey, Tables, host_interface, host_mac
 from tests.testlib.calls import Call, Callers, callers, permitted
 from tests.testlib.hosts import FIRST, Host, allow, make_host
-from tests.testlib.mortals import Mortals, mortals
+from tests.testlib.mortals import Applying, Mortal, Parent, parent
 from tests.testlib.netns import Netns
 
 SEED = 157
@@ -35,24 +36,32 @@ class Scene:
     """A host on which one process after the other works, and what its containers reach meanwhile."""
 
     host: Host
-    mortals: Mortals
+    backend: Backend
+    parent: Parent
     callers: Callers
     state: HostState | None = None  # that the last one has made true; None: a fresh host
 
     def dies(self, state: HostState, *, before: int) -> bool:
         """Whether one that is to make a state true gets as far as its effect of that number, where it is killed."""
-        life = self.mortals.become(state, killed_before=before)
-        print(f"after {len(life.effects)} effects killed before {life.killed_before}")
-        if life.killed_before is not None:
-            self._assert_between(self.state, state)
-        return life.killed_before is not None
+        with self._born(state) as one:
+            one.go(killed_before=before, with_tools=True)
+            if one.result() is not None:
+                return False
+            print(f"after {len(one.effects.seen)} effects killed before {one.effects.stopped_before}")
+        self._assert_between(self.state, state)
+        return True
 
     def arrives(self, state: HostState) -> None:
         """One that nobody kills makes a state true, wherever the last one has died; planned again, there is nothing to do."""
-        assert self.mortals.become(state).failures == ()
+        with self._born(state) as one:
+            one.go(killed_before=None, with_tools=True)
+            assert one.result() == ()
         self.host.state = self.state = state
         assert not self.host.left_to_do(), str(self.host.left_to_do())
         self._assert_between(state)
+
+    def _born(self, state: HostState) -> AbstractContextManager[Mortal]:
+        return closing(self.parent.bear(Applying(self.host.netns.path, self.backend, state)))
 
     def inside(self, workload: Workload) -> str:
         """What a container's namespace is like, in other words than ours and without what is its own."""
@@ -95,8 +104,8 @@ def _of(table: ChainKey, tables: Tables) -> dict[ChainKey, tuple[str, ...]]:
 def scene(netns: Callable[[str], Netns], request: pytest.FixtureRequest) -> Iterator[Scene]:
     backend = Backend(request.param)
     host = make_host(netns, containers=3, firewall=firewall(backend))
-    with mortals(host.netns.path, backend) as made, callers(host) as calling:
-        yield Scene(host, made, calling)
+    with parent() as bearing, callers(host) as calling:
+        yield Scene(host, backend, bearing, calling)
     host.kernel.close()
 
 

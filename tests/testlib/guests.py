@@ -1,5 +1,6 @@
 """Containers and policies for them that come and go, while the agent is killed before one of its effects or another."""
 
+import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,6 +40,21 @@ class Guests:
         return {
             name: Standpoint(Path(each.text("pin")), address=IPv4Address(each.text("address"))) for name, each in found.items()
         }
+
+    def next_change(self, number: int, chance: random.Random) -> tuple[str, str, Callable[[], None]]:
+        """Its kind, its container and what begins it: each kind in turn."""
+        kind = ("attach", "file", "detach", "store")[number % 4]
+        if kind in ("file", "store"):
+            return kind, "", self.change_file if kind == "file" else self.change_store
+        there = self.attached()
+        if len(there) == len(self.places):
+            kind = "detach"
+        name = chance.choice(sorted(there if kind == "detach" and there else self.places.keys() - there))
+        if kind == "attach":
+            return kind, name, lambda: self.attach(name)
+        if name not in there:
+            self.attach(name)
+        return kind, name, lambda: self.detach(name)
 
     def attach(self, name: str) -> None:
         self.cell.client.ask("PUT", attachment_address(name), {"app": GUEST, "netns": str(self.places[name].path)})

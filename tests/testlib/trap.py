@@ -1,13 +1,10 @@
 """Has the kernel ask before each system call of this process that may change something: see effects.py, which answers.
 
-Run as a script, `trap.py DESCRIPTOR PROGRAM...`, it sets the trap and becomes the program, whose children are in it too.
-DESCRIPTOR is a socket to whoever answers. libseccomp writes the filter: it knows each architecture's numbers.
+libseccomp writes the filter: it knows each architecture's numbers.
 """
 
 import ctypes
 import os
-import socket
-import sys
 from typing import Final
 
 _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
@@ -62,11 +59,3 @@ def _checked(result: int) -> int:
     if result < 0:
         raise OSError(-result, os.strerror(-result))
     return result
-
-
-if __name__ == "__main__":
-    answering = socket.socket(fileno=int(sys.argv[1]))
-    os.write(answering.fileno(), spring().to_bytes(4, "little"))
-    os.read(answering.fileno(), 1)  # it has the other descriptor now
-    answering.close()
-    os.execvp(sys.argv[2], sys.argv[2:])
