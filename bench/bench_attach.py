@@ -1,8 +1,9 @@
 """How long an attach takes, from the request to everything in place and listening, and a detach; singly and many at once."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from bench import floor
 from bench.figures import Bar, Series
 from bench.floor import Floor
 from bench.inside import milliseconds
-from bench.scene import Scene, opened
-from bench.script import Stopwatch, main, options, pause, repeat
+from bench.scene import Scene, containers, opened
+from bench.script import Stopwatch, backends, main, options, pause, repeat
 
 ATTACH, DETACH = "attach -> in place and listening", "detach -> nothing left"
 AT_ONCE, ALL = "attach, each of {many} from {clients} clients at once", "attach, all {many} from {clients} clients"
-BARS = {ATTACH: Bar(p50=40)}
+FEW_RULES = 1000
+CELL_PREFIX = 24
+SINGLES = 8  # addresses besides: those that are measured, and the ends of the subnet
 
 
 class OneByOne:
@@ -63,40 +66,95 @@ class Burst:
         return milliseconds(lambda: self._scene.attach("acme/shop/burst", netns=path))
 
 
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What else is there: the backend, how many containers, and how many rules for them."""
+
+    backend: str
+    attached: int
+    rules: int = 0
+
+    def __str__(self) -> str:
+        rules = f", {self.rules:,} rules" if self.rules else ""
+        return f"{self.attached:,} attached{rules}, {self.backend}"
+
+    @property
+    def bar(self) -> Bar:
+        """Of an attach."""
+        return Bar(p50=120) if self.backend == "legacy" and self.rules > FEW_RULES else Bar(p50=40)
+
+
+@dataclass(frozen=True, slots=True)
+class Crowds:
+    """What is around in turn, and the bursts at the end. `rules` make as many containers as they need (`scene.surround`)."""
+
+    attached: tuple[int, ...]
+    rules: tuple[int, ...]
+    bursts: int
+    many: int
+    clients: int
+
+    def settings(self, scene: Scene, backend: str) -> Iterator[Around]:
+        """Each made when it is asked for, from less to more."""
+        there = 0
+        for wanted in sorted(self.attached):
+            scene.fill(wanted, first=there)
+            there = wanted
+            yield Around(backend, there)
+        for wanted in sorted(self.rules):
+            there = scene.surround(wanted, there=there)
+            yield Around(backend, there, wanted)
+
+    @property
+    def prefix(self) -> int:
+        """Of a cell that has room for all of it."""
+        most = max((*self.attached, *map(containers, self.rules))) + self.many + SINGLES
+        return min(CELL_PREFIX, 32 - most.bit_length())
+
+
 def measured(
-    *, attached: tuple[int, ...], rounds: int, runs: int, bursts: int, many: int, clients: int
-) -> tuple[tuple[Series, ...], Mapping[str, Series]]:
-    """The series and the floors, for each number of containers that are there already, and the bursts."""
+    backends: tuple[str, ...], crowds: Crowds, *, rounds: int, runs: int
+) -> tuple[tuple[Series, ...], dict[str, Series]]:
+    """The series and the floors, by what is around, and the bursts."""
     series: list[Series] = []
     floors: dict[str, Series] = {}
-    with opened() as scene, Floor(scene) as by_hand:
-        before = 0
-        for there in sorted(attached):
-            scene.fill(there, first=before)
-            before = there
-            setting = f"{there:,} attached"
-            watch = repeat(OneByOne(scene, by_hand).measure, rounds=rounds, runs=runs)
-            floors[setting] = Series(floor.WHAT, setting, watch.of(floor.WHAT))
-            series += [Series(what, setting, watch.of(what), BARS.get(what, Bar())) for what in (ATTACH, DETACH)]
-        burst = Burst(scene, many=many, clients=clients)
-        watch = repeat(burst.measure, rounds=bursts, runs=runs)
-        series += [Series(what, f"{before:,} attached before", watch.of(what)) for what in (burst.each, burst.all)]
+    for backend in backends:
+        with (
+            opened(f"firewall.backend={backend}", f"overlay.cell_prefix={crowds.prefix}") as scene,
+            Floor(scene, backend=backend) as by_hand,
+        ):
+            setting = ""
+            for around in crowds.settings(scene, backend):
+                setting = str(around)
+                watch = repeat(OneByOne(scene, by_hand).measure, rounds=rounds, runs=runs)
+                floors[setting] = Series(floor.WHAT, setting, watch.of(floor.WHAT))
+                bars = {ATTACH: around.bar, DETACH: Bar()}
+                series += [Series(what, setting, watch.of(what), bar) for what, bar in bars.items()]
+            burst = Burst(scene, many=crowds.many, clients=crowds.clients)
+            watch = repeat(burst.measure, rounds=crowds.bursts, runs=runs)
+            series += [Series(what, f"{setting} before", watch.of(what)) for what in (burst.each, burst.all)]
     return tuple(series), floors
 
 
 @click.command()
 @options(rounds=50)
-@click.option("--attached", default=(1, 50), show_default=True, multiple=True, help="Containers there before; may be repeated.")
+@backends()
+@click.option(
+    "--attached", default=(1, 50, 250), show_default=True, multiple=True, help="Containers there before; may be repeated."
+)
+@click.option(
+    "--rules", default=(20_000,), show_default=True, multiple=True, help="Rules there, of 80 a container; may be repeated."
+)
 @click.option("--bursts", default=3, show_default=True, type=click.IntRange(1), help="Bursts of each run.")
 @click.option("--many", default=50, show_default=True, type=click.IntRange(1), help="Containers of a burst.")
 @click.option("--clients", default=20, show_default=True, type=click.IntRange(1), help="Callers of a burst.")
-def attach(*, rounds: int, runs: int, attached: tuple[int, ...], bursts: int, many: int, clients: int, results: Path) -> None:
+def attach(
+    *, rounds: int, runs: int, backends: tuple[str, ...], attached: tuple[int, ...], rules: tuple[int, ...], bursts: int,
+    many: int, clients: int, results: Path,
+) -> None:  # fmt: skip
     """Attach and detach."""
-    main(
-        "attach",
-        lambda: measured(attached=attached, rounds=rounds, runs=runs, bursts=bursts, many=many, clients=clients),
-        results=results,
-    )
+    crowds = Crowds(attached, rules, bursts, many, clients)
+    main("attach", lambda: measured(backends, crowds, rounds=rounds, runs=runs), results=results)
 
 
 if __name__ == "__main__":

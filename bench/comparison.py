@@ -34,7 +34,10 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A value for each round. `beside` are the ratios to others, by their name, `bars` what is promised of these."""
+    """A value for each round. `beside` are the ratios to others, by their name, `bars` what is promised of these.
+
+    `limit` is what is promised of the median itself.
+    """
 
     what: str
     setting: str
@@ -42,18 +45,23 @@ class Figure:
     values: tuple[float, ...]
     beside: Mapping[str, float] = field(default_factory=dict)
     bars: Mapping[str, Limit] = field(default_factory=dict)
+    limit: Limit | None = None
 
     @property
     def bar(self) -> str:
         """For people."""
-        return ", ".join(f"{BESIDE}{name} {limit}" for name, limit in self.bars.items())
+        own = [] if self.limit is None else [f"{self.limit} {self.unit}"]
+        return ", ".join([*own, *(f"{BESIDE}{name} {limit}" for name, limit in self.bars.items())])
 
     @property
     def verdict(self) -> Verdict:
         """Whether all bars are met."""
-        if not self.bars:
+        judged = [limit.holds(self.beside[name]) for name, limit in self.bars.items()]
+        if self.limit is not None:
+            judged.append(self.limit.holds(median(self.values)))
+        if not judged:
             return Verdict.NO_BAR
-        return Verdict.MET if all(limit.holds(self.beside[name]) for name, limit in self.bars.items()) else Verdict.MISSED
+        return Verdict.MET if all(judged) else Verdict.MISSED
 
 
 def ratio(values: tuple[float, ...], to: tuple[float, ...]) -> float:

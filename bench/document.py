@@ -135,6 +135,8 @@ def _bars(script: Script) -> Iterator[Sequence[str]]:
 def _worst(rows: Sequence[Row], bar: str) -> str:
     if "beside" in rows[0]:
         beside = _beside(rows[0])
+        if BESIDE not in bar:
+            return f"{shown(max(_number(row, 'p50') for row in rows))} {_text(rows[0], 'unit')}"
         return ", ".join(f"{BESIDE}{name} {ratio:.2f}" for name, ratio in beside.items() if f"{BESIDE}{name} " in bar)
     return ", ".join(f"{each} {max(_number(row, each) for row in rows):,.1f}" for each in TIMES if f"{each} " in bar)
 

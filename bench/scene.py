@@ -70,13 +70,17 @@ class Scene:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(lambda path: self.attach(f"crowd/there/{path.name}", netns=path), paths))
 
-    def surround(self, rules: int, *, before: int = 0) -> None:
-        """Make it `rules` rules for other apps (there are `before` already): their containers, and a policy file for each."""
-        have, want = _containers(before), _containers(rules)
+    def surround(self, rules: int, *, before: int = 0, there: int | None = None) -> int:
+        """Make it `rules` rules for other apps (there are `before` already): their containers, and a policy file for each.
+
+        Returns how many containers of the crowd there are; `there` is how many there were, if more than `before` needed.
+        """
+        have, want = containers(before) if there is None else there, containers(rules)
         self.fill(want, first=have)
         for number in range(want):
             self.put_file(f"crowd-{number}.yaml", _policies(number, rules=min(rules - number * CHAIN, CHAIN)))
         self.sync()
+        return max(have, want)
 
     def put_file(self, name: str, text: str) -> None:
         """Rename a policy file into place."""
@@ -105,7 +109,8 @@ class Rename:
         os.rename(self.new, self.path)
 
 
-def _containers(rules: int) -> int:
+def containers(rules: int) -> int:
+    """How many it takes to have so many rules."""
     return -(-rules // CHAIN)
 
 

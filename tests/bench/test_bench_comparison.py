@@ -35,6 +35,13 @@ def test_one_missed_bar_is_a_miss() -> None:
     assert Figure("it", "here", "1/s", (1.0,), {"one": 0.9}).verdict is Verdict.NO_BAR
 
 
+def test_a_figure_may_have_a_limit_of_its_own() -> None:
+    found = Figure("it", "here", "MB", (1.0, 2.0, 9.0), limit=Limit(most=2))
+    assert (found.bar, found.verdict) == ("at most 2 MB", Verdict.MET)
+    assert Figure("it", "here", "MB", (1.0, 3.0, 9.0), limit=Limit(most=2)).verdict is Verdict.MISSED
+    assert Figure("it", "here", "MB", (1.0,), {"one": 0.9}, {"one": Limit(least=1.0)}, Limit(most=2)).verdict is Verdict.MISSED
+
+
 def test_the_table_and_the_json_have_every_ratio_under_its_name(tmp_path: Path) -> None:
     figures = (
         Figure("rate", "theirs", "1/s", (10.0, 20.0, 30.0)),

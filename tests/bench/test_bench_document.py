@@ -52,6 +52,20 @@ def test_a_block_is_written_anew_and_the_rest_left_alone() -> None:
     )
 
 
+def test_a_bar_of_the_figure_itself_is_told_with_the_figure() -> None:
+    row = {
+        "what": "memory",
+        "setting": "here",
+        "unit": "MB",
+        "p50": 12.34,
+        "beside": {},
+        "bar": "at most 13 MB",
+        "verdict": "met",
+    }
+    found = written("<!-- bench: bars -->\n<!-- end -->", {"some": Script("some", "2026", "a machine", "", (row,))})
+    assert "| memory | here | at most 13 MB | 12.34 MB | met |" in found.splitlines()
+
+
 def test_of_several_rows_under_one_bar_the_worst_is_told() -> None:
     rows = (times("here", 7.0, verdict="met"), times("here", 70.0, verdict="missed"), times("there", 1.0, verdict="met"))
     found = written("<!-- bench: bars -->\n<!-- end -->", script(*rows)).splitlines()[3:-1]

@@ -38,13 +38,26 @@ def test_the_script_for_policies_measures_files_and_commands(tmp_path: Path) -> 
 
 
 def test_the_script_for_attaches_measures_them_singly_and_at_once(tmp_path: Path) -> None:
-    options = ("--attached", "1", "--bursts", "1", "--many", "3", "--clients", "2")
-    found = measured("bench_attach", *options, results=tmp_path)
-    assert found[ATTACH]["count"] == found[DETACH]["count"] == 1
-    assert {name: each["count"] for name, each in found.items() if "clients" in name} == {
+    sizes = ("--attached", "1", "--rules", "81", "--bursts", "1", "--many", "3", "--clients", "2")
+    found = run("bench_attach", *sizes, "--backend", "legacy", results=tmp_path)
+    counts = {(each["what"], each["setting"]): each["count"] for each in found}
+    for setting in ("1 attached, legacy", "2 attached, 81 rules, legacy"):
+        assert counts[ATTACH, setting] == counts[DETACH, setting] == 1
+    assert {name: count for (name, _), count in counts.items() if "clients" in str(name)} == {
         "attach, each of 3 from 2 clients at once": 3,
         "attach, all 3 from 2 clients": 1,
     }
+
+
+def test_the_script_for_memory_reads_both_processes_before_and_after_others_came_and_went(tmp_path: Path) -> None:
+    sizes = ("--attached", "1", "--attached", "2", "--cycles", "4", "--wait", "0")
+    found = run("bench_memory", *sizes, results=tmp_path)
+    rows = {(each["what"], each["setting"]): each for each in found}
+    for part in ("agent", "envoy"):
+        for setting in ("1 attached", "2 attached", "2 attached, warm", "2 attached, 4 more came and went"):
+            rss, pss = (rows[f"{part}, {kind}", setting]["p50"] for kind in ("RSS", "PSS"))
+            assert 1 < pss <= rss
+        assert rows[f"{part}, growth of PSS", "2 attached, 4 more came and went"]["bar"] == "at most 1 MB"
 
 
 def test_the_script_for_revokes_cuts_connections_in_every_way_and_direction(tmp_path: Path) -> None:
@@ -82,7 +95,9 @@ def test_the_script_for_61443_measures_it_beside_haproxy_and_nginx(tmp_path: Pat
         assert beside["61443"].keys() == {"HAProxy", "nginx"}
 
 
-@pytest.mark.parametrize("script", ["bench_policy", "bench_attach", "bench_revoke", "bench_datapath", "bench_tls"])
+@pytest.mark.parametrize(
+    "script", ["bench_policy", "bench_attach", "bench_revoke", "bench_datapath", "bench_tls", "bench_memory"]
+)
 def test_a_script_says_what_can_be_asked_of_it(script: str) -> None:
     command = [sys.executable, "-m", f"bench.{script}", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)

@@ -1,0 +1,121 @@
+"""How much memory agent and Envoy take, by the number of idle containers, and how much more after others came and went.
+
+RSS is all that is in memory for a process, PSS gives each its share of what several have in common. Every round is a cell
+of its own. Envoy keeps what was removed for half a minute, for whoever is still connected: readings wait until that is over.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from agent.errors import HostRefused
+from bench.comparison import Figure, Limit
+from bench.scene import Scene, opened
+from bench.script import compared, options
+from dataplane.envoy.command import DRAIN_SECONDS
+from lab.cell import Part
+
+PARTS = (Part.AGENT, Part.ENVOY)
+BARS = {Part.AGENT: Limit(most=130), Part.ENVOY: Limit(most=100)}  # megabytes of RSS with that many containers
+IDLE = 250
+GROWTH = Limit(most=1)  # megabytes: pages come in lumps, and a leak of 2 KB each time would be 2
+WARM = 5  # bursts in which caches fill
+AT_ONCE, CLIENTS = 50, 20
+PREFIX = 23  # room for a burst beside 250
+SETTLED = DRAIN_SECONDS + 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Megabytes of one part in one setting."""
+
+    part: Part
+    setting: str
+    kind: str
+    value: float
+
+
+def reading(scene: Scene, setting: str, *, wait: float) -> Iterator[Reading]:
+    """After `wait` seconds without anything to do."""
+    time.sleep(wait)
+    for part in PARTS:
+        found = scene.cell.part(part)
+        if found is None:
+            raise HostRefused(f"the cell's {part.value} has ended", hint="see the cell's log")
+        lines = (line.split() for line in Path(f"/proc/{found.pid}/smaps_rollup").read_text().splitlines()[1:])
+        sizes = {words[0].rstrip(":"): int(words[1]) * 1024 / 1e6 for words in lines}
+        for kind in ("Rss", "Pss"):
+            yield Reading(part, setting, kind.upper(), sizes[kind])
+
+
+def bursts(scene: Scene, paths: Sequence[Path], *, times: int) -> None:
+    """Attach and detach all of them, `times` times."""
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        for _ in range(times):
+            list(pool.map(lambda path: scene.attach(f"burst/there/{path.name}", netns=path), paths))
+            list(pool.map(lambda path: scene.detach(path.name), paths))
+
+
+def readings(*, attached: Sequence[int], cycles: int, wait: float) -> Iterator[Reading]:
+    """Of one cell."""
+    with opened(f"overlay.cell_prefix={PREFIX}") as scene:
+        before = 0
+        for there in sorted(attached):
+            scene.fill(there, first=before)
+            before = there
+            yield from reading(scene, f"{there:,} attached", wait=wait)
+        paths = [scene.namespace(f"burst-{number}") for number in range(min(AT_ONCE, cycles))]
+        if paths:
+            bursts(scene, paths, times=WARM)
+            yield from reading(scene, _later(before, 0), wait=wait)
+            bursts(scene, paths, times=cycles // len(paths))
+            yield from reading(scene, _later(before, cycles), wait=wait)
+
+
+def _later(there: int, cycles: int) -> str:
+    return f"{there:,} attached, {cycles:,} more came and went" if cycles else f"{there:,} attached, warm"
+
+
+def figures(found: Sequence[Reading]) -> Iterator[Figure]:
+    """One for each part, kind and setting."""
+    groups: dict[tuple[Part, str, str], list[float]] = {}
+    for each in found:
+        groups.setdefault((each.part, each.kind, each.setting), []).append(each.value)
+    for part in PARTS:
+        for (of, kind, setting), values in groups.items():
+            if of is part:
+                limit = BARS[part] if kind == "RSS" and setting == f"{IDLE:,} attached" else None
+                yield Figure(f"{part.value}, {kind}", setting, "MB", tuple(values), limit=limit)
+
+
+def growth(found: Sequence[Figure]) -> Iterator[Figure]:
+    """What each part has more after the cycles than when it was warm."""
+    for part in PARTS:
+        *_, warm, later = [each for each in found if each.what == f"{part.value}, PSS"]
+        more = tuple(after - before for before, after in zip(warm.values, later.values, strict=True))
+        yield Figure(f"{part.value}, growth of PSS", later.setting, "MB", more, limit=GROWTH)
+
+
+def measured(*, times: int, attached: Sequence[int], cycles: int, wait: float) -> tuple[Figure, ...]:
+    """All figures of `times` cells."""
+    found = [each for _ in range(times) for each in readings(attached=attached, cycles=cycles, wait=wait)]
+    made = tuple(figures(found))
+    return made + (tuple(growth(made)) if cycles else ())
+
+
+@click.command()
+@options(rounds=1)
+@click.option("--attached", default=(1, 50, 250), show_default=True, multiple=True, help="Idle containers; may be repeated.")
+@click.option("--cycles", default=1000, show_default=True, type=click.IntRange(0), help="Attaches and detaches at the end.")
+@click.option("--wait", default=SETTLED, show_default=True, help="Seconds at rest before each reading.")
+def memory(*, rounds: int, runs: int, attached: tuple[int, ...], cycles: int, wait: float, results: Path) -> None:
+    """Memory of agent and Envoy."""
+    compared("memory", lambda: measured(times=rounds * runs, attached=attached, cycles=cycles, wait=wait), results=results)
+
+
+if __name__ == "__main__":
+    memory()
