@@ -31,7 +31,13 @@ class Clock:
         """What the clock, as it is set now, calls a moment of `elapsed`."""
         return self.now() - timedelta(seconds=self.elapsed() - moment)
 
-    def steady(self) -> Callable[[], float]:
-        """Seconds since 1970 that go on evenly from here: a rest of a week must not end because somebody set the clock."""
+    def bounds(self) -> tuple[Callable[[], float], Callable[[], float]]:
+        """The earliest and the latest that it may be, in seconds since 1970: the clock, and what it would be had nobody set it
+        since this call. What must rest for a week is stamped with the one and judged by the other, so no jump shortens it.
+        """
         began, at = self.elapsed(), self.seconds()
-        return lambda: at + self.elapsed() - began
+
+        def steady() -> float:
+            return at + self.elapsed() - began
+
+        return lambda: min(steady(), self.seconds()), lambda: max(steady(), self.seconds())

@@ -23,7 +23,7 @@ from ca.names import Identity
 from dataplane.state import Leaf
 
 CELL_RETRY = timedelta(minutes=1)
-LONGEST_SLEEP = 5.0  # seconds; the clock of the host may be set meanwhile
+LONGEST_SLEEP = 2.0  # seconds; the clock of the host may be set meanwhile
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ from agent.store.store import Store
 
 
 class Tagging:
-    """Claims and gives back. `now` is seconds since 1970."""
+    """Claims and gives back. `earliest` and `latest` bound the time, in seconds since 1970: a clock may be set meanwhile."""
 
-    def __init__(self, store: Store, *, now: Callable[[], float]) -> None:
+    def __init__(self, store: Store, *, earliest: Callable[[], float], latest: Callable[[], float]) -> None:
         self._store = store
-        self._now = now
+        self._earliest = earliest
+        self._latest = latest
         self._policies: tuple[Policy, ...] = ()
         self._named: frozenset[AppName] = frozenset()
         self.problem: Conflict | HostRefused | None = None
@@ -22,7 +23,7 @@ class Tagging:
     async def claim(self, app: AppName) -> None:
         """See that one app has its tag. Raises Conflict when there is none left."""
         if app not in await self._store.tags():
-            await self._store.claim_tags([app], now=self._now())
+            await self._store.claim_tags([app], now=self._earliest())
 
     async def follow(self, policies: tuple[Policy, ...], attachments: Iterable[Attachment]) -> Mapping[AppName, int]:
         """Claim what is referred to, give back what no longer is, and return the tags in use.
@@ -38,9 +39,9 @@ class Tagging:
         self.problem = None
         try:
             if missing:
-                await self._store.claim_tags(missing, now=self._now())
+                await self._store.claim_tags(missing, now=self._earliest())
             if unused:
-                await self._store.release_tags(unused, now=self._now())
+                await self._store.release_tags(unused, now=self._latest())
         except (Conflict, HostRefused) as error:
             self.problem = error
         return await self._store.tags() if missing or unused else tags

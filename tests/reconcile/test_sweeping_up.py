@@ -158,7 +158,7 @@ async def test_an_owner_that_has_ended_is_told_once() -> None:
 
 async def test_a_store_that_cannot_be_written_stops_no_revoke(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryStore()
-    tagging = Tagging(store, now=time.time)
+    tagging = Tagging(store, earliest=time.time, latest=time.time)
     await store.claim_tags([app("web")], now=0)
 
     async def full(*_words: object, **_options: object) -> None:

@@ -15,14 +15,14 @@ def policy(source: AppName, to: AppName) -> Policy:
 
 
 async def test_every_app_that_a_policy_names_has_a_tag_before_any_instance() -> None:
-    tags = await Tagging(MemoryStore(), now=lambda: 0).follow([policy(WEB, API)], [])
+    tags = await Tagging(MemoryStore(), earliest=lambda: 0, latest=lambda: 0).follow([policy(WEB, API)], [])
     assert tags.keys() == {WEB, API}
     assert len(set(tags.values())) == 2
 
 
 async def test_a_tag_that_nothing_refers_to_is_given_back_and_rests_a_week() -> None:
     store, now = MemoryStore(), 0.0
-    tagging = Tagging(store, now=lambda: now)
+    tagging = Tagging(store, earliest=lambda: now, latest=lambda: now)
     old = await tagging.follow([policy(WEB, API)], [])
     assert not await tagging.follow([], [])
     now = WEEK - 1
@@ -32,7 +32,7 @@ async def test_a_tag_that_nothing_refers_to_is_given_back_and_rests_a_week() -> 
 
 async def test_too_many_apps_are_a_problem_that_leaves_the_tags_there_are() -> None:
     store = MemoryStore(last_tag=2)
-    tagging = Tagging(store, now=lambda: 0)
+    tagging = Tagging(store, earliest=lambda: 0, latest=lambda: 0)
     first = await tagging.follow([policy(WEB, API)], [])
     third = AppName("acme", "shop", "third")
     assert await tagging.follow([policy(WEB, API), policy(third, third)], []) == first

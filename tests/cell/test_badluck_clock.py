@@ -1,0 +1,121 @@
+"""Somebody sets the agent's clock by an hour or a day, forward and back: certificates stay good, and nothing else notices."""
+
+import contextlib
+import sqlite3
+import ssl
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from agent.errors import HostRefused
+from ca.pem import certificates
+from lab.cell import Cell, Part
+from tests.testlib.attached import Attach
+from tests.testlib.badluck import end, tells
+from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.clocked import DAY, OnItsOwnClock
+from tests.testlib.instance import Instance
+from tests.testlib.live import API, OTHER, Live, as_policies_say, three
+
+HOUR = timedelta(hours=1)
+SKEW = timedelta(minutes=6)  # what a certificate is backdated by, and a little more
+RESTLESS = 100  # looks at the clock within a second
+
+
+@pytest.fixture(scope="module")
+def cell_kind() -> type[Cell]:
+    return OnItsOwnClock
+
+
+@pytest.fixture(autouse=True)
+def right_at_first_and_last(cell: CellUnderTest) -> Iterator[None]:
+    lab_of(cell).set_clock(timedelta(0))
+    yield
+    lab_of(cell).set_clock(timedelta(0))
+
+
+def lab_of(cell: CellUnderTest) -> OnItsOwnClock:
+    assert isinstance(cell.lab, OnItsOwnClock)
+    return cell.lab
+
+
+def leaf(instance: Instance) -> x509.Certificate:
+    """The one in its file."""
+    return certificates(Path(instance.environment["CF_INSTANCE_CERT"]).read_bytes(), where="the file")[0]
+
+
+def served(web: Instance, api: Instance) -> x509.Certificate:
+    """The one that a caller sees, whatever it thinks of its dates."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with web.dial_tls(api, context=context) as secure:
+        shown = secure.getpeercert(binary_form=True)
+    assert shown is not None
+    return x509.load_der_x509_certificate(shown)
+
+
+def good(certificate: x509.Certificate, now: datetime) -> bool:
+    """Whether who has this clock takes it, and it ends no later than its lifetime from now."""
+    return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc <= now + DAY + SKEW
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def test_after_every_jump_certificates_are_good_and_nothing_else_has_changed(cell: CellUnderTest, attach: Attach) -> None:
+    lab = lab_of(cell)
+    web, api, other = three(cell)
+    live = Live(web, api)
+    for offset in (HOUR, DAY, DAY - HOUR, -HOUR, timedelta(0), -DAY, timedelta(0)):
+        lab.set_clock(offset)
+        eventually(lambda: good(leaf(api), lab.now()) and served(web, api) == leaf(api))
+        status = cell.wait_well()
+        assert lab.now() - timedelta(minutes=5) < moment(status.at("cell").text("started")) <= lab.now()
+        assert lab.now() - timedelta(minutes=5) < moment(status.at("last_apply").text("at")) <= lab.now()
+        assert moment(status.at("ca").text("next_expiry")) > lab.now()
+        before = lab.asked()
+        time.sleep(0.2)
+        assert lab.asked() - before < RESTLESS * 0.2
+        assert live.go_on()
+    assert good(leaf(attach("acme/shop/more")), lab.now())
+    assert as_policies_say(web, api, other)
+
+
+def test_what_is_given_back_while_the_clock_is_wrong_rests_as_long_as_ever(cell: CellUnderTest) -> None:
+    lab, path = lab_of(cell), cell.lab.root / "var/lib/cellnet/cellnet.db"
+    end(cell)
+    cell.start()  # by a clock that is right
+    for offset in (timedelta(0), -DAY, DAY):
+        lab.set_clock(offset)
+        cell.allow(OTHER, API, "tcp/8080")
+        latest = max(lab.now(), datetime.now(UTC)).timestamp()
+        cell.cellnet("policy", "delete", OTHER, API, "tcp/8080")
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as found:
+            given_back = [at for (at,) in found.execute("SELECT released FROM tags WHERE app IN (?, ?)", (OTHER, API))]
+        assert len(given_back) == 2
+        assert min(given_back) >= latest
+
+
+def test_a_clock_from_before_its_own_authorities_is_told_and_all_comes_right_with_it(
+    cell: CellUnderTest, attach: Attach
+) -> None:
+    lab = lab_of(cell)
+    web, api, other = three(cell)
+    lab.set_clock(-5 * DAY)
+    eventually(lambda: tells(cell, "identity", "no new certificate for api: the issuer is valid from"))
+    with pytest.raises(HostRefused, match="the issuer is valid from"):
+        attach("acme/shop/more")
+    assert "more" not in cell.attachments()
+    end(cell)
+    cell.start(well=False)
+    eventually(lambda: "check the clock" in cell.cellnet("status", code=1).err)
+    lab.set_clock(timedelta(0))
+    eventually(lambda: lab.part(Part.AGENT) is None)
+    cell.start()
+    eventually(lambda: good(leaf(api), datetime.now(UTC)) and served(web, api) == leaf(api))
+    assert as_policies_say(web, api, other)

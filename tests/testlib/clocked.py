@@ -1,0 +1,78 @@
+"""An agent whose clock a test sets: `python -m tests.testlib.clocked ROOT`. The offset in seconds is in ROOT/clock.
+
+How often the agent has asked for the time is in ROOT/clock.asked, so that a loop that never rests is seen.
+"""
+
+import sys
+from datetime import datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+from agent.cli.place import Place
+from agent.daemon.clock import Clock, utc_now
+from agent.daemon.main import run_agent
+from dataplane.namespace import NamespaceId
+from lab import children, processes
+from lab.cell import Part
+from lab.processes import Process
+from tests.testlib.unsupervised import Unsupervised
+
+ROOT = Path(__file__).parents[2]
+NAME = "tests.testlib.clocked"
+DAY = timedelta(days=1)
+
+
+class OnItsOwnClock(Unsupervised):
+    """Its agent is three days behind at first, so that its authorities are older than any jump."""
+
+    def make(self, overrides: tuple[str, ...] = ()) -> None:  # type: ignore[override]
+        """As Cell.make."""
+        super().make(overrides)
+        self.set_clock(-3 * DAY)
+
+    def set_clock(self, offset: timedelta) -> None:
+        """What the agent's clock is ahead of ours from now on."""
+        new = self.root / ".clock.new"
+        new.write_text(str(offset.total_seconds()))
+        new.rename(self.root / "clock")
+
+    def now(self) -> datetime:
+        """What its clock shows."""
+        return told(self.root)
+
+    def asked(self) -> int:
+        """How often it has looked at it."""
+        return int((self.root / "clock.asked").read_text() or 0)
+
+    def start_part(self, part: Part) -> None:
+        """The agent by this module."""
+        if part is not Part.AGENT:
+            super().start_part(part)
+            return
+        argv = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-P", "-m", NAME, str(self.root)]
+        children.start(argv, netns=self.netns, root=self.root, log=self.log)
+
+    def part(self, part: Part) -> Process | None:
+        """The agent is this module too."""
+        if part is not Part.AGENT:
+            return super().part(part)
+        inside = processes.inside([NamespaceId.of(self.netns)])
+        return next((each for each in inside if NAME in each.command), None)
+
+
+def told(root: Path) -> datetime:
+    return utc_now() + timedelta(seconds=float((root / "clock").read_text()))
+
+
+def main(root: Path) -> int:
+    numbers = count(1)
+
+    def now() -> datetime:
+        (root / "clock.asked").write_text(str(next(numbers)))
+        return told(root)
+
+    return run_agent(Place(root=root, config=None).load(), clock=Clock(now=now))
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
