@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from tests.testlib.cell import CellUnderTest, eventually
 from tests.testlib.instance import TLS_PORT, Instance
 from tests.testlib.standpoint import Refused
@@ -35,6 +37,7 @@ SCANNING = {
 }
 
 
+@pytest.mark.timeout(420)  # a minute of a busy machine's shell
 def test_a_scan_finds_nothing_but_what_is_meant(cell: CellUnderTest, tmp_path: Path) -> None:
     web, api = cell.containers(WEB, API)
     cell.policy_file("shop.yaml", POLICY)
@@ -63,7 +66,7 @@ def scanned(web: Instance, api: Instance, findings: Path) -> Mapping[str, tuple[
     argv = ("nsenter", f"--net={web.pin}", "testssl", *SECTIONS, *ours, "--jsonfile", str(findings))
     done = subprocess.run(
         [*argv, f"{api.address}:{TLS_PORT}"], env={**os.environ, **SCANNING}, cwd=findings.parent, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=100, check=False,
+        capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
     print(done.stdout, done.stderr)
     return {each["id"]: (each["severity"], each["finding"]) for each in json.loads(findings.read_text())}
