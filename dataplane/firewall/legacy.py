@@ -60,7 +60,8 @@ class LegacyFirewall:
     def restore(self, text: str, *, family: int) -> None:
         """Write what `restore_text` says; each COMMIT in it is a change of its own. Raises HostRefused."""
         argv = [f"{TOOLS[family]}-restore", "--noflush", "-w", f"{self.patience:.0f}"]
-        run(argv, stdin=text.encode(), timeout=self.timeout)
+        # waiting for the lock it must not outlive us: the next agent would not know what is still to come
+        run(argv, stdin=text.encode(), timeout=self.timeout, with_us=True)
 
     def _is_small(self, chains: Chains, jumps: Jumps) -> bool:
         if (

@@ -1,17 +1,27 @@
 """The legacy backend beside others who change the same tables: the lock is kept, nothing of theirs is lost."""
 
 import fcntl
+import os
+import select
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dataplane.compile import compile_tables
 from dataplane.errors import HostRefused
 from dataplane.firewall import legacy
+from dataplane.firewall.choice import Backend
 from dataplane.firewall.legacy import LegacyFirewall
-from tests.testlib.hosts import Host, allow, make_host
+from dataplane.namespace import NamespaceId
+from lab import processes
+from tests.testlib.cell import PATIENCE, eventually
+from tests.testlib.hosts import EMPTY, Host, allow, make_host
+from tests.testlib.mortals import Applying, parent
 from tests.testlib.netns import Netns
 
 
@@ -78,4 +88,30 @@ def test_what_others_add_meanwhile_is_not_undone(netns: Callable[[str], Netns]) 
     assert rival.returncode == 0
     assert rounds
     assert host.netns.run("iptables-legacy", "-S", "INPUT").count("-s 192.0.2.") == 60
+    host.kernel.close()
+
+
+def test_a_tool_that_waits_for_the_lock_does_not_outlive_whoever_started_it(netns: Callable[[str], Netns]) -> None:
+    """Else it would write, sooner or later, what the next agent has found not to be there."""
+    host = make_host(netns, containers=0, firewall=LegacyFirewall())
+    inside = [NamespaceId.of(host.netns.path)]
+
+    def waits() -> bool:
+        return any("ip6tables-legacy-restore" in each.command for each in processes.inside(inside))
+
+    with (
+        LegacyFirewall().lock.open("a") as held,
+        parent() as bearing,
+        closing(bearing.bear(Applying(host.netns.path, Backend.LEGACY, EMPTY))) as one,
+    ):
+        fcntl.flock(held, fcntl.LOCK_EX)
+        one.go(killed_before=None, with_tools=False)
+        eventually(waits)
+        end = os.pidfd_open(one.pid)
+        signal.pidfd_send_signal(end, signal.SIGKILL)
+        assert select.select([end], [], [], PATIENCE)[0]
+        os.close(end)
+        fcntl.flock(held, fcntl.LOCK_UN)
+        eventually(lambda: not waits())
+        assert not host.read(compile_tables(EMPTY)).chains
     host.kernel.close()
