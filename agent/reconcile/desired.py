@@ -4,14 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
+from dataplane.kept import Kept
 from dataplane.state import Allow, HostService, HostState, Leaf, Tls, Workload
 
 Resolve = Callable[[AppName], frozenset[Allow]]
-_groups: WeakKeyDictionary[frozenset[Allow], frozenset[str]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +61,15 @@ def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | N
 
 def _groups_named(workloads: Mapping[IPv4Address, Workload], groups: Mapping[str, frozenset[int]]) -> dict[str, frozenset[int]]:
     """Those that a right on this cell refers to: a chain each, though it may have no members yet."""
-    named = {name for workload in workloads.values() for name in _groups_of(workload.allows)}
+    named = {name for workload in workloads.values() for name in _groups.of(workload.allows)}
     return {name: groups.get(name, frozenset()) for name in sorted(named)}
 
 
 def _groups_of(allows: frozenset[Allow]) -> frozenset[str]:
-    """Kept for as long as the rights themselves."""
-    found = _groups.get(allows)
-    if found is None:
-        found = _groups[allows] = frozenset(allow.group for allow in allows if allow.group)
-    return found
+    return frozenset(allow.group for allow in allows if allow.group)
+
+
+_groups: Kept[frozenset[Allow], frozenset[str]] = Kept(_groups_of)
 
 
 def pin_of(name: str, *, pins: Path) -> Path:

@@ -7,8 +7,8 @@ themselves: of 250 containers usually one has changed.
 
 import hashlib
 from collections.abc import Mapping
-from weakref import WeakKeyDictionary
 
+from dataplane.kept import Kept
 from dataplane.state import Allow
 from dataplane.tables import TAG_MASK
 
@@ -18,8 +18,15 @@ ANY = (1, 65535)
 REFUSE = "-j CELLNET-REJECT"
 
 Chains = Mapping[str, tuple[str, ...]]
-_containers: WeakKeyDictionary[frozenset[Allow], dict[str, Chains]] = WeakKeyDictionary()
-_groups: WeakKeyDictionary[frozenset[int], dict[str, Chains]] = WeakKeyDictionary()
+ByName = dict[str, Chains]
+
+
+def _nothing_yet(_: object) -> ByName:
+    return {}
+
+
+_containers: Kept[frozenset[Allow], ByName] = Kept(_nothing_yet)
+_groups: Kept[frozenset[int], ByName] = Kept(_nothing_yet)
 
 
 def group_chain(name: str) -> str:
@@ -29,7 +36,7 @@ def group_chain(name: str) -> str:
 
 def of_container(chain: str, allows: frozenset[Allow]) -> Chains:
     """One rule for each right, then refusal; groups first, in whose own chains there is no refusal."""
-    known = _containers.setdefault(allows, {})
+    known = _containers.of(allows)
     if chain not in known:
         known[chain] = _of_container(chain, allows)
     return known[chain]
@@ -43,7 +50,7 @@ def _of_container(chain: str, allows: frozenset[Allow]) -> Chains:
 
 def of_group(name: str, tags: frozenset[int]) -> Chains:
     """Accepts each tag; who is not in it goes back to where the jump stood."""
-    known = _groups.setdefault(tags, {})
+    known = _groups.of(tags)
     if name not in known:
         known[name] = _of_group(name, tags)
     return known[name]

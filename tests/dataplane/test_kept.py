@@ -1,0 +1,40 @@
+"""What follows from a value is worked out once for each object, and forgotten with it."""
+
+import gc
+
+from dataplane.kept import Kept
+
+
+class Asked:
+    """Counts what is worked out."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.kept: Kept[frozenset[int], int] = Kept(self._largest)
+
+    def _largest(self, numbers: frozenset[int]) -> int:
+        self.times += 1
+        return max(numbers)
+
+
+def test_it_is_worked_out_once_for_an_object() -> None:
+    asked, numbers = Asked(), frozenset(range(9))
+    assert [asked.kept.of(numbers) for _ in range(3)] == [8, 8, 8]
+    assert asked.times == 1
+
+
+def test_an_equal_object_is_worked_out_anew() -> None:
+    asked = Asked()
+    one, other = frozenset(range(9)), frozenset(range(9))
+    assert asked.kept.of(one) == asked.kept.of(other)
+    assert asked.times == 2
+
+
+def test_an_object_is_forgotten_with_its_answer_and_the_next_at_its_address_has_its_own() -> None:
+    asked = Asked()
+    for last in range(1000):
+        numbers = frozenset({last, -1})
+        assert asked.kept.of(numbers) == last
+        del numbers
+    gc.collect()
+    assert len(asked.kept) == 0
