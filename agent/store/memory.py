@@ -37,7 +37,8 @@ class MemoryStore:
 
     async def claim_tags(self, apps: Collection[AppName], *, now: float) -> Mapping[AppName, int]:
         """See Store."""
-        self._set_claims(claim(self._claims, apps, now=now, last=self._last_tag))
+        if not all(app in self._tags for app in apps):
+            self._set_claims(claim(self._claims, apps, now=now, last=self._last_tag))
         return {app: self._tags[app] for app in apps}
 
     async def release_tags(self, apps: Collection[AppName], *, now: float) -> None:

@@ -27,6 +27,8 @@ MIGRATIONS: tuple[Migration, ...] = (
         """CREATE TABLE freed (
              sequence INTEGER PRIMARY KEY AUTOINCREMENT, address INTEGER NOT NULL UNIQUE, released REAL NOT NULL) STRICT""",
     ),
+    # Tags rest for a week: of the apps that ever were, few are there.
+    ("CREATE INDEX tags_by_release ON tags (released, app, tag)",),
 )
 
 

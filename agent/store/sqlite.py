@@ -17,7 +17,7 @@ from agent.store import subnets
 from agent.store.changes import Changes
 from agent.store.database import NEVER, Database, Version
 from agent.store.store import Listener, StoredPolicy, by_name, no_such_policy
-from agent.store.tags import LAST_TAG, Claims, TagClaim, claim, release
+from agent.store.tags import LAST_TAG, Claims, TagClaim, claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +57,17 @@ class SqliteStore:
         held = self._fresh().tags
         if not all(app in held for app in apps):
             with self._database.transaction(durable=False) as connection:
-                before = read_claims(connection)
-                write_claims(connection, before, claim(before, apps, now=now, last=self._last_tag))
+                if not claim_simply(connection, apps, now=now, last=self._last_tag):
+                    before = read_claims(connection)
+                    write_claims(connection, before, claim(before, apps, now=now, last=self._last_tag))
             held = self._announced().tags
         return {app: held[app] for app in apps}
 
     async def release_tags(self, apps: Collection[AppName], *, now: float) -> None:
         """See Store."""
         with self._database.transaction(durable=False) as connection:
-            before = read_claims(connection)
-            write_claims(connection, before, release(before, apps, now=now))
+            gone = [(now, str(app)) for app in apps]
+            connection.executemany("UPDATE tags SET released = ? WHERE app = ? AND released IS NULL", gone)
         self._announced()
 
     async def policies(self) -> tuple[StoredPolicy, ...]:
@@ -134,6 +135,21 @@ class SqliteStore:
         if before.tags is not after.tags or before.policies is not after.policies:
             self._changes.announce()
         return after
+
+
+def claim_simply(connection: sqlite3.Connection, apps: Collection[AppName], *, now: float, last: int) -> bool:
+    """What `tags.claim` would do, without reading the tags of all apps that ever were. False, and nothing done, where that does
+    not suffice: numbers below the highest are free, or there are not enough above it."""
+    used, highest = connection.execute("SELECT count(*), coalesce(max(tag), 0) FROM tags").fetchone()
+    known = {app for app in apps if connection.execute("SELECT 1 FROM tags WHERE app = ?", (str(app),)).fetchone()}
+    new = sorted(set(apps) - known)
+    if used != highest or highest + len(new) > last:
+        return False
+    connection.execute("UPDATE tags SET released = ? WHERE released > ?", (now, now))
+    connection.executemany("UPDATE tags SET released = NULL WHERE app = ?", [(str(app),) for app in known])
+    rows = [(str(app), tag) for tag, app in enumerate(new, start=highest + 1)]
+    connection.executemany("INSERT INTO tags (app, tag) VALUES (?, ?)", rows)
+    return True
 
 
 def read_claims(connection: sqlite3.Connection) -> dict[AppName, TagClaim]:

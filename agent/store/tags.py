@@ -6,6 +6,7 @@ or another cell may still mean the old one by it: never-used numbers first, give
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from agent.errors import Conflict
 from agent.model.names import AppName
@@ -55,7 +56,7 @@ def free_tags(claims: Claims, *, now: float, last: int, count: int) -> list[int]
     if count == 0:
         return []
     used = {held.tag for held in claims.values()}
-    fresh = [tag for tag in range(1, last + 1) if tag not in used][:count]
+    fresh = list(islice((tag for tag in range(1, last + 1) if tag not in used), count))
     rested = sorted(
         (held.released, held.tag) for held in claims.values() if held.released is not None and now - held.released >= REST
     )

@@ -1,12 +1,22 @@
 """What every store promises, asked of each of them in the same words."""
 
 from collections.abc import Callable
+from contextlib import closing
 from ipaddress import IPv4Network
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from agent.errors import Conflict, InvalidInput
+from agent.model.names import AppName
+from agent.store.database import Database
+from agent.store.memory import MemoryStore
+from agent.store.sqlite import SqliteStore
 from agent.store.store import Store, StoredPolicy
+from agent.store.tags import REST
 from tests.testlib.attachments import app
 
 NOW = 1_700_000_000.0
@@ -208,3 +218,27 @@ async def test_a_full_network_is_a_conflict_and_a_prefix_that_does_not_fit_is_wr
     for prefix in (22, 31):
         with pytest.raises(InvalidInput, match="does not fit"):
             await store.claim_subnet("cell-2", network=small, cell_prefix=prefix)
+
+
+step = st.tuples(st.sampled_from(["claim", "release"]), st.sets(st.sampled_from("abcdefgh"), max_size=3), st.integers(0, 12))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(step, max_size=12))
+async def test_both_stores_give_the_same_tags_whatever_happened(tmp_path: Path, steps: list[tuple[str, set[str], int]]) -> None:
+    """Tags run out, rest for a week, and the clock is put back now and then."""
+    with closing(Database(tmp_path / uuid4().hex / "cellnet.db")) as database:
+        stores = (MemoryStore(last_tag=5), SqliteStore(database, last_tag=5))
+        for word, letters, weeks in steps:
+            apps, now = [AppName("acme", "shop", letter) for letter in sorted(letters)], weeks * REST / 4
+            found: list[object] = []
+            for each in stores:
+                try:
+                    if word == "claim":
+                        await each.claim_tags(apps, now=now)
+                    else:
+                        await each.release_tags(apps, now=now)
+                except Conflict as error:
+                    found.append(error.what)
+                found.append(dict(await each.tags()))
+            assert found[: len(found) // 2] == found[len(found) // 2 :]
