@@ -1,7 +1,9 @@
 """The door for processes: results, refusals in words, and tools whose work is done before they end."""
 
+import os
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,13 @@ def test_nobody_waits_for_the_end_of_a_tool_that_has_said_that_it_is_done(tmp_pa
     barrier.touch()
     await_end("see-off")
     assert ended.exists()
+
+
+def test_a_process_with_thousands_of_open_files_still_hears_its_tools() -> None:
+    with ExitStack() as stack:
+        for _ in range(1100):
+            stack.callback(os.close, os.open("/dev/null", os.O_RDONLY))
+        sh("echo '# done'")
 
 
 def test_a_tool_that_has_done_its_work_and_does_not_end_is_killed(tmp_path: Path) -> None:
