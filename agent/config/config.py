@@ -15,7 +15,7 @@ from agent.config.values import auto_or, choice, integer, listing, parsed
 from dataplane.state import HostService
 
 OVERLAY = IPv4Network("10.255.0.0/16")
-PORT = integer(low=1, high=65535, what="port")
+PORT = integer(low=1, high=65535, what="a port")
 
 
 class StoreKind(Enum):
@@ -61,11 +61,11 @@ class Overlay:
 
     network: Annotated[IPv4Network, Key(parsed(texts.network), "all containers of all cells")] = OVERLAY
     cell_prefix: Annotated[
-        int, Key(integer(low=9, high=30, what="prefix length"), "prefix length of one cell's part of it")
+        int, Key(integer(low=9, high=30, what="a prefix length"), "prefix length of one cell's part of it")
     ] = 24
     mtu: Annotated[
         int | None,
-        Key(auto_or(integer(low=576, high=65485, what="MTU")), "the containers' MTU; auto: underlay's minus 50", "auto"),
+        Key(auto_or(integer(low=576, high=65485, what="an MTU")), "the containers' MTU; auto: underlay's minus 50", "auto"),
     ] = None
 
 
@@ -114,7 +114,7 @@ class Envoy:
     user: Annotated[str, Key(parsed(texts.user), "the system user it runs as")] = "cellnet-envoy"
     concurrency: Annotated[
         int | None,
-        Key(auto_or(integer(low=1, high=256, what="number of threads")), "worker threads; auto: one per CPU", "auto"),
+        Key(auto_or(integer(low=1, high=256, what="a number of threads")), "worker threads; auto: one per CPU", "auto"),
     ] = None
 
 

@@ -10,6 +10,7 @@ from agent.config.config import Config
 from agent.config.paths import all_below, below, derived
 from agent.config.problems import Report, raise_all
 from agent.config.settings import Setting, read_file, read_override
+from agent.config.source import MAX_BYTES
 from agent.errors import HostRefused, InvalidInput
 
 SOCKET_LIMIT = 107  # bytes that the kernel takes for the path of a unix socket
@@ -39,10 +40,11 @@ def load(path: Path, *, root: Path | None, hostname: str, overrides: Sequence[st
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():  # a link to nowhere was meant to be something
+            return b""
         hint = "check the path and the permissions of the file"
         raise HostRefused(f"cannot read {path}: {error.strerror}", hint=hint) from error
 

@@ -46,9 +46,10 @@ class Problem:
 
     def __str__(self) -> str:
         """`file:line:col: message`, then the line and a caret under the place, then the hint."""
+        file = UNSPEAKABLE.sub("\ufffd", self.file)
         if not self.line:
-            return f"{self.file}: {self.message}" + (f"\nhint: {self.hint}" if self.hint else "")
-        shown = [f"{self.file}:{self.line}:{self.column}: {self.message}"]
+            return f"{file}: {self.message}" + (f"\nhint: {self.hint}" if self.hint else "")
+        shown = [f"{file}:{self.line}:{self.column}: {self.message}"]
         if self.text:
             padding = "".join("\t" if char == "\t" else " " for char in self.text[: self.caret - 1])
             shown += [UNPRINTABLE.sub("\ufffd", self.text), padding + "^"]

@@ -7,7 +7,7 @@ from dataplane.state import HostService
 
 KEYS = ("protocol", "port")
 PROTOCOL = choice({"tcp": "tcp", "udp": "udp"})
-PORT = integer(low=1, high=65535, what="port")
+PORT = integer(low=1, high=65535, what="a port")
 
 
 def host_service(node: Node, report: Report) -> HostService | None:

@@ -19,7 +19,10 @@ MAX_DEPTH = 16
 
 SYNTAX_HINTS = (
     ("cannot start any token", "YAML indents with spaces, never tabs; text that starts with @, ` or % needs quotes"),
-    ("mapping values are not allowed", "text that contains ': ' needs quotes; else check the indentation"),
+    (
+        "mapping values are not allowed",
+        "text that contains ': ' needs quotes; else check the indentation, and the space after each colon",
+    ),
     ("did not find expected alphabetic", "text that starts with * or & needs quotes"),
     ("did not find expected key", "check the indentation: keys of one mapping start in the same column"),
     ("did not find expected '-'", "check the indentation: items of one list start in the same column"),
@@ -96,7 +99,8 @@ def _refuse_unprintable(text: str, report: Report) -> None:
 
 def _decode(content: bytes, report: Report) -> str:
     if len(content) > MAX_BYTES:
-        report.add(0, 0, f"the file has more than {MAX_BYTES} bytes", hint="split it into several files")
+        hint = "is it the right one? policies may stand in several files"
+        report.add(0, 0, f"the file has more than {MAX_BYTES} bytes", hint=hint)
         report.raise_if_any()
     try:
         report.text = content.decode()

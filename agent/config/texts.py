@@ -87,6 +87,8 @@ def duration(text: str) -> timedelta:
     """`90s`, `15m`, `24h`, `7d`: at least one second, at most ten years."""
     match = DURATION.fullmatch(text)
     found = timedelta(**{UNITS[match[2]]: int(match[1])}) if match else None
-    if found is None or found > LONGEST:
+    if found is None:
         raise InvalidInput(f"'{text}' is not a duration", hint="a number and s, m, h or d, e.g. 90s, 15m, 24h, 7d")
+    if found > LONGEST:
+        raise InvalidInput(f"'{text}' is too long", hint=f"{LONGEST.days}d at most")
     return found

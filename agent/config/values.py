@@ -36,7 +36,7 @@ KINDS = (
     (re.compile(r"[-+]?(\.[0-9_]+|[0-9][0-9_:]*(\.[0-9_]*)?)(e[-+]?[0-9]+)?|[-+]?\.inf|\.nan", re.IGNORECASE), Kind.FLOAT),
     (re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt \t].*)?"), Kind.DATE),
 )
-DECIMAL = "write a plain decimal number, without sign, prefix or leading zero"
+DECIMAL = "write a plain decimal number, without quotes, sign, prefix or leading zero"
 QUOTES = "put it in quotes if it is meant as text"
 
 
@@ -95,16 +95,18 @@ def noted(make: Callable[[], T], node: Node, report: Report) -> T | None:
 
 
 def integer(*, low: int, high: int, what: str) -> Reader[int]:
-    """A reader of a plain decimal number from low to high; `what` names it ("port")."""
+    """A reader of a plain decimal number from low to high; `what` names it ("a port")."""
 
     def read(node: Node, report: Report) -> int | None:
         if not isinstance(node, Scalar) or kind(node) is not Kind.INTEGER:
-            report.wrong(node, f"expected a {what}, found {described(node)}", hint=DECIMAL)
+            report.wrong(node, f"expected {what}, found {described(node)}", hint=DECIMAL)
             return None
         number = int(node.text[: len(str(high)) + 1])
         if low <= number <= high:
             return number
-        report.wrong(node, f"{what} {clipped(node.text)} is out of range", hint=f"{low} to {high} is possible")
+        report.wrong(
+            node, f"{what.partition(' ')[2]} {clipped(node.text)} is out of range", hint=f"{low} to {high} is possible"
+        )
         return None
 
     return read
@@ -123,10 +125,12 @@ def choice(options: Mapping[str, T]) -> Reader[T]:
     """A reader of one of a few words."""
 
     def read(node: Node, report: Report) -> T | None:
-        found = text(node, report)
-        if found is not None and found not in options:
-            report.wrong(node, f"'{clipped(found)}' is not possible here", hint=f"one of: {', '.join(options)}")
-        return options.get(found) if found is not None else None
+        if not isinstance(node, Scalar) or kind(node) is Kind.NULL:
+            report.wrong(node, f"expected a word, found {described(node)}", hint=f"one of: {', '.join(options)}")
+            return None
+        if node.text not in options:  # `on` and 1 too: quotes would not help
+            report.wrong(node, f"'{clipped(node.text)}' is not possible here", hint=f"one of: {', '.join(options)}")
+        return options.get(node.text)
 
     return read
 
@@ -162,7 +166,10 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     names = list(known)
-    near = get_close_matches(word[:64].lower(), names, n=1, cutoff=0.5)
+    section, dot, key = word.partition(".")
+    if dot and section in names:
+        return f"a dot is for the command line; here '{clipped(key)}' stands below '{section}:'"
+    near = get_close_matches(word[:64].lower(), names, n=1, cutoff=0.6)
     return f"did you mean '{near[0]}'?" if near else f"possible: {', '.join(names)}"
 
 

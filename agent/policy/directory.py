@@ -19,7 +19,7 @@ from agent.policy.files import SETTLE, PolicyFiles
 __all__ = ["PolicyFiles", "watch"]
 
 PERIOD = 5.0  # seconds between looks without an event: targets of links, file systems without inotify
-POLL = 1.0  # the same where there is no inotify at all
+POLL = 1.0  # the same where there is no inotify at all, and while a copy could not be kept
 COMPLETE = Mask.CLOSE_WRITE | Mask.MOVED_TO
 GONE = Mask.DELETE | Mask.MOVED_FROM
 INSIDE = COMPLETE | GONE | Mask.MODIFY | Mask.CREATE | Mask.ATTRIB | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.ONLYDIR
@@ -44,7 +44,7 @@ async def watch(
                 files.note_saved(copies, await asyncio.to_thread(files.save, copies))  # fsync: takes its time
                 announced = _announce(files, on_change, announced)
             wakeup = files.next_wakeup()
-            limit = period if events.armed else min(period, POLL)
+            limit = period if events.armed and not files.unsaved else min(period, POLL)
             await events.wait(limit if wakeup is None else max(0.0, min(limit, wakeup - clock())))
 
 

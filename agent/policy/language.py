@@ -18,6 +18,7 @@ from agent.model.policy import Origin, Pattern, Policy, Ports, Protocol, Scope
 from agent.policy.ports import RANGE_HINT, merged, parse_argument, parse_range
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+ADDRESS = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?:/[0-9]{1,2})?")
 KEYS = ("name", "from", "to", "tcp", "udp")
 SCOPES = {each.value: each for each in Scope}
 NONE_HINT = "`policies: []` means none"
@@ -101,7 +102,8 @@ def _rules(node: Node | None, report: Report) -> tuple[Node, ...]:
         return ()
     rules = found["policies"][1]
     if not isinstance(rules, Listing):
-        report.wrong(rules, f"expected a list of rules, found {described(rules)}", hint=NONE_HINT)
+        hint = "a rule starts with a hyphen: `- from: org/space/app`" if isinstance(rules, Table) else NONE_HINT
+        report.wrong(rules, f"expected a list of rules, found {described(rules)}", hint=hint)
         return ()
     _refuse_twins(rules, report)
     return rules.items
@@ -159,8 +161,14 @@ read_name = parsed(_checked_name)
 def _source(text: str) -> Pattern | Scope:
     if text in SCOPES:
         return SCOPES[text]
-    if "/" not in text:
+    if "/" not in text and not ADDRESS.fullmatch(text):
         raise InvalidInput(f"'{clipped(text)}' does not name apps", hint=FROM_HINT)
+    return _apps(text)
+
+
+def _apps(text: str) -> Pattern:
+    if ADDRESS.fullmatch(text):
+        raise InvalidInput(f"'{text}' is an address", hint="a policy names apps, never addresses: org/space/app")
     return Pattern.parse(text)
 
 
@@ -178,7 +186,7 @@ def _sources(node: Node, report: Report) -> tuple[Pattern | Scope, ...]:
 def _destination(text: str) -> Pattern:
     if text in SCOPES:
         raise InvalidInput(f"'to' cannot be {text}", hint="scopes are for 'from'; write org/space/app or org/space/*")
-    return Pattern.parse(text)
+    return _apps(text)
 
 
 _read_destination = parsed(_destination)
@@ -202,6 +210,9 @@ def _ports(node: Node, report: Report) -> tuple[Ports, ...]:
 def _range(node: Node, report: Report) -> Ports | None:
     if not isinstance(node, Scalar) or kind(node) is Kind.NULL:
         report.wrong(node, f"expected a port, found {described(node)}", hint=RANGE_HINT)
+        return None
+    if "," in node.text:
+        report.wrong(node, f"'{clipped(node.text)}' is not a port or a range of ports", hint="several are a list: [80, 443]")
         return None
     if kind(node) in (Kind.TEXT, Kind.INTEGER):
         return noted(lambda: parse_range(node.text), node, report)

@@ -4,30 +4,51 @@ Between the language and the dataplane: a destination costs only the policies th
 the same as before is the same object, so that whoever compares two states sees at once that nothing changed.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.model.names import AppName
 from agent.model.policy import Pattern, Policy, Ports, Protocol, Scope
+from agent.policy.difference import Policies, difference
 from agent.policy.ports import merged
 from dataplane.state import Allow
 
 Parts = tuple[str, str | None, str | None]
+FEW = 8  # destinations; where more have changed, all are sorted anew
 
 
 class Index:
     """Policies by destination."""
 
-    def __init__(self, policies: Iterable[Policy]) -> None:
-        self._by_destination: dict[Parts, list[Policy]] = {}
-        for policy in policies:
-            to = policy.to
-            self._by_destination.setdefault((to.org, to.space, to.app), []).append(policy)
+    def __init__(self, policies: Policies = ()) -> None:
+        self._policies: Policies = ()
+        self._by_destination: dict[Parts, Policies] = {}
+        self.follow(policies)
 
-    def concerning(self, app: AppName) -> tuple[Policy, ...]:
+    def follow(self, policies: Policies) -> None:
+        """Take other policies: of thousands usually those of one destination have changed."""
+        change = difference(self._policies, policies)
+        removed, added = _by_destination(change.removed), _by_destination(change.added)
+        touched = removed.keys() | added.keys()
+        if len(touched) > FEW:
+            self._by_destination = {to: tuple(found) for to, found in _by_destination(policies).items()}
+        else:
+            for to in touched:
+                self._replace(to, len(removed.get(to, ())), added.get(to, ()), before=policies[: change.place])
+        self._policies = policies
+
+    def _replace(self, to: Parts, removed: int, added: Sequence[Policy], *, before: Policies) -> None:
+        found = self._by_destination.pop(to, ())
+        last = next((each for each in reversed(before) if _parts(each.to) == to), None) if found else None
+        place = found.index(last) + 1 if last is not None else 0
+        if now := (*found[:place], *added, *found[place + removed :]):
+            self._by_destination[to] = now
+
+    def concerning(self, app: AppName) -> Policies:
         """The policies whose `to` means `app`, the most exact first, each group in the order given."""
         keys: tuple[Parts, ...] = ((app.org, app.space, app.app), (app.org, app.space, None), (app.org, None, None))
-        return tuple(policy for key in keys for policy in self._by_destination.get(key, ()))
+        found = [policies for key in keys if (policies := self._by_destination.get(key))]
+        return found[0] if len(found) == 1 else tuple(policy for policies in found for policy in policies)
 
     def check(self, source: AppName, to: AppName, *, protocol: Protocol, port: int) -> Policy | None:
         """The first policy that allows it, or None. Asks the policies alone: the apps need not exist."""
@@ -37,6 +58,17 @@ class Index:
             ):
                 return policy
         return None
+
+
+def _parts(pattern: Pattern) -> Parts:
+    return pattern.org, pattern.space, pattern.app
+
+
+def _by_destination(policies: Policies) -> dict[Parts, list[Policy]]:
+    found: dict[Parts, list[Policy]] = {}
+    for policy in policies:
+        found.setdefault(_parts(policy.to), []).append(policy)
+    return found
 
 
 def meant(source: Pattern | Scope, *, to: AppName) -> Pattern:
@@ -106,7 +138,7 @@ class Resolver:
 
     def __init__(self) -> None:
         self._policies: tuple[Policy, ...] = ()
-        self._index = Index(())
+        self._index = Index()
         self._census = Census({})
         self._answers: dict[AppName, _Answer] = {}
 
@@ -118,7 +150,8 @@ class Resolver:
     def update(self, policies: tuple[Policy, ...], tags: Mapping[AppName, int]) -> None:
         """Take the policies in force and the known apps; cheap where they are the objects of the last call."""
         if policies is not self._policies:
-            self._policies, self._index = policies, Index(policies)
+            self._policies = policies
+            self._index.follow(policies)
         changed = {app for app, _ in self._census.tags.items() ^ tags.items()}
         if changed:
             self._census = Census(tags)

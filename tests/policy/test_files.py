@@ -318,6 +318,8 @@ def test_what_is_no_regular_file_is_a_problem_and_hangs_nothing(place: Place) ->
         "loop.yaml: cannot be read: Too many levels of symbolic links",
         "new\nline.yaml: has a name that cannot be printed",
     ]
+    told = [str(each) for each in place.files.problems()][-1]
+    assert told.splitlines()[0] == f"{place.directory}/new\ufffdline.yaml: has a name that cannot be printed"
 
 
 def test_a_link_is_followed_and_a_change_of_its_target_noticed_without_an_event(place: Place, tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""A change among many policies costs what has changed; the outcome is as if all had been looked at."""
+
+from collections.abc import Iterable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.model.names import AppName
+from agent.model.policy import Origin, Pattern, Policy, Ports
+from agent.policy.difference import difference
+from agent.policy.resolve import FEW, Index
+
+APPS = [AppName("acme", "shop", f"app{number}") for number in range(FEW + 4)]
+
+
+def policy(line: int, to: int) -> Policy:
+    """One whose place is `line`, so that no two of a file are equal."""
+    target = Pattern("acme", "shop", None) if to == 0 else Pattern("acme", "shop", APPS[to].app)
+    return Policy(f"p{line}", (Pattern("acme", "shop", "web"),), target, (Ports(80, 80),), (), Origin("file", line, 1))
+
+
+def policies(lines: Iterable[tuple[int, int]]) -> tuple[Policy, ...]:
+    """New objects, though what they say may have been said before."""
+    return tuple(policy(line, to) for line, to in lines)
+
+
+LINES = st.lists(st.tuples(st.integers(0, 30), st.integers(0, FEW + 3)), max_size=30, unique_by=lambda each: each[0]).map(
+    sorted
+)
+
+
+@given(LINES, LINES)
+def test_what_is_removed_and_added_makes_the_one_of_the_other(old: list[tuple[int, int]], new: list[tuple[int, int]]) -> None:
+    before, after = policies(old), policies(new)
+    found = difference(before, after)
+    end = found.place + len(found.removed)
+    assert before[found.place : end] == found.removed
+    assert (*before[: found.place], *found.added, *before[end:]) == after
+
+
+def test_only_the_stretch_that_differs_is_named() -> None:
+    lines = [(line, 1) for line in range(100)]
+    found = difference(policies(lines), policies([*lines[:40], (40, 2), *lines[42:]]))
+    assert (found.place, [each.origin.line for each in found.removed]) == (40, [40, 41])
+    assert [each.to.app for each in found.added] == ["app2"]
+
+
+@given(st.lists(LINES, min_size=2, max_size=5))
+def test_an_index_that_has_followed_changes_is_as_one_made_anew(versions: list[list[tuple[int, int]]]) -> None:
+    index = Index()
+    for lines in versions:
+        now = policies(lines)
+        index.follow(now)
+        for app in APPS:
+            assert index.concerning(app) == Index(now).concerning(app)
+            assert list(index.concerning(app)) == [
+                *(each for each in now if each.to.app == app.app),
+                *(each for each in now if each.to.app is None),
+            ]
