@@ -19,6 +19,7 @@ from tests.testlib.instance import Instance
 WEB, API = "acme/shop/web", "acme/shop/api"
 POLICY = f"policies:\n- {{from: {WEB}, to: {API}, tcp: [8080, 61443]}}\n"
 SHORT = "tls.leaf_lifetime=6s"  # renewed every 2.3 s or so
+KEPT = 25  # connections of each kind, from before the first rotation to after the last
 MakeCell = Callable[..., CellUnderTest]
 
 
@@ -76,7 +77,7 @@ def test_rotations_under_load_drop_nothing(make_cell: MakeCell) -> None:
     web, api = two(make_cell(SHORT))
     served: set[int] = set()
     first, first_key = leaf(api), Path(api.environment["CF_INSTANCE_KEY"]).read_bytes()
-    idle = web.dial_tls(api)
+    idle = [web.dial_tls(api) for _ in range(KEPT)]
 
     def new_connections(stop: Event, context: Callable[[], ssl.SSLContext] = web.tls_context) -> int:
         count = 0
@@ -90,18 +91,18 @@ def test_rotations_under_load_drop_nothing(make_cell: MakeCell) -> None:
     def new_connections_with_certificates(stop: Event) -> int:
         return new_connections(stop, lambda: showing(web))
 
-    def one_connection(stop: Event) -> int:
-        count, secure = 0, web.dial_tls(api)
+    def kept_connections(stop: Event) -> int:
+        count, kept = 0, [web.dial_tls(api) for _ in range(KEPT)]
         while not stop.is_set():
-            assert echoed(secure)
+            assert all(map(echoed, kept))
             count += 1
         return count
 
-    loads = (new_connections, new_connections, new_connections_with_certificates, one_connection, one_connection)
+    loads = (new_connections, new_connections, new_connections_with_certificates, kept_connections)
     with running(*loads) as results:
         eventually(lambda: len(served) >= 4 or any(each.done() for each in results))
     assert all(each.result() > 10 for each in results)
-    assert echoed(idle)
+    assert all(map(echoed, idle))
     assert leaf(api) != first
     assert Path(api.environment["CF_INSTANCE_KEY"]).read_bytes() != first_key
 
