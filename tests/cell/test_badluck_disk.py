@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from agent.errors import HostRefused
-from lab.cell import Cell, Part
+from lab.cell import Cell
 from tests.testlib.attached import Attach, nothing_left
 from tests.testlib.badluck import OnSmallDisks, end, full, read_only, tells, told
 from tests.testlib.cell import CellUnderTest, eventually
@@ -81,7 +81,7 @@ def test_a_full_disk_refuses_what_must_be_kept_and_stops_nothing(cell: CellUnder
 def test_a_full_run_directory_refuses_new_keys_and_stops_nothing(
     make_cell: Callable[..., CellUnderTest], attach: Attach
 ) -> None:
-    cell = make_cell("tls.leaf_lifetime=8s", kind=OnSmallDisks)
+    cell = make_cell("tls.leaf_lifetime=6s", kind=OnSmallDisks)
     web, api, other = three(cell)
     live, run = Live(web, api), cell.lab.root / "run/cellnet"
     with full(run):
@@ -122,21 +122,3 @@ def test_a_read_only_state_directory_keeps_no_agent_from_its_work(cell: CellUnde
     cell.wait_well()
     assert attach("acme/shop/more").connect(api, 8080) is Refused
     assert live.go_on()
-
-
-def test_a_first_start_that_cannot_keep_anything_says_why_and_comes_right_by_itself(
-    make_cell: Callable[..., CellUnderTest],
-) -> None:
-    """With `cellnet up`, which tries again."""
-    cell = make_cell()
-    cell.stop()
-    state = cell.lab.root / "var/lib/cellnet"
-    state.rename(state.with_name("away"))
-    state.touch()
-    cell.start(well=False)
-    eventually(lambda: "its last start failed: " in cell.cellnet("status", code=1).err)
-    assert str(state) in cell.cellnet("status", code=1).err
-    assert cell.lab.part(Part.UP) is not None
-    state.unlink()
-    cell.wait_well()
-    assert "no agent" not in cell.cellnet("status").err

@@ -20,6 +20,7 @@ from tests.testlib.unsupervised import Unsupervised
 ROOT = Path(__file__).parents[2]
 NAME = "tests.testlib.clocked"
 DAY = timedelta(days=1)
+FIRST = -3 * DAY
 
 
 class OnItsOwnClock(Unsupervised):
@@ -28,7 +29,7 @@ class OnItsOwnClock(Unsupervised):
     def make(self, overrides: tuple[str, ...] = ()) -> None:  # type: ignore[override]
         """As Cell.make."""
         super().make(overrides)
-        self.set_clock(-3 * DAY)
+        self.set_clock(FIRST)
 
     def set_clock(self, offset: timedelta) -> None:
         """What the agent's clock is ahead of ours from now on."""
