@@ -1,6 +1,6 @@
 """A policy as a value: who may reach whom, on which ports, and where it was written. No file, no store, no kernel here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Self
@@ -114,17 +114,15 @@ class Policy:
         """The ranges allowed for one protocol, in ascending order, none overlapping."""
         return self.tcp if protocol is Protocol.TCP else self.udp
 
-    def apps_named(self) -> frozenset[AppName]:
-        """The apps this policy spells out, which therefore have a tag from now on."""
-        return apps_named((self,))
 
+def spelled_out(policies: Iterable[Policy]) -> Iterator[tuple[str, str, str]]:
+    """Org, space and app of each app that one of them spells out, and which therefore has a tag from now on.
 
-def apps_named(policies: Iterable[Policy]) -> frozenset[AppName]:
-    """The apps that any of them spells out. Names are made last: thousands of policies speak of a few apps."""
-    named = {
+    No names yet: thousands of policies speak of a few apps.
+    """
+    return (
         (each.org, each.space, each.app)
         for policy in policies
         for each in (*policy.sources, policy.to)
-        if isinstance(each, Pattern)
-    }
-    return frozenset(AppName(org, space, app) for org, space, app in named if space is not None and app is not None)
+        if isinstance(each, Pattern) and each.space is not None and each.app is not None
+    )

@@ -34,15 +34,20 @@ class Index:
             self._by_destination = {to: tuple(found) for to, found in _by_destination(policies).items()}
         else:
             for to in touched:
-                self._replace(to, len(removed.get(to, ())), added.get(to, ()), before=policies[: change.place])
+                self._replace(to, removed.get(to, ()), added.get(to, ()), before=policies[: change.place])
         self._policies = policies
 
-    def _replace(self, to: Parts, removed: int, added: Sequence[Policy], *, before: Policies) -> None:
+    def _replace(self, to: Parts, removed: Sequence[Policy], added: Sequence[Policy], *, before: Policies) -> None:
         found = self._by_destination.pop(to, ())
-        last = next((each for each in reversed(before) if _parts(each.to) == to), None) if found else None
-        place = found.index(last) + 1 if last is not None else 0
-        if now := (*found[:place], *added, *found[place + removed :]):
+        place = found.index(removed[0]) if removed else self._place(found, to, before)
+        if now := (*found[:place], *added, *found[place + len(removed) :]):
             self._by_destination[to] = now
+
+    @staticmethod
+    def _place(found: Policies, to: Parts, before: Policies) -> int:
+        """Where one would stand behind those of `before`."""
+        last = next((each for each in reversed(before) if _parts(each.to) == to), None) if found else None
+        return found.index(last) + 1 if last is not None else 0
 
     def concerning(self, app: AppName) -> Policies:
         """The policies whose `to` means `app`, the most exact first, each group in the order given."""

@@ -1,11 +1,13 @@
 """Tags follow use: an app has one from the moment that a policy names it or an instance of it is attached."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from agent.errors import Conflict, HostRefused
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
-from agent.model.policy import Policy, apps_named
+from agent.model.policy import Policy, spelled_out
+from agent.policy.difference import difference
 from agent.store.store import Store
 
 
@@ -17,6 +19,7 @@ class Tagging:
         self._earliest = earliest
         self._latest = latest
         self._policies: tuple[Policy, ...] = ()
+        self._spelled: Counter[tuple[str, str, str]] = Counter()  # how often policies spell an app out
         self._named: frozenset[AppName] = frozenset()
         self.problem: Conflict | HostRefused | None = None
 
@@ -32,7 +35,7 @@ class Tagging:
         revoke must never wait for a tag or a disk.
         """
         if policies is not self._policies:
-            self._policies, self._named = policies, apps_named(policies)
+            self._follow(policies)
         wanted = self._named | {each.app for each in attachments if each.phase is not Phase.DETACHING}
         tags = await self._store.tags()
         missing, unused = wanted - tags.keys(), tags.keys() - wanted
@@ -45,3 +48,11 @@ class Tagging:
         except (Conflict, HostRefused) as error:
             self.problem = error
         return await self._store.tags() if missing or unused else tags
+
+    def _follow(self, policies: tuple[Policy, ...]) -> None:
+        change = difference(self._policies, policies)
+        self._spelled.update(spelled_out(change.added))
+        self._spelled.subtract(spelled_out(change.removed))
+        self._spelled = +self._spelled  # without those that are no longer
+        self._named = frozenset(AppName(*parts) for parts in self._spelled)
+        self._policies = policies

@@ -75,6 +75,8 @@ class Translation:
     """HostStates into resources, one after the other. Remembers the parts of the last one, and nothing older."""
 
     def __init__(self) -> None:
+        self._made_of: object = None
+        self._table: Mapping[ResourceKey, Resource] = {}
         self._ports: Mapping[Port, tuple[Entry, ...]] = {}
         self._leaves: Mapping[tuple[IPv4Address, Leaf], Resource] = {}
 
@@ -83,6 +85,12 @@ class Translation:
 
         Without a trust bundle there is no secret to verify callers against: listeners then wait and serve nobody.
         """
+        made_of = state.tls_port, state.trust_bundle, [(each.address, each.pin, each.tls) for each in state.workloads.values()]
+        if made_of != self._made_of:
+            self._table, self._made_of = self._made(state), made_of
+        return self._table
+
+    def _made(self, state: HostState) -> Mapping[ResourceKey, Resource]:
         served = [(each, each.tls) for each in state.workloads.values() if each.tls]
         ports = [Port(each.address, state.tls_port, tls.target_port, each.pin, tls.http) for each, tls in served]
         self._ports = {port: self._ports.get(port) or _of_port(port) for port in ports}

@@ -30,6 +30,15 @@ async def test_a_tag_that_nothing_refers_to_is_given_back_and_rests_a_week() -> 
     assert (await tagging.follow([policy(other, other)], []))[other] not in old.values()
 
 
+async def test_an_app_that_another_policy_still_names_keeps_its_tag() -> None:
+    tagging = Tagging(MemoryStore(), earliest=lambda: 0, latest=lambda: 0)
+    third = AppName("acme", "shop", "third")
+    both = await tagging.follow([policy(WEB, API), policy(third, API)], [])
+    assert both.keys() == {WEB, API, third}
+    one = await tagging.follow([policy(third, API)], [])
+    assert (one.keys(), one[API]) == ({third, API}, both[API])
+
+
 async def test_too_many_apps_are_a_problem_that_leaves_the_tags_there_are() -> None:
     store = MemoryStore(last_tag=2)
     tagging = Tagging(store, earliest=lambda: 0, latest=lambda: 0)
