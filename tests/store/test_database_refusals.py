@@ -353,6 +353,8 @@ def test_damage_is_seen_past_the_cache_and_what_was_read_serves_on(path: Path, h
     assert "is damaged" in str(inspected(path))
     database.note_inspected(inspected(path))
     assert "is damaged" in str(database.trouble)
+    with pytest.raises(HostRefused, match="is damaged"):
+        ledger.begin_detach("a")
     assert (ledger.all(), asyncio.run(store.policies())) == before
 
 
