@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from agent.errors import Unavailable
 
-EVERY = 1.0  # seconds
+EVERY = 2.0  # seconds
 
 
 class Pulse:

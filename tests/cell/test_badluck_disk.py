@@ -11,7 +11,7 @@ from tests.testlib.badluck import OnSmallDisks, end, full, read_only, tells, tol
 from tests.testlib.cell import CellUnderTest, eventually
 from tests.testlib.footprint import expected, footprint
 from tests.testlib.instance import Instance
-from tests.testlib.live import API, OTHER, Live, as_policies_say, three
+from tests.testlib.live import API, OTHER, WEB, Live, as_policies_say, three
 from tests.testlib.standpoint import Connected, Refused
 
 LATE = f"policies:\n- {{from: {OTHER}, to: {API}, tcp: 8080}}\n"
@@ -43,6 +43,7 @@ def cut(receive: Callable[[int], bytes]) -> bool:
 def test_a_full_disk_refuses_what_must_be_kept_and_stops_nothing(cell: CellUnderTest, attach: Attach) -> None:
     web, api, other = three(cell)
     gone = attach("acme/shop/gone")
+    cell.allow(API, WEB, "tcp/8080")
     live = Live(web, api)
     state, logs = cell.lab.root / "var/lib/cellnet", cell.lab.log.parent
     with full(state, logs) as fill:
@@ -50,8 +51,11 @@ def test_a_full_disk_refuses_what_must_be_kept_and_stops_nothing(cell: CellUnder
         with nothing_left(cell), pytest.raises(HostRefused, match="the disk is full") as refused:
             attach("acme/shop/more")
         assert "make room" in refused.value.hint
-        for words in (("allow", OTHER, API, "tcp/8080"), ("delete", "nothing")):
-            assert cell.cellnet("policy", *words, code=1).err.startswith("error: ")
+        for words in (("allow", OTHER, API, "tcp/8080"), ("delete", API, WEB, "tcp/8080")):
+            assert "the disk is full" in cell.cellnet("policy", *words, code=1).err
+        with pytest.raises(HostRefused, match="the disk is full"):
+            cell.client.post("/v1/policies/apply", {"document": LATE})
+        assert (other.connect(api, 8080), api.connect(web, 8080)) == (Refused, Connected)
         assert revoked_and_allowed(cell, api, other)
         assert tells(cell, "store", "the disk is full")
         cell.policy_file("unknown.yaml", UNKNOWN)
@@ -69,8 +73,10 @@ def test_a_full_disk_refuses_what_must_be_kept_and_stops_nothing(cell: CellUnder
         assert "gone" not in cell.attachments(), "what was taken off stays off"
         assert revoked_and_allowed(cell, api, other)
         assert live.go_on()
-        assert as_policies_say(web, api, other)
+        assert api.connect(web, 8080) is Connected
     cell.wait_well()
+    cell.cellnet("policy", "delete", API, WEB, "tcp/8080")
+    assert as_policies_say(web, api, other)
     eventually(lambda: footprint(cell) == expected(cell))
     assert gone.name not in cell.attachments()
     new = cell.run_app("acme/shop/new")
