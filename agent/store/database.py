@@ -134,7 +134,8 @@ class Database:
 
     def _be_writable(self) -> None:
         if self._damage is not None:
-            raise self._damage  # what is written now would be lost with the rest
+            # what is written now would be lost with the rest; a new error, since one that is raised again and again grows
+            raise HostRefused(self._damage.what, hint=self._damage.hint)
         if _identity(self.path) != self._identity:
             raise HostRefused(
                 f"{self.path} is not the file that was opened: it was moved, removed or replaced",
