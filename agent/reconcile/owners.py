@@ -6,8 +6,10 @@ that mount namespace has is found there; after a restart of the agent only the a
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
+from agent.errors import HostRefused
 from agent.model.attachment import Attachment
 from agent.model.owner import NamespaceOwner, Owner, ProcessOwner
 from agent.store.ledger import Ledger
@@ -23,11 +25,15 @@ class Owners:
         self._roots: dict[str, int] = {}
 
     def strike_out_earlier_boots(self, ledger: Ledger, *, now: float) -> None:
-        """Forget what was attached before the last boot: nothing of it is left on the host, so nothing is to be undone."""
-        for held in ledger.all():
-            if held.owner.boot_id != self._boot:
-                ledger.begin_detach(held.name)
-                ledger.finish_detach(held.name, now=now)
+        """Forget what was attached before the last boot: nothing of it is left on the host, so nothing is to be undone.
+
+        Where that cannot be written, they are swept like others that have lost their owners.
+        """
+        with suppress(HostRefused):
+            for held in ledger.all():
+                if held.owner.boot_id != self._boot:
+                    ledger.begin_detach(held.name)
+                    ledger.finish_detach(held.name, now=now)
 
     def of(self, namespace: int, *, path: Path, pid: int | None) -> Owner | None:
         """The owner that a request names: a process, or the namespace that is open at `namespace`. None: no such process."""

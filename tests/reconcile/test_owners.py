@@ -1,11 +1,12 @@
 """Owners on the real /proc: a process by pid and start, a namespace by what is at its path."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from agent.model.owner import Owner, ProcessOwner
 from agent.reconcile.owners import Owners
+from agent.store.database import Database
+from agent.store.ledger import Ledger
 from dataplane import namespace
+from tests.testlib.attachments import OWNER, request
 from tests.testlib.netns import Netns
 
 
@@ -132,3 +136,19 @@ def test_a_path_that_only_the_callers_root_has_is_looked_up_there(container: Net
         jailed.kill()
         jailed.wait()
         namespace.unpin(inside)
+
+
+def test_what_was_attached_before_the_last_boot_is_struck_out_or_left_to_the_sweep(tmp_path: Path) -> None:
+    database = Database(tmp_path / "state" / "cellnet.db", patience=0)
+    ledger = Ledger(database)
+    ledger.adopt_subnet(IPv4Network("10.255.1.0/24"))
+    old = ledger.begin(request("old"), owner=OWNER)
+    other = sqlite3.connect(database.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    Owners().strike_out_earlier_boots(ledger, now=1.0)
+    assert ledger.all() == (old,)
+    assert not Owners().live(old)
+    other.execute("ROLLBACK")
+    Owners().strike_out_earlier_boots(ledger, now=1.0)
+    assert ledger.all() == ()
+    database.close()
