@@ -40,6 +40,7 @@ class Script:
     name: str
     started: str
     machine: str
+    load: Sequence[float]
     unit: str
     rows: Sequence[Row]
 
@@ -65,7 +66,7 @@ def read(folder: Path) -> Scripts:
     for path in sorted(folder.glob("*.json")):
         text = json.loads(path.read_text())
         rows = cast("Sequence[Row]", text.get("series") or text.get("figures") or ())
-        found[path.stem] = Script(path.stem, text["started"], text["machine"], text.get("unit", ""), rows)
+        found[path.stem] = Script(path.stem, text["started"], text["machine"], text["load"], text.get("unit", ""), rows)
     return found
 
 
@@ -95,7 +96,8 @@ def _block(name: str, scripts: Scripts) -> str:
 
 def _origin(script: Script) -> str:
     unit = f" In {script.unit}." if script.unit else ""
-    return f"{script.started[:10]}, {script.machine}.{unit}"
+    before, after = script.load
+    return f"{script.started[:10]}, {script.machine}, load average {before:.1f} before and {after:.1f} at the end.{unit}"
 
 
 def _table(script: Script) -> str:

@@ -23,7 +23,7 @@ def times(setting: str, p50: float, *, verdict: str) -> dict[str, "str | float"]
 
 def script(*rows: dict[str, "str | float"]) -> dict[str, Script]:
     """One script that has measured these."""
-    return {"some": Script("some", "2026-01-02T03:04:05", "a machine", "milliseconds", rows)}
+    return {"some": Script("some", "2026-01-02T03:04:05", "a machine", (0.5, 1.25), "milliseconds", rows)}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -44,7 +44,7 @@ def test_a_block_is_written_anew_and_the_rest_left_alone() -> None:
     text = "before\n<!-- bench: some -->\nold\n<!-- end -->\nafter\n"
     found = written(text, script(times("here", 7.0, verdict="met")))
     assert found == (
-        "before\n<!-- bench: some -->\n2026-01-02, a machine. In milliseconds.\n\n"
+        "before\n<!-- bench: some -->\n2026-01-02, a machine, load average 0.5 before and 1.2 at the end. In milliseconds.\n\n"
         "| what | setting | n | p50 | p90 | p99 | max | x by hand | bar | |\n"
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
         f"| it -> happens | here | 3 | 7.0 | 8.0 | 9.0 | 10.0 | 2.50 | {BAR} | met |\n"
