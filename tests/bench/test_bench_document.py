@@ -62,7 +62,7 @@ def test_a_bar_of_the_figure_itself_is_told_with_the_figure() -> None:
         "bar": "at most 13 MB",
         "verdict": "met",
     }
-    found = written("<!-- bench: bars -->\n<!-- end -->", {"some": Script("some", "2026", "a machine", "", (row,))})
+    found = written("<!-- bench: bars -->\n<!-- end -->", {"some": Script("some", "2026", "a machine", (0.0, 0.0), "", (row,))})
     assert "| memory | here | at most 13 MB | 12.34 MB | met |" in found.splitlines()
 
 
