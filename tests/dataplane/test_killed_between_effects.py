@@ -24,6 +24,7 @@ from tests.testlib.netns import Netns
 
 SEED = 157
 STEPS = 20
+pytestmark = pytest.mark.timeout(300)
 RIGHTS = (
     *(allow(tag, ports) for tag in (1, 2, 3) for ports in ("8080", "9090", "8000-9999")),
     allow(1, "53", "udp"),
@@ -59,6 +60,11 @@ class Scene:
         self.host.state = self.state = state
         assert not self.host.left_to_do(), str(self.host.left_to_do())
         self._assert_between(state)
+
+    def back_to(self, state: HostState) -> None:
+        """Make a state true again."""
+        self.host.become(state)
+        self.state = state
 
     def _born(self, state: HostState) -> AbstractContextManager[Mortal]:
         return closing(self.parent.bear(Applying(self.host.netns.path, self.backend, state)))
@@ -121,7 +127,7 @@ def test_a_process_killed_between_any_two_effects_leaves_nothing_open_and_nothin
             break
         scene.arrives(other)
         assert scene.inside(third) == whole
-        scene.arrives(one)
+        scene.back_to(one)
         leave(third.pin, address=third.address)
     assert number > 20, "a link goes, another comes, each with all that belongs to it"
 

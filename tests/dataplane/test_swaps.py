@@ -25,6 +25,7 @@ from tests.testlib.hosts import FIRST, Host, allow, make_host
 from tests.testlib.netns import Netns
 
 BACKENDS: dict[str, NftFirewall | LegacyFirewall] = {"nft": NftFirewall(), "legacy": LegacyFirewall()}
+pytestmark = pytest.mark.timeout(300)
 SWAPS, SINGLY, TOGETHER = 10_000, 200, 250
 ENOUGH = 5_000  # connects of each stream meanwhile
 STATES = 40
