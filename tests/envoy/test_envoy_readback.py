@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address
 
@@ -80,6 +81,19 @@ def one_worker(pair: Pair) -> None:
 
     assert run_in(pair.api.path, destroy_one) == 1
     assert run_in(pair.api.path, lambda: sockdiag.listening(API, PORT))
+
+
+def test_a_socket_that_was_destroyed_and_listens_again_is_no_listener(pair: Pair) -> None:
+    """What it accepts is shut down from birth: Envoy does that if it is told too soon."""
+
+    def destroyed_and_listening() -> tuple[int, bool, int]:
+        with socket.create_server((str(API), PORT)) as server:
+            before = sockdiag.listeners(API, PORT)
+            subprocess.run(["ss", "-K", "-ltn", "sport", "=", f":{PORT}"], check=True, capture_output=True)
+            server.listen()
+            return before, sockdiag.listening(API, PORT), sockdiag.listeners(API, PORT)
+
+    assert run_in(pair.api.path, destroyed_and_listening) == (1, True, 0)
 
 
 @pytest.mark.parametrize("close", [every_socket, one_worker])
