@@ -3,66 +3,12 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from agent.metrics import Metrics
-from agent.reconcile.desired import CellFacts, Snapshot
 from agent.reconcile.loop import Effects, Reconciler
-from dataplane.apply import Outcome
-from dataplane.errors import HostRefused
-from dataplane.flows.cut import Receipt
-from dataplane.tables import Tables
-
-API = IPv4Address("10.255.1.3")
-FACTS = CellFacts(
-    overlay=IPv4Network("10.255.0.0/16"), subnet=IPv4Network("10.255.1.0/24"), mtu=1450, pins=Path("/pins"),
-    tls_port=61443, egress_allowed=False, host_services=(),
-)  # fmt: skip
-
-
-def done(value: object) -> "Future[Any]":
-    future: Future[Any] = Future()
-    future.set_result(value)
-    return future
-
-
-class MoodyKernel:
-    """Has nothing, and refuses one container as long as it is told to."""
-
-    def __init__(self) -> None:
-        self.failures: Mapping[IPv4Address, HostRefused] = {API: HostRefused("no room")}
-        self.applied = 0
-
-    def read(self, _desired: Tables, **_options: object) -> "Future[Tables]":
-        return done(Tables())
-
-    def apply(self, *_plan: object) -> "Future[Outcome]":
-        self.applied += 1
-        return done(Outcome(dict(self.failures)))
-
-    def sweep(self, *_arguments: object, **_options: object) -> "Future[Receipt]":
-        return done(Receipt((), 0, 0, 0.0, 0.0))
-
-
-class Silence:
-    """A monitor that hears nothing, and an Envoy that nobody asks."""
-
-    def drain(self) -> bool:
-        return False
-
-    def publish(self, _resources: object) -> None:
-        pass
-
-    def retry(self) -> None:
-        pass
-
-
-async def empty() -> Snapshot:
-    return Snapshot(attachments=(), tags={}, leaves={}, resolve=lambda _: frozenset(), trust_bundle=b"")
+from tests.testlib.moody_kernel import FACTS, MoodyKernel, Silence, empty
 
 
 async def until(true: Callable[[], bool]) -> None:
