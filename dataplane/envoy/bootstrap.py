@@ -6,7 +6,7 @@ Written as JSON, because YAML would read a cell named `no` as false.
 from dataclasses import dataclass
 from pathlib import Path
 
-from envoy.config.bootstrap.v3.bootstrap_pb2 import Admin, Bootstrap, Watchdog, Watchdogs
+from envoy.config.bootstrap.v3.bootstrap_pb2 import Admin, Bootstrap, MemoryAllocatorManager, Watchdog, Watchdogs
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3.address_pb2 import Address, Pipe
 from envoy.config.core.v3.backoff_pb2 import BackoffStrategy
@@ -36,6 +36,9 @@ RECONNECT_LAST = Duration(seconds=1)
 # A thread that does not turn for so long is stuck for good: Envoy ends itself, and whoever started it starts it again. One
 # that is only slow turns within seconds; no thread of ours ever waits for a disk or a name server.
 STUCK_SECONDS = 60
+# Bytes of free memory that go back to the host each second, when they were not needed for five minutes; else all that the
+# busiest moment took is kept for ever.
+GIVEN_BACK = 8 << 20
 # Descriptors that Envoy needs besides its connections, which take two each.
 OWN_DESCRIPTORS = 1000
 
@@ -70,6 +73,9 @@ def bootstrap(setting: Setting) -> str:
         stats_config=_stats(),
         deferred_stat_options=Bootstrap.DeferredStatOptions(enable_deferred_creation_stats=True),
         overload_manager=_limit(setting.connections),
+        memory_allocator_manager=MemoryAllocatorManager(
+            bytes_to_release=GIVEN_BACK, memory_release_interval=Duration(seconds=1)
+        ),
         watchdogs=_watchdogs(setting.stuck),
     )
     return json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)

@@ -255,6 +255,12 @@ def test_no_key_is_in_the_log_on_the_command_line_or_in_the_configuration_dump(
         assert secret not in table
 
 
+def test_envoy_gives_the_memory_that_it_does_not_need_back_to_the_host(cell: EnvoyCell) -> None:
+    """After five minutes without need; the thread for it is there only where that was asked for."""
+    threads = Path(f"/proc/{cell.envoy.pid}/task")
+    eventually(lambda: any((each / "comm").read_text().strip() == "TcmallocProcess" for each in threads.iterdir()))
+
+
 def test_the_admin_socket_tells_version_and_memory_to_root_alone(cell: EnvoyCell, pair: Pair, served: Workload) -> None:
     found = admin.server(cell.envoy.setting.admin)
     assert (found.version, found.state) == ("1.40.0", "LIVE")
