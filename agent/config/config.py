@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from agent.config import texts
+from agent.config.etcd import Etcd, read_store
 from agent.config.key import Key
 from agent.config.paths import Paths
 from agent.config.services import host_service
@@ -16,12 +17,6 @@ from dataplane.state import HostService
 
 OVERLAY = IPv4Network("10.255.0.0/16")
 PORT = integer(low=1, high=65535, what="a port")
-
-
-class StoreKind(Enum):
-    """Where the records are that several cells would share."""
-
-    SQLITE = "sqlite"
 
 
 class Backend(Enum):
@@ -125,9 +120,14 @@ class Config:
     cell: Annotated[str, Key(parsed(texts.cell_name), "this cell's name", "<hostname>")]
     underlay: Underlay = Underlay()
     overlay: Overlay = Overlay()
-    store: Annotated[StoreKind, Key(choice({each.value: each for each in StoreKind}), "where records are kept: `sqlite`")] = (
-        StoreKind.SQLITE
-    )
+    store: Annotated[
+        Etcd | None,
+        Key(
+            read_store,
+            "where records are kept: `sqlite`, or `{etcd: {endpoints: […]}}` for several cells (docs/store.md)",
+            "sqlite",
+        ),
+    ] = None
     policies: Annotated[Path, Key(parsed(texts.path), "the directory of policy files")] = Path("/etc/cellnet/policies.d")
     firewall: Firewall = Firewall()
     tls: TlsSettings = TlsSettings()

@@ -65,7 +65,8 @@ def _built(settings: Mapping[str, Setting], *, root: Path | None) -> Config:
         section, _, key = name.rpartition(".")
         if section != "paths":
             config = _with(config, key, value=each.value, section=section)
-    return replace(config, policies=below(root, config.policies), paths=all_below(root, config.paths))
+    store = None if config.store is None else config.store.below(root)
+    return replace(config, policies=below(root, config.policies), paths=all_below(root, config.paths), store=store)
 
 
 def _with(config: Config, key: str, *, value: object, section: str) -> Config:

@@ -18,7 +18,8 @@ EVERYTHING = """
 cell: cell-7
 underlay: {address: 192.0.2.7, interface: ens3}
 overlay: {network: 10.128.0.0/9, cell_prefix: 22, mtu: 1400}
-store: sqlite
+store: {etcd: {endpoints: ['https://192.0.2.1:2379', 'https://c2.example:2379'], prefix: /lab, ca: /srv/etcd.crt,
+  cert: /srv/c.crt, key: /srv/c.key, username: cell-7, password_file: /srv/secret}}
 policies: /srv/policies
 firewall: {backend: nft}
 tls: {port: 8443, mtls: none, leaf_lifetime: 90s}
@@ -72,7 +73,20 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
     assert config.dns.route_domains == ("a.internal", "b.internal")
     assert config.host_services == (HostService("udp", 53), HostService("tcp", 9001))
     assert (config.envoy.binary, config.envoy.user, config.envoy.concurrency) == (Path("/opt/envoy"), "envoy", 2)
-    for section in ("underlay", "overlay", "policies", "firewall", "tls", "trust_domain", "dns", "egress", "envoy", "paths"):
+    sections = (
+        "underlay",
+        "overlay",
+        "store",
+        "policies",
+        "firewall",
+        "tls",
+        "trust_domain",
+        "dns",
+        "egress",
+        "envoy",
+        "paths",
+    )
+    for section in sections:
         assert getattr(config, section) != getattr(default, section), section
 
 
@@ -92,6 +106,8 @@ def test_the_root_prefixes_every_path_but_the_envoy_program(tmp_path: Path) -> N
     assert config.paths.ca == Path("/lab/1/srv/ca")
     assert config.paths.control_socket == Path("/lab/1/srv/run/agent.sock")
     assert config.envoy.binary == Path("/opt/envoy")
+    assert config.store is not None
+    assert config.store.password_file == Path("/lab/1/srv/secret")
 
 
 def test_an_override_wins_over_the_file_and_a_later_one_over_an_earlier(tmp_path: Path) -> None:
@@ -129,6 +145,14 @@ def test_a_mistake_prints_file_line_column_the_line_a_caret_and_a_hint(tmp_path:
         ("underlay: {address: 22:22}", "1:21: '22:22' is not an IPv4 address"),
         ("tls: {leaf_lifetime: 24}", "1:22: '24' is not a duration"),
         ("tls: {leaf_lifetime: 0s}", "1:22: '0s' is not a duration"),
+        ("store: etcd", "1:8: 'etcd' is not possible here"),
+        ("store: {etcd: {}}", "1:15: etcd needs endpoints"),
+        ("store: {etcd: {endpoints: [h:1]}}", "1:28: 'h:1' is not an endpoint of etcd"),
+        ("store: {etcd: {endpoints: ['https://h:1'], key: /k}}", "1:15: etcd's cert and key go together"),
+        (
+            "store: {etcd: {endpoints: ['http://h:1'], username: u, password_file: /p}}",
+            "1:15: etcd is given secrets or a CA, and an endpoint without TLS",
+        ),
         ("tls: {port: 65536}", "1:13: port 65536 is out of range"),
         ("tls: {port: '443'}", "1:13: expected a port, found '443', text"),
         ("tls: {port: 010}", "1:13: expected a port, found '010', what YAML may read as another number"),
