@@ -45,6 +45,9 @@ class MemoryStore:
         """See Store."""
         self._set_claims(release(self._claims, apps, now=now))
 
+    async def refer(self, apps: Collection[AppName]) -> None:
+        """See Store. There is no other cell."""
+
     async def policies(self) -> tuple[StoredPolicy, ...]:
         """See Store."""
         return self._policies

@@ -29,6 +29,10 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     # Tags rest for a week: of the apps that ever were, few are there.
     ("CREATE INDEX tags_by_release ON tags (released, app, tag)",),
+    (  # what an etcd held when it was last heard
+        """CREATE TABLE shared (
+             key TEXT PRIMARY KEY, data BLOB NOT NULL, revision INTEGER NOT NULL, lease INTEGER NOT NULL) STRICT""",
+    ),
 )
 
 

@@ -70,6 +70,9 @@ class SqliteStore:
             connection.executemany("UPDATE tags SET released = ? WHERE app = ? AND released IS NULL", gone)
         self._announced()
 
+    async def refer(self, apps: Collection[AppName]) -> None:
+        """See Store. There is no other cell."""
+
     async def policies(self) -> tuple[StoredPolicy, ...]:
         """See Store."""
         return self._fresh().policies

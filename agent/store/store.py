@@ -44,7 +44,11 @@ class Store(Protocol):
         ...
 
     async def release_tags(self, apps: Collection[AppName], *, now: float) -> None:
-        """Give tags back; nobody else gets them for a week. Those without one are passed over."""
+        """Give tags back; nobody else gets them for a week. Those without one, or needed by another cell, are passed over."""
+        ...
+
+    async def refer(self, apps: Collection[AppName]) -> None:
+        """Tell which apps this cell needs: as long as any cell needs one, its tag is not given back."""
         ...
 
     async def policies(self) -> tuple[StoredPolicy, ...]:

@@ -1,18 +1,24 @@
 """A ledger, the two stores, and a disk small enough to fill."""
 
+import asyncio
+import contextlib
 import subprocess
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
 from agent.store.database import Database
+from agent.store.etcd.client import EtcdClient
+from agent.store.etcd.store import EtcdStore
 from agent.store.ledger import Ledger
 from agent.store.memory import MemoryStore
 from agent.store.sqlite import SqliteStore
 from agent.store.store import Store
 from agent.store.tags import LAST_TAG
+from tests.testlib.etcd import Etcd
 
 MakeStore = Callable[..., Store]
 
@@ -36,20 +42,37 @@ def ledger(database: Database) -> Ledger:
     return ledger
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def make_store(request: pytest.FixtureRequest) -> MakeStore:
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    """One for all tests that leave it well; each store has a prefix of its own."""
+    etcd = Etcd(tmp_path_factory.mktemp("etcd"))
+    etcd.start()
+    yield etcd
+    etcd.kill()
+
+
+@pytest.fixture(params=["memory", "sqlite", "etcd"])
+async def make_store(request: pytest.FixtureRequest) -> AsyncIterator[MakeStore]:
     """Makes an empty store; `last_tag` is the highest number it gives."""
+    async with contextlib.AsyncExitStack() as stack:
 
-    def make(*, last_tag: int = LAST_TAG) -> Store:
-        if request.param == "memory":
-            return MemoryStore(last_tag=last_tag)
-        return SqliteStore(request.getfixturevalue("database"), last_tag=last_tag)
+        def make(*, last_tag: int = LAST_TAG) -> Store:
+            if request.param == "memory":
+                return MemoryStore(last_tag=last_tag)
+            if request.param == "sqlite":
+                return SqliteStore(request.getfixturevalue("database"), last_tag=last_tag)
+            client = EtcdClient(request.getfixturevalue("etcd").config)
+            store = EtcdStore(client, prefix=f"/test-{uuid.uuid4().hex}", cell="one", last_tag=last_tag)
+            stack.push_async_callback(client.close)
+            running = asyncio.get_running_loop().create_task(store.run())
+            stack.callback(running.cancel)
+            return store
 
-    return make
+        yield make
 
 
 @pytest.fixture
-def store(make_store: MakeStore) -> Store:
+async def store(make_store: MakeStore) -> Store:
     return make_store()
 
 

@@ -1,0 +1,1 @@
+"""The store that many cells share: an etcd, reached over gRPC."""

@@ -1,0 +1,55 @@
+"""How etcd is reached: addresses, TLS, and who we are there."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from agent.config.etcd import Endpoint, Etcd
+from agent.errors import HostRefused
+
+# An endpoint that has vanished without a word must be noticed before a lease of 15 s runs out.
+OPTIONS = (
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.use_local_subchannel_pool", 1),  # a client that is closed must not leave its connection to the next
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Makes channels. Files are read for each new one, so that a renewed certificate is taken up."""
+
+    etcd: Etcd
+
+    def channel(self, endpoint: Endpoint) -> grpc.aio.Channel:
+        """A new channel, which connects with its first call. Raises HostRefused where a file cannot be read."""
+        target = f"{endpoint.host}:{endpoint.port}"
+        if not endpoint.tls:
+            return grpc.aio.insecure_channel(target, options=OPTIONS)
+        etcd = self.etcd
+        credentials = grpc.ssl_channel_credentials(_content(etcd.ca), _content(etcd.key), _content(etcd.cert))
+        return grpc.aio.secure_channel(target, credentials, options=OPTIONS)
+
+    def password(self) -> str:
+        """The configured user's. Raises HostRefused."""
+        return (_content(self.etcd.password_file) or b"").decode(errors="replace").strip("\n")
+
+
+def _content(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise HostRefused(
+            f"{path}: {os.strerror(error.errno or 0)}",
+            hint="store.etcd in agent.yaml names the files; the agent must read them",
+        ) from error

@@ -1,0 +1,160 @@
+"""The layout below the prefix, and what the records say: pure.
+
+    /cellnet/v1/policies/NAME              {"document": …}
+    /cellnet/v1/tags/apps/ORG/SPACE/APP    {"tag": 7, "released": null or seconds since 1970}
+    /cellnet/v1/tags/numbers/7             "ORG/SPACE/APP": two cells that take the same number meet here
+    /cellnet/v1/claims/subnets/10.255.1.0  {"cell": id, "prefix": 24}
+    /cellnet/v1/cells/CELL/apps            ["ORG/SPACE/APP", …]: whose tags this cell needs
+
+The version in the key is the format's: a cell of a later format can live beside this one.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Any
+
+from agent.model.names import AppName
+from agent.store.etcd.client import Value
+from agent.store.store import StoredPolicy
+from agent.store.tags import LAST_TAG, TagClaim
+
+VERSION = "v1"
+NEEDED = "apps"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Where everything is below `prefix`."""
+
+    prefix: str
+
+    @property
+    def root(self) -> str:
+        """What all keys begin with."""
+        return f"{self.prefix.rstrip('/')}/{VERSION}/"
+
+    @property
+    def policies(self) -> str:
+        """Policies by name."""
+        return f"{self.root}policies/"
+
+    @property
+    def apps(self) -> str:
+        """Tags by app."""
+        return f"{self.root}tags/apps/"
+
+    @property
+    def numbers(self) -> str:
+        """Apps by tag."""
+        return f"{self.root}tags/numbers/"
+
+    @property
+    def subnets(self) -> str:
+        """Cells by subnet."""
+        return f"{self.root}claims/subnets/"
+
+    @property
+    def cells(self) -> str:
+        """What each cell says of itself."""
+        return f"{self.root}cells/"
+
+    def needed(self, cell: str) -> str:
+        """The apps that one cell needs."""
+        return f"{self.cells}{cell}/{NEEDED}"
+
+    def policy(self, name: str) -> str:
+        """One policy."""
+        return self.policies + name
+
+    def app(self, app: AppName) -> str:
+        """One app's tag."""
+        return f"{self.apps}{app}"
+
+    def number(self, tag: int) -> str:
+        """One tag's app."""
+        return f"{self.numbers}{tag}"
+
+    def subnet(self, subnet: IPv4Network) -> str:
+        """One subnet's cell."""
+        return f"{self.subnets}{subnet.network_address}"
+
+
+class Malformed(ValueError):
+    """A record that cellnet has not written so."""
+
+
+def policy(name: str, value: Value) -> StoredPolicy:
+    """A policy. Raises Malformed, as the others do."""
+    return StoredPolicy(name, _text(_object(value), "document"))
+
+
+def claim(value: Value) -> TagClaim:
+    """An app's tag."""
+    found = _object(value)
+    tag, released = found.get("tag"), found.get("released")
+    if not isinstance(tag, int) or not 1 <= tag <= LAST_TAG or not isinstance(released, int | float | None):
+        raise Malformed("no tag of 1 to 65535 with the time of its release")
+    return TagClaim(tag, released)
+
+
+def subnet(address: str, value: Value) -> tuple[IPv4Network, str]:
+    """A subnet and the id of its cell."""
+    found = _object(value)
+    try:
+        return IPv4Network((address, found.get("prefix", 32))), _text(found, "cell")
+    except ValueError as error:
+        raise Malformed("no subnet with a cell") from error
+
+
+def needed(value: Value) -> frozenset[AppName]:
+    """The apps that a cell needs."""
+    try:
+        found = json.loads(value.data)
+        if isinstance(found, list):
+            return frozenset(AppName.parse(str(each)) for each in found)
+    except ValueError as error:
+        raise Malformed("no list of apps") from error
+    raise Malformed("no list of apps")
+
+
+def needed_data(apps: Collection[AppName]) -> bytes:
+    """A cell's record of those."""
+    return json.dumps(sorted(map(str, apps)), separators=(",", ":")).encode()
+
+
+def policy_data(policy: StoredPolicy) -> bytes:
+    """A policy's record."""
+    return _data({"document": policy.document})
+
+
+def claim_data(claim: TagClaim) -> bytes:
+    """A tag's record."""
+    return _data({"tag": claim.tag, "released": claim.released})
+
+
+def subnet_data(subnet: IPv4Network, *, cell: str) -> bytes:
+    """A subnet's record."""
+    return _data({"cell": cell, "prefix": subnet.prefixlen})
+
+
+def _data(content: Mapping[str, object]) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _object(value: Value) -> dict[str, Any]:
+    try:
+        found = json.loads(value.data)
+    except ValueError as error:
+        raise Malformed("not JSON") from error
+    if not isinstance(found, dict):
+        raise Malformed("not an object")
+    return found
+
+
+def _text(found: Mapping[str, Any], key: str) -> str:
+    text = found.get(key)
+    if not isinstance(text, str):
+        raise Malformed(f"no text in '{key}'")
+    return text

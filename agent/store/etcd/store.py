@@ -1,0 +1,239 @@
+"""The store of many cells. Reads are served from the mirror, so that an outage of etcd changes nothing on the cell; changes are
+transactions that say what they expect to find, made again from a fresh reading when another cell was quicker.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Collection, Mapping
+from ipaddress import IPv4Network
+from types import MappingProxyType
+
+from agent.errors import Conflict, InvalidInput, Unavailable
+from agent.model.names import AppName
+from agent.store import subnets
+from agent.store.changes import Changes
+from agent.store.etcd import keys as records
+from agent.store.etcd import rpc_pb2 as rpc
+from agent.store.etcd.client import EtcdClient, put, remove, unchanged
+from agent.store.etcd.keeping import Kept
+from agent.store.etcd.keys import Keys
+from agent.store.etcd.mirror import Mirror
+from agent.store.etcd.view import View
+from agent.store.store import Listener, StoredPolicy, by_name, no_such_policy
+from agent.store.tags import LAST_TAG, Claims, TagClaim, claim, in_use, release
+
+TRIES = 60  # of one change: another cell must have been quicker each time
+OPERATIONS = 120  # of one transaction; etcd takes 128
+Plan = tuple[list[rpc.Compare], list[rpc.RequestOp]]
+
+
+class EtcdStore:
+    """A Store. `run` must be running: it keeps the copy current. `last_tag` makes exhaustion cheap to reach in tests."""
+
+    def __init__(
+        self, client: EtcdClient, *, prefix: str, cell: str, kept: Kept | None = None, last_tag: int = LAST_TAG
+    ) -> None:
+        self._client = client
+        self._keys = Keys(prefix)
+        self._cell = cell
+        self._mine: frozenset[AppName] = frozenset()
+        self._view = View(self._keys)
+        self._last_tag = last_tag
+        self._changes = Changes()
+        self._tags: Mapping[AppName, int] = MappingProxyType({})
+        self._policies: tuple[StoredPolicy, ...] = ()
+        self._stale = False
+        self._kept = kept
+        copy = None if kept is None else kept.load()
+        self.mirror = Mirror(client, self._keys.root, changed=self._news, copy=copy)
+        if copy is not None:
+            self._stale = self._view.update(copy.values, copy.values)
+
+    async def run(self) -> None:
+        """Follow etcd for ever."""
+        await self.mirror.run()
+
+    def problems(self) -> tuple[tuple[str, str], ...]:
+        """What is wrong, each with a hint."""
+        found = [] if self.mirror.problem is None else [(self.mirror.problem.what, self.mirror.problem.hint)]
+        hint = "somebody else has written it; `etcdctl get` shows it"
+        return (*found, *((f"{key} in etcd makes no sense: {why}", hint) for key, why in self.malformed.items()))
+
+    @property
+    def malformed(self) -> Mapping[str, str]:
+        """Key -> why, of the records that make no sense and are left out."""
+        return self._view.malformed
+
+    @property
+    def revision(self) -> int:
+        """See Store."""
+        return self._changes.revision
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """See Store."""
+        return self._changes.subscribe(listener)
+
+    async def tags(self) -> Mapping[AppName, int]:
+        """See Store."""
+        self._refreshed()
+        if self.mirror.problem is None:
+            return self._tags
+        # What another cell gave back before it heard of us cannot be claimed now; but for a week the number is still the app's.
+        held = {app: self._view.claims[app].tag for app in self._mine - self._tags.keys() if app in self._view.claims}
+        return MappingProxyType({**self._tags, **held}) if held else self._tags
+
+    async def claim_tags(self, apps: Collection[AppName], *, now: float) -> Mapping[AppName, int]:
+        """See Store. An app that has its tag needs no etcd."""
+        held = await self.tags()
+        if not all(app in held for app in apps):
+            await self._change_claims(lambda before: claim(before, apps, now=now, last=self._last_tag))
+            held = await self.tags()
+        return {app: held[app] for app in apps}
+
+    async def release_tags(self, apps: Collection[AppName], *, now: float) -> None:
+        """See Store."""
+
+        def change(before: Claims) -> dict[AppName, TagClaim]:
+            others = [apps for key, apps in self._view.needed.items() if key != self._keys.needed(self._cell)]
+            return release(before, set(apps).difference(*others), now=now)
+
+        if change(self._view.claims) != self._view.claims:
+            await self._change_claims(change)
+
+    async def refer(self, apps: Collection[AppName]) -> None:
+        """See Store. Known here at once, even if etcd does not answer."""
+        self._mine, self._stale = frozenset(apps), True
+        key = self._keys.needed(self._cell)
+        if self._view.needed.get(key, frozenset()) != self._mine:
+            await self._settle(lambda: [([], [put(key, records.needed_data(apps))])])
+
+    async def policies(self) -> tuple[StoredPolicy, ...]:
+        """See Store."""
+        self._refreshed()
+        return self._policies
+
+    async def apply_policies(self, policies: Collection[StoredPolicy]) -> None:
+        """See Store."""
+        writes = [put(self._keys.policy(policy.name), records.policy_data(policy)) for policy in by_name(policies).values()]
+        await self._commit_all([([], writes[start : start + OPERATIONS]) for start in range(0, len(writes), OPERATIONS)])
+
+    async def delete_policy(self, name: str) -> None:
+        """See Store."""
+        key = self._keys.policy(name)
+
+        def plan() -> list[Plan]:
+            if name not in self._view.policies:
+                raise no_such_policy(name, known=self._view.policies)
+            return [([self._unchanged(key)], [remove(key)])]
+
+        await self._settle(plan)
+
+    async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int) -> IPv4Network:
+        """See Store."""
+        got = [subnet for subnet, owner in self._view.subnets.items() if owner == cell]
+        if got and subnets.fits(got[0], network=network, cell_prefix=cell_prefix):
+            return got[0]
+
+        def plan() -> list[Plan]:
+            mine = [subnet for subnet, owner in self._view.subnets.items() if owner == cell]
+            got[:] = [subnet for subnet in mine if subnets.fits(subnet, network=network, cell_prefix=cell_prefix)][:1]
+            if got:
+                return []
+            taken = [subnet for subnet, owner in self._view.subnets.items() if owner != cell]
+            got[:] = [subnets.first_free(taken, network=network, cell_prefix=cell_prefix)]
+            key = self._keys.subnet(got[0])
+            gone = [self._keys.subnet(subnet) for subnet in mine if self._keys.subnet(subnet) != key]
+            return [([self._unchanged(key)], [*map(remove, gone), put(key, records.subnet_data(got[0], cell=cell))])]
+
+        await self._settle(plan)
+        return got[0]
+
+    async def _change_claims(self, change: Callable[[Claims], dict[AppName, TagClaim]]) -> None:
+        """In transactions of as many tags as one takes. If numbers run out, they do before the first of them."""
+
+        def plan() -> list[Plan]:
+            before = self._view.claims
+            after = change(before)
+            losers = {before[app].tag: app for app in before if app not in after}
+            plans: list[Plan] = []
+            for app, held in after.items():
+                if before.get(app) != held:
+                    when, do = self._claim_plan(app, before=before.get(app), after=held, loser=losers.get(held.tag))
+                    if not plans or len(plans[-1][1]) + len(do) > OPERATIONS:
+                        plans.append(([], []))
+                    plans[-1][0].extend(when)
+                    plans[-1][1].extend(do)
+            return plans
+
+        await self._settle(plan)
+
+    def _claim_plan(self, app: AppName, *, before: TagClaim | None, after: TagClaim, loser: AppName | None) -> Plan:
+        """One app's tag. The record of a number is compared by all who take that number: only one of them succeeds."""
+        key = self._keys.app(app)
+        when, do = [self._unchanged(key)], [put(key, records.claim_data(after))]
+        if before is None or before.tag != after.tag:
+            number = self._keys.number(after.tag)
+            when.append(self._unchanged(number))
+            do.append(put(number, str(app).encode()))
+        if loser is not None:
+            when.append(self._unchanged(self._keys.app(loser)))
+            do.append(remove(self._keys.app(loser)))
+        return when, do
+
+    def _unchanged(self, key: str) -> rpc.Compare:
+        return unchanged(key, self.mirror.copy.values.get(key))
+
+    async def _settle(self, plan: Callable[[], list[Plan]]) -> None:
+        """Commit what `plan` makes of the copy; if etcd has it otherwise, or the plan cannot be, of what is read anew.
+
+        Raises Conflict when other cells were quicker each time, and what `plan` raises.
+        """
+        if self.mirror.problem is not None and self.mirror.copy.revision:
+            raise self.mirror.problem  # it is tried all the time; nobody has to wait for one try more
+        fresh = False
+        for attempt in range(TRIES):
+            if self.mirror.problem is None or fresh:
+                try:
+                    plans = plan()
+                except (Conflict, InvalidInput):
+                    if fresh:
+                        raise
+                else:
+                    if await self._commit_all(plans):
+                        return
+            await asyncio.sleep(random.uniform(0, min(attempt * 0.01, 0.2)))  # noqa: S311 - or all come again at once
+            await self._read()
+            fresh = True
+        raise Conflict("other cells changed the same records again and again", hint="try again")
+
+    async def _read(self) -> None:
+        await self.mirror.refresh()
+        if self.mirror.lost is not None:
+            raise Unavailable(self.mirror.lost, hint="docs/store.md tells what to do")
+
+    async def _commit_all(self, plans: list[Plan]) -> bool:
+        """All of them, or up to the first that etcd has otherwise."""
+        revision: int | None = 0
+        for when, do in plans:
+            revision = await self._client.commit(when=when, do=do)
+            if revision is None:
+                return False
+        if revision:
+            await self.mirror.reach(revision)
+        return True
+
+    def _news(self, changed: frozenset[str]) -> None:
+        if self._kept is not None:
+            self._kept.keep(changed, self.mirror.copy)
+        if self._view.update(changed, self.mirror.copy.values) or not changed:
+            self._stale = True
+            self._changes.announce()
+
+    def _refreshed(self) -> None:
+        """Equal records stay the same objects."""
+        if self._stale:
+            policies = tuple(sorted(self._view.policies.values()))
+            tags = in_use(self._view.claims)
+            self._tags = self._tags if tags == self._tags else MappingProxyType(tags)
+            self._policies = self._policies if policies == self._policies else policies
+            self._stale = False

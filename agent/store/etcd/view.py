@@ -1,0 +1,87 @@
+"""What the records mean, kept as they change: a change among 60,000 costs what it changes."""
+
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Network
+
+from agent.model.names import AppName
+from agent.store.etcd import keys as records
+from agent.store.etcd.client import Value
+from agent.store.etcd.keys import NEEDED, Keys
+from agent.store.store import StoredPolicy
+from agent.store.tags import TagClaim
+
+
+class View:
+    """The decoded copy. A record that makes no sense is left out, and named in `malformed` with the reason."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self.policies: dict[str, StoredPolicy] = {}
+        self.claims: dict[AppName, TagClaim] = {}
+        self.subnets: dict[IPv4Network, str] = {}
+        self.needed: dict[str, frozenset[AppName]] = {}
+        self.malformed: dict[str, str] = {}
+        self._of_key: dict[str, AppName | IPv4Network] = {}
+
+    def update(self, changed: Iterable[str], values: Mapping[str, Value]) -> bool:
+        """Decode what has changed; whether it means anything else than before."""
+        news = False
+        for key in changed:
+            before, after = self._meaning(key), values.get(key)
+            self._forget(key)
+            if after is not None:
+                try:
+                    self._decode(key, after)
+                except ValueError as error:
+                    self.malformed[key] = str(error)
+            news = news or self._meaning(key) != before
+        return news
+
+    def _meaning(self, key: str) -> object:
+        held = self._of_key.get(key)
+        if isinstance(held, AppName):
+            return self.claims.get(held)
+        if held is not None:
+            return self.subnets.get(held)
+        return self.malformed.get(key) or self.needed.get(key) or self.policies.get(key.removeprefix(self._keys.policies))
+
+    def _forget(self, key: str) -> None:
+        self.malformed.pop(key, None)
+        self.needed.pop(key, None)
+        self.policies.pop(key.removeprefix(self._keys.policies), None)
+        held = self._of_key.pop(key, None)
+        if isinstance(held, AppName):
+            self.claims.pop(held, None)
+        elif held is not None:
+            self.subnets.pop(held, None)
+
+    def _decode(self, key: str, value: Value) -> None:
+        for prefix, decode in self._kinds().items():
+            if key.startswith(prefix):
+                decode(key, key.removeprefix(prefix), value)
+
+    def _kinds(self) -> dict[str, Callable[[str, str, Value], None]]:
+        keys = self._keys
+        return {
+            keys.policies: self._policy,
+            keys.apps: self._claim,
+            keys.subnets: self._subnet,
+            keys.cells: self._cell,
+        }
+
+    def _cell(self, key: str, name: str, value: Value) -> None:
+        if name.endswith(f"/{NEEDED}"):
+            self.needed[key] = records.needed(value)
+
+    def _policy(self, _key: str, name: str, value: Value) -> None:
+        self.policies[name] = records.policy(name, value)
+
+    def _claim(self, key: str, name: str, value: Value) -> None:
+        app = AppName.parse(name)
+        self.claims[app] = records.claim(value)
+        self._of_key[key] = app
+
+    def _subnet(self, key: str, address: str, value: Value) -> None:
+        subnet, cell = records.subnet(address, value)
+        self.subnets[subnet] = cell
+        self._of_key[key] = subnet

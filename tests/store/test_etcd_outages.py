@@ -1,0 +1,196 @@
+"""What an etcd that stops, hangs, compacts, comes back or loses its data changes on a cell: nothing that was known."""
+
+import asyncio
+import contextlib
+import itertools
+import shutil
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from agent.errors import Unavailable
+from agent.store.etcd.client import EtcdClient, absent, put, remove
+from agent.store.etcd.refusal import NoSuchLease
+from agent.store.etcd.store import EtcdStore
+from agent.store.store import StoredPolicy
+from tests.testlib.attachments import app
+from tests.testlib.etcd import Etcd
+
+NUMBERS = itertools.count()
+NOW = 1_700_000_000.0
+WEB, API = app("web"), app("api")
+NETWORK = IPv4Network("10.255.0.0/16")
+Make = Callable[[], EtcdStore]
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Etcd]:
+    """An etcd that the test may ruin."""
+    etcd = Etcd(tmp_path / "etcd")
+    etcd.start()
+    yield etcd
+    etcd.kill()
+
+
+@pytest.fixture
+async def make(own: Etcd) -> AsyncIterator[Make]:
+    """Another cell's store at each call."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        def another() -> EtcdStore:
+            client = EtcdClient(own.config, seconds=1.0)
+            stack.push_async_callback(client.close)
+            store = EtcdStore(client, prefix="/cellnet", cell=f"cell-{next(NUMBERS)}")
+            stack.callback(asyncio.get_running_loop().create_task(store.run()).cancel)
+            return store
+
+        yield another
+
+
+async def eventually(true: Callable[[], Awaitable[bool] | bool]) -> None:
+    for _ in range(2000):
+        found = true()
+        if found is True or (not isinstance(found, bool) and await found):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("not so after 20 s")
+
+
+async def names(store: EtcdStore) -> list[str]:
+    return [policy.name for policy in await store.policies()]
+
+
+async def sees(store: EtcdStore, *expected: str) -> None:
+    async def so() -> bool:
+        return await names(store) == list(expected)
+
+    await eventually(so)
+
+
+async def test_what_one_cell_writes_every_cell_reads(make: Make) -> None:
+    one, two = make(), make()
+    await one.apply_policies([StoredPolicy("a", "1"), StoredPolicy("b", "2")])
+    await sees(two, "a", "b")
+    await two.delete_policy("a")
+    await sees(one, "b")
+
+
+async def test_cells_that_start_at_once_get_subnets_and_tags_of_their_own(make: Make) -> None:
+    cells = [make() for _ in range(50)]
+
+    async def start(number: int) -> tuple[IPv4Network, int]:
+        store = cells[number]
+        subnet = await store.claim_subnet(f"cell-{number}", network=NETWORK, cell_prefix=24)
+        tags = await store.claim_tags([app(f"a{number}")], now=NOW)
+        return subnet, tags[app(f"a{number}")]
+
+    got = await asyncio.gather(*map(start, range(50)))
+    assert len({subnet for subnet, _ in got}) == len({tag for _, tag in got}) == 50
+    assert await cells[7].claim_subnet("cell-7", network=NETWORK, cell_prefix=24) == got[7][0]
+
+
+@pytest.mark.parametrize("outage", ["killed", "silent"])
+async def test_an_outage_changes_nothing_that_was_known_and_ends_by_itself(own: Etcd, make: Make, outage: str) -> None:
+    store = make()
+    await store.apply_policies([StoredPolicy("a", "1")])
+    tags = await store.claim_tags([WEB], now=NOW)
+    own.kill() if outage == "killed" else own.signal(signal.SIGSTOP)
+    assert await store.claim_tags([WEB], now=NOW) == tags
+    with pytest.raises(Unavailable):
+        await store.claim_tags([API], now=NOW)
+    with pytest.raises(Unavailable):
+        await store.apply_policies([StoredPolicy("b", "2")])
+    assert await names(store) == ["a"]
+    assert await store.tags() == tags
+    own.start() if outage == "killed" else own.signal(signal.SIGCONT)
+    other = make()
+    await other.apply_policies([StoredPolicy("c", "3")])
+    await eventually(lambda: store.mirror.problem is None)
+
+    async def comes() -> bool:
+        return {"a", "c"} <= set(await names(store))
+
+    await eventually(comes)
+
+
+async def test_what_was_compacted_while_nobody_watched_is_read_anew(own: Etcd, make: Make) -> None:
+    store, other = make(), make()
+    await store.apply_policies([StoredPolicy("a", "1"), StoredPolicy("b", "1")])
+    await sees(other, "a", "b")
+    own.kill()
+    await eventually(lambda: store.mirror.problem is not None)
+    own.start()
+    for number in range(5):
+        own.ctl("put", "/elsewhere", str(number))
+    own.ctl("del", "/cellnet/v1/policies/a")
+    own.ctl("compact", own.ctl("get", "/x", "-w", "fields").split('"Revision" : ')[1].split()[0])
+    await sees(store, "b")
+
+
+async def test_lost_data_is_told_and_takes_nothing_away(own: Etcd, make: Make) -> None:
+    store = make()
+    await store.apply_policies([StoredPolicy("a", "1")])
+    await sees(store, "a")
+    own.kill()
+    shutil.rmtree(own.folder / "data")
+    own.start()
+    await eventually(lambda: store.mirror.lost is not None)
+    assert store.mirror.problem is not None
+    assert await names(store) == ["a"]
+    with pytest.raises(Unavailable):
+        await store.claim_tags([API], now=NOW)
+
+
+async def test_data_put_back_from_an_older_copy_takes_nothing_away(own: Etcd, make: Make) -> None:
+    store = make()
+    await store.apply_policies([StoredPolicy("a", "1")])
+    own.kill()
+    shutil.copytree(own.folder / "data", own.folder / "older")
+    own.start()
+    await store.apply_policies([StoredPolicy("b", "1")])
+    await sees(store, "a", "b")
+    own.kill()
+    shutil.rmtree(own.folder / "data")
+    (own.folder / "older").rename(own.folder / "data")
+    own.start()
+    await eventually(lambda: store.mirror.lost is not None)
+    assert await names(store) == ["a", "b"]
+
+
+async def test_a_record_that_nobody_can_read_is_named_and_left_out(own: Etcd, make: Make) -> None:
+    store = make()
+    await store.apply_policies([StoredPolicy("a", "1")])
+    for key in ("policies/bad", "tags/apps/a/b/c", "claims/subnets/10.255.1.0"):
+        own.ctl("put", f"/cellnet/v1/{key}", "not JSON")
+    await eventually(lambda: len(store.malformed) == 3)
+    assert await names(store) == ["a"]
+    own.ctl("del", "/cellnet/v1/policies/bad")
+    await eventually(lambda: len(store.malformed) == 2)
+
+
+async def test_a_lease_that_is_not_kept_takes_its_records_along(own: Etcd, make: Make) -> None:
+    client = EtcdClient(own.config)
+    lease = await client.grant(1)
+    await client.commit(when=[absent("/k")], do=[put("/k", b"1", lease=lease)])
+    await client.keep(lease)
+    assert (await client.read("/k")).values["/k"].lease == lease
+
+    async def gone() -> bool:
+        return not (await client.read("/k")).values
+
+    await eventually(gone)
+    with pytest.raises(NoSuchLease):
+        await client.keep(lease)
+    assert await client.commit(do=[remove("/k")])
+    await client.close()
+
+
+async def test_an_endpoint_that_is_dead_is_passed_over(own: Etcd, tmp_path: Path) -> None:
+    dead = Etcd(tmp_path / "dead").endpoint
+    config = type(own.config)(endpoints=(dead, own.endpoint))
+    client = EtcdClient(config, seconds=1.0)
+    assert (await client.read("/")).values == {}
+    await client.close()

@@ -1,0 +1,153 @@
+"""An etcd that wants TLS and users: the commands of docs/store.md give a cell what it needs, and nothing more."""
+
+import asyncio
+import contextlib
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from agent.config.etcd import Etcd as Config
+from agent.errors import HostRefused, Unavailable
+from agent.store.etcd.client import EtcdClient, put
+from agent.store.etcd.store import EtcdStore
+from agent.store.store import StoredPolicy
+from tests.testlib.attachments import app
+from tests.testlib.etcd import Etcd
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "store.md"
+NOW = 1_700_000_000.0
+ROOT_USER = ("--user", "root:secret")
+Make = Callable[[Config], EtcdStore]
+
+
+def commands() -> tuple[list[str], ...]:
+    """The etcdctl commands of each block of the document."""
+    blocks = DOCUMENT.read_text().split("```console\n")[1:]
+    return tuple([line.removeprefix("$ etcdctl ") for line in block.partition("```")[0].splitlines()] for block in blocks)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Etcd]:
+    """An etcd with TLS and authentication, with the users and roles of the document."""
+    yield from secured(tmp_path, ask=False)
+
+
+@pytest.fixture
+def asking(tmp_path: Path) -> Iterator[Etcd]:
+    """The same, which takes its users from certificates."""
+    yield from secured(tmp_path, ask=True)
+
+
+def secured(tmp_path: Path, *, ask: bool) -> Iterator[Etcd]:
+    certify(tmp_path, "ca")
+    for name in ("server", "root", "cell-1"):
+        certify(tmp_path, name, issuer="ca")
+    etcd = Etcd(tmp_path / "etcd", certificates=tmp_path, ask=ask)
+    etcd.start()
+    etcd.ctl("user", "add", "root:secret")
+    etcd.ctl("user", "grant-role", "root", "root")
+    for command in commands()[0]:
+        etcd.ctl(*command.split())
+    etcd.ctl("auth", "enable")
+    yield etcd
+    etcd.kill()
+
+
+def certify(folder: Path, name: str, *, issuer: str | None = None) -> None:
+    """A key and a certificate for 127.0.0.1 or, as a user, for the name."""
+    signed = ["-CA", f"{folder}/{issuer}.crt", "-CAkey", f"{folder}/{issuer}.key"] if issuer else []
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", *signed,
+         "-keyout", f"{folder}/{name}.key", "-out", f"{folder}/{name}.crt"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def by_password(own: Etcd, tmp_path: Path) -> Config:
+    (tmp_path / "password").write_text("SECRET\n")
+    return replace(own.config, username="cell-1", password_file=tmp_path / "password")
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    async with contextlib.AsyncExitStack() as stack:
+
+        def opened(config: Config) -> EtcdStore:
+            client = EtcdClient(config, seconds=1.0)
+            stack.push_async_callback(client.close)
+            store = EtcdStore(client, prefix="/cellnet", cell="cell-1")
+            stack.callback(asyncio.get_running_loop().create_task(store.run()).cancel)
+            return store
+
+        yield opened
+
+
+async def test_a_cells_role_is_enough_for_a_cell(by_password: Config, make: Make) -> None:
+    store = make(by_password)
+    await store.claim_subnet("id", network=IPv4Network("10.255.0.0/16"), cell_prefix=24)
+    await store.refer([app("web")])
+    assert await store.claim_tags([app("web")], now=NOW) == {app("web"): 1}
+    await store.release_tags([app("web")], now=NOW)
+
+
+async def test_a_cells_role_can_neither_write_policies_nor_another_cells_records(by_password: Config, make: Make) -> None:
+    store = make(by_password)
+    with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
+        await store.apply_policies([StoredPolicy("a", "1")])
+    client = EtcdClient(by_password)
+    for key in ("/cellnet/v1/cells/cell-2/apps", "/cellnet/v1/policies/a", "/elsewhere"):
+        with pytest.raises(HostRefused):
+            await client.commit(do=[put(key, b"[]")])
+    await client.close()
+
+
+async def test_with_the_second_role_policies_can_be_applied(own: Etcd, by_password: Config, make: Make) -> None:
+    for command in commands()[1]:
+        own.ctl(*ROOT_USER, *command.split())
+    store = make(by_password)
+    await store.apply_policies([StoredPolicy("a", "1")])
+    assert [policy.name for policy in await store.policies()] == ["a"]
+
+
+async def test_a_certificate_can_be_the_user(asking: Etcd, make: Make, tmp_path: Path) -> None:
+    store = make(replace(asking.config, cert=tmp_path / "cell-1.crt", key=tmp_path / "cell-1.key"))
+    assert await store.claim_tags([app("web")], now=NOW) == {app("web"): 1}
+
+
+async def test_a_token_that_etcd_has_forgotten_is_replaced(own: Etcd, by_password: Config, make: Make) -> None:
+    store = make(by_password)
+    await store.claim_tags([app("web")], now=NOW)
+    own.kill()
+    own.start()
+    for _ in range(500):
+        with contextlib.suppress(Unavailable):
+            assert (await store.claim_tags([app("api")], now=NOW))[app("api")] == 2
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("never again")
+
+
+@pytest.mark.parametrize("wrong", ["password", "ca", "user"])
+async def test_who_is_not_known_is_refused_in_words(by_password: Config, make: Make, tmp_path: Path, wrong: str) -> None:
+    (tmp_path / "wrong").write_text("WRONG")
+    certify(tmp_path, "other")
+    changes = {
+        "password": {"password_file": tmp_path / "wrong"},
+        "ca": {"ca": tmp_path / "other.crt"},
+        "user": {"username": None, "password_file": None},
+    }
+    store = make(replace(by_password, **changes[wrong]))
+    with pytest.raises(HostRefused if wrong != "ca" else Unavailable, match="etcd"):
+        await store.claim_tags([app("web")], now=NOW)
+
+
+async def test_a_file_that_cannot_be_read_is_named(by_password: Config, make: Make, tmp_path: Path) -> None:
+    store = make(replace(by_password, ca=tmp_path / "none.crt"))
+    with pytest.raises(HostRefused, match=r"none\.crt: No such file"):
+        await store.claim_tags([app("web")], now=NOW)
