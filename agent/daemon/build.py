@@ -11,6 +11,7 @@ from agent.config.config import Backend, Config, Verdict
 from agent.daemon.clock import Clock
 from agent.daemon.envoy import envoy_account, worker_count
 from agent.daemon.service import Service
+from agent.daemon.storing import Storing, storing
 from agent.errors import Conflict
 from agent.identity.keyring import Keyring
 from agent.metrics import Metrics
@@ -25,7 +26,6 @@ from agent.reconcile.pulse import Pulse
 from agent.reconcile.tagging import Tagging
 from agent.store.database import Database
 from agent.store.ledger import Ledger
-from agent.store.sqlite import SqliteStore
 from agent.store.store import Store
 from ca.disk import load_or_create
 from dataplane.apply import Kernel
@@ -45,6 +45,7 @@ class Agent:
     kernel: Kernel
     monitor: Monitor
     database: Database
+    storage: Storing
     ledger: Ledger
     leaves: Leaves
     policies: Policies
@@ -62,7 +63,8 @@ async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
     async with contextlib.AsyncExitStack() as stack:
         database = Database(config.paths.database)
         stack.callback(database.close)
-        store, ledger = SqliteStore(database), Ledger(database)
+        storage, ledger = storing(config, database, stack), Ledger(database)
+        store = storage.store
         backend, kernel, monitor = _kernel(config, stack)
         owners = Owners()
         owners.strike_out_earlier_boots(ledger, now=clock.seconds())
@@ -89,13 +91,13 @@ async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
             )
         )  # fmt: skip
         service = Service(
-            config=config, facts=facts, database=database, ledger=ledger, leaves=leaves, policies=policies,
+            config=config, facts=facts, database=database, storage=storage, ledger=ledger, leaves=leaves, policies=policies,
             reconciler=reconciler, listeners=listeners, attaching=attaching, tagging=tagging, metrics=metrics, ads=ads,
             pulse=pulse, clock=clock, strangers=strangers, backend=backend.value,
         )  # fmt: skip
         yield Agent(
-            facts, backend, kernel, monitor, database, ledger, leaves, policies, reconciler, listeners, attaching, ads, pulse,
-            service,
+            facts, backend, kernel, monitor, database, storage, ledger, leaves, policies, reconciler, listeners, attaching, ads,
+            pulse, service,
         )  # fmt: skip
 
 
@@ -121,7 +123,7 @@ def _pulse(config: Config, ads: AdsServer, clock: Clock) -> Pulse:
 async def _snapshot(*, policies: Policies, tagging: Tagging, ledger: Ledger, leaves: Leaves, leaving: set[str]) -> Snapshot:
     attachments = tuple(held for held in ledger.all() if held.name not in leaving)
     in_force = await policies.in_force()
-    tags = await tagging.follow(in_force, attachments)
+    tags = await tagging.follow(in_force, attachments, files=policies.from_files())
     policies.forget_all_but({held.app for held in attachments})
     return Snapshot(
         attachments=attachments,

@@ -77,6 +77,8 @@ async def _main(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
         agent.leaves.load(agent.attaching.present())
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(agent.reconciler.run(), name="reconcile")]
+            if agent.storage.run is not None:
+                running.append(tasks.create_task(agent.storage.run(), name="store"))
             if await _first_turn(agent, stop, config=config):
                 await _clear_other_backend(agent)
                 await agent.ads.start()

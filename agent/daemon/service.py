@@ -16,7 +16,6 @@ from agent.control.service import (
     PoliciesView,
     Problem,
     Status,
-    StoreView,
     TlsState,
     TlsView,
     Verdict,
@@ -24,6 +23,7 @@ from agent.control.service import (
 from agent.daemon.clock import Clock
 from agent.daemon.disks import disk_problems
 from agent.daemon.problems import problems
+from agent.daemon.storing import Storing
 from agent.errors import RAISED, InvalidInput, Unavailable
 from agent.identity.refusal import refusals_told
 from agent.metrics import Levels, Metrics
@@ -65,6 +65,7 @@ class Service:
         ads: AdsServer,
         clock: Clock,
         database: Database,
+        storage: Storing,
         pulse: Pulse,
         strangers: tuple[int, ...],
         backend: str,
@@ -83,6 +84,7 @@ class Service:
         self._clock = clock
         self._started = clock.elapsed()
         self._database = database
+        self._storage = storage
         self._pulse = pulse
         self._strangers = strangers
         self._backend = backend
@@ -149,7 +151,7 @@ class Service:
                 pid=os.getpid(),
                 started=self._clock.called(self._started),
             ),
-            store=StoreView(kind="sqlite", location=str(self._config.paths.database)),
+            store=self._storage.view,
             peers=(),
             policies=PoliciesView(
                 from_files=len(in_force) - len(from_store),
@@ -178,6 +180,7 @@ class Service:
             attachments=self._ledger.all(),
             going={held.name for held in self._ledger.all()} - {held.name for held in self._attaching.present()},
             database=self._database.trouble,
+            store=self._storage.problems(),
             disks=disk_problems((paths.database.parent, paths.ca, paths.last_good, paths.run, paths.identity)),
             hung=self._pulse.problem,
             strangers=self._strangers,

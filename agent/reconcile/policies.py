@@ -73,6 +73,10 @@ class Policies:
             self._union = (files, stored, files + stored)
         return self._union[2]
 
+    def from_files(self) -> tuple[Policy, ...]:
+        """This cell's own."""
+        return self._files.policies()
+
     async def from_store(self) -> tuple[Policy, ...]:
         """The store's. One that this version cannot read is left out and told; the others hold."""
         documents = await self._store.policies()

@@ -1,14 +1,37 @@
 """Tags follow use: an app has one from the moment that a policy names it or an instance of it is attached."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from agent.errors import Conflict, HostRefused
+from agent.errors import Conflict, HostRefused, Unavailable
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from agent.model.policy import Policy, spelled_out
 from agent.policy.difference import difference
 from agent.store.store import Store
+
+PATIENCE = 0.5  # seconds: a revoke may be waiting
+
+
+class Named:
+    """The apps that policies spell out, kept as these change."""
+
+    def __init__(self) -> None:
+        self._policies: tuple[Policy, ...] = ()
+        self._spelled: Counter[tuple[str, str, str]] = Counter()  # how often policies spell an app out
+        self.names: frozenset[AppName] = frozenset()
+
+    def follow(self, policies: tuple[Policy, ...]) -> None:
+        """Those of `policies` from now on."""
+        if policies is self._policies:
+            return
+        change = difference(self._policies, policies)
+        self._spelled.update(spelled_out(change.added))
+        self._spelled.subtract(spelled_out(change.removed))
+        self._spelled = +self._spelled  # without those that are no longer
+        self.names = frozenset(AppName(*parts) for parts in self._spelled)
+        self._policies = policies
 
 
 class Tagging:
@@ -18,41 +41,40 @@ class Tagging:
         self._store = store
         self._earliest = earliest
         self._latest = latest
-        self._policies: tuple[Policy, ...] = ()
-        self._spelled: Counter[tuple[str, str, str]] = Counter()  # how often policies spell an app out
-        self._named: frozenset[AppName] = frozenset()
-        self.problem: Conflict | HostRefused | None = None
+        self._all, self._here = Named(), Named()
+        self.problem: Conflict | HostRefused | Unavailable | None = None
 
     async def claim(self, app: AppName) -> None:
         """See that one app has its tag. Raises Conflict when there is none left."""
         if app not in await self._store.tags():
             await self._store.claim_tags([app], now=self._earliest())
 
-    async def follow(self, policies: tuple[Policy, ...], attachments: Iterable[Attachment]) -> Mapping[AppName, int]:
+    async def follow(
+        self, policies: tuple[Policy, ...], attachments: Iterable[Attachment], *, files: tuple[Policy, ...] = ()
+    ) -> Mapping[AppName, int]:
         """Claim what is referred to, give back what no longer is, and return the tags in use.
+
+        `files` are the policies that only this cell knows.
 
         When there are not enough, or the store cannot be written, those that are there serve on, and `problem` says so: a
         revoke must never wait for a tag or a disk.
         """
-        if policies is not self._policies:
-            self._follow(policies)
-        wanted = self._named | {each.app for each in attachments if each.phase is not Phase.DETACHING}
+        self._all.follow(policies)
+        self._here.follow(files)
+        here = {each.app for each in attachments if each.phase is not Phase.DETACHING}
+        wanted = self._all.names | here
         tags = await self._store.tags()
         missing, unused = wanted - tags.keys(), tags.keys() - wanted
         self.problem = None
         try:
-            if missing:
-                await self._store.claim_tags(missing, now=self._earliest())
-            if unused:
-                await self._store.release_tags(unused, now=self._latest())
-        except (Conflict, HostRefused) as error:
+            async with asyncio.timeout(PATIENCE):
+                await self._store.refer(self._here.names | here)
+                if missing:
+                    await self._store.claim_tags(missing, now=self._earliest())
+                if unused:
+                    await self._store.release_tags(unused, now=self._latest())
+        except (Conflict, HostRefused, Unavailable) as error:
             self.problem = error
+        except TimeoutError:
+            self.problem = Unavailable("the store is slow: tags are neither given nor taken back", hint="it is tried again")
         return await self._store.tags() if missing or unused else tags
-
-    def _follow(self, policies: tuple[Policy, ...]) -> None:
-        change = difference(self._policies, policies)
-        self._spelled.update(spelled_out(change.added))
-        self._spelled.subtract(spelled_out(change.removed))
-        self._spelled = +self._spelled  # without those that are no longer
-        self._named = frozenset(AppName(*parts) for parts in self._spelled)
-        self._policies = policies

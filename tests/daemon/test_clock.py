@@ -1,6 +1,5 @@
 """Somebody sets the clock: moments of the past keep their distance, and what must rest for a week rests for a week."""
 
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -41,25 +40,21 @@ def test_a_moment_is_called_what_the_clock_calls_it_now() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, DAY), jumps), max_size=20), st.integers(0, 20))
-def test_no_jump_of_the_clock_lets_a_tag_pass_on_before_its_week_is_over(steps: list[tuple[float, float]], when: int) -> None:
+async def test_no_jump_of_the_clock_lets_a_tag_pass_on_before_its_week_is_over(
+    steps: list[tuple[float, float]], when: int
+) -> None:
     world, store = World(), MemoryStore(last_tag=1)
     earliest, latest = world.clock().bounds()
     tagging = Tagging(store, earliest=earliest, latest=latest)
     old, new = AppName("acme", "shop", "old"), AppName("acme", "shop", "new")
-    run(tagging.claim(old))
+    await tagging.claim(old)
     released = None
     for number, (passed, jump) in enumerate([*steps, (2 * WEEK, 0.0), (2 * WEEK, 0.0)]):
         world.passed += passed
         world.set_by += jump
         if number >= min(when, len(steps)) and released is None:
-            run(tagging.follow((), ()))
+            await tagging.follow((), ())
             released = world.passed
         if released is None or world.passed - released < WEEK:
             with pytest.raises(Conflict):
-                run(tagging.claim(new))
-
-
-def run(work: Coroutine[None, None, object]) -> None:
-    """Without a loop for each call: the store in memory never waits."""
-    with pytest.raises(StopIteration):
-        work.send(None)
+                await tagging.claim(new)

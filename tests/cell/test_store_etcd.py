@@ -1,0 +1,130 @@
+"""A cell whose policies, tags and subnet are in an etcd that it shares with others, seen from this one cell."""
+
+import contextlib
+import json
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from agent.errors import Unavailable
+from lab.cell import OUTSIDE, Cell
+from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.etcd import Etcd
+from tests.testlib.standpoint import Connected, Refused
+
+WEB, API, JOB = "acme/shop/web", "acme/shop/api", "acme/shop/job"
+SHARED = "/cellnet/v1/"
+_running: dict[Path, Etcd] = {}
+
+
+class CellWithEtcd(Cell):
+    """Its etcd runs at the other end of its uplink."""
+
+    def make(self, overrides: Sequence[str] = ()) -> None:
+        super().make([*overrides, f"store.etcd.endpoints=['http://{OUTSIDE.ip}:2379']"])
+        etcd = _running[self.root] = Etcd(self.root / "etcd", netns=self.outside, address=OUTSIDE.ip)
+        etcd.start()
+
+
+@pytest.fixture(scope="module")
+def cell_kind() -> Iterator[type[Cell]]:
+    yield CellWithEtcd
+    for etcd in _running.values():
+        etcd.kill()
+    _running.clear()
+
+
+@pytest.fixture
+def etcd(cell: CellUnderTest) -> Etcd:
+    return _running[cell.lab.root]
+
+
+def policy(name: str, source: str, to: str) -> str:
+    """As another cell writes it."""
+    rule = {"name": name, "from": [source], "to": to, "tcp": ["8080"]}
+    return json.dumps({"document": json.dumps({"policies": [rule]})})
+
+
+def told(cell: CellUnderTest, words: str = "") -> bool:
+    """Whether the status tells of trouble with the store; an agent that is just starting tells nothing."""
+    with contextlib.suppress(Unavailable):
+        return any(each.text("area") == "store" and words in each.text("what") for each in cell.status().at("problems").each())
+    return False
+
+
+def well(cell: CellUnderTest) -> bool:
+    with contextlib.suppress(Unavailable):
+        return cell.status().flag("ok")
+    return False
+
+
+def test_a_policy_that_another_cell_applies_is_enforced_here_and_cut_when_it_deletes_it(
+    cell: CellUnderTest, etcd: Etcd
+) -> None:
+    web, api = cell.containers(WEB, API)
+    assert web.connect(api, 8080) is Refused
+    etcd.ctl("put", f"{SHARED}policies/theirs", policy("theirs", WEB, API))
+    eventually(lambda: web.connect(api, 8080) is Connected)
+    assert "theirs" in cell.cellnet("policy", "list").out
+    etcd.ctl("del", f"{SHARED}policies/theirs")
+    eventually(lambda: web.connect(api, 8080) is Refused)
+
+
+def test_what_this_cell_applies_all_others_can_read(cell: CellUnderTest, etcd: Etcd) -> None:
+    cell.allow(WEB, API, "tcp/8080")
+    assert "acme/shop/api" in etcd.ctl("get", "--prefix", f"{SHARED}policies/")
+    assert WEB in etcd.ctl("get", "--prefix", f"{SHARED}tags/numbers/")
+    assert cell.status().at("store").text("kind") == "etcd"
+    cell.cellnet("policy", "delete", cell.cellnet("policy", "list", "--json").out.split('"name": "')[1].split('"')[0])
+
+
+def test_a_tag_that_another_cell_gave_is_the_one_that_is_used_here(cell: CellUnderTest, etcd: Etcd) -> None:
+    etcd.ctl("put", f"{SHARED}tags/apps/{JOB}", '{"tag": 4711, "released": null}')
+    etcd.ctl("put", f"{SHARED}tags/numbers/4711", JOB)
+    etcd.ctl("put", f"{SHARED}cells/other/apps", f'["{JOB}"]')
+    api = cell.run_app(API, port=8080, server=True)
+    cell.allow(JOB, API, "tcp/8080")
+    assert any("0x1267" in rule for rule in cell.rules())
+    job = cell.run_app(JOB)
+    assert job.connect(api, 8080) is Connected
+
+
+@pytest.mark.parametrize("outage", ["killed", "silent"])
+def test_an_outage_changes_nothing_and_ends_by_itself(cell: CellUnderTest, etcd: Etcd, outage: str) -> None:
+    web, api = cell.containers(WEB, API)
+    cell.allow(WEB, API, "tcp/8080")
+    etcd.kill() if outage == "killed" else etcd.signal(signal.SIGSTOP)
+    eventually(lambda: told(cell))
+    assert web.connect(api, 8080) is Connected
+    second = cell.run_app(WEB, name="second")
+    assert second.connect(api, 8080) is Connected
+    cell.policy_file("job.yaml", f"policies:\n  - {{from: {API}, to: {WEB}, tcp: [8080]}}\n")
+    assert api.connect(web, 8080) is Connected
+    cell.cellnet("policy", "allow", JOB, API, "tcp/1", code=None)
+    before = cell.agent_pid
+    cell.kill("agent", again=True)
+    eventually(lambda: told(cell) and cell.agent_pid != before)
+    assert second.connect(api, 8080) is Connected
+    etcd.start() if outage == "killed" else etcd.signal(signal.SIGCONT)
+    eventually(lambda: well(cell))
+    assert second.connect(api, 8080) is Connected
+
+
+def test_lost_data_opens_nothing_and_closes_nothing(cell: CellUnderTest, etcd: Etcd) -> None:
+    web, api = cell.containers(WEB, API)
+    cell.allow(WEB, API, "tcp/8080")
+    kept = etcd.folder / "data"
+    etcd.kill()
+    kept.rename(etcd.folder / "lost")
+    etcd.start()
+    eventually(lambda: told(cell, "older than before"))
+    assert web.connect(api, 8080) is Connected
+    assert api.connect(web, 8080) is Refused
+    etcd.kill()
+    shutil.rmtree(kept)
+    (etcd.folder / "lost").rename(kept)
+    etcd.start()
+    eventually(lambda: well(cell))
