@@ -135,5 +135,6 @@ async def _first_turn(agent: Agent, stop: asyncio.Event, *, config: Config) -> b
             log.get("daemon").error("first_turn_failed", what=said, hint=report.problem.hint)
             _noted(report.problem, config)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), FIRST_TURN_AGAIN)
+            async with asyncio.timeout(FIRST_TURN_AGAIN):
+                await stop.wait()
     return False

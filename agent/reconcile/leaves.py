@@ -120,7 +120,8 @@ class Leaves:
             at = self._next()
             seconds = LONGEST_SLEEP if at is None else min((at - self._now()).total_seconds(), LONGEST_SLEEP)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(seconds, 0.05))
+                async with asyncio.timeout(max(seconds, 0.05)):
+                    await self._wake.wait()
             self._wake.clear()
             if self._renew():
                 on_change()

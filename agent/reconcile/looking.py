@@ -36,7 +36,8 @@ async def _heard(reconciler: Reconciler, monitor: Monitor, *, within: float) -> 
         loop.add_reader(descriptor, told.set)
     try:
         with suppress(TimeoutError):
-            await asyncio.wait_for(told.wait(), within)
+            async with asyncio.timeout(within):
+                await told.wait()
     finally:
         for descriptor in monitor.descriptors:
             loop.remove_reader(descriptor)

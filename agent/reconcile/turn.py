@@ -70,8 +70,9 @@ class Turns:
 
     async def begin(self, *, within: float | None) -> Waiting:
         """Wait for a kick, `within` seconds at most (None: for ever); from here on kicks count for the turn after."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._kicked.wait(), within)
+        with contextlib.suppress(TimeoutError):  # not wait_for, which loses a cancellation that comes with the kick
+            async with asyncio.timeout(within):
+                await self._kicked.wait()
         self._kicked.clear()
         waiting, self._futures = Waiting(self._futures), []
         return waiting

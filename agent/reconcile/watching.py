@@ -67,7 +67,8 @@ async def watch_owners(attaching: Attaching, ledger: Ledger, *, every: float) ->
                     log.get("owners").error("not_swept", what=str(error))
                 said = str(error)
             with suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), every)
+                async with asyncio.timeout(every):
+                    await ended.wait()
             ended.clear()
     finally:
         ends.close()

@@ -109,3 +109,16 @@ def test_authorities_that_cannot_be_read_are_the_hosts_doing_so_that_a_start_is_
 
     with pytest.raises(HostRefused, match="is damaged"):
         Leaves(refused, keyring=Keyring(desk.folder), facts=FACTS, now=lambda: NOON)  # type: ignore[arg-type]
+
+
+async def test_an_end_that_comes_together_with_a_new_leaf_is_an_end(desk: Desk) -> None:
+    leaves = desk.leaves()
+    leaves.load([WEB])
+    running = asyncio.create_task(leaves.run(lambda: None))
+    for _ in range(5):
+        await asyncio.sleep(0)  # it waits by now
+    leaves.ensure(API)
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait({running}, timeout=10)
+    assert running.cancelled()
