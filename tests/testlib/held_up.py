@@ -43,5 +43,5 @@ class HeldUp(Unsupervised):
 @contextmanager
 def held_up() -> Iterator[type[HeldUp]]:
     """The kind of cell, for as long as such cells are needed."""
-    with parent(loads="agent.daemon.main") as HeldUp.parent:
+    with parent(loads="agent.daemon.main agent.cli.daemons agent.config.load") as HeldUp.parent:
         yield HeldUp

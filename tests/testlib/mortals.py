@@ -112,7 +112,7 @@ class Parent:
 
 @contextmanager
 def parent(*, loads: str = "") -> Iterator[Parent]:
-    """For as long as mortals are needed. `loads` is a module that none of them has to load then."""
+    """For as long as mortals are needed. `loads` are modules that none of them has to load then."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     root = Path(__file__).parents[2]
     argv = [sys.executable, "-P", "-m", "tests.testlib.mortals", str(there.fileno()), *loads.split()]
