@@ -69,9 +69,11 @@ class Effects:
         return self._stopped.wait(seconds)
 
     def close(self) -> None:
-        """Nobody answers any more: what is still held up fails. Not needed where process and tools come to their ends."""
+        """Kill it, if it still lives; nobody answers any more. Not needed where process and tools come to their ends."""
         with self._lock:
             if not self._over:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._process, signal.SIGKILL)
                 os.eventfd_write(self._closing, 1)
         self._thread.join()
 

@@ -91,7 +91,7 @@ class Mortal:
         self._life.close()
 
     def close(self) -> None:
-        """Give it up: what is still held up fails."""
+        """Kill it, if it still lives."""
         self.effects.close()
         self.forget()
 
