@@ -98,11 +98,12 @@ def test_the_cell_is_well_again_when_a_ruined_container_has_gone(stage: Stage) -
 @pytest.mark.parametrize("backend", ["nft"], indirect=True)
 def test_a_ruined_container_hides_no_repair(stage: Stage) -> None:
     """What was opened while our rules were flushed is cut, whatever somebody else is up to."""
-    ruined = stage.another("evil/shop/ruined")
+    ruined, agent = stage.another("evil/shop/ruined"), stage.cell.agent_pid
+    os.kill(agent, signal.SIGSTOP)  # or it repairs him between his two commands
     _does(ruined, stage, CHANGES["link deleted, another there"])
+    os.kill(agent, signal.SIGCONT)
     eventually(lambda: not stage.cell.status().flag("ok"))
     time.sleep(0.3)  # until no second look is owed for the first attempt to repair him
-    agent = stage.cell.agent_pid
     os.kill(agent, signal.SIGSTOP)
     stage.iptables("-F", stage.ground.words["api_chain"])
     client, server = pair(stage.mallory, stage.api, 8081)
