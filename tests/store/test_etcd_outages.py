@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Unavailable
+from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import EtcdClient, absent, put, remove
 from agent.store.etcd.refusal import NoSuchLease
 from agent.store.etcd.store import EtcdStore
@@ -169,6 +170,34 @@ async def test_a_record_that_nobody_can_read_is_named_and_left_out(own: Etcd, ma
     assert await names(store) == ["a"]
     own.ctl("del", "/cellnet/v1/policies/bad")
     await eventually(lambda: len(store.malformed) == 2)
+
+
+async def test_whatever_somebody_else_writes_below_the_prefix_ends_nothing(own: Etcd, make: Make) -> None:
+    store = make()
+    await store.apply_policies([StoredPolicy("a", "1")])
+    await store.claim_tags([WEB], now=NOW)
+    values = ("[" * 100_000, "NaN", '{"tag": true}', '{"tag": 1, "released": NaN}', "[1, [2]]", '{"prefix": [], "cell": 1}', "")
+    places = (b"policies/x", b"tags/apps/a/b/c", b"tags/numbers/7", b"claims/subnets/10.255.1.", b"cells/c/apps", b"x/\xff\xfe")
+    client = EtcdClient(own.config)
+    for number, value in enumerate(values):
+        keys = [b"/cellnet/v1/" + place + str(number).encode() for place in places]
+        puts = [rpc.PutRequest(key=key, value=value.encode()) for key in keys]
+        await client.commit(do=[rpc.RequestOp(request_put=each) for each in puts])
+    await client.close()
+    await store.apply_policies([StoredPolicy("b", "1")])
+    assert await names(store) == ["a", "b"]
+    assert await store.tags() == {WEB: 1}
+    assert store.mirror.problem is None
+
+
+async def test_a_claim_without_its_numbers_record_gives_nobody_anothers_tag(own: Etcd, make: Make) -> None:
+    store = make()
+    await store.claim_tags([WEB], now=NOW)
+    own.ctl("put", f"/cellnet/v1/tags/apps/{API}", '{"tag": 1, "released": null}')
+    await store.apply_policies([StoredPolicy("a", "1")])
+    assert await store.tags() == {WEB: 1}
+    assert await store.claim_tags([API], now=NOW) == {API: 2}
+    assert await store.tags() == {WEB: 1, API: 2}
 
 
 async def test_a_lease_that_is_not_kept_takes_its_records_along(own: Etcd, make: Make) -> None:

@@ -95,7 +95,7 @@ class EtcdClient:
             asked = rpc.RangeRequest(key=start, range_end=end, limit=PAGE, revision=revision)
             answer = await self._call("KV/Range", asked, rpc.RangeResponse)
             revision = revision or answer.header.revision
-            values.update((kv.key.decode(), Value(kv.value, kv.mod_revision, kv.lease)) for kv in answer.kvs)
+            values.update((_text(kv.key), Value(kv.value, kv.mod_revision, kv.lease)) for kv in answer.kvs)
             if not answer.more:
                 return Found(values, revision, answer.header.cluster_id)
             start = answer.kvs[-1].key + b"\0"
@@ -139,24 +139,29 @@ class EtcdClient:
         Then, and when nothing is heard for `silent` seconds, it raises Unavailable: watch again from the last revision.
         Raises Compacted when the changes since then are no longer kept: read everything again.
         """
-        channel, metadata = await self._ready()
-        method = _method(channel.stream_stream, "Watch/Watch", rpc.WatchResponse)
-        call = method(metadata=(*metadata, LEADER))
-        key = prefix.encode()
+        key, parts = prefix.encode(), list[Changed]()
         create = rpc.WatchCreateRequest(
             key=key, range_end=after(key), start_revision=since + 1, progress_notify=True, fragment=True
         )
-        parts: list[Changed] = []
         try:
-            await asyncio.wait_for(call.write(rpc.WatchRequest(create_request=create)), self._seconds)
-            async for answer in answers(call, silent=silent):
-                parts += (_changed(event) for event in answer.events)
-                if not answer.fragment:
-                    yield _batch(tuple(parts), answer)
-                    parts.clear()
+            async with self._stream("Watch/Watch", rpc.WatchResponse) as call:
+                async with asyncio.timeout(self._seconds):
+                    await call.write(rpc.WatchRequest(create_request=create))
+                async for answer in answers(call, silent=silent):
+                    parts += (_changed(event) for event in answer.events)
+                    if not answer.fragment:
+                        yield _batch(tuple(parts), answer)
+                        parts.clear()
         except (grpc.RpcError, asyncio.InvalidStateError, TimeoutError) as error:
-            self._next_endpoint()
+            self._after(error)
             raise refused(error, self._etcd) from error
+
+    @contextlib.asynccontextmanager
+    async def _stream(self, name: str, answer: Callable[..., Answer]) -> AsyncIterator[Any]:
+        channel, metadata = await self._ready()
+        call = _method(channel.stream_stream, name, answer)(metadata=(*metadata, LEADER))
+        try:
+            yield call
         finally:
             call.cancel()
 
@@ -176,11 +181,7 @@ class EtcdClient:
                 return await once(channel, metadata)
             except grpc.RpcError as error:
                 last = error
-                if self._token is not None and _token_gone(error):
-                    self._token = None
-                elif error.code() in _GO_ON:
-                    self._next_endpoint()
-                else:
+                if not self._after(error):
                     raise refused(error, self._etcd) from error
         assert last is not None
         raise refused(last, self._etcd) from last
@@ -199,8 +200,16 @@ class EtcdClient:
             self._token = (await method(asked, timeout=self._seconds)).token
         return channel, (("token", self._token),)
 
-    def _next_endpoint(self) -> None:
+    def _after(self, error: Exception) -> bool:
+        """What the next try must do otherwise; False if it would end the same."""
+        if isinstance(error, grpc.RpcError):
+            if self._token is not None and _token_gone(error):
+                self._token = None
+                return True
+            if error.code() not in _GO_ON:
+                return False
         self._first += 1
+        return True
 
 
 def after(prefix: bytes) -> bytes:
@@ -231,6 +240,11 @@ def remove(key: str) -> rpc.RequestOp:
     return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key.encode()))
 
 
+def _text(key: bytes) -> str:
+    """Ours are ASCII; somebody else's may be anything."""
+    return key.decode(errors="backslashreplace")
+
+
 def _method(kind: Callable[..., Any], name: str, answer: Any) -> Any:
     return kind(
         f"/etcdserverpb.{name}",
@@ -240,7 +254,7 @@ def _method(kind: Callable[..., Any], name: str, answer: Any) -> Any:
 
 
 def _changed(event: rpc.Event) -> Changed:
-    key, kv = event.kv.key.decode(), event.kv
+    key, kv = _text(event.kv.key), event.kv
     value = None if event.type == rpc.Event.DELETE else Value(kv.value, kv.mod_revision, kv.lease)
     return Changed(key, value, kv.mod_revision)
 

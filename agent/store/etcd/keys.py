@@ -10,6 +10,7 @@ The version in the key is the format's: a cell of a later format can live beside
 """
 
 import json
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -94,7 +95,7 @@ def claim(value: Value) -> TagClaim:
     """An app's tag."""
     found = _object(value)
     tag, released = found.get("tag"), found.get("released")
-    if not isinstance(tag, int) or not 1 <= tag <= LAST_TAG or not isinstance(released, int | float | None):
+    if not isinstance(tag, int) or isinstance(tag, bool) or not 1 <= tag <= LAST_TAG or not _is_time(released):
         raise Malformed("no tag of 1 to 65535 with the time of its release")
     return TagClaim(tag, released)
 
@@ -104,19 +105,16 @@ def subnet(address: str, value: Value) -> tuple[IPv4Network, str]:
     found = _object(value)
     try:
         return IPv4Network((address, found.get("prefix", 32))), _text(found, "cell")
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise Malformed("no subnet with a cell") from error
 
 
 def needed(value: Value) -> frozenset[AppName]:
     """The apps that a cell needs."""
-    try:
-        found = json.loads(value.data)
-        if isinstance(found, list):
-            return frozenset(AppName.parse(str(each)) for each in found)
-    except ValueError as error:
-        raise Malformed("no list of apps") from error
-    raise Malformed("no list of apps")
+    found = _json(value)
+    if not isinstance(found, list):
+        raise Malformed("no list of apps")
+    return frozenset(AppName.parse(str(each)) for each in found)
 
 
 def needed_data(apps: Collection[AppName]) -> bytes:
@@ -143,11 +141,19 @@ def _data(content: Mapping[str, object]) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _object(value: Value) -> dict[str, Any]:
+def _is_time(found: object) -> bool:
+    return found is None or (isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found))
+
+
+def _json(value: Value) -> object:
     try:
-        found = json.loads(value.data)
-    except ValueError as error:
+        return json.loads(value.data)
+    except (ValueError, RecursionError) as error:
         raise Malformed("not JSON") from error
+
+
+def _object(value: Value) -> dict[str, Any]:
+    found = _json(value)
     if not isinstance(found, dict):
         raise Malformed("not an object")
     return found

@@ -41,6 +41,7 @@ class EtcdStore:
         self._last_tag = last_tag
         self._changes = Changes()
         self._tags: Mapping[AppName, int] = MappingProxyType({})
+        self._claims: Claims = {}
         self._policies: tuple[StoredPolicy, ...] = ()
         self._stale = False
         self._kept = kept
@@ -79,7 +80,7 @@ class EtcdStore:
         if self.mirror.problem is None:
             return self._tags
         # What another cell gave back before it heard of us cannot be claimed now; but for a week the number is still the app's.
-        held = {app: self._view.claims[app].tag for app in self._mine - self._tags.keys() if app in self._view.claims}
+        held = {app: self._claims[app].tag for app in self._mine - self._tags.keys() if app in self._claims}
         return MappingProxyType({**self._tags, **held}) if held else self._tags
 
     async def claim_tags(self, apps: Collection[AppName], *, now: float) -> Mapping[AppName, int]:
@@ -97,7 +98,8 @@ class EtcdStore:
             others = [apps for key, apps in self._view.needed.items() if key != self._keys.needed(self._cell)]
             return release(before, set(apps).difference(*others), now=now)
 
-        if change(self._view.claims) != self._view.claims:
+        self._refreshed()
+        if change(self._claims) != self._claims:
             await self._change_claims(change)
 
     async def refer(self, apps: Collection[AppName]) -> None:
@@ -152,7 +154,8 @@ class EtcdStore:
         """In transactions of as many tags as one takes. If numbers run out, they do before the first of them."""
 
         def plan() -> list[Plan]:
-            before = self._view.claims
+            self._refreshed()
+            before = self._claims
             after = change(before)
             losers = {before[app].tag: app for app in before if app not in after}
             plans: list[Plan] = []
@@ -233,7 +236,8 @@ class EtcdStore:
         """Equal records stay the same objects."""
         if self._stale:
             policies = tuple(sorted(self._view.policies.values()))
-            tags = in_use(self._view.claims)
+            self._claims = self._view.valid_claims()
+            tags = in_use(self._claims)
             self._tags = self._tags if tags == self._tags else MappingProxyType(tags)
             self._policies = self._policies if policies == self._policies else policies
             self._stale = False

@@ -19,9 +19,15 @@ class View:
         self.policies: dict[str, StoredPolicy] = {}
         self.claims: dict[AppName, TagClaim] = {}
         self.subnets: dict[IPv4Network, str] = {}
+        self.numbers: dict[int, str] = {}
         self.needed: dict[str, frozenset[AppName]] = {}
         self.malformed: dict[str, str] = {}
         self._of_key: dict[str, AppName | IPv4Network] = {}
+        self._number_of: dict[str, int] = {}
+
+    def valid_claims(self) -> dict[AppName, TagClaim]:
+        """Those that hold their number's record too: whoever writes a claim alone gets no other app's rights by it."""
+        return {app: held for app, held in self.claims.items() if self.numbers.get(held.tag) == str(app)}
 
     def update(self, changed: Iterable[str], values: Mapping[str, Value]) -> bool:
         """Decode what has changed; whether it means anything else than before."""
@@ -43,11 +49,16 @@ class View:
             return self.claims.get(held)
         if held is not None:
             return self.subnets.get(held)
+        if key in self._number_of:
+            return self.numbers[self._number_of[key]]
         return self.malformed.get(key) or self.needed.get(key) or self.policies.get(key.removeprefix(self._keys.policies))
 
     def _forget(self, key: str) -> None:
         self.malformed.pop(key, None)
         self.needed.pop(key, None)
+        number = self._number_of.pop(key, None)
+        if number is not None:
+            self.numbers.pop(number, None)
         self.policies.pop(key.removeprefix(self._keys.policies), None)
         held = self._of_key.pop(key, None)
         if isinstance(held, AppName):
@@ -65,6 +76,7 @@ class View:
         return {
             keys.policies: self._policy,
             keys.apps: self._claim,
+            keys.numbers: self._number,
             keys.subnets: self._subnet,
             keys.cells: self._cell,
         }
@@ -80,6 +92,13 @@ class View:
         app = AppName.parse(name)
         self.claims[app] = records.claim(value)
         self._of_key[key] = app
+
+    def _number(self, key: str, name: str, value: Value) -> None:
+        number = int(name)
+        if self._keys.number(number) != key:
+            raise records.Malformed("no number of a tag")
+        self.numbers[number] = value.data.decode(errors="replace")
+        self._number_of[key] = number
 
     def _subnet(self, key: str, address: str, value: Value) -> None:
         subnet, cell = records.subnet(address, value)
