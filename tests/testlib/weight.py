@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -36,7 +37,9 @@ def weighable() -> Iterator[str]:
         folder = Path(name)
         folder.chmod(0o755)  # Envoy's own user starts it
         envoy = folder / "impatient"
-        envoy.write_text(IMPATIENT.format(envoy=bundled_envoy()))
+        shutil.copyfile(bundled_envoy(), folder / "envoy")  # it may be below a folder that is root's alone
+        (folder / "envoy").chmod(0o755)
+        envoy.write_text(IMPATIENT.format(envoy=folder / "envoy"))
         envoy.chmod(0o755)
         patch.setenv("PYTHONPATH", os.pathsep.join([str(SCALES), *filter(None, [os.environ.get("PYTHONPATH")])]))
         patch.setenv("CELLNET_TEST_SCALES", name)
