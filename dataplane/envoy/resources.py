@@ -1,7 +1,7 @@
 """HostState in, Envoy's table out: for each workload with TLS a listener, a cluster and a secret, and one trust bundle.
 
-Pure. Everything of a workload is made of the few facts in `Port` and of its leaf, so that a change of its policies or of
-another workload makes nothing anew.
+Pure. Everything of a workload is made of the few facts in `Made`, so that a change of its policies or of another workload makes
+nothing anew.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from dataplane.envoy.address import suffix
 from dataplane.envoy.cluster import target_cluster
 from dataplane.envoy.listener import tls_listener
 from dataplane.envoy.resource import CLUSTER, LISTENER, SECRET, Resource, ResourceKey, serialized
-from dataplane.state import HostState, Leaf
+from dataplane.state import HostState, Tls, Workload
 
 Entry = tuple[ResourceKey, Resource]
 
@@ -37,75 +37,73 @@ def leaf_key(address: IPv4Address) -> ResourceKey:
 BUNDLE_KEY = ResourceKey(SECRET, secret.BUNDLE)
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
-    """All that a listener and its cluster depend on."""
-
-    address: IPv4Address
-    port: int
-    target_port: int
-    pin: Path
-    http: bool
-
-
-def _of_port(port: Port) -> tuple[Entry, ...]:
-    listener, cluster, leaf = listener_key(port.address), cluster_key(port.address), leaf_key(port.address)
+def _entries(workload: Workload, tls: Tls, *, port: int) -> tuple[Entry, ...]:
+    address = workload.address
+    listener, cluster, leaf = listener_key(address), cluster_key(address), leaf_key(address)
     return (
         (
             cluster,
             serialized(
-                target_cluster(
-                    cluster.name, address=port.address, port=port.target_port, pin=port.pin, http=port.http
-                )
+                target_cluster(cluster.name, address=address, port=tls.target_port, pin=workload.pin, http=tls.http)
             ),
         ),
         (
             listener,
             serialized(
                 tls_listener(
-                    listener.name, address=port.address, port=port.port, pin=port.pin,
-                    leaf_name=leaf.name, cluster_name=cluster.name, is_http=port.http,
+                    listener.name, address=address, port=port, pin=workload.pin,
+                    leaf_name=leaf.name, cluster_name=cluster.name, is_http=tls.http,
                 )
             ),
         ),
+        (leaf, serialized(secret.leaf(leaf.name, tls.leaf))),
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What was made of one workload, and of which facts."""
+
+    tls: Tls
+    pin: Path
+    port: int
+    entries: tuple[Entry, ...]
+
+    def is_of(self, workload: Workload, *, port: int) -> bool:
+        """Whether nothing has changed. Identity comes first: comparing 250 certificates at each turn costs milliseconds."""
+        same = self.tls is workload.tls or self.tls == workload.tls
+        return same and self.port == port and (self.pin is workload.pin or self.pin == workload.pin)
 
 
 class Translation:
     """HostStates into resources, one after the other. Remembers the parts of the last one, and nothing older."""
 
     def __init__(self) -> None:
-        self._made_of: object = None
+        self._bundle: bytes | None = None
         self._table: Mapping[ResourceKey, Resource] = {}
-        self._ports: Mapping[Port, tuple[Entry, ...]] = {}
-        self._leaves: Mapping[tuple[IPv4Address, Leaf], Resource] = {}
+        self._made: Mapping[IPv4Address, Made] = {}
 
     def of(self, state: HostState) -> Mapping[ResourceKey, Resource]:
-        """The whole table that Envoy should have.
+        """The whole table that Envoy should have; the same object as long as nothing of it changed.
 
         Without a trust bundle there is no secret to verify callers against: listeners then wait and serve nobody.
         """
-        made_of = state.tls_port, state.trust_bundle, [(each.address, each.pin, each.tls) for each in state.workloads.values()]
-        if made_of != self._made_of:
-            self._table, self._made_of = self._made(state), made_of
+        made = {each.address: self._of(each, each.tls, port=state.tls_port) for each in state.workloads.values() if each.tls}
+        changed = made.keys() != self._made.keys() or any(made[address] is not held for address, held in self._made.items())
+        if changed or state.trust_bundle != self._bundle:
+            self._made, self._bundle = made, state.trust_bundle
+            self._table = dict(sorted(self._all(state), key=lambda entry: (entry[0].type_url, entry[0].name)))
         return self._table
 
-    def _made(self, state: HostState) -> Mapping[ResourceKey, Resource]:
-        served = [(each, each.tls) for each in state.workloads.values() if each.tls]
-        ports = [Port(each.address, state.tls_port, tls.target_port, each.pin, tls.http) for each, tls in served]
-        self._ports = {port: self._ports.get(port) or _of_port(port) for port in ports}
-        self._leaves = {
-            (each.address, tls.leaf): self._leaves.get((each.address, tls.leaf))
-            or serialized(secret.leaf(leaf_key(each.address).name, tls.leaf))
-            for each, tls in served
-        }
-        return dict(sorted(self._entries(state), key=lambda entry: (entry[0].type_url, entry[0].name)))
+    def _of(self, workload: Workload, tls: Tls, *, port: int) -> Made:
+        known = self._made.get(workload.address)
+        if known is not None and known.is_of(workload, port=port):
+            return known
+        return Made(tls, workload.pin, port, _entries(workload, tls, port=port))
 
-    def _entries(self, state: HostState) -> Iterator[Entry]:
-        for entries in self._ports.values():
-            yield from entries
-        for (address, _), resource in self._leaves.items():
-            yield leaf_key(address), resource
+    def _all(self, state: HostState) -> Iterator[Entry]:
+        for made in self._made.values():
+            yield from made.entries
         if state.trust_bundle:
             yield BUNDLE_KEY, serialized(secret.bundle(state.trust_bundle))
 
