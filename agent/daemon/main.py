@@ -10,7 +10,6 @@ import contextlib
 import gc
 import os
 import signal
-import sys
 
 from agent import log
 from agent.config.config import Config
@@ -28,7 +27,6 @@ from agent.store.tending import tend_for_ever
 from dataplane.firewall.choice import clear_other
 
 SWEEP_SECONDS = 1.0
-SWITCH_SECONDS = 0.0005  # a look decodes thousands of rules in a thread of its own: a change must not queue behind it
 FIRST_TURN_AGAIN = 1.0  # seconds
 
 
@@ -39,7 +37,6 @@ def run_agent(config: Config, *, clock: Clock | None = None) -> int:
     """
     log.configure()
     raise_descriptor_limit()
-    sys.setswitchinterval(SWITCH_SECONDS)
     strangers: list[int] = []
     with lock.take(on_stranger=strangers.append):
         for uid in strangers:
