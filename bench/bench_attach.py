@@ -137,7 +137,7 @@ def measured(
 
 
 @click.command()
-@options(rounds=50)
+@options(rounds=15)
 @backends()
 @click.option(
     "--attached", default=(1, 50, 250), show_default=True, multiple=True, help="Containers there before; may be repeated."

@@ -114,7 +114,7 @@ def measured(*, times: int, attached: Sequence[int], cycles: int, wait: float) -
 
 
 @click.command()
-@options(rounds=1)
+@options(rounds=1, runs=1)
 @click.option("--attached", default=(1, 50, 250), show_default=True, multiple=True, help="Idle containers; may be repeated.")
 @click.option("--cycles", default=1000, show_default=True, type=click.IntRange(0), help="Attaches and detaches at the end.")
 @click.option("--wait", default=SETTLED, show_default=True, help="Seconds at rest before each reading.")

@@ -24,14 +24,14 @@ Command = TypeVar("Command", bound=Callable[..., None])
 Times = Mapping[str, list[list[float]]]
 
 
-def options(*, rounds: int) -> Callable[[Command], Command]:
+def options(*, rounds: int, runs: int = 3) -> Callable[[Command], Command]:
     """`--rounds`, `--runs` and `--results`."""
 
     def add(command: Command) -> Command:
         folder = click.Path(path_type=Path, file_okay=False)
         for option in (
             click.option("--rounds", default=rounds, show_default=True, type=click.IntRange(1), help="Rounds of each run."),
-            click.option("--runs", default=3, show_default=True, type=click.IntRange(1), help="All of it again."),
+            click.option("--runs", default=runs, show_default=True, type=click.IntRange(1), help="All of it again."),
             click.option("--results", default=report.RESULTS, type=folder, help="Where the JSON goes."),
         ):
             command = option(command)
