@@ -4,6 +4,7 @@ Everything happens in threads that live in the cell's network namespace, since n
 children all belong to the namespace of the thread that makes them: one thread writes, another reads.
 """
 
+import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from dataplane.firewall.driver import Firewall
 from dataplane.firewall.rules import TAGGING
 from dataplane.flows import conntrack
 from dataplane.flows.cut import Clock, Looks, Receipt, sweep
+from dataplane.flows.netlink import connect
 from dataplane.ipset import TagSet
 from dataplane.namespace import NamespaceThread
 from dataplane.netlink import interior, links, routes
@@ -48,7 +50,7 @@ class Kernel:
         self._route, self._tags, self._flows = self._thread.call(lambda: (IPRoute(), TagSet(), conntrack.connect()))
         # reading 20,000 rules takes long: a change must not wait for it
         self._reader = NamespaceThread(namespace, name="kernel-reader")
-        self._read_route, self._read_tags = self._reader.call(lambda: (IPRoute(), TagSet()))
+        self._read_route, self._read_tags = self._reader.call(lambda: (connect(socket.NETLINK_ROUTE), TagSet()))
 
     def close(self) -> None:
         """Give sockets and thread back; the tables stay."""

@@ -1,6 +1,7 @@
 """Host routes to containers and their permanent neighbour entries: no ARP, nothing to learn, nothing to poison."""
 
 import socket
+import struct
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 
@@ -8,29 +9,44 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from dataplane.errors import HostRefused
+from dataplane.flows.netlink import Netlink, attributes
 from dataplane.netlink.links import index_of
 from dataplane.tables import ROUTE_PROTOCOL, NeighbourKey
 
 LINK_SCOPE, ANY_SCOPE, PERMANENT, MAIN = 253, 255, 0x80, 254
 ABSENT = (2, 3, 19)
+GET_ROUTES, GET_NEIGHBOURS = 26, 30
+# family, lengths of destination and source, service, table, protocol, scope, type, flags; attributes follow, as below
+ROUTE = struct.Struct("=BBBBBBBBI")
+NEIGHBOUR = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
+INDEX = struct.Struct("=I")
+TO, MAC, THROUGH = 1, 2, 4
 
 
-def read_routes(route: IPRoute, names: Mapping[int, str]) -> dict[IPv4Network, str]:
-    """Ours (ROUTE_PROTOCOL): destination to link; `names` maps our links' indexes to their names."""
-    return {
-        IPv4Network((found.get_attr("RTA_DST"), found["dst_len"])): names.get(found.get_attr("RTA_OIF"), "?")
-        for found in route.get_routes(family=2, table=MAIN, proto=ROUTE_PROTOCOL)
-        if found.get_attr("RTA_DST") is not None
-    }
+def read_routes(kernel: Netlink, names: Mapping[int, str]) -> dict[IPv4Network, str]:
+    """Ours (ROUTE_PROTOCOL): destination to link; `names` maps our links' indexes to their names. Raises HostRefused."""
+    routes: dict[IPv4Network, str] = {}
+    for body in kernel.dump(GET_ROUTES, ROUTE.pack(socket.AF_INET, *[0] * 8), what="routes"):
+        _, length, _, _, table, protocol, _, _, _ = ROUTE.unpack_from(body)
+        if table != MAIN or protocol != ROUTE_PROTOCOL:
+            continue
+        found = {kind: body[start:end] for kind, start, end in attributes(body, start=ROUTE.size)}
+        if TO in found:
+            link = names.get(INDEX.unpack(found[THROUGH])[0], "?") if THROUGH in found else "?"
+            routes[IPv4Network((found[TO], length))] = link
+    return routes
 
 
-def read_neighbours(route: IPRoute, names: Mapping[int, str]) -> dict[NeighbourKey, str]:
-    """Permanent entries on our links."""
-    return {
-        NeighbourKey(names[found["ifindex"]], IPv4Address(found.get_attr("NDA_DST"))): found.get_attr("NDA_LLADDR")
-        for found in route.get_neighbours(family=2)
-        if found["ifindex"] in names and found["state"] == PERMANENT
-    }
+def read_neighbours(kernel: Netlink, names: Mapping[int, str]) -> dict[NeighbourKey, str]:
+    """Permanent entries on our links. Raises HostRefused."""
+    neighbours: dict[NeighbourKey, str] = {}
+    for body in kernel.dump(GET_NEIGHBOURS, NEIGHBOUR.pack(socket.AF_INET, *[0] * 4), what="neighbours"):
+        _, index, state, _, _ = NEIGHBOUR.unpack_from(body)
+        if index not in names or state != PERMANENT:
+            continue
+        found = {kind: body[start:end] for kind, start, end in attributes(body, start=NEIGHBOUR.size)}
+        neighbours[NeighbourKey(names[index], IPv4Address(found[TO]))] = found.get(MAC, b"").hex(":")
+    return neighbours
 
 
 def put_route(route: IPRoute, destination: IPv4Network, *, link: str) -> None:
