@@ -15,6 +15,7 @@ from cryptography import x509
 from ca.pem import certificates
 from tests.testlib.cell import CellUnderTest, eventually
 from tests.testlib.instance import Instance
+from tests.testlib.standpoint import Connected
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 POLICY = f"policies:\n- {{from: {WEB}, to: {API}, tcp: [8080, 61443]}}\n"
@@ -141,6 +142,7 @@ def test_rotation_goes_on_while_envoy_is_dead_and_after_it(make_cell: MakeCell) 
     cell.kill("envoy")
     eventually(lambda: leaf(api) != before)
     cell.start()
+    eventually(lambda: web.connect(api, 61443) is Connected)  # well is: connected; its listeners follow at once
     served = {serial(web.dial_tls(api))}
     assert before.serial_number not in served
     until = time.monotonic() + 20
