@@ -11,7 +11,7 @@ import pytest
 
 from tests.testlib.cell import CellUnderTest, eventually
 from tests.testlib.instance import Instance
-from tests.testlib.policed import BROKEN, is_alive, is_reset
+from tests.testlib.policed import BROKEN, ended, is_alive, is_reset
 from tests.testlib.standpoint import Connected, Refused, pair
 
 WEB, API = "acme/shop/web", "acme/shop/api"
@@ -260,7 +260,7 @@ def test_61443_is_cut_when_61443_is_revoked_and_8080_lives_on(cell: CellUnderTes
     assert is_alive(secure, behind)
     cell.policy_file(FILE, policies("tcp: 8080"))
     assert is_reset(below(secure, web))
-    assert ends(behind)
+    assert ended(behind)
     assert is_alive(plain, served)
     assert web.connect(api, 61443) is Refused
 
@@ -280,18 +280,6 @@ def test_61443_lives_on_when_8080_is_revoked(cell: CellUnderTest) -> None:
 def below(secure: socket.socket, owner: Instance) -> socket.socket:
     """The TCP connection below TLS: Python's ssl tells a reset as an end."""
     return owner.keep(socket.socket(fileno=os.dup(secure.fileno())))
-
-
-def ends(connection: socket.socket) -> bool:
-    """Whether it ends, by a reset or without."""
-    try:
-        while connection.recv(65536):
-            pass
-    except TimeoutError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 # the container goes
@@ -332,7 +320,7 @@ def test_a_killed_run_of_the_server_resets_its_clients(cell: CellUnderTest) -> N
     client.sendall(b"echo")
     assert client.recv(4) == b"echo"
     api.kill()
-    assert ends(client)
+    assert ended(client)
     eventually(lambda: cell.attachments() == [web.name])
     assert web.connect(api, 8080) is Refused
 

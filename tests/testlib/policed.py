@@ -193,3 +193,15 @@ def is_alive(*ends: socket.socket) -> bool:
         if receiver.recv(1) != b"!":
             return False
     return True
+
+
+def ended(connection: socket.socket) -> bool:
+    """Whether the other side ends it, by a reset or without, with or without last words, as long as its timeout lasts."""
+    try:
+        while connection.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+    return True
