@@ -76,8 +76,21 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
+class Tunnel:
+    """This cell's end of the overlay: VXLAN `vni`, UDP `port` of the underlay's `interface` and `address`."""
+
+    interface: str
+    address: IPv4Address
+    vni: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class HostState:
-    """The whole cell. `subnet` is this cell's part of `overlay`; `mtu` the containers'; `trust_bundle` PEM roots."""
+    """The whole cell. `subnet` is this cell's part of `overlay`; `mtu` the containers'; `trust_bundle` PEM roots.
+
+    Without a `tunnel` there are no other cells. `peers` are theirs: part of the overlay -> address in the underlay.
+    """
 
     overlay: IPv4Network
     subnet: IPv4Network
@@ -89,6 +102,8 @@ class HostState:
     trust_bundle: bytes = b""
     # sources that many rights share, such as all apps of an org: one chain each, however many containers they may reach
     groups: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    tunnel: Tunnel | None = None
+    peers: Mapping[IPv4Network, IPv4Address] = field(default_factory=dict)
 
     def tags_of(self, allow: Allow) -> frozenset[int]:
         """Whose right it is."""

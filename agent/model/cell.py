@@ -1,0 +1,42 @@
+"""A cell as the others know it, and what runs there: the records through which cells find each other."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from agent.model.names import AppName
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class CellRecord:
+    """What a cell says of itself. It stays until `cell remove`: peers' routes to a cell that is down must not come and go.
+
+    `id` is the machine's lasting one, by which two machines of one name are told apart; `subnet` its part of the overlay,
+    `underlay` the address of its tunnel's end, `version` the agent's.
+    """
+
+    name: str
+    id: str
+    subnet: IPv4Network
+    underlay: IPv4Address
+    version: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cell:
+    """A cell, and since when its agent has been alive without a break (seconds since 1970), None while it is not."""
+
+    record: CellRecord
+    alive_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    """An instance of an app as other cells see it, by the name of its attachment on its cell. Gone when its cell is not alive."""
+
+    cell: str
+    name: str
+    app: AppName
+    instance: int
+    address: IPv4Address
+    ports: tuple[int, ...] = ()
+    routes: tuple[str, ...] = ()
