@@ -1,7 +1,7 @@
 """The authorities of one cell in a directory: `root.crt root.key cell.crt cell.key`. Made at first start, read ever after.
 
-The root's key may live elsewhere; then the cell has what it was given until that expires. With the root's key here, the cell's
-intermediate is renewed at half its life, with a new key.
+The root's key may live elsewhere; then the cell has what it was given (by `issue` of ca/issuing.py, there) until that expires.
+With the root's key here, the cell's intermediate is renewed at half its life, with a new key.
 
 A key and its certificate are two files, so there is always a moment between two writes. What a crash leaves there:
 
@@ -33,6 +33,7 @@ from ca.pem import certificates, chain_bytes, fits, key_bytes, private_key
 
 ROOT_LIFETIME = timedelta(days=3650)
 CELL_LIFETIME = timedelta(days=90)
+GIVEN = "copy cell.crt and cell.key here, as 'cellnet ca issue-cell' of the root's owner makes them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,43 @@ def load_or_create(
             mine = issue_cell(root, cell=cell, trust_domain=trust_domain, now=now, lifetime=cell_lifetime)
             _put_cell(directory, mine)
         if mine is None:
-            raise CaRefused(f"{directory} has no cell.crt", hint="copy cell.crt and cell.key here, issued by the root's owner")
+            raise CaRefused(f"{directory} has no cell.crt", hint=GIVEN)
         _check_dates(mine.certificate, directory / "cell.crt", now=now, hint="have the root's owner issue a new one")
         return Authorities(mine, root)
+
+
+def load(directory: Path, *, trust_domain: str, now: datetime) -> Authorities:
+    """The cell's authorities as they are on disk: nothing is made, finished or renewed. Raises CaRefused."""
+    top, root = _root(directory, trust_domain=trust_domain, now=now)
+    mine = _cell(directory, top)
+    if mine is None:
+        raise CaRefused(f"{directory} has no cell.crt", hint=GIVEN)
+    _check_dates(mine.certificate, directory / "cell.crt", now=now, hint="have the root's owner issue a new one")
+    return Authorities(mine, root)
+
+
+def load_root(directory: Path, *, now: datetime) -> Authority:
+    """The root with its key, of whatever trust domain. Raises CaRefused where either is missing, expired or damaged."""
+    path = directory / "root.crt"
+    if files.read(path) is None:
+        raise CaRefused(f"{directory} has no root.crt", hint="'cellnet ca init' makes a root")
+    _, root = _root(directory, trust_domain=None, now=now)
+    if root is None:
+        raise CaRefused(f"{directory} has no root.key", hint="this is done where the root's key is kept")
+    return root
+
+
+def stamp(directory: Path) -> tuple[tuple[int, int, int] | None, ...]:
+    """What changes whenever one of the files does."""
+    return tuple(_stamp(directory / name) for name in ("root.crt", "root.key", "cell.crt", "cell.key"))
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _first_root(directory: Path, *, trust_domain: str, now: datetime, lifetime: timedelta) -> Authority:
@@ -107,11 +142,12 @@ def _first_root(directory: Path, *, trust_domain: str, now: datetime, lifetime: 
     return root
 
 
-def _root(directory: Path, *, trust_domain: str, now: datetime) -> tuple[x509.Certificate, Authority | None]:
+def _root(directory: Path, *, trust_domain: str | None, now: datetime) -> tuple[x509.Certificate, Authority | None]:
+    """The root's certificate, and with it the right to sign where its key is here. `trust_domain` None: any."""
     path, key_path = directory / "root.crt", directory / "root.key"
     top = certificates(files.read(path) or b"", where=str(path))[0]
     own = trust_domain_of(top)
-    if own is not None and own != trust_domain:
+    if None not in (own, trust_domain) and own != trust_domain:
         raise CaRefused(
             f"{path} is the root of {own}, not of {trust_domain}",
             hint=f"configure trust domain {own}, or move {directory} away",

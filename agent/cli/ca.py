@@ -1,6 +1,9 @@
-"""`ca`: the cell's authorities."""
+"""`ca`: the authorities of the cells. `init` and `issue-cell` are the root's owner's and need no agent."""
 
+import contextlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
@@ -8,31 +11,70 @@ from agent.cli.fields import Fields
 from agent.cli.output import json_option, moment, print_json
 from agent.cli.place import Place, need_root
 
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
 
 @click.group()
 def ca() -> None:
-    """The authorities that vouch for this cell's apps."""
+    """The authorities that vouch for the cells' apps."""
 
 
 @ca.command()
+@click.option("--ca", "folder", type=FOLDER, metavar="DIR", help="Where to make it. [default: this cell's own]")
+@click.option("--trust-domain", metavar="NAME", help="Whom it vouches for. [default: that of agent.yaml]")
 @json_option
 @click.pass_obj
-def init(place: Place, as_json: bool) -> None:
+def init(place: Place, folder: Path | None, trust_domain: str | None, as_json: bool) -> None:
     """Make a root. The agent of a single cell does so by itself at its first start."""
-    need_root("cellnet ca init")
+    if folder is None:
+        need_root("cellnet ca init")
     config = place.load()
-    from agent.errors import HostRefused
     from ca.disk import init_root
+
+    there, domain = folder or config.paths.ca, trust_domain or config.trust_domain
+    with _refusals_told():
+        init_root(there, trust_domain=domain, now=datetime.now(UTC))
+    if as_json:
+        print_json({"directory": str(there), "trust_domain": domain})
+    else:
+        click.echo(f"made the root of {domain} in {there}")
+
+
+@ca.command("issue-cell")
+@click.option("--cell", required=True, metavar="NAME", help="The cell's name, as its agent.yaml has it.")
+@click.option("--out", type=FOLDER, metavar="DIR", help="The folder to make. [default: ./NAME]")
+@click.option("--ca", "folder", type=FOLDER, metavar="DIR", help="Where root.crt and root.key are. [default: this cell's own]")
+@click.option("--lifetime", default="90d", show_default=True, metavar="TIME", help="E.g. 90d; not beyond the root's end.")
+@json_option
+@click.pass_obj
+def issue_cell(place: Place, cell: str, out: Path | None, folder: Path | None, lifetime: str, as_json: bool) -> None:
+    """Sign a cell's certificate with the root that is here.
+
+    DIR is then what that cell must have as /var/lib/cellnet/ca: root.crt, cell.crt and cell.key, and not the root's key. A
+    running agent takes up a new cell.crt and cell.key by itself.
+    """
+    from agent.config.texts import duration
+    from ca.issuing import issue
+
+    there, made = folder or place.load().paths.ca, out or Path(cell)
+    with _refusals_told():
+        issued = issue(there, cell=cell, out=made.absolute(), now=datetime.now(UTC), lifetime=duration(lifetime))
+    ends = issued.valid.not_after
+    if as_json:
+        print_json({"cell": cell, "directory": str(made), "not_after": f"{ends:%Y-%m-%dT%H:%M:%SZ}"})
+    else:
+        click.echo(f"made {made}: {cell} may vouch for its apps until {ends:%Y-%m-%d %H:%M:%S}")
+
+
+@contextlib.contextmanager
+def _refusals_told() -> Iterator[None]:
+    from agent.errors import HostRefused
     from ca.errors import CaRefused
 
     try:
-        init_root(config.paths.ca, trust_domain=config.trust_domain, now=datetime.now(UTC))
+        yield
     except CaRefused as error:
         raise HostRefused(error.what, hint=error.hint) from error
-    if as_json:
-        print_json({"directory": str(config.paths.ca), "trust_domain": config.trust_domain})
-    else:
-        click.echo(f"made the root of {config.trust_domain} in {config.paths.ca}")
 
 
 @ca.command()
@@ -49,6 +91,8 @@ def show(place: Place, pem: bool, as_json: bool) -> None:
     else:
         for role in ("root", "cell"):
             _tell(role, found.at(role))
+        by = "this agent" if found.flag("root_key_here") else "the root's owner, with 'cellnet ca issue-cell'"
+        click.echo(f"the cell's certificate is renewed by {by}")
 
 
 def _tell(role: str, certificate: Fields) -> None:

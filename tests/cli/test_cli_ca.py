@@ -1,0 +1,57 @@
+"""`cellnet ca` without an agent: what the root's owner does, wherever the root is."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from agent.cli.main import run
+from ca.disk import load_or_create
+
+
+class Cli:
+    """`cellnet` in a folder of its own."""
+
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self._root, self._capsys = root, capsys
+
+    def __call__(self, *words: str, code: int = 0) -> str:
+        """What it prints, on either stream."""
+        assert run(["--root", str(self._root), *words]) == code
+        printed = self._capsys.readouterr()
+        return printed.out + printed.err
+
+
+@pytest.fixture
+def cellnet(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    monkeypatch.chdir(tmp_path)
+    return Cli(tmp_path / "root", capsys)
+
+
+def test_a_root_anywhere_issues_what_a_cell_starts_with(cellnet: Cli, tmp_path: Path) -> None:
+    assert cellnet("ca", "init", "--ca", "authority") == "made the root of cell.internal in authority\n"
+    said = cellnet("ca", "issue-cell", "--ca", "authority", "--cell", "cell-1", "--out", "one")
+    assert said.startswith("made one: cell-1 may vouch for its apps until ")
+    started = load_or_create(tmp_path / "one", cell="cell-1", trust_domain="cell.internal", now=datetime.now(UTC))
+    assert started.bundle() == (tmp_path / "authority/root.crt").read_bytes()
+    assert not (tmp_path / "root").exists(), "nothing of this host's own cell is touched"
+
+
+def test_the_folder_is_named_after_the_cell_and_the_lifetime_is_what_was_asked_for(cellnet: Cli, tmp_path: Path) -> None:
+    cellnet("ca", "init", "--ca", "authority", "--trust-domain", "corp.example")
+    said = json.loads(cellnet("ca", "issue-cell", "--ca", "authority", "--cell", "cell-1", "--lifetime", "2d", "--json"))
+    assert (said["cell"], said["directory"]) == ("cell-1", "cell-1")
+    left = datetime.fromisoformat(said["not_after"]) - datetime.now(UTC)
+    assert 1.9 < left.total_seconds() / 86400 <= 2
+    assert (tmp_path / "cell-1/cell.key").exists()
+
+
+def test_what_cannot_be_issued_is_told(cellnet: Cli) -> None:
+    issue = ("ca", "issue-cell", "--cell", "cell-1")
+    assert "has no root.crt; hint: 'cellnet ca init'" in cellnet(*issue, "--ca", "authority", code=1)
+    assert "has no root.crt" in cellnet(*issue, code=1), "this cell's own"
+    cellnet("ca", "init", "--ca", "authority")
+    assert "'soon' is not a duration" in cellnet(*issue, "--ca", "authority", "--lifetime", "soon", code=2)
+    cellnet(*issue, "--ca", "authority")
+    assert "cell-1 holds something" in cellnet(*issue, "--ca", "authority", code=1)
