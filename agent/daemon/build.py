@@ -68,7 +68,7 @@ async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
         backend, kernel, monitor = _kernel(config, stack)
         owners = Owners()
         owners.strike_out_earlier_boots(ledger, now=clock.seconds())
-        facts = await _facts(config, store, ledger, kernel)
+        facts = await _facts(config, store, ledger, kernel, now=clock.seconds())
         earliest, latest = clock.bounds()
         leaves, tagging = _leaves(config, clock), Tagging(store, earliest=earliest, latest=latest)
         policies = Policies(config.policies, last_good=config.paths.last_good, store=store)
@@ -135,7 +135,7 @@ async def _snapshot(*, policies: Policies, tagging: Tagging, ledger: Ledger, lea
     )
 
 
-async def _facts(config: Config, store: Store, ledger: Ledger, kernel: Kernel) -> CellFacts:
+async def _facts(config: Config, store: Store, ledger: Ledger, kernel: Kernel, *, now: float) -> CellFacts:
     """What the cell is. Raises Conflict where the overlay's addresses are the host's already."""
     found = kernel.submit(lambda: clashes(config.overlay.network)).result()
     if found:
@@ -145,7 +145,8 @@ async def _facts(config: Config, store: Store, ledger: Ledger, kernel: Kernel) -
             hint="choose another overlay.network in agent.yaml, the same on every cell",
         )
     cell = ledger.cell_id(fresh=uuid.uuid4().hex)
-    subnet = await store.claim_subnet(cell, network=config.overlay.network, cell_prefix=config.overlay.cell_prefix)
+    overlay = config.overlay
+    subnet = await store.claim_subnet(cell, network=overlay.network, cell_prefix=overlay.cell_prefix, now=now)
     ledger.adopt_subnet(subnet)
     mtu = config.overlay.mtu or kernel.submit(lambda: container_mtu(config.underlay.interface)).result()
     return CellFacts(

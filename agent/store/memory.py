@@ -1,26 +1,69 @@
 """The store in memory: the fake that tests build on, held to the same contract suite as the real ones."""
 
+import time
 from collections.abc import Callable, Collection, Mapping
-from ipaddress import IPv4Network
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
 
+from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.names import AppName
 from agent.store import subnets
 from agent.store.changes import Changes
-from agent.store.store import Listener, StoredPolicy, by_name, no_such_policy
+from agent.store.store import (
+    Listener,
+    StoredPolicy,
+    another_machine,
+    by_name,
+    no_such_cell,
+    no_such_policy,
+    same_underlay,
+    still_alive,
+)
+from agent.store.subnets import SubnetClaim
 from agent.store.tags import LAST_TAG, TagClaim, claim, in_use, release
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the stores of several cells have in common."""
+
+    claims: dict[AppName, TagClaim] = field(default_factory=dict)
+    tags: Mapping[AppName, int] = field(default_factory=lambda: MappingProxyType({}))
+    policies: tuple[StoredPolicy, ...] = ()
+    subnets: dict[IPv4Network, SubnetClaim] = field(default_factory=dict)
+    needed: dict[int, frozenset[AppName]] = field(default_factory=dict)
+    records: dict[str, CellRecord] = field(default_factory=dict)
+    alive: dict[str, float] = field(default_factory=dict)
+    cells: tuple[Cell, ...] = ()
+    endpoints: dict[IPv4Address, Endpoint] = field(default_factory=dict)
+    trust: bytes = b""
+    stores: list["MemoryStore"] = field(default_factory=list)
 
 
 class MemoryStore:
     """A Store that is gone with the process. `last_tag` makes exhaustion cheap to reach in tests."""
 
-    def __init__(self, *, last_tag: int = LAST_TAG) -> None:
+    def __init__(
+        self, *, last_tag: int = LAST_TAG, clock: Callable[[], float] = time.time, shared: Shared | None = None
+    ) -> None:
         self._last_tag = last_tag
+        self._clock = clock
         self._changes = Changes()
-        self._claims: dict[AppName, TagClaim] = {}
-        self._tags: Mapping[AppName, int] = MappingProxyType({})
-        self._policies: tuple[StoredPolicy, ...] = ()
-        self._subnets: dict[str, IPv4Network] = {}
+        self._all = shared or Shared()
+        self._all.stores.append(self)
+        self._name = ""
+        self._published: tuple[Endpoint, ...] = ()
+        self._departed: set[IPv4Address] = set()
+
+    def beside(self) -> "MemoryStore":
+        """Another cell's store, of the same records."""
+        return MemoryStore(last_tag=self._last_tag, clock=self._clock, shared=self._all)
+
+    def lapse(self) -> None:
+        """This cell's agent has not been heard for too long."""
+        self._all.alive.pop(self._name, None)
+        self._set_cells()
 
     @property
     def revision(self) -> int:
@@ -33,56 +76,137 @@ class MemoryStore:
 
     async def tags(self) -> Mapping[AppName, int]:
         """See Store."""
-        return self._tags
+        return self._all.tags
 
     async def claim_tags(self, apps: Collection[AppName], *, now: float) -> Mapping[AppName, int]:
         """See Store."""
-        if not all(app in self._tags for app in apps):
-            self._set_claims(claim(self._claims, apps, now=now, last=self._last_tag))
-        return {app: self._tags[app] for app in apps}
+        if not all(app in self._all.tags for app in apps):
+            self._set_claims(claim(self._all.claims, apps, now=now, last=self._last_tag))
+        return {app: self._all.tags[app] for app in apps}
 
     async def release_tags(self, apps: Collection[AppName], *, now: float) -> None:
         """See Store."""
-        self._set_claims(release(self._claims, apps, now=now))
+        others = [needed for store, needed in self._all.needed.items() if store != id(self)]
+        self._set_claims(release(self._all.claims, set(apps).difference(*others), now=now))
 
     async def refer(self, apps: Collection[AppName]) -> None:
-        """See Store. There is no other cell."""
+        """See Store."""
+        self._all.needed[id(self)] = frozenset(apps)
 
     async def policies(self) -> tuple[StoredPolicy, ...]:
         """See Store."""
-        return self._policies
+        return self._all.policies
 
     async def apply_policies(self, policies: Collection[StoredPolicy]) -> None:
         """See Store."""
-        self._set_policies(by_name(self._policies) | by_name(policies))
+        self._set_policies(by_name(self._all.policies) | by_name(policies))
 
     async def delete_policy(self, name: str) -> None:
         """See Store."""
-        held = by_name(self._policies)
+        held = by_name(self._all.policies)
         if name not in held:
             raise no_such_policy(name, known=held)
         del held[name]
         self._set_policies(held)
 
-    async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int) -> IPv4Network:
+    async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int, now: float) -> IPv4Network:
         """See Store."""
-        held = self._subnets.get(cell)
-        if held is None or not subnets.fits(held, network=network, cell_prefix=cell_prefix):
-            taken = [subnet for other, subnet in self._subnets.items() if other != cell]
-            held = subnets.first_free(taken, network=network, cell_prefix=cell_prefix)
-            self._subnets[cell] = held
-            self._changes.announce()
-        return held
+        claims = self._all.subnets
+        mine = subnets.choose(claims, cell, network=network, cell_prefix=cell_prefix, now=now)
+        if mine not in claims or claims[mine] != SubnetClaim(cell, claims[mine].name):
+            for subnet in [each for each, held in claims.items() if held.cell == cell]:
+                del claims[subnet]
+            claims[mine] = SubnetClaim(cell)
+            self._announce()
+        return mine
+
+    async def announce(self, record: CellRecord) -> None:
+        """See Store."""
+        records, alive = self._all.records, self._all.alive
+        held = records.get(record.name)
+        if held is not None and held.id != record.id:
+            raise another_machine(held)
+        for other in records.values():
+            if other.underlay == record.underlay and other.id != record.id and other.name in alive:
+                raise same_underlay(other)
+        for old in [each.name for each in records.values() if each.id == record.id and each.name != record.name]:
+            records.pop(old)
+            alive.pop(old, None)
+        self._name, records[record.name] = record.name, record
+        alive.setdefault(record.name, self._clock())
+        self._all.subnets[record.subnet] = SubnetClaim(record.id, record.name)
+        self._set_cells()
+
+    async def cells(self) -> tuple[Cell, ...]:
+        """See Store."""
+        return self._all.cells
+
+    async def remove_cell(self, name: str, *, now: float) -> None:
+        """See Store."""
+        if name not in self._all.records:
+            raise no_such_cell(name, known=self._all.records)
+        if name in self._all.alive:
+            raise still_alive(name)
+        record = self._all.records.pop(name)
+        for store in self._all.stores:
+            if store._name == name:  # noqa: SLF001 - one of its own kind
+                self._all.needed.pop(id(store), None)
+        self._all.subnets[record.subnet] = replace(self._all.subnets[record.subnet], released=now)
+        self._set_cells()
+
+    async def publish(self, endpoints: Collection[Endpoint]) -> None:
+        """See Store."""
+        self._published = tuple(endpoints)
+        self._set_cells()
+
+    def endpoints(self) -> Mapping[IPv4Address, Endpoint]:
+        """See Store."""
+        return MappingProxyType(self._all.endpoints)
+
+    def take_departed(self) -> frozenset[IPv4Address]:
+        """See Store."""
+        departed = frozenset(self._departed)
+        self._departed.clear()
+        return departed
+
+    async def trust(self) -> bytes:
+        """See Store."""
+        return self._all.trust
+
+    async def set_trust(self, pem: bytes) -> None:
+        """See Store."""
+        if pem != self._all.trust:
+            self._all.trust = pem
+            self._announce()
+
+    def _announce(self) -> None:
+        for store in self._all.stores:
+            store._changes.announce()  # noqa: SLF001 - one of its own kind
+
+    def _set_cells(self) -> None:
+        """Work out who is there and what runs there, and tell what has gone."""
+        before, alive = dict(self._all.endpoints), self._all.alive
+        cells = tuple(Cell(record, alive.get(name)) for name, record in sorted(self._all.records.items()))
+        told = [each for store in self._all.stores if store._name in alive for each in store._published]  # noqa: SLF001
+        self._all.endpoints.clear()
+        self._all.endpoints.update({each.address: each for each in told})
+        after = self._all.endpoints
+        gone = [each for address, each in before.items() if address not in after or after[address].app != each.app]
+        for store in self._all.stores:
+            store._departed.update(each.address for each in gone if each.cell != store._name)  # noqa: SLF001
+        if cells != self._all.cells or before != after:
+            self._all.cells = cells if cells != self._all.cells else self._all.cells
+            self._announce()
 
     def _set_claims(self, claims: dict[AppName, TagClaim]) -> None:
-        self._claims = claims
+        self._all.claims = claims
         tags = in_use(claims)
-        if tags != self._tags:
-            self._tags = MappingProxyType(tags)
-            self._changes.announce()
+        if tags != self._all.tags:
+            self._all.tags = MappingProxyType(tags)
+            self._announce()
 
     def _set_policies(self, held: dict[str, StoredPolicy]) -> None:
         policies = tuple(sorted(held.values()))
-        if policies != self._policies:
-            self._policies = policies
-            self._changes.announce()
+        if policies != self._all.policies:
+            self._all.policies = policies
+            self._announce()

@@ -5,18 +5,23 @@ turn, and gets the same objects while nothing changed. Policies are durable: wha
 deleted, above all) must not be undone by a power loss. Tags are not synced: no packet that carries one outlives the boot.
 """
 
+import base64
 import sqlite3
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
 
 from agent.errors import HostRefused
+from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.names import AppName
 from agent.store import subnets
+from agent.store.alone import Alone
 from agent.store.changes import Changes
 from agent.store.database import NEVER, Database, Version
 from agent.store.store import Listener, StoredPolicy, by_name, no_such_policy
+from agent.store.subnets import SubnetClaim
 from agent.store.tags import LAST_TAG, Claims, TagClaim, claim
 
 
@@ -27,15 +32,17 @@ class Records:
     version: Version
     tags: Mapping[AppName, int]
     policies: tuple[StoredPolicy, ...]
+    trust: bytes = b""
 
 
 class SqliteStore:
     """A Store on an open Database, which it does not close. `last_tag` makes exhaustion cheap to reach in tests."""
 
-    def __init__(self, database: Database, *, last_tag: int = LAST_TAG) -> None:
+    def __init__(self, database: Database, *, last_tag: int = LAST_TAG, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._last_tag = last_tag
         self._changes = Changes()
+        self._alone = Alone(clock=clock, changed=self._changes.announce)
         self._records = Records(NEVER, MappingProxyType({}), ())
         self._fresh()
 
@@ -92,20 +99,55 @@ class SqliteStore:
                 raise no_such_policy(name, known=known)
         self._announced()
 
-    async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int) -> IPv4Network:
+    async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int, now: float) -> IPv4Network:
         """See Store."""
-        rows = self._database.read("SELECT subnet FROM subnets WHERE cell = ?", cell)
-        if rows and subnets.fits(IPv4Network(rows[0]["subnet"]), network=network, cell_prefix=cell_prefix):
-            return IPv4Network(rows[0]["subnet"])  # a start must not need a disk with room
+        mine = subnets.held(self._subnets(), cell, network=network, cell_prefix=cell_prefix)
+        if mine is not None:
+            return mine  # a start must not need a disk with room
         with self._database.transaction(durable=True) as connection:
-            held = {row["cell"]: IPv4Network(row["subnet"]) for row in connection.execute("SELECT * FROM subnets")}
-            mine = held.pop(cell, None)
-            if mine is not None and subnets.fits(mine, network=network, cell_prefix=cell_prefix):
-                return mine
-            mine = subnets.first_free(held.values(), network=network, cell_prefix=cell_prefix)
+            mine = subnets.choose(self._subnets(), cell, network=network, cell_prefix=cell_prefix, now=now)
             connection.execute("INSERT OR REPLACE INTO subnets (cell, subnet) VALUES (?, ?)", (cell, str(mine)))
         self._changes.announce()
         return mine
+
+    def _subnets(self) -> subnets.Claims:
+        rows = self._database.read("SELECT cell, subnet FROM subnets")
+        return {IPv4Network(row["subnet"]): SubnetClaim(row["cell"]) for row in rows}
+
+    async def announce(self, record: CellRecord) -> None:
+        """See Store."""
+        self._alone.announce(record)
+
+    async def cells(self) -> tuple[Cell, ...]:
+        """See Store."""
+        return self._alone.cells
+
+    async def remove_cell(self, name: str, *, now: float) -> None:
+        """See Store."""
+        self._alone.refuse_to_remove(name)
+
+    async def publish(self, endpoints: Collection[Endpoint]) -> None:
+        """See Store."""
+        self._alone.publish(endpoints)
+
+    def endpoints(self) -> Mapping[IPv4Address, Endpoint]:
+        """See Store."""
+        return self._alone.endpoints
+
+    def take_departed(self) -> frozenset[IPv4Address]:
+        """See Store. There is no other cell."""
+        return frozenset()
+
+    async def trust(self) -> bytes:
+        """See Store."""
+        return self._fresh().trust
+
+    async def set_trust(self, pem: bytes) -> None:
+        """See Store."""
+        with self._database.transaction(durable=True) as connection:
+            text = base64.b64encode(pem).decode()
+            connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('trust', ?)", (text,))
+        self._announced()
 
     def _fresh(self) -> Records:
         """What the file holds; what was read last, where it cannot be read any more."""
@@ -126,16 +168,18 @@ class SqliteStore:
         in_use = {AppName.parse(row["app"]): int(row["tag"]) for row in rows}
         found = self._database.read("SELECT name, document FROM policies ORDER BY name")
         policies = tuple(StoredPolicy(row["name"], row["document"]) for row in found)
+        trust = self._database.read("SELECT value FROM meta WHERE key = 'trust'")
         old = self._records  # the ledger writes to the same file: equal records stay the same objects
         return Records(
             version,
             old.tags if old.tags == in_use else MappingProxyType(in_use),
             old.policies if old.policies == policies else policies,
+            base64.b64decode(trust[0]["value"]) if trust else b"",
         )
 
     def _announced(self) -> Records:
         before, after = self._records, self._fresh()
-        if before.tags is not after.tags or before.policies is not after.policies:
+        if before.tags is not after.tags or before.policies is not after.policies or before.trust != after.trust:
             self._changes.announce()
         return after
 

@@ -1,4 +1,4 @@
-"""The store: what other cells need to know. Memory, SQLite (one cell) and later etcd stand behind it, under one contract suite.
+"""The store: what other cells need to know. Memory, SQLite (one cell) and etcd (many) stand behind it, under one suite of tests.
 
 Methods are coroutines because etcd's will wait; SQLite's run inline, as a local commit is shorter than a thread's hand-over.
 """
@@ -6,10 +6,11 @@ Methods are coroutines because etcd's will wait; SQLite's run inline, as a local
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
 
-from agent.errors import InvalidInput
+from agent.errors import Conflict, InvalidInput
+from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.names import AppName
 
 Listener = Callable[[], None]
@@ -63,8 +64,54 @@ class Store(Protocol):
         """Raises InvalidInput, with the nearest name, when it is not there."""
         ...
 
-    async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int) -> IPv4Network:
-        """The cell's own part of `network`, the same at each call. `cell` is its lasting id. Raises Conflict when full."""
+    async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int, now: float) -> IPv4Network:
+        """The cell's own part of `network`, the same at each call. `cell` is its lasting id. Raises Conflict when full.
+
+        That of a removed cell rests for a week, which only that cell itself may end. `now`: seconds since 1970.
+        """
+        ...
+
+    async def announce(self, record: CellRecord) -> None:
+        """Write this cell's record, and be alive under it from now on. Repeat it when something in the record changes.
+
+        Raises Conflict where the name is another machine's, which has another id, or the underlay address a living cell's. What
+        a store that does not answer (Unavailable) could not be told is told it when it does, where something runs beside it.
+        """
+        ...
+
+    async def cells(self) -> tuple[Cell, ...]:
+        """All cells by name, this one too. The same object as long as nothing changed; being alive is no change."""
+        ...
+
+    async def remove_cell(self, name: str, *, now: float) -> None:
+        """Forget a cell that is gone: its record, endpoints and needed apps. Its subnet rests for a week.
+
+        Raises InvalidInput, with the nearest name, where it is not there, Conflict where it is alive.
+        """
+        ...
+
+    async def publish(self, endpoints: Collection[Endpoint]) -> None:
+        """Tell all that runs on this cell, in place of what was told before. It is there for the others once `announce` was."""
+        ...
+
+    def endpoints(self) -> Mapping[IPv4Address, Endpoint]:
+        """What runs on all cells that are alive. A live view: read it before you wait for anything."""
+        ...
+
+    def take_departed(self) -> frozenset[IPv4Address]:
+        """Addresses of other cells' endpoints that went, or became another app's, since the last call.
+
+        One whose cell was only out of touch, and came back as it was, is among them: it had gone. Whoever cuts flows by this
+        judges them first by what is there now.
+        """
+        ...
+
+    async def trust(self) -> bytes:
+        """The roots (PEM) that the operator has put there for all cells; empty where there are none."""
+        ...
+
+    async def set_trust(self, pem: bytes) -> None:
+        """Put these there in place of the others. What they are worth is for whoever reads them to judge."""
         ...
 
 
@@ -83,3 +130,31 @@ def no_such_policy(name: str, *, known: Iterable[str]) -> InvalidInput:
     near = difflib.get_close_matches(name, sorted(known), n=1)
     hint = f"did you mean '{near[0]}'?" if near else "`cellnet policy list` shows what there is"
     return InvalidInput(f"there is no policy '{name}' in the store", hint=hint)
+
+
+def no_such_cell(name: str, *, known: Iterable[str]) -> InvalidInput:
+    """The error for a cell that is not there, with the nearest one that is."""
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    hint = f"did you mean '{near[0]}'?" if near else "`cellnet cell list` shows those there are"
+    return InvalidInput(f"there is no cell '{name}' in the store", hint=hint)
+
+
+def still_alive(name: str) -> Conflict:
+    """The error for the removal of a cell that is there."""
+    return Conflict(f"cell {name} is alive", hint="stop its agent first; 30 seconds later it can be removed")
+
+
+def another_machine(held: CellRecord) -> Conflict:
+    """The error for a name that another machine has."""
+    return Conflict(
+        f"cell {held.name} is another machine (id {held.id[:12]}, underlay {held.underlay})",
+        hint=f"give this one another name in agent.yaml, or `cellnet cell remove {held.name}` if that machine is gone",
+    )
+
+
+def same_underlay(held: CellRecord) -> Conflict:
+    """The error for an address that a living cell has."""
+    return Conflict(
+        f"cell {held.name} is alive behind the same underlay address {held.underlay}",
+        hint="each cell needs an address of its own: look at underlay.address in agent.yaml",
+    )

@@ -84,13 +84,13 @@ async def test_cells_that_start_at_once_get_subnets_and_tags_of_their_own(make: 
 
     async def start(number: int) -> tuple[IPv4Network, int]:
         store = cells[number]
-        subnet = await store.claim_subnet(f"cell-{number}", network=NETWORK, cell_prefix=24)
+        subnet = await store.claim_subnet(f"cell-{number}", network=NETWORK, cell_prefix=24, now=NOW)
         tags = await store.claim_tags([app(f"a{number}")], now=NOW)
         return subnet, tags[app(f"a{number}")]
 
     got = await asyncio.gather(*map(start, range(50)))
     assert len({subnet for subnet, _ in got}) == len({tag for _, tag in got}) == 50
-    assert await cells[7].claim_subnet("cell-7", network=NETWORK, cell_prefix=24) == got[7][0]
+    assert await cells[7].claim_subnet("cell-7", network=NETWORK, cell_prefix=24, now=NOW) == got[7][0]
 
 
 @pytest.mark.parametrize("outage", ["killed", "silent"])

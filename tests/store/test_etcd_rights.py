@@ -90,7 +90,7 @@ async def make() -> AsyncIterator[Make]:
 
 async def test_a_cells_role_is_enough_for_a_cell(by_password: Config, make: Make) -> None:
     store = make(by_password)
-    await store.claim_subnet("id", network=IPv4Network("10.255.0.0/16"), cell_prefix=24)
+    await store.claim_subnet("id", network=IPv4Network("10.255.0.0/16"), cell_prefix=24, now=NOW)
     await store.refer([app("web")])
     assert await store.claim_tags([app("web")], now=NOW) == {app("web"): 1}
     await store.release_tags([app("web")], now=NOW)

@@ -190,34 +190,34 @@ async def test_records_cannot_be_changed_from_outside(store: Store) -> None:
 
 
 async def test_the_first_cell_gets_the_second_part_of_the_network(store: Store) -> None:
-    mine = await store.claim_subnet("cell-1", network=NETWORK, cell_prefix=24)
+    mine = await store.claim_subnet("cell-1", network=NETWORK, cell_prefix=24, now=NOW)
     assert mine == IPv4Network("10.255.1.0/24")
-    assert await store.claim_subnet("cell-1", network=NETWORK, cell_prefix=24) == mine
-    assert await store.claim_subnet("cell-2", network=NETWORK, cell_prefix=24) == IPv4Network("10.255.2.0/24")
+    assert await store.claim_subnet("cell-1", network=NETWORK, cell_prefix=24, now=NOW) == mine
+    assert await store.claim_subnet("cell-2", network=NETWORK, cell_prefix=24, now=NOW) == IPv4Network("10.255.2.0/24")
 
 
 async def test_a_network_of_one_part_is_given_whole(store: Store) -> None:
     whole = IPv4Network("192.168.77.0/24")
-    assert await store.claim_subnet("cell-1", network=whole, cell_prefix=24) == whole
+    assert await store.claim_subnet("cell-1", network=whole, cell_prefix=24, now=NOW) == whole
 
 
 async def test_a_changed_network_or_prefix_gives_another_subnet_that_overlaps_no_other(store: Store) -> None:
-    await store.claim_subnet("cell-1", network=NETWORK, cell_prefix=24)
-    await store.claim_subnet("cell-2", network=NETWORK, cell_prefix=24)
-    wider = await store.claim_subnet("cell-1", network=NETWORK, cell_prefix=22)
+    await store.claim_subnet("cell-1", network=NETWORK, cell_prefix=24, now=NOW)
+    await store.claim_subnet("cell-2", network=NETWORK, cell_prefix=24, now=NOW)
+    wider = await store.claim_subnet("cell-1", network=NETWORK, cell_prefix=22, now=NOW)
     assert wider == IPv4Network("10.255.4.0/22")
-    moved = await store.claim_subnet("cell-2", network=IPv4Network("10.99.0.0/16"), cell_prefix=24)
+    moved = await store.claim_subnet("cell-2", network=IPv4Network("10.99.0.0/16"), cell_prefix=24, now=NOW)
     assert moved == IPv4Network("10.99.1.0/24")
 
 
 async def test_a_full_network_is_a_conflict_and_a_prefix_that_does_not_fit_is_wrong_input(store: Store) -> None:
     small = IPv4Network("10.9.0.0/23")
-    await store.claim_subnet("cell-1", network=small, cell_prefix=24)
+    await store.claim_subnet("cell-1", network=small, cell_prefix=24, now=NOW)
     with pytest.raises(Conflict, match=r"no /24 is left in 10\.9\.0\.0/23"):
-        await store.claim_subnet("cell-2", network=small, cell_prefix=24)
+        await store.claim_subnet("cell-2", network=small, cell_prefix=24, now=NOW)
     for prefix in (22, 31):
         with pytest.raises(InvalidInput, match="does not fit"):
-            await store.claim_subnet("cell-2", network=small, cell_prefix=prefix)
+            await store.claim_subnet("cell-2", network=small, cell_prefix=prefix, now=NOW)
 
 
 step = st.tuples(st.sampled_from(["claim", "release"]), st.sets(st.sampled_from("abcdefgh"), max_size=3), st.integers(0, 12))

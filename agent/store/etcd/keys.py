@@ -3,7 +3,7 @@
     /cellnet/v1/policies/NAME              {"document": …}
     /cellnet/v1/tags/apps/ORG/SPACE/APP    {"tag": 7, "released": null or seconds since 1970}
     /cellnet/v1/tags/numbers/7             "ORG/SPACE/APP": two cells that take the same number meet here
-    /cellnet/v1/claims/subnets/10.255.1.0  {"cell": id, "prefix": 24}
+    /cellnet/v1/claims/subnets/10.255.1.0  {"cell": id, "name": …, "prefix": 24, "released": since 1970}
     /cellnet/v1/cells/CELL/apps            ["ORG/SPACE/APP", …]: whose tags this cell needs
 
 The version in the key is the format's: a cell of a later format can live beside this one.
@@ -19,6 +19,7 @@ from typing import Any
 from agent.model.names import AppName
 from agent.store.etcd.client import Value
 from agent.store.store import StoredPolicy
+from agent.store.subnets import SubnetClaim
 from agent.store.tags import LAST_TAG, TagClaim
 
 VERSION = "v1"
@@ -100,11 +101,14 @@ def claim(value: Value) -> TagClaim:
     return TagClaim(tag, released)
 
 
-def subnet(address: str, value: Value) -> tuple[IPv4Network, str]:
-    """A subnet and the id of its cell."""
+def subnet(address: str, value: Value) -> tuple[IPv4Network, SubnetClaim]:
+    """A subnet and whose it is."""
     found = _object(value)
+    name, released = found.get("name", ""), found.get("released")
+    if not isinstance(name, str) or not _is_time(released):
+        raise Malformed("no cell's name with the time of its removal")
     try:
-        return IPv4Network((address, found.get("prefix", 32))), _text(found, "cell")
+        return IPv4Network((address, found.get("prefix", 32))), SubnetClaim(_text(found, "cell"), name, released)
     except (ValueError, TypeError) as error:
         raise Malformed("no subnet with a cell") from error
 
@@ -132,9 +136,10 @@ def claim_data(claim: TagClaim) -> bytes:
     return _data({"tag": claim.tag, "released": claim.released})
 
 
-def subnet_data(subnet: IPv4Network, *, cell: str) -> bytes:
+def subnet_data(subnet: IPv4Network, claim: SubnetClaim) -> bytes:
     """A subnet's record."""
-    return _data({"cell": cell, "prefix": subnet.prefixlen})
+    content = {"cell": claim.cell, "name": claim.name, "prefix": subnet.prefixlen}
+    return _data(content if claim.released is None else content | {"released": claim.released})
 
 
 def _data(content: Mapping[str, object]) -> bytes:

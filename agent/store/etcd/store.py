@@ -4,13 +4,16 @@ transactions that say what they expect to find, made again from a fresh reading 
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Collection, Mapping
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
 
 from agent.errors import Conflict, InvalidInput, Unavailable
+from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.names import AppName
 from agent.store import subnets
+from agent.store.alone import Alone
 from agent.store.changes import Changes
 from agent.store.etcd import keys as records
 from agent.store.etcd import rpc_pb2 as rpc
@@ -20,6 +23,7 @@ from agent.store.etcd.keys import Keys
 from agent.store.etcd.mirror import Mirror
 from agent.store.etcd.view import View
 from agent.store.store import Listener, StoredPolicy, by_name, no_such_policy
+from agent.store.subnets import SubnetClaim
 from agent.store.tags import LAST_TAG, Claims, TagClaim, claim, in_use, release
 
 TRIES = 60  # of one change: another cell must have been quicker each time
@@ -31,7 +35,14 @@ class EtcdStore:
     """A Store. `run` must be running: it keeps the copy current. `last_tag` makes exhaustion cheap to reach in tests."""
 
     def __init__(
-        self, client: EtcdClient, *, prefix: str, cell: str, kept: Kept | None = None, last_tag: int = LAST_TAG
+        self,
+        client: EtcdClient,
+        *,
+        prefix: str,
+        cell: str,
+        kept: Kept | None = None,
+        last_tag: int = LAST_TAG,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
         self._keys = Keys(prefix)
@@ -44,6 +55,8 @@ class EtcdStore:
         self._claims: Claims = {}
         self._policies: tuple[StoredPolicy, ...] = ()
         self._stale = False
+        self._alone = Alone(clock=clock, changed=self._changes.announce)
+        self._trust = b""
         self._kept = kept
         copy = None if kept is None else kept.load()
         self.mirror = Mirror(client, self._keys.root, changed=self._news, copy=copy)
@@ -130,25 +143,60 @@ class EtcdStore:
 
         await self._settle(plan)
 
-    async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int) -> IPv4Network:
+    async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int, now: float) -> IPv4Network:
         """See Store."""
-        got = [subnet for subnet, owner in self._view.subnets.items() if owner == cell]
-        if got and subnets.fits(got[0], network=network, cell_prefix=cell_prefix):
-            return got[0]
+        got = subnets.held(self._view.subnets, cell, network=network, cell_prefix=cell_prefix)
+        if got is not None:
+            return got
+        chosen: list[IPv4Network] = []
 
         def plan() -> list[Plan]:
-            mine = [subnet for subnet, owner in self._view.subnets.items() if owner == cell]
-            got[:] = [subnet for subnet in mine if subnets.fits(subnet, network=network, cell_prefix=cell_prefix)][:1]
-            if got:
+            claims = self._view.subnets
+            mine = subnets.choose(claims, cell, network=network, cell_prefix=cell_prefix, now=now)
+            chosen[:] = [mine]
+            held = claims.get(mine)
+            if held is not None and held.cell == cell:
                 return []
-            taken = [subnet for subnet, owner in self._view.subnets.items() if owner != cell]
-            got[:] = [subnets.first_free(taken, network=network, cell_prefix=cell_prefix)]
-            key = self._keys.subnet(got[0])
-            gone = [self._keys.subnet(subnet) for subnet in mine if self._keys.subnet(subnet) != key]
-            return [([self._unchanged(key)], [*map(remove, gone), put(key, records.subnet_data(got[0], cell=cell))])]
+            key = self._keys.subnet(mine)
+            gone = [self._keys.subnet(subnet) for subnet, claim in claims.items() if claim.cell == cell]
+            data = records.subnet_data(mine, SubnetClaim(cell))
+            return [([self._unchanged(key)], [*map(remove, (each for each in gone if each != key)), put(key, data)])]
 
         await self._settle(plan)
-        return got[0]
+        return chosen[0]
+
+    async def announce(self, record: CellRecord) -> None:
+        """See Store."""
+        self._alone.announce(record)
+
+    async def cells(self) -> tuple[Cell, ...]:
+        """See Store."""
+        return self._alone.cells
+
+    async def remove_cell(self, name: str, *, now: float) -> None:
+        """See Store."""
+        self._alone.refuse_to_remove(name)
+
+    async def publish(self, endpoints: Collection[Endpoint]) -> None:
+        """See Store."""
+        self._alone.publish(endpoints)
+
+    def endpoints(self) -> Mapping[IPv4Address, Endpoint]:
+        """See Store."""
+        return self._alone.endpoints
+
+    def take_departed(self) -> frozenset[IPv4Address]:
+        """See Store."""
+        return frozenset()
+
+    async def trust(self) -> bytes:
+        """See Store."""
+        return self._trust
+
+    async def set_trust(self, pem: bytes) -> None:
+        """See Store."""
+        self._trust = pem
+        self._changes.announce()
 
     async def _change_claims(self, change: Callable[[Claims], dict[AppName, TagClaim]]) -> None:
         """In transactions of as many tags as one takes. If numbers run out, they do before the first of them."""

@@ -8,6 +8,7 @@ from agent.store.etcd import keys as records
 from agent.store.etcd.client import Value
 from agent.store.etcd.keys import NEEDED, Keys
 from agent.store.store import StoredPolicy
+from agent.store.subnets import SubnetClaim
 from agent.store.tags import TagClaim
 
 
@@ -18,7 +19,7 @@ class View:
         self._keys = keys
         self.policies: dict[str, StoredPolicy] = {}
         self.claims: dict[AppName, TagClaim] = {}
-        self.subnets: dict[IPv4Network, str] = {}
+        self.subnets: dict[IPv4Network, SubnetClaim] = {}
         self.numbers: dict[int, str] = {}
         self.needed: dict[str, frozenset[AppName]] = {}
         self.malformed: dict[str, str] = {}
@@ -101,6 +102,6 @@ class View:
         self._number_of[key] = number
 
     def _subnet(self, key: str, address: str, value: Value) -> None:
-        subnet, cell = records.subnet(address, value)
-        self.subnets[subnet] = cell
+        subnet, claim = records.subnet(address, value)
+        self.subnets[subnet] = claim
         self._of_key[key] = subnet
