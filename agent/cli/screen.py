@@ -66,7 +66,20 @@ def rows(found: Fields) -> Iterator[Row]:
     yield Row("converged", _converged(found.at("last_apply")))
     yield Row("repairs", found.text("repairs"))
     yield Row("store", f"{store.text('kind')} at {store.text('location')}")
-    yield Row("peers", spoken(found.texts("peers")) or "none")
+    yield _peers(list(found.at("peers").each()))
+
+
+def _peers(found: Sequence[Fields]) -> Row:
+    """How many there are, and those that somebody should look at by name."""
+    if not found:
+        return Row("peers", "none")
+    dead = [each.text("name") for each in found if each.at("alive_since").missing]
+    unwell = [each.text("name") for each in found if each.text("tunnel") not in ("", "answers")]
+    silent = [name for name in unwell if name not in dead]
+    text = str(len(found))
+    text += f", not alive: {spoken(dead)}" if dead else ""
+    text += f", tunnel does not answer as it should: {spoken(silent)}" if silent else ""
+    return Row("peers", text if dead or silent else f"{text}, all alive", bad=bool(silent))
 
 
 def _containers(attached: str, *, refused: str) -> Row:

@@ -58,6 +58,8 @@ class Overlay:
     cell_prefix: Annotated[
         int, Key(integer(low=9, high=30, what="a prefix length"), "prefix length of one cell's part of it")
     ] = 24
+    vni: Annotated[int, Key(integer(low=1, high=16777215, what="a VXLAN network id"), "VXLAN network id")] = 1
+    port: Annotated[int, Key(PORT, "UDP port of the tunnels between cells")] = 4789
     mtu: Annotated[
         int | None,
         Key(auto_or(integer(low=576, high=65485, what="an MTU")), "the containers' MTU; auto: underlay's minus 50", "auto"),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from agent.model.attachment import Attachment, AttachRequest
 from agent.model.names import AppName
 from agent.model.policy import Policy
 from ca.show import Shown
+from dataplane.probe import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,18 @@ class StoreView:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerView:
+    """Another cell: its part of the overlay, its address in the underlay, since when its agent is alive (UTC), None while it is
+    not, and what its end of the tunnel answered last, None if it was not asked yet."""
+
+    name: str
+    subnet: IPv4Network
+    underlay: IPv4Address
+    alive_since: datetime | None
+    tunnel: Answer | None
+
+
+@dataclass(frozen=True, slots=True)
 class PoliciesView:
     """How many policies are in force from files and from the store; `bad_files` keep their last good version."""
 
@@ -137,7 +150,7 @@ class LastApply:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The cell on one screen. `peers` are other cells' names.
+    """The cell on one screen. `peers` are the other cells.
 
     Since the agent's start: `repairs` is what was put back, `refused_attaches` what failed and was undone.
     """
@@ -145,7 +158,7 @@ class Status:
     problems: tuple[Problem, ...]
     cell: CellView
     store: StoreView
-    peers: tuple[str, ...]
+    peers: tuple[PeerView, ...]
     policies: PoliciesView
     firewall: FirewallView
     envoy: EnvoyView

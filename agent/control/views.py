@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from agent.control.service import AttachmentView, CaView, EnvoyView, LastApply, Status, Verdict
+from agent.control.service import AttachmentView, CaView, EnvoyView, LastApply, PeerView, Status, Verdict
 from agent.model.policy import Origin, Policy, Ports, Scope
 from ca.show import Shown, Summary
 
@@ -39,7 +39,7 @@ def status(view: Status) -> Object:
         "problems": [{"area": each.area, "what": each.what, "hint": each.hint} for each in view.problems],
         "cell": _cell(view),
         "store": {"kind": view.store.kind, "location": view.store.location},
-        "peers": view.peers,
+        "peers": [_peer(each) for each in view.peers],
         "policies": {
             "from_files": view.policies.from_files,
             "from_store": view.policies.from_store,
@@ -65,6 +65,16 @@ def _cell(view: Status) -> Object:
         "version": view.cell.version,
         "pid": view.cell.pid,
         "started": _time(view.cell.started),
+    }
+
+
+def _peer(view: PeerView) -> Object:
+    return {
+        "name": view.name,
+        "subnet": str(view.subnet),
+        "underlay": str(view.underlay),
+        "alive_since": _time(view.alive_since),
+        "tunnel": None if view.tunnel is None else view.tunnel.value,
     }
 
 

@@ -10,11 +10,13 @@ from functools import partial
 from agent.config.config import Backend, Config, Verdict
 from agent.daemon.clock import Clock
 from agent.daemon.envoy import envoy_account, worker_count
+from agent.daemon.peering import Peering, grounding, peering
 from agent.daemon.service import Service
 from agent.daemon.storing import Storing, storing
 from agent.errors import Conflict
 from agent.identity.keyring import Keyring
 from agent.metrics import Metrics
+from agent.model.attachment import Phase
 from agent.reconcile.attaching import Attaching, Parts
 from agent.reconcile.desired import CellFacts, Snapshot
 from agent.reconcile.leaves import LeafFacts, Leaves
@@ -24,6 +26,7 @@ from agent.reconcile.owners import Owners
 from agent.reconcile.policies import Policies
 from agent.reconcile.pulse import Pulse
 from agent.reconcile.tagging import Tagging
+from agent.reconcile.tunnels import Tunnels
 from agent.store.database import Database
 from agent.store.ledger import Ledger
 from agent.store.store import Store
@@ -33,7 +36,7 @@ from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer
 from dataplane.firewall import choice
 from dataplane.netlink.monitor import Monitor
-from dataplane.netlink.underlay import clashes, container_mtu
+from dataplane.netlink.underlay import clashes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class Agent:
     attaching: Attaching
     ads: AdsServer
     pulse: Pulse
+    others: Peering
+    tunnels: Tunnels
     service: Service
 
 
@@ -68,7 +73,9 @@ async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
         backend, kernel, monitor = _kernel(config, stack)
         owners = Owners()
         owners.strike_out_earlier_boots(ledger, now=clock.seconds())
-        facts = await _facts(config, store, ledger, kernel, now=clock.seconds())
+        facts, ground = await _facts(config, store, ledger, kernel, now=clock.seconds()), grounding(config, kernel)
+        await ground.look()
+        others = await peering(config, facts, store=store, ledger=ledger, ground=ground)
         earliest, latest = clock.bounds()
         leaves, tagging = _leaves(config, clock), Tagging(store, earliest=earliest, latest=latest)
         policies = Policies(config.policies, last_good=config.paths.last_good, store=store)
@@ -78,11 +85,14 @@ async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
         metrics, leaving = Metrics(), set[str]()
         effects = Effects(kernel=kernel, monitor=monitor, metrics=metrics, ads=ads, elapsed=clock.elapsed)
         reconciler = Reconciler(
-            partial(_snapshot, policies=policies, tagging=tagging, ledger=ledger, leaves=leaves, leaving=leaving),
+            partial(
+                _snapshot, policies=policies, tagging=tagging, ledger=ledger, leaves=leaves, leaving=leaving, others=others
+            ),
             facts=facts, effects=effects,
         )  # fmt: skip
         store.subscribe(reconciler.kick)
         listeners, pulse = _listeners(config, reconciler, ads), _pulse(config, ads, clock)
+        tunnels = Tunnels(reconciler.applied, lambda: others.peers.all)
         attaching = Attaching(
             Parts(
                 ledger=ledger, leaves=leaves, owners=owners, reconciler=reconciler, claim=tagging.claim,
@@ -93,11 +103,11 @@ async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
         service = Service(
             config=config, facts=facts, database=database, storage=storage, ledger=ledger, leaves=leaves, policies=policies,
             reconciler=reconciler, listeners=listeners, attaching=attaching, tagging=tagging, metrics=metrics, ads=ads,
-            pulse=pulse, clock=clock, strangers=strangers, backend=backend.value,
+            pulse=pulse, clock=clock, strangers=strangers, backend=backend.value, others=others, tunnels=tunnels,
         )  # fmt: skip
         yield Agent(
             facts, backend, kernel, monitor, database, storage, ledger, leaves, policies, reconciler, listeners, attaching, ads,
-            pulse, service,
+            pulse, others, tunnels, service,
         )  # fmt: skip
 
 
@@ -120,8 +130,11 @@ def _pulse(config: Config, ads: AdsServer, clock: Clock) -> Pulse:
     return Pulse(ask, connected=lambda: ads.status().connected, clock=clock.elapsed)
 
 
-async def _snapshot(*, policies: Policies, tagging: Tagging, ledger: Ledger, leaves: Leaves, leaving: set[str]) -> Snapshot:
+async def _snapshot(
+    *, policies: Policies, tagging: Tagging, ledger: Ledger, leaves: Leaves, leaving: set[str], others: Peering
+) -> Snapshot:
     attachments = tuple(held for held in ledger.all() if held.name not in leaving)
+    others.presence.note(attachments, underlay=others.grounding.address)
     in_force = await policies.in_force()
     tags = await tagging.follow(in_force, attachments, files=policies.from_files())
     policies.forget_all_but({held.app for held in attachments})
@@ -132,6 +145,9 @@ async def _snapshot(*, policies: Policies, tagging: Tagging, ledger: Ledger, lea
         resolve=await policies.resolver(tags),
         groups=policies.groups(),
         trust_bundle=leaves.bundle,
+        ground=others.grounding.now,
+        peers=await others.peers.routes(),
+        leaving=frozenset(leaving).union(held.name for held in attachments if held.phase is Phase.DETACHING),
     )
 
 
@@ -148,11 +164,9 @@ async def _facts(config: Config, store: Store, ledger: Ledger, kernel: Kernel, *
     overlay = config.overlay
     subnet = await store.claim_subnet(cell, network=overlay.network, cell_prefix=overlay.cell_prefix, now=now)
     ledger.adopt_subnet(subnet)
-    mtu = config.overlay.mtu or kernel.submit(lambda: container_mtu(config.underlay.interface)).result()
     return CellFacts(
         overlay=config.overlay.network,
         subnet=subnet,
-        mtu=mtu,
         pins=config.paths.netns,
         tls_port=config.tls.port,
         egress_allowed=config.egress.default is Verdict.ALLOW,

@@ -94,11 +94,13 @@ async def _serve(agent: Agent, tasks: asyncio.TaskGroup, stop: asyncio.Event, *,
     async with serve(agent.service, path=config.paths.control_socket):
         running = [
             tasks.create_task(agent.policies.watch(agent.reconciler.kick), name="policies"),
-            tasks.create_task(look_for_ever(agent.reconciler, agent.monitor), name="look"),
+            tasks.create_task(look_for_ever(agent.reconciler, agent.monitor, grounding=agent.others.grounding), name="look"),
             tasks.create_task(agent.listeners.look_for_ever(), name="listeners"),
             tasks.create_task(agent.leaves.run(agent.reconciler.kick), name="leaves"),
             tasks.create_task(tend_for_ever(agent.database, agent.reconciler.kick), name="database"),
             tasks.create_task(agent.pulse.follow(), name="pulse"),
+            tasks.create_task(agent.others.presence.run(), name="presence"),
+            tasks.create_task(agent.tunnels.ask_for_ever(), name="tunnels"),
             tasks.create_task(watch_owners(agent.attaching, agent.ledger, every=SWEEP_SECONDS), name="owners"),
         ]
         gc.freeze()  # what is loaded by now stays: each look through it for garbage takes 60 ms, and nobody is served meanwhile

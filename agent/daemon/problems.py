@@ -6,11 +6,13 @@ from ipaddress import IPv4Address
 from agent.control.service import Problem
 from agent.errors import CellnetError, HostRefused, Unavailable
 from agent.model.attachment import Attachment
+from agent.model.cell import Cell
 from agent.reconcile.leaves import Leaves
 from agent.reconcile.policies import Policies
 from agent.reconcile.tagging import Tagging
 from agent.reconcile.turn import Report
 from dataplane.envoy.ads import EnvoyStatus
+from dataplane.probe import Answer
 
 RIVAL = Problem(
     "firewall",
@@ -35,6 +37,10 @@ def problems(
     disks: Iterable[Problem],
     hung: Unavailable | None,
     strangers: tuple[int, ...],
+    prudence: Unavailable | None,
+    underlay: HostRefused | None,
+    presence: CellnetError | None,
+    tunnels: Iterable[tuple[Cell, Answer]],
 ) -> tuple[Problem, ...]:
     """All of them, the gravest area first."""
     return (
@@ -42,6 +48,8 @@ def problems(
         *disks,
         *_told("store", database),
         *store,
+        *_told("store", prudence),
+        *_overlay(report, underlay=underlay, presence=presence, tunnels=tunnels),
         *([RIVAL] if rival else []),
         *_envoy(envoy),
         *_told("envoy", hung),
@@ -67,6 +75,27 @@ def _kernel(report: Report, attachments: tuple[Attachment, ...], *, going: Colle
         yield Problem("kernel", f"{names.get(address, address)}: {error.what}", error.hint)
     for name in sorted(going):
         yield Problem("kernel", f"'{name}' is not wholly detached yet", "see the agent's log; it goes on trying")
+
+
+def _overlay(
+    report: Report,
+    *,
+    underlay: HostRefused | None,
+    presence: CellnetError | None,
+    tunnels: Iterable[tuple[Cell, Answer]],
+) -> Iterator[Problem]:
+    yield from _told("overlay", report.overlay)
+    yield from _told("overlay", underlay)
+    if not isinstance(presence, Unavailable):  # that etcd does not answer, the store tells
+        yield from _told("cell", presence)
+    for cell, answer in tunnels:
+        record = cell.record
+        if answer is Answer.NONE:
+            what = f"the tunnel to {record.name} ({record.underlay}) does not answer, though its agent is alive"
+            yield Problem("overlay", what, "UDP 4789 must pass between the cells, both ways; see `cellnet status` there")
+        else:
+            what = f"the tunnel to {record.name} ({record.underlay}) loses packets of full size"
+            yield Problem("overlay", what, "the network between the cells carries less than the MTU of underlay.interface says")
 
 
 def _envoy(envoy: EnvoyStatus) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from datetime import UTC, datetime
 from importlib.metadata import version
 
 from agent.config.config import Config
@@ -13,6 +14,7 @@ from agent.control.service import (
     FirewallView,
     LastApply,
     Peer,
+    PeerView,
     PoliciesView,
     Problem,
     Status,
@@ -22,6 +24,7 @@ from agent.control.service import (
 )
 from agent.daemon.clock import Clock
 from agent.daemon.disks import disk_problems
+from agent.daemon.peering import Peering
 from agent.daemon.problems import problems
 from agent.daemon.storing import Storing
 from agent.errors import RAISED, InvalidInput, Unavailable
@@ -38,6 +41,7 @@ from agent.reconcile.loop import Reconciler
 from agent.reconcile.policies import Policies
 from agent.reconcile.pulse import Pulse
 from agent.reconcile.tagging import Tagging
+from agent.reconcile.tunnels import Tunnels, vtep
 from agent.store.database import Database
 from agent.store.ledger import Ledger
 from ca.show import Shown, show
@@ -67,6 +71,8 @@ class Service:
         database: Database,
         storage: Storing,
         pulse: Pulse,
+        others: Peering,
+        tunnels: Tunnels,
         strangers: tuple[int, ...],
         backend: str,
     ) -> None:
@@ -86,6 +92,8 @@ class Service:
         self._database = database
         self._storage = storage
         self._pulse = pulse
+        self._others = others
+        self._tunnels = tunnels
         self._strangers = strangers
         self._backend = backend
         self._refused = 0  # attaches
@@ -145,14 +153,14 @@ class Service:
                 name=self._config.cell,
                 overlay=self._facts.overlay,
                 subnet=self._facts.subnet,
-                mtu=self._facts.mtu,
+                mtu=self._others.grounding.now.mtu,
                 attachments=len(await self.attachments()),
                 version=version("cellnet"),
                 pid=os.getpid(),
                 started=self._clock.called(self._started),
             ),
             store=self._storage.view,
-            peers=(),
+            peers=self._peers(),
             policies=PoliciesView(
                 from_files=len(in_force) - len(from_store),
                 from_store=len(from_store),
@@ -165,6 +173,19 @@ class Service:
             last_apply=None if last is None else LastApply(self._clock.called(last.ended), last.milliseconds, last.changes),
             repairs=self._reconciler.repairs,
             refused_attaches=self._refused,
+        )
+
+    def _peers(self) -> tuple[PeerView, ...]:
+        answers = self._tunnels.answers
+        return tuple(
+            PeerView(
+                name=each.record.name,
+                subnet=each.record.subnet,
+                underlay=each.record.underlay,
+                alive_since=None if each.alive_since is None else datetime.fromtimestamp(each.alive_since, UTC),
+                tunnel=answers.get(vtep(each)),
+            )
+            for each in self._others.peers.all
         )
 
     def _problems(self) -> tuple[Problem, ...]:
@@ -184,6 +205,10 @@ class Service:
             disks=disk_problems((paths.database.parent, paths.ca, paths.last_good, paths.run, paths.identity)),
             hung=self._pulse.problem,
             strangers=self._strangers,
+            prudence=self._reconciler.prudence.problem,
+            underlay=self._others.grounding.problem,
+            presence=self._others.presence.problem,
+            tunnels=self._tunnels.failing(),
         )
 
     async def _envoy(self) -> EnvoyView:

@@ -31,7 +31,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Endpoint:
-    """An instance of an app as other cells see it, by the name of its attachment on its cell. Gone when its cell is not alive."""
+    """An instance of an app as other cells see it, by its attachment's name there. Gone when its cell is not alive."""
 
     cell: str
     name: str

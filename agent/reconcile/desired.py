@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
+from agent.reconcile.grounding import FIRM, Ground
 from dataplane.kept import Kept
 from dataplane.state import Allow, HostService, HostState, Leaf, Tls, Workload
 
@@ -19,7 +20,6 @@ class CellFacts:
 
     overlay: IPv4Network
     subnet: IPv4Network
-    mtu: int
     pins: Path
     tls_port: int
     egress_allowed: bool
@@ -28,7 +28,7 @@ class CellFacts:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that decides what the cell should look like at one moment."""
+    """Everything that decides what the cell should look like at one moment. `leaving` are attachments on their way out."""
 
     attachments: tuple[Attachment, ...]
     tags: Mapping[AppName, int]
@@ -36,6 +36,9 @@ class Snapshot:
     resolve: Resolve
     trust_bundle: bytes
     groups: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    ground: Ground = FIRM
+    peers: Mapping[IPv4Network, IPv4Address] = field(default_factory=dict)
+    leaving: frozenset[str] = frozenset()
 
 
 def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | None = None) -> HostState:
@@ -49,13 +52,15 @@ def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | N
     return HostState(
         overlay=facts.overlay,
         subnet=facts.subnet,
-        mtu=facts.mtu,
+        mtu=snapshot.ground.mtu,
         workloads=workloads,
         tls_port=facts.tls_port,
         egress_allowed=facts.egress_allowed,
         host_services=facts.host_services,
         trust_bundle=snapshot.trust_bundle,
         groups=_groups_named(workloads, snapshot.groups),
+        tunnel=snapshot.ground.tunnel,
+        peers=snapshot.peers if snapshot.ground.tunnel else {},
     )
 
 

@@ -5,24 +5,25 @@ A failed renewal keeps the valid leaf and tries again; a new leaf reaches Envoy 
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from agent import log
 from agent.errors import RAISED, CellnetError
+from agent.identity.issuer import Issuer
 from agent.identity.keyring import Keyring
 from agent.identity.leaf import issue, unfit, validity
 from agent.identity.names import identity
-from agent.identity.refusal import host_refusals_told
 from agent.identity.renewal import Renewal, due, next_wakeup
+from agent.identity.trust import Trust, combined
 from agent.model.attachment import Attachment
 from ca.certificate import Validity
 from ca.disk import Authorities
 from ca.names import Identity
 from dataplane.state import Leaf
 
-CELL_RETRY = timedelta(minutes=1)
 LONGEST_SLEEP = 2.0  # seconds; the clock of the host may be set meanwhile
 
 
@@ -36,12 +37,17 @@ class LeafFacts:
 
 
 class Leaves:
-    """`authorities` reads this cell's CA from disk, renewing what is due; `now` is the time of day (UTC)."""
+    """`authorities` reads this cell's CA from `folder`, renewing what is due; `now` is the time of day (UTC)."""
 
     def __init__(
-        self, authorities: Callable[[], Authorities], *, keyring: Keyring, facts: LeafFacts, now: Callable[[], datetime]
+        self,
+        authorities: Callable[[], Authorities],
+        *,
+        keyring: Keyring,
+        facts: LeafFacts,
+        now: Callable[[], datetime],
+        folder: Path | None = None,
     ) -> None:
-        self._read_authorities = authorities
         self.keyring = keyring
         self._facts = facts
         self._now = now
@@ -49,23 +55,73 @@ class Leaves:
         self._renewals: dict[str, Renewal] = {}
         self._of: dict[str, Attachment] = {}
         self._wake = asyncio.Event()
-        self._cell_failed_at: datetime | None = None
         self._log = log.get("identity")
-        self.authorities = self._authorities()
-        self.failures: dict[str, str] = {}
+        self._issuer = Issuer(authorities, folder=folder, trust_domain=facts.trust_domain, now=now)
+        self._shared, self._others = b"", False
+        self._trust = self._combined()
+        self._opened = False
+        self._untold: str | None = None  # why apps cannot read yet whom to trust
+        self._failures: dict[str, str] = {}
 
-    def _authorities(self) -> Authorities:
-        with host_refusals_told():
-            return self._read_authorities()
+    @property
+    def authorities(self) -> Authorities:
+        """What this cell vouches with."""
+        return self._issuer.authorities
 
     @property
     def bundle(self) -> bytes:
-        """PEM of what everybody trusts."""
-        return self.authorities.bundle()
+        """PEM of what everybody here trusts."""
+        return self._trust.bundle
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """Attachment, or "" for the cell -> why there is no new certificate."""
+        return self._failures | ({} if self._issuer.failure is None else {"": self._issuer.failure})
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What else is wrong, each with a hint."""
+        expiry = self._issuer.expiry()
+        if expiry is not None:
+            yield expiry, "have the root's owner run 'cellnet ca issue-cell', and copy cell.crt and cell.key to this cell's ca"
+        if self._untold is not None:
+            yield f"{self.keyring.trust} is not what it should be: {self._untold}", "it is tried again by itself"
+        for what in self._trust.left_out:
+            yield f"a root in the store's trust bundle is left out, {what}", "'cellnet ca publish' replaces them"
+        if not self._trust.shares_own and (self._shared or (self._others and self.authorities.root is not None)):
+            yield (
+                "other cells do not trust this cell: its root is not in the store's trust bundle",
+                "have its certificate issued by the common root ('cellnet ca issue-cell'), or run 'cellnet ca publish --add' here",
+            )
+
+    def trust(self, shared: bytes, *, others: bool) -> None:
+        """Trust also the roots that the store has (PEM). `others`: whether there are other cells."""
+        self._others = others
+        if shared != self._shared:
+            self._shared = shared
+            self._trust_anew()
+
+    def _combined(self) -> Trust:
+        return combined(self._issuer.root, self._shared, trust_domain=self._facts.trust_domain)
+
+    def _trust_anew(self) -> None:
+        self._trust = self._combined()
+        for what in self._trust.left_out:
+            self._log.error("root_left_out", what=what)
+        if self._opened:
+            self._tell_apps()
+
+    def _tell_apps(self) -> None:
+        """A tmpfs that is full must not keep the containers waiting for all else."""
+        try:
+            self.keyring.put_trust(self.bundle)
+            self._untold = None
+        except RAISED as error:
+            self._untold = error.what
 
     def load(self, attachments: Iterable[Attachment]) -> None:
         """At the start: take what is on tmpfs for these attachments, issue what is missing or unfit, sweep the rest."""
         self.keyring.open()
+        self._opened = True
         self.keyring.put_trust(self.bundle)
         kept = self.keyring.load()
         for attachment in attachments:
@@ -111,7 +167,7 @@ class Leaves:
         self._leaves.pop(name, None)
         self._renewals.pop(name, None)
         self._of.pop(name, None)
-        self.failures.pop(name, None)
+        self._failures.pop(name, None)
         self.keyring.drop(name)
 
     async def run(self, on_change: Callable[[], None]) -> None:
@@ -127,59 +183,43 @@ class Leaves:
                 on_change()
 
     def _next(self) -> datetime | None:
-        times = [each for each in (next_wakeup(self._renewals.values(), now=self._now()), self._cell_at()) if each]
+        times = [each for each in (next_wakeup(self._renewals.values(), now=self._now()), self._issuer.due_at()) if each]
         return min(times, default=None)
-
-    def _cell_at(self) -> datetime | None:
-        """When to renew the cell's own certificate, later than it is due if that has just failed.
-
-        At once where the clock was set back to before it: it vouches for nobody then.
-        """
-        now, failed_at = self._now(), self._cell_failed_at
-        from_the_future = now < self.authorities.cell.valid.not_before
-        due_at = now if from_the_future and self.authorities.root is not None else self.authorities.renew_at
-        if due_at is None or failed_at is None or now < failed_at:
-            return due_at
-        return max(due_at, failed_at + CELL_RETRY)
 
     def _renew(self) -> bool:
         now = self._now()
-        cell_at = self._cell_at()
-        if cell_at is not None and cell_at <= now:
-            self._renew_cell()
+        changed = self._issuer.renew()
+        if changed:
+            self._follow_issuer()
+        if self._untold is not None:
+            self._tell_apps()
         renewed = 0
         for name in due(self._renewals.values(), now=now):
             try:
                 self.ensure(self._of[name])
-                self.failures.pop(name, None)
+                self._failures.pop(name, None)
                 renewed += 1
             except RAISED as error:
                 self._renewals[name] = self._renewals[name].failed(now=now)
                 self._tell_failure(name, error)
         if renewed:
             self._log.info("renewed", leaves=renewed)
-        return bool(renewed)
+        return bool(renewed) or changed
 
     def _tell_failure(self, name: str, error: CellnetError) -> None:
-        if name not in self.failures:
+        if name not in self._failures:
             self._log.error("renewal_failed", name=name, what=error.what, hint=error.hint)
-        self.failures[name] = error.what
+        self._failures[name] = error.what
 
-    def _renew_cell(self) -> None:
-        try:
-            self.authorities = self._authorities()
-            self.keyring.put_trust(self.bundle)
-        except RAISED as error:
-            self._cell_failed_at = self._now()
-            if self.failures.get("") != error.what:
-                self._log.error("cell_renewal_failed", what=error.what, hint=error.hint)
-            self.failures[""] = error.what
-            return
-        self._cell_failed_at = None
-        self.failures.pop("", None)
+    def _follow_issuer(self) -> None:
+        before, now = self.bundle, self._now()
+        self._trust_anew()
         # what was to end with the old issuer may now live on
         ends = self.authorities.cell.valid.not_after
         self._renewals = {name: replace(each, issuer_ends=ends) for name, each in self._renewals.items()}
+        if self.bundle != before:  # another root: what the old one vouches for is taken by nobody any more
+            unfit = [name for name, leaf in self._leaves.items() if self._unfit(leaf, self._of[name]) is not None]
+            self._renewals |= {name: Renewal(name, Validity(now, now), ends) for name in unfit}
 
     def _adopt(self, attachment: Attachment, leaf: Leaf) -> None:
         self._leaves[attachment.name] = leaf

@@ -3,6 +3,8 @@
 import asyncio
 from contextlib import suppress
 
+from agent.errors import HostRefused
+from agent.reconcile.grounding import Grounding
 from agent.reconcile.loop import Reconciler
 from dataplane.netlink.monitor import Monitor
 
@@ -12,7 +14,7 @@ SPACING = 1.0  # at least between two looks: whoever is root in a container can 
 TRIES = 20  # under constant change of our own a look is always out of date; the next period comes
 
 
-async def look_for_ever(reconciler: Reconciler, monitor: Monitor) -> None:
+async def look_for_ever(reconciler: Reconciler, monitor: Monitor, *, grounding: Grounding) -> None:
     """Runs until cancelled."""
     clock = asyncio.get_running_loop().time
     due = clock() + PERIOD
@@ -20,12 +22,21 @@ async def look_for_ever(reconciler: Reconciler, monitor: Monitor) -> None:
         heard = await _heard(reconciler, monitor, within=due - clock())
         if not heard and clock() < due:
             continue  # our own doing: that must not put off what is due
+        if await _moved(grounding):
+            reconciler.kick()
         for _ in range(TRIES):
             if await reconciler.look():
                 break
             await asyncio.sleep(GATHER)
         due = clock() + PERIOD
         await asyncio.sleep(SPACING)
+
+
+async def _moved(grounding: Grounding) -> bool:
+    """Whether the underlay is other than before; what keeps us from asking, the look itself will meet and tell."""
+    with suppress(HostRefused):
+        return await grounding.look()
+    return False
 
 
 async def _heard(reconciler: Reconciler, monitor: Monitor, *, within: float) -> bool:

@@ -16,6 +16,7 @@ from agent.metrics import Metrics
 from agent.reconcile.cutting import lost_rights
 from agent.reconcile.desired import CellFacts, Snapshot, desired_state
 from agent.reconcile.listeners import Served
+from agent.reconcile.prudence import Prudence
 from agent.reconcile.rivalry import Rivalry
 from agent.reconcile.serving import servable
 from agent.reconcile.sweeping import Sweeping
@@ -57,6 +58,7 @@ class Reconciler:
         self._resources: Mapping[ResourceKey, Resource] = {}
         self._log = log.get("reconcile")
         self._rivalry = Rivalry()
+        self.prudence = Prudence()
         self._unswept = True  # flows may live that were opened while the rules were not ours to vouch for
         self._sweeping = Sweeping(effects.kernel, clock=effects.elapsed)
         self._generation = 0  # grows with each turn, so that a look knows whether it is out of date
@@ -81,7 +83,7 @@ class Reconciler:
         """Turn for ever. Ends only by cancellation."""
         backoff = Backoff()
         while True:
-            wait = self._sweeping.wait() if self.last.problem is None else backoff.next()
+            wait = self._wait() if self.last.problem is None else backoff.next()
             waiting = await self._turns.begin(within=wait)
             self._generation += 1
             self.at_rest.clear()
@@ -97,6 +99,11 @@ class Reconciler:
             waiting.end(report)
             await self._sweep_again()
 
+    def _wait(self) -> float | None:
+        """Seconds until a turn is due that nobody asks for."""
+        owed = (self._sweeping.wait(), self.prudence.wait(now=self._effects.elapsed()))
+        return min((each for each in owed if each is not None), default=None)
+
     async def _turn(self) -> Report:
         started = self._effects.elapsed()
         try:
@@ -108,7 +115,9 @@ class Reconciler:
 
     async def _converge(self) -> Report:
         known = None if self._applied is None else self._applied[1]
-        state = desired_state(await self._snapshot(), facts=self._facts, before=known)
+        snapshot = await self._snapshot()
+        state = desired_state(snapshot, facts=self._facts, before=known)
+        state = self.prudence.judged(state, before=known, leaving=snapshot.leaving, now=self._effects.elapsed())
         if state == known:
             state = known  # and what follows from it is what it was
         tables = self._compiled(state)
@@ -165,6 +174,10 @@ class Reconciler:
             for address, workload in workloads.items()
             if listener_key(address) in self._resources and address not in self.last.failures
         }
+
+    def applied(self) -> HostState | None:
+        """What is true of the kernel since the last good turn."""
+        return None if self._applied is None else self._applied[1]
 
     @property
     def rival(self) -> bool:

@@ -14,7 +14,9 @@ from dataplane.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a turn did. `problem`: the turn as a whole failed and is tried again; `failures`: single containers that did."""
+    """What a turn did. `problem`: the turn as a whole failed and is tried again; `failures`: single containers that did;
+    `overlay`: the way to other cells did, while this cell's containers have theirs.
+    """
 
     changes: int = 0
     plan: Plan | None = None
@@ -22,6 +24,7 @@ class Report:
     receipt: Receipt | None = None
     repair: bool = False
     problem: CellnetError | None = None
+    overlay: HostRefused | None = None
     ended: float = 0.0
     milliseconds: float = 0.0
 

@@ -27,6 +27,7 @@ _FLAGS, _MTU, _MAC = 0x8913, 0x8921, 0x8927  # ioctls, and what they answer behi
 class Link:
     """An interface of the calling thread's namespace."""
 
+    name: str
     index: int
     up: bool
     mtu: int
@@ -40,7 +41,15 @@ def link(name: str) -> Link | None:
             flags = struct.unpack_from("H", _ask(asking, _FLAGS, name), 16)[0]
             mtu = struct.unpack_from("i", _ask(asking, _MTU, name), 16)[0]
             mac = _ask(asking, _MAC, name)[18:24].hex(":")
-            return Link(index=socket.if_nametoindex(name), up=bool(flags & UP), mtu=mtu, mac=mac)
+            return Link(name, index=socket.if_nametoindex(name), up=bool(flags & UP), mtu=mtu, mac=mac)
+    except OSError:
+        return None
+
+
+def link_of(index: int) -> Link | None:
+    """None if no interface has that number."""
+    try:
+        return link(socket.if_indextoname(index))
     except OSError:
         return None
 
@@ -59,6 +68,13 @@ def default_route(route: IPRoute) -> tuple[str | None, int | None]:
     """Gateway and index of the link by which everything else leaves."""
     for each in _found(lambda: route.route("get", dst=str(ANYWHERE))):
         return each.get_attr("RTA_GATEWAY"), each.get_attr("RTA_OIF")
+    return None, None
+
+
+def way_out(route: IPRoute) -> tuple[str | None, int | None]:
+    """The address that this host's own packets to anywhere else have, and the index of the link by which they leave."""
+    for each in _found(lambda: route.route("get", dst=str(ANYWHERE))):
+        return each.get_attr("RTA_PREFSRC"), each.get_attr("RTA_OIF")
     return None, None
 
 

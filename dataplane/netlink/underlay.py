@@ -1,17 +1,18 @@
-"""What the host's own network is like: the MTU under the overlay, and whether the overlay's addresses are in use already."""
+"""What the host's own network is like: where the cells meet, and whether the overlay's addresses are in use already."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from pyroute2 import IPRoute
 
+from dataplane.netlink import lookup
 from dataplane.netlink.links import address_of
 from dataplane.tables import ROUTE_PROTOCOL
 
 DEFAULT_MTU = 1500
 VXLAN_OVERHEAD = 50
-MAIN, LOCAL_TABLE = 254, 255
+MAIN, GLOBAL = 254, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +23,30 @@ class Clash:
     what: str
 
 
-def container_mtu(interface: str | None) -> int:
-    """The MTU of `interface` (None: of the default route's link, 1500 where there is none) less what VXLAN adds."""
+@dataclass(frozen=True, slots=True)
+class Underlay:
+    """The interface that leads to the other cells, the host's address there, and the interface's MTU in bytes."""
+
+    interface: str
+    address: IPv4Address
+    mtu: int
+
+
+def underlay(address: IPv4Address | None, interface: str | None) -> Underlay | None:
+    """The host's, as far as it is named; what is None is that of the default route. None where there is no such thing now.
+
+    No dumps of links or routes: of those there may be thousands, and this is asked at every look.
+    """
     with IPRoute() as route:
-        links = {link["index"]: link for link in route.get_links()}
-        if interface is not None:
-            chosen = [link for link in links.values() if link.get_attr("IFLA_IFNAME") == interface]
-        else:
-            defaults = [found for found in route.get_routes(family=2, table=MAIN) if found["dst_len"] == 0]
-            chosen = [links[index] for found in defaults if (index := found.get_attr("RTA_OIF")) in links]
-        return min((int(link.get_attr("IFLA_MTU")) for link in chosen), default=DEFAULT_MTU) - VXLAN_OVERHEAD
+        source, index = None, None
+        if address is None and interface is None:
+            source, index = lookup.way_out(route)
+        for each in sorted(route.get_addr(family=2), key=lambda each: each.get_attr("IFA_LOCAL") != source):
+            held, found = IPv4Address(each.get_attr("IFA_LOCAL")), lookup.link_of(each["index"])
+            named = address in (None, held) and interface in (None, found and found.name) and index in (None, each["index"])
+            if named and found is not None and each["scope"] == GLOBAL and (address or interface or index):
+                return Underlay(found.name, held, found.mtu)
+    return None
 
 
 def clashes(overlay: IPv4Network) -> tuple[Clash, ...]:

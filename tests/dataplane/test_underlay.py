@@ -1,12 +1,12 @@
 """What the host's own network says: the MTU below the overlay, and addresses that are in use already."""
 
 from collections.abc import Callable
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
 from dataplane.namespace import run_in
-from dataplane.netlink.underlay import clashes, container_mtu
+from dataplane.netlink.underlay import Underlay, clashes, underlay
 from tests.testlib.hosts import make_host
 from tests.testlib.netns import Netns
 
@@ -16,26 +16,43 @@ OVERLAY = IPv4Network("10.255.0.0/16")
 @pytest.fixture
 def host(netns: Callable[[str], Netns]) -> Netns:
     made = netns("host")
-    for argv in ("link add u0 mtu 9000 type bridge", "addr add 192.0.2.1/24 dev u0", "link set u0 up"):
+    for argv in ("link add u0 mtu 9000 type bridge", "addr add 10.77.0.1/24 dev u0", "link set u0 up"):
         made.run("ip", *argv.split())
     return made
 
 
-def test_the_mtu_is_the_default_routes_less_what_vxlan_adds(host: Netns) -> None:
-    assert run_in(host.path, lambda: container_mtu(None)) == 1450
-    host.run("ip", "route", "add", "default", "via", "192.0.2.254")
-    assert run_in(host.path, lambda: container_mtu(None)) == 8950
+def asked(host: Netns, address: str | None = None, interface: str | None = None) -> Underlay | None:
+    given = None if address is None else IPv4Address(address)
+    return run_in(host.path, lambda: underlay(given, interface))
 
 
-def test_the_interface_that_is_configured_decides(host: Netns) -> None:
-    assert run_in(host.path, lambda: container_mtu("u0")) == 8950
+def test_the_underlay_is_where_the_default_route_leads(host: Netns) -> None:
+    assert asked(host) is None
+    host.run("ip", "route", "add", "default", "via", "10.77.0.254")
+    assert asked(host) == Underlay("u0", IPv4Address("10.77.0.1"), 9000)
+
+
+def test_its_address_is_the_one_that_the_host_speaks_with(host: Netns) -> None:
+    host.run("ip", "addr", "add", "10.77.0.7/24", "dev", "u0")
+    host.run("ip", "route", "add", "default", "via", "10.77.0.254", "src", "10.77.0.7")
+    assert asked(host) == Underlay("u0", IPv4Address("10.77.0.7"), 9000)
+
+
+def test_what_is_named_decides(host: Netns) -> None:
+    host.run("ip", "addr", "add", "10.77.0.7/24", "dev", "u0")
+    assert asked(host, interface="u0") == Underlay("u0", IPv4Address("10.77.0.1"), 9000)
+    assert asked(host, "10.77.0.7") == Underlay("u0", IPv4Address("10.77.0.7"), 9000)
+    assert asked(host, "10.77.0.7", "u0") == Underlay("u0", IPv4Address("10.77.0.7"), 9000)
+    assert asked(host, "10.77.0.8") is None
+    assert asked(host, "10.77.0.7", "lo") is None
+    assert asked(host, interface="u1") is None
 
 
 @pytest.mark.parametrize(
     ("command", "what"),
     [
-        ("route add 10.255.3.0/24 via 192.0.2.9", "route 10.255.3.0/24 on u0"),
-        ("route add 10.0.0.0/8 via 192.0.2.9", "route 10.0.0.0/8 on u0"),
+        ("route add 10.255.3.0/24 via 10.77.0.9", "route 10.255.3.0/24 on u0"),
+        ("route add 10.0.0.0/8 via 10.77.0.9", "route 10.0.0.0/8 on u0"),
         ("addr add 10.255.9.9/32 dev u0", "address 10.255.9.9/32 of u0"),
     ],
 )

@@ -18,7 +18,6 @@ WEB, API = AppName("acme", "shop", "web"), AppName("acme", "shop", "api")
 FACTS = CellFacts(
     overlay=IPv4Network("10.255.0.0/16"),
     subnet=IPv4Network("10.255.1.0/24"),
-    mtu=1450,
     pins=Path("/pins"),
     tls_port=61443,
     egress_allowed=False,

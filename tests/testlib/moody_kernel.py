@@ -14,7 +14,7 @@ from dataplane.tables import Tables
 
 API = IPv4Address("10.255.1.3")
 FACTS = CellFacts(
-    overlay=IPv4Network("10.255.0.0/16"), subnet=IPv4Network("10.255.1.0/24"), mtu=1450, pins=Path("/pins"),
+    overlay=IPv4Network("10.255.0.0/16"), subnet=IPv4Network("10.255.1.0/24"), pins=Path("/pins"),
     tls_port=61443, egress_allowed=False, host_services=(),
 )  # fmt: skip
 

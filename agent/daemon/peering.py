@@ -1,0 +1,50 @@
+"""What makes a cell one of many: the ground its tunnel stands on, whom it knows, what it tells them, whether they answer."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from ipaddress import IPv4Address
+
+from agent.config.config import Config
+from agent.errors import HostRefused, Unavailable
+from agent.model.cell import CellRecord
+from agent.reconcile.desired import CellFacts
+from agent.reconcile.grounding import Grounding
+from agent.reconcile.peers import Peers
+from agent.reconcile.presence import Presence
+from agent.store.ledger import Ledger
+from agent.store.store import Store
+from dataplane.apply import Kernel
+from dataplane.netlink.underlay import underlay
+
+
+@dataclass(frozen=True, slots=True)
+class Peering:
+    """Its parts. A cell with a store of its own has them too: nobody hears what it tells."""
+
+    grounding: Grounding
+    peers: Peers
+    presence: Presence
+
+
+def grounding(config: Config, kernel: Kernel) -> Grounding:
+    """Reads the underlay in the kernel's thread."""
+    look = partial(underlay, config.underlay.address, config.underlay.interface)
+    return Grounding(lambda: asyncio.wrap_future(kernel.submit(look)), overlay=config.overlay, shared=config.store is not None)
+
+
+async def peering(config: Config, facts: CellFacts, *, store: Store, ledger: Ledger, ground: Grounding) -> Peering:
+    """Told to the others already, if they can be. Raises Conflict where this cell's name is another machine's."""
+    peers = Peers(store, name=config.cell, overlay=facts.overlay, subnet=facts.subnet)
+    identity = ledger.cell_id(fresh="")  # it has had one since it got its subnet
+
+    def record(address: IPv4Address) -> CellRecord:
+        return CellRecord(config.cell, identity, facts.subnet, address, version("cellnet"))
+
+    presence = Presence(store, record, cell=config.cell)
+    presence.note((), underlay=ground.address)
+    with contextlib.suppress(Unavailable, HostRefused):  # it is told as soon as it can be
+        await presence.announce()
+    return Peering(ground, peers, presence)
