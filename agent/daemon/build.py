@@ -78,6 +78,7 @@ async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
         others = await peering(config, facts, store=store, ledger=ledger, ground=ground)
         earliest, latest = clock.bounds()
         leaves, tagging = _leaves(config, clock), Tagging(store, earliest=earliest, latest=latest)
+        await _trust(leaves, store)
         policies = Policies(config.policies, last_good=config.paths.last_good, store=store)
         envoy = envoy_account(config)
         ads = AdsServer(config.paths.xds_socket, gid=envoy.pw_gid)
@@ -86,7 +87,8 @@ async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
         effects = Effects(kernel=kernel, monitor=monitor, metrics=metrics, ads=ads, elapsed=clock.elapsed)
         reconciler = Reconciler(
             partial(
-                _snapshot, policies=policies, tagging=tagging, ledger=ledger, leaves=leaves, leaving=leaving, others=others
+                _snapshot, store=store, policies=policies, tagging=tagging, ledger=ledger, leaves=leaves, leaving=leaving,
+                others=others,
             ),
             facts=facts, effects=effects,
         )  # fmt: skip
@@ -131,13 +133,14 @@ def _pulse(config: Config, ads: AdsServer, clock: Clock) -> Pulse:
 
 
 async def _snapshot(
-    *, policies: Policies, tagging: Tagging, ledger: Ledger, leaves: Leaves, leaving: set[str], others: Peering
+    *, store: Store, policies: Policies, tagging: Tagging, ledger: Ledger, leaves: Leaves, leaving: set[str], others: Peering
 ) -> Snapshot:
     attachments = tuple(held for held in ledger.all() if held.name not in leaving)
     others.presence.note(attachments, underlay=others.grounding.address)
     in_force = await policies.in_force()
     tags = await tagging.follow(in_force, attachments, files=policies.from_files())
     policies.forget_all_but({held.app for held in attachments})
+    await _trust(leaves, store)
     return Snapshot(
         attachments=attachments,
         tags=tags,
@@ -181,4 +184,10 @@ def _leaves(config: Config, clock: Clock) -> Leaves:
         keyring=Keyring(config.paths.identity),
         facts=LeafFacts(trust_domain=config.trust_domain, dns_domain=config.dns.domain, lifetime=config.tls.leaf_lifetime),
         now=clock.now,
+        folder=config.paths.ca,
     )
+
+
+async def _trust(leaves: Leaves, store: Store) -> None:
+    """Before anything reads whom to trust: at the start by what the store said last, and again whenever it says something."""
+    leaves.trust(await store.trust(), others=len(await store.cells()) > 1)

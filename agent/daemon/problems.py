@@ -60,6 +60,7 @@ def problems(
             Problem("identity", f"no new certificate for {name or 'the cell'}: {what}")
             for name, what in leaves.failures.items()
         ),
+        *(Problem("identity", what, hint) for what, hint in leaves.problems()),
         *(
             Problem("lock", f"uid {uid} holds a name of the agent's lock", "see ss -xlp | grep cellnet-agent")
             for uid in strangers

@@ -90,7 +90,7 @@ class Leaves:
         if not self._trust.shares_own and (self._shared or (self._others and self.authorities.root is not None)):
             yield (
                 "other cells do not trust this cell: its root is not in the store's trust bundle",
-                "have its certificate issued by the common root ('cellnet ca issue-cell'), or run 'cellnet ca publish --add' here",
+                "have the common root issue its certificate ('cellnet ca issue-cell'), or run 'cellnet ca publish --add' here",
             )
 
     def trust(self, shared: bytes, *, others: bool) -> None:

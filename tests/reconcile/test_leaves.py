@@ -46,7 +46,7 @@ class Desk:
         """As a start of the agent makes them."""
         return Leaves(
             lambda: load_or_create(self.folder / "ca", cell="cell-1", trust_domain="cell.internal", now=self.now),
-            keyring=Keyring(self.folder / "identity"), facts=FACTS, now=lambda: self.now,
+            keyring=Keyring(self.folder / "identity"), facts=FACTS, now=lambda: self.now, folder=self.folder / "ca",
         )  # fmt: skip
 
     async def run_until(self, leaves: Leaves, true: Callable[[], bool]) -> None:

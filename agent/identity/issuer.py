@@ -1,0 +1,100 @@
+"""What this cell vouches with, kept current: renewed here where the root's key is, taken up from the disk where it is not.
+
+The operator copies a renewed cell.crt and cell.key into the folder, one after the other, while the agent runs. What is there is
+taken once it has stayed the same from one look to the next; what does not belong together is told, and the old stays in use.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from agent import log
+from agent.errors import RAISED
+from agent.identity.refusal import host_refusals_told
+from ca.certificate import Validity
+from ca.disk import Authorities, load, stamp
+
+RETRY = timedelta(minutes=1)
+LAST_PART = 6  # the operator is asked for the next one when a sixth of the life is left: of 90 days, 15
+
+
+class Issuer:
+    """`read` reads the CA in `folder`, renewing what is due, and makes it at the first start; `now` is the time of day (UTC).
+
+    Without a `folder` nobody looks at the files again.
+    """
+
+    def __init__(
+        self, read: Callable[[], Authorities], *, folder: Path | None, trust_domain: str, now: Callable[[], datetime]
+    ) -> None:
+        self._read = read
+        self._folder = folder
+        self._trust_domain = trust_domain
+        self._now = now
+        self._failed_at: datetime | None = None
+        self._log = log.get("identity")
+        self._taken = self._seen = self._stamp()  # before it is read, here and below: what comes meanwhile counts as another
+        with host_refusals_told():
+            self.authorities = read()
+        self.failure: str | None = None
+
+    @property
+    def root(self) -> bytes:
+        """PEM of this cell's own root."""
+        return self.authorities.bundle()
+
+    def due_at(self) -> datetime | None:
+        """When to renew the cell's own certificate, later than it is due if that has just failed.
+
+        At once where the clock was set back to before it: it vouches for nobody then.
+        """
+        now, failed_at = self._now(), self._failed_at
+        from_the_future = now < self.authorities.cell.valid.not_before
+        due_at = now if from_the_future and self.authorities.root is not None else self.authorities.renew_at
+        if due_at is None or failed_at is None or now < failed_at:
+            return due_at
+        return max(due_at, failed_at + RETRY)
+
+    def renew(self) -> bool:
+        """Whether it vouches with something new, because that was due or because somebody has put it there."""
+        due_at = self.due_at()
+        if due_at is not None and due_at <= self._now():
+            return self._take(self._read)
+        if self._folder is not None and self._replaced():
+            folder = self._folder
+            return self._take(lambda: load(folder, trust_domain=self._trust_domain, now=self._now()))
+        return False
+
+    def expiry(self) -> str | None:
+        """What the operator must know in time where nobody here can renew it."""
+        valid = Validity.of(self.authorities.cell.certificate)
+        last = valid.not_after - (valid.not_after - valid.not_before) / LAST_PART
+        if self.authorities.root is not None or self._now() < last:
+            return None
+        return f"this cell's own certificate ends at {valid.not_after:%Y-%m-%d %H:%M:%S} UTC and is not renewed by itself"
+
+    def _replaced(self) -> bool:
+        found = self._stamp()
+        settled, self._seen = found == self._seen, found
+        return settled and found != self._taken
+
+    def _stamp(self) -> object:
+        return None if self._folder is None else stamp(self._folder)
+
+    def _take(self, read: Callable[[], Authorities]) -> bool:
+        self._taken = self._stamp()
+        before = self.authorities
+        try:
+            with host_refusals_told():
+                self.authorities = read()
+        except RAISED as error:
+            self._failed_at = self._now()
+            if self.failure != error.what:
+                self._log.error("cell_renewal_failed", what=error.what, hint=error.hint)
+            self.failure = error.what
+            return False
+        self._failed_at, self.failure = None, None
+        changed = self.authorities != before
+        if changed:
+            self._log.info("cell_renewed", until=self.authorities.cell.valid.not_after.isoformat())
+        return changed
