@@ -11,7 +11,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from agent.control.service import Problem
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from agent.model.owner import ProcessOwner
+from dataplane.probe import Answer
 from tests.testlib.fake_cell import NOW, FakeCell, serving
 
 CODE = re.compile(r"\x1b\[[0-9;]*m")
@@ -115,6 +116,27 @@ def test_a_healthy_cell_is_one_screen_with_what_an_operator_asks_for(agent: Path
         "  store        sqlite at /var/lib/cellnet/cellnet.db",
         "  peers        none",
     ]
+
+
+def peer(name: str, *, alive: bool = True, tunnel: Answer | None = Answer.ALL) -> service.PeerView:
+    since = NOW if alive else None
+    return service.PeerView(name, IPv4Network("10.255.2.0/24"), IPv4Address("10.77.0.2"), since, tunnel)
+
+
+@pytest.mark.parametrize(
+    ("peers", "text"),
+    [
+        ((peer("two"), peer("three", tunnel=None)), "2, all alive"),
+        ((peer("two", alive=False, tunnel=Answer.NONE), peer("three")), "2, not alive: two"),
+        (
+            (peer("two", tunnel=Answer.NONE), peer("three", tunnel=Answer.ONLY_SMALL), peer("four")),
+            "\x1b[31m3, tunnel does not answer as it should: two, three\x1b[0m",
+        ),
+    ],
+)
+def test_peers_that_need_a_look_are_named(agent: Path, cell: FakeCell, peers: tuple[service.PeerView, ...], text: str) -> None:
+    cell.facts = {"peers": peers}
+    assert f"  peers        {text}\n" in on_a_terminal(agent)
 
 
 def test_what_was_refused_is_counted_on_its_row(agent: Path, cell: FakeCell) -> None:

@@ -31,17 +31,20 @@ def test_the_first_state_of_all_is_believed() -> None:
 def test_most_containers_go_only_when_it_is_said_twice() -> None:
     prudence, few = Prudence(), state(2)
     assert prudence.judged(few, before=FOUR, leaving=(), now=0.0) == FOUR
-    assert prudence.problem is not None and "3 of 4 containers" in prudence.problem.what
+    assert prudence.problem is not None
+    assert "3 of 4 containers" in prudence.problem.what
     assert prudence.wait(now=0.25) == WAIT - 0.25
     assert prudence.judged(few, before=FOUR, leaving=(), now=WAIT / 2) == FOUR
     assert prudence.judged(few, before=FOUR, leaving=(), now=WAIT) == few
-    assert prudence.problem is None and prudence.wait(now=WAIT) is None
+    assert prudence.problem is None
+    assert prudence.wait(now=WAIT) is None
 
 
 def test_all_peers_go_only_when_it_is_said_twice() -> None:
     prudence, none = Prudence(), state(2, 3, 4, 5, peers=False)
     assert prudence.judged(none, before=FOUR, leaving=(), now=0.0) == FOUR
-    assert prudence.problem is not None and "all 1 peers" in prudence.problem.what
+    assert prudence.problem is not None
+    assert "all 1 peers" in prudence.problem.what
     assert prudence.judged(none, before=FOUR, leaving=(), now=WAIT) == none
 
 
