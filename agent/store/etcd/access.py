@@ -31,16 +31,22 @@ class Access:
 
     def channel(self, endpoint: Endpoint) -> grpc.aio.Channel:
         """A new channel, which connects with its first call. Raises HostRefused where a file cannot be read."""
-        target = f"{endpoint.host}:{endpoint.port}"
         if not endpoint.tls:
-            return grpc.aio.insecure_channel(target, options=OPTIONS)
-        etcd = self.etcd
-        credentials = grpc.ssl_channel_credentials(_content(etcd.ca), _content(etcd.key), _content(etcd.cert))
-        return grpc.aio.secure_channel(target, credentials, options=OPTIONS)
+            return grpc.aio.insecure_channel(_target(endpoint), options=OPTIONS)
+        return self.secured(endpoint, cert=_content(self.etcd.cert), key=_content(self.etcd.key))
+
+    def secured(self, endpoint: Endpoint, *, cert: bytes | None, key: bytes | None) -> grpc.aio.Channel:
+        """A channel with TLS, showing this certificate."""
+        credentials = grpc.ssl_channel_credentials(_content(self.etcd.ca), key, cert)
+        return grpc.aio.secure_channel(_target(endpoint), credentials, options=OPTIONS)
 
     def password(self) -> str:
         """The configured user's. Raises HostRefused."""
         return (_content(self.etcd.password_file) or b"").decode(errors="replace").strip("\n")
+
+
+def _target(endpoint: Endpoint) -> str:
+    return f"{endpoint.host}:{endpoint.port}"
 
 
 def _content(path: Path | None) -> bytes | None:

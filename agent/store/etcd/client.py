@@ -6,7 +6,8 @@ every transaction of ours says what it expects to find, so that a second one fin
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -73,9 +74,10 @@ class Batch:
 class EtcdClient:
     """One per store. Every method raises Unavailable when no endpoint answers, HostRefused when etcd refuses us."""
 
-    def __init__(self, etcd: Etcd, *, seconds: float = SECONDS) -> None:
+    def __init__(self, etcd: Etcd, *, seconds: float = SECONDS, access: Access | None = None) -> None:
         self._etcd = etcd
-        self._access = Access(etcd)
+        self._access = access or Access(etcd)
+        self._writers: ContextVar[Sequence[EtcdClient]] = ContextVar("writers", default=())
         self._seconds = seconds
         self._channels: dict[Endpoint, grpc.aio.Channel] = {}
         self._first = 0
@@ -102,9 +104,23 @@ class EtcdClient:
 
     async def commit(self, *, when: Sequence[rpc.Compare] = (), do: Sequence[rpc.RequestOp]) -> int | None:
         """`do` if all of `when` hold, all at once: the revision that it made; None, and nothing done, if one does not."""
+        writers = self._writers.get()
+        if writers:
+            return await writers[0].commit(when=when, do=do)
         asked = rpc.TxnRequest(compare=when, success=do)
         answer = await self._call("KV/Txn", asked, rpc.TxnResponse)
         return answer.header.revision if answer.succeeded else None
+
+    @contextlib.contextmanager
+    def written_by(self, other: "EtcdClient") -> Iterator[None]:
+        """Until the end of this, what the caller's task commits here is committed by `other`, with its rights."""
+        writers = [other]
+        before = self._writers.set(writers)
+        try:
+            yield
+        finally:
+            writers.clear()  # for what may have been started meanwhile, and goes on
+            self._writers.reset(before)
 
     async def grant(self, seconds: int) -> int:
         """A new lease: what is written under it goes when nobody has kept it for so long."""
