@@ -126,7 +126,8 @@ def _policies(number: int, *, rules: int) -> str:
 @contextlib.contextmanager
 def opened(*overrides: str) -> Iterator[Scene]:
     """A cell, with these of its settings (`KEY=VALUE`), for as long as the block lasts; removed whatever ends it."""
-    with signals.ending_in_order(), claims.short_lived(BASE, name=str(os.getpid())) as cell:
+    with signals.ending_in_order(), claims.short_lived(BASE, name=f"bench-{os.getpid()}") as folder:
+        cell = Cell(folder)
         cell.make(overrides)
         cell.start()
         cell.wait_well()
@@ -136,5 +137,5 @@ def opened(*overrides: str) -> Iterator[Scene]:
 @contextlib.contextmanager
 def short_lived_folder() -> Iterator[Path]:
     """For namespaces without a cell: a folder that goes as a cell's does, with all that runs in it and is mounted below."""
-    with signals.ending_in_order(), claims.short_lived(BASE, name=str(os.getpid())) as cell:
-        yield cell.root
+    with signals.ending_in_order(), claims.short_lived(BASE, name=f"bench-{os.getpid()}") as folder:
+        yield folder

@@ -1,10 +1,9 @@
 """One cell on this machine: a network namespace with an underlay, a folder as root, and `cellnet up` running in it.
 
 The machine's own network takes no part. The cell's uplink ends in a second namespace, `outside`, which stands for the rest of
-the world (later: for the segment that several cells share). The parts can be killed one by one, as a test of what they leave.
+the world: its own, or the segment that several cells share. The parts can be killed one by one, as a test of what they leave.
 """
 
-import shutil
 import signal
 import time
 from collections.abc import Sequence
@@ -16,19 +15,20 @@ from pathlib import Path
 from agent.cli.fields import Fields
 from agent.cli.place import Place
 from agent.errors import HostRefused, Unavailable
-from dataplane import namespace, process
+from dataplane import namespace
 from dataplane.namespace import NamespaceId
-from lab import children, mounts, processes
+from lab import children, processes
 from lab.children import Finished
 from lab.processes import Process
+from lab.segment import OUTSIDE, SWITCH, Segment, ip
 from lab.settings import written
 
 READY_SECONDS = 30.0
 COMMAND_SECONDS = 60.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.02
+LOOK_SECONDS = 0.2  # looking for a process reads all of /proc, which slows down those that start
 LOG_LINES = 12
-OUTSIDE = IPv4Interface("10.77.0.254/24")
 
 
 class Part(Enum):
@@ -41,10 +41,14 @@ class Part(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Cell `number` below the folder `root`, which prefixes all its paths (keep it short: sockets are below it)."""
+    """Cell `number` below the folder `root`, which prefixes all its paths (keep it short: sockets are below it).
+
+    `segment` is what it shares with others; without one it is alone with what is outside.
+    """
 
     root: Path
     number: int = 1
+    segment: Segment | None = None
 
     @property
     def netns(self) -> Path:
@@ -54,7 +58,12 @@ class Cell:
     @property
     def outside(self) -> Path:
         """The pin of the namespace at the other end of its uplink."""
-        return self.root / "outside.net"
+        return self.segment.netns if self.segment else self.root / "outside.net"
+
+    @property
+    def uplink(self) -> str:
+        """The name of its port there."""
+        return f"uplink{self.number}"
 
     @property
     def log(self) -> Path:
@@ -79,14 +88,25 @@ class Cell:
         config = written([f"cell=cell-{self.number}", *overrides], root=self.root)
         self.policies.mkdir(parents=True)
         (self.policies.parent / "agent.yaml").write_text(config)
-        namespace.create(self.outside)
         namespace.create(self.netns)
         # a fresh host has 0 and the agent must set it; namespaces may start with the machine's 1
         forwarding = Path("/proc/sys/net/ipv4/ip_forward")
         namespace.run_in(self.netns, lambda: forwarding.write_text("0"))
-        _ip(self.netns, "link set lo up", f"link add eth0 type veth peer name uplink{self.number} netns {self.outside}")
-        _ip(self.outside, "link set lo up", f"addr add {OUTSIDE} dev uplink{self.number}", f"link set uplink{self.number} up")
-        _ip(self.netns, f"addr add {self.address} dev eth0", "link set eth0 up", f"route add default via {OUTSIDE.ip}")
+        if self.segment is None:
+            namespace.create(self.outside)
+            ip(self.outside, "link set lo up")
+        ip(self.netns, "link set lo up", f"link add eth0 type veth peer name {self.uplink} netns {self.outside}")
+        where = f"link set {self.uplink} master {SWITCH}" if self.segment else f"addr add {OUTSIDE} dev {self.uplink}"
+        ip(self.outside, where, f"link set {self.uplink} up")
+        ip(self.netns, f"addr add {self.address} dev eth0", "link set eth0 up", f"route add default via {OUTSIDE.ip}")
+
+    def unplug(self) -> None:
+        """Its port goes down, as when the cable is pulled. Nothing happens if it is."""
+        ip(self.outside, f"link set {self.uplink} down")
+
+    def plug(self) -> None:
+        """Its port goes up again. Nothing happens if it is."""
+        ip(self.outside, f"link set {self.uplink} up")
 
     def start(self) -> None:
         """Start `cellnet up`, or let one go on that was frozen. It runs until it is stopped or killed."""
@@ -99,13 +119,9 @@ class Cell:
     def wait_well(self, *, seconds: float = READY_SECONDS) -> Fields:
         """Wait until the cell's status is well, and return it. Raises Unavailable, with the end of its log."""
         until = time.monotonic() + seconds
-        started = False
+        started, looked = False, 0.0
         problem = "nothing answers"
         while time.monotonic() < until:
-            up = self.part(Part.UP)
-            if started and up is None:
-                raise Unavailable(f"the cell's agent has ended:\n{self.last_words()}", hint="see the messages above")
-            started = started or up is not None
             try:
                 found = self.status()
             except Unavailable as error:
@@ -114,8 +130,14 @@ class Cell:
                 if found.flag("ok"):
                     return found
                 problem = "; ".join(f"{each.text('area')}: {each.text('what')}" for each in found.at("problems").each())
+            if time.monotonic() - looked > LOOK_SECONDS:
+                up = self.part(Part.UP)
+                if started and up is None:
+                    raise Unavailable(f"cell {self.number}: 'cellnet up' has ended:\n{self.last_words()}", hint="see above")
+                started, looked = started or up is not None, time.monotonic()
             time.sleep(POLL_SECONDS)
-        raise Unavailable(f"the cell is not well after {seconds:g} s: {problem}\n{self.last_words()}", hint="cellnet status")
+        what = f"cell {self.number} is not well after {seconds:g} s: {problem}"
+        raise Unavailable(f"{what}\n{self.last_words()}", hint=f"cellnet lab exec {self.number} -- cellnet status")
 
     def status(self) -> Fields:
         """What the agent says of itself. Raises Unavailable if it does not answer."""
@@ -133,7 +155,7 @@ class Cell:
         """The process of one part, None if it does not run. Raises HostRefused if there are several."""
         if not self.netns.exists():
             return None
-        candidates = [each for each in processes.inside([NamespaceId.of(self.netns)]) if _is(part, each.command)]
+        candidates = [each for each in processes.inside([NamespaceId.of(self.netns)]) if is_part(part, each.command)]
         # a child that has not yet become its own program still has its parent's command line
         found = [each for each in candidates if each.parent not in [other.pid for other in candidates]]
         if len(found) > 1:
@@ -171,19 +193,8 @@ class Cell:
             return ""
         return "\n".join(lines[-LOG_LINES:])
 
-    def remove(self) -> None:
-        """Kill everything that runs in it and in its containers, undo its mounts, remove its folder. Repeating it is fine."""
-        try:
-            up = self.part(Part.UP)
-        except HostRefused:
-            up = None
-        processes.end_all(self.root, mounts.namespaces_below(self.root), first=[up] if up else [])
-        mounts.umount_below(self.root)
-        if self.root.exists():
-            shutil.rmtree(self.root)
 
-
-def _is(part: Part, command: Sequence[str]) -> bool:
+def is_part(part: Part, command: Sequence[str]) -> bool:
     """Whether a process is a part: `python -P -m agent [--root DIR] WORD`, or Envoy's own program once it has become that."""
     if part is Part.ENVOY and command and Path(command[0]).name == Part.ENVOY.value:
         return True
@@ -198,9 +209,3 @@ def _await_end(found: Process) -> None:
         if time.monotonic() > until:
             raise HostRefused(f"process {found.pid} does not end", hint="see what it waits for")
         time.sleep(POLL_SECONDS / 4)
-
-
-def _ip(netns: Path, *lines: str) -> None:
-    """Commands of ip(8), inside."""
-    stdin = "\n".join(lines).encode()
-    namespace.run_in(netns, lambda: process.run(["ip", "-batch", "-"], timeout=10.0, stdin=stdin))

@@ -29,19 +29,19 @@ class Finished:
     seconds: float
 
 
-def start(argv: Sequence[str], *, netns: Path, root: Path, log: Path) -> Running:
+def start(argv: Sequence[str], *, netns: Path | None, root: Path, log: Path) -> Running:
     """Start a process inside that outlives this one; both of its streams are appended to `log`."""
     with log.open("ab") as output:
         return _started(argv, netns=netns, root=root, stdin=subprocess.DEVNULL, stdout=output.fileno(), stderr=output.fileno())
 
 
-def talk(argv: Sequence[str], *, netns: Path, root: Path, log: Path) -> Running:
+def talk(argv: Sequence[str], *, netns: Path | None, root: Path, log: Path) -> Running:
     """Start a process inside whose standard input and output are pipes to here; its errors are appended to `log`."""
     with log.open("ab") as errors:
         return _started(argv, netns=netns, root=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors.fileno())
 
 
-def run(argv: Sequence[str], *, netns: Path, root: Path, timeout: float, stdin: bytes = b"") -> Finished:
+def run(argv: Sequence[str], *, netns: Path | None, root: Path, timeout: float, stdin: bytes = b"") -> Finished:
     """Run a command inside to its end. Raises HostRefused if that takes longer than `timeout` seconds."""
     started = time.monotonic()
     try:
@@ -70,7 +70,7 @@ def environment(root: Path) -> Mapping[str, str]:
     return {**kept, "CELLNET_ROOT": str(root), "PATH": f"{Path(sys.executable).parent}:{path}"}
 
 
-def _started(argv: Sequence[str], *, netns: Path, root: Path, stdin: int, stdout: int, stderr: int) -> Running:
+def _started(argv: Sequence[str], *, netns: Path | None, root: Path, stdin: int, stdout: int, stderr: int) -> Running:
     # a session of its own: the terminal's Ctrl-C is for whoever runs the lab, who then stops it in order
     return subprocess.Popen(
         _entering(argv, netns), stdin=stdin, stdout=stdout, stderr=stderr, env=environment(root),
@@ -78,5 +78,5 @@ def _started(argv: Sequence[str], *, netns: Path, root: Path, stdin: int, stdout
     )  # fmt: skip
 
 
-def _entering(argv: Sequence[str], netns: Path) -> Sequence[str]:
-    return ["nsenter", f"--net={netns}", "--", *argv]
+def _entering(argv: Sequence[str], netns: Path | None) -> Sequence[str]:
+    return argv if netns is None else ["nsenter", f"--net={netns}", "--", *argv]

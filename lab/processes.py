@@ -81,7 +81,7 @@ def inside(namespaces: Collection[NamespaceId]) -> tuple[Process, ...]:
 
 
 def belonging(root: Path, namespaces: Collection[NamespaceId]) -> tuple[Process, ...]:
-    """Who belongs to the cell below `root`: all inside its namespaces, and its children in namespaces without a pin.
+    """Who belongs to what is below `root`: all inside its namespaces, and their children in namespaces without a pin.
 
     Those are known by CELLNET_ROOT in their environment, by seeing the same folder there as we do (a machine in a container
     may have a lab of its own) and by not being in our own namespace: a shell of the machine that has the variable set is
@@ -91,7 +91,7 @@ def belonging(root: Path, namespaces: Collection[NamespaceId]) -> tuple[Process,
     found = []
     for each in everybody():
         network = _network(each)
-        child = network not in (None, own) and _root_of(each) == root and _sees(each, root)
+        child = network not in (None, own) and _is_below(root, _root_of(each)) and _sees(each, root)
         if each.pid not in ours and (network in namespaces or child):
             found.append(each)
     return tuple(found)
@@ -102,6 +102,10 @@ def _network(found: Process) -> NamespaceId | None:
         return NamespaceId.of(PROC / str(found.pid) / "ns/net")
     except OSError:
         return None  # gone, or a kernel thread
+
+
+def _is_below(root: Path, path: Path | None) -> bool:
+    return path is not None and path.is_relative_to(root)
 
 
 def _root_of(found: Process) -> Path | None:

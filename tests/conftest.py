@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.testlib.cell import cell, cell_kind, cell_overrides, make_cell, module_cell  # noqa: F401 -- fixtures
+from tests.testlib.cells import cells, make_cells, module_cells  # noqa: F401 -- fixtures
 from tests.testlib.netns import PREFIX, Netns
 
 pytest_plugins = ["tests.repository.skips"]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Unavailable
-from lab.cell import OUTSIDE, Cell
+from lab.cell import Cell
+from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest, eventually
 from tests.testlib.etcd import Etcd
 from tests.testlib.standpoint import Connected, Refused

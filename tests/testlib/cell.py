@@ -19,8 +19,9 @@ from agent.cli.fields import Fields
 from agent.cli.place import Place
 from lab import claims
 from lab.apps import run_app
-from lab.cell import OUTSIDE, Cell, Part
+from lab.cell import Cell, Part
 from lab.children import Finished, ended_within
+from lab.segment import OUTSIDE
 from tests.testlib.instance import Instance, await_serving, serving
 from tests.testlib.standpoint import Standpoint
 
@@ -173,23 +174,31 @@ class CellUnderTest:
         """As it was at first: everything runs, no apps, no policies. Raises if that cannot be reached."""
         self.close()
         self.lab.start()
-        for path in self.lab.policies.iterdir():
-            path.unlink()
+        self.forget_files()
         self.lab.wait_well()
         for each in self._instances:
             each.runner.terminate()
         for each in self._instances:
             assert ended_within(each.runner, PATIENCE), f"{each.name} does not end"
         self._instances.clear()
-        for policy in self.client.get("/v1/policies").each():
-            if policy.at("origin").at("line").missing:
-                self.client.delete(f"/v1/policies/{quote(policy.text('name'), safe='')}")
+        self.forget_policies()
         self.sync()
         eventually(lambda: self.attachments() == [])  # what was killed is swept within a second
 
+    def forget_files(self) -> None:
+        """Remove all policy files."""
+        for path in self.lab.policies.iterdir():
+            path.unlink()
+
+    def forget_policies(self) -> None:
+        """Delete all policies of the store."""
+        for policy in self.client.get("/v1/policies").each():
+            if policy.at("origin").at("line").missing:
+                self.client.delete(f"/v1/policies/{quote(policy.text('name'), safe='')}")
+
 
 def _started(stack: ExitStack, overrides: Sequence[str] = (), kind: type[Cell] = Cell) -> CellUnderTest:
-    lab = kind(stack.enter_context(claims.short_lived(BASE, name=f"{os.getpid()}-{next(_numbers)}")).root)
+    lab = kind(stack.enter_context(claims.short_lived(BASE, name=f"{os.getpid()}-{next(_numbers)}")))
     stack.callback(lambda: print(lab.log.read_text(errors="replace")[-4_000:]))  # pytest shows it for a test that failed
     lab.make(overrides)
     lab.start()

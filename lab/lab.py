@@ -1,0 +1,83 @@
+"""Several cells on one segment, with an etcd between them; or one cell that is alone with its SQLite."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.cli.fields import Fields
+from agent.errors import InvalidInput
+from lab.cell import Cell
+from lab.segment import Segment
+
+SEGMENT = "segment"
+READY_SECONDS = 30.0
+READY_SECONDS_MORE = 4.0  # for each cell: they share the machine's processors while they start
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """Cells 1 to N, each below a folder of its own, whose name is its number; the folder of their segment is beside these."""
+
+    cells: tuple[Cell, ...]
+    segment: Segment | None = None
+
+    @classmethod
+    def planned(cls, root: Path, *, cells: int) -> "Lab":
+        """That many cells with an etcd below `root`."""
+        segment = Segment(root / SEGMENT)
+        return cls(tuple(Cell(root / str(number), number, segment) for number in range(1, cells + 1)), segment)
+
+    @classmethod
+    def alone(cls, root: Path) -> "Lab":
+        """One cell below `root`, with its SQLite."""
+        return cls((Cell(root / "1"),))
+
+    @classmethod
+    def standing(cls, root: Path) -> "Lab":
+        """What is there below `root`, whatever state it is in."""
+        segment = Segment(root / SEGMENT) if (root / SEGMENT).exists() else None
+        found = sorted(int(path.name) for path in root.iterdir() if is_part_of_a_lab(path) and path.name != SEGMENT)
+        return cls(tuple(Cell(root / str(number), number, segment) for number in found), segment)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """All that there is of it on the disk."""
+        return *(each.root for each in self.cells), *([self.segment.root] if self.segment else [])
+
+    def make(self, overrides: Sequence[str] = ()) -> None:
+        """Namespaces, links and configuration, the same for all cells; only etcd runs. Folders may be there, empty.
+
+        Raises InvalidInput for overrides that agent.yaml cannot hold.
+        """
+        if self.segment and any(each.partition("=")[0].strip() == "cell" for each in overrides):
+            raise InvalidInput("every cell of a lab has a name of its own", hint="leave 'cell' out")
+        for folder in self.folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o755)  # whatever our umask is: Envoy's user must reach its sockets
+        if self.segment:
+            self.segment.make()
+            self.segment.etcd.begin()
+            overrides = [f"store.etcd.endpoints=['{self.segment.etcd.url}']", *overrides]
+        for cell in self.cells:
+            cell.make(overrides)
+
+    def start(self) -> None:
+        """Start all cells at once."""
+        if self.segment:
+            self.segment.etcd.await_well()
+        for cell in self.cells:
+            cell.start()
+
+    def wait_well(self) -> tuple[Fields, ...]:
+        """Wait until every cell's status is well, and return them. Raises Unavailable, with the end of a log."""
+        until = time.monotonic() + READY_SECONDS + READY_SECONDS_MORE * len(self.cells)
+        while True:  # one that was well may hear of another that is not yet
+            found = tuple(cell.wait_well(seconds=max(until - time.monotonic(), 1.0)) for cell in self.cells)
+            if len(found) == 1 or all(cell.status().flag("ok") for cell in self.cells):
+                return found
+
+
+def is_part_of_a_lab(folder: Path) -> bool:
+    """Whether a folder's name is a cell's number, or the segment's."""
+    return folder.name == SEGMENT or folder.name.isdecimal()

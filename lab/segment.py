@@ -1,0 +1,47 @@
+"""What cells are plugged into: a namespace with a switch, one port for each cell, and what stands for the rest of the world.
+
+The switch has an address of its own, which is the cells' default gateway and the place of their etcd. A port that is down is a
+pulled cable: its cell is cut from the others and from etcd, and both ends see that.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+from dataplane import namespace, process
+from lab.etcd import Etcd
+
+OUTSIDE = IPv4Interface("10.77.0.254/24")
+CELLS = 200  # their addresses are .1 to .200 of that network
+SWITCH = "switch"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment whose namespace is pinned, and whose etcd has its files, below the folder `root`."""
+
+    root: Path
+
+    @property
+    def netns(self) -> Path:
+        """The pin of its namespace."""
+        return self.root / "segment.net"
+
+    @property
+    def etcd(self) -> Etcd:
+        """The store of all its cells."""
+        return Etcd(self.root / "etcd", netns=self.netns, host=str(OUTSIDE.ip))
+
+    def make(self) -> None:
+        """The namespace and the switch, no ports yet. `root` must be there."""
+        namespace.create(self.netns)
+        ip(
+            self.netns, "link set lo up", f"link add {SWITCH} type bridge", f"addr add {OUTSIDE} dev {SWITCH}",
+            f"link set {SWITCH} up",
+        )  # fmt: skip
+
+
+def ip(netns: Path, *lines: str) -> None:
+    """Commands of ip(8), inside."""
+    stdin = "\n".join(lines).encode()
+    namespace.run_in(netns, lambda: process.run(["ip", "-batch", "-"], timeout=10.0, stdin=stdin))

@@ -1,0 +1,143 @@
+"""Real cells on one segment with a real etcd, for tests of what they do together.
+
+`cells` is three of them per test module (`cells[1]` to `cells[3]`), made tidy after each test; a test that wants another
+number, its own configuration or leaves them in ruins takes `make_cells`. Each is a CellUnderTest, with all of its words.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+
+import pytest
+
+from lab import claims
+from lab.etcd import Etcd
+from lab.lab import Lab
+from tests.testlib.cell import BASE, CellUnderTest
+
+COUNT = 3
+_numbers = itertools.count()
+
+
+class CellsUnderTest:
+    """The words of a test about several cells, numbered from 1."""
+
+    def __init__(self, lab: Lab) -> None:
+        assert lab.segment is not None
+        self.lab, self.segment = lab, lab.segment
+        self.all = tuple(CellUnderTest(each) for each in lab.cells)
+        self.etcd: Etcd = self.segment.etcd
+        """`kill`, `freeze`, and `start` after either."""
+
+    def __getitem__(self, number: int) -> CellUnderTest:
+        return self.all[number - 1]
+
+    def __iter__(self) -> Iterator[CellUnderTest]:
+        return iter(self.all)
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    def partition(self, number: int) -> None:
+        """Pull a cell's cable: it reaches neither the others nor etcd."""
+        self[number].lab.unplug()
+
+    def heal(self, number: int) -> None:
+        """Put it in again."""
+        self[number].lab.plug()
+
+    def allow(self, source: str, to: str, *ports: str, at: int = 1) -> None:
+        """`cellnet policy allow` on one cell, enforced on all when this returns."""
+        self[at].cellnet("policy", "allow", source, to, *ports)
+        self.sync()
+
+    def sync(self) -> None:
+        """`cellnet sync` on all."""
+        for each in self.all:
+            each.sync()
+
+    def wait_well(self) -> None:
+        """Wait until every cell's status is well."""
+        self.lab.wait_well()
+
+    def close(self) -> None:
+        """Close the test's own sockets, wherever they are."""
+        for each in self.all:
+            each.close()
+
+    def tidy(self) -> None:
+        """As it was at first: everything runs and is plugged in, no apps, no policies. Raises if that cannot be reached."""
+        self.close()
+        for each in self.all:
+            each.forget_files()
+            each.lab.plug()
+            each.lab.start()
+        self.etcd.start()
+        self.wait_well()
+        self[1].forget_policies()
+        self.sync()  # so that no other cell tries to delete the same
+        for each in self.all:
+            each.tidy()
+
+
+def _started(stack: ExitStack, count: int, overrides: Sequence[str]) -> CellsUnderTest:
+    folder = stack.enter_context(claims.short_lived(BASE, name=f"{os.getpid()}-c{next(_numbers)}"))
+    lab = Lab.planned(folder, cells=count)
+    for each in lab.cells:
+        stack.callback(lambda cell=each: print(f"cell {cell.number}:\n{cell.log.read_text(errors='replace')[-4_000:]}"))
+    lab.make(overrides)
+    lab.start()
+    lab.wait_well()
+    made = CellsUnderTest(lab)
+    stack.callback(made.close)
+    return made
+
+
+class _Kept:
+    """The cells of a module; new ones if the last test has ruined them."""
+
+    def __init__(self, overrides: Sequence[str]) -> None:
+        self._overrides = overrides
+        self._stack = ExitStack()
+        self._cells: CellsUnderTest | None = None
+
+    def get(self) -> CellsUnderTest:
+        if self._cells is None:
+            self._stack.close()  # what is left of some that did not become well
+            self._cells = _started(self._stack, COUNT, self._overrides)
+        return self._cells
+
+    def tidy(self) -> None:
+        if self._cells is not None:
+            try:
+                self._cells.tidy()
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        self._cells = None
+        self._stack.close()
+
+
+@pytest.fixture(scope="module")
+def module_cells(cell_overrides: Sequence[str]) -> Iterator[_Kept]:
+    """Behind `cells`."""
+    kept = _Kept(cell_overrides)
+    yield kept
+    kept.close()
+
+
+@pytest.fixture
+def cells(module_cells: _Kept) -> Iterator[CellsUnderTest]:
+    """Three cells that run and are well, with no apps and no policies. `cell_overrides` has the KEY=VALUE of all."""
+    yield module_cells.get()
+    module_cells.tidy()
+
+
+@pytest.fixture
+def make_cells() -> Iterator[Callable[..., CellsUnderTest]]:
+    """`make_cells(2, "tls.leaf_lifetime=10s")`: cells of the test's own, gone after it."""
+    with ExitStack() as stack:
+        yield lambda count, *overrides: _started(stack, count, overrides)
