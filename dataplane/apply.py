@@ -16,19 +16,21 @@ from typing import TypeAlias, TypeVar
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from dataplane import sysctl
+from dataplane import overlay, sysctl
 from dataplane.errors import HostRefused
 from dataplane.firewall.driver import Firewall
+from dataplane.firewall.overlay import NAMING, UNTRACKED
 from dataplane.firewall.rules import TAGGING
 from dataplane.flows import conntrack
 from dataplane.flows.cut import Clock, Looks, Receipt, sweep
 from dataplane.flows.netlink import connect
 from dataplane.ipset import TagSet
 from dataplane.namespace import NamespaceThread
-from dataplane.netlink import interior, links, routes
+from dataplane.netlink import interior, links, peers, routes, vtep
 from dataplane.plan import Plan
+from dataplane.senders import SenderSet
 from dataplane.state import HostState
-from dataplane.tables import Interior, Tables, host_interface
+from dataplane.tables import TUNNEL_LINK, Interior, Tables, host_interface
 
 Result = TypeVar("Result")
 Failures: TypeAlias = dict[IPv4Address, HostRefused]
@@ -36,9 +38,13 @@ Failures: TypeAlias = dict[IPv4Address, HostRefused]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an apply could not do for single containers; the others have all that was planned."""
+    """What an apply could not do for single containers; the others have all that was planned.
+
+    `overlay`: why this cell is not, or not in full, connected with its peers.
+    """
 
     failures: Failures
+    overlay: HostRefused | None = None
 
 
 class Kernel:
@@ -48,15 +54,18 @@ class Kernel:
         self._firewall = firewall
         self._thread = NamespaceThread(namespace, name="kernel")
         self._route, self._tags, self._flows = self._thread.call(lambda: (IPRoute(), TagSet(), conntrack.connect()))
+        self._peers, self._senders = self._thread.call(lambda: (connect(socket.NETLINK_ROUTE), SenderSet()))
         # reading 20,000 rules takes long: a change must not wait for it
         self._reader = NamespaceThread(namespace, name="kernel-reader")
-        self._read_route, self._read_tags = self._reader.call(lambda: (connect(socket.NETLINK_ROUTE), TagSet()))
+        self._read_route, self._read_tags, self._read_senders = self._reader.call(
+            lambda: (connect(socket.NETLINK_ROUTE), TagSet(), SenderSet())
+        )
 
     def close(self) -> None:
         """Give sockets and thread back; the tables stay."""
         for thread, sockets in (
-            (self._thread, (self._route, self._tags, self._flows)),
-            (self._reader, (self._read_route, self._read_tags)),
+            (self._thread, (self._route, self._tags, self._flows, self._peers, self._senders)),
+            (self._reader, (self._read_route, self._read_tags, self._read_senders)),
         ):
             for each in sockets:
                 thread.call(each.close)
@@ -88,6 +97,8 @@ class Kernel:
     def _read(self, desired: Tables, known: Mapping[IPv4Address, Interior]) -> Tables:
         firewall = self._firewall.read()
         found = links.read(self._read_route)
+        tunnel = vtep.read(self._read_route, found.tunnel)
+        names = {**found.names, found.tunnel.index: TUNNEL_LINK} if found.tunnel and tunnel else found.names
         inside = {
             address: wanted if known.get(address) == wanted else interior.read(address, wanted)
             for address, wanted in desired.interiors.items()
@@ -98,41 +109,60 @@ class Kernel:
             chains=firewall.chains,
             jumps=firewall.jumps,
             veths=found.veths,
-            links_up=found.up,
+            links_up={**found.up, TUNNEL_LINK: found.tunnel.up} if found.tunnel and tunnel else found.up,
             interiors={address: value for address, value in inside.items() if value is not None},
-            neighbours=routes.read_neighbours(self._read_route, found.names),
-            routes=routes.read_routes(self._read_route, found.names),
+            neighbours=routes.read_neighbours(self._read_route, names),
+            routes=routes.read_routes(self._read_route, names),
+            vteps={TUNNEL_LINK: tunnel} if tunnel else {},
+            fdb=peers.read_fdb(self._read_route, names),
+            senders=self._read_senders.read(),
         )
 
     def _apply(self, plan: Plan, desired: Tables) -> Outcome:
         failures: Failures = {}
+        apart = self._apart(overlay.withdraw, plan)
         self._remove(plan, failures)  # unreachable before unpoliced
-        self._police(plan)  # police before reachable
+        self._police(plan, desired)  # police before reachable
         self._connect(plan, desired, failures)
-        return Outcome(failures)
+        return Outcome(failures, overlay=apart or self._apart(overlay.extend, plan))
+
+    def _apart(self, effect: Callable[..., None], plan: Plan) -> HostRefused | None:
+        """No container of this cell is worse off for what stands in the overlay's way."""
+        try:
+            told(lambda: effect(plan, route=self._route, kernel=self._peers))
+        except HostRefused as error:
+            return error
+        return None
 
     def _remove(self, plan: Plan, failures: Failures) -> None:
         if len(plan.veths.drop) > 1:
             links.delete_together(self._route, plan.veths.drop)
         for name, veth in plan.veths.drop.items():  # its routes, neighbours and settings go with it
             attempt(failures, veth.address, partial(links.delete, self._route, name))
-        gone = plan.veths.drop.keys()
-        for destination, link in plan.routes.drop.items():
-            if link not in gone:
+        gone = {*plan.veths.drop, TUNNEL_LINK}  # that one's have been seen to
+        for destination, way in plan.routes.drop.items():
+            if way.link not in gone:
                 routes.drop_route(self._route, destination)
         for key in plan.neighbours.drop:
             if key.device not in gone:
                 routes.drop_neighbour(self._route, key)
 
-    def _police(self, plan: Plan) -> None:
-        later = [f"/conf/{link}/" for link in plan.veths.add]
+    def _police(self, plan: Plan, desired: Tables) -> None:
+        later = [f"/conf/{link}/" for link in (*plan.veths.add, TUNNEL_LINK)]
         sysctl.write({key: value for key, value in plan.sysctls.put.items() if not within(key, later)})
         if plan.tags or TAGGING in plan.chains.put:
             self._tags.ensure()  # its rules name the set: it must be there first
         self._tags.put(plan.tags)
+        if UNTRACKED in desired.chains and (plan.senders or not plan.chains.put.keys().isdisjoint(NAMING)):
+            self._senders.ensure()
+            self._senders.put(plan.senders.put)
         if plan.chains or plan.jumps:
             self._firewall.apply(chains=plan.chains, jumps=plan.jumps)
         self._tags.drop(plan.tags)  # last, so that no packet of a known container is without its tag
+        if UNTRACKED in plan.chains.drop:
+            self._senders.destroy()
+        else:
+            self._senders.drop(plan.senders.drop)
 
     def _connect(self, plan: Plan, desired: Tables, failures: Failures) -> None:
         for name, veth in plan.veths.change.items():
@@ -141,7 +171,8 @@ class Kernel:
             attempt(failures, address, partial(self._connect_one, address, plan, desired))
 
     def _concerned(self, plan: Plan) -> set[IPv4Address]:
-        names = (*plan.veths.add, *plan.links_up.put, *plan.routes.put.values(), *(key.device for key in plan.neighbours.put))
+        to = (*(way.link for way in plan.routes.put.values()), *(key.device for key in plan.neighbours.put))
+        names = (*plan.veths.add, *plan.links_up.put, *to)
         return {address for name in names if (address := links.address_of(name))} | set(plan.interiors.put)
 
     def _connect_one(self, address: IPv4Address, plan: Plan, desired: Tables) -> None:
@@ -157,8 +188,8 @@ class Kernel:
                 routes.put_neighbour(self._route, key, mac)
         if name in plan.links_up.put:
             links.set_up(self._route, name)
-        for destination, link in plan.routes.put.items():
-            if link == name:
+        for destination, way in plan.routes.put.items():
+            if way.link == name:
                 routes.put_route(self._route, destination, link=name)  # a route needs its link up
 
 

@@ -2,11 +2,24 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from dataplane.firewall import rules
 from dataplane.state import HostState, Workload
-from dataplane.tables import CELLFUL, Interior, NeighbourKey, Tables, Veth, container_mac, host_interface, host_mac
+from dataplane.tables import (
+    CELLFUL,
+    TUNNEL_LINK,
+    Interior,
+    NeighbourKey,
+    Route,
+    Tables,
+    Veth,
+    Vtep,
+    container_mac,
+    host_interface,
+    host_mac,
+    tunnel_mac,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,25 +29,65 @@ class Host:
     link: str
     veth: Veth
     neighbour: NeighbourKey
-    route: IPv4Network
+    destination: IPv4Network
+    route: Route
     sysctls: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The way to one other cell: all but its address in the underlay follows from its part of the overlay."""
+
+    mac: str
+    neighbour: NeighbourKey
+    route: Route
 
 
 def compile_tables(state: HostState) -> Tables:
     """The tables of a cell that is as `state` says."""
     workloads = state.workloads.values()
     hosts = [_host(address, state.mtu) for address in state.workloads]
+    vtep = _vtep(state)
+    peers = {subnet: _peer(subnet) for subnet in state.peers} if vtep else {}
+    underlays = state.peers.values() if vtep else ()
+    own = dict(_sysctls(TUNNEL_LINK)) if vtep else {}
     return Tables(
-        sysctls={"net/ipv4/ip_forward": "1"} | {key: value for host in hosts for key, value in host.sysctls},
+        sysctls={"net/ipv4/ip_forward": "1"} | own | {key: value for host in hosts for key, value in host.sysctls},
         tags={workload.address: workload.tag for workload in workloads},
         chains=rules.chains(state),
-        jumps=dict.fromkeys(rules.JUMPS, (0,)),
+        jumps=dict.fromkeys(rules.jumps(state), (0,)),
         veths={host.link: host.veth for host in hosts},
-        links_up={host.link: True for host in hosts},
+        links_up={host.link: True for host in hosts} | dict.fromkeys(vtep, True),
         interiors={workload.address: _interior(workload, mtu=state.mtu) for workload in workloads},
-        neighbours={host.neighbour: container_mac(host.veth.address) for host in hosts},
-        routes={host.route: host.link for host in hosts},
+        neighbours={host.neighbour: container_mac(host.veth.address) for host in hosts}
+        | {peer.neighbour: peer.mac for peer in peers.values()},
+        routes={host.destination: host.route for host in hosts} | {subnet: peer.route for subnet, peer in peers.items()},
+        vteps=vtep,
+        fdb={peer.mac: (underlay,) for peer, underlay in zip(peers.values(), underlays, strict=True)},
+        senders=dict.fromkeys(underlays, True),
     )
+
+
+def _vtep(state: HostState) -> dict[str, Vtep]:
+    """None without a tunnel. It has the subnet's first address, by which this cell's ICMP errors are known to its peers."""
+    if state.tunnel is None:
+        return {}
+    address = state.subnet.network_address
+    made = Vtep(
+        addresses=(IPv4Interface(address),),
+        mac=tunnel_mac(address),
+        mtu=state.mtu,
+        vni=state.tunnel.vni,
+        port=state.tunnel.port,
+        local=state.tunnel.address,
+    )
+    return {TUNNEL_LINK: made}
+
+
+@lru_cache(maxsize=CELLFUL)
+def _peer(subnet: IPv4Network) -> Peer:
+    gateway = subnet.network_address
+    return Peer(tunnel_mac(gateway), NeighbourKey(TUNNEL_LINK, gateway), Route(TUNNEL_LINK, gateway))
 
 
 @lru_cache(maxsize=CELLFUL)
@@ -44,7 +97,8 @@ def _host(address: IPv4Address, mtu: int) -> Host:
         link=link,
         veth=Veth(address=address, mac=host_mac(address), mtu=mtu),
         neighbour=NeighbourKey(link, address),
-        route=IPv4Network(address),
+        destination=IPv4Network(address),
+        route=Route(link),
         sysctls=_sysctls(link),
     )
 

@@ -4,11 +4,11 @@ Pure. The order in which a plan takes effect is `dataplane/apply.py`'s business 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Generic, TypeVar
 
-from dataplane.tables import ChainKey, Interior, NeighbourKey, Tables, Veth
+from dataplane.tables import TUNNEL_LINK, ChainKey, Interior, NeighbourKey, Route, Tables, Veth, Vtep, without
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -68,7 +68,10 @@ class Plan:
     links_up: Delta[str, bool]
     interiors: Delta[IPv4Address, Interior]
     neighbours: Delta[NeighbourKey, str]
-    routes: Delta[IPv4Network, str]
+    routes: Delta[IPv4Network, Route]
+    vteps: Delta[str, Vtep]
+    fdb: Delta[str, tuple[IPv4Address, ...]]
+    senders: Delta[IPv4Address, bool]
 
     def __bool__(self) -> bool:
         return any(getattr(self, each.name) for each in fields(self))
@@ -83,4 +86,18 @@ class Plan:
 
 def plan(desired: Tables, actual: Tables) -> Plan:
     """What turns one set of tables into the other."""
+    actual = _lost_with_the_tunnel(desired, actual)
     return Plan(**{each.name: diff(getattr(desired, each.name), getattr(actual, each.name)) for each in fields(Plan)})
+
+
+def _lost_with_the_tunnel(desired: Tables, actual: Tables) -> Tables:
+    """What there is, less what goes when this cell's end of the overlay is made anew, or gets another MAC."""
+    wanted, found = desired.vteps.get(TUNNEL_LINK), actual.vteps.get(TUNNEL_LINK)
+    if wanted is None or found is None or wanted == found:
+        return actual
+    if not wanted.is_same_device(found):
+        return replace(without(actual, (), overlay=True), vteps=actual.vteps)
+    if wanted.mac != found.mac:
+        kept = {key: mac for key, mac in actual.neighbours.items() if key.device != TUNNEL_LINK}
+        return replace(actual, neighbours=kept)
+    return actual

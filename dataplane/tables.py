@@ -7,10 +7,11 @@ How we know that an entry is ours stands beside each table.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 LINK_PREFIX = "cnet"
+TUNNEL_LINK = "cellnet0"  # matches neither `cnet+` nor a container's link
 CELLFUL = 4096  # what is made of an address is kept for as many: every turn wants it for all containers
 ROUTE_PROTOCOL = 157  # nobody's in iproute2's rt_protos; 99 is Open/R
 TAG_MASK = 0xFFFF
@@ -37,6 +38,12 @@ def host_mac(address: IPv4Address) -> str:
     return "02:c1:" + address.packed.hex(":")
 
 
+@lru_cache(maxsize=CELLFUL)
+def tunnel_mac(address: IPv4Address) -> str:
+    """A cell's end of the overlay; derived, so that its peers know it."""
+    return "02:c2:" + address.packed.hex(":")
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class ChainKey:
     """A chain, or the built-in one that jumps to it: family 4 or 6, table, name."""
@@ -56,6 +63,37 @@ class Veth:
     address: IPv4Address
     mac: str
     mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vtep:
+    """This cell's end of the overlay, keyed by its device's name. `local` is its address in the underlay.
+
+    `features` are the words of `ip -d link` for how it works: "gbp" carries marks; none of the others may be there.
+    """
+
+    addresses: tuple[IPv4Interface, ...]
+    mac: str
+    mtu: int
+    vni: int
+    port: int
+    local: IPv4Address | None
+    features: frozenset[str] = frozenset({"gbp"})
+
+    def is_same_device(self, other: "Vtep") -> bool:
+        """Whether the one becomes the other without being made anew."""
+        return (self.vni, self.port, self.local, self.features) == (other.vni, other.port, other.local, other.features)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Route:
+    """Where a route leads: over a link, to a gateway there or straight to the destination."""
+
+    link: str
+    gateway: IPv4Address | None = None
+
+    def __str__(self) -> str:
+        return self.link if self.gateway is None else f"{self.link} via {self.gateway}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +137,20 @@ class Tables:
     # ours: permanent entries on our veths
     neighbours: Mapping[NeighbourKey, str] = field(default_factory=dict)
     # ours: by their protocol number
-    routes: Mapping[IPv4Network, str] = field(default_factory=dict)
+    routes: Mapping[IPv4Network, Route] = field(default_factory=dict)
+    # ours: cellnet0, kind vxlan
+    vteps: Mapping[str, Vtep] = field(default_factory=dict)
+    # ours: all of cellnet0's; a peer's MAC and the underlay addresses that its frames are sent to
+    fdb: Mapping[str, tuple[IPv4Address, ...]] = field(default_factory=dict)
+    # ours: set `cellnet-vteps`, the underlay addresses whose tunnelled packets are taken
+    senders: Mapping[IPv4Address, bool] = field(default_factory=dict)
 
 
-def without(tables: Tables, addresses: Collection[IPv4Address]) -> Tables:
-    """All but what connects these containers; what polices them stays."""
-    if not addresses:
+def without(tables: Tables, addresses: Collection[IPv4Address], *, overlay: bool = False) -> Tables:
+    """All but what connects these containers, and with `overlay` this cell with others; what polices them stays."""
+    if not addresses and not overlay:
         return tables
-    links = {host_interface(address) for address in addresses}
+    links = {host_interface(address) for address in addresses} | ({TUNNEL_LINK} if overlay else set())
     return replace(
         tables,
         sysctls={key: value for key, value in tables.sysctls.items() if links.isdisjoint(key.split("/"))},
@@ -114,5 +158,7 @@ def without(tables: Tables, addresses: Collection[IPv4Address]) -> Tables:
         links_up={key: value for key, value in tables.links_up.items() if key not in links},
         interiors={key: value for key, value in tables.interiors.items() if key not in addresses},
         neighbours={key: value for key, value in tables.neighbours.items() if key.device not in links},
-        routes={key: value for key, value in tables.routes.items() if value not in links},
+        routes={key: value for key, value in tables.routes.items() if value.link not in links},
+        vteps={} if overlay else tables.vteps,
+        fdb={} if overlay else tables.fdb,
     )

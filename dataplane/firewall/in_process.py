@@ -10,7 +10,7 @@ from typing import Final
 import iptc
 
 from dataplane.errors import HostRefused
-from dataplane.firewall.rules import JUMPS
+from dataplane.firewall.rules import EVERY_JUMP
 from dataplane.plan import Delta
 from dataplane.tables import ChainKey
 
@@ -51,9 +51,9 @@ def _edit_table(name: str, chains: Delta[ChainKey, tuple[str, ...]], jumps: Delt
             chain.append_rule(_rule(text))
     for key in sorted(key for key in jumps.put if key.table == name):
         chain = iptc.Chain(table, key.chain)
-        for rule in [each for each in chain.rules if each.target.name == JUMPS[key]]:
+        for rule in [each for each in chain.rules if each.target.name == EVERY_JUMP[key]]:
             chain.delete_rule(rule)
-        chain.insert_rule(_rule(f"-j {JUMPS[key]}"), position=0)
+        chain.insert_rule(_rule(f"-j {EVERY_JUMP[key]}"), position=0)
     table.commit()
     table.refresh()
 

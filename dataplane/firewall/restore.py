@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from dataplane.firewall import edits
 from dataplane.firewall.driver import FirewallTables
-from dataplane.firewall.rules import JUMPS
+from dataplane.firewall.rules import EVERY_JUMP
 from dataplane.plan import Delta
 from dataplane.process import run
 from dataplane.tables import ChainKey
@@ -56,8 +56,8 @@ def _table_text(
     lines += [f"-A {key.chain} {rule}" for key in whole for rule in put[key]]
     lines += [line for each in edited.values() for line in each or ()]
     for gone in (jumps.old, jumps.drop):
-        lines += [f"-D {key.chain} -j {JUMPS[key]}" for key in here(gone) for _ in gone[key]]
-    lines += [f"-I {key.chain} 1 -j {JUMPS[key]}" for key in here(jumps.put)]
+        lines += [f"-D {key.chain} -j {EVERY_JUMP[key]}" for key in here(gone) for _ in gone[key]]
+    lines += [f"-I {key.chain} 1 -j {EVERY_JUMP[key]}" for key in here(jumps.put)]
     # emptied first: nft refuses to remove a chain with rules
     lines += [f"-{command} {key.chain}" for command in "FX" for key in here(chains.drop)]
     return "\n".join([f"*{table}", *lines, "COMMIT", ""]) if lines else ""
@@ -101,7 +101,7 @@ def read_save(text: str, *, family: int) -> FirewallTables:
             if chain.startswith(OURS):
                 rules.setdefault(key, []).append(rule)
                 continue
-            if key in JUMPS and rule == f"-j {JUMPS[key]}":
+            if key in EVERY_JUMP and rule == f"-j {EVERY_JUMP[key]}":
                 jumps.setdefault(key, []).append(accepting.get(key, 0))
             elif can_accept(rule):
                 accepting[key] = accepting.get(key, 0) + 1

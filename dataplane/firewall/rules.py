@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 
-from dataplane.firewall import rights
+from dataplane.firewall import overlay, rights
 from dataplane.firewall.icmp import about_others
 from dataplane.state import HostService, HostState
 from dataplane.tables import CELLFUL, ChainKey
@@ -32,6 +32,12 @@ JUMPS: Mapping[ChainKey, str] = {
     ChainKey(4, "filter", "OUTPUT"): "CELLNET-OUTPUT",
     ChainKey(6, "raw", "PREROUTING"): "CELLNET-PREROUTING",
 }
+EVERY_JUMP: Mapping[ChainKey, str] = {**JUMPS, **overlay.JUMPS}
+
+
+def jumps(state: HostState) -> Mapping[ChainKey, str]:
+    """Those of a cell that is as `state` says."""
+    return EVERY_JUMP if state.tunnel else JUMPS
 
 
 @lru_cache(maxsize=CELLFUL)
@@ -42,6 +48,7 @@ def container_chain(address: IPv4Address) -> str:
 
 def chains(state: HostState) -> dict[ChainKey, tuple[str, ...]]:
     """Every chain of ours on this cell, by key; a value is its rules without `-A CHAIN`."""
+    across = overlay.fragments(state)
     found = {
         ChainKey(4, "raw", "CELLNET-PREROUTING"): (
             f"! -s {state.subnet} -i cnet+ -j DROP",  # a foreign source
@@ -51,6 +58,7 @@ def chains(state: HostState) -> dict[ChainKey, tuple[str, ...]]:
             f"! -s {state.overlay} -d {state.overlay} -m rpfilter --invert -j DROP",
             # conntrack relates an error to the flow that it quotes, whoever sends it: containers speak of their own flows only
             f'-i cnet+ -p icmp -m bpf --bytecode "{about_others()}" -j DROP',
+            *across.untracked_in,
         ),
         ChainKey(6, "raw", "CELLNET-PREROUTING"): ("-i cnet+ -j DROP",),  # the overlay has no IPv6
         TAGGING: (
@@ -58,10 +66,15 @@ def chains(state: HostState) -> dict[ChainKey, tuple[str, ...]]:
             f"-i cnet+ -p tcp -m tcp {SYN} -j SET --map-set {TAGS_SET} src --map-mark",
             # every packet: it may be new at its destination though it is established here
             f"-i cnet+ ! -p tcp -j SET --map-set {TAGS_SET} src --map-mark",
+            *across.remembered,
         ),
-        ChainKey(4, "nat", "CELLNET-POSTROUTING"): (f"-s {state.subnet} ! -d {state.overlay} -j MASQUERADE",),
+        ChainKey(4, "nat", "CELLNET-POSTROUTING"): (
+            *across.masqueraded,
+            f"-s {state.subnet} ! -d {state.overlay} -j MASQUERADE",
+        ),
     }
-    found |= _filter(_fixed(state)) | _filter(_dispatch(state))
+    found |= across.chains
+    found |= _filter(_fixed(state, across)) | _filter(_dispatch(state))
     for workload in state.workloads.values():
         found |= _filter(rights.of_container(container_chain(workload.address), workload.allows))
     for name, tags in state.groups.items():
@@ -73,21 +86,23 @@ def _filter(named: Mapping[str, tuple[str, ...]]) -> dict[ChainKey, tuple[str, .
     return {ChainKey(4, "filter", name): rules for name, rules in named.items()}
 
 
-def _fixed(state: HostState) -> dict[str, tuple[str, ...]]:
+def _fixed(state: HostState, across: overlay.Fragments) -> dict[str, tuple[str, ...]]:
     return {
-        "CELLNET-INPUT": ("-i cnet+ -g CELLNET-HOST",),
+        "CELLNET-INPUT": (*across.outer_in, "-i cnet+ -g CELLNET-HOST", *across.to_host),
         "CELLNET-HOST": (
             ESTABLISHED,  # answers to the cell's own connections
             f"{ERRORS} -j ACCEPT",
             *(_host_service(service) for service in sorted(state.host_services)),
             "-j CELLNET-REJECT",
         ),
-        "CELLNET-OUTPUT": ("-o cnet+ -j ACCEPT",),  # hosts whose own policy is DROP
+        "CELLNET-OUTPUT": ("-o cnet+ -j ACCEPT", *across.outer_out),  # hosts whose own policy is DROP
         "CELLNET-FORWARD": (
             f"-i cnet+ {ESTABLISHED}",  # the fast path
             f"-o cnet+ {ESTABLISHED}",
+            *across.masked,
             "-i cnet+ -g CELLNET-NEW",
             "-o cnet+ -g CELLNET-NEW",
+            *across.elsewhere,
             f"-d {state.overlay} -j CELLNET-REJECT",  # no such container: not out again by the default route
         ),
         "CELLNET-NEW": (
@@ -95,12 +110,14 @@ def _fixed(state: HostState) -> dict[str, tuple[str, ...]]:
             f"{ERRORS} -g CELLNET-ERRORS",
             f"-p tcp -m tcp ! {SYN} -j {RESET}",  # what a revoke has cut: whoever sends first is reset
             "-i cnet+ -o cnet+ -g CELLNET-TO",
+            *across.new,
             "-i cnet+ -g CELLNET-EGRESS",
             "-m conntrack --ctstate DNAT -j ACCEPT",  # a published port, from outside only: containers were judged above
             "-j CELLNET-REJECT",  # routed straight in
         ),
         "CELLNET-ERRORS": (
             "-i cnet+ -j ACCEPT",  # about its own flows only, raw has seen to that
+            *across.errors,
             # from elsewhere only about masqueraded and published flows: out there nobody has seen another
             "-m conntrack --ctstate SNAT -j ACCEPT",
             "-m conntrack --ctstate DNAT -j ACCEPT",
@@ -108,7 +125,11 @@ def _fixed(state: HostState) -> dict[str, tuple[str, ...]]:
         ),
         "CELLNET-EGRESS": (
             f"-d {state.overlay} -j CELLNET-REJECT",  # no such container: refused at once
-            *((f"-d {LINK_LOCAL} -j CELLNET-REJECT", "-j ACCEPT") if state.egress_allowed else ("-j CELLNET-REJECT",)),
+            *(
+                (f"-d {LINK_LOCAL} -j CELLNET-REJECT", *across.egress, "-j ACCEPT")
+                if state.egress_allowed
+                else ("-j CELLNET-REJECT",)
+            ),
         ),
         "CELLNET-REJECT": (f"-p tcp -j {RESET}", "-j REJECT --reject-with icmp-port-unreachable"),
     }

@@ -14,7 +14,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from dataplane.errors import HostRefused
 from dataplane.flows.netlink import Netlink, attribute, attributes
-from dataplane.tables import LINK_PREFIX, Veth, container_mac, host_mac
+from dataplane.tables import LINK_PREFIX, TUNNEL_LINK, Veth, container_mac, host_mac
 
 EXISTS, NO_DEVICE = 17, 19
 GET_LINKS = 18
@@ -28,11 +28,26 @@ LEAVING = 0x636E6574  # "cnet": the group of links that are about to be removed,
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Our host ends (veths named `cnet` + 8 hex digits) by name, whether each is up, and their names by index."""
+    """Our host ends (veths named `cnet` + 8 hex digits) by name, whether each is up, and their names by index.
+
+    `tunnel` is whatever has the name of the tunnel's end, ours or not, as it was read; it is in none of the others.
+    """
 
     veths: Mapping[str, Veth]
     up: Mapping[str, bool]
     names: Mapping[int, str]
+    tunnel: "Link | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Any link; `info` is its own description of its kind, undecoded."""
+
+    index: int
+    up: bool
+    mac: str
+    mtu: int
+    info: bytes
 
 
 def read(kernel: Netlink) -> Links:
@@ -40,17 +55,22 @@ def read(kernel: Netlink) -> Links:
     veths: dict[str, Veth] = {}
     up: dict[str, bool] = {}
     names: dict[int, str] = {}
+    tunnel: Link | None = None
     for body in kernel.dump(GET_LINKS, LINK.pack(0, 0, 0, 0, 0) + attribute(EXT_MASK, SKIP_STATISTICS), what="links"):
         _, _, index, flags, _ = LINK.unpack_from(body)
         found = {kind: body[start:end] for kind, start, end in attributes(body, start=LINK.size)}
         name = found[NAME].rstrip(b"\0").decode(errors="replace")
+        if name == TUNNEL_LINK:
+            mac, mtu = found.get(MAC, b"").hex(":"), NUMBER.unpack(found[MTU])[0]
+            tunnel = Link(index, bool(flags & UP), mac, mtu, found.get(INFO, b""))
+            continue
         address = address_of(name)
         if address is None or not _is_veth(found.get(INFO, b"")):
             continue
         veths[name] = Veth(address=address, mac=found[MAC].hex(":"), mtu=NUMBER.unpack(found[MTU])[0])
         up[name] = bool(flags & UP)
         names[index] = name
-    return Links(veths, up, names)
+    return Links(veths, up, names, tunnel)
 
 
 def _is_veth(info: bytes) -> bool:

@@ -3,6 +3,7 @@
 import socket
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 
 from pyroute2 import IPRoute
@@ -11,7 +12,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from dataplane.errors import HostRefused
 from dataplane.flows.netlink import Netlink, attributes
 from dataplane.netlink.links import index_of
-from dataplane.tables import ROUTE_PROTOCOL, NeighbourKey
+from dataplane.tables import CELLFUL, ROUTE_PROTOCOL, NeighbourKey, Route
 
 LINK_SCOPE, ANY_SCOPE, PERMANENT, MAIN = 253, 255, 0x80, 254
 ABSENT = (2, 3, 19)
@@ -20,12 +21,12 @@ GET_ROUTES, GET_NEIGHBOURS = 26, 30
 ROUTE = struct.Struct("=BBBBBBBBI")
 NEIGHBOUR = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 INDEX = struct.Struct("=I")
-TO, MAC, THROUGH = 1, 2, 4
+TO, MAC, THROUGH, GATEWAY = 1, 2, 4, 5
 
 
-def read_routes(kernel: Netlink, names: Mapping[int, str]) -> dict[IPv4Network, str]:
-    """Ours (ROUTE_PROTOCOL): destination to link; `names` maps our links' indexes to their names. Raises HostRefused."""
-    routes: dict[IPv4Network, str] = {}
+def read_routes(kernel: Netlink, names: Mapping[int, str]) -> dict[IPv4Network, Route]:
+    """Ours (ROUTE_PROTOCOL); `names` maps our links' indexes to their names. Raises HostRefused."""
+    routes: dict[IPv4Network, Route] = {}
     for body in kernel.dump(GET_ROUTES, ROUTE.pack(socket.AF_INET, *[0] * 8), what="routes"):
         _, length, _, _, table, protocol, _, _, _ = ROUTE.unpack_from(body)
         if table != MAIN or protocol != ROUTE_PROTOCOL:
@@ -33,8 +34,24 @@ def read_routes(kernel: Netlink, names: Mapping[int, str]) -> dict[IPv4Network, 
         found = {kind: body[start:end] for kind, start, end in attributes(body, start=ROUTE.size)}
         if TO in found:
             link = names.get(INDEX.unpack(found[THROUGH])[0], "?") if THROUGH in found else "?"
-            routes[IPv4Network((found[TO], length))] = link
+            routes[_network(found[TO], length)] = _route(link, found.get(GATEWAY))
     return routes
+
+
+@lru_cache(maxsize=CELLFUL)
+def _network(packed: bytes, length: int) -> IPv4Network:
+    """Kept, because each look meets the same, and making one is dear."""
+    return IPv4Network((packed, length))
+
+
+@lru_cache(maxsize=CELLFUL)
+def _route(link: str, gateway: bytes | None) -> Route:
+    return Route(link, None if gateway is None else IPv4Address(gateway))
+
+
+@lru_cache(maxsize=CELLFUL)
+def _neighbour(link: str, packed: bytes) -> NeighbourKey:
+    return NeighbourKey(link, IPv4Address(packed))
 
 
 def read_neighbours(kernel: Netlink, names: Mapping[int, str]) -> dict[NeighbourKey, str]:
@@ -45,7 +62,7 @@ def read_neighbours(kernel: Netlink, names: Mapping[int, str]) -> dict[Neighbour
         if index not in names or state != PERMANENT:
             continue
         found = {kind: body[start:end] for kind, start, end in attributes(body, start=NEIGHBOUR.size)}
-        neighbours[NeighbourKey(names[index], IPv4Address(found[TO]))] = found.get(MAC, b"").hex(":")
+        neighbours[_neighbour(names[index], found[TO])] = found.get(MAC, b"").hex(":")
     return neighbours
 
 

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 from dataplane.flows.netlink import connect
 from dataplane.namespace import run_in
 from dataplane.netlink import links, routes
-from dataplane.tables import NeighbourKey, Veth
+from dataplane.tables import NeighbourKey, Route, Veth
 from tests.testlib.netns import Netns
 
 OURS, DOWN = "cnet0aff0102", "cnet0aff0103"
@@ -34,7 +34,7 @@ def test_ours_are_read_and_nobody_elses(netns: Callable[[str], Netns]) -> None:
     host = netns("host")
     host.run("ip", "-batch", "-", stdin=SCENE.encode())
 
-    def read() -> tuple[links.Links, dict[NeighbourKey, str], dict[IPv4Network, str]]:
+    def read() -> tuple[links.Links, dict[NeighbourKey, str], dict[IPv4Network, Route]]:
         with connect(socket.NETLINK_ROUTE) as kernel:
             found = links.read(kernel)
             return found, routes.read_neighbours(kernel, found.names), routes.read_routes(kernel, found.names)
@@ -48,7 +48,7 @@ def test_ours_are_read_and_nobody_elses(netns: Callable[[str], Netns]) -> None:
     assert set(found.names.values()) == {OURS, DOWN}
     assert neighbours == {NeighbourKey(OURS, IPv4Address("10.255.1.2")): "02:c0:0a:ff:01:02"}
     assert ways == {
-        IPv4Network("10.255.1.2/32"): OURS,
-        IPv4Network("10.255.1.8/31"): "?",
-        IPv4Network("10.255.1.7/32"): "?",
+        IPv4Network("10.255.1.2/32"): Route(OURS),
+        IPv4Network("10.255.1.8/31"): Route("?"),
+        IPv4Network("10.255.1.7/32"): Route("?"),
     }

@@ -1,6 +1,6 @@
 """A cell's kernel side without an agent: a namespace as the host, others as containers, HostStates by hand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
@@ -9,7 +9,7 @@ from dataplane.compile import compile_tables
 from dataplane.firewall.driver import Firewall
 from dataplane.firewall.nft import NftFirewall
 from dataplane.plan import Plan, plan
-from dataplane.state import Allow, HostState, Leaf, Tls, Workload
+from dataplane.state import Allow, HostState, Leaf, Tls, Tunnel, Workload
 from dataplane.tables import Tables
 from tests.testlib.netns import Netns
 
@@ -32,6 +32,7 @@ class Host:
     kernel: Kernel
     containers: list[Netns]
     state: HostState = EMPTY
+    empty: HostState = EMPTY  # where it begins: its part of the overlay, and its peers
 
     def become(self, state: HostState) -> Outcome:
         """Read, plan and apply, as the agent would after a start."""
@@ -52,13 +53,13 @@ class Host:
     def workload(self, number: int, *allows: Allow, tag: int | None = None) -> Workload:
         """Container `number` (from 0) with tag number + 1."""
         return Workload(
-            name=f"c{number}", address=FIRST + number, tag=tag or number + 1, pin=self.containers[number].path,
+            name=f"c{number}", address=self.empty.subnet[2 + number], tag=tag or number + 1, pin=self.containers[number].path,
             allows=frozenset(allows), tls=Tls(Leaf(b"", b""), 8080),
         )  # fmt: skip
 
     def with_workloads(self, *workloads: Workload) -> HostState:
         """The empty cell with these."""
-        return replace(EMPTY, workloads={each.address: each for each in workloads})
+        return replace(self.empty, workloads={each.address: each for each in workloads})
 
 
 def make_host(netns: Callable[[str], Netns], *, containers: int, firewall: Firewall | None = None) -> Host:
@@ -70,3 +71,42 @@ def make_host(netns: Callable[[str], Netns], *, containers: int, firewall: Firew
     return Host(
         host, Kernel(firewall or NftFirewall(), namespace=host.path), [netns(f"c{number}") for number in range(containers)]
     )
+
+
+def subnet_of(number: int) -> IPv4Network:
+    """A cell's part of the overlay; cells are numbered from 1."""
+    return IPv4Network(f"10.255.{number}.0/24")
+
+
+def underlay_of(number: int) -> IPv4Address:
+    """Its address below."""
+    return IPv4Address(f"10.77.0.{number}")
+
+
+def cell_state(number: int, *, of: int, port: int = 4789, vni: int = 1) -> HostState:
+    """An empty cell with `of` - 1 peers."""
+    return HostState(
+        overlay=OVERLAY, subnet=subnet_of(number), mtu=1450, workloads={},
+        tunnel=Tunnel("u0", underlay_of(number), vni, port),
+        peers={subnet_of(each): underlay_of(each) for each in range(1, of + 1) if each != number},
+    )  # fmt: skip
+
+
+def make_hosts(netns: Callable[[str], Netns], *, count: int, containers: int, firewalls: Sequence[Firewall] = ()) -> list[Host]:
+    """Hosts on one switch, each with a default route to nowhere beyond it; cell_state says how they know of each other."""
+    switch = netns("switch")
+    switch.run("ip", "link", "add", "s", "type", "bridge")
+    switch.run("ip", "link", "set", "s", "up")
+    made = []
+    for number in range(1, count + 1):
+        host = netns(f"host{number}")
+        port = f"p{number}"
+        host.run("ip", "link", "add", "u0", "type", "veth", "peer", "name", port, "netns", switch.name)
+        for argv in (f"addr add {underlay_of(number)}/24 dev u0", "link set u0 up", "route add default via 10.77.0.254"):
+            host.run("ip", *argv.split())
+        switch.run("ip", "link", "set", port, "master", "s", "up")
+        host.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
+        kernel = Kernel(firewalls[number - 1] if firewalls else NftFirewall(), namespace=host.path)
+        inside = [netns(f"c{number}{each}") for each in range(containers)]
+        made.append(Host(host, kernel, inside, empty=cell_state(number, of=count)))
+    return made

@@ -1,0 +1,90 @@
+"""What a cell with peers has besides, as fragments of the chains in `rules.py`: one packet in another, over UDP.
+
+Outside is a packet between two cells' underlay addresses. Who can send one that is taken can put any source and any tag
+inside, so only peers' addresses are taken, and nobody here but the kernel sends any. Inside is a packet between containers: the
+source's cell lets it go, the destination's judges it by the tag it carries. Pure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dataplane.state import HostState, Tunnel
+from dataplane.tables import TAG_MASK, TUNNEL_LINK, ChainKey
+
+VTEPS_SET = "cellnet-vteps"
+UNTRACKED = ChainKey(4, "raw", "CELLNET-OUTPUT")  # the chain that only a cell with a tunnel has
+# chains that name the set
+NAMING = tuple(ChainKey(4, "filter", f"CELLNET-{name}") for name in ("INPUT", "FORWARD", "EGRESS"))
+JUMPS: Mapping[ChainKey, str] = {ChainKey(4, "raw", "OUTPUT"): UNTRACKED.chain}
+PORTS = "32768-60999"  # those that the kernel gives by itself
+
+Rules = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fragments:
+    """Rules by where they stand; all empty where there is no tunnel."""
+
+    chains: Mapping[ChainKey, Rules] = field(default_factory=dict)
+    untracked_in: Rules = ()
+    remembered: Rules = ()
+    masqueraded: Rules = ()
+    outer_in: Rules = ()
+    to_host: Rules = ()
+    outer_out: Rules = ()
+    masked: Rules = ()
+    elsewhere: Rules = ()
+    new: Rules = ()
+    errors: Rules = ()
+    egress: Rules = ()
+
+
+def fragments(state: HostState) -> Fragments:
+    """Those of a cell that is as `state` says."""
+    return Fragments() if state.tunnel is None else _of(state.tunnel, state)
+
+
+def _of(tunnel: Tunnel, state: HostState) -> Fragments:
+    outer = f"-p udp -m udp --dport {tunnel.port}"
+    masks = f"--nfmask {TAG_MASK:#x} --ctmask {TAG_MASK:#x}"
+    return Fragments(
+        # an entry for each of them would cost, and say nothing
+        chains={UNTRACKED: (f"-s {tunnel.address}/32 {outer} -j CT --notrack",)},
+        untracked_in=(f"-d {tunnel.address}/32 {outer} -j CT --notrack",),
+        # the tag of whoever opened it, for who asks later what may live on
+        remembered=(f"-i {TUNNEL_LINK} -o cnet+ -m conntrack --ctstate NEW -j CONNMARK --save-mark {masks}",),
+        # answers to that port would be taken for tunnelled packets
+        masqueraded=(
+            f"-s {state.subnet} ! -d {state.overlay} -p udp -m udp --sport {tunnel.port} -j MASQUERADE --to-ports {PORTS}",
+        ),
+        outer_in=(
+            f"-d {tunnel.address}/32 -i {tunnel.interface} {outer} -m set --match-set {VTEPS_SET} src -j ACCEPT",  # peers only
+            f"{outer} -j DROP",  # the kernel listens on every address
+        ),
+        to_host=(
+            f"-i {TUNNEL_LINK} -m conntrack --ctstate ESTABLISHED -j ACCEPT",  # answers to the cell's own connections
+            f"-i {TUNNEL_LINK} -p icmp -m conntrack --ctstate RELATED -j ACCEPT",
+            f"-i {TUNNEL_LINK} -j CELLNET-REJECT",  # an answer all the same: by it a peer sees that the tunnel works
+        ),
+        outer_out=(
+            # this host's users; `! --uid-owner 0` would be the kernel's own packets too
+            f"{outer} -m owner --uid-owner 1-4294967294 -j DROP",
+            f"-s {tunnel.address}/32 {outer} -j ACCEPT",
+            f"-o {TUNNEL_LINK} -j ACCEPT",
+        ),
+        # other engines' guests: masqueraded to this cell's address, they would be a peer to the others
+        masked=(f"{outer} -m set --match-set {VTEPS_SET} dst -j DROP",),
+        elsewhere=(
+            f"-i {TUNNEL_LINK} -j CELLNET-REJECT",  # a container that has gone, or that would use this cell as a router
+            f"-o {TUNNEL_LINK} -j DROP",  # from outside into the overlay
+        ),
+        new=(
+            f"-i {TUNNEL_LINK} -o cnet+ -g CELLNET-TO",
+            f"-i cnet+ -o {TUNNEL_LINK} -j ACCEPT",  # the destination's cell judges
+        ),
+        errors=(f"-i {TUNNEL_LINK} -j ACCEPT",),  # the same of a peer's containers: its cell has seen to that
+        egress=(
+            f"{outer} -j CELLNET-REJECT",  # now or when it becomes a peer's: masqueraded, it would be one of ours
+            f"-m set --match-set {VTEPS_SET} dst -j CELLNET-REJECT",
+        ),
+    )

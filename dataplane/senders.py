@@ -1,0 +1,87 @@
+"""Set `cellnet-vteps`: the underlay addresses of the peers, from which tunnelled packets are taken. Ours by its name.
+
+Asked in binary, and several entries at a time: there may be a thousand.
+"""
+
+import socket
+import struct
+from collections.abc import Collection
+from ipaddress import IPv4Address
+
+from dataplane.errors import HostRefused
+from dataplane.firewall.overlay import VTEPS_SET
+from dataplane.flows import netlink
+from dataplane.flows.netlink import NLM_F_ACK, attribute, attributes, nested
+
+NETLINK_NETFILTER = 12
+CREATE, DESTROY, LIST, ADD, DELETE = 0x602, 0x603, 0x607, 0x609, 0x60A  # subsystem 6 is ipset
+LEADS = struct.pack("=BBH", socket.AF_INET, 0, 0)  # family, version, resource
+PROTOCOL, SET, TYPE, REVISION, FAMILY, CONTENT, ENTRIES = 1, 2, 3, 4, 5, 7, 8
+IP, IPV4_ADDRESS, IN_NETWORK_ORDER = 1, 1, 0x4000
+NAMED = LEADS + attribute(PROTOCOL, b"\x06") + attribute(SET, VTEPS_SET.encode() + b"\0")
+PLAIN = nested(CONTENT)  # a set, an entry without more to say of it
+HINT = "the kernel needs the ip_set and ip_set_hash_ip modules"
+
+
+class SenderSet:
+    """The set of the namespace that the calling thread is in; one thread only."""
+
+    def __init__(self) -> None:
+        self._link = netlink.connect(NETLINK_NETFILTER)
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._link.close()
+
+    def read(self) -> dict[IPv4Address, bool]:
+        """Its entries; a set that is not there has none. Raises HostRefused."""
+        found: dict[IPv4Address, bool] = {}
+        try:
+            bodies = self._link.dump(LIST, NAMED, what=f"set {VTEPS_SET}")
+        except HostRefused as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return {}
+            raise
+        for body in bodies:
+            for entry in _inside(body, start=len(LEADS), kind=ENTRIES):
+                for value in _inside(entry, kind=CONTENT):
+                    for address in _inside(value, kind=IP):
+                        found.update({IPv4Address(packed): True for packed in _inside(address, kind=IPV4_ADDRESS)})
+        return found
+
+    def ensure(self) -> None:
+        """Make the set where it is missing: rules that name it can only be loaded then. Raises HostRefused."""
+        asked = attribute(TYPE, b"hash:ip\0") + attribute(REVISION, b"\0") + attribute(FAMILY, bytes([socket.AF_INET]))
+        (answer,) = self._link.ask(CREATE, [NAMED + asked + PLAIN], flags=NLM_F_ACK)
+        if isinstance(answer, OSError):
+            hint = f"a set {VTEPS_SET} of another type is in the way: ipset destroy {VTEPS_SET}"
+            raise HostRefused(f"cannot make set {VTEPS_SET}: {answer.strerror}", hint=hint) from answer
+
+    def destroy(self) -> None:
+        """Remove the set, which no rule names any more; none is fine. Raises HostRefused."""
+        (answer,) = self._link.ask(DESTROY, [NAMED], flags=NLM_F_ACK)
+        if isinstance(answer, OSError) and not netlink.vanished(answer):
+            raise HostRefused(f"cannot remove set {VTEPS_SET}: {answer.strerror}", hint="see `ipset list`") from answer
+
+    def put(self, addresses: Collection[IPv4Address]) -> None:
+        """Write entries; those that are there are fine. Raises HostRefused."""
+        self._change(ADD, addresses, what="add to")
+
+    def drop(self, addresses: Collection[IPv4Address]) -> None:
+        """Remove entries; those that have gone already are fine. Raises HostRefused."""
+        self._change(DELETE, addresses, what="remove from")
+
+    def _change(self, kind: int, addresses: Collection[IPv4Address], *, what: str) -> None:
+        bodies = [NAMED + nested(CONTENT, nested(IP, _packed(address))) for address in addresses]
+        refused = [each for each in self._link.ask(kind, bodies, flags=NLM_F_ACK) if isinstance(each, OSError)]
+        if refused:
+            what = f"cannot {what} set {VTEPS_SET}, {len(refused)} of {len(bodies)}: {refused[0].strerror}"
+            raise HostRefused(what, hint=HINT) from refused[0]
+
+
+def _packed(address: IPv4Address) -> bytes:
+    return attribute(IPV4_ADDRESS | IN_NETWORK_ORDER, address.packed)
+
+
+def _inside(body: bytes, *, kind: int, start: int = 0) -> list[bytes]:
+    return [body[begin:end] for found, begin, end in attributes(body, start=start) if found == kind]
