@@ -36,6 +36,11 @@ class Summary:
         )
 
 
+def summaries(bundle: bytes) -> tuple[Summary, ...]:
+    """Of each certificate of a PEM bundle."""
+    return tuple(map(Summary.of, certificates(bundle, where="the bundle")))
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """A CA directory. `cell` is None where only a root is kept; `root_key_here` says whether this host can sign cells."""

@@ -1,4 +1,4 @@
-"""`ca`: the authorities of the cells. `init` and `issue-cell` are the root's owner's and need no agent."""
+"""`ca`: the authorities of the cells. `init` and `issue-cell` are for the root's owner and need no agent."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from agent.cli.credentials import credentials_option, sent
 from agent.cli.fields import Fields
 from agent.cli.output import json_option, moment, print_json
 from agent.cli.place import Place, need_root
@@ -75,6 +76,34 @@ def _refusals_told() -> Iterator[None]:
         yield
     except CaRefused as error:
         raise HostRefused(error.what, hint=error.hint) from error
+
+
+@ca.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--add", is_flag=True, help="Keep the roots that are there.")
+@credentials_option
+@json_option
+@click.pass_obj
+def publish(place: Place, file: Path | None, add: bool, credentials: Path | None, as_json: bool) -> None:
+    """Have all cells of the store trust the roots of FILE (PEM), and no others but their own. [default: this cell's root]"""
+    roots = None if file is None else _text(file)
+    given = place.client().post("/v1/ca/trust", {"roots": roots, "add": add, **sent(credentials)})
+    if as_json:
+        print_json(given)
+        return
+    click.echo("the cells trust, each besides its own root:")
+    for each in given.at("roots").each():
+        click.echo(f"  {each.text('subject')}, until {each.text('not_after')[:10]}, sha256 {each.text('fingerprint')[:16]}…")
+
+
+def _text(path: Path) -> str:
+    """Raises InvalidInput for what must not be sent to all cells, before it is sent anywhere."""
+    from agent.errors import InvalidInput
+
+    text = path.read_text(errors="replace")
+    if "PRIVATE KEY" in text:
+        raise InvalidInput(f"{path} holds a private key", hint="give the certificate alone: root.crt, never root.key")
+    return text
 
 
 @ca.command()

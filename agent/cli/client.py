@@ -16,7 +16,7 @@ from agent.cli.fields import Fields
 from agent.errors import Bug, CellnetError, Conflict, HostRefused, InvalidInput, Unavailable
 from agent.laststart import noted
 
-Sent: TypeAlias = Mapping[str, "str | int | float | bool | Sequence[str] | Sequence[int] | None"]
+Sent: TypeAlias = Mapping[str, "str | int | float | bool | Sequence[str] | Sequence[int] | Mapping[str, str] | None"]
 
 ANSWER_WITHIN = 90.0
 """Seconds: more than the agent gives itself, so that its own words arrive."""
@@ -65,9 +65,9 @@ class Client:
         """Have something done; `within` is in seconds."""
         return self.ask("POST", address, body, within=within).fields
 
-    def delete(self, address: str, *, within: float = ANSWER_WITHIN) -> Fields:
+    def delete(self, address: str, body: Sent | None = None, *, within: float = ANSWER_WITHIN) -> Fields:
         """Remove something; `within` is in seconds."""
-        return self.ask("DELETE", address, within=within).fields
+        return self.ask("DELETE", address, body or None, within=within).fields
 
     def ask(self, method: str, address: str, body: Sent | None = None, *, within: float = ANSWER_WITHIN) -> Reply:
         """One request over a connection of its own."""

@@ -35,6 +35,11 @@ def policy_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     return _names(ctx, "/v1/policies", incomplete)
 
 
+def cell_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Cells that begin so."""
+    return _names(ctx, "/v1/cells", incomplete)
+
+
 def _names(ctx: click.Context, address: str, incomplete: str) -> list[str]:
     from agent.cli.place import Place
 

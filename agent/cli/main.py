@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, str] = {
     "agent": "agent.cli.daemons:agent",
     "attach": "agent.cli.attachments:attach",
     "ca": "agent.cli.ca:ca",
+    "cell": "agent.cli.cell:cell",
     "completion": "agent.cli.completion:completion",
     "detach": "agent.cli.attachments:detach",
     "envoy": "agent.cli.daemons:envoy",

@@ -8,6 +8,7 @@ import click
 
 from agent.cli.client import Client
 from agent.cli.completion import policy_names
+from agent.cli.credentials import credentials_option, sent
 from agent.cli.failures import FAILED, Refused, complain
 from agent.cli.fields import Fields
 from agent.cli.output import counted, json_option, print_json, spoken, table
@@ -52,11 +53,15 @@ def origin(where: Fields) -> str:
 @click.argument("destination", metavar="DST")
 @click.argument("ports", metavar="PORT...", nargs=-1, required=True)
 @click.option("--name", metavar="NAME", help="Name of the policy. [default: made up]")
+@credentials_option
 @json_option
 @click.pass_obj
-def allow(place: Place, source: str, destination: str, ports: tuple[str, ...], name: str | None, as_json: bool) -> None:
+def allow(
+    place: Place, source: str, destination: str, ports: tuple[str, ...], name: str | None, credentials: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Let SRC reach DST on PORTs (tcp/8080, udp/53, tcp/9000-9010, tcp/any), kept in the store."""
-    body = {"from": source, "to": destination, "ports": ports, "name": name}
+    body = {"from": source, "to": destination, "ports": ports, "name": name, **sent(credentials)}
     made = place.client().post("/v1/policies/allow", body)
     if as_json:
         print_json(made)
@@ -69,9 +74,10 @@ def allow(place: Place, source: str, destination: str, ports: tuple[str, ...], n
     "-f", "--file", "path", required=True, metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     help="A policy file; - for standard input.",
 )  # fmt: skip
+@credentials_option
 @json_option
 @click.pass_obj
-def apply(place: Place, path: Path, as_json: bool) -> int:
+def apply(place: Place, path: Path, credentials: Path | None, as_json: bool) -> int:
     """Put the policies of FILE into the store; one of the same name is replaced."""
     with click.open_file(str(path), encoding="utf-8") as file:
         try:
@@ -79,8 +85,9 @@ def apply(place: Place, path: Path, as_json: bool) -> int:
         except UnicodeDecodeError:
             complain(f"{path} is not UTF-8")
             return FAILED
+    who = sent(credentials)
     try:
-        made = place.client().post("/v1/policies/apply", {"document": document})
+        made = place.client().post("/v1/policies/apply", {"document": document, **who})
     except InvalidInput as error:
         complain(error.what, hint=error.hint)  # the file is wrong, the command line is not
         return FAILED
@@ -93,15 +100,16 @@ def apply(place: Place, path: Path, as_json: bool) -> int:
 
 @policy.command()
 @click.argument("words", metavar="NAME | SRC DST PORT...", nargs=-1, required=True, shell_complete=policy_names)
+@credentials_option
 @json_option
 @click.pass_obj
-def delete(place: Place, words: tuple[str, ...], as_json: bool) -> None:
+def delete(place: Place, words: tuple[str, ...], credentials: Path | None, as_json: bool) -> None:
     """Take a policy out of the store, by its NAME or as it was allowed: SRC DST PORT..."""
     if len(words) == 2:
         raise click.UsageError("Give a name, or source, destination and ports", click.get_current_context())
-    client = place.client()
+    client, who = place.client(), sent(credentials)
     name = words[0] if len(words) == 1 else _name_of(client, words)
-    client.delete(f"/v1/policies/{quote(name, safe='')}")
+    client.delete(f"/v1/policies/{quote(name, safe='')}", who)
     if as_json:
         print_json({"deleted": name})
     else:

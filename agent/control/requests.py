@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from agent.control.service import Peer
 from agent.errors import InvalidInput
 from agent.model.attachment import AttachRequest
+from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
 from agent.model.policy import Protocol
 from agent.policy.ports import parse_one
@@ -58,7 +59,29 @@ class AttachBody(Body):
         )
 
 
-class AllowBody(Body):
+class CredentialsBody(Body):
+    """Who writes to the store, for this one request: username and password, or cert and key (PEM)."""
+
+    username: str | None = Field(default=None, max_length=128)
+    password: str | None = Field(default=None, repr=False)
+    cert: str | None = Field(default=None, repr=False)
+    key: str | None = Field(default=None, repr=False)
+
+
+class OperatorBody(Body):
+    """What every change of the store may have, and all that is in the body of a DELETE."""
+
+    store_credentials: CredentialsBody | None = None
+
+    def credentials(self) -> StoreCredentials | None:
+        """The value for the service. Raises InvalidInput for a half."""
+        given = self.store_credentials
+        if given is None:
+            return None
+        return StoreCredentials(username=given.username, password=given.password, cert=given.cert, key=given.key)
+
+
+class AllowBody(OperatorBody):
     """`POST /v1/policies/allow`. Ports as tcp/8080, udp/9000-9010, tcp/any."""
 
     source: str = Field(alias="from")
@@ -67,10 +90,17 @@ class AllowBody(Body):
     name: str | None = None
 
 
-class ApplyBody(Body):
+class ApplyBody(OperatorBody):
     """`POST /v1/policies/apply`: the text of a policy file."""
 
     document: str
+
+
+class TrustBody(OperatorBody):
+    """`POST /v1/ca/trust`: roots in PEM, this cell's own if none are given; `add` keeps those that are there."""
+
+    roots: str | None = Field(default=None, min_length=1)
+    add: bool = False
 
 
 class SyncBody(Body):

@@ -111,7 +111,10 @@ class Api:
             web.get("/v1/policies/check", self.check),
             web.delete("/v1/policies/{name}", self.delete_policy),
             web.post("/v1/sync", self.sync),
+            web.get("/v1/cells", self.list_cells),
+            web.delete("/v1/cells/{name}", self.remove_cell),
             web.get("/v1/ca", self.ca),
+            web.post("/v1/ca/trust", self.publish_trust),
             web.get("/v1/metrics", self.metrics),
         ])  # fmt: skip
 
@@ -172,18 +175,20 @@ class Api:
     async def allow_policy(self, request: web.Request) -> web.Response:
         """One policy into the store."""
         body = await _body(requests.AllowBody, request)
-        name = await self._service.allow_policy(body.source, to=body.to, ports=body.ports, name=body.name)
+        name = await self._service.allow_policy(
+            body.source, to=body.to, ports=body.ports, name=body.name, credentials=body.credentials()
+        )
         return answer({"name": name}, status=201)
 
     async def apply_policies(self, request: web.Request) -> web.Response:
         """A document's policies into the store."""
         body = await _body(requests.ApplyBody, request)
-        return answer({"names": await self._service.apply_policies(body.document)})
+        return answer({"names": await self._service.apply_policies(body.document, credentials=body.credentials())})
 
     async def delete_policy(self, request: web.Request) -> web.Response:
         """One policy out of the store."""
-        name = request.match_info["name"]
-        if not await self._service.delete_policy(name):
+        name, body = request.match_info["name"], await _body(requests.OperatorBody, request)
+        if not await self._service.delete_policy(name, credentials=body.credentials()):
             return not_found(f"there is no policy '{name}' in the store", hint="see 'cellnet policy list'")
         return answer({"deleted": True})
 
@@ -199,6 +204,16 @@ class Api:
         missing = await self._service.sync(within=body.timeout)
         return answer({"ok": not missing, "missing": missing})
 
+    async def list_cells(self, _request: web.Request) -> web.Response:
+        """All cells of the store."""
+        return answer([views.cell(each) for each in await self._service.cells()])
+
+    async def remove_cell(self, request: web.Request) -> web.Response:
+        """Forget a cell that is gone."""
+        name, body = request.match_info["name"], await _body(requests.OperatorBody, request)
+        await self._service.remove_cell(name, credentials=body.credentials())
+        return answer({"removed": True})
+
     async def metrics(self, _request: web.Request) -> web.Response:
         """For a monitoring system."""
         return web.Response(text=await self._service.metrics(), headers={"Content-Type": METRICS_TYPE})
@@ -206,6 +221,12 @@ class Api:
     async def ca(self, _request: web.Request) -> web.Response:
         """The authorities' certificates."""
         return answer(views.ca(await self._service.ca()))
+
+    async def publish_trust(self, request: web.Request) -> web.Response:
+        """Roots into the store, for all cells."""
+        body = await _body(requests.TrustBody, request)
+        given = await self._service.publish_trust(body.roots, add=body.add, credentials=body.credentials())
+        return answer({"roots": [views.root(each) for each in given]})
 
 
 async def _body(kind: type[Kind], request: web.Request) -> Kind:

@@ -14,9 +14,11 @@ from typing import Protocol
 
 from agent.model import policy
 from agent.model.attachment import Attachment, AttachRequest
+from agent.model.cell import CellRecord
+from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
 from agent.model.policy import Policy
-from ca.show import Shown
+from ca.show import Shown, Summary
 from dataplane.probe import Answer
 
 
@@ -79,6 +81,15 @@ class CellView:
     version: str
     pid: int
     started: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CellRow:
+    """A cell of the store. `alive_since` (UTC) is None for one that is not heard of; `here`: the one that answers."""
+
+    record: CellRecord
+    alive_since: datetime | None
+    here: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,13 +218,19 @@ class CellService(Protocol):
     async def policies(self) -> tuple[Policy, ...]:
         """All that are in force, of files and of the store."""
 
-    async def allow_policy(self, source: str, *, to: str, ports: tuple[str, ...], name: str | None) -> str:
-        """Put one policy into the store, written as on the command line (`ports` as tcp/8080), and return its name."""
+    async def allow_policy(
+        self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, credentials: StoreCredentials | None
+    ) -> str:
+        """Put one policy into the store, written as on the command line (`ports` as tcp/8080), and return its name.
 
-    async def apply_policies(self, document: str) -> tuple[str, ...]:
+        Here and below, `credentials` are whose rights the store is changed with: the cell's own for None. InvalidInput where
+        the store is not one that takes any.
+        """
+
+    async def apply_policies(self, document: str, *, credentials: StoreCredentials | None) -> tuple[str, ...]:
         """Put the policies of a YAML document into the store, replacing those of the same names, which are returned."""
 
-    async def delete_policy(self, name: str) -> bool:
+    async def delete_policy(self, name: str, *, credentials: StoreCredentials | None) -> bool:
         """Take one out of the store. False if there was none of that name there; InvalidInput for one of a file."""
 
     async def check(self, source: AppName, *, destination: AppName, protocol: policy.Protocol, port: int) -> Verdict:
@@ -226,4 +243,16 @@ class CellService(Protocol):
         """The metrics in Prometheus' exposition format."""
 
     async def ca(self) -> Shown:
-        """The certificates of this cell's authorities."""
+        """The certificates of this cell's authorities; `bundle` is what everything here trusts."""
+
+    async def publish_trust(self, roots: str | None, *, add: bool, credentials: StoreCredentials | None) -> tuple[Summary, ...]:
+        """Have all cells trust `roots` (PEM; None: this cell's own) besides their own, in place of or with those of before.
+
+        Returns what the store has now. InvalidInput for what is no root of this trust domain.
+        """
+
+    async def cells(self) -> tuple[CellRow, ...]:
+        """All cells of the store by name, this one too."""
+
+    async def remove_cell(self, name: str, *, credentials: StoreCredentials | None) -> None:
+        """Forget a cell that is gone. Conflict while it is alive, InvalidInput, with the nearest name, where there is none."""

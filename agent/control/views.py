@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from agent.control.service import AttachmentView, CaView, EnvoyView, LastApply, PeerView, Status, Verdict
+from agent.control.service import AttachmentView, CaView, CellRow, EnvoyView, LastApply, PeerView, Status, Verdict
 from agent.model.policy import Origin, Policy, Ports, Scope
 from ca.show import Shown, Summary
 
@@ -128,12 +128,29 @@ def verdict(value: Verdict) -> Object:
 
 
 def ca(shown: Shown) -> Object:
-    """`GET /v1/ca`; `bundle` is the PEM of the trusted root."""
+    """`GET /v1/ca`; `bundle` is the PEM of the roots that everything here trusts."""
     return {
         "root": _certificate(shown.root),
         "cell": None if shown.cell is None else _certificate(shown.cell),
         "root_key_here": shown.root_key_here,
         "bundle": shown.bundle.decode(),
+    }
+
+
+def root(view: Summary) -> Object:
+    """A root that all cells trust."""
+    return _certificate(view)
+
+
+def cell(row: CellRow) -> Object:
+    """A row of `GET /v1/cells`."""
+    return {
+        "name": row.record.name,
+        "underlay": str(row.record.underlay),
+        "subnet": str(row.record.subnet),
+        "alive_since": _time(row.alive_since),
+        "version": row.record.version,
+        "here": row.here,
     }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -9,6 +10,7 @@ from agent.config.config import Config
 from agent.control.service import (
     AttachmentView,
     CaView,
+    CellRow,
     CellView,
     EnvoyView,
     FirewallView,
@@ -29,8 +31,10 @@ from agent.daemon.problems import problems
 from agent.daemon.storing import Storing
 from agent.errors import RAISED, InvalidInput, Unavailable
 from agent.identity.refusal import refusals_told
+from agent.identity.trust import added, checked
 from agent.metrics import Levels, Metrics
 from agent.model.attachment import Attachment, AttachRequest, Phase
+from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
 from agent.model.policy import Policy, Protocol
 from agent.reconcile.attaching import Attaching
@@ -44,7 +48,7 @@ from agent.reconcile.tagging import Tagging
 from agent.reconcile.tunnels import Tunnels, vtep
 from agent.store.database import Database
 from agent.store.ledger import Ledger
-from ca.show import Shown, show
+from ca.show import Shown, Summary, show, summaries
 from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer
 from dataplane.envoy.resources import listener_key
@@ -235,18 +239,23 @@ class Service:
     async def policies(self) -> tuple[Policy, ...]:
         return await self._policies.in_force()
 
-    async def allow_policy(self, source: str, *, to: str, ports: tuple[str, ...], name: str | None) -> str:
-        given = await self._policies.allow(source, to=to, ports=ports, name=name)
+    async def allow_policy(
+        self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, credentials: StoreCredentials | None
+    ) -> str:
+        async with self._storage.acting_as(credentials):
+            given = await self._policies.allow(source, to=to, ports=ports, name=name)
         await self._enforced()
         return given
 
-    async def apply_policies(self, document: str) -> tuple[str, ...]:
-        names = await self._policies.apply(document)
+    async def apply_policies(self, document: str, *, credentials: StoreCredentials | None) -> tuple[str, ...]:
+        async with self._storage.acting_as(credentials):
+            names = await self._policies.apply(document)
         await self._enforced()
         return names
 
-    async def delete_policy(self, name: str) -> bool:
-        gone = await self._policies.delete(name)
+    async def delete_policy(self, name: str, *, credentials: StoreCredentials | None) -> bool:
+        async with self._storage.acting_as(credentials):
+            gone = await self._policies.delete(name)
         await self._enforced()
         return gone
 
@@ -293,4 +302,31 @@ class Service:
 
     async def ca(self) -> Shown:
         with refusals_told():
-            return await asyncio.to_thread(show, self._config.paths.ca)
+            shown = await asyncio.to_thread(show, self._config.paths.ca)
+        return replace(shown, bundle=self._leaves.bundle)
+
+    async def publish_trust(self, roots: str | None, *, add: bool, credentials: StoreCredentials | None) -> tuple[Summary, ...]:
+        store, domain = self._storage.store, self._config.trust_domain
+        text = self._leaves.own_root if roots is None else roots.encode()
+        given = checked(text, trust_domain=domain, now=self._clock.now())
+        if add:
+            given = added(given, to=await store.trust(), trust_domain=domain)
+        async with self._storage.acting_as(credentials):
+            await store.set_trust(given)
+        await self._enforced()
+        return summaries(given)
+
+    async def cells(self) -> tuple[CellRow, ...]:
+        return tuple(
+            CellRow(
+                record=each.record,
+                alive_since=None if each.alive_since is None else datetime.fromtimestamp(each.alive_since, UTC),
+                here=each.record.name == self._config.cell,
+            )
+            for each in await self._storage.store.cells()
+        )
+
+    async def remove_cell(self, name: str, *, credentials: StoreCredentials | None) -> None:
+        async with self._storage.acting_as(credentials):
+            await self._storage.store.remove_cell(name, now=self._clock.seconds())
+        await self._enforced()

@@ -2,10 +2,13 @@
 
 import contextlib
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from agent.config.config import Config
 from agent.control.service import Problem, StoreView
+from agent.errors import InvalidInput
+from agent.model.credentials import StoreCredentials
 from agent.store.database import Database
 from agent.store.sqlite import SqliteStore
 from agent.store.store import Store
@@ -18,6 +21,8 @@ class Storing:
     store: Store
     view: StoreView
     problems: Callable[[], tuple[Problem, ...]]
+    acting_as: Callable[[StoreCredentials | None], AbstractAsyncContextManager[None]]
+    """What the caller's task changes in the store meanwhile is changed with these rights; with the cell's own for None."""
     run: Callable[[], Coroutine[None, None, None]] | None = None
 
 
@@ -25,17 +30,26 @@ def storing(config: Config, database: Database, stack: contextlib.AsyncExitStack
     """The store that the configuration names, opened; nothing is asked of it yet."""
     if config.store is None:
         view = StoreView(kind="sqlite", location=str(config.paths.database))
-        return Storing(SqliteStore(database), view, problems=tuple)
+        return Storing(SqliteStore(database), view, problems=tuple, acting_as=_as_nobody_else)
+    from agent.store.etcd.acting import acting_as
     from agent.store.etcd.client import EtcdClient  # a cell of its own need not load what speaks to an etcd
     from agent.store.etcd.keeping import Kept
     from agent.store.etcd.store import EtcdStore
 
-    client = EtcdClient(config.store)
+    etcd = config.store
+    client = EtcdClient(etcd)
     stack.push_async_callback(client.close)
     store = EtcdStore(client, prefix=config.store.prefix, cell=config.cell, kept=Kept(database))
     return Storing(
         store,
         StoreView(kind="etcd", location=str(config.store)),
         problems=lambda: tuple(Problem("store", what, hint) for what, hint in store.problems()),
+        acting_as=lambda who: contextlib.nullcontext() if who is None else acting_as(who, client=client, etcd=etcd),
         run=store.run,
     )
+
+
+def _as_nobody_else(who: StoreCredentials | None) -> AbstractAsyncContextManager[None]:
+    if who is not None:
+        raise InvalidInput("this cell's store is a file of its own, which asks for no credentials", hint="leave them out")
+    return contextlib.nullcontext()

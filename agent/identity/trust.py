@@ -67,6 +67,16 @@ def checked(text: bytes, *, trust_domain: str, now: datetime) -> bytes:
     return _sorted(found)
 
 
+def added(given: bytes, *, to: bytes, trust_domain: str) -> bytes:
+    """`given`, as `checked` returns it, and what is good of that which the store has. Raises InvalidInput for too many."""
+    found = combined(given, to, trust_domain=trust_domain).bundle
+    if len(certificates(found, where="the bundle")) > MOST:
+        raise InvalidInput(
+            f"there would be more than {MOST} roots", hint="'cellnet ca publish FILE' replaces those that are there"
+        )
+    return found
+
+
 def name(certificate: x509.Certificate) -> str:
     """For people: the subject, and enough of the fingerprint to tell two of the same subject apart."""
     return f"{certificate.subject.rfc4514_string()} ({fingerprint(certificate)[:16]})"

@@ -74,6 +74,11 @@ class Leaves:
         return self._trust.bundle
 
     @property
+    def own_root(self) -> bytes:
+        """PEM of the root that vouches for this cell."""
+        return self._issuer.root
+
+    @property
     def failures(self) -> Mapping[str, str]:
         """Attachment, or "" for the cell -> why there is no new certificate."""
         return self._failures | ({} if self._issuer.failure is None else {"": self._issuer.failure})

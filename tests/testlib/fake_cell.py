@@ -16,6 +16,8 @@ from agent.control import server, service
 from agent.errors import Conflict, InvalidInput
 from agent.model import policy
 from agent.model.attachment import Attachment, AttachRequest, Phase
+from agent.model.cell import CellRecord
+from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
 from agent.model.owner import ProcessOwner
 from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports
@@ -30,6 +32,13 @@ STORE = Origin("store")
 def an_app(text: str) -> Pattern:
     """`acme/shop/web` as a pattern."""
     return Pattern(*text.split("/"))
+
+
+def row(name: str, *, alive: bool = False, here: bool = False) -> service.CellRow:
+    """A cell, as `cellnet cell list` has it."""
+    number = len(name)
+    record = CellRecord(name, f"id-{name}", IPv4Network(f"10.255.{number}.0/24"), IPv4Address("192.0.2.0") + number, "0.1.0")
+    return service.CellRow(record, NOW if alive else None, here)
 
 
 @dataclass
@@ -51,6 +60,10 @@ class FakeCell:
     cancelled: int = 0
     log: list[MutableMapping[str, Any]] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+
+    operators: list[StoreCredentials | None] = field(default_factory=list)
+    cell_rows: list[service.CellRow] = field(default_factory=lambda: [row("one", alive=True, here=True), row("two")])
+    published: list[tuple[str | None, bool]] = field(default_factory=list)
 
     async def _step(self) -> None:
         try:
@@ -120,8 +133,11 @@ class FakeCell:
     async def policies(self) -> tuple[Policy, ...]:
         return tuple(self.rules)
 
-    async def allow_policy(self, source: str, *, to: str, ports: tuple[str, ...], name: str | None) -> str:
+    async def allow_policy(
+        self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, credentials: StoreCredentials | None
+    ) -> str:
         await self._step()
+        self.operators.append(credentials)
         numbers = [each.split("/") for each in ports]
         ranges = {
             kind: tuple(ANY_PORT if text == "any" else Ports(int(text), int(text)) for found, text in numbers if found == kind)
@@ -131,13 +147,15 @@ class FakeCell:
         self.rules.append(Policy(made, (an_app(source),), an_app(to), ranges["tcp"], ranges["udp"], STORE))
         return made
 
-    async def apply_policies(self, document: str) -> tuple[str, ...]:
+    async def apply_policies(self, document: str, *, credentials: StoreCredentials | None) -> tuple[str, ...]:
         await self._step()
+        self.operators.append(credentials)
         if "policies" not in document:
             raise InvalidInput("<policies>:1:1: unknown key 'polices'\n  polices: []\n  ^", hint="did you mean 'policies'?")
         return ("from-a-document",)
 
-    async def delete_policy(self, name: str) -> bool:
+    async def delete_policy(self, name: str, *, credentials: StoreCredentials | None) -> bool:
+        self.operators.append(credentials)
         kept = [each for each in self.rules if each.name != name]
         gone, self.rules = len(kept) < len(self.rules), kept
         return gone
@@ -165,6 +183,24 @@ class FakeCell:
     async def ca(self) -> Shown:
         root, cell = (Summary(f"CN={role}", "a", NOW, NOW + timedelta(days=365), "ab" * 32) for role in ("root", "cell"))
         return Shown(root, cell, True, b"-----BEGIN CERTIFICATE-----\nabcd\n-----END CERTIFICATE-----\n")
+
+    async def publish_trust(self, roots: str | None, *, add: bool, credentials: StoreCredentials | None) -> tuple[Summary, ...]:
+        await self._step()
+        self.operators.append(credentials)
+        self.published.append((roots, add))
+        return ((await self.ca()).root,)
+
+    async def cells(self) -> tuple[service.CellRow, ...]:
+        await self._step()
+        return tuple(self.cell_rows)
+
+    async def remove_cell(self, name: str, *, credentials: StoreCredentials | None) -> None:
+        await self._step()
+        self.operators.append(credentials)
+        kept = [each for each in self.cell_rows if each.record.name != name]
+        if len(kept) == len(self.cell_rows):
+            raise InvalidInput(f"there is no cell '{name}' in the store", hint="did you mean 'two'?")
+        self.cell_rows = kept
 
 
 async def _set(event: threading.Event) -> None:

@@ -1,0 +1,53 @@
+"""`cell`: the cells that share this one's store."""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import click
+
+from agent.cli.completion import cell_names
+from agent.cli.credentials import credentials_option, sent
+from agent.cli.fields import Fields
+from agent.cli.output import json_option, moment, print_json, table
+from agent.cli.place import Place
+
+HEADS = ("NAME", "UNDERLAY", "SUBNET", "ALIVE SINCE", "VERSION", "")
+
+
+@click.group()
+def cell() -> None:
+    """The cells that share this one's store."""
+
+
+@cell.command("list")
+@json_option
+@click.pass_obj
+def list_cells(place: Place, as_json: bool) -> None:
+    """List all cells, this one too. One without a time is not heard of: its agent does not run, or cannot reach the store."""
+    found = place.client().get("/v1/cells")
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(table(HEADS, [_row(each) for each in found.each()]))
+
+
+def _row(each: Fields) -> tuple[str, ...]:
+    facts = (each.text("name"), each.text("underlay"), each.text("subnet"))
+    return (*facts, moment(each.text("alive_since")), each.text("version"), "this cell" if each.flag("here") else " ")
+
+
+@cell.command()
+@click.argument("name", shell_complete=cell_names)
+@credentials_option
+@json_option
+@click.pass_obj
+def remove(place: Place, name: str, credentials: Path | None, as_json: bool) -> None:
+    """Forget a cell that is gone for good: the others stop routing to it, and its part of the overlay is free after a week.
+
+    A cell that is alive cannot be removed: stop its agent first.
+    """
+    done = place.client().delete(f"/v1/cells/{quote(name, safe='')}", sent(credentials))
+    if as_json:
+        print_json(done)
+    else:
+        click.echo(f"removed {name}")
