@@ -1,6 +1,6 @@
 # Two commands matter: `sudo make demo` and `sudo make test`. Every target first sets up what it needs and this host lacks.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo lab test check bench clean
 MAKEFLAGS += --no-print-directory
 export MAKE_TARGET = $@
 
@@ -12,6 +12,10 @@ setup: ## install what cellnet needs and this host lacks (root): Debian packages
 
 demo: ## the main job on the real kernel, step by step (root)
 	@setup/run demo
+	@.venv/bin/cellnet lab demo --cells 1
+
+lab: ## the same across three cells that share an etcd, step by step (root)
+	@setup/run demo lab
 	@.venv/bin/cellnet lab demo
 
 # Where make runs in the background or under nohup, signals are ignored, and would be in everything that a test starts.

@@ -232,10 +232,14 @@ def down(as_json: bool) -> None:
 
 
 @lab.command()
-def demo() -> int:
-    """Show what cellnet does, step by step, in a cell that is gone afterwards. Exit code 0 if every answer was as expected."""
+@click.option(
+    "--cells", type=click.Choice(["1", "3"]), default="3", show_default=True, help="1: the main job, on a cell of its own."
+)
+def demo(cells: str) -> int:
+    """Show what cellnet does, step by step, in cells that are gone afterwards. Exit code 0 if every answer was as expected."""
     need_root("cellnet lab demo")
     from lab.demo import run_demo
+    from lab.tour import run_tour
 
     with signals.ending_in_order(), claims.short_lived(BASE, name="demo") as folder:
-        return run_demo(Cell(folder))
+        return run_demo(Cell(folder)) if cells == "1" else run_tour(Lab.planned(folder, cells=3))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agent.cli.fields import Fields
 from agent.errors import InvalidInput
+from lab.authority import vouch_for
 from lab.cell import Cell
 from lab.segment import Segment
 
@@ -61,6 +62,8 @@ class Lab:
             overrides = [f"store.etcd.endpoints=['{self.segment.etcd.url}']", *overrides]
         for cell in self.cells:
             cell.make(overrides)
+        if self.segment:
+            vouch_for(self.cells, folder=self.segment.root / "ca")
 
     def start(self) -> None:
         """Start all cells at once."""

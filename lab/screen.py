@@ -25,10 +25,10 @@ class Screen:
         self._number += 1
         click.echo(f"\n{click.style(f'{self._number}. {title}', bold=True)}")
 
-    def ran(self, command: str, *, seconds: float | None = None) -> None:
-        """A command line as somebody would type it, and how long it took."""
+    def ran(self, command: str, *, seconds: float | None = None, at: str = "") -> None:
+        """A command line as somebody would type it (`at` some place), and how long it took."""
         took = "" if seconds is None else spoken(seconds)
-        click.echo(f"{click.style(f'{took:>{TIME}}', dim=True)}  $ {command}")
+        click.echo(f"{click.style(f'{took:>{TIME}}', dim=True)}  {f'{at} $' if at else '$'} {command}")
 
     def came(self, text: str) -> None:
         """What came back."""

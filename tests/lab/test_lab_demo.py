@@ -17,6 +17,7 @@ from tests.testlib.cell import eventually
 from tests.testlib.nobody import NOBODY
 
 CELLNET = (sys.executable, "-P", "-m", "agent")
+DEMO = ("demo", "--cells", "1")
 STEPS = (
     "Start the agent and Envoy",
     "Start two apps",
@@ -79,7 +80,7 @@ def own_network() -> tuple[object, ...]:
 def test_the_demo_gives_every_answer_twice_in_a_row() -> None:
     before = own_network()
     for _ in range(2):
-        done = lab("demo")
+        done = lab(*DEMO)
         assert done.returncode == 0, done.stdout + done.stderr
         assert_nothing_is_left()
         for number, title in enumerate(STEPS, 1):
@@ -94,7 +95,7 @@ def test_the_demo_gives_every_answer_twice_in_a_row() -> None:
 @pytest.mark.parametrize("title", [STEPS[0], STEPS[1], STEPS[5], STEPS[7]])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_demo_that_is_interrupted_leaves_nothing(title: str, number: signal.Signals) -> None:
-    demo = started("demo")
+    demo = started(*DEMO)
     assert demo.stdout is not None
     for line in demo.stdout:
         if title.encode() in line:
@@ -107,7 +108,7 @@ def test_a_demo_that_is_interrupted_leaves_nothing(title: str, number: signal.Si
 
 
 def test_what_a_killed_demo_left_is_removed_by_the_next() -> None:
-    demo = started("demo")
+    demo = started(*DEMO)
     assert demo.stdout is not None
     for line in demo.stdout:
         if STEPS[3].encode() in line:
@@ -115,7 +116,7 @@ def test_what_a_killed_demo_left_is_removed_by_the_next() -> None:
     demo.kill()
     demo.wait()
     assert inhabitants() != []
-    assert lab("demo").returncode == 0
+    assert lab(*DEMO).returncode == 0
     assert_nothing_is_left()
 
 
