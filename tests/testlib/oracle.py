@@ -1,0 +1,97 @@
+"""Who may reach whom, said once more: by the policy language as the documentation tells it, and by nothing else.
+
+An oracle for tests of all the rest: slow, obvious, and on purpose without a single import of cellnet, so that a mistake there
+is not made here too. A rule is a plain table as a policy file has it: `{"from": …, "to": …, "tcp": …, "udp": …}`.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Rule: TypeAlias = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What one cell goes by: the rules of its own files, and of the store as far as it has heard of them, each by name."""
+
+    files: Mapping[str, Sequence[Rule]] = field(default_factory=dict)
+    store: Mapping[str, Rule] = field(default_factory=dict)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """All of them: they add up, and their order is of no meaning."""
+        return *(rule for rules in self.files.values() for rule in rules), *self.store.values()
+
+
+def reaches(source: str, *, to: str, protocol: str, port: int, known: Known) -> bool:
+    """Whether an instance of app `source` may open a connection to an instance of app `to`.
+
+    `known` is what the destination's cell goes by: the source's does not decide. 61443 is a port as any other, and so are
+    two instances of one app two apps of the same name.
+    """
+    return any(allows(rule, source=source, to=to, protocol=protocol, port=port) for rule in known.rules)
+
+
+def allows(rule: Rule, *, source: str, to: str, protocol: str, port: int) -> bool:
+    """Whether one rule allows this."""
+    return (
+        _is_meant(str(rule["to"]), to)
+        and any(_may_come(source, by=each, to=to) for each in _listed(rule["from"]))
+        and any(_opens(each, port) for each in _listed(rule.get(protocol, ())))
+    )
+
+
+def named(rules: Iterable[Rule]) -> frozenset[str]:
+    """The apps that rules spell out, as a source or as the destination."""
+    return frozenset(word for rule in rules for word in (*_listed(rule["from"]), str(rule["to"])) if _is_app(word))
+
+
+def opened(rule: Rule, protocol: str) -> Sequence[tuple[int, int]]:
+    """The ports of a rule as ranges that neither touch nor overlap, ascending."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(_range(each) for each in _listed(rule.get(protocol, ()))):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        else:
+            found.append((first, last))
+    return found
+
+
+def _listed(value: object) -> Collection[str]:
+    """A list, or what stands for a list of one."""
+    return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
+
+
+def _is_app(word: str) -> bool:
+    return word.count("/") == 2 and "*" not in word
+
+
+def _may_come(source: str, *, by: str, to: str) -> bool:
+    org, space, _ = source.split("/")
+    its_org, its_space, _ = to.split("/")
+    if by == "same-space":
+        return (org, space) == (its_org, its_space)
+    if by == "same-org":
+        return org == its_org
+    return _is_meant(by, source)
+
+
+def _is_meant(pattern: str, app: str) -> bool:
+    return all(one in ("*", other) for one, other in _parts(pattern, app))
+
+
+def _parts(pattern: str, app: str) -> Iterator[tuple[str, str]]:
+    return zip(pattern.split("/"), app.split("/"), strict=True)
+
+
+def _opens(ports: str, port: int) -> bool:
+    first, last = _range(ports)
+    return first <= port <= last
+
+
+def _range(ports: str) -> tuple[int, int]:
+    if ports == "any":
+        return 1, 65535
+    first, _, last = ports.partition("-")
+    return int(first), int(last or first)
