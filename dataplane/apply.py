@@ -23,8 +23,10 @@ from dataplane.firewall.overlay import NAMING, UNTRACKED
 from dataplane.firewall.rules import TAGGING
 from dataplane.flows import conntrack
 from dataplane.flows.cut import Clock, Looks, Receipt, sweep
+from dataplane.flows.judge import NOBODY
 from dataplane.flows.netlink import connect
 from dataplane.ipset import TagSet
+from dataplane.leave import hang_up
 from dataplane.namespace import NamespaceThread
 from dataplane.netlink import interior, links, peers, routes, vtep
 from dataplane.plan import Plan
@@ -87,12 +89,17 @@ class Kernel:
         return self._thread.submit(lambda: told(lambda: self._apply(plan, desired)))
 
     def sweep(
-        self, state: HostState, *, addresses: Collection[IPv4Address] | None, looks: Looks, clock: Clock
+        self,
+        state: HostState,
+        *,
+        addresses: Collection[IPv4Address] | None,
+        looks: Looks,
+        clock: Clock,
+        departed: Mapping[IPv4Address, int] = NOBODY,
     ) -> "Future[Receipt]":
         """Cut flows, see dataplane/flows/cut.py. Raises HostRefused."""
-        return self._thread.submit(
-            lambda: told(lambda: sweep(state, link=self._flows, clock=clock, addresses=addresses, looks=looks))
-        )
+        swept = partial(sweep, state, clock=clock, addresses=addresses, looks=looks, departed=departed)
+        return self._thread.submit(lambda: told(lambda: swept(link=self._flows)))
 
     def _read(self, desired: Tables, known: Mapping[IPv4Address, Interior]) -> Tables:
         firewall = self._firewall.read()
@@ -121,7 +128,7 @@ class Kernel:
     def _apply(self, plan: Plan, desired: Tables) -> Outcome:
         failures: Failures = {}
         apart = self._apart(overlay.withdraw, plan)
-        self._remove(plan, failures)  # unreachable before unpoliced
+        self._remove(plan, desired, failures)  # unreachable before unpoliced
         self._police(plan, desired)  # police before reachable
         self._connect(plan, desired, failures)
         return Outcome(failures, overlay=apart or self._apart(overlay.extend, plan))
@@ -134,7 +141,10 @@ class Kernel:
             return error
         return None
 
-    def _remove(self, plan: Plan, failures: Failures) -> None:
+    def _remove(self, plan: Plan, desired: Tables, failures: Failures) -> None:
+        for address, inside in plan.interiors.drop.items():
+            if host_interface(address) in plan.veths.drop:  # while its link is there, so that other cells hear of it
+                hang_up(inside.pin, address=address, beyond=overlay.others(desired))
         if len(plan.veths.drop) > 1:
             links.delete_together(self._route, plan.veths.drop)
         for name, veth in plan.veths.drop.items():  # its routes, neighbours and settings go with it

@@ -4,7 +4,9 @@ The link has gone from the host's side and Envoy's listener with its configurati
 with it would wait for answers for ever, and those of Envoy would keep the namespace alive until they have drained.
 """
 
-from ipaddress import IPv4Address
+from collections.abc import Collection
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from pyroute2.netlink.exceptions import NetlinkError
@@ -13,6 +15,23 @@ from dataplane.errors import HostRefused
 from dataplane.flows import sockdiag
 from dataplane.namespace import is_pin, run_in
 from dataplane.netlink import interior
+from dataplane.networks import Networks
+
+
+def hang_up(pin: Path, *, address: IPv4Address, beyond: Collection[IPv4Network]) -> None:
+    """Reset the TCP connections of `address` with other cells, whose networks are `beyond`: nobody there would cut them.
+
+    A namespace that has gone had none.
+    """
+    networks = Networks(beyond)
+
+    def inside() -> None:
+        found = sockdiag.tcp_sockets(local=address)
+        sockdiag.destroy([each for each in found if isinstance(each.remote, IPv4Address) and each.remote in networks])
+
+    if beyond:
+        with suppress(OSError):
+            run_in(pin, inside)
 
 
 def leave(pin: Path, *, address: IPv4Address) -> None:

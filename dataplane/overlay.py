@@ -3,13 +3,15 @@
 Nothing of it may stop containers of this cell from being reached: what the kernel refuses here is told apart.
 """
 
+from ipaddress import IPv4Network
+
 from pyroute2 import IPRoute
 
 from dataplane import sysctl
 from dataplane.flows.netlink import Netlink
 from dataplane.netlink import peers, vtep
 from dataplane.plan import Plan
-from dataplane.tables import TUNNEL_LINK
+from dataplane.tables import TUNNEL_LINK, Tables
 
 
 def withdraw(plan: Plan, *, route: IPRoute, kernel: Netlink) -> None:
@@ -39,6 +41,11 @@ def extend(plan: Plan, *, route: IPRoute, kernel: Netlink) -> None:
     peers.put_fdb(kernel, plan.fdb.put, old=plan.fdb.old)
     peers.put_neighbours(kernel, {key: mac for key, mac in plan.neighbours.put.items() if key.device == TUNNEL_LINK})
     peers.put_routes(kernel, {to: way for to, way in plan.routes.put.items() if way.link == TUNNEL_LINK})
+
+
+def others(tables: Tables) -> frozenset[IPv4Network]:
+    """The peers' parts of the overlay."""
+    return frozenset(to for to, way in tables.routes.items() if way.link == TUNNEL_LINK)
 
 
 def is_ours(setting: str) -> bool:

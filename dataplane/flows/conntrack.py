@@ -21,6 +21,7 @@ NETLINK_NETFILTER = 12
 CT_NEW, CT_GET, CT_DELETE = 0x100, 0x101, 0x102
 IPV4 = struct.pack("=BBH", socket.AF_INET, 0, 0)  # family, version, resource: leads every message
 CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_PROTOINFO, CTA_ID, CTA_ZONE, CTA_FILTER = 1, 2, 3, 4, 12, 18, 25
+CTA_MARK = 8
 CTA_TUPLE_IP, CTA_TUPLE_PROTO, CTA_TUPLE_ZONE = 1, 2, 3
 CTA_IP_V4_SRC, CTA_IP_V4_DST = 1, 2
 CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT = 1, 2, 3
@@ -36,7 +37,8 @@ class Flow:
     """One entry: who sent the first packet to whom, and from whom to whom the replies come.
 
     `reply_source` is who really answers: the container behind a published port, whatever address was dialled. `protocol` is the
-    IP protocol's number; ports are 0 where it has none. `key` is the original tuple as the kernel wrote it.
+    IP protocol's number; ports are 0 where it has none. `key` is the original tuple as the kernel wrote it. `mark` is what
+    a rule has written there: of a flow from another cell the tag of whoever opened it.
     """
 
     protocol: int
@@ -52,6 +54,7 @@ class Flow:
     id: int
     status: int
     key: bytes = field(repr=False)
+    mark: int = 0
 
     def __str__(self) -> str:
         """`tcp 10.255.1.2:40000 -> 10.255.1.3:8080`, for the log."""
@@ -188,14 +191,14 @@ def _decode(body: bytes, names: Names) -> Flow:
         a, source, b, destination, c, protocol, d, source_port, e, destination_port, \
             f, replier, g, replied, h, _, i, replier_port, j, replied_port = _PLAIN.unpack_from(body)  # fmt: skip
         if (a, b, c, d, e, f, g, h, i, j) == _PLAIN_HEADERS:
-            zone, number, status = _rest(body, _PLAIN.size)
+            zone, number, status, mark = _rest(body, _PLAIN.size)
             return Flow(
                 protocol,
                 names.get(source) or _name(source, names), source_port,
                 names.get(destination) or _name(destination, names), destination_port,
                 names.get(replier) or _name(replier, names), replier_port,
                 names.get(replied) or _name(replied, names), replied_port,
-                zone, number, status, body[_KEY],
+                zone, number, status, body[_KEY], mark,
             )  # fmt: skip
     return _walk(body, names)
 
@@ -205,17 +208,19 @@ def _name(packed: bytes, names: Names) -> IPv4Address:
     return names.setdefault(packed, IPv4Address(packed))
 
 
-def _rest(body: bytes, start: int) -> tuple[int, int, int]:
-    """Zone, id and status, from the attributes after `start`."""
-    zone = number = status = 0
+def _rest(body: bytes, start: int) -> tuple[int, int, int, int]:
+    """Zone, id, status and mark, from the attributes after `start`."""
+    zone = number = status = mark = 0
     for kind, begin, end in attributes(body, start=start):
         if kind == CTA_STATUS:
             status = int.from_bytes(body[begin:end], "big")
         elif kind == CTA_ID:
             number = int.from_bytes(body[begin:end], "big")
+        elif kind == CTA_MARK:
+            mark = int.from_bytes(body[begin:end], "big")
         elif kind == CTA_ZONE:
             zone = int.from_bytes(body[begin:end], "big")
-    return zone, number, status
+    return zone, number, status, mark
 
 
 def _walk(body: bytes, names: Names) -> Flow:
@@ -223,7 +228,8 @@ def _walk(body: bytes, names: Names) -> Flow:
     found = {kind: body[begin:end] for kind, begin, end in attributes(body, start=len(IPV4))}
     protocol, sent = _tuple(found[CTA_TUPLE_ORIG], names)
     _, answered = _tuple(found[CTA_TUPLE_REPLY], names)
-    return Flow(protocol, *sent, *answered, *_rest(body, len(IPV4)), key=found[CTA_TUPLE_ORIG])
+    zone, number, status, mark = _rest(body, len(IPV4))
+    return Flow(protocol, *sent, *answered, zone, number, status, found[CTA_TUPLE_ORIG], mark)
 
 
 def _tuple(content: bytes, names: Names) -> tuple[int, tuple[IPv4Address, int, IPv4Address, int]]:

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 from dataplane.errors import HostRefused
 from dataplane.flows import conntrack, judge, sockdiag
 from dataplane.flows.conntrack import Flow
+from dataplane.flows.judge import NOBODY
 from dataplane.flows.netlink import Netlink
 from dataplane.flows.sockdiag import Ends, State
 from dataplane.namespace import NamespaceThread
@@ -77,9 +78,11 @@ def sweep(
     clock: Clock,
     looks: Looks,
     addresses: Collection[IPv4Address] | None = None,
+    departed: Mapping[IPv4Address, int] = NOBODY,
 ) -> Receipt:
     """Cut all flows that `state` forbids; with `addresses`, only those that one of these answers, or, where one of them has no
-    workload (any more), those from it too.
+    workload (any more), those from it too. `departed` are containers of other cells that are not what they were, with the tags
+    that their addresses have now, or 0: flows that came from another tag are forbidden, and looked for in any case.
 
     A SYN that had passed the old rules when they went may become a flow just after a look, so there are always two looks,
     and more until one finds nothing: whoever takes the FIRST owes the LATER ones. Raises HostRefused.
@@ -88,9 +91,10 @@ def sweep(
 
     def in_table() -> tuple[Flow, ...]:
         if chosen is None or addresses is None:
-            return judge.all_forbidden(conntrack.flows(link), state)
-        gone = frozenset(addresses) - state.workloads.keys()
-        return judge.all_forbidden(conntrack.flows(link, to=[each.address for each in chosen], of=gone), state)
+            return judge.all_forbidden(conntrack.flows(link), state, departed=departed)
+        gone = (frozenset(addresses) | departed.keys()) - state.workloads.keys()
+        found = conntrack.flows(link, to=[each.address for each in chosen], of=gone)
+        return judge.all_forbidden(found, state, departed=departed)
 
     def in_sockets() -> tuple[Flow, ...]:
         return judge.all_forbidden(conntrack.answered(link, _connections(chosen or ())), state)

@@ -3,45 +3,101 @@
 It says of a connection that exists what the firewall's rules would say of its first packet.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from enum import Enum, auto
 from ipaddress import IPv4Address
+from typing import Final
 
 from dataplane.flows.conntrack import Flow
+from dataplane.networks import Networks
 from dataplane.state import HostState, Workload
+from dataplane.tables import TAG_MASK
 
 PROTOCOLS = {6: "tcp", 17: "udp"}  # an Allow's words; nothing else is ever allowed between containers
+NOBODY: Final[Mapping[IPv4Address, int]] = {}
 
 Ranges = dict[tuple[int, str], list[tuple[int, int]]]
 
 
-def forbidden(flow: Flow, state: HostState) -> bool:
+class Place(Enum):
+    """Where an address is that no container of this cell has."""
+
+    OUTSIDE = auto()  # the world, or the host itself
+    PEER = auto()  # another cell's part of the overlay
+    NOWHERE = auto()  # in the overlay, but nobody's
+
+
+def forbidden(flow: Flow, state: HostState, *, departed: Mapping[IPv4Address, int] = NOBODY) -> bool:
     """Whether `state` does not permit this flow.
 
-    Judged by where it really goes (the container behind a published port) are flows between containers. An overlay address
-    that no workload has may have no flows at all: whoever gets it next must not inherit them. Flows between a container and
-    the host or the world are left alone: policies do not speak of them.
+    Judged by where it really goes (the container behind a published port) are flows to containers of this cell: from its own
+    by the tags they have, from other cells' by the tag that came along, which is none where our rules did not see it; nor may
+    it be another than `departed` says of that address. What goes to another cell is judged there. An overlay address that is
+    nobody's may have no flows at all: whoever gets it next must not inherit them. Nor may somebody on another cell have one
+    with anything here but a container. Flows between a container and the host or the world are left alone: policies do not
+    speak of them.
     """
-    return bool(all_forbidden((flow,), state))
+    return bool(all_forbidden((flow,), state, departed=departed))
 
 
-def all_forbidden(flows: Iterable[Flow], state: HostState) -> tuple[Flow, ...]:
+def all_forbidden(flows: Iterable[Flow], state: HostState, *, departed: Mapping[IPv4Address, int] = NOBODY) -> tuple[Flow, ...]:
     """Those of `flows` that are forbidden, in the same order."""
     opened: dict[IPv4Address, Ranges] = {}
+    places = _Places(state)
     found = []
     for flow in flows:
         source, target = state.workloads.get(flow.source), state.workloads.get(flow.reply_source)
-        if source is None or target is None:
-            stray = (source is None and flow.source in state.overlay) or (target is None and flow.reply_source in state.overlay)
-            if stray:
+        if target is None or (source is None and places.of(flow.source) is not Place.PEER):
+            ends = (None if source else places.of(flow.source), None if target else places.of(flow.reply_source))
+            if _is_stray(*ends):
                 found.append(flow)
             continue
+        tag = source.tag if source else _tag_from_afar(flow, departed)
         ranges = opened.get(target.address)
         if ranges is None:
             ranges = opened[target.address] = _ranges(target, state)
-        admitted = ranges.get((source.tag, PROTOCOLS.get(flow.protocol, "")), ())
-        if not any(first <= flow.reply_source_port <= last for first, last in admitted):
+        admitted = ranges.get((tag, PROTOCOLS.get(flow.protocol, "")), ())
+        if not tag or not any(first <= flow.reply_source_port <= last for first, last in admitted):
             found.append(flow)
     return tuple(found)
+
+
+def _is_stray(source: Place | None, target: Place | None) -> bool:
+    """Whether a flow between these may not be; None is a container of this cell."""
+    return Place.NOWHERE in (source, target) or source is Place.PEER
+
+
+def _tag_from_afar(flow: Flow, departed: Mapping[IPv4Address, int]) -> int:
+    """The tag that a flow from another cell has come with; 0 where it is not that of who has the address now."""
+    tag = flow.mark & TAG_MASK
+    return tag if departed.get(flow.source, tag) == tag else 0
+
+
+class _Places:
+    """Addresses come again and again."""
+
+    def __init__(self, state: HostState) -> None:
+        self._state = state
+        self._known: dict[IPv4Address, Place] = {}
+        self._peers: Networks | None = None  # many, and most cells' flows stay inside
+
+    def of(self, address: IPv4Address) -> Place:
+        found = self._known.get(address)
+        if found is None:
+            found = self._known[address] = self._look_up(address)
+        return found
+
+    def _look_up(self, address: IPv4Address) -> Place:
+        state = self._state
+        if address not in state.overlay:
+            return Place.OUTSIDE
+        if state.tunnel is None:
+            return Place.NOWHERE
+        if address == state.subnet.network_address:  # the cell's own
+            return Place.OUTSIDE
+        if self._peers is None:
+            self._peers = Networks(state.peers)
+        return Place.PEER if address in self._peers else Place.NOWHERE
 
 
 def _ranges(workload: Workload, state: HostState) -> Ranges:
