@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from dataplane.flows.netlink import attributes
+from dataplane.tables import TUNNEL_LINK
 
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 # link, neighbour, IPv4 address, IPv4 route, IPv4 settings (numbers of rtnetlink's groups)
@@ -24,7 +25,7 @@ NEIGHBOUR_MESSAGES = (28, 29)
 HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
 LINK = struct.Struct("=BxHiII")  # family, type, index, flags, change; attributes follow
 UP = 1
-ADDRESS, NAME, MTU, MASTER = 1, 3, 4, 10
+ADDRESS, NAME, MTU, MASTER, INFO = 1, 3, 4, 10, 18
 PERMANENT = 0x80
 CHUNK = 1 << 16
 
@@ -51,6 +52,7 @@ class Monitor:
 
     def _route_matters(self, received: bytes) -> bool:
         """Neighbours that the kernel itself learns and forgets all the time do not; permanent ones are ours or somebody's hand.
+        The tunnel's forwarding entries come as neighbours too.
 
         Nor does a link of which only the kernel's own view has changed: a carrier comes up to a second after the link.
         """
@@ -106,6 +108,8 @@ def _link(received: bytes) -> Link:
     found = {
         kind: received[start:end]
         for kind, start, end in attributes(received, start=HEADER.size + LINK.size)
-        if kind in (ADDRESS, NAME, MTU, MASTER)
+        if kind in (ADDRESS, NAME, MTU, MASTER, INFO)
     }
+    if found.get(NAME, b"").rstrip(b"\0") != TUNNEL_LINK.encode():
+        found.pop(INFO, None)  # there is no end to what other kinds have to tell: bridges count, bonds elect
     return bool(flags & UP), found

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from dataplane.netlink import lookup
 from dataplane.netlink.links import address_of
-from dataplane.tables import ROUTE_PROTOCOL
+from dataplane.tables import ROUTE_PROTOCOL, TUNNEL_LINK
 
 DEFAULT_MTU = 1500
 VXLAN_OVERHEAD = 50
@@ -52,23 +53,31 @@ def underlay(address: IPv4Address | None, interface: str | None) -> Underlay | N
 def clashes(overlay: IPv4Network) -> tuple[Clash, ...]:
     """The host's routes (but the default) and addresses that overlap the overlay and are not ours."""
     with IPRoute() as route:
-        names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in route.get_links()}
-        found = [*_routes(route, names), *_addresses(route, names)]
+        links = list(route.get_links())
+        names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in links}
+        ours = {link["index"] for link in links if _is_ours(link)}
+        found = [*_routes(route, names, ours), *_addresses(route, names, ours)]
     return tuple(clash for clash in found if clash.network.overlaps(overlay))
 
 
-def _routes(route: IPRoute, names: dict[int, str]) -> Iterator[Clash]:
+def _is_ours(link: ifinfmsg) -> bool:
+    name = str(link.get_attr("IFLA_IFNAME"))
+    if name != TUNNEL_LINK:
+        return address_of(name) is not None
+    return bool(link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == "vxlan")
+
+
+def _routes(route: IPRoute, names: dict[int, str], ours: set[int]) -> Iterator[Clash]:
     for found in route.get_routes(family=2, table=MAIN):
         name = names.get(found.get_attr("RTA_OIF"), "no link")
-        ours = found["proto"] == ROUTE_PROTOCOL or address_of(name) is not None
-        if found["dst_len"] and not ours:
+        if found["dst_len"] and found["proto"] != ROUTE_PROTOCOL and found.get_attr("RTA_OIF") not in ours:
             network = IPv4Network((found.get_attr("RTA_DST"), found["dst_len"]))
             yield Clash(network, f"route {network} on {name}")
 
 
-def _addresses(route: IPRoute, names: dict[int, str]) -> Iterator[Clash]:
+def _addresses(route: IPRoute, names: dict[int, str], ours: set[int]) -> Iterator[Clash]:
     for found in route.get_addr(family=2):
         name = names.get(found["index"], "?")
-        if address_of(name) is None:
+        if found["index"] not in ours:
             address = IPv4Interface((found.get_attr("IFA_ADDRESS"), found["prefixlen"]))
             yield Clash(address.network, f"address {address} of {name}")
