@@ -24,6 +24,7 @@ from dataplane.tables import ChainKey, Tables
 
 OVERLAY, SUBNET = IPv4Network("10.255.0.0/16"), IPv4Network("10.255.1.0/24")
 CLIENT = SUBNET[2]
+MTU = 1450
 CHAIN = 80  # rules for each container: 250 of them make the 20,000 that the bars speak of
 SOURCES = 8
 CLIENT_TAG = 0xFFF0  # behind all others, as rules are sorted by tag: the one that fits is the last of its chain
@@ -57,11 +58,11 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Namespaces of the two ends and of the host between them, and the server's address."""
+    """Namespaces of the two ends and of the hosts between them, and the server's address."""
 
     client: Path
     server: Path
-    host: Path
+    hosts: tuple[Path, ...]
     address: IPv4Address
 
 
@@ -82,48 +83,65 @@ def make(setting: Setting, folder: Path) -> Made:
     server, state = state_of(setting.count if ours else 1, folder=folder, ours=ours)
     folder.mkdir()
     host = folder / "host"
-    for pin in (host, *(each.pin for each in state.workloads.values())):
-        namespace.create(pin)
-    tables = compile_tables(state)
+    namespace.create(host)
+    become(host, setting, state)
+    write(host, setting, written(setting, server))
+    return Made(state.workloads[CLIENT].pin, state.workloads[server].pin, (host,), server)
+
+
+def become(host: Path, setting: Setting, state: HostState) -> None:
+    """Make the containers' namespaces, and the cell in that of its host. Raises HostRefused."""
+    ours, tables = setting.rules is Rules.OURS, compile_tables(state)
+    for each in state.workloads.values():
+        namespace.create(each.pin)
     _apply(host, firewall(setting.backend) if ours else NotOurs(), tables if ours else _links_only(tables))
-    text = written(setting, server)
+
+
+def write(host: Path, setting: Setting, text: str) -> None:
+    """Rules for iptables-restore; nothing happens where there are none. Raises HostRefused."""
     if text:
         restore = [f"iptables-{setting.backend.value}-restore", "-w"]
         namespace.run_in(host, lambda: run(restore, stdin=text.encode(), timeout=TIMEOUT))
-    return Made(state.workloads[CLIENT].pin, state.workloads[server].pin, host, server)
 
 
 def _apply(host: Path, backend: Firewall, tables: Tables) -> None:
     kernel = Kernel(backend, namespace=host)
     try:
-        failures = kernel.apply(plan(tables, Tables()), tables).result().failures
+        found = kernel.apply(plan(tables, Tables()), tables).result()
     finally:
         kernel.close()
-    for failure in failures.values():
-        raise failure
+    for failure in (*found.failures.values(), found.overlay):
+        if failure is not None:
+            raise failure
 
 
 def _links_only(tables: Tables) -> Tables:
     """Without our rules, and without the look at the source that we ask of the kernel."""
     sysctls = {key: "0" if key.endswith("/rp_filter") else value for key, value in tables.sysctls.items()}
-    return replace(tables, chains={}, jumps={}, tags={}, sysctls=sysctls)
+    return replace(tables, chains={}, jumps={}, tags={}, senders={}, sysctls=sysctls)
 
 
 def state_of(rules: int, *, folder: Path, ours: bool) -> tuple[IPv4Address, HostState]:
-    """The server that is found last, and a cell of the client and of servers with `rules` rules together, 80 for each."""
-    servers = [SUBNET[3 + number] for number in range(-(-rules // CHAIN))]
-    server = max(servers, key=_steps)
-    shares = dict(zip([server, *(each for each in servers if each != server)], _shares(rules), strict=True))
+    """The server that is found last, and a cell of the client and of servers with `rules` rules together."""
+    server, workloads = crowd(SUBNET, rules, folder=folder, ours=ours)
+    allows: frozenset[Allow] = frozenset()
+    client = replace(workloads[server], name="client", address=CLIENT, tag=CLIENT_TAG, pin=folder / "client", allows=allows)
+    return server, HostState(overlay=OVERLAY, subnet=SUBNET, mtu=MTU, workloads={CLIENT: client, **workloads})
+
+
+def crowd(subnet: IPv4Network, rules: int, *, folder: Path, ours: bool) -> tuple[IPv4Address, dict[IPv4Address, Workload]]:
+    """Containers with `rules` rules together, 80 for each, and the one of them that is found last."""
+    addresses = [subnet[3 + number] for number in range(-(-rules // CHAIN))]
+    last = max(addresses, key=_steps)
+    shares = dict(zip([last, *(each for each in addresses if each != last)], _shares(rules), strict=True))
     tls = Tls(Leaf(b"", b""), PORT) if ours else None  # a container that has a TLS port costs more
-    workloads = {
+    return last, {
         address: Workload(
             name=str(address), address=address, tag=int(address) & 0xFF, pin=folder / str(address), tls=tls,
-            allows=frozenset(_allows(share, last=address == server)),
+            allows=frozenset(_allows(share, last=address == last)),
         )
         for address, share in shares.items()
     }  # fmt: skip
-    client = Workload(name="client", address=CLIENT, tag=CLIENT_TAG, pin=folder / "client", tls=tls)
-    return server, HostState(overlay=OVERLAY, subnet=SUBNET, mtu=1450, workloads={CLIENT: client, **workloads})
 
 
 def _steps(address: IPv4Address) -> int:
@@ -146,10 +164,10 @@ def _allows(count: int, *, last: bool) -> Iterator[Allow]:
         yield Allow(CLIENT_TAG, "tcp", PORT, LAST_PORT)
 
 
-def written(setting: Setting, server: IPv4Address) -> str:
+def written(setting: Setting, server: IPv4Address, *, client: IPv4Address = CLIENT) -> str:
     """The rules of the other paths as iptables-restore reads them; empty where there are none."""
     established = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
-    fits = _accepts(CLIENT, server)
+    fits = _accepts(client, server)
     match setting.rules:
         case Rules.TEN:
             rules = [established, "-m conntrack --ctstate INVALID -j DROP", *_others(setting.count - 3), fits]

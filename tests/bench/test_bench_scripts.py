@@ -87,6 +87,18 @@ def test_the_script_for_the_data_path_measures_every_path_in_turn(tmp_path: Path
     assert {each["verdict"] for each in found if each["bar"]} <= {"met", "missed"}
 
 
+def test_the_script_for_the_path_between_cells_measures_every_path_in_turn(tmp_path: Path) -> None:
+    found = run("bench_cells", "--milliseconds", "1", "--few", "2", "--many", "81", results=tmp_path)
+    rows = {(each["what"], each["setting"]): each["beside"] for each in found}
+    for backend in ("nft", "legacy"):
+        for what in ("request and answer", "new connections", "throughput"):
+            assert rows[f"{what} between cells", "bare path"] == {}
+            assert rows[f"{what} between cells", f"ten-rule firewall, {backend}"].keys() == {"bare"}
+            few, many = (rows[f"{what} between cells", f"cellnet, {count} rules, {backend}"] for count in (2, 81))
+            assert (few.keys(), many.keys()) == ({"bare", "ten-rule firewall"}, {*few, "cellnet, few rules"})
+    assert {each["verdict"] for each in found if each["bar"]} <= {"met", "missed"}
+
+
 def test_the_script_for_61443_measures_it_beside_haproxy_and_nginx(tmp_path: Path) -> None:
     found = run("bench_tls", "--milliseconds", "50", results=tmp_path)
     for what in ("new TLS connections, each with a request", "requests on kept connections", "throughput of large answers"):
@@ -96,7 +108,7 @@ def test_the_script_for_61443_measures_it_beside_haproxy_and_nginx(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "script", ["bench_policy", "bench_attach", "bench_revoke", "bench_datapath", "bench_tls", "bench_memory"]
+    "script", ["bench_policy", "bench_attach", "bench_revoke", "bench_datapath", "bench_cells", "bench_tls", "bench_memory"]
 )
 def test_a_script_says_what_can_be_asked_of_it(script: str) -> None:
     command = [sys.executable, "-m", f"bench.{script}", "--help"]
