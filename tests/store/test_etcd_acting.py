@@ -1,0 +1,212 @@
+"""An operator's rights for one request, at an etcd that knows its users: used for what is written, and then forgotten."""
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+import structlog
+
+from agent.config.etcd import Endpoint
+from agent.config.etcd import Etcd as Config
+from agent.config.load import load
+from agent.daemon.storing import Storing, storing
+from agent.errors import HostRefused, InvalidInput, Unavailable
+from agent.model.cell import CellRecord
+from agent.model.credentials import StoreCredentials
+from agent.store.database import Database
+from agent.store.etcd.acting import Presented, acting_as
+from agent.store.etcd.client import EtcdClient, put
+from agent.store.store import StoredPolicy
+from tests.store.test_etcd_rights import ROOT_USER, asking, certify, secured
+from tests.testlib.etcd import Etcd
+
+__all__ = ["asking"]
+SECRET = "correct-horse-battery"
+OPERATOR = StoreCredentials(username="operator", password=SECRET)
+POLICY = StoredPolicy("a", "1")
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    """One that knows a cell and an operator, as docs/cells.md makes that."""
+    for made in secured(tmp_path_factory.mktemp("etcd"), ask=False):
+        add_operator(made)
+        yield made
+
+
+def add_operator(etcd: Etcd) -> None:
+    etcd.ctl(*ROOT_USER, "role", "add", "operator")
+    etcd.ctl(*ROOT_USER, "role", "grant-permission", "operator", "--prefix=true", "readwrite", "/cellnet/v1/")
+    etcd.ctl(*ROOT_USER, "user", "add", f"operator:{SECRET}")
+    etcd.ctl(*ROOT_USER, "user", "grant-role", "operator", "operator")
+
+
+@dataclass
+class Opened:
+    """A cell's store as the agent opens it."""
+
+    storage: Storing
+    database: Path
+
+
+@pytest.fixture
+async def cell(etcd: Etcd, tmp_path: Path) -> AsyncIterator[Opened]:
+    (tmp_path / "password").write_text("SECRET\n")
+    store = replace(etcd.config, username="cell-1", password_file=tmp_path / "password")
+    config = replace(load(tmp_path / "none.yaml", root=tmp_path / "root", hostname="cell-1"), store=store)
+    config.paths.database.parent.mkdir(parents=True)
+    async with contextlib.AsyncExitStack() as stack:
+        database = Database(config.paths.database)
+        stack.callback(database.close)
+        made = storing(config, database, stack)
+        assert made.run is not None
+        stack.callback(asyncio.get_running_loop().create_task(made.run()).cancel)
+        await made.store.claim_subnet("id", network=IPv4Network("10.255.0.0/16"), cell_prefix=24, now=0)
+        yield Opened(made, config.paths.database)
+    etcd.ctl("--user", f"operator:{SECRET}", "del", "--prefix", "/cellnet/v1/")
+
+
+async def test_an_operator_may_what_the_cell_may_not_and_the_cell_may_no_more_afterwards(cell: Opened) -> None:
+    store = cell.storage.store
+    with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
+        await store.apply_policies([POLICY])
+    async with cell.storage.acting_as(OPERATOR):
+        await store.apply_policies([POLICY])
+        await store.set_trust(b"PEM")
+    assert await store.policies() == (POLICY,)
+    assert await store.trust() == b"PEM"
+    with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
+        await store.delete_policy(POLICY.name)
+    async with cell.storage.acting_as(OPERATOR):
+        await store.delete_policy(POLICY.name)
+    assert await store.policies() == ()
+
+
+async def test_an_operator_removes_a_cell_that_is_gone(cell: Opened, etcd: Etcd) -> None:
+    store = cell.storage.store
+    record = CellRecord("cell-2", "id-2", IPv4Network("10.255.9.0/24"), IPv4Address("192.0.2.9"), "0.1.0")
+    told = f'{{"id": "id-2", "subnet": "{record.subnet}", "underlay": "{record.underlay}", "version": "0.1.0"}}'
+    etcd.ctl("--user", f"operator:{SECRET}", "put", "/cellnet/v1/claims/subnets/10.255.9.0",
+            '{"cell": "id-2", "name": "cell-2", "prefix": 24, "released": null}')  # fmt: skip
+    etcd.ctl("--user", f"operator:{SECRET}", "put", "/cellnet/v1/cells/cell-2/record", told)
+    async with asyncio.timeout(20):
+        while record not in [each.record for each in await store.cells()]:  # noqa: ASYNC110 -- nobody tells
+            await asyncio.sleep(0.01)
+    with pytest.raises(HostRefused):
+        await store.remove_cell("cell-2", now=1.0)
+    async with cell.storage.acting_as(OPERATOR):
+        await store.remove_cell("cell-2", now=1.0)
+    assert record not in [each.record for each in await store.cells()]
+
+
+async def test_nothing_of_them_is_kept_or_told(cell: Opened, capfd: pytest.CaptureFixture[str]) -> None:
+    before = {id(each) for each in clients()}
+    with structlog.testing.capture_logs() as logged:
+        async with cell.storage.acting_as(OPERATOR):
+            await cell.storage.store.apply_policies([POLICY])
+        with pytest.raises(HostRefused) as refused:
+            async with cell.storage.acting_as(replace(OPERATOR, username="nobody")):
+                await cell.storage.store.set_trust(b"x")
+    kept = b"".join(path.read_bytes() for path in cell.database.parent.iterdir())
+    assert POLICY.name.encode() in kept
+    assert SECRET.encode() not in kept
+    printed = capfd.readouterr()
+    assert SECRET not in f"{logged}{refused.value.what}{refused.value.hint}{OPERATOR!r}{printed.out}{printed.err}"
+    del refused
+    gc.collect()
+    assert not [each for each in clients() if id(each) not in before]
+
+
+def clients() -> list[object]:
+    """All that are in memory, with what they have been given."""
+    return [each for each in gc.get_objects() if isinstance(each, Presented | EtcdClient)]
+
+
+async def test_who_etcd_does_not_know_is_refused_in_words(cell: Opened) -> None:
+    for wrong in (replace(OPERATOR, password="wrong"), replace(OPERATOR, username="nobody")):
+        with pytest.raises(HostRefused, match=f"etcd refuses '{wrong.username}'"):
+            async with cell.storage.acting_as(wrong):
+                await cell.storage.store.apply_policies([POLICY])
+    assert await cell.storage.store.policies() == ()
+
+
+async def test_what_was_started_meanwhile_and_goes_on_writes_as_the_cell(cell: Opened) -> None:
+    go, store = asyncio.Event(), cell.storage.store
+
+    async def late() -> None:
+        await go.wait()
+        await store.apply_policies([POLICY])
+
+    async with cell.storage.acting_as(OPERATOR):
+        task = asyncio.get_running_loop().create_task(late())
+    go.set()
+    with pytest.raises(HostRefused, match="'cell-1'"):
+        await task
+
+
+async def test_others_write_as_the_cell_while_an_operator_acts(cell: Opened) -> None:
+    acting, done, store = asyncio.Event(), asyncio.Event(), cell.storage.store
+
+    async def operate() -> None:
+        async with cell.storage.acting_as(OPERATOR):
+            acting.set()
+            await done.wait()
+
+    task = asyncio.get_running_loop().create_task(operate())
+    await acting.wait()
+    with pytest.raises(HostRefused, match="'cell-1'"):
+        await store.apply_policies([POLICY])
+    done.set()
+    await task
+
+
+async def test_a_certificate_can_be_the_operator(asking: Etcd, tmp_path: Path) -> None:
+    certify(tmp_path, "operator", issuer="ca")
+    for command in (("role", "add", "operator"), ("user", "add", "operator:x"), ("user", "grant-role", "operator", "operator"),
+                    ("role", "grant-permission", "operator", "--prefix=true", "readwrite", "/cellnet/v1/")):  # fmt: skip
+        asking.ctl(*command)
+    pair = StoreCredentials(cert=(tmp_path / "operator.crt").read_text(), key=(tmp_path / "operator.key").read_text())
+    etcd = replace(asking.config, cert=tmp_path / "cell-1.crt", key=tmp_path / "cell-1.key")
+    client = EtcdClient(etcd)
+    write = put("/cellnet/v1/policies/a", b"{}")
+    with pytest.raises(HostRefused):
+        await client.commit(do=[write])
+    async with acting_as(pair, client=client, etcd=etcd):
+        assert await client.commit(do=[write])
+    await client.close()
+
+
+async def test_without_tls_nothing_is_sent() -> None:
+    plain = Config(endpoints=(Endpoint("127.0.0.1", 2379, tls=True), Endpoint("127.0.0.1", 2380, tls=False)))
+    client = EtcdClient(plain)
+    with pytest.raises(InvalidInput, match="without TLS"):
+        async with acting_as(OPERATOR, client=client, etcd=plain):
+            raise AssertionError
+    await client.close()
+
+
+async def test_an_outage_is_told_as_such(cell: Opened, etcd: Etcd) -> None:
+    etcd.kill()
+    with pytest.raises(Unavailable):
+        async with cell.storage.acting_as(OPERATOR):
+            await cell.storage.store.apply_policies([POLICY])
+    etcd.start()
+
+
+async def test_a_cells_own_file_takes_none(tmp_path: Path) -> None:
+    config = load(tmp_path / "none.yaml", root=tmp_path / "root", hostname="cell-1")
+    config.paths.database.parent.mkdir(parents=True)
+    async with contextlib.AsyncExitStack() as stack:
+        database = Database(config.paths.database)
+        stack.callback(database.close)
+        made = storing(config, database, stack)
+        with pytest.raises(InvalidInput, match="asks for no credentials"):
+            async with made.acting_as(OPERATOR):
+                raise AssertionError
+        async with made.acting_as(None):
+            await made.store.apply_policies([POLICY])
