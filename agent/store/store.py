@@ -1,4 +1,4 @@
-"""The store: what other cells need to know. Memory, SQLite (one cell) and etcd (many) stand behind it, under one suite of tests.
+"""The store: what other cells need to know. Memory, SQLite (one cell) and etcd (many) stand behind it, under one test suite.
 
 Methods are coroutines because etcd's will wait; SQLite's run inline, as a local commit is shorter than a thread's hand-over.
 """
@@ -80,7 +80,7 @@ class Store(Protocol):
         ...
 
     async def cells(self) -> tuple[Cell, ...]:
-        """All cells by name, this one too. The same object as long as nothing changed; being alive is no change."""
+        """All cells by name, this one too. The same object as long as nothing changed; being kept alive is no change."""
         ...
 
     async def remove_cell(self, name: str, *, now: float) -> None:

@@ -4,7 +4,7 @@ The others' packets to a cell go by its part, so what a removed cell had must no
 connection may still mean the old one by it: never-used parts first, given-back ones only after a week.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
@@ -54,20 +54,16 @@ def choose(claims: Claims, cell: str, *, network: IPv4Network, cell_prefix: int,
     others = {subnet: claim for subnet, claim in claims.items() if claim.cell != cell}
     count = 1 << (cell_prefix - network.prefixlen)
     begin = 1 if count > 1 else 0
-    used = _places(others, network=network, cell_prefix=cell_prefix)
-    place = next((each for each in range(begin, count) if each not in used), None)
+    spans = {subnet: _span(subnet, network=network, cell_prefix=cell_prefix) for subnet in others if subnet.overlaps(network)}
+    place = _gap(spans.values(), begin, count)
     if place is None:
-        rested = {subnet: claim.released for subnet, claim in others.items() if _has_rested(claim, now=now)}
-        kept = _places(others.keys() - rested.keys(), network=network, cell_prefix=cell_prefix)
-        ends = {
-            each: released or 0.0
-            for subnet, released in sorted(rested.items(), key=lambda held: held[1] or 0.0)
-            for each in _places([subnet], network=network, cell_prefix=cell_prefix)
-        }
-        free = sorted((released, each) for each, released in ends.items() if each >= begin and each not in kept)
-        if not free:
-            raise _full(others, network=network, cell_prefix=cell_prefix)
-        place = free[0][1]
+        rested = {subnet for subnet in spans if _has_rested(others[subnet], now=now)}
+        kept = [span for subnet, span in spans.items() if subnet not in rested]
+        longest = sorted(rested, key=lambda subnet: (others[subnet].released or 0.0, subnet))
+        places = (_gap(kept, max(spans[subnet].start, begin), spans[subnet].stop) for subnet in longest)
+        place = next((each for each in places if each is not None), None)
+    if place is None:
+        raise _full([others[subnet] for subnet in spans], network=network, cell_prefix=cell_prefix)
     return IPv4Network((int(network.network_address) + (place << (32 - cell_prefix)), cell_prefix))
 
 
@@ -75,19 +71,24 @@ def _has_rested(claim: SubnetClaim, *, now: float) -> bool:
     return claim.released is not None and now - claim.released >= REST
 
 
-def _places(subnets: Iterable[IPv4Network], *, network: IPv4Network, cell_prefix: int) -> set[int]:
-    """Which of the network's parts, counted from 0, these overlap."""
-    base, size, found = int(network.network_address), 32 - cell_prefix, set[int]()
-    for subnet in subnets:
-        if subnet.overlaps(network):
-            first, last = int(subnet.network_address), int(subnet.broadcast_address)
-            last = min(last, int(network.broadcast_address))
-            found.update(range((max(first, base) - base) >> size, ((last - base) >> size) + 1))
-    return found
+def _span(subnet: IPv4Network, *, network: IPv4Network, cell_prefix: int) -> range:
+    """Which of the network's parts, counted from 0, it overlaps."""
+    base, size = int(network.network_address), 32 - cell_prefix
+    last = min(int(subnet.broadcast_address), int(network.broadcast_address))
+    return range((max(int(subnet.network_address), base) - base) >> size, ((last - base) >> size) + 1)
 
 
-def _full(others: Claims, *, network: IPv4Network, cell_prefix: int) -> Conflict:
-    resting = sum(claim.released is not None for claim in others.values())
+def _gap(spans: Iterable[range], begin: int, end: int) -> int | None:
+    """The first of `begin` to before `end` that none of the spans holds."""
+    place = begin
+    for span in sorted(spans, key=lambda span: span.start):
+        if span.start <= place < span.stop:
+            place = span.stop
+    return place if place < end else None
+
+
+def _full(others: Collection[SubnetClaim], *, network: IPv4Network, cell_prefix: int) -> Conflict:
+    resting = sum(claim.released is not None for claim in others)
     rest = f", and {resting} of removed ones rest for a week" if resting else ""
     return Conflict(
         f"no /{cell_prefix} is left in {network}: {len(others) - resting} cells have one{rest}",

@@ -3,8 +3,12 @@
     /cellnet/v1/policies/NAME              {"document": …}
     /cellnet/v1/tags/apps/ORG/SPACE/APP    {"tag": 7, "released": null or seconds since 1970}
     /cellnet/v1/tags/numbers/7             "ORG/SPACE/APP": two cells that take the same number meet here
-    /cellnet/v1/claims/subnets/10.255.1.0  {"cell": id, "name": …, "prefix": 24, "released": since 1970}
+    /cellnet/v1/claims/subnets/10.255.1.0  {"cell": id, "name": CELL, "prefix": 24, "released": seconds since 1970}
     /cellnet/v1/cells/CELL/apps            ["ORG/SPACE/APP", …]: whose tags this cell needs
+    /cellnet/v1/cells/CELL/record          {"id": …, "subnet": …, "underlay": …, "version": …}
+    /cellnet/v1/cells/CELL/alive           {"since": seconds since 1970}, on the cell's lease
+    /cellnet/v1/endpoints/CELL/NAME        {"app": …, "instance": 0, "address": …, "ports": […], "routes": […]}, on it too
+    /cellnet/v1/ca/trust                   PEM
 
 The version in the key is the format's: a cell of a later format can live beside this one.
 """
@@ -24,6 +28,8 @@ from agent.store.tags import LAST_TAG, TagClaim
 
 VERSION = "v1"
 NEEDED = "apps"
+RECORD = "record"
+ALIVE = "alive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,32 @@ class Keys:
         """What each cell says of itself."""
         return f"{self.root}cells/"
 
+    @property
+    def endpoints(self) -> str:
+        """What runs on each cell."""
+        return f"{self.root}endpoints/"
+
+    @property
+    def trust(self) -> str:
+        """The roots that the operator has put there."""
+        return f"{self.root}ca/trust"
+
+    def cell(self, cell: str) -> str:
+        """What all of one cell's records begin with, but for its endpoints."""
+        return f"{self.cells}{cell}/"
+
+    def record(self, cell: str) -> str:
+        """One cell's record."""
+        return f"{self.cells}{cell}/{RECORD}"
+
+    def alive(self, cell: str) -> str:
+        """One cell's sign of life."""
+        return f"{self.cells}{cell}/{ALIVE}"
+
+    def endpoints_of(self, cell: str) -> str:
+        """What all of one cell's endpoints begin with."""
+        return f"{self.endpoints}{cell}/"
+
     def needed(self, cell: str) -> str:
         """The apps that one cell needs."""
         return f"{self.cells}{cell}/{NEEDED}"
@@ -89,12 +121,12 @@ class Malformed(ValueError):
 
 def policy(name: str, value: Value) -> StoredPolicy:
     """A policy. Raises Malformed, as the others do."""
-    return StoredPolicy(name, _text(_object(value), "document"))
+    return StoredPolicy(name, text_of(object_of(value), "document"))
 
 
 def claim(value: Value) -> TagClaim:
     """An app's tag."""
-    found = _object(value)
+    found = object_of(value)
     tag, released = found.get("tag"), found.get("released")
     if not isinstance(tag, int) or isinstance(tag, bool) or not 1 <= tag <= LAST_TAG or not _is_time(released):
         raise Malformed("no tag of 1 to 65535 with the time of its release")
@@ -103,12 +135,12 @@ def claim(value: Value) -> TagClaim:
 
 def subnet(address: str, value: Value) -> tuple[IPv4Network, SubnetClaim]:
     """A subnet and whose it is."""
-    found = _object(value)
+    found = object_of(value)
     name, released = found.get("name", ""), found.get("released")
     if not isinstance(name, str) or not _is_time(released):
         raise Malformed("no cell's name with the time of its removal")
     try:
-        return IPv4Network((address, found.get("prefix", 32))), SubnetClaim(_text(found, "cell"), name, released)
+        return IPv4Network((address, found.get("prefix", 32))), SubnetClaim(text_of(found, "cell"), name, released)
     except (ValueError, TypeError) as error:
         raise Malformed("no subnet with a cell") from error
 
@@ -128,21 +160,22 @@ def needed_data(apps: Collection[AppName]) -> bytes:
 
 def policy_data(policy: StoredPolicy) -> bytes:
     """A policy's record."""
-    return _data({"document": policy.document})
+    return data_of({"document": policy.document})
 
 
 def claim_data(claim: TagClaim) -> bytes:
     """A tag's record."""
-    return _data({"tag": claim.tag, "released": claim.released})
+    return data_of({"tag": claim.tag, "released": claim.released})
 
 
 def subnet_data(subnet: IPv4Network, claim: SubnetClaim) -> bytes:
     """A subnet's record."""
     content = {"cell": claim.cell, "name": claim.name, "prefix": subnet.prefixlen}
-    return _data(content if claim.released is None else content | {"released": claim.released})
+    return data_of(content if claim.released is None else content | {"released": claim.released})
 
 
-def _data(content: Mapping[str, object]) -> bytes:
+def data_of(content: Mapping[str, object]) -> bytes:
+    """A record, always the same for the same content."""
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -157,14 +190,16 @@ def _json(value: Value) -> object:
         raise Malformed("not JSON") from error
 
 
-def _object(value: Value) -> dict[str, Any]:
+def object_of(value: Value) -> dict[str, Any]:
+    """A record that is an object. Raises Malformed."""
     found = _json(value)
     if not isinstance(found, dict):
         raise Malformed("not an object")
     return found
 
 
-def _text(found: Mapping[str, Any], key: str) -> str:
+def text_of(found: Mapping[str, Any], key: str) -> str:
+    """A text in a record. Raises Malformed."""
     text = found.get(key)
     if not isinstance(text, str):
         raise Malformed(f"no text in '{key}'")

@@ -13,22 +13,22 @@ from agent.errors import Conflict, InvalidInput, Unavailable
 from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.names import AppName
 from agent.store import subnets
-from agent.store.alone import Alone
 from agent.store.changes import Changes
 from agent.store.etcd import keys as records
 from agent.store.etcd import rpc_pb2 as rpc
+from agent.store.etcd.census import Census
 from agent.store.etcd.client import EtcdClient, put, remove, unchanged
 from agent.store.etcd.keeping import Kept
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.mirror import Mirror
+from agent.store.etcd.removing import removal
+from agent.store.etcd.standing import OPERATIONS, Plan, Standing, Timing
 from agent.store.etcd.view import View
 from agent.store.store import Listener, StoredPolicy, by_name, no_such_policy
 from agent.store.subnets import SubnetClaim
 from agent.store.tags import LAST_TAG, Claims, TagClaim, claim, in_use, release
 
 TRIES = 60  # of one change: another cell must have been quicker each time
-OPERATIONS = 120  # of one transaction; etcd takes 128
-Plan = tuple[list[rpc.Compare], list[rpc.RequestOp]]
 
 
 class EtcdStore:
@@ -43,40 +43,49 @@ class EtcdStore:
         kept: Kept | None = None,
         last_tag: int = LAST_TAG,
         clock: Callable[[], float] = time.time,
+        overlay: IPv4Network | None = None,
+        timing: Timing = Timing(),  # noqa: B008 - a frozen value
     ) -> None:
         self._client = client
         self._keys = Keys(prefix)
         self._cell = cell
         self._mine: frozenset[AppName] = frozenset()
         self._view = View(self._keys)
+        self._census = Census(self._keys, mine=cell, overlay=overlay)
         self._last_tag = last_tag
         self._changes = Changes()
         self._tags: Mapping[AppName, int] = MappingProxyType({})
         self._claims: Claims = {}
         self._policies: tuple[StoredPolicy, ...] = ()
         self._stale = False
-        self._alone = Alone(clock=clock, changed=self._changes.announce)
-        self._trust = b""
         self._kept = kept
         copy = None if kept is None else kept.load()
         self.mirror = Mirror(client, self._keys.root, changed=self._news, copy=copy)
         if copy is not None:
             self._stale = self._view.update(copy.values, copy.values)
+            self._census.update(copy.values, copy.values)
+            self._census.take_departed()
+        self._standing = Standing(client, self.mirror, keys=self._keys, census=self._census, clock=clock, timing=timing)
 
     async def run(self) -> None:
-        """Follow etcd for ever."""
-        await self.mirror.run()
+        """Follow etcd, and keep up what was announced there, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.mirror.run())
+            tasks.create_task(self._standing.run())
 
     def problems(self) -> tuple[tuple[str, str], ...]:
         """What is wrong, each with a hint."""
         found = [] if self.mirror.problem is None else [(self.mirror.problem.what, self.mirror.problem.hint)]
+        standing = self._standing.problem
+        if isinstance(standing, Conflict):
+            found.append((standing.what, standing.hint))
         hint = "somebody else has written it; `etcdctl get` shows it"
         return (*found, *((f"{key} in etcd makes no sense: {why}", hint) for key, why in self.malformed.items()))
 
     @property
     def malformed(self) -> Mapping[str, str]:
         """Key -> why, of the records that make no sense and are left out."""
-        return self._view.malformed
+        return self._view.malformed | self._census.malformed
 
     @property
     def revision(self) -> int:
@@ -145,13 +154,13 @@ class EtcdStore:
 
     async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int, now: float) -> IPv4Network:
         """See Store."""
-        got = subnets.held(self._view.subnets, cell, network=network, cell_prefix=cell_prefix)
+        got = subnets.held(self._census.allotment.claims, cell, network=network, cell_prefix=cell_prefix)
         if got is not None:
             return got
         chosen: list[IPv4Network] = []
 
         def plan() -> list[Plan]:
-            claims = self._view.subnets
+            claims = self._census.allotment.claims
             mine = subnets.choose(claims, cell, network=network, cell_prefix=cell_prefix, now=now)
             chosen[:] = [mine]
             held = claims.get(mine)
@@ -167,36 +176,37 @@ class EtcdStore:
 
     async def announce(self, record: CellRecord) -> None:
         """See Store."""
-        self._alone.announce(record)
+        await self._standing.announce(record)
 
     async def cells(self) -> tuple[Cell, ...]:
         """See Store."""
-        return self._alone.cells
+        return self._census.cells()
 
     async def remove_cell(self, name: str, *, now: float) -> None:
         """See Store."""
-        self._alone.refuse_to_remove(name)
+        await self._settle(lambda: [removal(name, keys=self._keys, census=self._census, unchanged=self._unchanged, now=now)])
 
     async def publish(self, endpoints: Collection[Endpoint]) -> None:
         """See Store."""
-        self._alone.publish(endpoints)
+        await self._standing.publish(endpoints)
 
     def endpoints(self) -> Mapping[IPv4Address, Endpoint]:
         """See Store."""
-        return self._alone.endpoints
+        return self._census.endpoints
 
     def take_departed(self) -> frozenset[IPv4Address]:
         """See Store."""
-        return frozenset()
+        return self._census.take_departed()
 
     async def trust(self) -> bytes:
         """See Store."""
-        return self._trust
+        held = self.mirror.copy.values.get(self._keys.trust)
+        return b"" if held is None else held.data
 
     async def set_trust(self, pem: bytes) -> None:
         """See Store."""
-        self._trust = pem
-        self._changes.announce()
+        if pem != await self.trust():
+            await self._commit_all([([], [put(self._keys.trust, pem)])])
 
     async def _change_claims(self, change: Callable[[Claims], dict[AppName, TagClaim]]) -> None:
         """In transactions of as many tags as one takes. If numbers run out, they do before the first of them."""
@@ -276,9 +286,12 @@ class EtcdStore:
     def _news(self, changed: frozenset[str]) -> None:
         if self._kept is not None:
             self._kept.keep(changed, self.mirror.copy)
-        if self._view.update(changed, self.mirror.copy.values) or not changed:
-            self._stale = True
+        values, counted = self.mirror.copy.values, False
+        if self._view.update(changed, values) or not changed:
+            self._stale = counted = True
+        if self._census.update(changed, values) or self._keys.trust in changed or counted:
             self._changes.announce()
+        self._standing.note(changed)
 
     def _refreshed(self) -> None:
         """Equal records stay the same objects."""

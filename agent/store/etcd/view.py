@@ -1,14 +1,12 @@
-"""What the records mean, kept as they change: a change among 60,000 costs what it changes."""
+"""What the records of policies and tags mean, kept as they change: a change among 60,000 costs what it changes."""
 
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import IPv4Network
 
 from agent.model.names import AppName
 from agent.store.etcd import keys as records
 from agent.store.etcd.client import Value
 from agent.store.etcd.keys import NEEDED, Keys
 from agent.store.store import StoredPolicy
-from agent.store.subnets import SubnetClaim
 from agent.store.tags import TagClaim
 
 
@@ -19,11 +17,10 @@ class View:
         self._keys = keys
         self.policies: dict[str, StoredPolicy] = {}
         self.claims: dict[AppName, TagClaim] = {}
-        self.subnets: dict[IPv4Network, SubnetClaim] = {}
         self.numbers: dict[int, str] = {}
         self.needed: dict[str, frozenset[AppName]] = {}
         self.malformed: dict[str, str] = {}
-        self._of_key: dict[str, AppName | IPv4Network] = {}
+        self._of_key: dict[str, AppName] = {}
         self._number_of: dict[str, int] = {}
 
     def valid_claims(self) -> dict[AppName, TagClaim]:
@@ -46,10 +43,8 @@ class View:
 
     def _meaning(self, key: str) -> object:
         held = self._of_key.get(key)
-        if isinstance(held, AppName):
-            return self.claims.get(held)
         if held is not None:
-            return self.subnets.get(held)
+            return self.claims.get(held)
         if key in self._number_of:
             return self.numbers[self._number_of[key]]
         return self.malformed.get(key) or self.needed.get(key) or self.policies.get(key.removeprefix(self._keys.policies))
@@ -62,10 +57,8 @@ class View:
             self.numbers.pop(number, None)
         self.policies.pop(key.removeprefix(self._keys.policies), None)
         held = self._of_key.pop(key, None)
-        if isinstance(held, AppName):
+        if held is not None:
             self.claims.pop(held, None)
-        elif held is not None:
-            self.subnets.pop(held, None)
 
     def _decode(self, key: str, value: Value) -> None:
         for prefix, decode in self._kinds().items():
@@ -78,7 +71,6 @@ class View:
             keys.policies: self._policy,
             keys.apps: self._claim,
             keys.numbers: self._number,
-            keys.subnets: self._subnet,
             keys.cells: self._cell,
         }
 
@@ -100,8 +92,3 @@ class View:
             raise records.Malformed("no number of a tag")
         self.numbers[number] = value.data.decode(errors="replace")
         self._number_of[key] = number
-
-    def _subnet(self, key: str, address: str, value: Value) -> None:
-        subnet, claim = records.subnet(address, value)
-        self.subnets[subnet] = claim
-        self._of_key[key] = subnet

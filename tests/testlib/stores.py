@@ -1,0 +1,114 @@
+"""Words for tests about stores: several cells' doors to one store, their records, and waiting for what one of them hears."""
+
+import asyncio
+import contextlib
+import itertools
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+
+from agent.model.cell import CellRecord, Endpoint
+from agent.store.etcd.client import EtcdClient
+from agent.store.etcd.keys import Keys
+from agent.store.etcd.standing import Timing
+from agent.store.etcd.store import EtcdStore
+from agent.store.memory import MemoryStore
+from agent.store.store import Store
+from tests.testlib.attachments import app
+from tests.testlib.etcd import Etcd
+
+NOW = 1_700_000_000.0
+DAY = 24 * 3600.0
+OVERLAY = IPv4Network("10.255.0.0/16")
+NUMBERS = itertools.count(1)
+
+
+async def eventually(true: Callable[[], Awaitable[bool] | bool]) -> None:
+    """Wait until it is so, for 20 seconds at most."""
+    for _ in range(2000):
+        found = true()
+        if found is True or (not isinstance(found, bool) and await found):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("not so after 20 s")
+
+
+@dataclass
+class EtcdCells:
+    """Stores of several cells on one etcd, below a prefix of their own."""
+
+    etcd: Etcd
+    stack: contextlib.AsyncExitStack
+    timing: Timing = field(default_factory=Timing)
+    prefix: str = field(default_factory=lambda: f"/test-{uuid.uuid4().hex}")
+    running: dict[int, tuple[asyncio.Task[None], EtcdClient]] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> Keys:
+        return Keys(self.prefix)
+
+    def store(self, name: str) -> EtcdStore:
+        """The store of a cell whose agent starts."""
+        client = EtcdClient(self.etcd.config, seconds=1.0)
+        store = EtcdStore(client, prefix=self.prefix, cell=name, overlay=OVERLAY, timing=self.timing, clock=lambda: NOW)
+        task = asyncio.get_running_loop().create_task(store.run())
+        self.running[id(store)] = (task, client)
+        self.stack.push_async_callback(self.stop, store)
+        return store
+
+    async def stop(self, store: Store) -> None:
+        """Its agent ends, as a kill would end it."""
+        task, client = self.running[id(store)]
+        task.cancel()
+        await asyncio.wait([task])
+        await client.close()
+
+    async def lapse(self, store: Store, name: str) -> None:
+        """Its agent ends, and its lease at once, without the wait."""
+        await self.stop(store)
+        client = EtcdClient(self.etcd.config)
+        held = (await client.read(self.keys.alive(name))).values
+        for value in held.values():
+            await client.revoke(value.lease)
+        await client.close()
+
+
+@dataclass
+class MemoryCells:
+    """The same in memory."""
+
+    first: MemoryStore = field(default_factory=lambda: MemoryStore(clock=lambda: NOW))
+
+    def store(self, name: str) -> MemoryStore:
+        """The store of a cell whose agent starts."""
+        del name
+        return self.first.beside()
+
+    async def lapse(self, store: Store, name: str) -> None:
+        """Its agent has not been heard for too long."""
+        del name
+        assert isinstance(store, MemoryStore)
+        store.lapse()
+
+
+Cells = EtcdCells | MemoryCells
+
+
+async def cell(store: Store, name: str, *, underlay: str = "", id: str = "") -> CellRecord:  # noqa: A002 - the field's name
+    """Claim a subnet and announce a cell there, as an agent does."""
+    lasting = id or f"id-of-{name}"
+    subnet = await store.claim_subnet(lasting, network=OVERLAY, cell_prefix=24, now=NOW)
+    record = CellRecord(name, lasting, subnet, IPv4Address(underlay or f"192.0.2.{next(NUMBERS) % 250 + 1}"), "0.1")
+    await store.announce(record)
+    return record
+
+
+def endpoint(record: CellRecord, name: str, *, of: str = "web", last: int = 2) -> Endpoint:
+    """An instance on that cell, whose address ends in `last`."""
+    return Endpoint(record.name, name, app(of), 0, record.subnet[last], ports=(8080,), routes=("web.apps.internal",))
+
+
+async def runs(store: Store, *expected: Endpoint) -> None:
+    """Wait until just these are seen there."""
+    await eventually(lambda: store.endpoints() == {each.address: each for each in expected})
