@@ -75,7 +75,7 @@ async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
         owners.strike_out_earlier_boots(ledger, now=clock.seconds())
         facts, ground = await _facts(config, store, ledger, kernel, now=clock.seconds()), grounding(config, kernel)
         await ground.look()
-        others = await peering(config, facts, store=store, ledger=ledger, ground=ground)
+        others = await peering(config, facts, store=store, ledger=ledger, ground=ground, elapsed=clock.elapsed)
         earliest, latest = clock.bounds()
         leaves, tagging = _leaves(config, clock), Tagging(store, earliest=earliest, latest=latest)
         await _trust(leaves, store)
@@ -150,6 +150,8 @@ async def _snapshot(
         trust_bundle=leaves.bundle,
         ground=others.grounding.now,
         peers=await others.peers.routes(),
+        departed=others.departures.take(tags),
+        again=others.departures.wait(),
         leaving=frozenset(leaving).union(held.name for held in attachments if held.phase is Phase.DETACHING),
     )
 

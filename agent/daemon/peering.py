@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from ipaddress import IPv4Address
 from agent.config.config import Config
 from agent.errors import HostRefused, Unavailable
 from agent.model.cell import CellRecord
+from agent.reconcile.departures import Departures
 from agent.reconcile.desired import CellFacts
 from agent.reconcile.grounding import Grounding
 from agent.reconcile.peers import Peers
@@ -27,6 +29,7 @@ class Peering:
     grounding: Grounding
     peers: Peers
     presence: Presence
+    departures: Departures
 
 
 def grounding(config: Config, kernel: Kernel) -> Grounding:
@@ -35,7 +38,9 @@ def grounding(config: Config, kernel: Kernel) -> Grounding:
     return Grounding(lambda: asyncio.wrap_future(kernel.submit(look)), overlay=config.overlay, shared=config.store is not None)
 
 
-async def peering(config: Config, facts: CellFacts, *, store: Store, ledger: Ledger, ground: Grounding) -> Peering:
+async def peering(
+    config: Config, facts: CellFacts, *, store: Store, ledger: Ledger, ground: Grounding, elapsed: Callable[[], float]
+) -> Peering:
     """Told to the others already, if they can be. Raises Conflict where this cell's name is another machine's."""
     peers = Peers(store, name=config.cell, overlay=facts.overlay, subnet=facts.subnet)
     identity = ledger.cell_id(fresh="")  # it has had one since it got its subnet
@@ -47,4 +52,4 @@ async def peering(config: Config, facts: CellFacts, *, store: Store, ledger: Led
     presence.note((), underlay=ground.address)
     with contextlib.suppress(Unavailable, HostRefused):  # it is told as soon as it can be
         await presence.announce()
-    return Peering(ground, peers, presence)
+    return Peering(ground, peers, presence, Departures(store, owner=peers.owner, elapsed=elapsed))

@@ -28,7 +28,11 @@ class CellFacts:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that decides what the cell should look like at one moment. `leaving` are attachments on their way out."""
+    """Everything that decides what the cell should look like at one moment. `leaving` are attachments on their way out.
+
+    `departed` are containers of other cells that are not what they were, with the tags that their addresses have now; in
+    `again` seconds there may be more to know.
+    """
 
     attachments: tuple[Attachment, ...]
     tags: Mapping[AppName, int]
@@ -39,6 +43,8 @@ class Snapshot:
     ground: Ground = FIRM
     peers: Mapping[IPv4Network, IPv4Address] = field(default_factory=dict)
     leaving: frozenset[str] = frozenset()
+    departed: Mapping[IPv4Address, int] = field(default_factory=dict)
+    again: float | None = None
 
 
 def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | None = None) -> HostState:

@@ -21,7 +21,7 @@ from agent.reconcile.rivalry import Rivalry
 from agent.reconcile.serving import servable
 from agent.reconcile.sweeping import Sweeping
 from agent.reconcile.turn import IDLE, Backoff, Report, Turns
-from dataplane.apply import Kernel
+from dataplane.apply import Kernel, Outcome
 from dataplane.compile import compile_tables
 from dataplane.envoy.ads import AdsServer
 from dataplane.envoy.resource import Resource, ResourceKey
@@ -59,6 +59,8 @@ class Reconciler:
         self._log = log.get("reconcile")
         self._rivalry = Rivalry()
         self.prudence = Prudence()
+        self._departed: dict[IPv4Address, int] = {}  # containers of other cells whose flows have not been looked at yet
+        self._again: float | None = None
         self._unswept = True  # flows may live that were opened while the rules were not ours to vouch for
         self._sweeping = Sweeping(effects.kernel, clock=effects.elapsed)
         self._generation = 0  # grows with each turn, so that a look knows whether it is out of date
@@ -101,7 +103,7 @@ class Reconciler:
 
     def _wait(self) -> float | None:
         """Seconds until a turn is due that nobody asks for."""
-        owed = (self._sweeping.wait(), self.prudence.wait(now=self._effects.elapsed()))
+        owed = (self._sweeping.wait(), self.prudence.wait(now=self._effects.elapsed()), self._again)
         return min((each for each in owed if each is not None), default=None)
 
     async def _turn(self) -> Report:
@@ -116,6 +118,8 @@ class Reconciler:
     async def _converge(self) -> Report:
         known = None if self._applied is None else self._applied[1]
         snapshot = await self._snapshot()
+        self._departed.update(snapshot.departed)
+        self._again = snapshot.again
         state = desired_state(snapshot, facts=self._facts, before=known)
         state = self.prudence.judged(state, before=known, leaving=snapshot.leaving, now=self._effects.elapsed())
         if state == known:
@@ -129,11 +133,12 @@ class Reconciler:
             tables = replace(tables, jumps=actual.jumps)
         changes = plan(tables, actual)
         self._actual = None  # unknown until the apply has ended well
-        failures: dict[IPv4Address, HostRefused] = {}
+        outcome = Outcome({})
         if changes:
-            failures = (await asyncio.wrap_future(self._effects.kernel.apply(changes, tables))).failures
+            outcome = await asyncio.wrap_future(self._effects.kernel.apply(changes, tables))
             self._effects.monitor.drain()  # our own changes
-        failures = self._still_ruined(state) | failures
+        failures = self._still_ruined(state) | outcome.failures
+        overlay = outcome.overlay or (None if self._seen else self.last.overlay)  # as those who are ruined, below
         resources = self._translation.of(servable(state, failures=failures, served=self._resources))
         if resources is not self._resources:
             self._resources = resources
@@ -148,6 +153,7 @@ class Reconciler:
             changes=changes.count(),
             plan=changes if changes else None,
             failures=failures,
+            overlay=overlay,
             receipt=receipt,
             repair=repair and bool(changes),
         )
@@ -200,7 +206,7 @@ class Reconciler:
             return True
         if generation != self._generation:
             return False
-        if plan(applied[0], found) or self._rivalry.alarm or self.last.failures:
+        if plan(applied[0], found) or self._rivalry.alarm or self.last.failures or self.last.overlay:
             self._actual, self._seen = found, True
             self.kick()
         return True
@@ -209,7 +215,8 @@ class Reconciler:
         if actual is applied or self.last.problem is not None:
             return False
         ruined = self.last.failures.keys()
-        return bool(plan(without(applied, ruined), without(actual, ruined)))
+        apart = self.last.overlay is not None
+        return bool(plan(without(applied, ruined, overlay=apart), without(actual, ruined, overlay=apart)))
 
     def _still_ruined(self, state: HostState) -> dict[IPv4Address, HostRefused]:
         """Containers that were not tried again this time. Root inside can ruin his end for good: the others must not pay for
@@ -224,7 +231,10 @@ class Reconciler:
 
     async def _cut(self, state: HostState, *, before: HostState | None) -> Receipt | None:
         """Cut what the last change forbade; everything forbidden at the start and after a repair."""
-        return await self._sweeping.now(state, None if before is None else lost_rights(before, state))
+        lost = None if before is None else lost_rights(before, state)
+        receipt = await self._sweeping.now(state, lost, departed=self._departed)
+        self._departed = {}
+        return receipt
 
     async def _sweep_again(self) -> None:
         """What the last turns' cuts may have missed. A turn that failed sweeps anew when it succeeds."""
@@ -271,6 +281,8 @@ class Reconciler:
             if str(self.last.failures.get(address)) == str(error):
                 continue
             self._log.error("workload_failed", address=str(address), what=error.what, hint=error.hint)
+        if report.overlay is not None and str(self.last.overlay) != str(report.overlay):
+            self._log.error("overlay_failed", what=report.overlay.what, hint=report.overlay.hint)
         if report.changes:
             event = "repaired" if report.repair else "converged"
             self._log.info(event, changes=report.changes, milliseconds=round(report.milliseconds, 1))

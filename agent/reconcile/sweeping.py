@@ -3,12 +3,16 @@ kernel had still on its way then, a little later, so that nobody has to wait for
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address
 
 from agent.reconcile.cutting import NOWHERE, Addresses, joined
 from dataplane.apply import Kernel
 from dataplane.flows.cut import Looks, Receipt
 from dataplane.state import HostState
+
+Departed = Mapping[IPv4Address, int]
+NOBODY: Departed = {}
 
 RETRY = 5.0  # seconds after a second look that failed
 DELAY = 0.05  # seconds; a packet that had passed the old rules is somewhere by then, even on a machine that is busy
@@ -21,18 +25,25 @@ class Sweeping:
         self._kernel = kernel
         self._clock = clock
         self._owed: Addresses = NOWHERE
+        self._departed: Departed = {}
         self._due = 0.0
 
     def wait(self) -> float | None:
         """Seconds until the second look is due, None if none is owed."""
-        return None if self._owed == NOWHERE else max(self._due - self._clock(), 0.0)
+        return None if not self._is_owed else max(self._due - self._clock(), 0.0)
 
-    async def now(self, state: HostState, addresses: Addresses) -> Receipt | None:
-        """Cut at `addresses` what `state` forbids, and owe a second look. Raises HostRefused."""
-        if addresses == NOWHERE:
+    @property
+    def _is_owed(self) -> bool:
+        return self._owed != NOWHERE or bool(self._departed)
+
+    async def now(self, state: HostState, addresses: Addresses, *, departed: Departed = NOBODY) -> Receipt | None:
+        """Cut at `addresses` what `state` forbids, and what `departed` have left behind (see dataplane/flows/cut.py), and owe a
+        second look. Raises HostRefused."""
+        if addresses == NOWHERE and not departed:
             return None
-        found = await self._sweep(state, addresses, looks=Looks.FIRST)
-        self._owed, self._due = joined(self._owed, addresses), self._clock() + DELAY
+        found = await self._sweep(state, addresses, departed, looks=Looks.FIRST)
+        self._owed, self._departed = joined(self._owed, addresses), {**self._departed, **departed}
+        self._due = self._clock() + DELAY
         return found
 
     async def again(self, state: HostState) -> Receipt | None:
@@ -40,9 +51,10 @@ class Sweeping:
         if self.wait() != 0.0:
             return None
         self._due = self._clock() + RETRY
-        found = await self._sweep(state, self._owed, looks=Looks.LATER)
-        self._owed = NOWHERE
+        found = await self._sweep(state, self._owed, self._departed, looks=Looks.LATER)
+        self._owed, self._departed = NOWHERE, {}
         return found
 
-    async def _sweep(self, state: HostState, addresses: Addresses, *, looks: Looks) -> Receipt:
-        return await asyncio.wrap_future(self._kernel.sweep(state, addresses=addresses, looks=looks, clock=self._clock))
+    async def _sweep(self, state: HostState, addresses: Addresses, departed: Departed, *, looks: Looks) -> Receipt:
+        sweep = self._kernel.sweep(state, addresses=addresses, departed=departed, looks=looks, clock=self._clock)
+        return await asyncio.wrap_future(sweep)
