@@ -1,0 +1,137 @@
+"""Whom a cell trusts, changed while TLS is served: new roots count at once, old connections stay, a renewed CA is taken up."""
+
+import contextlib
+import shutil
+import ssl
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ca.disk import init_root
+from ca.issuing import issue
+from ca.pem import certificates
+from lab.cell import Cell
+from tests.testlib import vouching
+from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.instance import Instance
+
+WEB, API = "acme/shop/web", "acme/shop/api"
+POLICY = f"policies:\n- {{from: {WEB}, to: {API}, tcp: 61443}}\n"
+FOREIGN = vouching.make_ca()
+
+
+class CellOfAnAuthority(Cell):
+    """Its root is not in its own folder."""
+
+    def make(self, overrides: Sequence[str] = ()) -> None:
+        super().make(overrides)
+        authority, now = self.root / "authority", datetime.now(UTC)
+        init_root(authority, trust_domain=vouching.TRUST_DOMAIN, now=now)
+        ca_of(self).parent.mkdir(parents=True, exist_ok=True)
+        issue(authority, cell="cell-1", out=ca_of(self), now=now, lifetime=timedelta(days=30))
+
+
+@pytest.fixture(scope="module")
+def cell_kind() -> type[Cell]:
+    return CellOfAnAuthority
+
+
+def ca_of(cell: Cell) -> Path:
+    return cell.root / "var/lib/cellnet/ca"
+
+
+def two(cell: CellUnderTest) -> tuple[Instance, Instance]:
+    web, api = cell.run_app(WEB), cell.run_app(API, port=8080, server=True)
+    cell.policy_file("shop.yaml", POLICY)
+    return web, api
+
+
+def bundle(instance: Instance) -> bytes:
+    return Path(instance.environment["CF_SYSTEM_CERT_PATH"]).read_bytes()
+
+
+def taken(web: Instance, api: Instance) -> bool:
+    """Whether api's Envoy takes the certificate that another root vouches for."""
+    context = web.tls_context()
+    vouching.load_leaf(context, FOREIGN.leaf(vouching.identity(WEB, address=str(web.address))))
+    with contextlib.suppress(OSError), web.dial_tls(api, context=context) as secure:
+        return echoed(secure)
+    return False
+
+
+def echoed(secure: ssl.SSLSocket) -> bool:
+    secure.sendall(b"echo")
+    return secure.recv(4) == b"echo"
+
+
+def test_a_published_root_counts_at_once_until_it_is_taken_back_and_no_connection_drops(
+    cell: CellUnderTest, tmp_path: Path
+) -> None:
+    web, api = two(cell)
+    live = web.dial_tls(api)
+    own = bundle(web)
+    assert not taken(web, api)
+    (tmp_path / "root.crt").write_bytes(FOREIGN.root.bundle())
+    assert "CN=root cell.internal" in cell.cellnet("ca", "publish", str(tmp_path / "root.crt")).out
+    assert set(certificates(bundle(web), where="")) == {*certificates(own, where=""), FOREIGN.root.certificate}
+    assert cell.cellnet("ca", "show", "--pem").out.encode() == bundle(web)
+    assert taken(web, api)
+    assert echoed(live)
+    told = [each.text("what") for each in cell.status().at("problems").each()]
+    assert any("other cells do not trust this cell" in what for what in told)
+    cell.cellnet("ca", "publish", "--add")
+    cell.wait_well()
+    assert taken(web, api)
+    cell.cellnet("ca", "publish")
+    assert bundle(web) == own
+    assert not taken(web, api)
+    assert echoed(live)
+
+
+def test_what_was_published_holds_over_a_restart_from_its_first_moment(cell: CellUnderTest, tmp_path: Path) -> None:
+    web, api = two(cell)
+    (tmp_path / "root.crt").write_bytes(FOREIGN.root.bundle())
+    cell.cellnet("ca", "publish", "--add", str(tmp_path / "root.crt"))
+    cell.cellnet("ca", "publish", "--add")
+    there = bundle(web)
+    inode = Path(web.environment["CF_SYSTEM_CERT_PATH"]).stat().st_ino
+    cell.kill("agent")
+    cell.start()
+    assert bundle(web) == there
+    assert Path(web.environment["CF_SYSTEM_CERT_PATH"]).stat().st_ino == inode, "never anything else in between"
+    assert taken(web, api)
+    cell.cellnet("ca", "publish")
+
+
+def test_what_is_no_root_is_refused_and_nothing_changes(cell: CellUnderTest, tmp_path: Path) -> None:
+    before = cell.cellnet("ca", "show", "--pem").out
+    (tmp_path / "leaf").write_bytes(FOREIGN.leaf(vouching.identity(WEB)).chain)
+    assert "is not a CA's certificate; hint: " in cell.cellnet("ca", "publish", str(tmp_path / "leaf"), code=2).err
+    assert cell.cellnet("ca", "show", "--pem").out == before
+
+
+def test_a_renewed_certificate_is_taken_up_without_a_dropped_connection_and_never_a_pair_that_does_not_fit(
+    cell: CellUnderTest, tmp_path: Path
+) -> None:
+    folder, authority = ca_of(cell.lab), cell.lab.root / "authority"
+    web, api = two(cell)
+    live = web.dial_tls(api)
+    ends = cell.status().at("ca").text("cell_not_after")
+    assert "renewed by the root's owner" in cell.cellnet("ca", "show").out
+    cell.cellnet("ca", "issue-cell", "--ca", str(authority), "--cell", "cell-1", "--out", str(tmp_path / "next"))
+    shutil.copy(tmp_path / "next/cell.crt", folder / "cell.crt")
+    eventually(lambda: any("cell.key is not the key of" in words for words in problems(cell)))
+    assert web.get_tls(api) == f"hello {web.address}\n"
+    shutil.copy(tmp_path / "next/cell.key", folder / "cell.key")
+    eventually(lambda: problems(cell) == [] and cell.status().at("ca").text("cell_not_after") != ends)
+    late = cell.run_app(WEB, name="late")
+    issuer = certificates((folder / "cell.crt").read_bytes(), where="")[0]
+    assert certificates(Path(late.environment["CF_INSTANCE_CERT"]).read_bytes(), where="")[1] == issuer
+    assert late.get_tls(api) == f"hello {late.address}\n"
+    assert echoed(live)
+
+
+def problems(cell: CellUnderTest) -> list[str]:
+    return [each.text("what") for each in cell.status().at("problems").each()]
