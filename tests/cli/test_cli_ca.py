@@ -9,6 +9,8 @@ import pytest
 from agent.cli.main import run
 from ca.disk import load_or_create
 
+DOCUMENT = Path(__file__).parents[2] / "docs/cells.md"
+
 
 class Cli:
     """`cellnet` in a folder of its own."""
@@ -45,6 +47,18 @@ def test_the_folder_is_named_after_the_cell_and_the_lifetime_is_what_was_asked_f
     left = datetime.fromisoformat(said["not_after"]) - datetime.now(UTC)
     assert 1.9 < left.total_seconds() / 86400 <= 2
     assert (tmp_path / "cell-1/cell.key").exists()
+
+
+def test_the_documents_commands_make_what_two_cells_start_with(cellnet: Cli, tmp_path: Path) -> None:
+    block = DOCUMENT.read_text().partition("test_cli_ca.py runs this block -->\n```console\n")[2].partition("```")[0]
+    for command in block.splitlines():
+        cellnet(*command.removeprefix("$ cellnet ").split())
+    now = datetime.now(UTC)
+    one, two = (
+        load_or_create(tmp_path / name, cell=name, trust_domain="cell.internal", now=now) for name in ("cell-1", "cell-2")
+    )
+    assert one.bundle() == two.bundle()
+    assert one.cell != two.cell
 
 
 def test_what_cannot_be_issued_is_told(cellnet: Cli) -> None:

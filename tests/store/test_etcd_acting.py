@@ -26,6 +26,7 @@ from tests.store.test_etcd_rights import ROOT_USER, asking, certify, secured
 from tests.testlib.etcd import Etcd
 
 __all__ = ["asking"]
+DOCUMENT = Path(__file__).parents[2] / "docs/cells.md"
 SECRET = "correct-horse-battery"
 OPERATOR = StoreCredentials(username="operator", password=SECRET)
 POLICY = StoredPolicy("a", "1")
@@ -40,10 +41,9 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
 
 
 def add_operator(etcd: Etcd) -> None:
-    etcd.ctl(*ROOT_USER, "role", "add", "operator")
-    etcd.ctl(*ROOT_USER, "role", "grant-permission", "operator", "--prefix=true", "readwrite", "/cellnet/v1/")
-    etcd.ctl(*ROOT_USER, "user", "add", f"operator:{SECRET}")
-    etcd.ctl(*ROOT_USER, "user", "grant-role", "operator", "operator")
+    block = DOCUMENT.read_text().partition("runs this block -->\n```console\n$ etcdctl ")[2].partition("```")[0]
+    for command in f"$ etcdctl {block}".splitlines():
+        etcd.ctl(*ROOT_USER, *command.removeprefix("$ etcdctl ").replace("SECRET", SECRET).split())
 
 
 @dataclass
