@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.cli.fields import Fields
-from agent.errors import InvalidInput
+from agent.errors import InvalidInput, Unavailable
 from lab.authority import vouch_for
-from lab.cell import Cell
+from lab.cell import POLL_SECONDS, Cell
 from lab.segment import Segment
 
 SEGMENT = "segment"
@@ -73,12 +73,20 @@ class Lab:
             cell.start()
 
     def wait_well(self) -> tuple[Fields, ...]:
-        """Wait until every cell's status is well, and return them. Raises Unavailable, with the end of a log."""
+        """Wait until every cell's status is well and all know each other. Raises Unavailable, with the end of a log."""
         until = time.monotonic() + READY_SECONDS + READY_SECONDS_MORE * len(self.cells)
         while True:  # one that was well may hear of another that is not yet
-            found = tuple(cell.wait_well(seconds=max(until - time.monotonic(), 1.0)) for cell in self.cells)
-            if len(found) == 1 or all(cell.status().flag("ok") for cell in self.cells):
+            for cell in self.cells:
+                cell.wait_well(seconds=max(until - time.monotonic(), 1.0))
+            found = tuple(cell.status() for cell in self.cells)
+            if all(self._is_whole(each) for each in found):
                 return found
+            if time.monotonic() > until:
+                raise Unavailable("the cells do not hear of each other", hint="cellnet lab exec 1 -- cellnet status")
+            time.sleep(POLL_SECONDS)
+
+    def _is_whole(self, status: Fields) -> bool:
+        return status.flag("ok") and (self.segment is None or len(list(status.at("peers").each())) == len(self.cells) - 1)
 
 
 def is_part_of_a_lab(folder: Path) -> bool:

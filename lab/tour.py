@@ -127,7 +127,7 @@ def _scaled(stage: ManyCells) -> None:
         caller.close()
     stage.screen.expect(
         found.outcome == "connected",
-        told="its first packet passes: an app's tag is known before its first instance",
+        told=f"its first packet passes, connected in {spoken(found.seconds)}: the app's tag is known before its instance",
         otherwise=f"its first connection: {found.outcome} after {spoken(found.seconds)}",
         hint="see 'cellnet policy check' on cell 2",
     )

@@ -1,12 +1,13 @@
 """`cellnet lab`, run as a user runs it: what it says, what it returns, and that nothing is left of it, however it ends."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,19 @@ STEPS = (
     "The policy is removed while a connection lives",
     "All on one screen",
 )
+TOUR = (
+    "Start 3 cells and an etcd",
+    "Start two apps, on different cells",
+    "no policy allows it",
+    "A policy is stored from cell 3",
+    "The same over TLS on 61443",
+    "web is scaled to cell 3",
+    "The policy is deleted while a connection lives",
+    "etcd dies",
+    "The agent of api's cell dies, too",
+    "Both come back",
+)
+MANY = ("up", "--cells", "3")
 pytestmark = pytest.mark.xdist_group("lab")  # there is one lab on a machine
 
 
@@ -90,6 +104,20 @@ def test_the_demo_gives_every_answer_twice_in_a_row() -> None:
         assert "\x1b" not in done.stdout
         for said in ("200 OK", "refused at once", "was reset", "spiffe://cell.internal/org/acme/space/shop/app/api"):
             assert said in done.stdout
+
+
+def test_the_tour_of_three_cells_gives_every_answer() -> None:
+    before = own_network()
+    done = lab("demo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_nothing_is_left()
+    assert own_network() == before
+    assert re.findall(r"(?m)^\d+\. (.+)$", done.stdout)[-1] == TOUR[-1]
+    for number, title in enumerate(TOUR, 1):
+        assert re.search(rf"(?m)^{number}\. .*{re.escape(title)}", done.stdout), title
+    assert "UNEXPECTED" not in done.stdout
+    for said in ("refused at once", "200 OK", "its first packet passes", "was reset", "traffic goes on"):
+        assert said in done.stdout
 
 
 @pytest.mark.parametrize("title", [STEPS[0], STEPS[1], STEPS[5], STEPS[7]])
@@ -161,7 +189,88 @@ def test_the_agent_is_killed_and_started_again() -> None:
     assert "alone" in lab("exec", "1", "--", "cellnet", "status").stdout
 
 
-@pytest.mark.parametrize("words", [("exec", "1", "--", "true"), ("kill", "1"), ("start", "1"), ("down",)])
+def test_commands_take_three_cells_apart_and_put_them_together() -> None:
+    up = lab(*MANY, "--json")
+    assert up.returncode == 0, up.stderr
+    told = json.loads(up.stdout)
+    assert [each["cell"] for each in told["cells"]] == [1, 2, 3]
+    assert len({each["subnet"] for each in told["cells"]}) == 3
+    assert lab("exec", "3", "--", "cellnet", "policy", "allow", "acme/shop/web", "acme/shop/api", "tcp/8080").returncode == 0
+
+    assert succeed(lab("kill", "2"))
+    assert "does not run" in lab("kill", "2").stderr
+    assert succeed(lab("kill", "2", "--part", "envoy"), lab("start", "2"), lab("kill", "2", "--part", "up"), lab("start", "2"))
+    assert "acme/shop/web" in lab("exec", "2", "--", "cellnet", "policy", "list").stdout
+
+    reaches = ("exec", "2", "--", "timeout", "1", "bash", "-c", "exec 3<>/dev/tcp/10.77.0.254/2379")
+    assert succeed(lab("partition", "2"), lab("partition", "2"))
+    assert lab(*reaches).returncode != 0
+    assert succeed(lab("heal", "2"), lab("heal", "2"), lab(*reaches))
+    assert succeed(lab("etcd", "stop"), lab("etcd", "stop"))
+    assert lab(*reaches).returncode != 0
+    assert succeed(lab("etcd", "start"), lab("etcd", "start"), lab(*reaches))
+
+    assert "is up already" in lab(*MANY).stderr
+    assert "has no cell 4; hint: it has cells 1 to 3" in lab("start", "4").stderr
+
+
+def succeed(*done: "subprocess.CompletedProcess[str]") -> bool:
+    return [(each.args, each.stderr) for each in done if each.returncode] == []
+
+
+BEGUN: dict[str, Callable[[], bool]] = {
+    "folders": lambda: (BASE / "3").exists(),
+    "etcd": lambda: (BASE / "segment/etcd/process.json").exists(),
+    "agents": lambda: (BASE / "3/run/cellnet/agent.sock").exists(),
+}
+
+
+@pytest.mark.parametrize("begun", BEGUN)
+def test_what_a_killed_up_left_is_removed_by_whoever_comes_next(begun: str) -> None:
+    up = started(*MANY)
+    eventually(BEGUN[begun])
+    up.kill()
+    up.wait()
+    assert "the lab is not up" not in lab("down").stderr
+    assert_nothing_is_left()
+    assert "the lab is not up" in lab("down").stderr
+
+
+def test_a_lab_stays_as_long_as_anything_of_it_runs() -> None:
+    assert lab("up", "--cells", "1").returncode == 0
+    assert lab("kill", "1", "--part", "up").returncode == 0
+    assert "is up already" in lab("up").stderr  # its etcd runs
+    assert lab("etcd", "stop").returncode == 0
+    assert lab("up").returncode == 0
+    assert [each.name for each in BASE.iterdir()] == ["1"]
+
+
+def test_an_up_of_three_cells_that_is_interrupted_leaves_nothing() -> None:
+    up = started(*MANY)
+    eventually(lambda: any("envoy" in each[0] for each in inhabitants() if each))
+    up.send_signal(signal.SIGINT)
+    assert up.wait(30) == 128 + signal.SIGINT
+    assert_nothing_is_left()
+
+
+def test_a_lab_of_one_cell_has_neither_an_etcd_nor_a_second_cell() -> None:
+    assert lab("up").returncode == 0
+    assert "the lab has no etcd; hint: cellnet lab up --cells 3" in lab("etcd", "stop").stderr
+    assert "has no cell 2; hint: it has cell 1 alone" in lab("kill", "2").stderr
+    assert lab("kill", "0").returncode == 2
+    assert succeed(lab("partition", "1"), lab("heal", "1"), lab("start", "1"))
+
+
+def test_cells_of_a_lab_cannot_share_a_name() -> None:
+    done = lab(*MANY, "--config", "cell=same")
+    assert done.returncode == 2
+    assert "a name of its own; hint: leave 'cell' out" in done.stderr
+    assert_nothing_is_left()
+
+
+@pytest.mark.parametrize(
+    "words", [("exec", "1", "--", "true"), ("kill", "1"), ("start", "1"), ("partition", "1"), ("etcd", "stop"), ("down",)]
+)
 def test_without_a_lab_the_hint_is_to_bring_one_up(words: tuple[str, ...]) -> None:
     done = lab(*words)
     assert done.returncode == 1
