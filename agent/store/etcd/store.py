@@ -108,10 +108,17 @@ class EtcdStore:
     async def claim_tags(self, apps: Collection[AppName], *, now: float) -> Mapping[AppName, int]:
         """See Store. An app that has its tag needs no etcd."""
         held = await self.tags()
-        if not all(app in held for app in apps):
-            await self._change_claims(lambda before: claim(before, apps, now=now, last=self._last_tag))
-            held = await self.tags()
-        return {app: held[app] for app in apps}
+        if all(app in held for app in apps):
+            return {app: held[app] for app in apps}
+        given: dict[AppName, TagClaim] = {}
+
+        def change(before: Claims) -> dict[AppName, TagClaim]:
+            given.clear()
+            given.update(claim(before, apps, now=now, last=self._last_tag))
+            return dict(given)
+
+        await self._change_claims(change)
+        return {app: given[app].tag for app in apps}  # a cell that does not need them may have given them back already
 
     async def release_tags(self, apps: Collection[AppName], *, now: float) -> None:
         """See Store."""
