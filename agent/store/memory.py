@@ -109,6 +109,10 @@ class MemoryStore:
         del held[name]
         self._set_policies(held)
 
+    async def accept_loss(self) -> tuple[str, ...]:
+        """See Store. What is lost here is lost for good."""
+        return ()
+
     async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int, now: float) -> IPv4Network:
         """See Store."""
         claims = self._all.subnets

@@ -33,6 +33,10 @@ MIGRATIONS: tuple[Migration, ...] = (
         """CREATE TABLE shared (
              key TEXT PRIMARY KEY, data BLOB NOT NULL, revision INTEGER NOT NULL, lease INTEGER NOT NULL) STRICT""",
     ),
+    (  # what stays in force though that etcd has lost it; without data: what stays out
+        """CREATE TABLE held (
+             key TEXT PRIMARY KEY, data BLOB, revision INTEGER NOT NULL, lease INTEGER NOT NULL) STRICT""",
+    ),
 )
 
 

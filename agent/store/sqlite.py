@@ -99,6 +99,10 @@ class SqliteStore:
                 raise no_such_policy(name, known=known)
         self._announced()
 
+    async def accept_loss(self) -> tuple[str, ...]:
+        """See Store. What is lost here is lost for good."""
+        return ()
+
     async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int, now: float) -> IPv4Network:
         """See Store."""
         mine = subnets.held(self._subnets(), cell, network=network, cell_prefix=cell_prefix)

@@ -64,6 +64,10 @@ class Store(Protocol):
         """Raises InvalidInput, with the nearest name, when it is not there."""
         ...
 
+    async def accept_loss(self) -> tuple[str, ...]:
+        """Let go, on all cells, of the policies that are held since the store lost its data. Names those held here."""
+        ...
+
     async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int, now: float) -> IPv4Network:
         """The cell's own part of `network`, the same at each call. `cell` is its lasting id. Raises Conflict when full.
 

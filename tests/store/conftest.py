@@ -19,8 +19,10 @@ from agent.store.sqlite import SqliteStore
 from agent.store.store import Store
 from agent.store.tags import LAST_TAG
 from tests.testlib.etcd import Etcd
+from tests.testlib.lossy import Cell, Lossy
 
 MakeStore = Callable[..., Store]
+Cells = Callable[[str], Cell]
 
 
 @pytest.fixture
@@ -74,6 +76,29 @@ async def make_store(request: pytest.FixtureRequest) -> AsyncIterator[MakeStore]
 @pytest.fixture
 async def store(make_store: MakeStore) -> Store:
     return make_store()
+
+
+@pytest.fixture
+def lossy(tmp_path: Path) -> Iterator[Lossy]:
+    """An etcd that the test may ruin."""
+    etcd = Lossy(tmp_path / "etcd")
+    etcd.start()
+    yield etcd
+    etcd.kill()
+
+
+@pytest.fixture
+async def cells(lossy: Lossy, tmp_path: Path) -> AsyncIterator[Cells]:
+    """Starts a cell's store with a disk of its own."""
+    made: list[Cell] = []
+
+    def make(name: str) -> Cell:
+        made.append(Cell(name, lossy, tmp_path).start())
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.stop()
 
 
 @pytest.fixture

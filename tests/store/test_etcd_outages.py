@@ -1,9 +1,8 @@
-"""What an etcd that stops, hangs, compacts, comes back or loses its data changes on a cell: nothing that was known."""
+"""What an etcd that stops, hangs, compacts or comes back changes on a cell: nothing that was known."""
 
 import asyncio
 import contextlib
 import itertools
-import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from ipaddress import IPv4Network
@@ -129,36 +128,6 @@ async def test_what_was_compacted_while_nobody_watched_is_read_anew(own: Etcd, m
     own.ctl("del", "/cellnet/v1/policies/a")
     own.ctl("compact", own.ctl("get", "/x", "-w", "fields").split('"Revision" : ')[1].split()[0])
     await sees(store, "b")
-
-
-async def test_lost_data_is_told_and_takes_nothing_away(own: Etcd, make: Make) -> None:
-    store = make()
-    await store.apply_policies([StoredPolicy("a", "1")])
-    await sees(store, "a")
-    own.kill()
-    shutil.rmtree(own.folder / "data")
-    own.start()
-    await eventually(lambda: store.mirror.lost is not None)
-    assert store.mirror.problem is not None
-    assert await names(store) == ["a"]
-    with pytest.raises(Unavailable):
-        await store.claim_tags([API], now=NOW)
-
-
-async def test_data_put_back_from_an_older_copy_takes_nothing_away(own: Etcd, make: Make) -> None:
-    store = make()
-    await store.apply_policies([StoredPolicy("a", "1")])
-    own.kill()
-    shutil.copytree(own.folder / "data", own.folder / "older")
-    own.start()
-    await store.apply_policies([StoredPolicy("b", "1")])
-    await sees(store, "a", "b")
-    own.kill()
-    shutil.rmtree(own.folder / "data")
-    (own.folder / "older").rename(own.folder / "data")
-    own.start()
-    await eventually(lambda: store.mirror.lost is not None)
-    assert await names(store) == ["a", "b"]
 
 
 async def test_a_record_that_nobody_can_read_is_named_and_left_out(own: Etcd, make: Make) -> None:

@@ -1,6 +1,8 @@
 """The layout below the prefix, and what the records say: pure.
 
     /cellnet/v1/policies/NAME              {"document": …}
+    /cellnet/v1/policies/.accepted         {"generation": id, "everything": true, "keys": […]}: losses of data that are accepted
+    /cellnet/v1/claims/generation          {"id": id, "before": id}: which data this is, and which it goes on from
     /cellnet/v1/tags/apps/ORG/SPACE/APP    {"tag": 7, "released": null or seconds since 1970}
     /cellnet/v1/tags/numbers/7             "ORG/SPACE/APP": two cells that take the same number meet here
     /cellnet/v1/claims/subnets/10.255.1.0  {"cell": id, "name": CELL, "prefix": 24, "released": seconds since 1970}
@@ -97,6 +99,26 @@ class Keys:
     def needed(self, cell: str) -> str:
         """The apps that one cell needs."""
         return f"{self.cells}{cell}/{NEEDED}"
+
+    @property
+    def tags(self) -> str:
+        """Apps and numbers."""
+        return f"{self.root}tags/"
+
+    @property
+    def claims(self) -> str:
+        """What any cell may take that nobody has."""
+        return f"{self.root}claims/"
+
+    @property
+    def generation(self) -> str:
+        """Which data this is; see recovery.py."""
+        return f"{self.claims}generation"
+
+    @property
+    def accepted(self) -> str:
+        """What the operator has given up of lost data: where he may write, under a name that no policy has."""
+        return f"{self.policies}.accepted"
 
     def policy(self, name: str) -> str:
         """One policy."""

@@ -1,42 +1,52 @@
 """A copy in memory of all that is below the prefix, kept current by a watch: what the cell reads, with or without etcd.
 
-A missing answer changes nothing here. What comes is judged first: another cluster, or a revision from before the last one seen,
-is not news but a loss of data, and the copy stays as it was until somebody decides.
+A missing answer changes nothing here. What comes is judged first: another cluster, a revision from before the last one seen, or
+another generation is not news but a loss of data. The copy then stays as it is until this cell has written back what it knows;
+what it may not write is held (recovery.py).
 """
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from types import MappingProxyType
 
+from agent import log
 from agent.errors import RAISED, HostRefused, Unavailable
-from agent.store.etcd.client import Batch, EtcdClient, Found, Value
+from agent.store.etcd import recovery
+from agent.store.etcd.client import Batch, Changed, EtcdClient, Found, Value
+from agent.store.etcd.copied import Copy, Held, InForce
+from agent.store.etcd.keys import Keys
+from agent.store.etcd.recovering import Recovering
 from agent.store.etcd.refusal import Compacted
 
+__all__ = ["Copy", "Mirror"]
+
 AGAIN = (0.1, 5.0)  # seconds between two tries: the first, and the longest
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """The records at one revision of one cluster."""
-
-    values: Mapping[str, Value] = field(default_factory=lambda: MappingProxyType({}))
-    revision: int = 0
-    cluster: int = 0
+ABSENT = 60.0  # seconds for which another cell's signs of life are held after a loss: it comes back within a few
+STRETCH = 5_000  # records that are compared before others have their turn
+LOST = "this cell writes back what it knows; docs/store.md tells what else to do"
 
 
 class Mirror:
     """Follows etcd once `run` is. `changed` is called with the keys that changed, and with none after an outage."""
 
     def __init__(
-        self, client: EtcdClient, prefix: str, *, changed: Callable[[frozenset[str]], None], copy: Copy | None = None
+        self,
+        client: EtcdClient,
+        keys: Keys,
+        *,
+        changed: Callable[[frozenset[str]], None],
+        recovering: Recovering,
+        copy: Copy | None = None,
+        held: Held | None = None,
     ) -> None:
         self._client = client
-        self._prefix = prefix
+        self._keys = keys
         self._changed = changed
+        self._recovering = recovering
         self._values: dict[str, Value] = dict(copy.values) if copy else {}
         self._copy = copy or Copy()
+        self.held = held or Held()
         self._news = asyncio.Condition()
         self.problem: HostRefused | Unavailable | None = Unavailable(
             "etcd has not been reached yet", hint="it is tried again by itself"
@@ -44,17 +54,35 @@ class Mirror:
         self.lost: str | None = None
         self.following = False
         self._was_reached = copy is not None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._taking = asyncio.Lock()
+        self._data = 0  # grows when other data is taken, whose revisions have nothing to do with those of before
 
     @property
     def copy(self) -> Copy:
-        """What is known. Its values are the live ones: read them before you wait for anything."""
+        """What etcd has. Its values are the live ones: read them before you wait for anything."""
         return self._copy
+
+    @property
+    def in_force(self) -> InForce:
+        """What the cell goes by. A live view, until the next reading."""
+        return InForce(self._values, self.held.values)
+
+    @property
+    def data(self) -> int:
+        """How often other data than before was taken."""
+        return self._data
 
     async def refresh(self) -> Copy:
         """Read everything again now. Raises as EtcdClient.read does."""
-        known = self._copy.revision
-        await self._take(await self._client.read(self._prefix), known=known)
-        return self._copy
+        while True:
+            data, known = self._data, self._copy.revision
+            found = await self._recovering.read()
+            async with self._taking:
+                if data != self._data:
+                    continue
+                await self._judge(found, known=known)
+                return self._copy
 
     async def reach(self, revision: int, *, seconds: float = 5.0) -> None:
         """Wait until the copy includes `revision` (of a change that we made); read it if the watch does not bring it."""
@@ -70,17 +98,20 @@ class Mirror:
     async def run(self) -> None:
         """Follow for ever. What goes wrong is in `problem` until it is right again."""
         wait = AGAIN[0]
+        self._expire_later()
         while True:
             try:
                 if self.problem is not None or self._copy.revision == 0:
                     await self.refresh()
-                while self.lost is not None:
-                    await asyncio.sleep(wait)
-                    await self.refresh()
-                async for batch in self._client.watch(self._prefix, since=self._copy.revision):
+                if self.lost is not None:
+                    await self._recover()
+                since = self._copy.revision
+                async for batch in self._client.watch(self._keys.root, since=since):
                     wait = AGAIN[0]
                     self.following = True
-                    await self._follow(batch)
+                    await self._follow(batch, since=since)
+                    if self.lost is not None:
+                        break
             except Compacted:
                 self.problem = Unavailable("etcd has compacted what we had not read yet", hint="it is read again by itself")
                 continue
@@ -91,45 +122,131 @@ class Mirror:
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - a thousand cells must not come at the same moment
             wait = min(wait * 2, AGAIN[1])
 
-    async def _take(self, found: Found, *, known: int) -> None:
-        """A whole reading. It may be older than what the watch has brought meanwhile, if only by a moment."""
-        if self._is_loss(found, known=known) or found.revision < self._copy.revision:
-            return
-        keys = {key for key in found.values.keys() | self._values.keys() if found.values.get(key) != self._values.get(key)}
+    async def _judge(self, found: Found, *, known: int) -> bool:
+        """Take a reading; False if it lacks data. It is what all members agree on: no older than what was `known` before."""
+        why = recovery.doubt(self._copy, found, known=known, keys=self._keys)
+        if why is not None and recovery.lost_to_us(self._copy, found, keys=self._keys):
+            self._lose(why)
+            return False
+        # where there was doubt, the right data was brought back, whose revisions may begin anew
+        await self._take(found, held=None if why is None else self.held)
+        return True
+
+    def _lose(self, why: str) -> None:
+        if self.lost is None:
+            log.get("store").error("etcd_data_lost", what=why)
+        self.lost, self.problem = why, Unavailable(why, hint=LOST)
+
+    async def _recover(self) -> None:
+        """Write back, and then take what etcd has; what cannot be written is held."""
+        tries = 0
+        while True:
+            found = await self._recovering.read()
+            async with self._taking:
+                if await self._judge(found, known=self._copy.revision):
+                    return
+                if not await self._recovering.write_back(self.in_force, self._copy, found):
+                    await self._take(found, held=self._recovering.held(self.in_force, self._copy, found))
+                    return
+            tries += 1  # other cells write back the same: who comes second reads again
+            await asyncio.sleep(random.uniform(0, min(0.01 * tries, 0.5)))  # noqa: S311
+
+    async def _take(self, found: Found, *, held: Held | None = None) -> None:
+        """A whole reading. It may be older than what the watch has brought meanwhile, if only by a moment.
+
+        With `held` it is of other data than before, whatever its revision.
+        """
+        keys = None
+        while keys is None:
+            if held is None and found.revision < self._copy.revision:
+                return
+            keys = await self._differing(found.values)
         self._values = found.values
+        if held is not None:
+            keys.update(self.held.values, held.values)
+            self.held, self._copy = held, Copy()
+            self._data += 1
+            self._expire_later()
+        self.lost = None
+        keys |= self._written() | self._given_up()
         await self._now(keys, found.revision, found.cluster)
 
-    async def _follow(self, batch: Batch) -> None:
+    async def _differing(self, values: dict[str, Value]) -> set[str] | None:
+        """The keys of records that `values` have otherwise; None where the copy has changed meanwhile."""
+        copy, found = self._copy, set[str]()
+        keys = list(values.keys() | self._values.keys())
+        for start in range(0, len(keys), STRETCH):
+            found.update(key for key in keys[start : start + STRETCH] if values.get(key) != self._values.get(key))
+            await asyncio.sleep(0)
+            if self._copy is not copy:
+                return None
+        return found
+
+    async def _follow(self, batch: Batch, *, since: int) -> None:
         """Changes that a reading included already are passed over: it may have seen later ones of the same records."""
-        if self._copy.cluster not in (0, batch.cluster) or batch.seen < self._copy.revision:
+        if self.lost is not None:
+            return
+        # A reading in between may be ahead of what a watch has told yet; a member is behind if it was when the watch began.
+        if self._copy.cluster not in (0, batch.cluster) or batch.seen < since:
             raise Unavailable("this member of etcd is behind what was seen before", hint="another one is asked by itself")
         new = [change for change in batch.changes if change.revision > self._copy.revision]
+        if any(change.key == self._keys.generation for change in new) and self._ends(new):
+            return
         for change in new:
             if change.value is None:
                 self._values.pop(change.key, None)
             else:
                 self._values[change.key] = change.value
-        await self._now({change.key for change in new}, batch.revision, batch.cluster)
+            if change.revision > self.held.after:
+                self.held.values.pop(change.key, None)
+        keys = {change.key for change in new}
+        if self._keys.accepted in keys:
+            keys |= self._given_up()
+        await self._now(keys, batch.revision, batch.cluster)
+
+    def _ends(self, new: list[Changed]) -> bool:
+        """Whether these changes end the data's generation: then nothing of them is followed before all is read."""
+        last = next(change.value for change in reversed(new) if change.key == self._keys.generation)
+        made = {} if last is None else {self._keys.generation: last}
+        why = recovery.changed_generation(self._values, made, self._keys)
+        if why is not None:
+            self._lose(why)
+        return why is not None
+
+    def _written(self) -> set[str]:
+        """Let go of what has been written since the loss."""
+        there, after = self._values, self.held.after
+        return self._let_go({key for key in self.held.values if key in there and there[key].revision > after})
+
+    def _given_up(self) -> set[str]:
+        """Let go of what the operator has given up."""
+        if not self.held.values:
+            return set()
+        said = recovery.accepted(self._values, self._keys)
+        return self._let_go({key for key in self.held.values if said.covers(key, self._keys)})
+
+    def _let_go(self, keys: set[str]) -> set[str]:
+        for key in keys:
+            del self.held.values[key]
+        return keys
+
+    def _expire_later(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        if any(value is not None and value.lease for value in self.held.values.values()):
+            self._expiry = asyncio.get_running_loop().call_later(ABSENT, self._expire)
+
+    def _expire(self) -> None:
+        """A cell that has not come back by now is not alive."""
+        gone = self._let_go({key for key, value in self.held.values.items() if value is not None and value.lease})
+        if gone:
+            self._changed(frozenset(gone))
 
     async def _now(self, keys: set[str], revision: int, cluster: int) -> None:
         self._copy = Copy(MappingProxyType(self._values), max(revision, self._copy.revision), cluster)
         recovered = self.problem is not None and self._was_reached
         self.problem, self._was_reached = None, True
-        async with self._news:
-            self._news.notify_all()
         if keys or recovered:
             self._changed(frozenset(keys))
-
-    def _is_loss(self, found: Found, *, known: int) -> bool:
-        """A reading is what the whole cluster agrees on: it is not older than what was `known` before, unless data went."""
-        if known == 0:
-            return False
-        if found.cluster != self._copy.cluster:
-            self.lost = f"etcd is another cluster than before ({found.cluster:x}, was {self._copy.cluster:x})"
-        elif found.revision < known:
-            self.lost = f"etcd's data is older than before (revision {found.revision}, was {known})"
-        else:
-            self.lost = None
-            return False
-        self.problem = Unavailable(self.lost, hint="docs/store.md tells what to do")
-        return True
+        async with self._news:
+            self._news.notify_all()

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
 
@@ -15,15 +16,19 @@ from agent.model.names import AppName
 from agent.store import subnets
 from agent.store.changes import Changes
 from agent.store.etcd import keys as records
+from agent.store.etcd import recovery
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.census import Census
+from agent.store.etcd.claiming import Plan, claim_plans
 from agent.store.etcd.client import EtcdClient, put, remove, unchanged
 from agent.store.etcd.keeping import Kept
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.mirror import Mirror
+from agent.store.etcd.recovering import Recovering
 from agent.store.etcd.removing import removal
-from agent.store.etcd.standing import OPERATIONS, Plan, Standing, Timing
+from agent.store.etcd.standing import Standing, Timing
 from agent.store.etcd.view import View
+from agent.store.etcd.whole import whole
 from agent.store.store import Listener, StoredPolicy, by_name, no_such_policy
 from agent.store.subnets import SubnetClaim
 from agent.store.tags import LAST_TAG, Claims, TagClaim, claim, in_use, release
@@ -59,11 +64,13 @@ class EtcdStore:
         self._policies: tuple[StoredPolicy, ...] = ()
         self._stale = False
         self._kept = kept
-        copy = None if kept is None else kept.load()
-        self.mirror = Mirror(client, self._keys.root, changed=self._news, copy=copy)
+        copy, held = (kept and kept.load()) or (None, None)
+        self._recovering = Recovering(client, self._keys, cell=cell, now=clock, last_tag=last_tag)
+        self.mirror = Mirror(client, self._keys, changed=self._news, recovering=self._recovering, copy=copy, held=held)
         if copy is not None:
-            self._stale = self._view.update(copy.values, copy.values)
-            self._census.update(copy.values, copy.values)
+            in_force = self.mirror.in_force
+            self._stale = self._view.update(in_force, in_force)
+            self._census.update(in_force, in_force)
             self._census.take_departed()
         self._standing = Standing(client, self.mirror, keys=self._keys, census=self._census, clock=clock, timing=timing)
 
@@ -76,6 +83,8 @@ class EtcdStore:
     def problems(self) -> tuple[tuple[str, str], ...]:
         """What is wrong, each with a hint."""
         found = [] if self.mirror.problem is None else [(self.mirror.problem.what, self.mirror.problem.hint)]
+        found += recovery.told(self.mirror.held, self._keys)
+        found += ((clash, "`cellnet policy accept-loss` ends this message") for clash in self._recovering.clashes)
         standing = self._standing.problem
         if isinstance(standing, Conflict):
             found.append((standing.what, standing.hint))
@@ -146,18 +155,33 @@ class EtcdStore:
     async def apply_policies(self, policies: Collection[StoredPolicy]) -> None:
         """See Store."""
         writes = [put(self._keys.policy(policy.name), records.policy_data(policy)) for policy in by_name(policies).values()]
-        await self._commit_all([([], writes[start : start + OPERATIONS]) for start in range(0, len(writes), OPERATIONS)])
+        if writes:
+            do = whole(writes)
+            await self._settle(lambda: [([], do)])
 
     async def delete_policy(self, name: str) -> None:
         """See Store."""
         key = self._keys.policy(name)
 
         def plan() -> list[Plan]:
-            if name not in self._view.policies:
+            if name not in self._view.policies and key not in self.mirror.held.values:
                 raise no_such_policy(name, known=self._view.policies)
             return [([self._unchanged(key)], [remove(key)])]
 
         await self._settle(plan)
+
+    async def accept_loss(self) -> tuple[str, ...]:
+        """See Store."""
+        names = recovery.held_policies(self.mirror.held, self._keys)
+
+        def plan() -> list[Plan]:
+            there = self.mirror.copy.values
+            said = recovery.accepted(there, self._keys)
+            return [] if said.everything else [recovery.giving_up(replace(said, everything=True), self._keys, there)]
+
+        await self._settle(plan)
+        self._recovering.clashes = ()
+        return tuple(names)
 
     async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int, now: float) -> IPv4Network:
         """See Store."""
@@ -207,7 +231,7 @@ class EtcdStore:
 
     async def trust(self) -> bytes:
         """See Store."""
-        held = self.mirror.copy.values.get(self._keys.trust)
+        held = self.mirror.in_force.get(self._keys.trust)
         return b"" if held is None else held.data
 
     async def set_trust(self, pem: bytes) -> None:
@@ -220,33 +244,9 @@ class EtcdStore:
 
         def plan() -> list[Plan]:
             self._refreshed()
-            before = self._claims
-            after = change(before)
-            losers = {before[app].tag: app for app in before if app not in after}
-            plans: list[Plan] = []
-            for app, held in after.items():
-                if before.get(app) != held:
-                    when, do = self._claim_plan(app, before=before.get(app), after=held, loser=losers.get(held.tag))
-                    if not plans or len(plans[-1][1]) + len(do) > OPERATIONS:
-                        plans.append(([], []))
-                    plans[-1][0].extend(when)
-                    plans[-1][1].extend(do)
-            return plans
+            return claim_plans(self._claims, change(self._claims), keys=self._keys, values=self.mirror.copy.values)
 
         await self._settle(plan)
-
-    def _claim_plan(self, app: AppName, *, before: TagClaim | None, after: TagClaim, loser: AppName | None) -> Plan:
-        """One app's tag. The record of a number is compared by all who take that number: only one of them succeeds."""
-        key = self._keys.app(app)
-        when, do = [self._unchanged(key)], [put(key, records.claim_data(after))]
-        if before is None or before.tag != after.tag:
-            number = self._keys.number(after.tag)
-            when.append(self._unchanged(number))
-            do.append(put(number, str(app).encode()))
-        if loser is not None:
-            when.append(self._unchanged(self._keys.app(loser)))
-            do.append(remove(self._keys.app(loser)))
-        return when, do
 
     def _unchanged(self, key: str) -> rpc.Compare:
         return unchanged(key, self.mirror.copy.values.get(key))
@@ -283,7 +283,10 @@ class EtcdStore:
         """All of them, or up to the first that etcd has otherwise."""
         revision: int | None = 0
         for when, do in plans:
-            revision = await self._client.commit(when=when, do=do)
+            there, held = self.mirror.copy.values, self.mirror.held.values
+            also = recovery.deleting(do, held=held, keys=self._keys, there=there)
+            when = [*when, *also[0], *recovery.same_data(there, self._keys)]
+            revision = await self._client.commit(when=when, do=[*do, *also[1]])
             if revision is None:
                 return False
         if revision:
@@ -292,11 +295,11 @@ class EtcdStore:
 
     def _news(self, changed: frozenset[str]) -> None:
         if self._kept is not None:
-            self._kept.keep(changed, self.mirror.copy)
-        values, counted = self.mirror.copy.values, False
-        if self._view.update(changed, values) or not changed:
+            self._kept.keep(changed, self.mirror.copy, self.mirror.held)
+        in_force, counted = self.mirror.in_force, False
+        if self._view.update(changed, in_force) or not changed:
             self._stale = counted = True
-        if self._census.update(changed, values) or self._keys.trust in changed or counted:
+        if self._census.update(changed, in_force) or self._keys.trust in changed or counted:
             self._changes.announce()
         self._standing.note(changed)
 

@@ -78,8 +78,9 @@ class View:
         if name.endswith(f"/{NEEDED}"):
             self.needed[key] = records.needed(value)
 
-    def _policy(self, _key: str, name: str, value: Value) -> None:
-        self.policies[name] = records.policy(name, value)
+    def _policy(self, key: str, name: str, value: Value) -> None:
+        if key != self._keys.accepted:
+            self.policies[name] = records.policy(name, value)
 
     def _claim(self, key: str, name: str, value: Value) -> None:
         app = AppName.parse(name)
