@@ -134,11 +134,12 @@ class EtcdClient:
             method = _method(channel.stream_stream, "Lease/LeaseKeepAlive", rpc.LeaseKeepAliveResponse)
             call = method(iter([rpc.LeaseKeepAliveRequest(ID=lease)]), metadata=metadata, timeout=self._seconds)
             try:
-                return await anext(answers(call, silent=self._seconds))
-            except StopAsyncIteration:
-                raise Unavailable("etcd ended a stream without an answer") from None
+                answer = await call.read()
             finally:
                 call.cancel()
+            if answer is grpc.aio.EOF:
+                raise Unavailable("etcd ended a stream without an answer")
+            return answer
 
         answer = await self._anywhere(once)
         if answer.TTL <= 0:
