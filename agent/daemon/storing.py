@@ -39,7 +39,8 @@ def storing(config: Config, database: Database, stack: contextlib.AsyncExitStack
     etcd = config.store
     client = EtcdClient(etcd)
     stack.push_async_callback(client.close)
-    store = EtcdStore(client, prefix=config.store.prefix, cell=config.cell, kept=Kept(database))
+    kept, overlay = Kept(database), config.overlay.network
+    store = EtcdStore(client, prefix=etcd.prefix, cell=config.cell, overlay=overlay, kept=kept)
     return Storing(
         store,
         StoreView(kind="etcd", location=str(config.store)),

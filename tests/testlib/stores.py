@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
+from agent.config.etcd import Etcd as Config
 from agent.model.cell import CellRecord, Endpoint
 from agent.store.etcd.client import EtcdClient
 from agent.store.etcd.keys import Keys
@@ -48,9 +49,9 @@ class EtcdCells:
     def keys(self) -> Keys:
         return Keys(self.prefix)
 
-    def store(self, name: str) -> EtcdStore:
-        """The store of a cell whose agent starts."""
-        client = EtcdClient(self.etcd.config, seconds=1.0)
+    def store(self, name: str, *, etcd: Config | None = None) -> EtcdStore:
+        """The store of a cell whose agent starts, and which reaches etcd that way."""
+        client = EtcdClient(etcd or self.etcd.config, seconds=1.0)
         store = EtcdStore(client, prefix=self.prefix, cell=name, overlay=OVERLAY, timing=self.timing, clock=lambda: NOW)
         task = asyncio.get_running_loop().create_task(store.run())
         self.running[id(store)] = (task, client)

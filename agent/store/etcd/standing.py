@@ -94,9 +94,11 @@ class Standing:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._timing.keep if self.problem is None else self._timing.again):
                     await self._stir.wait()
-            self._stir.clear()
             if self._record is None:
+                self._stir.clear()
                 continue
+            await asyncio.sleep(self._timing.again / 10)  # no storm where another machine writes the same (a copied disk)
+            self._stir.clear()
             try:
                 await self._tell(self._record)
             except RAISED as error:

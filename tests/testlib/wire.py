@@ -1,0 +1,65 @@
+"""The way from one cell to its etcd, which a test can cut: a relay on loopback."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Self
+
+from agent.config.etcd import Endpoint
+from agent.config.etcd import Etcd as Config
+from tests.testlib.etcd import Etcd
+
+
+class Wire:
+    """Between `cut` and `mend` whatever is there ends, and nothing comes through."""
+
+    def __init__(self, etcd: Etcd) -> None:
+        self._etcd = etcd
+        self._whole = True
+        self._ends: set[asyncio.StreamWriter] = set()
+        self.config: Config = etcd.config
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def to(cls, etcd: Etcd) -> AsyncIterator[Self]:
+        """A wire to this etcd; `config` is how a cell reaches it over the wire."""
+        wire = cls(etcd)
+        server = await asyncio.start_server(wire._join, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        wire.config = replace(etcd.config, endpoints=(Endpoint("127.0.0.1", port, tls=False),))
+        try:
+            yield wire
+        finally:
+            server.close()
+            wire.cut()
+
+    def cut(self) -> None:
+        """As when a cable is pulled, and noticed."""
+        self._whole = False
+        for end in self._ends:
+            end.close()
+
+    def mend(self) -> None:
+        """Let through again whoever comes."""
+        self._whole = True
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._whole:
+            writer.close()
+            return
+        there = self._etcd.endpoint
+        far_reader, far_writer = await asyncio.open_connection(there.host, there.port)
+        self._ends |= {writer, far_writer}
+        with contextlib.suppress(OSError):
+            await asyncio.gather(_pass(reader, far_writer), _pass(far_reader, writer))
+        self._ends -= {writer, far_writer}
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while some := await reader.read(65536):
+            writer.write(some)
+            await writer.drain()
+    finally:
+        writer.close()
