@@ -88,8 +88,7 @@ def remove_leftovers(base: Path) -> tuple[Path, ...]:
     lab = [folder for folder in folders if is_part_of_a_lab(folder)]
     groups: list[Sequence[Path]] = [lab, *([folder] for folder in folders if folder not in lab)]
     found = tuple(each for group in groups if not any(map(_holder, group)) for each in group)
-    for folder in found:
-        remove(folder)
+    remove(*found)
     return found
 
 
@@ -109,5 +108,4 @@ def short_lived(base: Path, *, name: str) -> Iterator[Path]:
 def give_up(base: Path, *folders: Path) -> None:
     """Remove folders; signals that would stop us have to wait for the end of it."""
     with signals.held(), only_one(base):
-        for folder in folders:
-            remove(folder)
+        remove(*folders)

@@ -220,9 +220,8 @@ def down(as_json: bool) -> None:
     """Remove the lab's cells with all that runs in them, and what a killed lab or demo has left."""
     need_root("cellnet lab down")
     with signals.held(), claims.only_one(BASE):
-        removed = [*claims.remove_leftovers(BASE), *Lab.standing(BASE).folders]
-        for folder in removed:
-            remove(folder)
+        removed = [*claims.remove_leftovers(BASE), *(standing := Lab.standing(BASE).folders)]
+        remove(*standing)
     if not removed:
         raise HostRefused(NOT_UP, hint=BRING_UP)
     if as_json:

@@ -80,8 +80,8 @@ def inside(namespaces: Collection[NamespaceId]) -> tuple[Process, ...]:
     return tuple(each for each in everybody() if _network(each) in namespaces)
 
 
-def belonging(root: Path, namespaces: Collection[NamespaceId]) -> tuple[Process, ...]:
-    """Who belongs to what is below `root`: all inside its namespaces, and their children in namespaces without a pin.
+def belonging(roots: Collection[Path], namespaces: Collection[NamespaceId]) -> tuple[Process, ...]:
+    """Who belongs to what is below `roots`: all inside these namespaces, and their children in namespaces without a pin.
 
     Those are known by CELLNET_ROOT in their environment, by seeing the same folder there as we do (a machine in a container
     may have a lab of its own) and by not being in our own namespace: a shell of the machine that has the variable set is
@@ -91,7 +91,7 @@ def belonging(root: Path, namespaces: Collection[NamespaceId]) -> tuple[Process,
     found = []
     for each in everybody():
         network = _network(each)
-        child = network not in (None, own) and _is_below(root, _root_of(each)) and _sees(each, root)
+        child = network not in (None, own) and any(_is_below(root, _root_of(each)) and _sees(each, root) for root in roots)
         if each.pid not in ours and (network in namespaces or child):
             found.append(each)
     return tuple(found)
@@ -142,8 +142,10 @@ def parent_of(pid: int) -> int:
     return int(text[text.rindex(")") + 2 :].split()[1])
 
 
-def end_all(root: Path, namespaces: Collection[NamespaceId], *, first: Collection[Process] = ()) -> tuple[Process, ...]:
-    """Kill `first` (who would start others again), then whoever belongs to the cell, until nobody is left.
+def end_all(
+    roots: Collection[Path], namespaces: Collection[NamespaceId], *, first: Collection[Process] = ()
+) -> tuple[Process, ...]:
+    """Kill `first` (who would start others again), then whoever belongs to `roots`, until nobody is left.
 
     Returns who was killed. Raises HostRefused if somebody survives for END_SECONDS.
     """
@@ -159,6 +161,6 @@ def end_all(root: Path, namespaces: Collection[NamespaceId], *, first: Collectio
                 pids = ", ".join(str(each.pid) for each in sorted(killed) if each.lives)
                 raise HostRefused(f"processes {pids} survive kill -9", hint="see what they wait for: ps -o pid,stat,wchan,cmd")
             time.sleep(0.01)
-        left = belonging(root, namespaces)
+        left = belonging(roots, namespaces)
         if not left:
             return tuple(sorted(killed))

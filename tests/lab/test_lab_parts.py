@@ -48,7 +48,7 @@ def test_a_container_with_a_lab_of_its_own_is_not_taken_for_ours(netns: Callable
     ours = inside.start("sleep", "60", env={**os.environ, "CELLNET_ROOT": str(root)})
     try:
         eventually(lambda: sleeps(theirs.pid) and sleeps(ours.pid))
-        found = {each.pid for each in belonging(root, ())}
+        found = {each.pid for each in belonging([root], ())}
         assert (ours.pid in found, theirs.pid in found) == (True, False)
     finally:
         for each in (theirs, ours):
