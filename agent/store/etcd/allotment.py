@@ -23,6 +23,7 @@ class Allotment:
         self._keys = keys
         self._of_key: dict[str, IPv4Network] = {}
         self._revisions: dict[IPv4Network, int] = {}
+        self._at: dict[Place, IPv4Network] = {}
         self._inside: dict[Place, set[IPv4Network]] = {}
         self.claims: dict[IPv4Network, SubnetClaim] = {}
         self.illegible: dict[str, str] = {}
@@ -63,11 +64,12 @@ class Allotment:
     def _learn(self, subnet: IPv4Network, claim: SubnetClaim, revision: int) -> None:
         self.claims[subnet] = claim
         self._revisions[subnet] = revision
+        self._at[_place(subnet)] = subnet
         for place in _around(subnet):
             self._inside.setdefault(place, set()).add(subnet)
 
     def _forget(self, subnet: IPv4Network) -> None:
-        del self.claims[subnet], self._revisions[subnet]
+        del self.claims[subnet], self._revisions[subnet], self._at[_place(subnet)]
         for place in _around(subnet):
             inside = self._inside[place]
             inside.discard(subnet)
@@ -76,11 +78,12 @@ class Allotment:
 
     def _overlapping(self, subnet: IPv4Network) -> Iterator[IPv4Network]:
         """Claimed ones that hold it, or are in it. Networks cannot overlap otherwise."""
-        yield from self._inside.get((int(subnet.network_address), subnet.prefixlen), ())
-        for place in _around(subnet):
-            around = IPv4Network(place)
-            if around in self.claims:
-                yield around
+        yield from self._inside.get(_place(subnet), ())
+        yield from (self._at[place] for place in _around(subnet) if place in self._at)
+
+
+def _place(subnet: IPv4Network) -> Place:
+    return int(subnet.network_address), subnet.prefixlen
 
 
 def _around(subnet: IPv4Network) -> Iterator[Place]:

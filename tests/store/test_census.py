@@ -1,0 +1,254 @@
+"""What cells say of each other is believed as far as it can be: the rules, whatever comes in whatever order."""
+
+import json
+import time
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.model.cell import CellRecord, Endpoint
+from agent.store.etcd import cellrecords
+from agent.store.etcd import keys as records
+from agent.store.etcd.census import Census
+from agent.store.etcd.client import Value
+from agent.store.etcd.keys import Keys
+from agent.store.subnets import SubnetClaim
+from tests.testlib.attachments import app
+
+KEYS = Keys("/cellnet")
+OVERLAY = IPv4Network("10.255.0.0/16")
+LEASE = 7
+Values = dict[str, Value]
+
+
+def cell(number: int, *, name: str = "", id: str = "", underlay: str = "", subnet: str = "") -> CellRecord:  # noqa: A002
+    subnet = subnet or f"10.255.{number}.0/24"
+    underlay = underlay or f"192.0.{2 + number // 250}.{number % 250 + 1}"
+    return CellRecord(name or f"cell-{number}", id or f"id-{number}", IPv4Network(subnet), IPv4Address(underlay), "0.1")
+
+
+def claimed(record: CellRecord, *, revision: int = 1, released: float | None = None) -> Values:
+    claim = SubnetClaim(record.id, record.name, released)
+    return {KEYS.subnet(record.subnet): Value(records.subnet_data(record.subnet, claim), revision)}
+
+
+def said(record: CellRecord) -> Values:
+    return {
+        KEYS.record(record.name): Value(cellrecords.record_data(record), 2),
+        KEYS.alive(record.name): Value(cellrecords.alive_data(5.0), 2, LEASE),
+    }
+
+
+def runs(record: CellRecord, *last: int, of: str = "web", lease: int = LEASE) -> Values:
+    made = [Endpoint(record.name, f"{of}-{each}", app(of), 0, record.subnet[each]) for each in last]
+    return {KEYS.endpoints_of(each.cell) + each.name: Value(cellrecords.endpoint_data(each), 3, lease) for each in made}
+
+
+def honest(number: int) -> Values:
+    record = cell(number)
+    return claimed(record) | said(record) | runs(record, 2, 3)
+
+
+def census(values: Values) -> Census:
+    made = Census(KEYS, mine="cell-1", overlay=OVERLAY)
+    made.update(values, values)
+    return made
+
+
+def names(found: Census) -> list[str]:
+    return [each.record.name for each in found.cells()]
+
+
+def test_what_a_cell_says_of_itself_and_what_runs_there_is_believed() -> None:
+    found = census(honest(1) | honest(2))
+    assert [(each.record, each.alive_since) for each in found.cells()] == [(cell(1), 5.0), (cell(2), 5.0)]
+    assert sorted(map(str, found.endpoints)) == ["10.255.1.2", "10.255.1.3", "10.255.2.2", "10.255.2.3"]
+    assert found.malformed == {}
+
+
+def changed(values: Values, key: str, **content: object) -> Values:
+    """One record with other content."""
+    old = values[key]
+    return values | {key: Value(json.dumps(json.loads(old.data) | content).encode(), old.revision, old.lease)}
+
+
+RECORD, WEB = KEYS.record("cell-2"), KEYS.endpoints_of("cell-2") + "web-2"
+LIES = {
+    "another's subnet": (RECORD, {"subnet": "10.255.1.0/24"}, "claimed by cell cell-1, not by it"),
+    "a subnet that nobody claimed": (RECORD, {"subnet": "10.255.9.0/24"}, "claimed by nobody"),
+    "part of another's subnet": (RECORD, {"subnet": "10.255.1.128/25"}, "claimed by nobody"),
+    "the whole overlay": (RECORD, {"subnet": "10.255.0.0/16"}, "claimed by nobody"),
+    "the world": (RECORD, {"subnet": "0.0.0.0/0"}, "no part of this overlay"),
+    "another's id and subnet": (RECORD, {"id": "id-1", "subnet": "10.255.1.0/24"}, "claimed by cell cell-1, not by it"),
+    "no network": (RECORD, {"subnet": "10.255.2.1/24"}, "host bits"),
+    "a multicast address": (RECORD, {"underlay": "224.0.0.1"}, "cannot be a cell's address"),
+    "a broadcast address": (RECORD, {"underlay": "255.255.255.255"}, "cannot be a cell's address"),
+    "a loopback address": (RECORD, {"underlay": "127.0.0.1"}, "cannot be a cell's address"),
+    "a link-local address": (RECORD, {"underlay": "169.254.0.1"}, "cannot be a cell's address"),
+    "no address": (RECORD, {"underlay": "0.0.0.0"}, "cannot be a cell's address"),
+    "an address of the overlay": (RECORD, {"underlay": "10.255.1.2"}, "is in the overlay"),
+    "an address with a zero": (RECORD, {"underlay": "192.0.2.010"}, "not an IPv4 address"),
+    "a number for an address": (RECORD, {"underlay": 7}, "no text in 'underlay'"),
+    "an id of control characters": (RECORD, {"id": "a\nb"}, "no an id and a version"),
+    "no id": (RECORD, {"id": ""}, "no an id and a version"),
+    "an endless version": (RECORD, {"version": "1" * 200}, "no an id and a version"),
+    "another's container": (WEB, {"address": "10.255.1.2"}, "no container's of 10.255.2.0/24"),
+    "an address outside": (WEB, {"address": "192.0.2.1"}, "no container's of"),
+    "the cell's own address": (WEB, {"address": "10.255.2.1"}, "no container's of"),
+    "the tunnel's address": (WEB, {"address": "10.255.2.0"}, "no container's of"),
+    "the broadcast address": (WEB, {"address": "10.255.2.255"}, "no container's of"),
+    "no app": (WEB, {"app": "web"}, "not an app's name"),
+    "a number out of range": (WEB, {"instance": -1}, "no instance's number"),
+    "a truth for a number": (WEB, {"instance": True}, "no number"),
+    "a port out of range": (WEB, {"ports": [0]}, "out of range"),
+    "a text for a port": (WEB, {"ports": ["x"]}, "no number"),
+    "ports that are no list": (WEB, {"ports": 8080}, "no lists"),
+    "a route that is no name": (WEB, {"routes": ["../../etc"]}, "not a route"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_is_left_out_and_named_and_honest_cells_stay(lie: str) -> None:
+    key, content, why = LIES[lie]
+    found = census(changed(honest(1) | honest(2), key, **content))
+    assert found.malformed.keys() == {key}
+    assert why in found.malformed[key]
+    assert names(found) == (["cell-1"] if key == RECORD else ["cell-1", "cell-2"])
+    theirs = [str(address) for address, each in found.endpoints.items() if each.cell == "cell-2"]
+    assert theirs == ([] if key == RECORD else ["10.255.2.3"])
+    assert [address for address in map(str, found.endpoints) if address.startswith("10.255.1.")] == ["10.255.1.2", "10.255.1.3"]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"x", b"[]", b"{}", b"[" * 100_000, b"\xff", b"NaN", b'{"since": NaN}', b'{"since": true}']
+)
+def test_nonsense_is_left_out_and_named(data: bytes) -> None:
+    record = cell(2)
+    keys = (RECORD, KEYS.alive("cell-2"), WEB, KEYS.subnet(record.subnet))
+    for key in keys:
+        found = census(honest(1) | honest(2) | {key: Value(data, 9, LEASE)})
+        assert key in found.malformed
+        assert names(found)[:1] == ["cell-1"]
+        assert len([address for address in found.endpoints if address in cell(1).subnet]) == 2
+
+
+def test_what_hangs_on_no_lease_is_left_out_as_it_would_never_go() -> None:
+    for key in (KEYS.alive("cell-2"), WEB):
+        values = honest(1) | honest(2)
+        found = census(values | {key: Value(values[key].data, 3)})
+        assert "no lease" in found.malformed[key]
+        assert IPv4Address("10.255.2.2") not in found.endpoints
+
+
+def test_of_two_claims_that_overlap_the_older_one_holds() -> None:
+    wide = cell(2, subnet="10.255.0.0/20")
+    narrow = claimed(cell(1), revision=5) | said(cell(1)) | runs(cell(1), 2)
+    for revision, expected in ((9, ["cell-1"]), (3, ["cell-2"])):
+        found = census(narrow | claimed(wide, revision=revision) | said(wide))
+        assert names(found) == expected
+        assert any("overlaps" in why for why in found.malformed.values())
+    gone = claimed(cell(1), revision=3, released=1.0) | claimed(wide, revision=9) | said(wide)
+    assert names(census(gone)) == ["cell-2"]
+
+
+def test_a_record_whose_subnet_was_given_back_is_left_out() -> None:
+    assert names(census(said(cell(1)) | claimed(cell(1), released=1.0))) == []
+
+
+def test_an_address_that_two_endpoints_of_a_cell_say_they_have_is_the_firsts() -> None:
+    values = honest(1) | changed(honest(2), KEYS.endpoints_of("cell-2") + "web-3", address="10.255.2.2", app="a/b/c")
+    found = census(values)
+    assert found.endpoints[IPv4Address("10.255.2.2")].name == "web-2"
+    assert "is that of web-2 too" in found.malformed[KEYS.endpoints_of("cell-2") + "web-3"]
+
+
+def test_an_endpoint_without_a_living_cell_is_nowhere() -> None:
+    values = honest(1) | honest(2)
+    for missing in (RECORD, KEYS.alive("cell-2"), KEYS.subnet(cell(2).subnet)):
+        found = census({key: value for key, value in values.items() if key != missing})
+        assert {each.cell for each in found.endpoints.values()} == {"cell-1"}
+
+
+PIECES: list[Values] = [
+    *({key: value} for number in (1, 2) for key, value in honest(number).items()),
+    claimed(cell(1), released=1.0),
+    claimed(cell(3, subnet="10.255.0.0/20"), revision=4),
+    said(cell(3, subnet="10.255.0.0/20")),
+    said(cell(1, name="renamed")),
+    claimed(cell(1, name="renamed"), revision=6),
+    runs(cell(2), 2, of="api"),
+    changed(runs(cell(2), 2), WEB, address="10.255.1.3"),
+    {RECORD: Value(b"nonsense", 8)},
+    {KEYS.subnet(cell(2).subnet): Value(b"{}", 8)},
+]
+step = st.tuples(st.sampled_from(range(len(PIECES))), st.booleans())
+
+
+@settings(max_examples=150, deadline=None)
+@given(batches=st.lists(st.lists(step, max_size=4), max_size=12))
+def test_changes_one_by_one_and_a_reading_of_everything_come_to_the_same(batches: list[list[tuple[int, bool]]]) -> None:
+    values: Values = {}
+    kept = Census(KEYS, mine="cell-1", overlay=OVERLAY)
+    for batch in batches:
+        keys = set[str]()
+        for number, there in batch:
+            keys |= PIECES[number].keys()
+            values = {key: value for key, value in values.items() if key not in PIECES[number]}
+            values |= PIECES[number] if there else {}
+        before, known = dict(kept.endpoints), kept.cells()
+        kept.take_departed()
+        news = kept.update(keys, values)
+        new = census(values)
+        assert (kept.cells(), kept.endpoints, kept.malformed) == (new.cells(), new.endpoints, new.malformed)
+        assert set(kept.names) == set(new.names)
+        assert news or (before == kept.endpoints and known == kept.cells())
+        assert kept.take_departed() == departed(before, dict(kept.endpoints))
+        assert kept.cells() is kept.cells()
+
+
+def departed(before: dict[IPv4Address, Endpoint], after: dict[IPv4Address, Endpoint]) -> set[IPv4Address]:
+    """Of others' only."""
+    gone = {address for address, each in before.items() if address not in after or after[address].app != each.app}
+    return {address for address in gone if before[address].cell != "cell-1"}
+
+
+def test_one_change_among_a_thousand_cells_judges_the_cell_that_it_touches(monkeypatch: pytest.MonkeyPatch) -> None:
+    values: Values = {}
+    for number in range(1000):
+        record = cell(number, subnet=str(IPv4Network((int(IPv4Address("10.255.0.0")) + 64 * number, 26))))
+        values |= claimed(record, revision=number) | said(record) | runs(record, *range(2, 22))
+    begun = time.perf_counter()
+    kept = census(values)
+    print(f"1,000 cells with 20 endpoints each, {len(values)} records: {time.perf_counter() - begun:.2f} s")
+    assert (len(kept.cells()), len(kept.endpoints), kept.malformed) == (1000, 20_000, {})
+    judged: list[str] = []
+    monkeypatch.setattr(kept, "_judge_cell", _noting(judged, kept))
+    known = kept.cells()
+    for changes in changes_of(values):
+        begun = time.perf_counter()
+        kept.update(changes, values | changes)
+        print(f"  one change of {next(iter(changes))}: {(time.perf_counter() - begun) * 1000:.2f} ms")
+    assert judged == ["cell-7", "cell-7", "cell-7"]
+    assert kept.cells() is not known
+    assert kept.cells()[:3] == known[:3]
+
+
+def changes_of(values: Values) -> Iterable[Values]:
+    """An endpoint, a sign of life, a claim, each of cell-7."""
+    record = cell(7, subnet="10.255.1.192/26")
+    yield runs(record, 2, of="api")
+    yield {KEYS.alive(record.name): Value(cellrecords.alive_data(9.0), 9, LEASE)}
+    yield {KEYS.subnet(record.subnet): Value(values[KEYS.subnet(record.subnet)].data, 2000)}
+
+
+def _noting(judged: list[str], kept: Census):  # type: ignore[no-untyped-def]
+    really = kept._judge_cell
+
+    def judge(name: str) -> bool:
+        judged.append(name)
+        return really(name)
+
+    return judge
