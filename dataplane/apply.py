@@ -169,10 +169,7 @@ class Kernel:
         if plan.chains or plan.jumps:
             self._firewall.apply(chains=plan.chains, jumps=plan.jumps)
         self._tags.drop(plan.tags)  # last, so that no packet of a known container is without its tag
-        if UNTRACKED in plan.chains.drop:
-            self._senders.destroy()
-        else:
-            self._senders.drop(plan.senders.drop)
+        self._senders.drop(plan.senders.drop)
 
     def _connect(self, plan: Plan, desired: Tables, failures: Failures) -> None:
         for name, veth in plan.veths.change.items():

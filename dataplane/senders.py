@@ -14,7 +14,7 @@ from dataplane.flows import netlink
 from dataplane.flows.netlink import NLM_F_ACK, attribute, attributes, nested
 
 NETLINK_NETFILTER = 12
-CREATE, DESTROY, LIST, ADD, DELETE = 0x602, 0x603, 0x607, 0x609, 0x60A  # subsystem 6 is ipset
+CREATE, LIST, ADD, DELETE = 0x602, 0x607, 0x609, 0x60A  # subsystem 6 is ipset
 LEADS = struct.pack("=BBH", socket.AF_INET, 0, 0)  # family, version, resource
 PROTOCOL, SET, TYPE, REVISION, FAMILY, CONTENT, ENTRIES = 1, 2, 3, 4, 5, 7, 8
 IP, IPV4_ADDRESS, IN_NETWORK_ORDER = 1, 1, 0x4000
@@ -56,12 +56,6 @@ class SenderSet:
         if isinstance(answer, OSError):
             hint = f"a set {VTEPS_SET} of another type is in the way: ipset destroy {VTEPS_SET}"
             raise HostRefused(f"cannot make set {VTEPS_SET}: {answer.strerror}", hint=hint) from answer
-
-    def destroy(self) -> None:
-        """Remove the set, which no rule names any more; none is fine. Raises HostRefused."""
-        (answer,) = self._link.ask(DESTROY, [NAMED], flags=NLM_F_ACK)
-        if isinstance(answer, OSError) and not netlink.vanished(answer):
-            raise HostRefused(f"cannot remove set {VTEPS_SET}: {answer.strerror}", hint="see `ipset list`") from answer
 
     def put(self, addresses: Collection[IPv4Address]) -> None:
         """Write entries; those that are there are fine. Raises HostRefused."""

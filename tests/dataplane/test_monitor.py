@@ -1,5 +1,6 @@
 """Foreign changes are heard, silence is silence."""
 
+import socket
 import time
 from collections.abc import Callable
 
@@ -69,6 +70,44 @@ def test_a_link_whose_carrier_comes_and_goes_is_not_heard_but_what_somebody_sets
         assert monitor.drain(), change
     host.run("ip", "link", "del", "other")
     assert monitor.drain()
+    monitor.close()
+
+
+TUNNEL = "link add cellnet0 type vxlan id 1 dstport 4789 local 192.0.2.1 gbp nolearning"
+PEERS_MAC = "02:c2:0a:ff:02:00"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ip link del cellnet0",
+        "ip link set cellnet0 mtu 1300",
+        "ip link set cellnet0 type vxlan learning",
+        "ip addr add 10.255.1.9/32 dev cellnet0",
+        f"bridge fdb del {PEERS_MAC} dev cellnet0",
+        f"bridge fdb replace {PEERS_MAC} dev cellnet0 dst 192.0.2.9",
+        "bridge fdb append 00:00:00:00:00:00 dev cellnet0 dst 192.0.2.9",
+        "ip neigh replace 10.255.2.0 dev cellnet0 lladdr 02:00:00:00:00:01 nud permanent",
+        "ip route del 10.255.2.0/24",
+    ],
+)
+def test_what_somebody_does_to_the_tunnel_is_heard_and_what_passes_through_it_is_not(host: Netns, change: str) -> None:
+    for argv in (TUNNEL, "addr add 10.255.1.0/32 dev cellnet0", "link set cellnet0 up",
+                 f"neigh add 10.255.2.0 lladdr {PEERS_MAC} dev cellnet0 nud permanent",
+                 "route add 10.255.2.0/24 via 10.255.2.0 dev cellnet0 onlink"):  # fmt: skip
+        host.run("ip", *argv.split())
+    host.run("bridge", "fdb", "add", PEERS_MAC, "dev", "cellnet0", "dst", "192.0.2.2", "permanent")
+    host.run("ip", "neigh", "add", "192.0.2.2", "lladdr", "02:00:00:00:00:07", "dev", "u0", "nud", "permanent")
+    monitor = run_in(host.path, Monitor)
+    host.run("ip", "link", "set", "cellnet0", "alias", "none")  # from now on it is known what it is like
+    monitor.drain()
+    with run_in(host.path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sender:
+        for _ in range(3):
+            sender.sendto(b"?", ("10.255.2.9", 5000))
+    assert not monitor.drain()
+    host.run(*change.split())
+    assert monitor.drain()
+    assert not monitor.drain()
     monitor.close()
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dataplane.flows import judge
 from dataplane.flows.conntrack import Flow
-from dataplane.state import Allow, HostState, Workload
+from dataplane.state import Allow, HostState, Tunnel, Workload
 
 TCP, UDP, ICMP = 6, 17, 1
 WEB, API, DB = (IPv4Address(f"10.255.1.{number}") for number in (2, 3, 4))
@@ -104,6 +104,69 @@ def test_a_flow_is_permitted_exactly_if_one_allow_covers_it(
     tag, word = state.workloads[source].tag, judge.PROTOCOLS[protocol]
     covered = any((a.tag, a.protocol) == (tag, word) and port in range(a.first, a.last + 1) for a in allows)
     assert judge.forbidden(flow(source, API, port, protocol=protocol), state) is not covered
+
+
+FAR, FAR_CELL, STRAY, OWN = (
+    IPv4Address(address) for address in ("10.255.2.2", "10.255.2.0", "10.255.3.2", "10.255.1.0")
+)  # fmt: skip
+MANY = replace(
+    STATE, tunnel=Tunnel("eth0", HOST, 1, 4789), peers={IPv4Network("10.255.2.0/24"): IPv4Address("192.0.2.2")},
+    groups={"org": frozenset({5})},
+    workloads={**STATE.workloads, DB: workload("db", DB, 3, Allow(0, "tcp", 5432, 5432, group="org"))},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("what", "judged"),
+    [
+        ("a tag that a policy allows", replace(flow(FAR, API, 8080), mark=1)),
+        ("the same beside a mark of somebody else's", replace(flow(FAR, API, 8080), mark=0x50001)),
+        ("a tag of a group", replace(flow(FAR, DB, 5432), mark=5)),
+        ("to another cell", flow(WEB, FAR, 1)),
+        ("the cell itself to another", flow(OWN, FAR, 1)),
+        ("the cell itself to its own", flow(OWN, API, 22)),
+        ("a container to its cell", flow(API, OWN, 9001)),
+        ("egress", flow(WEB, OUTSIDE, 443)),
+    ],
+)
+def test_flows_with_other_cells_that_are_permitted(what: str, judged: Flow) -> None:
+    assert not judge.forbidden(judged, MANY), what
+
+
+@pytest.mark.parametrize(
+    ("what", "judged"),
+    [
+        ("no tag", flow(FAR, API, 8080)),
+        ("another tag", replace(flow(FAR, API, 8080), mark=3)),
+        ("another port", replace(flow(FAR, API, 9011), mark=1)),
+        ("another protocol", replace(flow(FAR, API, 8080, protocol=UDP), mark=1)),
+        ("a tag without a group", replace(flow(FAR, DB, 5432), mark=2)),
+        ("a published port", replace(flow(FAR, DB, 8080, dialled=HOST), mark=1)),
+        ("the other cell itself", flow(FAR_CELL, API, 8080)),
+        ("from a cell that is no peer", replace(flow(STRAY, API, 8080), mark=1)),
+        ("to a cell that is no peer", flow(WEB, STRAY, 8080)),
+        ("an address that nobody has", replace(flow(FAR, NOBODY, 8080), mark=1)),
+        ("from an address of this cell that nobody has", replace(flow(NOBODY, FAR, 8080), mark=1)),
+        ("through this cell", replace(flow(FAR, FAR_CELL, 8080), mark=1)),
+        ("to the host", replace(flow(FAR, HOST, 22), mark=1)),
+        ("to the cell itself", replace(flow(FAR, OWN, 22), mark=1)),
+        ("to the world", replace(flow(FAR, OUTSIDE, 443), mark=1)),
+    ],
+)
+def test_flows_with_other_cells_that_are_forbidden(what: str, judged: Flow) -> None:
+    assert judge.forbidden(judged, MANY), what
+
+
+def test_a_flow_of_who_has_departed_is_permitted_only_to_who_has_the_same_tag_now() -> None:
+    judged = replace(flow(FAR, API, 8080), mark=1)
+    assert [judge.forbidden(judged, MANY, departed={FAR: tag}) for tag in (0, 1, 2)] == [True, False, True]
+    assert not judge.forbidden(judged, MANY, departed={FAR_CELL: 0})
+
+
+def test_without_a_tunnel_the_rest_of_the_overlay_is_nobodys() -> None:
+    state = replace(MANY, tunnel=None)
+    for judged in (replace(flow(FAR, API, 8080), mark=1), flow(WEB, FAR, 1), flow(OWN, API, 22)):
+        assert judge.forbidden(judged, state)
 
 
 def test_many_flows_are_judged_as_each_alone() -> None:

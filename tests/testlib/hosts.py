@@ -1,13 +1,17 @@
 """A cell's kernel side without an agent: a namespace as the host, others as containers, HostStates by hand."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 
 from dataplane.apply import Kernel, Outcome
 from dataplane.compile import compile_tables
 from dataplane.firewall.driver import Firewall
 from dataplane.firewall.nft import NftFirewall
+from dataplane.flows.cut import Looks, Receipt
+from dataplane.flows.judge import NOBODY
 from dataplane.plan import Plan, plan
 from dataplane.state import Allow, HostState, Leaf, Tls, Tunnel, Workload
 from dataplane.tables import Tables
@@ -15,6 +19,7 @@ from tests.testlib.netns import Netns
 
 OVERLAY, SUBNET = IPv4Network("10.255.0.0/16"), IPv4Network("10.255.1.0/24")
 FIRST = IPv4Address("10.255.1.2")
+WORLD = IPv4Address("10.77.0.254")
 EMPTY = HostState(overlay=OVERLAY, subnet=SUBNET, mtu=1450, workloads={})
 
 
@@ -33,6 +38,7 @@ class Host:
     containers: list[Netns]
     state: HostState = EMPTY
     empty: HostState = EMPTY  # where it begins: its part of the overlay, and its peers
+    world: Netns | None = None  # where its default route leads
 
     def become(self, state: HostState) -> Outcome:
         """Read, plan and apply, as the agent would after a start."""
@@ -40,6 +46,21 @@ class Host:
         outcome = self.kernel.apply(plan(tables, self.read(tables)), tables).result()
         self.state = state
         return outcome
+
+    def turn(self, state: HostState) -> Plan:
+        """Plan against what the last state has made, and apply, as the agent does in every turn after the first."""
+        before, tables = compile_tables(self.state), compile_tables(state)
+        changes = plan(tables, before)
+        outcome = self.kernel.apply(changes, tables).result()
+        assert (outcome.failures, outcome.overlay) == ({}, None)
+        self.state = state
+        return changes
+
+    def sweep(self, *addresses: IPv4Address, departed: Mapping[IPv4Address, int] = NOBODY) -> Receipt:
+        """Cut what the present state forbids: at these addresses, or everywhere where there are none and nobody departed."""
+        chosen = addresses if addresses or departed else None
+        swept = partial(self.kernel.sweep, self.state, addresses=chosen, clock=time.monotonic, departed=departed)
+        return swept(looks=Looks.FIRST).result().followed_by(swept(looks=Looks.LATER).result())
 
     def read(self, tables: Tables) -> Tables:
         """What the kernel has now."""
@@ -92,21 +113,31 @@ def cell_state(number: int, *, of: int, port: int = 4789, vni: int = 1) -> HostS
     )  # fmt: skip
 
 
+def await_carrier(host: Netns, link: str) -> None:
+    """Until a link carries packets: for some milliseconds after both its ends are up, it loses what is sent."""
+    until = time.monotonic() + 20
+    while "LOWER_UP" not in (shown := host.run("ip", "link", "show", link)) or "qdisc noop " in shown:
+        assert time.monotonic() < until
+        time.sleep(0.002)
+
+
 def make_hosts(netns: Callable[[str], Netns], *, count: int, containers: int, firewalls: Sequence[Firewall] = ()) -> list[Host]:
-    """Hosts on one switch, each with a default route to nowhere beyond it; cell_state says how they know of each other."""
+    """Hosts on one switch, which is the world to them; cell_state says how they know of each other."""
     switch = netns("switch")
     switch.run("ip", "link", "add", "s", "type", "bridge")
+    switch.run("ip", "addr", "add", f"{WORLD}/24", "dev", "s")
     switch.run("ip", "link", "set", "s", "up")
     made = []
     for number in range(1, count + 1):
         host = netns(f"host{number}")
         port = f"p{number}"
         host.run("ip", "link", "add", "u0", "type", "veth", "peer", "name", port, "netns", switch.name)
-        for argv in (f"addr add {underlay_of(number)}/24 dev u0", "link set u0 up", "route add default via 10.77.0.254"):
+        for argv in (f"addr add {underlay_of(number)}/24 dev u0", "link set u0 up", f"route add default via {WORLD}"):
             host.run("ip", *argv.split())
         switch.run("ip", "link", "set", port, "master", "s", "up")
+        await_carrier(host, "u0")
         host.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
         kernel = Kernel(firewalls[number - 1] if firewalls else NftFirewall(), namespace=host.path)
         inside = [netns(f"c{number}{each}") for each in range(containers)]
-        made.append(Host(host, kernel, inside, empty=cell_state(number, of=count)))
+        made.append(Host(host, kernel, inside, empty=cell_state(number, of=count), world=switch))
     return made
