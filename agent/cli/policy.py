@@ -132,6 +132,19 @@ def _name_of(client: Client, words: Sequence[str]) -> str:
     raise Refused(f"the store has no policy for exactly {asked}", hint="see 'cellnet policy list'")
 
 
+@policy.command("accept-loss")
+@credentials_option
+@json_option
+@click.pass_obj
+def accept_loss(place: Place, credentials: Path | None, as_json: bool) -> None:
+    """Give up, on all cells, the policies that are held since the store lost its data."""
+    given_up = place.client().post("/v1/policies/accept-loss", sent(credentials))
+    if as_json:
+        print_json(given_up)
+    else:
+        click.echo(f"given up: {spoken(given_up.texts('names')) or 'nothing was held here'}")
+
+
 @policy.command()
 @click.argument("source", metavar="SRC")
 @click.argument("destination", metavar="DST")

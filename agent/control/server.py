@@ -108,6 +108,7 @@ class Api:
             web.get("/v1/policies", self.list_policies),
             web.post("/v1/policies/allow", self.allow_policy),
             web.post("/v1/policies/apply", self.apply_policies),
+            web.post("/v1/policies/accept-loss", self.accept_loss),
             web.get("/v1/policies/check", self.check),
             web.delete("/v1/policies/{name}", self.delete_policy),
             web.post("/v1/sync", self.sync),
@@ -191,6 +192,11 @@ class Api:
         if not await self._service.delete_policy(name, credentials=body.credentials()):
             return not_found(f"there is no policy '{name}' in the store", hint="see 'cellnet policy list'")
         return answer({"deleted": True})
+
+    async def accept_loss(self, request: web.Request) -> web.Response:
+        """What the store has lost is given up."""
+        body = await _body(requests.OperatorBody, request)
+        return answer({"names": await self._service.accept_loss(credentials=body.credentials())})
 
     async def check(self, request: web.Request) -> web.Response:
         """What the policies say about one connection."""

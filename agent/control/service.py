@@ -233,6 +233,9 @@ class CellService(Protocol):
     async def delete_policy(self, name: str, *, credentials: StoreCredentials | None) -> bool:
         """Take one out of the store. False if there was none of that name there; InvalidInput for one of a file."""
 
+    async def accept_loss(self, *, credentials: StoreCredentials | None) -> tuple[str, ...]:
+        """Give up the policies that are held since the store lost its data, on all cells. Names those held here."""
+
     async def check(self, source: AppName, *, destination: AppName, protocol: policy.Protocol, port: int) -> Verdict:
         """What the policies in force say about a connection."""
 

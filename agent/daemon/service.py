@@ -259,6 +259,12 @@ class Service:
         await self._enforced()
         return gone
 
+    async def accept_loss(self, *, credentials: StoreCredentials | None) -> tuple[str, ...]:
+        async with self._storage.acting_as(credentials):
+            names = await self._policies.accept_loss()
+        await self._enforced()
+        return names
+
     async def _enforced(self) -> None:
         """A policy command returns when its effect is there. Raises why it is not."""
         problem = (await self._reconciler.settle()).problem

@@ -132,6 +132,10 @@ class Policies:
             raise InvalidInput(f"policy '{name}' stands in {in_file.origin}", hint="edit or remove the file")
         return False
 
+    async def accept_loss(self) -> tuple[str, ...]:
+        """Give up those that are held since the store lost its data."""
+        return await self._store.accept_loss()
+
     async def settle_files(self) -> tuple[str, ...]:
         """Read the directory as it is now, wait until what is there can be believed, and tell what cannot take effect."""
         self._files.scan(time.monotonic())

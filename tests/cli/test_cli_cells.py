@@ -79,13 +79,14 @@ def test_every_change_of_the_store_takes_credentials(cellnet: Cli, cell: FakeCel
         ("policy", "allow", "acme/shop/web", "acme/shop/api", "tcp/80"),
         ("policy", "apply", "-f", str(tmp_path / "policies.yaml")),
         ("policy", "delete", "web-to-api"),
+        ("policy", "accept-loss"),
         ("ca", "publish"),
         ("cell", "remove", "two"),
     ):
         code, out, err = cellnet(*command, *who)
         assert (code, err) == (0, "")
         assert SECRET not in out
-    assert cell.operators == [StoreCredentials(username="operator", password=SECRET)] * 5
+    assert cell.operators == [StoreCredentials(username="operator", password=SECRET)] * 6
 
 
 def test_a_certificate_may_be_anybodys_to_read_its_key_may_not(cellnet: Cli, cell: FakeCell, tmp_path: Path) -> None:

@@ -208,6 +208,7 @@ def test_policies_are_allowed_listed_checked_and_deleted(curl: Curl) -> None:
     )  # fmt: skip
     assert curl("DELETE", "/v1/policies/web-to-api") == (200, {"deleted": True})
     assert curl("POST", "/v1/policies/apply", {"document": "policies: []"}) == (200, {"names": ["from-a-document"]})
+    assert curl("POST", "/v1/policies/accept-loss") == (200, {"names": ["held"]})
 
 
 def test_status_has_exactly_the_documented_fields(curl: Curl) -> None:

@@ -15,6 +15,7 @@ USER = {"username": "operator", "password": SECRET}
 ALLOW = {"from": "acme/shop/web", "to": "acme/shop/api", "ports": ["tcp/8080"]}
 CHANGES = [
     ("POST", "/v1/policies/allow", ALLOW),
+    ("POST", "/v1/policies/accept-loss", {}),
     ("POST", "/v1/policies/apply", {"document": "policies: []"}),
     ("DELETE", "/v1/policies/web-to-api", {}),
     ("DELETE", "/v1/cells/two", {}),

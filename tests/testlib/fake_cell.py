@@ -160,6 +160,10 @@ class FakeCell:
         gone, self.rules = len(kept) < len(self.rules), kept
         return gone
 
+    async def accept_loss(self, *, credentials: StoreCredentials | None) -> tuple[str, ...]:
+        self.operators.append(credentials)
+        return ("held",)
+
     async def check(self, source: AppName, *, destination: AppName, protocol: policy.Protocol, port: int) -> service.Verdict:
         return service.Verdict(
             by=self._first(source, destination, protocol, port), reverse=self._first(destination, source, protocol, port)
