@@ -1,6 +1,7 @@
 """What the control API asks of the agent, answered by the real parts. Converts; decides nothing."""
 
 import asyncio
+import contextlib
 import os
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ from agent.daemon.disks import disk_problems
 from agent.daemon.peering import Peering
 from agent.daemon.problems import problems
 from agent.daemon.storing import Storing
-from agent.errors import RAISED, InvalidInput, Unavailable
+from agent.errors import RAISED, HostRefused, InvalidInput, Unavailable
 from agent.identity.refusal import refusals_told
 from agent.identity.trust import added, checked
 from agent.metrics import Levels, Metrics
@@ -52,6 +53,8 @@ from ca.show import Shown, Summary, show, summaries
 from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer
 from dataplane.envoy.resources import listener_key
+
+STORE_SECONDS = 2.0  # that a sync waits for a store of many cells to answer
 
 
 class Service:
@@ -280,6 +283,9 @@ class Service:
     async def sync(self, *, within: float) -> tuple[str, ...]:
         try:
             async with asyncio.timeout(within):
+                with contextlib.suppress(Unavailable, HostRefused, TimeoutError):  # then what is known counts
+                    async with asyncio.timeout(STORE_SECONDS):
+                        await self._storage.store.catch_up()
                 missing = await self._policies.settle_files()
                 report = await self._reconciler.settle()
                 while report.problem is not None:

@@ -74,6 +74,9 @@ class MemoryStore:
         """See Store."""
         return self._changes.subscribe(listener)
 
+    async def catch_up(self) -> None:
+        """See Store. All know at once."""
+
     async def tags(self) -> Mapping[AppName, int]:
         """See Store."""
         return self._all.tags

@@ -55,6 +55,9 @@ class SqliteStore:
         """See Store."""
         return self._changes.subscribe(listener)
 
+    async def catch_up(self) -> None:
+        """See Store. There is no other cell."""
+
     async def tags(self) -> Mapping[AppName, int]:
         """See Store."""
         return self._fresh().tags

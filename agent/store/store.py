@@ -36,6 +36,10 @@ class Store(Protocol):
         """Have `listener` called after each change (it must only wake somebody). Returns what ends it."""
         ...
 
+    async def catch_up(self) -> None:
+        """Know by the end of this what any cell had changed before it. Raises Unavailable where nobody can tell."""
+        ...
+
     async def tags(self) -> Mapping[AppName, int]:
         """The tags in use, 1 to 65535. The same object as long as nothing changed."""
         ...

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.errors import Unavailable
 from agent.model.cell import Cell
 from agent.store.etcd.client import EtcdClient, put
 from agent.store.etcd.standing import Timing
 from agent.store.etcd.store import EtcdStore
+from agent.store.store import StoredPolicy
 from tests.testlib.attachments import app
 from tests.testlib.etcd import Etcd
 from tests.testlib.stores import NOW, OVERLAY, EtcdCells, cell, endpoint, eventually, runs
@@ -49,6 +51,28 @@ async def knows(store: EtcdStore, *expected: Cell) -> None:
         return await store.cells() == expected
 
     await eventually(so)
+
+
+async def test_who_has_caught_up_knows_what_was_done_before(cells: EtcdCells) -> None:
+    """Removed and made, by a cell whose watch brings it a while later."""
+    one, two = cells.store("one"), cells.store("two")
+    await eventually(lambda: two.mirror.problem is None)
+    for _ in range(20):
+        await one.apply_policies([StoredPolicy("p", "made"), StoredPolicy("q", "made")])
+        await two.catch_up()
+        assert [each.name for each in await two.policies()] == ["p", "q"]
+        await one.delete_policy("p")
+        await two.catch_up()
+        assert [each.name for each in await two.policies()] == ["q"]
+
+
+async def test_nobody_catches_up_with_an_etcd_that_does_not_answer(own: Etcd) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        one = EtcdCells(own, stack).store("one")
+        await eventually(lambda: one.mirror.problem is None)
+        own.kill()
+        with pytest.raises(Unavailable):
+            await one.catch_up()
 
 
 async def revision(etcd: Etcd, prefix: str) -> int:

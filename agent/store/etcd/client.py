@@ -102,6 +102,14 @@ class EtcdClient:
                 return Found(values, revision, answer.header.cluster_id)
             start = answer.kvs[-1].key + b"\0"
 
+    async def is_all(self, prefix: str, *, count: int, revision: int) -> bool:
+        """Whether the `count` records of `revision` are all there is by now: none has come, changed or gone since."""
+        asked = rpc.RangeRequest(
+            key=prefix.encode(), range_end=after(prefix.encode()), limit=1, keys_only=True, min_mod_revision=revision + 1
+        )
+        answer = await self._call("KV/Range", asked, rpc.RangeResponse)
+        return not answer.kvs and answer.count == count
+
     async def commit(self, *, when: Sequence[rpc.Compare] = (), do: Sequence[rpc.RequestOp]) -> int | None:
         """`do` if all of `when` hold, all at once: the revision that it made; None, and nothing done, if one does not."""
         writers = self._writers.get()

@@ -6,6 +6,7 @@ what it may not write is held (recovery.py).
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from types import MappingProxyType
@@ -83,6 +84,20 @@ class Mirror:
                     continue
                 await self._judge(found, known=known)
                 return self._copy
+
+    async def catch_up(self, *, seconds: float = 5.0) -> None:
+        """Return when all is here that was committed before the call. Raises as `refresh` does."""
+        if self.problem is not None:
+            raise self.problem
+        before = self._copy
+        if await self._client.is_all(self._keys.root, count=len(before.values), revision=before.revision):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._news:
+                await self._news.wait_for(lambda: self._copy is not before)
+                if await self._client.is_all(self._keys.root, count=len(self._copy.values), revision=self._copy.revision):
+                    return
+        await self.refresh()
 
     async def reach(self, revision: int, *, seconds: float = 5.0) -> None:
         """Wait until the copy includes `revision` (of a change that we made); read it if the watch does not bring it."""

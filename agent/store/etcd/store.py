@@ -105,6 +105,10 @@ class EtcdStore:
         """See Store."""
         return self._changes.subscribe(listener)
 
+    async def catch_up(self) -> None:
+        """See Store."""
+        await self.mirror.catch_up()
+
     async def tags(self) -> Mapping[AppName, int]:
         """See Store."""
         self._refreshed()
