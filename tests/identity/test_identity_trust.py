@@ -3,9 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
 
 from agent.errors import InvalidInput
 from agent.identity.trust import MOST, checked, combined
+from ca import certificate
 from ca.authority import Authority, issue_cell, make_root
 from ca.pem import certificates, chain_bytes, key_bytes
 
@@ -18,9 +20,21 @@ def root(domain: str = DOMAIN, *, days: int = 99) -> Authority:
     return make_root(trust_domain=domain, now=NOW, lifetime=days * DAY)
 
 
+def signed_by_itself() -> bytes:
+    """A certificate of our trust domain that is nobody's CA."""
+    key = make_root(trust_domain=DOMAIN, now=NOW, lifetime=DAY).key
+    name = certificate.subject(organization="other", common="alone")
+    own = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{DOMAIN}")])
+    made = certificate.sign(
+        certificate.Signer(name, key), name=name, key=key.public_key(),
+        valid=certificate.validity(now=NOW, lifetime=99 * DAY), extensions=[(own, False)],
+    )  # fmt: skip
+    return chain_bytes((made,))
+
+
 OWN, OTHER, STRANGER = root(), root(), root("other.example")
 CELL = issue_cell(OWN, cell="one", trust_domain=DOMAIN, now=NOW, lifetime=DAY)
-LEAF = chain_bytes((CELL.certificate,))
+LEAF, ALONE = chain_bytes((CELL.certificate,)), signed_by_itself()
 
 
 def both(first: bytes, shared: bytes) -> bytes:
@@ -39,7 +53,9 @@ def test_the_same_roots_are_the_same_bytes_on_every_cell() -> None:
     assert one.count(b"BEGIN") == 2
 
 
-@pytest.mark.parametrize("text", [b"rubbish", STRANGER.bundle(), LEAF, OTHER.bundle()[:300] + b"\n-----END CERTIFICATE-----\n"])
+@pytest.mark.parametrize(
+    "text", [b"rubbish", STRANGER.bundle(), LEAF, ALONE, OTHER.bundle()[:300] + b"\n-----END CERTIFICATE-----\n"]
+)
 def test_what_is_no_root_of_ours_is_left_out_alone_and_told(text: bytes) -> None:
     found = combined(OWN.bundle(), OTHER.bundle() + text, trust_domain=DOMAIN)
     assert found.bundle == both(OWN.bundle(), OTHER.bundle())
@@ -69,6 +85,7 @@ def test_what_is_published_is_put_in_order() -> None:
         (b"rubbish", "no readable certificate"),
         (OWN.bundle() + STRANGER.bundle(), "is of other.example, not of cell.internal"),
         (OWN.bundle() + LEAF, "is not a root: another has issued it"),
+        (OWN.bundle() + ALONE, "is not a CA's certificate"),
         (OWN.bundle() + key_bytes(OWN.key), "holds a private key"),
         (root(days=1).bundle(), "is not valid now"),
     ],
