@@ -198,7 +198,7 @@ def test_only_a_peers_packets_are_taken_and_only_on_the_underlay(both: Across, n
 
     with echoing(both.api, 8080) as heard:
         for place, source, to in (
-            (outsider, "192.0.2.2", underlay_of(2)),  # of another address
+            (both.world(), "10.77.0.254", underlay_of(2)),  # of another address
             (outsider, "10.77.0.1", underlay_of(2)),  # on another interface
             (peer, "10.77.0.1", IPv4Address("10.77.0.22")),  # to another address of the cell
             (both.api, str(both.api.address), underlay_of(2)),  # a container's
