@@ -217,14 +217,14 @@ class Leaves:
         self._failures[name] = error.what
 
     def _follow_issuer(self) -> None:
-        before, now = self.bundle, self._now()
+        now = self._now()
         self._trust_anew()
         # what was to end with the old issuer may now live on
         ends = self.authorities.cell.valid.not_after
         self._renewals = {name: replace(each, issuer_ends=ends) for name, each in self._renewals.items()}
-        if self.bundle != before:  # another root: what the old one vouches for is taken by nobody any more
-            unfit = [name for name, leaf in self._leaves.items() if self._unfit(leaf, self._of[name]) is not None]
-            self._renewals |= {name: Renewal(name, Validity(now, now), ends) for name in unfit}
+        # under another root, what the old one vouches for is taken only as long as the store has that too
+        unfit = [name for name, leaf in self._leaves.items() if self._unfit(leaf, self._of[name]) is not None]
+        self._renewals |= {name: Renewal(name, Validity(now, now), ends) for name in unfit}
 
     def _adopt(self, attachment: Attachment, leaf: Leaf) -> None:
         self._leaves[attachment.name] = leaf
@@ -234,7 +234,7 @@ class Leaves:
         self._wake.set()
 
     def _unfit(self, leaf: Leaf, attachment: Attachment) -> str | None:
-        return unfit(leaf, identity=self._identity(attachment), bundle=self.bundle, now=self._now())
+        return unfit(leaf, identity=self._identity(attachment), bundle=self.own_root, now=self._now())
 
     def _identity(self, attachment: Attachment) -> Identity:
         return identity(

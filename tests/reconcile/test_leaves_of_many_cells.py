@@ -1,4 +1,4 @@
-"""What comes from elsewhere: a cell's own certificate is taken up while the agent runs, the store's roots are trusted at once."""
+"""What comes from elsewhere: a cell's own certificate is taken up while the agent runs, the store's roots count at once."""
 
 import contextlib
 import shutil
@@ -105,9 +105,19 @@ async def test_with_another_root_every_leaf_is_issued_anew(office: Office) -> No
     assert leaves.keyring.trust.read_bytes() == leaves.bundle
 
 
+async def test_with_another_root_every_leaf_is_issued_anew_though_the_store_has_the_old_one_too(office: Office) -> None:
+    """Or the step after, in which the old one goes, would leave leaves that nobody takes."""
+    leaves = loaded(office)
+    new, old = office.issue(office.other_root()), leaves.bundle
+    leaves.trust(old + (new / "root.crt").read_bytes(), others=True)
+    copy(office, "root.crt", "cell.crt", "cell.key", of=new)
+    await office.run_until(leaves, lambda: leaves.own_root == (new / "root.crt").read_bytes())
+    await office.run_until(leaves, lambda: not misfit(leaves))
+
+
 def misfit(leaves: Leaves) -> object:
     leaf = leaves.all()["web"]
-    return unfit(leaf, identity=leaves._identity(WEB), bundle=leaves.bundle, now=NOON)
+    return unfit(leaf, identity=leaves._identity(WEB), bundle=leaves.own_root, now=NOON)
 
 
 def test_the_operator_is_asked_for_the_next_one_fifteen_days_before_the_end(office: Office) -> None:
