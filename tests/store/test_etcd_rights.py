@@ -5,18 +5,18 @@ import contextlib
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
 from agent.config.etcd import Etcd as Config
 from agent.errors import HostRefused, Unavailable
-from agent.store.etcd.client import EtcdClient, put
+from agent.store.etcd.client import EtcdClient, put, remove
 from agent.store.etcd.store import EtcdStore
 from agent.store.store import StoredPolicy
 from tests.testlib.attachments import app
 from tests.testlib.etcd import Etcd
+from tests.testlib.stores import cell, endpoint, eventually, runs
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "store.md"
 NOW = 1_700_000_000.0
@@ -90,7 +90,12 @@ async def make() -> AsyncIterator[Make]:
 
 async def test_a_cells_role_is_enough_for_a_cell(by_password: Config, make: Make) -> None:
     store = make(by_password)
-    await store.claim_subnet("id", network=IPv4Network("10.255.0.0/16"), cell_prefix=24, now=NOW)
+    first = await cell(store, "cell-1")
+    await store.publish([endpoint(first, "web")])
+    await runs(store, endpoint(first, "web"))
+    await store.publish([])
+    await runs(store)
+    assert [each.record for each in await store.cells()] == [first]
     await store.refer([app("web")])
     assert await store.claim_tags([app("web")], now=NOW) == {app("web"): 1}
     await store.release_tags([app("web")], now=NOW)
@@ -100,11 +105,55 @@ async def test_a_cells_role_can_neither_write_policies_nor_another_cells_records
     store = make(by_password)
     with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
         await store.apply_policies([StoredPolicy("a", "1")])
+    with pytest.raises(HostRefused):
+        await store.set_trust(b"PEM")
     client = EtcdClient(by_password)
-    for key in ("/cellnet/v1/cells/cell-2/apps", "/cellnet/v1/policies/a", "/elsewhere"):
+    others = ("cells/cell-2/apps", "cells/cell-2/record", "cells/cell-2/alive", "cells/cell-11/record", "endpoints/cell-2/web")
+    for key in (*others, "policies/a", "ca/trust", "elsewhere"):
         with pytest.raises(HostRefused):
-            await client.commit(do=[put(key, b"[]")])
+            await client.commit(do=[put(f"/cellnet/v1/{key}", b"[]")])
+        with pytest.raises(HostRefused):
+            await client.commit(do=[remove(f"/cellnet/v1/{key}")])
     await client.close()
+
+
+async def test_a_cell_can_neither_remove_another_nor_end_its_lease(own: Etcd, by_password: Config, make: Make) -> None:
+    lease = own.ctl(*ROOT_USER, "lease", "grant", "600").split()[1]
+    own.ctl(*ROOT_USER, "put", "--lease", lease, "/cellnet/v1/cells/cell-2/alive", '{"since": 1}')
+    own.ctl(*ROOT_USER, "put", "/cellnet/v1/cells/cell-3/record", "nonsense")
+    store = make(by_password)
+    await store.claim_tags([app("web")], now=NOW)
+    with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
+        await store.remove_cell("cell-3", now=NOW)
+    client = EtcdClient(by_password)
+    with pytest.raises(HostRefused):
+        await client.revoke(int(lease, 16))
+    await client.close()
+
+
+async def test_a_renamed_host_whose_role_cannot_reach_its_old_record_works_and_that_is_named(
+    own: Etcd, by_password: Config, make: Make
+) -> None:
+    old, record = "/cellnet/v1/cells/before", '{"id":"machine","subnet":"10.255.1.0/24","underlay":"192.0.2.9","version":"0.1"}'
+    own.ctl(*ROOT_USER, "put", f"{old}/record", record)
+    own.ctl(*ROOT_USER, "put", "/cellnet/v1/claims/subnets/10.255.1.0", '{"cell":"machine","name":"before","prefix":24}')
+    store = make(by_password)
+    first = await cell(store, "cell-1", id="machine")
+    assert str(first.subnet) == "10.255.1.0/24"
+    assert [each.record for each in await store.cells()] == [first]
+    assert "is claimed by cell cell-1, not by it" in store.malformed[f"{old}/record"]
+    operator = make(replace(by_password, username="root", password_file=secret(own.folder)))
+    await operator.claim_tags([app("web")], now=NOW)
+    await operator.remove_cell("before", now=NOW)
+    await eventually(lambda: not store.malformed)
+    assert [each.record for each in await store.cells()] == [first]
+
+
+def secret(folder: Path) -> Path:
+    """The password of etcd's root."""
+    place = folder / "root-password"
+    place.write_text("secret")
+    return place
 
 
 async def test_with_the_second_role_policies_can_be_applied(own: Etcd, by_password: Config, make: Make) -> None:
