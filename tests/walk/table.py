@@ -1,0 +1,213 @@
+"""The truth table: what comes of a connection from each container to each other one on each port, all tried at once.
+
+The test's own process holds both ends of every call. So it also sees who has called: what arrives must be a call that was
+made, from the address that made it, at the container that it was meant for.
+"""
+
+import itertools
+import select
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TypeAlias
+
+from dataplane.namespace import NamespaceThread
+
+TCP, UDP = (8080, 9000), (5353,)
+TLS = 61443
+SERVICES = (*(("tcp", port) for port in (*TCP, TLS)), *(("udp", port) for port in UDP))
+"""All that is called. 61443 is Envoy's; on the others each Place serves."""
+
+SILENCE = 0.15  # seconds after which nothing is taken to come, where nothing need come
+PATIENCE = 10.0  # seconds for what must come: a SYN may be lost after a partition, and is sent again after 1, 3 and 7
+RESEND = 0.5  # a datagram may be lost then, too
+LISTEN = "0A"
+RESET = b"\1\0\0\0\0\0\0\0"  # SO_LINGER of zero seconds: no port is kept
+Peer: TypeAlias = tuple[str, int]
+Signature: TypeAlias = tuple[str, Peer, str, int]  # protocol, who calls, whom, on which port: that is unique
+_tables = itertools.count()
+
+
+class Outcome(Enum):
+    """What comes of a call."""
+
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+    SILENT = "silent"
+    OTHER = "something else"
+
+
+@dataclass(frozen=True, order=True)
+class Call:
+    """One connection, or one datagram and its answer, from one container to another, by their names."""
+
+    source: str
+    to: str
+    protocol: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.source} -> {self.to} {self.protocol}/{self.port}"
+
+
+class Place:
+    """Somebody in a container who serves all ports but Envoy's, and makes calls."""
+
+    def __init__(self, pin: Path, *, address: IPv4Address) -> None:
+        self.address = address
+        self._thread = NamespaceThread(pin)
+        self.servers = self._thread.call(self._listening)
+
+    def _listening(self) -> Mapping[socket.socket, tuple[str, int]]:
+        made = {socket.create_server(("", port), backlog=200): ("tcp", port) for port in TCP}
+        for port in UDP:
+            server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            server.bind(("", port))
+            made[server] = ("udp", port)
+        for each in made:
+            each.setblocking(False)
+        return made
+
+    def has_tls(self) -> bool:
+        """Whether Envoy listens here, seen without a connection."""
+        lines = self._thread.call(lambda: Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:])
+        return any(line.split()[1].endswith(f":{TLS:04X}") and line.split()[3] == LISTEN for line in lines)
+
+    def begin(self, calls: Mapping[Call, IPv4Address]) -> dict[Call, socket.socket]:
+        """A socket on its way for each of these calls, whose targets are given."""
+        return self._thread.call(lambda: {call: _begun(call, target) for call, target in calls.items()})
+
+    def close(self) -> None:
+        """Nobody is there any longer."""
+        for each in self.servers:
+            each.close()
+        self._thread.close()
+
+
+def _begun(call: Call, target: IPv4Address) -> socket.socket:
+    tcp = call.protocol == "tcp"
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
+    made.setblocking(False)
+    if tcp:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    made.connect_ex((str(target), call.port))
+    return made
+
+
+@dataclass
+class Table:
+    """What came of some calls. `strange` says what arrived somewhere without being one of them."""
+
+    found: dict[Call, Outcome] = field(default_factory=dict)
+    strange: list[str] = field(default_factory=list)
+
+
+def tried(places: Mapping[str, Place], calls: Mapping[Call, Outcome | None]) -> Table:
+    """Make all calls. With each comes what is expected of it, which only says for how long it is waited for."""
+    with ExitStack() as stack:
+        return _Trying(stack, places, calls).run()
+
+
+class _Trying:
+    def __init__(self, stack: ExitStack, places: Mapping[str, Place], calls: Mapping[Call, Outcome | None]) -> None:
+        self._stack, self._places, self._expected = stack, places, calls
+        self._table = Table()
+        self._token = str(next(_tables)).encode()
+        self._began = time.monotonic()
+        self._pending: dict[int, tuple[Call, socket.socket]] = {}
+        self._callers: dict[Signature, Call] = {}
+        self._servers = {
+            server.fileno(): (name, server, served)
+            for name, place in places.items()
+            for server, served in place.servers.items()
+        }
+        self._unmet: set[Call] = set()  # connected, but the server has not seen them
+        self._poll = select.poll()
+
+    def run(self) -> Table:
+        for number in self._servers:
+            self._poll.register(number, select.POLLIN)
+        for name, place in self._places.items():
+            mine = {call: self._places[call.to].address for call in self._expected if call.source == name}
+            for call, made in place.begin(mine).items():
+                self._stack.callback(made.close)
+                self._pending[made.fileno()] = call, made
+                self._callers[call.protocol, made.getsockname(), call.to, call.port] = call
+                self._poll.register(made.fileno(), select.POLLOUT if call.protocol == "tcp" else select.POLLIN)
+        sent = 0.0
+        self._began = time.monotonic()
+        while self._waits():
+            if time.monotonic() > sent + RESEND:
+                sent = time.monotonic()
+                self._send()
+            for number, _ in self._poll.poll(10):
+                self._serve(number) if number in self._servers else self._end(number)
+        self._table.found.update((call, Outcome.SILENT) for call, _ in self._pending.values())
+        self._table.strange += (f"{call} was not accepted by its target" for call in sorted(self._unmet))
+        return self._table
+
+    def _send(self) -> None:
+        for call, made in self._pending.values():
+            if call.protocol == "udp":
+                with suppress(OSError):  # of an earlier one; it is told by poll, too
+                    made.send(self._token)
+
+    def _waits(self) -> bool:
+        waited = time.monotonic() - self._began
+        if waited > PATIENCE:
+            return False
+        needed = self._unmet or any(self._expected[call] is not Outcome.SILENT for call, _ in self._pending.values())
+        return bool(needed) or (bool(self._pending) and waited < SILENCE)
+
+    def _end(self, number: int) -> None:
+        call, made = self._pending.pop(number)
+        self._poll.unregister(number)
+        outcome = _outcome(made, call)
+        self._table.found[call] = outcome
+        if outcome is Outcome.ALLOWED and call.protocol == "tcp" and call.port != TLS:
+            self._unmet ^= {call}
+
+    def _serve(self, number: int) -> None:
+        name, server, (protocol, port) = self._servers[number]
+        for peer in self._arrivals(server, protocol):
+            call = self._callers.get((protocol, peer, name, port))
+            if call is None:
+                self._table.strange.append(f"{name} was called on {protocol}/{port} by {peer[0]}:{peer[1]}, who never did")
+            elif protocol == "tcp":
+                self._unmet ^= {call}
+
+    def _arrivals(self, server: socket.socket, protocol: str) -> Iterator[Peer]:
+        """Who has called; a datagram is answered, unless it comes late, from a table before this one."""
+        with suppress(BlockingIOError):
+            while True:
+                if protocol == "tcp":
+                    made, peer = server.accept()
+                    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                    self._stack.callback(made.close)
+                else:
+                    got, peer = server.recvfrom(16)
+                    if got != self._token:
+                        continue
+                    server.sendto(got, peer)
+                yield peer
+
+
+def _outcome(made: socket.socket, call: Call) -> Outcome:
+    try:
+        if call.protocol == "udp":
+            made.recv(16)
+        else:
+            error = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                raise OSError(error, "")
+            made.getpeername()  # one that failed at once has no error anymore, and no peer
+    except ConnectionRefusedError:
+        return Outcome.REFUSED
+    except OSError:
+        return Outcome.OTHER
+    return Outcome.ALLOWED

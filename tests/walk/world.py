@@ -1,0 +1,244 @@
+"""What is: three real cells with their etcd, and the steps of the walk as they are done to them, each told to the model."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from ipaddress import IPv4Address
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from agent.cli.client import attachment_address
+from agent.errors import Unavailable
+from dataplane import namespace
+from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.cells import CellsUnderTest
+from tests.testlib.instance import Instance
+from tests.testlib.oracle import Rule, opened
+from tests.walk.model import Container, Model
+from tests.walk.table import Call, Place, Table, tried
+
+MARKER, ITS_APP = "marker", "acme/walk/marker"
+MISTAKE = "policies: [{from: acme/shop/web, to: acme/shop/api, tcp: 123456}]\n"
+Meaning = tuple[frozenset[str], str, tuple[str, ...], tuple[str, ...]]
+
+
+class World:
+    """Each step is a method; what it does is told to `model`, whose `settle` is called when all have heard of it."""
+
+    def __init__(self, cells: CellsUnderTest, model: Model) -> None:
+        self._cells, self.model = cells, model
+        self._places: dict[str, Place] = {}
+        self._instances: dict[str, Instance] = {}
+        self._marks = 0
+        for each in cells:  # or a cell tells of refusals only now and then: a table of them is more than it says in a second
+            each.host.run("sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_msgs_per_sec=100000",
+                          "net.ipv4.icmp_msgs_burst=10000")  # fmt: skip
+            (each.lab.root / "walk").mkdir()
+            namespace.create(each.lab.root / "walk/spare")
+
+    def close(self) -> None:
+        """Leave the containers; the cells are not ours."""
+        for each in self._places.values():
+            each.close()
+
+    # containers
+
+    def attach(self, number: int, app: str, name: str, owned: bool) -> None:
+        cell = self._cells[number]
+        if owned:
+            made = self._instances[name] = cell.run_app(app, name=name)
+            pin, address = made.pin, made.address
+        else:
+            path = cell.lab.root / "walk" / name
+            namespace.create(path)
+            found = _attached(cell, app, name, path)
+            pin, address = path, IPv4Address(found["address"])
+        self._places[name] = Place(pin, address=address)
+        self.model.containers[name] = Container(name, app, number, owned)
+
+    def attach_in_vain(self, number: int, app: str) -> None:
+        """An app without a tag, while the store cannot give one."""
+        cell = self._cells[number]
+        with pytest.raises(Unavailable):
+            _attached(cell, app, "spare", cell.lab.root / "walk/spare")
+        assert "spare" not in cell.attachments()
+
+    def detach(self, name: str) -> None:
+        gone = self._forgotten(name)
+        if gone.owned:
+            self._instances.pop(name).stop()
+        else:
+            self._cells[gone.cell].client.delete(attachment_address(name))
+            namespace.unpin(self._cells[gone.cell].lab.root / "walk" / name)
+
+    def kill_container(self, name: str) -> None:
+        """Nobody detaches it: its agent sees to that, when there is one."""
+        self._forgotten(name)
+        self._instances.pop(name).kill()
+
+    def _forgotten(self, name: str) -> Container:
+        self._places.pop(name).close()
+        return self.model.containers.pop(name)
+
+    # policies
+
+    def write_file(self, number: int, name: str, rules: Sequence[Rule]) -> None:
+        self._cells[number].policy_file(name, json.dumps({"policies": rules}), sync=False)
+        self.model.cells[number].disk[name] = rules
+
+    def spoil_file(self, number: int, name: str) -> None:
+        self._cells[number].policy_file(name, MISTAKE, sync=False)
+        self.model.cells[number].disk[name] = None
+
+    def remove_file(self, number: int, name: str) -> None:
+        self._cells[number].remove_policy_file(name, sync=False)
+        del self.model.cells[number].disk[name]
+
+    def allow(self, number: int, name: str, source: str, to: str, port: str) -> None:
+        body = {"from": source, "to": to, "ports": [port], "name": name}
+        self._cells[number].client.post("/v1/policies/allow", body)
+        protocol, _, which = port.partition("/")
+        self.model.store[name] = {"from": source, "to": to, protocol: which}
+
+    def apply(self, number: int, rules: Sequence[Rule]) -> None:
+        self._apply(number, rules)
+        self.model.store.update({str(rule["name"]): rule for rule in rules})
+
+    def _apply(self, number: int, rules: Sequence[Rule]) -> None:
+        self._cells[number].client.post("/v1/policies/apply", {"document": json.dumps({"policies": rules})})
+
+    def delete(self, number: int, name: str) -> None:
+        self._cells[number].client.delete(f"/v1/policies/{quote(name, safe='')}")
+        del self.model.store[name]
+
+    def allow_in_vain(self, number: int, name: str, rule: Rule) -> None:
+        """Out of touch with the store: an error, and nothing has changed."""
+        with pytest.raises(Unavailable):
+            self._apply(number, [{"name": name, **rule}])
+
+    # faults
+
+    def kill_agent(self, number: int) -> None:
+        self._cells[number].kill("agent")
+        self.model.cells[number].agent = False
+
+    def kill_envoy(self, number: int) -> None:
+        self._cells[number].kill("envoy")
+        self.model.cells[number].envoy = False
+
+    def restart_envoy(self, number: int) -> None:
+        self._cells[number].kill("envoy", again=True)
+
+    def start(self, number: int) -> None:
+        self._cells[number].start(well=False)
+        self.model.cells[number].agent = self.model.cells[number].envoy = True
+
+    def partition(self, number: int) -> None:
+        self._cells.partition(number)
+        self.model.cells[number].plugged = False
+
+    def heal(self, number: int) -> None:
+        self._cells.heal(number)
+        self.model.cells[number].plugged = True
+
+    def stop_etcd(self, frozen: bool) -> None:
+        self._cells.etcd.freeze() if frozen else self._cells.etcd.kill()
+        self.model.answers, self.model.frozen = False, frozen
+
+    def start_etcd(self) -> None:
+        self._cells.etcd.start()
+        self.model.answers, self.model.frozen = True, False
+
+    # what came of it
+
+    def settle(self) -> None:
+        """Wait until every cell goes by all that it can have heard of."""
+        running = {number: self._cells[number] for number, cell in self.model.cells.items() if cell.agent}
+        for number in running:
+            eventually(partial(self._serves, number))
+        in_touch = [number for number in running if self.model.in_touch(number)]
+        if in_touch:
+            self._mark(in_touch)
+        for number, cell in running.items():
+            missing = cell.client.post("/v1/sync", {"timeout": 20.0}).texts("missing")
+            spoiled = {name for name, rules in self.model.cells[number].disk.items() if rules is None}
+            assert {Path(each.partition(":")[0]).name for each in missing} == spoiled, f"cell {number}: {missing}"
+        self.model.settle()
+        for number, cell in running.items():
+            listed = {name: what for name, what in _stored(cell).items() if name != MARKER}
+            heard = {name: _meaning(rule) for name, rule in self.model.cells[number].heard.items()}
+            assert listed == heard, f"cell {number} has heard of {listed}, which should be {heard}"
+
+    def _serves(self, number: int) -> bool:
+        """Whether a cell's agent answers and, where its Envoy is not dead, all of its containers have TLS."""
+        cell, here = self.model.cells[number], [name for name, each in self.model.containers.items() if each.cell == number]
+        try:
+            attached = set(self._cells[number].attachments())
+        except Unavailable:
+            return False
+        return attached.issuperset(here) and (not cell.envoy or all(self._places[name].has_tls() for name in here))
+
+    def _mark(self, numbers: Sequence[int]) -> None:
+        """Who has heard of the last change has heard of all before it."""
+        self._marks += 1
+        mark: Rule = {"name": MARKER, "from": ITS_APP, "to": ITS_APP, "tcp": self._marks}
+        eventually(lambda: self._marked(numbers[0], mark))
+        for number in numbers:
+            eventually(partial(_heard, self._cells[number], mark))
+
+    def _marked(self, number: int, mark: Rule) -> bool:
+        with suppress(Unavailable):  # a cell that has just come back
+            self._apply(number, [mark])
+            return True
+        return False
+
+    def tried(self) -> Table:
+        """Make all calls."""
+        return tried(self._places, self.model.table())
+
+    def explained(self, call: Call) -> str:
+        """All that may tell why a call came to what it came to."""
+        source, to = self.model.containers[call.source], self.model.containers[call.to]
+        cell, there = self._cells[to.cell], self._places[call.to].address
+        lines = [f"{source}, {self._places[call.source].address}; {to}, {there}; cell {to.cell}: {self.model.cells[to.cell]}"]
+        lines.append(f"rules that allow it: {self.model.allowing(call)}")
+        with suppress(Unavailable):
+            words = {"from": source.app, "to": to.app, "port": f"{call.protocol}/{call.port}"}
+            lines.append(f"policy check: {cell.client.get('/v1/policies/check', **words).value}")
+        lines += [rule for rule in cell.rules() if f"CELLNET-{int(there):08x}" in rule]
+        lines.append(self._cells[source.cell].host.run("ipset", "save", "cellnet-tags"))
+        return "\n".join(lines)
+
+
+def _attached(cell: CellUnderTest, app: str, name: str, path: Path) -> Mapping[str, str]:
+    found = cell.client.ask("PUT", attachment_address(name), {"app": app, "netns": str(path), "ports": (8080,)}).fields
+    return {"address": found.text("address")}
+
+
+def _heard(cell: CellUnderTest, rule: Rule) -> bool:
+    return _stored(cell).get(str(rule["name"])) == _meaning(rule)
+
+
+def _stored(cell: CellUnderTest) -> dict[str, Meaning]:
+    """The store's policies as a cell lists them."""
+    listed = [each for each in cell.client.get("/v1/policies").each() if each.at("origin").at("line").missing]
+    return {
+        each.text("name"): (frozenset(each.texts("from")), each.text("to"), each.texts("tcp"), each.texts("udp"))
+        for each in listed
+    }
+
+
+def _meaning(rule: Rule) -> Meaning:
+    """A rule as a cell lists it."""
+    sources = rule["from"]
+    tcp, udp = (tuple(_written(*each) for each in opened(rule, protocol)) for protocol in ("tcp", "udp"))
+    return frozenset(sources if isinstance(sources, list) else [str(sources)]), str(rule["to"]), tcp, udp
+
+
+def _written(first: int, last: int) -> str:
+    if (first, last) == (1, 65535):
+        return "any"
+    return str(first) if first == last else f"{first}-{last}"
