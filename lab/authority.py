@@ -5,14 +5,15 @@ from pathlib import Path
 
 from agent.cli.place import Place
 from agent.errors import HostRefused
-from ca.disk import init_root
-from ca.errors import CaRefused
-from ca.issuing import issue
 from lab.cell import Cell
 
 
 def vouch_for(cells: tuple[Cell, ...], *, folder: Path) -> None:
     """Make a root in `folder`, and what each cell needs where its configuration says. Raises HostRefused."""
+    from ca.disk import init_root  # `cellnet --help` comes by here, and cryptography takes longer to load than all the rest
+    from ca.errors import CaRefused
+    from ca.issuing import issue
+
     now = datetime.now(UTC)
     configs = [Place(root=each.root, config=None).load() for each in cells]
     try:
