@@ -48,8 +48,7 @@ def read_fdb(kernel: Netlink, names: Mapping[int, str]) -> dict[str, tuple[IPv4A
 
 def put_fdb(kernel: Netlink, entries: Fdb, *, old: Fdb) -> None:
     """Write these; `old` are those that some of them replace. Raises HostRefused."""
-    # of an entry with several targets one would be replaced, and the others stay
-    drop_fdb(kernel, [mac for mac, targets in old.items() if len(targets) != 1 or ODD in targets])
+    drop_fdb(kernel, [mac for mac, targets in old.items() if ODD in targets])  # not all of them can be replaced
     index = index_of(TUNNEL_LINK) if entries else 0
     bodies = [_fdb(index, mac) + attribute(FORWARD_TO, targets[0].packed) for mac, targets in entries.items()]
     _change(kernel, NEW_NEIGHBOUR, bodies, flags=CREATE | REPLACE, what="set forwarding entries")

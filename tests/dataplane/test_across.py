@@ -22,7 +22,7 @@ from dataplane.firewall.nft import NftFirewall
 from dataplane.namespace import run_in
 from tests.testlib.across import OTHER, WEB, Across, across, with_egress
 from tests.testlib.cell import eventually
-from tests.testlib.hosts import allow, underlay_of
+from tests.testlib.hosts import WORLD, allow, underlay_of
 from tests.testlib.netns import Netns
 from tests.testlib.policed import is_alive
 from tests.testlib.standpoint import Connected, Refused, Standpoint, pair
@@ -240,7 +240,9 @@ def test_a_cell_is_no_router_for_the_overlay(both: Across) -> None:
     with both.web.listen(8080):
         assert outside.connect(both.web, 8080) is Refused
     both.there.become(both.there.state)
-    assert both.web.connect("10.255.2.0", 22) is Refused
+    both.here.netns.run("ip", "route", "add", f"{WORLD}/32", "via", "10.255.2.0", "dev", "cellnet0", "onlink")
+    with both.world().listen(9000):
+        assert both.web.connect(WORLD, 9000) is Refused
     outside.close()
 
 

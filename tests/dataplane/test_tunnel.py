@@ -22,6 +22,7 @@ from tests.testlib.standpoint import Connected, Standpoint
 
 PEER, THIRD = subnet_of(2), subnet_of(3)
 PEERS_MAC = "02:c2:0a:ff:02:00"
+SPREAD = "ip nexthop add id 1 via 10.77.0.9 fdb; ip nexthop add id 9 group 1 fdb"
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_a_cell_without_a_tunnel_has_nothing_of_it() -> None:
         "ip neigh add 10.255.9.0 dev cellnet0 lladdr 02:00:00:00:00:01 nud permanent",
         f"bridge fdb del {PEERS_MAC} dev cellnet0",
         f"bridge fdb replace {PEERS_MAC} dev cellnet0 dst 10.77.0.9",
-        f"bridge fdb append {PEERS_MAC} dev cellnet0 dst 10.77.0.9",
+        f"{SPREAD}; bridge fdb del {PEERS_MAC} dev cellnet0; bridge fdb add {PEERS_MAC} dev cellnet0 nhid 9",
         f"bridge fdb replace {PEERS_MAC} dev cellnet0 dst 10.77.0.2 port 4790",
         f"bridge fdb replace {PEERS_MAC} dev cellnet0 dst 10.77.0.2 dynamic",
         "bridge fdb append 00:00:00:00:00:00 dev cellnet0 dst 10.77.0.9",
