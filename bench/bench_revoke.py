@@ -1,20 +1,12 @@
-"""How soon a revoke ends a live connection: from the change of the file to the last byte that the client sees.
+"""How soon a revoke ends a live connection: from the change of the file to the last byte that the client sees."""
 
-Both ends are held here and driven in turn by one loop, so that no scheduling of ours lies between cause and observation.
-"""
-
-import socket
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from agent.errors import Unavailable
+from bench.ending import watched
 from bench.figures import Bar
-from bench.inside import PATIENCE, PAUSE
 from bench.script import Stopwatch, backends, main, options, pause
 from bench.shop import Around, Shop, among
 
@@ -23,48 +15,6 @@ LAST, RESET, SENDING = "last byte, server sends", "client's reset, server sends"
 BELIEVED = 50  # milliseconds after which a file that has vanished is believed to be gone
 BARS = {EDITED: Bar(20, 100), VANISHED: Bar(20 + BELIEVED, 100 + BELIEVED), DELETED: Bar(20, 100)}
 Way = Callable[[], Callable[[], None]]  # what can be prepared is not measured
-PART = bytes(512)
-POOL = ThreadPoolExecutor(1)
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """When the client got its last byte and when its reset, in milliseconds after the cause."""
-
-    last_byte: float
-    reset: float
-
-
-def watched(sender: socket.socket, client: socket.socket, cause: Callable[[], None]) -> End:
-    """Keep `sender` sending until `client` sees a reset. Raises Unavailable if it never does."""
-    for each in {sender, client}:
-        each.setblocking(False)
-    started = last = time.monotonic()
-    causing = POOL.submit(cause)  # a request blocks until it is answered
-    while time.monotonic() < started + PATIENCE:
-        time.sleep(PAUSE)
-        try:
-            _send(sender, tolerant=sender is not client)
-            if client.recv(65536):
-                last = time.monotonic()
-        except BlockingIOError:
-            continue
-        except ConnectionError:
-            end = End((last - started) * 1000, (time.monotonic() - started) * 1000)
-            causing.result()
-            return end
-    raise Unavailable("the connection was not cut", hint="see the cell's log")
-
-
-def _send(sender: socket.socket, *, tolerant: bool) -> None:
-    """The server's own reset is not the client's."""
-    try:
-        sender.send(PART)
-    except BlockingIOError:
-        pass
-    except ConnectionError:
-        if not tolerant:
-            raise
 
 
 def measure(shop: Shop, watch: Stopwatch) -> None:

@@ -20,7 +20,7 @@ from agent.cli.fields import Fields
 from agent.errors import HostRefused
 from bench import proxies
 from bench.comparison import Figure, Limit, ratio
-from bench.load import PATIENCE, pinned
+from bench.load import PATIENCE, pinned, processor_seconds
 from bench.proxies import Identity, Place
 from bench.scene import Container, Scene, opened
 from bench.script import compared, options
@@ -52,11 +52,7 @@ class Server:
 
     def processor_seconds(self) -> float:
         """That it has had so far."""
-        return sum(int(each.read_text().split()[0]) for pid in _family(self.pid) for each in _tasks(pid)) / 1e9
-
-
-def _tasks(pid: int) -> Iterator[Path]:
-    return Path(f"/proc/{pid}/task").glob("*/schedstat")
+        return sum(map(processor_seconds, _family(self.pid)))
 
 
 def _family(pid: int) -> list[int]:

@@ -6,7 +6,8 @@ Starting curl takes longer than what is measured.
 import errno
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 from agent.errors import Unavailable
@@ -67,15 +68,65 @@ class Caller:
         return (time.monotonic() - started) * 1000
 
     def _try(self) -> bool | None:
-        """Connected or refused; None: connected and cut at once."""
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as made:
-            made.settimeout(PATIENCE)
-            refused = made.connect_ex(self._address)
-        if refused == 0:
-            self._listener.accept()[0].close()
-            return True
-        if refused == errno.ECONNRESET:
-            return None
-        if refused != errno.ECONNREFUSED:
-            raise OSError(refused, f"neither connected nor refused: {errno.errorcode.get(refused, refused)}")
-        return False
+        return tried(self._address, self._listener)
+
+
+class Everywhere:
+    """Dials several containers from inside another. The cause goes on in a thread of its own: a request blocks.
+
+    `other` dials the last of them only.
+    """
+
+    def __init__(self, source: Container, targets: Sequence[Container], *, other: Container) -> None:
+        self._targets = [(str(each.address), PORT) for each in targets]
+        self._listeners = [run_in(each.pin, lambda: socket.create_server(("", PORT), backlog=512)) for each in targets]
+        self._thread, self._other = (NamespaceThread(each.pin, name="caller") for each in (source, other))
+        self._causing = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> "Everywhere":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        self._causing.shutdown()
+        self._thread.close()
+        self._other.close()
+        for each in self._listeners:
+            each.close()
+
+    def until(self, wanted: bool, cause: Callable[[], None]) -> tuple[float, ...]:
+        """Milliseconds from `cause` until each target can be reached, or refuses; it is asked no more then."""
+        return self._thread.call(lambda: self._until(wanted, cause))
+
+    def dial(self) -> tuple[socket.socket, socket.socket]:
+        """A live connection from the other to the last: its own end and the target's."""
+        asking = self._other.call(lambda: socket.create_connection(self._targets[-1], timeout=PATIENCE))
+        return asking, self._listeners[-1].accept()[0]
+
+    def _until(self, wanted: bool, cause: Callable[[], None]) -> tuple[float, ...]:
+        started = time.monotonic()
+        causing = self._causing.submit(cause)
+        found: dict[int, float] = {}
+        while len(found) < len(self._targets):
+            for number, (address, listener) in enumerate(zip(self._targets, self._listeners, strict=True)):
+                if number not in found and tried(address, listener) is wanted:
+                    found[number] = (time.monotonic() - started) * 1000
+            if time.monotonic() > started + PATIENCE:
+                raise Unavailable(f"no change after {PATIENCE:g} s", hint="see the cells' logs")
+            time.sleep(PAUSE)
+        causing.result()
+        return tuple(found[number] for number in range(len(self._targets)))
+
+
+def tried(address: tuple[str, int], listener: socket.socket) -> bool | None:
+    """Connected to the listener, or refused; None: connected and cut at once."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as made:
+        made.settimeout(PATIENCE)
+        refused = made.connect_ex(address)
+    if refused == 0:
+        listener.accept()[0].close()
+        return True
+    if refused == errno.ECONNRESET:
+        return None
+    if refused != errno.ECONNREFUSED:
+        raise OSError(refused, f"neither connected nor refused: {errno.errorcode.get(refused, refused)}")
+    return False

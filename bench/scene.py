@@ -16,6 +16,7 @@ from agent.cli.place import Place
 from dataplane import namespace
 from lab import claims, signals
 from lab.cell import Cell
+from lab.lab import Lab
 
 BASE = Path("/run/cellnet-bench")
 CHAIN = 80  # rules for each container around: 250 of them make the 20,000 that the bars speak of
@@ -78,7 +79,7 @@ class Scene:
         have, want = containers(before) if there is None else there, containers(rules)
         self.fill(want, first=have)
         for number in range(want):
-            self.put_file(f"crowd-{number}.yaml", _policies(number, rules=min(rules - number * CHAIN, CHAIN)))
+            self.put_file(f"crowd-{number}.yaml", policies(number, rules=min(rules - number * CHAIN, CHAIN)))
         self.sync()
         return max(have, want)
 
@@ -114,12 +115,12 @@ def containers(rules: int) -> int:
     return -(-rules // CHAIN)
 
 
-def _policies(number: int, *, rules: int) -> str:
+def policies(number: int, *, rules: int) -> str:
     """A file for one app of the crowd: each policy is one rule in its chain, none can be merged with another."""
     lines = ["policies:"]
     for rule in range(rules):
         source, port = f"crowd/there/caller-{rule % SOURCES}", 10_000 + 2 * rule
-        lines.append(f"  - {{from: {source}, to: crowd/there/crowd-{number}, tcp: [{port}]}}")
+        lines.append(f"  - {{name: crowd-{number}-{rule}, from: {source}, to: crowd/there/crowd-{number}, tcp: [{port}]}}")
     return "\n".join(lines) + "\n"
 
 
@@ -132,6 +133,17 @@ def opened(*overrides: str) -> Iterator[Scene]:
         cell.start()
         cell.wait_well()
         yield Scene(cell)
+
+
+@contextlib.contextmanager
+def joined(count: int, *overrides: str) -> Iterator[tuple[Lab, tuple[Scene, ...]]]:
+    """Several on one segment with an etcd."""
+    with short_lived_folder() as folder:
+        lab = Lab.planned(folder, cells=count)
+        lab.make(overrides)
+        lab.start()
+        lab.wait_well()
+        yield lab, tuple(map(Scene, lab.cells))
 
 
 @contextlib.contextmanager

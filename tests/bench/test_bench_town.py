@@ -1,0 +1,37 @@
+"""What the scripts about many cells measure on real ones. How fast is not asserted."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from bench import bench_spread, bench_watch, town
+from bench.bench_watch import CHANGES, EVENTS, RATE, RECEIVED, REQUESTS, UNITS
+from bench.town import Town
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Town]:
+    with town.built(2) as place:
+        yield place
+
+
+def test_a_policy_is_followed_to_all_cells_and_live_connections_are_cut(place: Town) -> None:
+    found = list(bench_spread.among(place, (3,), backend="nft", rounds=1, runs=1))
+    assert {each.what for each in found} == {
+        *bench_spread.BARS, bench_spread.OWN_CONNECTS, bench_spread.OWN_REFUSES
+    }  # fmt: skip
+    assert {(each.count, each.setting) for each in found} == {(1, "2 cells, 3 policies around, nft")}
+    times = {each.what: each.percentile(50) for each in found}
+    assert times[bench_spread.OWN_CONNECTS] <= times[bench_spread.ALL_CONNECT]
+    assert times[bench_spread.OWN_REFUSES] <= times[bench_spread.ALL_REFUSE]
+
+
+def test_what_a_cell_hears_of_changes_it_hears_from_etcd(place: Town) -> None:
+    found = {(each.what, each.setting.rpartition(", ")[2]): each.values[0]
+             for each in bench_watch.figures(place, 3, rounds=1, seconds=0.5)}  # fmt: skip
+    assert len(found) == 2 * len(UNITS)
+    changing = f"{RATE} policies a second"
+    assert found[CHANGES, "idle"] == 0
+    assert 0 < found[CHANGES, changing] <= found[REQUESTS, changing]
+    assert found[CHANGES, changing] == pytest.approx(found[EVENTS, changing], rel=0.2)
+    assert found[RECEIVED, changing] > found[RECEIVED, "idle"]
