@@ -5,6 +5,7 @@ import contextlib
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from agent.store.etcd.client import EtcdClient, put, remove
 from agent.store.etcd.store import EtcdStore
 from agent.store.store import StoredPolicy
 from tests.testlib.attachments import app
-from tests.testlib.etcd import Etcd
+from tests.testlib.etcd import LOOPBACK, Etcd
 from tests.testlib.stores import cell, endpoint, eventually, runs
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "store.md"
@@ -42,11 +43,11 @@ def asking(tmp_path: Path) -> Iterator[Etcd]:
     yield from secured(tmp_path, ask=True)
 
 
-def secured(tmp_path: Path, *, ask: bool) -> Iterator[Etcd]:
+def secured(tmp_path: Path, *, ask: bool, netns: Path | None = None, address: IPv4Address = LOOPBACK) -> Iterator[Etcd]:
     certify(tmp_path, "ca")
     for name in ("server", "root", "cell-1"):
-        certify(tmp_path, name, issuer="ca")
-    etcd = Etcd(tmp_path / "etcd", certificates=tmp_path, ask=ask)
+        certify(tmp_path, name, issuer="ca", address=address)
+    etcd = Etcd(tmp_path / "etcd", certificates=tmp_path, ask=ask, netns=netns, address=address)
     etcd.start()
     etcd.ctl("user", "add", "root:secret")
     etcd.ctl("user", "grant-role", "root", "root")
@@ -57,12 +58,12 @@ def secured(tmp_path: Path, *, ask: bool) -> Iterator[Etcd]:
     etcd.kill()
 
 
-def certify(folder: Path, name: str, *, issuer: str | None = None) -> None:
-    """A key and a certificate for 127.0.0.1 or, as a user, for the name."""
+def certify(folder: Path, name: str, *, issuer: str | None = None, address: IPv4Address = LOOPBACK) -> None:
+    """A key and a certificate for an address or, as a user, for the name."""
     signed = ["-CA", f"{folder}/{issuer}.crt", "-CAkey", f"{folder}/{issuer}.key"] if issuer else []
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", *signed,
+         "-subj", f"/CN={name}", "-addext", f"subjectAltName=IP:{address}", *signed,
          "-keyout", f"{folder}/{name}.key", "-out", f"{folder}/{name}.crt"],
         check=True, capture_output=True,
     )  # fmt: skip
