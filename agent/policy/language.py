@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Container, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import PurePath
 
 from agent.config.problems import InvalidSource, Problem, Report
@@ -24,6 +25,7 @@ SCOPES = {each.value: each for each in Scope}
 NONE_HINT = "`policies: []` means none"
 FROM_HINT = "an app (org/space/app), org/space/*, org/*/*, same-space, same-org, or a list of these"
 STORE = Origin("store")
+MANY = 1 << 16  # apps and lists of ports that are remembered: thousands of policies share them
 
 
 def parse(content: bytes, *, source: str, named: bool = False) -> tuple[Policy, ...]:
@@ -58,10 +60,25 @@ def document(policy: Policy) -> str:
 
 def parse_stored(name: str, text: str) -> Policy:
     """The policy in a document of the store. Raises InvalidSource where it is not exactly one of that name."""
+    known = _as_written(name, text)
+    if known is not None:
+        return known
     policies = parse(text.encode(errors="surrogateescape"), source=f"store/{name}", named=True)
     if len(policies) != 1 or policies[0].name != name:
         raise InvalidSource((Problem(f"store/{name}", 0, 0, f"holds other than one policy named '{name}'"),))
     return replace(policies[0], origin=STORE)
+
+
+def _as_written(name: str, text: str) -> Policy | None:
+    """The policy, where `document` has written it, as nearly all that are read at a start. None: `parse` must judge."""
+    try:
+        (rule,) = json.loads(text)["policies"]
+        sources = tuple(dict.fromkeys(map(_known_source, rule["from"])))
+        tcp, udp = (_known_ports(tuple(rule.get(protocol.value, ()))) for protocol in Protocol)
+        policy = Policy(_checked_name(name), sources, _known_destination(rule["to"]), tcp, udp, STORE)
+    except (InvalidInput, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None
+    return policy if sources and (tcp or udp) and document(policy) == text else None
 
 
 def parse_applied(content: bytes, *, source: str) -> tuple[Policy, ...]:
@@ -190,6 +207,12 @@ def _destination(text: str) -> Pattern:
 
 
 _read_destination = parsed(_destination)
+_known_source, _known_destination = lru_cache(MANY)(_source), lru_cache(MANY)(_destination)
+
+
+@lru_cache(MANY)
+def _known_ports(texts: tuple[str, ...]) -> tuple[Ports, ...]:
+    return merged(map(parse_range, texts))
 
 
 def _to(node: Node, report: Report) -> Pattern | None:

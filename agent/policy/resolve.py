@@ -28,26 +28,26 @@ class Index:
     def follow(self, policies: Policies) -> None:
         """Take other policies: of thousands usually those of one destination have changed."""
         change = difference(self._policies, policies)
+        before, behind = self._policies[: change.place], self._policies[change.place + len(change.removed) :]
+        self._policies = (
+            *before,
+            *change.added,
+            *behind,
+        )  # with the objects that are sorted already, which are found by identity
         removed, added = _by_destination(change.removed), _by_destination(change.added)
         touched = removed.keys() | added.keys()
         if len(touched) > FEW:
-            self._by_destination = {to: tuple(found) for to, found in _by_destination(policies).items()}
+            self._by_destination = {to: tuple(found) for to, found in _by_destination(self._policies).items()}
         else:
             for to in touched:
-                self._replace(to, removed.get(to, ()), added.get(to, ()), before=policies[: change.place])
-        self._policies = policies
+                self._replace(to, removed.get(to, ()), added.get(to, ()), before=before)
 
     def _replace(self, to: Parts, removed: Sequence[Policy], added: Sequence[Policy], *, before: Policies) -> None:
         found = self._by_destination.pop(to, ())
-        place = found.index(removed[0]) if removed else self._place(found, to, before)
+        ours = frozenset(map(id, found))
+        place = sum(map(ours.__contains__, map(id, before))) if ours else 0  # in C, as `before` may be 60,000
         if now := (*found[:place], *added, *found[place + len(removed) :]):
             self._by_destination[to] = now
-
-    @staticmethod
-    def _place(found: Policies, to: Parts, before: Policies) -> int:
-        """Where one would stand behind those of `before`."""
-        last = next((each for each in reversed(before) if _parts(each.to) == to), None) if found else None
-        return found.index(last) + 1 if last is not None else 0
 
     def concerning(self, app: AppName) -> Policies:
         """The policies whose `to` means `app`, the most exact first, each group in the order given."""
@@ -91,12 +91,32 @@ class Census:
     """The known apps with their tags, by what a pattern may mean."""
 
     def __init__(self, tags: Mapping[AppName, int]) -> None:
-        self.tags = dict(tags)
-        self._wide: dict[Parts, list[int]] = {}
-        self._groups: dict[str, frozenset[int]] | None = None
-        for app, tag in self.tags.items():
-            self._wide.setdefault((app.org, app.space, None), []).append(tag)
-            self._wide.setdefault((app.org, None, None), []).append(tag)
+        self.tags: dict[AppName, int] = {}
+        self._wide: dict[Parts, set[int]] = {}
+        self._groups: dict[str, frozenset[int]] = {}
+        self._stale: set[Parts] = set()
+        self.follow(tags)
+
+    def follow(self, tags: Mapping[AppName, int]) -> set[AppName]:
+        """Take other tags, and return the apps that have another one, or none any more: usually few of thousands."""
+        changed = {app for app, tag in tags.items() if self.tags.get(app) != tag}
+        if len(self.tags) + len(changed) != len(tags):
+            changed |= {app for app in self.tags if app not in tags}
+        for app in changed:  # a number may pass from one app to another
+            self._leave(app)
+        for app in changed:
+            if app in tags:
+                self.tags[app] = tags[app]
+                for parts in _wider(app):
+                    self._wide.setdefault(parts, set()).add(tags[app])
+                    self._stale.add(parts)
+        return changed
+
+    def _leave(self, app: AppName) -> None:
+        tag = self.tags.pop(app, None)
+        for parts in _wider(app) if tag is not None else ():
+            self._wide[parts].discard(tag)
+            self._stale.add(parts)
 
     def source(self, pattern: Pattern) -> tuple[int, str] | None:
         """The tag of the one app that the pattern means (None if it is not known), or the name of the group."""
@@ -108,9 +128,17 @@ class Census:
 
     def groups(self) -> Mapping[str, frozenset[int]]:
         """The known apps of every space and org, by the pattern that means them."""
-        if self._groups is None:
-            self._groups = {str(Pattern(*parts)): frozenset(tags) for parts, tags in self._wide.items()}
+        if self._stale:
+            changed = {str(Pattern(*parts)): frozenset(self._wide[parts]) for parts in self._stale}
+            self._groups = {name: tags for name, tags in (self._groups | changed).items() if tags}
+            self._wide = {parts: tags for parts, tags in self._wide.items() if tags}
+            self._stale.clear()
         return self._groups
+
+
+def _wider(app: AppName) -> tuple[Parts, Parts]:
+    """Its space and its org."""
+    return (app.org, app.space, None), (app.org, None, None)
 
 
 def resolve(policies: Iterable[Policy], *, census: Census, to: AppName) -> frozenset[Allow]:
@@ -145,6 +173,7 @@ class Resolver:
         self._policies: tuple[Policy, ...] = ()
         self._index = Index()
         self._census = Census({})
+        self._tags: Mapping[AppName, int] | None = None
         self._answers: dict[AppName, _Answer] = {}
 
     @property
@@ -157,9 +186,11 @@ class Resolver:
         if policies is not self._policies:
             self._policies = policies
             self._index.follow(policies)
-        changed = {app for app, _ in self._census.tags.items() ^ tags.items()}
+        if tags is self._tags:
+            return
+        self._tags = tags
+        changed = self._census.follow(tags)
         if changed:
-            self._census = Census(tags)
             self._answers = dict(self._refreshed(changed))
 
     def groups(self) -> Mapping[str, frozenset[int]]:

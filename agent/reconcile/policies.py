@@ -13,6 +13,7 @@ from agent.policy import language
 from agent.policy.directory import PolicyFiles, watch
 from agent.policy.resolve import Resolver
 from agent.reconcile.desired import Resolve
+from agent.reconcile.stored import Stored
 from agent.store.store import Store, StoredPolicy
 
 LOOK_AGAIN = 0.005  # seconds
@@ -25,9 +26,7 @@ class Policies:
         self._files = PolicyFiles(directory, last_good=last_good)
         self._store = store
         self._resolver = Resolver()
-        self._stored: tuple[StoredPolicy, ...] = ()
-        self._from_store: tuple[Policy, ...] = ()
-        self._store_problems: tuple[str, ...] = ()
+        self._stored = Stored()
         self._union: tuple[tuple[Policy, ...], tuple[Policy, ...], tuple[Policy, ...]] = ((), (), ())
         self._told: tuple[str, ...] = ()
         self._log = log.get("policies")
@@ -45,7 +44,7 @@ class Policies:
 
     def problems(self) -> tuple[str, ...]:
         """What is wrong in files and store, each with its place."""
-        return (*(str(each) for each in self._files.problems()), *self._store_problems)
+        return (*(str(each) for each in self._files.problems()), *self._stored.problems)
 
     async def watch(self, on_change: Callable[[], None]) -> None:
         """Follow the directory for ever, and tell the log what is wrong in it."""
@@ -79,17 +78,7 @@ class Policies:
 
     async def from_store(self) -> tuple[Policy, ...]:
         """The store's. One that this version cannot read is left out and told; the others hold."""
-        documents = await self._store.policies()
-        if documents is not self._stored:
-            found: list[Policy] = []
-            wrong: list[str] = []
-            for each in documents:
-                try:
-                    found.append(language.parse_stored(each.name, each.document))
-                except InvalidInput as error:
-                    wrong.append(f"policy '{each.name}' in the store: {error.what}")
-            self._stored, self._from_store, self._store_problems = documents, tuple(found), tuple(wrong)
-        return self._from_store
+        return await self._stored.follow(await self._store.policies())
 
     async def resolver(self, tags: Mapping[AppName, int]) -> Resolve:
         """What the policies in force mean for a destination, given the tags of the known apps."""
@@ -144,4 +133,4 @@ class Policies:
             wakeup = self._files.next_wakeup()
             if wakeup is not None and wakeup <= time.monotonic():
                 self._files.scan(time.monotonic())
-        return (*(str(each) for each in self._files.unenforced()), *self._store_problems)
+        return (*(str(each) for each in self._files.unenforced()), *self._stored.problems)

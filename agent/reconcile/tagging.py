@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from agent.errors import Conflict, HostRefused, Unavailable
 from agent.model.attachment import Attachment, Phase
@@ -27,11 +28,31 @@ class Named:
         if policies is self._policies:
             return
         change = difference(self._policies, policies)
+        before = {parts: self._spelled[parts] for parts in (*spelled_out(change.added), *spelled_out(change.removed))}
         self._spelled.update(spelled_out(change.added))
         self._spelled.subtract(spelled_out(change.removed))
-        self._spelled = +self._spelled  # without those that are no longer
-        self.names = frozenset(AppName(*parts) for parts in self._spelled)
+        come = {AppName(*parts) for parts, count in before.items() if not count and self._spelled[parts]}
+        gone = {AppName(*parts) for parts, count in before.items() if count and not self._spelled[parts]}
+        for parts in before:
+            if not self._spelled[parts]:
+                del self._spelled[parts]
+        if come or gone:
+            self.names = (self.names - gone) | come
         self._policies = policies
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """What a cell needs of the tags there are, worked out from these very objects."""
+
+    names: frozenset[AppName]
+    here: frozenset[AppName]
+    tags: Mapping[AppName, int]
+    missing: frozenset[AppName]
+    unused: frozenset[AppName]
+
+    def of(self, names: frozenset[AppName], here: frozenset[AppName], tags: Mapping[AppName, int]) -> bool:
+        return self.names is names and self.tags is tags and self.here == here
 
 
 class Tagging:
@@ -42,6 +63,8 @@ class Tagging:
         self._earliest = earliest
         self._latest = latest
         self._all, self._here = Named(), Named()
+        self._need = _Need(frozenset(), frozenset(), {}, frozenset(), frozenset())
+        self._given_back: tuple[frozenset[AppName], int] | None = None  # what was tried at which revision
         self.problem: Conflict | HostRefused | Unavailable | None = None
 
     async def claim(self, app: AppName) -> None:
@@ -61,20 +84,31 @@ class Tagging:
         """
         self._all.follow(policies)
         self._here.follow(files)
-        here = {each.app for each in attachments if each.phase is not Phase.DETACHING}
-        wanted = self._all.names | here
+        here = frozenset(each.app for each in attachments if each.phase is not Phase.DETACHING)
         tags = await self._store.tags()
-        missing, unused = wanted - tags.keys(), tags.keys() - wanted
+        need = self._needed(here, tags)
+        missing, unused = need.missing, need.unused
         self.problem = None
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._store.refer(self._here.names | here)
                 if missing:
                     await self._store.claim_tags(missing, now=self._earliest())
-                if unused:
+                if unused and self._given_back != (unused, self._store.revision):  # or another cell needs them
+                    revision = self._store.revision
                     await self._store.release_tags(unused, now=self._latest())
+                    self._given_back = (unused, revision)
         except (Conflict, HostRefused, Unavailable) as error:
             self.problem = error
         except TimeoutError:
             self.problem = Unavailable("the store is slow: tags are neither given nor taken back", hint="it is tried again")
         return await self._store.tags() if missing or unused else tags
+
+    def _needed(self, here: frozenset[AppName], tags: Mapping[AppName, int]) -> _Need:
+        """Kept from turn to turn: there may be 65,535 tags."""
+        names = self._all.names
+        if not self._need.of(names, here, tags):
+            wanted = names | here
+            missing, unused = (app for app in wanted if app not in tags), (app for app in tags if app not in wanted)
+            self._need = _Need(names, here, tags, frozenset(missing), frozenset(unused))
+        return self._need

@@ -22,7 +22,7 @@ def claim_plans(before: Claims, after: Mapping[AppName, TagClaim], *, keys: Keys
     return joined(
         _claim_plan(app, before=before.get(app), after=held, loser=losers.get(held.tag), keys=keys, values=values)
         for app, held in after.items()
-        if before.get(app) != held
+        if (known := before.get(app)) is not held and known != held
     )
 
 

@@ -31,7 +31,7 @@ from agent.store.etcd.view import View
 from agent.store.etcd.whole import whole
 from agent.store.store import Listener, StoredPolicy, by_name, no_such_policy
 from agent.store.subnets import SubnetClaim
-from agent.store.tags import LAST_TAG, Claims, TagClaim, claim, in_use, release
+from agent.store.tags import LAST_TAG, Claims, TagClaim, claim, release
 
 TRIES = 60  # of one change: another cell must have been quicker each time
 
@@ -62,6 +62,7 @@ class EtcdStore:
         self._tags: Mapping[AppName, int] = MappingProxyType({})
         self._claims: Claims = {}
         self._policies: tuple[StoredPolicy, ...] = ()
+        self._tag_changes = 0  # of the view, that `_tags` include
         self._stale = False
         self._kept = kept
         copy, held = (kept and kept.load()) or (None, None)
@@ -135,14 +136,13 @@ class EtcdStore:
 
     async def release_tags(self, apps: Collection[AppName], *, now: float) -> None:
         """See Store."""
+        if self._leaving(apps):
+            await self._change_claims(lambda before: release(before, self._leaving(apps), now=now))
 
-        def change(before: Claims) -> dict[AppName, TagClaim]:
-            others = [apps for key, apps in self._view.needed.items() if key != self._keys.needed(self._cell)]
-            return release(before, set(apps).difference(*others), now=now)
-
-        self._refreshed()
-        if change(self._claims) != self._claims:
-            await self._change_claims(change)
+    def _leaving(self, apps: Collection[AppName]) -> list[AppName]:
+        """Those of `apps` that have a tag and that no other cell needs."""
+        mine = self._keys.needed(self._cell)
+        return [app for app in apps if app in self._view.in_use and not self._view.is_needed(app, beside=mine)]
 
     async def refer(self, apps: Collection[AppName]) -> None:
         """See Store. Known here at once, even if etcd does not answer."""
@@ -310,9 +310,9 @@ class EtcdStore:
     def _refreshed(self) -> None:
         """Equal records stay the same objects."""
         if self._stale:
-            policies = tuple(sorted(self._view.policies.values()))
-            self._claims = self._view.valid_claims()
-            tags = in_use(self._claims)
-            self._tags = self._tags if tags == self._tags else MappingProxyType(tags)
-            self._policies = self._policies if policies == self._policies else policies
+            view = self._view
+            self._claims, self._policies = view.valid, view.all_policies()
+            if view.tag_changes != self._tag_changes:
+                tags, self._tag_changes = dict(view.in_use), view.tag_changes
+                self._tags = self._tags if tags == self._tags else MappingProxyType(tags)
             self._stale = False

@@ -1,0 +1,233 @@
+"""What a full etcd costs a cell: 60,000 policies among 5,000 apps and 1,000 cells, from a start to one policy's change.
+
+The records are written straight into an etcd, as cells write them. What is measured is the agent's own work, without a kernel:
+the copy, what it means, the policies, the tags, and what a destination's rights follow from. `stretch` is the longest time in
+which the event loop served nobody while everything was read again.
+"""
+
+import asyncio
+import contextlib
+import json
+import resource
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import click
+
+from agent.config.etcd import Etcd as Config
+from agent.config.etcd import endpoint
+from agent.model.names import AppName
+from agent.policy import language
+from agent.reconcile.policies import Policies
+from agent.reconcile.tagging import Tagging
+from agent.store.database import Database
+from agent.store.etcd import keys as records
+from agent.store.etcd import rpc_pb2 as rpc
+from agent.store.etcd.client import EtcdClient, put
+from agent.store.etcd.keeping import Kept
+from agent.store.etcd.keys import Keys
+from agent.store.etcd.store import EtcdStore
+from agent.store.etcd.whole import whole
+from agent.store.store import StoredPolicy
+from agent.store.subnets import SubnetClaim
+from agent.store.tags import TagClaim
+from bench.report import RESULTS, aligned
+from lab.etcd import Etcd
+
+POLICIES, APPS, CELLS, HERE = 60_000, 5_000, 1_000, 250
+PREFIX = "/cellnet"
+BATCH = 2_000
+TICK = 0.002
+CHANGES = 50
+SECOND = 1000.0
+
+
+def app(number: int) -> AppName:
+    """Ten to a space, five spaces to an org."""
+    return AppName(f"org{number // 50}", f"space{number // 10 % 5}", f"app{number % 10}-{number}")
+
+
+def policy(number: int, *, port: int = 8080) -> StoredPolicy:
+    """One source, one destination, one port."""
+    made = language.allowed(
+        str(app(number * 7 % APPS)), str(app(number % APPS)), [f"tcp/{port + number // APPS}"], name=f"p{number:05}"
+    )
+    return StoredPolicy(made.name, language.document(made))
+
+
+def writes() -> Iterator[rpc.RequestOp]:
+    """All records."""
+    keys = Keys(PREFIX)
+    for number in range(POLICIES):
+        made = policy(number)
+        yield put(keys.policy(made.name), records.policy_data(made))
+    for number in range(APPS):
+        yield put(keys.app(app(number)), records.claim_data(TagClaim(number + 1)))
+        yield put(keys.number(number + 1), str(app(number)).encode())
+    for number in range(CELLS):
+        subnet = IPv4Network((int(IPv4Network("10.0.0.0/8").network_address) + (number << 8), 24))
+        yield put(keys.subnet(subnet), records.subnet_data(subnet, SubnetClaim(f"id{number}", f"cell-{number}")))
+        needed = [app((number * 5 + each) % APPS) for each in range(5)]
+        yield put(keys.needed(f"cell-{number}"), records.needed_data(needed))
+
+
+async def fill(client: EtcdClient) -> None:
+    """Put them there."""
+    batch: list[rpc.RequestOp] = []
+    for each in writes():
+        batch.append(each)
+        if len(batch) == BATCH:
+            await client.commit(do=whole(batch))
+            batch.clear()
+    await client.commit(do=whole(batch))
+
+
+class Agent:
+    """The parts of an agent that a change of the store passes through."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.database = Database(folder / "cellnet.db")
+        self.client = EtcdClient(config)
+        self.store = EtcdStore(self.client, prefix=PREFIX, cell="cell-0", kept=Kept(self.database))
+        (folder / "policies.d").mkdir(exist_ok=True)
+        self.policies = Policies(folder / "policies.d", last_good=folder / "good", store=self.store)
+        self.tagging = Tagging(self.store, earliest=time.time, latest=time.time)
+        self.here = [app(number) for number in range(HERE)]
+
+    async def turn(self) -> int:
+        """What a turn of the loop asks: the rights of this cell's apps."""
+        in_force = await self.policies.in_force()
+        tags = await self.tagging.follow(in_force, ())
+        resolve = await self.policies.resolver(tags)
+        self.policies.groups()
+        return sum(len(resolve(each)) for each in self.here)
+
+    async def close(self) -> None:
+        """Give up files and connections."""
+        await self.client.close()
+        self.database.close()
+
+
+@contextlib.asynccontextmanager
+async def running(agent: Agent) -> AsyncIterator[None]:
+    """With the store followed."""
+    task = asyncio.get_running_loop().create_task(agent.store.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class Stall:
+    """The longest time that the event loop worked without coming round, of the processor's time."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    async def watch(self) -> None:
+        """For ever."""
+        last = time.thread_time()
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.thread_time()
+            self.longest, last = max(self.longest, now - last), now
+
+
+@contextlib.asynccontextmanager
+async def stalls() -> AsyncIterator[Stall]:
+    """Watched meanwhile."""
+    stall = Stall()
+    task = asyncio.get_running_loop().create_task(stall.watch())
+    await asyncio.sleep(0.05)
+    stall.longest = 0.0
+    try:
+        yield stall
+    finally:
+        await asyncio.sleep(0.05)
+        task.cancel()
+
+
+async def measure(config: Config, folder: Path) -> dict[str, float]:
+    """Name -> milliseconds, or megabytes."""
+    found: dict[str, float] = {}
+    client = EtcdClient(config)
+    await fill(client)
+    await client.close()
+    agent, began, worked = Agent(config, folder), time.perf_counter(), time.process_time()
+    await agent.store.mirror.refresh()
+    found["first reading, ms"] = (time.perf_counter() - began) * SECOND
+    assert await agent.turn()
+    found["start to first rights, ms"] = (time.perf_counter() - began) * SECOND
+    found["start to first rights, ms of the processor"] = (time.process_time() - worked) * SECOND
+    async with running(agent):
+        while not agent.store.mirror.following:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(TICK)
+        await agent.turn()
+        found |= await changes(agent)
+        async with stalls() as stall:
+            await agent.store.mirror.refresh()
+            await agent.turn()
+        found["longest stretch while all is read again, ms"] = stall.longest * SECOND
+        found["memory, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    await agent.close()
+    began = time.perf_counter()
+    again = Agent(config, folder)
+    assert await again.turn()
+    found["start from the disk, without etcd, ms"] = (time.perf_counter() - began) * SECOND
+    await again.close()
+    return found
+
+
+async def changes(agent: Agent) -> dict[str, float]:
+    """One policy at a time."""
+    applied, worked = list[float](), list[float]()
+    for number in range(CHANGES):
+        place = number * 997 % POLICIES
+        began = time.perf_counter()
+        await agent.store.apply_policies([policy(place, port=10_000 + number)])
+        middle = time.perf_counter()
+        await agent.turn()
+        ended = time.perf_counter()
+        applied.append((middle - began) * SECOND)
+        worked.append((ended - middle) * SECOND)
+    idle = time.perf_counter()
+    await agent.turn()
+    return {
+        "one policy: etcd and the copy, median ms": median(applied),
+        "one policy: the turn's work, median ms": median(worked),
+        "one policy: the turn's work, worst ms": max(worked),
+        "a turn without a change, ms": (time.perf_counter() - idle) * SECOND,
+    }
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle one."""
+    return sorted(values)[len(values) // 2]
+
+
+@click.command()
+@click.option("--results", default=RESULTS, show_default=True, type=click.Path(path_type=Path, file_okay=False))
+def main(results: Path) -> None:
+    """Print a table, and write store.json."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        etcd = Etcd(folder / "etcd", netns=None, host="127.0.0.1", port=23790, peer_port=23800)
+        etcd.start()
+        try:
+            found = asyncio.run(measure(Config(endpoints=(endpoint(etcd.url),)), folder))
+        finally:
+            etcd.kill()
+    rows = [("what", "value"), *((what, f"{value:.1f}") for what, value in found.items())]
+    click.echo("\n".join(aligned(rows, right=frozenset({"value"}))))
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "store.json").write_text(
+        json.dumps({"policies": POLICIES, "apps": APPS, "cells": CELLS, **found}, indent=1) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
