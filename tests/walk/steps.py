@@ -116,9 +116,9 @@ class Steps:
             if cell.agent:
                 yield 3, Step("restart_envoy", (number,))
         if cell.plugged:
-            yield 4, Step("partition", (number,))
+            yield 3, Step("partition", (number,))
         if model.answers:
-            yield 4, Step("stop_etcd", (self._random.random() < 0.3,))
+            yield 4, Step("stop_etcd", (self._random.random() < 0.2,))
 
     def _ends_of_faults(self) -> Iterator[tuple[float, Step]]:
         weight = 12 * self._count()
