@@ -13,6 +13,7 @@ from dataplane.tables import TAG_MASK, TUNNEL_LINK, ChainKey
 
 VTEPS_SET = "cellnet-vteps"
 UNTRACKED = ChainKey(4, "raw", "CELLNET-OUTPUT")  # the chain that only a cell with a tunnel has
+ASKING = "0x400000/0x400000"  # a mark that crosses the tunnel beside the tag: VXLAN's "don't learn", which we never do
 # chains that name the set
 NAMING = tuple(ChainKey(4, "filter", f"CELLNET-{name}") for name in ("INPUT", "FORWARD", "EGRESS"))
 JUMPS: Mapping[ChainKey, str] = {ChainKey(4, "raw", "OUTPUT"): UNTRACKED.chain}
@@ -28,6 +29,8 @@ class Fragments:
     chains: Mapping[ChainKey, Rules] = field(default_factory=dict)
     untracked_in: Rules = ()
     remembered: Rules = ()
+    asking: Rules = ()
+    no_answers: Rules = ()
     masqueraded: Rules = ()
     outer_in: Rules = ()
     to_host: Rules = ()
@@ -53,6 +56,10 @@ def _of(tunnel: Tunnel, state: HostState) -> Fragments:
         untracked_in=(f"-d {tunnel.address}/32 {outer} -j CT --notrack",),
         # the tag of whoever opened it, for who asks later what may live on
         remembered=(f"-i {TUNNEL_LINK} -o cnet+ -m conntrack --ctstate NEW -j CONNMARK --save-mark {masks}",),
+        # each cell would take for an answer what the other's container sends, once its own has called it, though in vain: two
+        # that have both called would be connected. So a cell says which packets are of who has opened the flow, as it sees it
+        asking=(f"-o {TUNNEL_LINK} -m conntrack --ctdir ORIGINAL -j MARK --set-xmark {ASKING}",),
+        no_answers=(f"-i {TUNNEL_LINK} -o cnet+ -m conntrack --ctdir REPLY -m mark --mark {ASKING} -g CELLNET-NEW",),
         # answers to that port would be taken for tunnelled packets
         masqueraded=(
             f"-s {state.subnet} ! -d {state.overlay} -p udp -m udp --sport {tunnel.port} -j MASQUERADE --to-ports {PORTS}",
@@ -62,7 +69,8 @@ def _of(tunnel: Tunnel, state: HostState) -> Fragments:
             f"{outer} -j DROP",  # the kernel listens on every address
         ),
         to_host=(
-            f"-i {TUNNEL_LINK} -m conntrack --ctstate ESTABLISHED -j ACCEPT",  # answers to the cell's own connections
+            # answers to the cell's own connections
+            f"-i {TUNNEL_LINK} -m conntrack --ctstate ESTABLISHED -m mark ! --mark {ASKING} -j ACCEPT",
             f"-i {TUNNEL_LINK} -p icmp -m conntrack --ctstate RELATED -j ACCEPT",
             f"-i {TUNNEL_LINK} -j CELLNET-REJECT",  # an answer all the same: by it a peer sees that the tunnel works
         ),

@@ -67,6 +67,7 @@ def chains(state: HostState) -> dict[ChainKey, tuple[str, ...]]:
             # every packet: it may be new at its destination though it is established here
             f"-i cnet+ ! -p tcp -j SET --map-set {TAGS_SET} src --map-mark",
             *across.remembered,
+            *across.asking,
         ),
         ChainKey(4, "nat", "CELLNET-POSTROUTING"): (
             *across.masqueraded,
@@ -98,6 +99,7 @@ def _fixed(state: HostState, across: overlay.Fragments) -> dict[str, tuple[str, 
         "CELLNET-OUTPUT": ("-o cnet+ -j ACCEPT", *across.outer_out),  # hosts whose own policy is DROP
         "CELLNET-FORWARD": (
             f"-i cnet+ {ESTABLISHED}",  # the fast path
+            *across.no_answers,
             f"-o cnet+ {ESTABLISHED}",
             *across.masked,
             "-i cnet+ -g CELLNET-NEW",
