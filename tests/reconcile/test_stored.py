@@ -64,7 +64,7 @@ async def test_one_that_cannot_be_read_is_told_as_long_as_it_is_there_and_stops_
     [
         '{"policies": [{"name": "a", "from": ["acme/shop/web"], "to": "acme/shop/api", "tcp": ["80", "80"]}]}',
         '{"policies": [{"name": "a", "from": ["acme/shop/web", "acme/shop/web"], "to": "acme/shop/api", "tcp": [80]}]}',
-        '{"policies": [{"name": "a", "from": "acme/shop/web", "to": "acme/shop/api", "tcp": ["80-81", "81-90"], "udp": "any"}]}',
+        '{"policies": [{"name": "a", "from": "acme/shop/web", "to": "acme/shop/b", "tcp": ["80-81", "81-90"], "udp": "any"}]}',
         '{"policies": [{"name": "a", "from": ["same-space"], "to": "acme/shop/*", "tcp": ["any"]}]}',
         "policies: [{name: a, from: [acme/shop/web], to: acme/shop/api, tcp: [80]}]",
     ],

@@ -106,6 +106,11 @@ async def test_a_cells_role_can_neither_write_policies_nor_another_cells_records
     store = make(by_password)
     with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
         await store.apply_policies([StoredPolicy("a", "1")])
+    with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
+        await store.apply_policies([StoredPolicy(f"p{number}", "1") for number in range(200)])
+    with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
+        await store.accept_loss()
+    assert await store.policies() == ()
     with pytest.raises(HostRefused):
         await store.set_trust(b"PEM")
     client = EtcdClient(by_password)
