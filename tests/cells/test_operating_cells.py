@@ -37,7 +37,7 @@ def test_a_root_that_one_cell_publishes_is_what_the_apps_of_another_read(cells: 
     cells.etcd.kill()
     cells[2].kill("agent")
     cells[2].start(well=False)
-    eventually(lambda: foreign.bundle().decode() in cells[2].cellnet("ca", "show", "--pem", code=None).out)
+    eventually(lambda: foreign.bundle().decode() in cells[2].cellnet("ca", "show", "--pem", code=None).out, seconds=60)
     assert foreign.bundle() in Path(trusted).read_bytes()
     cells.etcd.start()
     cells.wait_well()
