@@ -19,8 +19,11 @@ def joined(one: Addresses, other: Addresses) -> Addresses:
 def lost_rights(before: HostState, after: HostState) -> Addresses:
     """Containers that have gone, and those that fewer may reach; None means everywhere.
 
-    An address that changed its tag may have flows to anywhere that its new tag may not have.
+    An address that changed its tag may have flows to anywhere that its new tag may not have; what goes to a cell that is no
+    peer any more would leave by the default route.
     """
+    if not before.peers.keys() <= after.peers.keys():
+        return None
     if any(
         each.address in after.workloads and after.workloads[each.address].tag != each.tag for each in before.workloads.values()
     ):

@@ -134,3 +134,13 @@ def test_who_leaves_a_group_is_looked_for_where_the_group_has_rights() -> None:
 
 def test_an_address_that_became_another_app_is_looked_for_everywhere() -> None:
     assert lost_rights(state(attachment(WEB, address=FIRST)), state(attachment(API, address=FIRST))) is None
+
+
+def test_what_flows_to_a_cell_that_is_no_peer_any_more_is_looked_for_everywhere() -> None:
+    peers = {IPv4Network(f"10.255.{number}.0/24"): IPv4Address(f"10.77.0.{number}") for number in (2, 3)}
+    before = replace(state(attachment(WEB, address=FIRST)), peers=peers)
+    fewer = dict(list(peers.items())[:1])
+    moved = {subnet: IPv4Address("10.77.0.9") for subnet in peers}
+    assert lost_rights(before, replace(before, peers=fewer)) is None
+    assert lost_rights(before, replace(before, peers=moved)) == frozenset()
+    assert lost_rights(replace(before, peers=fewer), before) == frozenset()
