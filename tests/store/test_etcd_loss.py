@@ -19,10 +19,15 @@ RECORD = '{"id": "1", "subnet": "10.255.1.0/24", "underlay": "192.0.2.1", "versi
 Cells = Callable[[str], Cell]
 
 
+async def claimed(cell: Cell, *apps: AppName) -> dict[AppName, int]:
+    """One after the other, which are other numbers than they would get all at once."""
+    return {each: (await cell.store.claim_tags([each], now=NOW))[each] for each in apps}
+
+
 async def test_a_loss_of_all_data_takes_no_policy_and_no_tag_away(lossy: Lossy, cells: Cells) -> None:
     one, two = cells("one"), cells("two")
     await one.store.apply_policies([StoredPolicy("a", "1"), StoredPolicy("b", "1")])
-    tags = dict(await one.store.claim_tags([WEB, API], now=NOW))
+    tags = await claimed(one, WEB, API)
     await two.has(a="1", b="1")
     for each in (one, two):
         each.watch("a", "b")
@@ -213,7 +218,7 @@ async def test_all_records_deleted_by_hand_are_a_loss_too(lossy: Lossy, cells: C
 
 async def test_no_new_tag_is_given_before_the_known_ones_are_written_back(lossy: Lossy, cells: Cells) -> None:
     one = cells("one")
-    tags = dict(await one.store.claim_tags([WEB, API, DB], now=NOW))
+    tags = await claimed(one, WEB, DB, API)
     before = one.store.mirror.data
     lossy.lose()
     got: dict[AppName, int] = {}
