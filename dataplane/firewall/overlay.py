@@ -78,6 +78,7 @@ def _of(tunnel: Tunnel, state: HostState) -> Fragments:
             # this host's users; `! --uid-owner 0` would be the kernel's own packets too
             f"{outer} -m owner --uid-owner 1-4294967294 -j DROP",
             f"-s {tunnel.address}/32 {outer} -j ACCEPT",
+            f"-o {TUNNEL_LINK} -m conntrack --ctstate NEW -m mark ! --mark 0x0/{TAG_MASK:#x} -j CELLNET-REJECT",  # as no app
             f"-o {TUNNEL_LINK} -j ACCEPT",
         ),
         # other engines' guests: masqueraded to this cell's address, they would be a peer to the others

@@ -109,6 +109,16 @@ def test_a_cell_answers_its_peers_by_refusal_and_reaches_nobody_there(both: Acro
         assert there.connect(both.api, 8080) is Connected, "its own it does reach"
 
 
+def test_a_mark_that_other_programs_of_a_cell_use_makes_no_app_of_it(both: Across) -> None:
+    here = both.cell(both.here)
+    both.here.netns.run("iptables", "-t", "mangle", "-A", "OUTPUT", "-j", "MARK", "--set-mark", str(WEB))
+    with both.api.listen(8080), both.api.datagrams(8080):
+        assert here.connect(both.api, 8080) is Refused
+        assert here.udp(both.api, 8080) is not Connected
+        assert both.web.connect(both.api, 8080) is Connected
+        assert both.web.connect("10.255.2.0", 8080) is Refused
+
+
 def test_long_segments_and_long_datagrams_pass_whole(both: Across) -> None:
     client, server = pair(both.web, both.api, 8080)
     sent = os.urandom(1 << 20)
