@@ -1,10 +1,12 @@
 """Containers on several cells, and calls between them that tell whether the very first packet got through."""
 
+import os
+import signal
 import socket
 import struct
 import subprocess
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -16,7 +18,19 @@ from tests.testlib.attached import Attached
 from tests.testlib.cell import CellUnderTest, eventually
 from tests.testlib.instance import serving
 from tests.testlib.netns import Netns
-from tests.testlib.standpoint import PATIENCE, Connected, Outcome, Refused, Standpoint, Target, TimedOut, address_of, outcome_of
+from tests.testlib.policed import is_alive, is_reset
+from tests.testlib.standpoint import (
+    PATIENCE,
+    Connected,
+    Outcome,
+    Refused,
+    Standpoint,
+    Target,
+    TimedOut,
+    address_of,
+    outcome_of,
+    pair,
+)
 
 WEB, API, OTHER = "acme/shop/web", "acme/shop/api", "acme/shop/other"
 TLS = 61443
@@ -112,3 +126,56 @@ def policies(*rules: str) -> str:
 def web_to_api(*ports: str) -> str:
     """A policy file: `tcp: 8080` for each."""
     return policies(*(f"from: {WEB}, to: {API}, {each}" for each in ports))
+
+
+class Flow:
+    """A connection of either kind between two containers, with both ends in hand."""
+
+    def __init__(self, client: Standpoint, server: Standpoint, port: int, *, udp: bool = False) -> None:
+        self._udp = udp
+        self._ends = udp_pair(client, server, port) if udp else pair(client, server, port)
+
+    def lives(self) -> bool:
+        return is_alive(*self._ends)
+
+    def is_cut(self) -> bool:
+        """TCP: both ends are reset. UDP: nothing gets through from either end, and both are told."""
+        return all(map(refuses if self._udp else is_reset, self._ends))
+
+
+def udp_pair(client: Standpoint, server: Standpoint, port: int) -> tuple[socket.socket, socket.socket]:
+    """Both ends of a UDP flow that both have used."""
+    asking, answering = client.datagrams(), server.datagrams(port)
+    asking.connect((str(server.address), port))
+    asking.send(b"!")
+    _, peer = answering.recvfrom(1)
+    answering.connect(peer)
+    answering.send(b"!")
+    assert asking.recv(1) == b"!"
+    return asking, answering
+
+
+def refuses(end: socket.socket) -> bool:
+    """Whether what is sent is refused; told again and again, as ICMP errors are limited."""
+    end.settimeout(0.2)
+    for _ in range(25):
+        try:
+            end.send(b"!")
+            end.recv(16)
+        except TimeoutError:
+            continue
+        except ConnectionRefusedError:
+            return True
+        return False
+    return False
+
+
+@contextmanager
+def halted(cell: CellUnderTest) -> Iterator[None]:
+    """The agent stands still, and goes on after the block."""
+    pid = cell.agent_pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)

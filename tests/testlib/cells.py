@@ -8,10 +8,12 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 
 from lab import claims
+from lab.cell import Cell
 from lab.etcd import Etcd
 from lab.lab import Lab
 from tests.testlib.cell import BASE, CellUnderTest
@@ -81,9 +83,10 @@ class CellsUnderTest:
             each.tidy()
 
 
-def _started(stack: ExitStack, count: int, overrides: Sequence[str]) -> CellsUnderTest:
+def _started(stack: ExitStack, count: int, overrides: Sequence[str], kind: type[Cell] = Cell) -> CellsUnderTest:
     folder = stack.enter_context(claims.short_lived(BASE, name=f"{os.getpid()}-c{next(_numbers)}"))
     lab = Lab.planned(folder, cells=count)
+    lab = replace(lab, cells=tuple(kind(each.root, each.number, each.segment) for each in lab.cells))
     for each in lab.cells:
         stack.callback(lambda cell=each: print(f"cell {cell.number}:\n{cell.log.read_text(errors='replace')[-4_000:]}"))
     lab.make(overrides)
@@ -97,15 +100,15 @@ def _started(stack: ExitStack, count: int, overrides: Sequence[str]) -> CellsUnd
 class _Kept:
     """The cells of a module; new ones if the last test has ruined them."""
 
-    def __init__(self, overrides: Sequence[str]) -> None:
-        self._overrides = overrides
+    def __init__(self, overrides: Sequence[str], kind: type[Cell]) -> None:
+        self._overrides, self._kind = overrides, kind
         self._stack = ExitStack()
         self._cells: CellsUnderTest | None = None
 
     def get(self) -> CellsUnderTest:
         if self._cells is None:
             self._stack.close()  # what is left of some that did not become well
-            self._cells = _started(self._stack, COUNT, self._overrides)
+            self._cells = _started(self._stack, COUNT, self._overrides, self._kind)
         return self._cells
 
     def tidy(self) -> None:
@@ -122,16 +125,17 @@ class _Kept:
 
 
 @pytest.fixture(scope="module")
-def module_cells(cell_overrides: Sequence[str]) -> Iterator[_Kept]:
+def module_cells(cell_overrides: Sequence[str], cell_kind: type[Cell]) -> Iterator[_Kept]:
     """Behind `cells`."""
-    kept = _Kept(cell_overrides)
+    kept = _Kept(cell_overrides, cell_kind)
     yield kept
     kept.close()
 
 
 @pytest.fixture
 def cells(module_cells: _Kept) -> Iterator[CellsUnderTest]:
-    """Three cells that run and are well, with no apps and no policies. `cell_overrides` has the KEY=VALUE of all."""
+    """Three cells that run and are well, with no apps and no policies. `cell_overrides` has the KEY=VALUE of all,
+    `cell_kind` what each of them is."""
     yield module_cells.get()
     module_cells.tidy()
 
