@@ -148,6 +148,8 @@ async def test_a_host_that_was_renamed_leaves_no_cell_of_the_old_name_behind(cel
     renamed = await cell(after, "after", id="machine")
     assert renamed.subnet == first.subnet
     await knows(other, Cell(renamed, NOW), Cell(third, NOW))
+    with pytest.raises(InvalidInput, match="there is no cell 'before'"):
+        await other.remove_cell("before", now=NOW)
     await runs(other)
 
 

@@ -114,13 +114,14 @@ async def test_nobody_sees_an_agent_that_is_only_restarted(cells: EtcdCells) -> 
     web = endpoint(first, "web")
     await one.publish([web])
     await runs(two, web)
-    known, heard = await two.cells(), list[int]()
+    known, written, heard = await two.cells(), await revision(cells.etcd, cells.prefix), list[int]()
     two.subscribe(lambda: heard.append(1))
     await cells.stop(one)
     again = cells.store("one")
     await again.announce(first)
     await again.publish([web])
     assert await again.cells() == known
+    assert await revision(cells.etcd, cells.prefix) == written
     await two.set_trust(b"x")  # whatever was written before is heard before this
     assert heard == [1]
     assert await two.cells() is known
@@ -275,6 +276,7 @@ def all_run(store: EtcdStore) -> bool:
 
 
 async def test_fifty_cells_that_start_at_once_all_find_each_other(cells: EtcdCells) -> None:
+    cells.timing, cells.seconds = Timing(lease=60), 20.0  # fifty agents share one thread here
     stores = [cells.store(f"cell-{number}") for number in range(50)]
 
     async def start(number: int) -> None:

@@ -42,6 +42,7 @@ class EtcdCells:
     etcd: Etcd
     stack: contextlib.AsyncExitStack
     timing: Timing = field(default_factory=Timing)
+    seconds: float = 3.0  # that a call may take
     prefix: str = field(default_factory=lambda: f"/test-{uuid.uuid4().hex}")
     running: dict[int, tuple[asyncio.Task[None], EtcdClient]] = field(default_factory=dict)
 
@@ -51,7 +52,7 @@ class EtcdCells:
 
     def store(self, name: str, *, etcd: Config | None = None) -> EtcdStore:
         """The store of a cell whose agent starts, and which reaches etcd that way."""
-        client = EtcdClient(etcd or self.etcd.config, seconds=1.0)
+        client = EtcdClient(etcd or self.etcd.config, seconds=self.seconds)
         store = EtcdStore(client, prefix=self.prefix, cell=name, overlay=OVERLAY, timing=self.timing, clock=lambda: NOW)
         task = asyncio.get_running_loop().create_task(store.run())
         self.running[id(store)] = (task, client)
