@@ -64,12 +64,18 @@ class Tagging:
         self._latest = latest
         self._all, self._here = Named(), Named()
         self._need = _Need(frozenset(), frozenset(), {}, frozenset(), frozenset())
+        self._told: frozenset[AppName] = frozenset()  # what the others know that this cell needs
         self._given_back: tuple[frozenset[AppName], int] | None = None  # what was tried at which revision
         self.problem: Conflict | HostRefused | Unavailable | None = None
 
     async def claim(self, app: AppName) -> None:
-        """See that one app has its tag. Raises Conflict when there is none left."""
+        """See that one app has its tag. Raises Conflict when there is none left.
+
+        The need is told first: a tag that no cell needs is given back by the first other one that hears of it.
+        """
         if app not in await self._store.tags():
+            self._told |= {app}
+            await self._store.refer(self._told)
             await self._store.claim_tags([app], now=self._earliest())
 
     async def follow(
@@ -91,7 +97,8 @@ class Tagging:
         self.problem = None
         try:
             async with asyncio.timeout(PATIENCE):
-                await self._store.refer(self._here.names | here)
+                self._told = self._here.names | here
+                await self._store.refer(self._told)
                 if missing:
                     await self._store.claim_tags(missing, now=self._earliest())
                 if unused and self._given_back != (unused, self._store.revision):  # or another cell needs them

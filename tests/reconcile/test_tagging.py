@@ -1,5 +1,7 @@
 """Tags follow use: named or attached apps have one, others give theirs back."""
 
+from collections.abc import Collection, Mapping
+
 from agent.model.names import AppName
 from agent.model.policy import Origin, Pattern, Policy, Ports, Scope
 from agent.reconcile.tagging import Tagging
@@ -48,3 +50,28 @@ async def test_too_many_apps_are_a_problem_that_leaves_the_tags_there_are() -> N
     assert tagging.problem is not None
     await tagging.follow([policy(WEB, API)], [])
     assert tagging.problem is None
+
+
+class Telling(MemoryStore):
+    """Remembers what was told to be needed when a tag was claimed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.needed: frozenset[AppName] = frozenset()
+        self.claimed_while: list[frozenset[AppName]] = []
+
+    async def refer(self, apps: Collection[AppName]) -> None:
+        self.needed = frozenset(apps)
+        await super().refer(apps)
+
+    async def claim_tags(self, apps: Collection[AppName], *, now: float) -> Mapping[AppName, int]:
+        self.claimed_while.append(self.needed)
+        return await super().claim_tags(apps, now=now)
+
+
+async def test_no_tag_is_claimed_before_the_other_cells_can_know_that_it_is_needed() -> None:
+    store, third = Telling(), AppName("acme", "shop", "third")
+    tagging = Tagging(store, earliest=lambda: 0, latest=lambda: 0)
+    await tagging.follow([policy(WEB, API)], [], files=[policy(WEB, API)])
+    await tagging.claim(third)
+    assert store.claimed_while == [{WEB, API}, {WEB, API, third}]
