@@ -99,6 +99,13 @@ class Mirror:
                     return
         await self.refresh()
 
+    async def has_followed(self, revision: int, *, seconds: float) -> bool:
+        """Whether the watch brings anything later than `revision` in so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._news:
+                return await self._news.wait_for(lambda: self.following and self._copy.revision > revision)
+        return False
+
     async def reach(self, revision: int, *, seconds: float = 5.0) -> None:
         """Wait until the copy includes `revision` (of a change that we made); read it if the watch does not bring it."""
         if not self.following:

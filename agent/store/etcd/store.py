@@ -33,6 +33,7 @@ from agent.store.store import Listener, StoredPolicy, by_name, no_such_policy
 from agent.store.subnets import SubnetClaim
 from agent.store.tags import LAST_TAG, Claims, TagClaim, claim, release
 
+FOLLOWS = 0.5  # seconds until the watch must have brought what was there before ours
 TRIES = 60  # of one change: another cell must have been quicker each time
 
 
@@ -264,6 +265,7 @@ class EtcdStore:
             raise self.mirror.problem  # it is tried all the time; nobody has to wait for one try more
         fresh = False
         for attempt in range(TRIES):
+            known, lost = self.mirror.copy.revision, False
             if self.mirror.problem is None or fresh:
                 try:
                     plans = plan()
@@ -273,9 +275,12 @@ class EtcdStore:
                 else:
                     if await self._commit_all(plans):
                         return
+                    lost = True
             await asyncio.sleep(random.uniform(0, min(attempt * 0.01, 0.2)))  # noqa: S311 - or all come again at once
-            await self._read()
-            fresh = True
+            # who was quicker is told by the watch: a thousand cells that give one app its tag must not read all there is
+            fresh = not (lost and await self.mirror.has_followed(known, seconds=FOLLOWS))
+            if fresh:
+                await self._read()
         raise Conflict("other cells changed the same records again and again", hint="try again")
 
     async def _read(self) -> None:
