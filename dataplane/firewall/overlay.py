@@ -18,8 +18,13 @@ ASKING = "0x400000/0x400000"  # a mark that crosses the tunnel beside the tag: V
 NAMING = tuple(ChainKey(4, "filter", f"CELLNET-{name}") for name in ("INPUT", "FORWARD", "EGRESS"))
 JUMPS: Mapping[ChainKey, str] = {ChainKey(4, "raw", "OUTPUT"): UNTRACKED.chain}
 PORTS = "32768-60999"  # those that the kernel gives by itself
+MASKS = f"--nfmask {TAG_MASK:#x} --ctmask {TAG_MASK:#x}"
 
 Rules = tuple[str, ...]
+# each cell would take for an answer what the other's container sends, once its own has called it, though in vain: two that have
+# both called would be connected. So a cell says which packets are of who has opened the flow, as it sees it
+ASKED: Rules = (f"-o {TUNNEL_LINK} -m conntrack --ctdir ORIGINAL -j MARK --set-xmark {ASKING}",)
+NO_ANSWER = f"-m conntrack --ctdir REPLY -m mark --mark {ASKING}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +54,14 @@ def fragments(state: HostState) -> Fragments:
 
 def _of(tunnel: Tunnel, state: HostState) -> Fragments:
     outer = f"-p udp -m udp --dport {tunnel.port}"
-    masks = f"--nfmask {TAG_MASK:#x} --ctmask {TAG_MASK:#x}"
     return Fragments(
         # an entry for each of them would cost, and say nothing
         chains={UNTRACKED: (f"-s {tunnel.address}/32 {outer} -j CT --notrack",)},
         untracked_in=(f"-d {tunnel.address}/32 {outer} -j CT --notrack",),
         # the tag of whoever opened it, for who asks later what may live on
-        remembered=(f"-i {TUNNEL_LINK} -o cnet+ -m conntrack --ctstate NEW -j CONNMARK --save-mark {masks}",),
-        # each cell would take for an answer what the other's container sends, once its own has called it, though in vain: two
-        # that have both called would be connected. So a cell says which packets are of who has opened the flow, as it sees it
-        asking=(f"-o {TUNNEL_LINK} -m conntrack --ctdir ORIGINAL -j MARK --set-xmark {ASKING}",),
-        no_answers=(f"-i {TUNNEL_LINK} -o cnet+ -m conntrack --ctdir REPLY -m mark --mark {ASKING} -g CELLNET-NEW",),
+        remembered=(f"-i {TUNNEL_LINK} -o cnet+ -m conntrack --ctstate NEW -j CONNMARK --save-mark {MASKS}",),
+        asking=ASKED,
+        no_answers=(f"-i {TUNNEL_LINK} -o cnet+ {NO_ANSWER} -g CELLNET-NEW",),
         # answers to that port would be taken for tunnelled packets
         masqueraded=(
             f"-s {state.subnet} ! -d {state.overlay} -p udp -m udp --sport {tunnel.port} -j MASQUERADE --to-ports {PORTS}",
@@ -91,7 +93,10 @@ def _of(tunnel: Tunnel, state: HostState) -> Fragments:
             f"-i {TUNNEL_LINK} -o cnet+ -g CELLNET-TO",
             f"-i cnet+ -o {TUNNEL_LINK} -j ACCEPT",  # the destination's cell judges
         ),
-        errors=(f"-i {TUNNEL_LINK} -j ACCEPT",),  # the same of a peer's containers: its cell has seen to that
+        errors=(
+            f"-i {TUNNEL_LINK} {NO_ANSWER} -j CELLNET-REJECT",  # an error quotes what its sender likes
+            f"-i {TUNNEL_LINK} -j ACCEPT",  # about their own flows only: the peer's cell has seen to that
+        ),
         egress=(
             f"{outer} -j CELLNET-REJECT",  # now or when it becomes a peer's: masqueraded, it would be one of ours
             f"-m set --match-set {VTEPS_SET} dst -j CELLNET-REJECT",

@@ -5,9 +5,9 @@ the test, and demands that the attack succeeds.
 """
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -16,11 +16,15 @@ from tests.testlib.standpoint import Standpoint
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What mutations change: a host, its iptables, and the words that stand for names, such as a container's interface."""
+    """What mutations change: a host, its iptables, and the words that stand for names, such as a container's interface.
+
+    `others` are more hosts, by name.
+    """
 
     host: Standpoint
     backend: str
     words: dict[str, str]
+    others: Mapping[str, Standpoint] = field(default_factory=dict)
 
     def iptables(self, *words: str, family: int = 4) -> str:
         return self.host.run(f"ip{'6' if family == 6 else ''}tables-{self.backend}", *words)
@@ -103,7 +107,36 @@ class Kernel:
         return lambda: None
 
 
-Mutation = Without | With | Setting | Kernel
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One more entry in a set of ours."""
+
+    of: str
+    entry: str
+
+    def __str__(self) -> str:
+        return f"+ {self.of}: {self.entry}"
+
+    def make(self, ground: Ground) -> Callable[[], None]:
+        ground.host.run("ipset", "add", self.of, self.entry)
+        return lambda: (ground.host.run("ipset", "del", self.of, self.entry), None)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """A mutation of another host than the stage's first."""
+
+    host: str
+    change: "Without | With | Setting | Member"
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.change}"
+
+    def make(self, ground: Ground) -> Callable[[], None]:
+        return self.change.make(replace(ground, host=ground.others[self.host]))
+
+
+Mutation = Without | With | Setting | Kernel | Member | At
 
 
 def stopped_by(*mutations: Mutation) -> pytest.MarkDecorator:
