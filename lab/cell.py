@@ -173,7 +173,7 @@ class Cell:
         if found is None:
             raise HostRefused(f"the cell's {part.value} does not run", hint="cellnet lab start")
         if up is not None and part is not Part.UP and not again:
-            up.send(signal.SIGSTOP)
+            up.freeze()
         found.send(signal.SIGKILL)
         _await_end(found)
         return found

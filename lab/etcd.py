@@ -89,15 +89,18 @@ class Etcd:
             self._child = None
 
     def freeze(self) -> None:
-        """Have it take connections and never answer, until it is started."""
-        self.signal(signal.SIGSTOP)
+        """Have it take connections and never answer, until it is started or thawed. Raises HostRefused if it does not run."""
+        self._running().freeze()
 
-    def signal(self, number: int) -> None:
-        """Send it a signal. Raises HostRefused if it does not run."""
+    def thaw(self) -> None:
+        """Have it answer what it has been asked meanwhile."""
+        self._running().send(signal.SIGCONT)
+
+    def _running(self) -> Process:
         found = self.process
         if found is None:
             raise HostRefused("etcd does not run", hint="start it")
-        found.send(signal.Signals(number))
+        return found
 
     def try_ctl(self, *words: str) -> Finished:
         """`etcdctl WORDS`, whatever comes of it."""

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,21 @@ class Process:
             pass
         finally:
             os.close(descriptor)
+
+
+    def freeze(self, *, seconds: float = END_SECONDS) -> None:
+        """SIGSTOP, and wait until no thread of it runs any more: on a busy machine the signal is taken a while later."""
+        self.send(signal.SIGSTOP)
+        until = time.monotonic() + seconds
+        while self.lives and not all(state == "T" for state in self._thread_states()):
+            if time.monotonic() > until:
+                raise HostRefused(f"process {self.pid} does not stand still", hint="see what it waits for")
+            time.sleep(0.001)
+
+    def _thread_states(self) -> Iterator[str]:
+        for path in (PROC / str(self.pid) / "task").glob("*/stat"):
+            with suppress(OSError):  # it has ended
+                yield path.read_text().rpartition(")")[2].split()[0]
 
 
 def everybody() -> Iterator[Process]:

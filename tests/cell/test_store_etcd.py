@@ -3,7 +3,6 @@
 import contextlib
 import json
 import shutil
-import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -97,7 +96,7 @@ def test_a_tag_that_another_cell_gave_is_the_one_that_is_used_here(cell: CellUnd
 def test_an_outage_changes_nothing_and_ends_by_itself(cell: CellUnderTest, etcd: Etcd, outage: str) -> None:
     web, api = cell.containers(WEB, API)
     cell.allow(WEB, API, "tcp/8080")
-    etcd.kill() if outage == "killed" else etcd.signal(signal.SIGSTOP)
+    etcd.kill() if outage == "killed" else etcd.freeze()
     eventually(lambda: told(cell))
     assert web.connect(api, 8080) is Connected
     second = cell.run_app(WEB, name="second")
@@ -109,7 +108,7 @@ def test_an_outage_changes_nothing_and_ends_by_itself(cell: CellUnderTest, etcd:
     cell.kill("agent", again=True)
     eventually(lambda: told(cell) and cell.agent_pid != before)
     assert second.connect(api, 8080) is Connected
-    etcd.start() if outage == "killed" else etcd.signal(signal.SIGCONT)
+    etcd.start() if outage == "killed" else etcd.thaw()
     eventually(lambda: well(cell))
     assert second.connect(api, 8080) is Connected
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import itertools
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -97,7 +96,7 @@ async def test_an_outage_changes_nothing_that_was_known_and_ends_by_itself(own: 
     store = make()
     await store.apply_policies([StoredPolicy("a", "1")])
     tags = await store.claim_tags([WEB], now=NOW)
-    own.kill() if outage == "killed" else own.signal(signal.SIGSTOP)
+    own.kill() if outage == "killed" else own.freeze()
     assert await store.claim_tags([WEB], now=NOW) == tags
     with pytest.raises(Unavailable):
         await store.claim_tags([API], now=NOW)
@@ -105,7 +104,7 @@ async def test_an_outage_changes_nothing_that_was_known_and_ends_by_itself(own: 
         await store.apply_policies([StoredPolicy("b", "2")])
     assert await names(store) == ["a"]
     assert await store.tags() == tags
-    own.start() if outage == "killed" else own.signal(signal.SIGCONT)
+    own.start() if outage == "killed" else own.thaw()
     other = make()
     await other.apply_policies([StoredPolicy("c", "3")])
     await eventually(lambda: store.mirror.problem is None)

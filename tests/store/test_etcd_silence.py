@@ -1,6 +1,5 @@
 """An etcd that takes connections and never answers: every call comes to an end that says so."""
 
-import signal
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ async def test_every_call_to_a_silent_etcd_ends_as_unavailable_and_works_again_w
     try:
         lease = await client.grant(60)
         await client.keep(lease)
-        etcd.signal(signal.SIGSTOP)
+        etcd.freeze()
         for call in (
             client.keep(lease),
             client.grant(60),
@@ -28,8 +27,23 @@ async def test_every_call_to_a_silent_etcd_ends_as_unavailable_and_works_again_w
         ):
             with pytest.raises(Unavailable):
                 await call
-        etcd.signal(signal.SIGCONT)
+        etcd.thaw()
         await client.keep(await client.grant(60))
+    finally:
+        await client.close()
+        etcd.kill()
+
+
+async def test_who_could_not_commit_is_told_that_it_may_have_been_done_all_the_same(tmp_path: Path) -> None:
+    etcd = Etcd(tmp_path / "etcd")
+    etcd.start()
+    client = EtcdClient(etcd.config, seconds=0.5)
+    try:
+        await client.commit(do=[put("/k", b"1")])
+        etcd.signal(signal.SIGSTOP)
+        with pytest.raises(Unavailable) as caught:
+            await client.commit(do=[put("/k", b"2")])
+        assert "may have been done" in caught.value.hint
     finally:
         await client.close()
         etcd.kill()
