@@ -40,7 +40,7 @@ async def test_who_could_not_commit_is_told_that_it_may_have_been_done_all_the_s
     client = EtcdClient(etcd.config, seconds=0.5)
     try:
         await client.commit(do=[put("/k", b"1")])
-        etcd.signal(signal.SIGSTOP)
+        etcd.freeze()
         with pytest.raises(Unavailable) as caught:
             await client.commit(do=[put("/k", b"2")])
         assert "may have been done" in caught.value.hint

@@ -41,6 +41,7 @@ class Model:
         self.store: dict[str, Rule] = {}
         self.answers, self.frozen = True, False  # etcd
         self.containers: dict[str, Container] = {}
+        self.unsure: set[str] = set()  # policies that nobody knows of whether a silent etcd has taken them
         self.ever: set[str] = set()  # apps that have, or had, a tag
 
     def in_touch(self, number: int) -> bool:

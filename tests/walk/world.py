@@ -95,6 +95,7 @@ class World:
             except Unavailable:
                 if not self.model.in_touch(number) or time.monotonic() > until:
                     raise
+            time.sleep(0.05)
 
     # policies
 
@@ -128,9 +129,10 @@ class World:
         del self.model.store[name]
 
     def allow_in_vain(self, number: int, name: str, rule: Rule) -> None:
-        """Out of touch with the store: an error, and nothing has changed."""
-        with pytest.raises(Unavailable):
+        """Out of touch with the store: an error that tells so. A silent etcd may take the change when it goes on."""
+        with pytest.raises(Unavailable, match="etcd"):
             self._apply(number, [{"name": name, **rule}])
+        self.model.unsure.add(name)
 
     # faults
 
@@ -175,6 +177,9 @@ class World:
         in_touch = [number for number in running if self.model.in_touch(number)]
         if in_touch:
             self._mark(in_touch)
+            if self.model.unsure:
+                self._make_sure(in_touch[0])
+                self._mark(in_touch)
         for number, cell in running.items():
             missing = cell.client.post("/v1/sync", {"timeout": 20.0}).texts("missing")
             spoiled = {name for name, rules in self.model.cells[number].disk.items() if rules is None}
@@ -201,6 +206,15 @@ class World:
         eventually(lambda: self._marked(numbers[0], mark), seconds=PATIENCE)
         for number in numbers:
             eventually(partial(_heard, self._cells[number], mark), seconds=PATIENCE)
+
+    def _make_sure(self, number: int) -> None:
+        """As an operator would who was told that something may have been done all the same."""
+        for name in sorted(self.model.unsure):
+            if name in self.model.store:
+                self._done(number, partial(self._apply, number, [{"name": name, **self.model.store[name]}]))
+            else:
+                self._done(number, partial(self._cells[number].client.delete, f"/v1/policies/{name}"))
+        self.model.unsure.clear()
 
     def _marked(self, number: int, mark: Rule) -> bool:
         with suppress(Unavailable):  # a cell that has just come back

@@ -22,6 +22,7 @@ from agent.store.etcd.stream import answers
 
 SECONDS = 3.0  # for one call to one endpoint
 SILENT = 6.0  # for a watch: halfway it is asked for a sign of life
+UNSURE = "it may have been done all the same: look when etcd answers, then ask again; twice does no harm"
 PAGE = 5_000  # records of one answer; gRPC's limit is by size
 LEADER = ("hasleader", "true")  # a member that lost its quorum says so instead of being silent
 
@@ -111,12 +112,18 @@ class EtcdClient:
         return not answer.kvs and answer.count == count
 
     async def commit(self, *, when: Sequence[rpc.Compare] = (), do: Sequence[rpc.RequestOp]) -> int | None:
-        """`do` if all of `when` hold, all at once: the revision that it made; None, and nothing done, if one does not."""
+        """`do` if all of `when` hold, all at once: the revision that it made; None, and nothing done, if one does not.
+
+        After Unavailable nobody knows: an etcd that stood still finds the transaction waiting when it goes on.
+        """
         writers = self._writers.get()
         if writers:
             return await writers[0].commit(when=when, do=do)
         asked = rpc.TxnRequest(compare=when, success=do)
-        answer = await self._call("KV/Txn", asked, rpc.TxnResponse)
+        try:
+            answer = await self._call("KV/Txn", asked, rpc.TxnResponse)
+        except Unavailable as error:
+            raise Unavailable(error.what, hint=UNSURE) from error
         return answer.header.revision if answer.succeeded else None
 
     @contextlib.contextmanager
