@@ -122,6 +122,18 @@ def test_a_lie_is_left_out_and_named_and_honest_cells_stay(lie: str) -> None:
     assert [address for address in map(str, found.endpoints) if address.startswith("10.255.1.")] == ["10.255.1.2", "10.255.1.3"]
 
 
+ENDLESS = b"1" + b"0" * 400  # no float holds it
+
+
+@pytest.mark.parametrize("time", [ENDLESS, b"1e300", b"-1", b"253402300800"])
+def test_a_time_that_no_calendar_has_is_left_out_and_stops_nobody(time: bytes) -> None:
+    claim = b'{"cell": "id-2", "name": "cell-2", "prefix": 24, "released": ' + time + b"}"
+    for key, data in ((KEYS.alive("cell-2"), b'{"since": ' + time + b"}"), (KEYS.subnet(cell(2).subnet), claim)):
+        assert key in census(honest(1) | honest(2) | {key: Value(data, 9, LEASE)}).malformed
+    with pytest.raises(records.Malformed):
+        records.claim(Value(b'{"tag": 7, "released": ' + time + b"}", 9))
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"x", b"[]", b"{}", b"[" * 100_000, b"\xff", b"NaN", b'{"since": NaN}', b'{"since": true}']
 )

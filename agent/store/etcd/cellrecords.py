@@ -1,6 +1,5 @@
 """What a cell's records say, and whether they can be meant so: pure. Each is written by another machine, which may lie."""
 
-import math
 from ipaddress import IPv4Address, IPv4Network
 from typing import TypeVar
 
@@ -10,7 +9,7 @@ from agent.model.attachment import INSTANCE_LIMIT, check_name, check_port, check
 from agent.model.cell import CellRecord, Endpoint
 from agent.model.names import AppName
 from agent.store.etcd.client import Value
-from agent.store.etcd.keys import Malformed, data_of, object_of, text_of
+from agent.store.etcd.keys import Malformed, data_of, is_time, object_of, text_of
 
 Meant = TypeVar("Meant")
 LONGEST = 128  # characters of an id or a version
@@ -36,7 +35,7 @@ def record_data(record: CellRecord) -> bytes:
 def alive(value: Value) -> float:
     """Since when."""
     since = object_of(value).get("since")
-    if not isinstance(since, int | float) or isinstance(since, bool) or not math.isfinite(since):
+    if not is_time(since):
         raise Malformed("no time since when")
     return _leased(value, float(since))
 

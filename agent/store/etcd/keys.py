@@ -16,11 +16,10 @@ The version in the key is the format's: a cell of a later format can live beside
 """
 
 import json
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
-from typing import Any
+from typing import Any, TypeGuard
 
 from agent.model.names import AppName
 from agent.store.etcd.client import Value
@@ -32,6 +31,7 @@ VERSION = "v1"
 NEEDED = "apps"
 RECORD = "record"
 ALIVE = "alive"
+LATEST = 253_402_300_799  # the last second that a calendar has: a number beyond would stop whoever shows or compares it
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def claim(value: Value) -> TagClaim:
     """An app's tag."""
     found = object_of(value)
     tag, released = found.get("tag"), found.get("released")
-    if not isinstance(tag, int) or isinstance(tag, bool) or not 1 <= tag <= LAST_TAG or not _is_time(released):
+    if not isinstance(tag, int) or isinstance(tag, bool) or not 1 <= tag <= LAST_TAG or not _is_release(released):
         raise Malformed("no tag of 1 to 65535 with the time of its release")
     return TagClaim(tag, released)
 
@@ -159,7 +159,7 @@ def subnet(address: str, value: Value) -> tuple[IPv4Network, SubnetClaim]:
     """A subnet and whose it is."""
     found = object_of(value)
     name, released = found.get("name", ""), found.get("released")
-    if not isinstance(name, str) or not _is_time(released):
+    if not isinstance(name, str) or not _is_release(released):
         raise Malformed("no cell's name with the time of its removal")
     try:
         return IPv4Network((address, found.get("prefix", 32))), SubnetClaim(text_of(found, "cell"), name, released)
@@ -201,8 +201,13 @@ def data_of(content: Mapping[str, object]) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _is_time(found: object) -> bool:
-    return found is None or (isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found))
+def is_time(found: object) -> TypeGuard[float]:
+    """Whether it can be seconds since 1970. JSON's numbers have no end."""
+    return isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found <= LATEST
+
+
+def _is_release(found: object) -> bool:
+    return found is None or is_time(found)
 
 
 def _json(value: Value) -> object:
