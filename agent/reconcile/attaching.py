@@ -161,7 +161,9 @@ class Attaching:
         await asyncio.to_thread(await_listening, pin, address=held.address, port=parts.tls_port, timeout=ENVOY_SECONDS)
         if not parts.owners.live(held):
             raise Conflict(f"the owner of '{held.name}' ended while it was being attached", hint="start it again")
-        return parts.ledger.complete(held.name)
+        attached = parts.ledger.complete(held.name)
+        parts.reconciler.kick()  # the other cells are told of it by the next turn
+        return attached
 
     def _refuse_attached(self, identity: NamespaceId, request: AttachRequest) -> None:
         name = self._pinned.get(identity)
