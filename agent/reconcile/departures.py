@@ -30,9 +30,10 @@ class Departures:
         The first time of all: every address that is known, as nobody saw what has changed before.
         """
         gone, running = self._store.take_departed(), self._store.endpoints()
-        if self._first:
+        known: dict[IPv4Address, int] = {}
+        if self._first:  # what went while no agent was here, as far as the copy on disk tells, is among the gone
             self._first = False
-            return {address: tags[each.app] for address, each in running.items() if each.app in tags}
+            known = {address: tags[each.app] for address, each in running.items() if each.app in tags}
         for address in gone:
             self._unclear.setdefault(address, None)
         found: dict[IPv4Address, int] = {}
@@ -52,7 +53,7 @@ class Departures:
                 found[address] = 0
         for address in found:
             del self._unclear[address]
-        return found
+        return known | found
 
     def wait(self) -> float | None:
         """Seconds until something will be clear, None if nothing will by itself."""

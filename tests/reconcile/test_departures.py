@@ -54,6 +54,14 @@ async def test_the_first_time_all_that_is_known_is_asked_about() -> None:
     assert await both.take() == {}
 
 
+async def test_what_went_before_the_first_time_has_departed_too() -> None:
+    both = Neighbours()
+    await both.there.announce(CellRecord("two", "id", THEIRS, IPv4Address("10.77.0.2"), "0.1.0"))
+    await both.there.publish([web(), api(NEXT)])
+    await both.there.publish([api(NEXT)])
+    assert await both.take() == {THERE: 0, NEXT: 2}
+
+
 async def test_a_container_that_a_living_cell_takes_away_has_departed() -> None:
     both = Neighbours()
     await both.begin(web(), api(NEXT))
