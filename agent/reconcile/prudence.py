@@ -6,7 +6,8 @@ a container asks for it, and never waits. Pure but for what it remembers.
 """
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
 
 from agent.errors import Unavailable
 from dataplane.state import HostState
@@ -18,7 +19,7 @@ class Prudence:
     """One per loop."""
 
     def __init__(self) -> None:
-        self._doubted: HostState | None = None
+        self._doubted: _Loss | None = None
         self._since = 0.0
         self.problem: Unavailable | None = None
 
@@ -28,30 +29,51 @@ class Prudence:
 
     def judged(self, state: HostState, *, before: HostState | None, leaving: Collection[str], now: float) -> HostState:
         """`state`, or with what there was `before` while it is doubted. `leaving` are containers that somebody takes away."""
-        what = None if before is None else _lost(state, before, leaving=leaving)
-        if what is None or before is None:
+        loss = None if before is None else _loss(state, before, leaving=leaving)
+        if loss is None or before is None:
             self._doubted, self.problem = None, None
             return state
-        if self._doubted is None or not _equal(self._doubted, state):
-            self._doubted, self._since = state, now
+        if self._doubted is None or not loss <= self._doubted:
+            self._since = now
+        self._doubted = loss
         if now - self._since >= WAIT:
             self._doubted, self.problem = None, None
             return state
-        self.problem = Unavailable(f"{what} would go at once: it is done if it is still so in a moment", hint="wait a second")
+        self.problem = Unavailable(f"{loss} would go at once: it is done if it is still so in a moment", hint="wait a second")
         kept = {address: each for address, each in before.workloads.items() if each.name not in leaving}
-        return replace(state, workloads=kept | dict(state.workloads), peers=state.peers or before.peers)
+        return replace(
+            state,
+            workloads=kept | dict(state.workloads),
+            groups={**before.groups, **state.groups},  # who is kept may have rights of a group that nobody else refers to
+            peers=state.peers or before.peers,
+        )
 
 
-def _lost(state: HostState, before: HostState, *, leaving: Collection[str]) -> str | None:
-    """What would go that nobody took away, None if that is little."""
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """What would go that nobody took away: containers, of how many, and peers where it is all of them."""
+
+    containers: frozenset[IPv4Address]
+    of: int
+    peers: int
+
+    def __le__(self, other: "_Loss") -> bool:
+        """Whether there is nothing that `other` has not: what comes and changes meanwhile must not put off the second look."""
+        return self.containers <= other.containers and bool(self.peers) <= bool(other.peers)
+
+    def __str__(self) -> str:
+        return f"{len(self.containers)} of {self.of} containers" if self._is_of_containers else f"all {self.peers} peers"
+
+    @property
+    def _is_of_containers(self) -> bool:
+        return len(self.containers) > self.of / 2
+
+    def __bool__(self) -> bool:
+        return self._is_of_containers or bool(self.peers)
+
+
+def _loss(state: HostState, before: HostState, *, leaving: Collection[str]) -> _Loss | None:
+    """None if it is little."""
     staying = [address for address, each in before.workloads.items() if each.name not in leaving]
-    gone = sum(address not in state.workloads for address in staying)
-    if gone > len(staying) / 2:
-        return f"{gone} of {len(staying)} containers"
-    if before.peers and not state.peers:
-        return f"all {len(before.peers)} peers"
-    return None
-
-
-def _equal(one: HostState, other: HostState) -> bool:
-    return one.peers == other.peers and one.workloads.keys() == other.workloads.keys()
+    gone = frozenset(address for address in staying if address not in state.workloads)
+    return _Loss(gone, of=len(staying), peers=0 if state.peers else len(before.peers)) or None

@@ -5,7 +5,8 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from agent.reconcile.prudence import WAIT, Prudence
-from dataplane.state import HostState, Workload
+from dataplane.firewall.rules import chains
+from dataplane.state import Allow, HostState, Workload
 
 SUBNET = IPv4Network("10.255.1.0/24")
 PEERS = {IPv4Network("10.255.2.0/24"): IPv4Address("10.77.0.2")}
@@ -85,3 +86,24 @@ def test_what_is_new_and_what_has_changed_takes_effect_though_others_are_doubted
     judged = Prudence().judged(asked, before=FOUR, leaving=(), now=0.0)
     assert judged.workloads[SUBNET[2]] == changed
     assert judged.workloads.keys() == {SUBNET[number] for number in (2, 3, 4, 5, 7)}
+
+
+def test_what_comes_and_goes_beside_a_loss_does_not_put_off_its_second_look() -> None:
+    prudence = Prudence()
+    for tenth in range(10):
+        judged = prudence.judged(state(2, 7 + tenth), before=FOUR, leaving=(), now=WAIT * tenth / 10)
+        assert SUBNET[3] in judged.workloads
+    assert prudence.judged(state(2, 17), before=FOUR, leaving=(), now=WAIT) == state(2, 17)
+    prudence.judged(state(2), before=FOUR, leaving=(), now=0.0)
+    assert prudence.judged(state(2), before=FOUR, leaving=("app-3",), now=WAIT) == state(2)
+
+
+def test_who_is_kept_keeps_the_groups_that_have_his_rights() -> None:
+    shared = frozenset({Allow(0, "tcp", 8080, 8080, group="org-acme")})
+    before = replace(FOUR, workloads={each: replace(held, allows=shared) for each, held in FOUR.workloads.items()})
+    before = replace(before, groups={"org-acme": frozenset({1, 2})})
+    judged = Prudence().judged(state(), before=before, leaving=(), now=0.0)
+    assert judged.groups == before.groups
+    assert chains(judged) == chains(before), "a jump to a chain that is not there makes the kernel refuse them all"
+    fewer = replace(state(), groups={"org-acme": frozenset({1})})
+    assert Prudence().judged(fewer, before=before, leaving=(), now=0.0).groups == fewer.groups
