@@ -1,7 +1,7 @@
 """The scene of the hostile tests between cells: three cells without agents on one segment, which nobody puts right again.
 
-`web` and `mallory` are on cell 1, `api` and `eve` on cell 2, `far` on cell 3. `web` and `api` may call each other on TCP and
-UDP 8080, everybody everybody on the canary's port. Root on a cell, who can send what he likes as that cell, is `root_of`.
+`web` and `mallory` are on cell 1, `api` and `eve` on cell 2, `far` and `near` on cell 3. `web` and `api` may call each other on
+TCP and UDP 8080, mallory api on UDP 4789, everybody everybody on the canary's port. `as_root` is what root of a cell can do.
 """
 
 import socket
@@ -17,7 +17,7 @@ from scapy.packet import Packet
 from dataplane.firewall.legacy import LegacyFirewall
 from dataplane.firewall.nft import NftFirewall
 from dataplane.namespace import run_in
-from dataplane.state import Allow, HostService, HostState
+from dataplane.state import HostService, HostState
 from dataplane.tables import container_mac, host_interface, host_mac, tunnel_mac
 from tests.testlib.attacker import CANARY_PORT, Wire, ears
 from tests.testlib.hosts import WORLD, Host, allow, make_hosts, underlay_of
@@ -146,17 +146,14 @@ def crossing(backend: str) -> Iterator[Crossing]:
 
 def _inhabited(host: Host, *, first: int) -> HostState:
     canary = [allow(tag, str(CANARY_PORT), "udp") for tag in EVERYBODY]
-    rightful = {WEB: API, API: WEB}
+    rightful = {WEB: [allow(API, "8080"), allow(API, "8080", "udp")]}
+    rightful[API] = [allow(WEB, "8080"), allow(WEB, "8080", "udp"), allow(MALLORY, str(VXLAN_PORT), "udp")]
     workloads = [
-        host.workload(number, *canary, *_to(rightful.get(tag)), tag=tag)
+        host.workload(number, *canary, *rightful.get(tag, ()), tag=tag)
         for number, tag in enumerate(EVERYBODY[first : first + 2])
     ]
     services = (HostService("tcp", SERVICE), HostService("udp", UDP_SERVICE))
     return replace(host.with_workloads(*workloads), host_services=services)
-
-
-def _to(caller: int | None) -> list[Allow]:
-    return [] if caller is None else [allow(caller, "8080"), allow(caller, "8080", "udp")]
 
 
 def _crossing(hosts: Sequence[Host], backend: str) -> Crossing:
