@@ -42,7 +42,7 @@ claim = st.tuples(
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(made=st.lists(claim, max_size=12), prefix=st.integers(21, 28))
 def test_a_new_part_overlaps_none_that_is_held_or_rests(made: list[tuple[int, int, str, float | None]], prefix: int) -> None:
     claims: dict[IPv4Network, SubnetClaim] = {}
