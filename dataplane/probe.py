@@ -24,7 +24,10 @@ class Answer(Enum):
 
 
 async def probe(vtep: IPv4Address, *, mtu: int, seconds: float) -> Answer:
-    """Ask the peer whose tunnel ends at `vtep`, from the calling thread's namespace; each question may take `seconds`."""
+    """Ask the peer whose tunnel ends at `vtep`, from the calling thread's namespace; each question may take `seconds`.
+
+    Raises OSError where this host cannot ask: no descriptor is left.
+    """
     if not await _refuses(vtep, socket.SOCK_STREAM, b"", seconds=seconds):
         return Answer.NONE
     if not await _refuses(vtep, socket.SOCK_DGRAM, bytes(mtu - HEADERS), seconds=seconds):

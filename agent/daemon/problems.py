@@ -14,6 +14,7 @@ from agent.reconcile.turn import Report
 from dataplane.envoy.ads import EnvoyStatus
 from dataplane.probe import Answer
 
+FEW = 3  # cells that are named
 RIVAL = Problem(
     "firewall",
     "somebody keeps putting a rule that can accept before our jump: what it accepts escapes the policies",
@@ -89,14 +90,27 @@ def _overlay(
     yield from _told("overlay", underlay)
     if not isinstance(presence, Unavailable):  # that etcd does not answer, the store tells
         yield from _told("cell", presence)
-    for cell, answer in tunnels:
-        record = cell.record
-        if answer is Answer.NONE:
-            what = f"the tunnel to {record.name} ({record.underlay}) does not answer, though its agent is alive"
-            yield Problem("overlay", what, "UDP 4789 must pass between the cells, both ways; see `cellnet status` there")
-        else:
-            what = f"the tunnel to {record.name} ({record.underlay}) loses packets of full size"
-            yield Problem("overlay", what, "the network between the cells carries less than the MTU of underlay.interface says")
+    yield from of_tunnels(tunnels)
+
+
+def of_tunnels(failing: Iterable[tuple[Cell, Answer]]) -> Iterator[Problem]:
+    """One for each way to fail, however many fail so: it is one network that they have in common."""
+    words = {
+        Answer.NONE: (
+            "without an answer, though their agents are alive",
+            "UDP to overlay.port (4789) must pass between the cells, both ways, and that port and overlay.vni be the same on all",
+        ),
+        Answer.ONLY_SMALL: (
+            "that lose packets of full size",
+            "the network between the cells carries less than the MTU of underlay.interface says: set overlay.mtu on all cells",
+        ),
+    }
+    found = list(failing)
+    for kind, (what, hint) in words.items():
+        names = [f"{cell.record.name} ({cell.record.underlay})" for cell, answer in found if answer is kind]
+        if names:
+            shown = ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
+            yield Problem("overlay", f"tunnels {what}: {shown}", hint)
 
 
 def _envoy(envoy: EnvoyStatus) -> Iterator[Problem]:
