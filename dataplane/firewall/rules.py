@@ -62,12 +62,13 @@ def chains(state: HostState) -> dict[ChainKey, tuple[str, ...]]:
         ),
         ChainKey(6, "raw", "CELLNET-PREROUTING"): ("-i cnet+ -j DROP",),  # the overlay has no IPv6
         TAGGING: (
-            # only a SYN can be new; in FORWARD, because portmap's mark (nat PREROUTING) would add to a tag set earlier
-            f"-i cnet+ -p tcp -m tcp {SYN} -j SET --map-set {TAGS_SET} src --map-mark",
-            # every packet: it may be new at its destination though it is established here
-            f"-i cnet+ ! -p tcp -j SET --map-set {TAGS_SET} src --map-mark",
-            *across.remembered,
             *across.asking,
+            # only a SYN can be new: what follows it pays for no more than this
+            f"-p tcp -m tcp ! {SYN} -j RETURN",
+            # else every packet: it may be new at its destination though it is established here; in FORWARD, because portmap's
+            # mark (nat PREROUTING) would add to a tag set earlier
+            f"-i cnet+ -j SET --map-set {TAGS_SET} src --map-mark",
+            *across.remembered,
         ),
         ChainKey(4, "nat", "CELLNET-POSTROUTING"): (
             *across.masqueraded,
