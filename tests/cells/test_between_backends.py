@@ -50,8 +50,9 @@ def test_exactly_what_policies_allow_passes(cells: CellsUnderTest, place: Place,
 def test_a_first_instance_passes_at_its_first_packet(cells: CellsUnderTest, place: Place, here: int, there: int) -> None:
     api, sources = place(there, API, 8080), [f"acme/{here}-{there}/app-{number}" for number in range(2)]
     cells[there].policy_file("new.yaml", policies(f"from: [{', '.join(sources)}], to: {API}, tcp: 8080, udp: 8080"))
-    assert at_once(place(here, sources[0]), api, 8080) is Connected
-    assert one_datagram(place(here, sources[1]), api, 8080) is Connected
+    with halted(cells[there]):
+        assert at_once(place(here, sources[0]), api, 8080) is Connected
+        assert one_datagram(place(here, sources[1]), api, 8080) is Connected
 
 
 @pairs
