@@ -98,7 +98,7 @@ def of_tunnels(failing: Iterable[tuple[Cell, Answer]]) -> Iterator[Problem]:
     words = {
         Answer.NONE: (
             "without an answer, though their agents are alive",
-            "UDP to overlay.port (4789) must pass between the cells, both ways, and that port and overlay.vni be the same on all",
+            "UDP to overlay.port (4789) must pass between cells, both ways; overlay.port and overlay.vni are the same on all",
         ),
         Answer.ONLY_SMALL: (
             "that lose packets of full size",
