@@ -6,6 +6,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,6 +128,27 @@ async def test_what_was_compacted_while_nobody_watched_is_read_anew(own: Etcd, m
     own.ctl("del", "/cellnet/v1/policies/a")
     own.ctl("compact", own.ctl("get", "/x", "-w", "fields").split('"Revision" : ')[1].split()[0])
     await sees(store, "b")
+
+
+async def test_a_compaction_between_two_pages_of_a_reading_begins_it_anew(own: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.store.etcd.client.PAGE", 2)
+    client, pages = EtcdClient(own.config), 0
+    for number in range(5):
+        await client.commit(do=[put(f"/k/{number}", b"x")])
+    call = client._call
+
+    async def compacting(name: str, *asked: Any) -> Any:
+        nonlocal pages
+        pages += 1
+        answer = await call(name, *asked)
+        if pages == 1:
+            revision = await client.commit(do=[put("/k/5", b"x")])
+            own.ctl("compact", str(revision))
+        return answer
+
+    monkeypatch.setattr(client, "_call", compacting)
+    assert len((await client.read("/k/")).values) == 6
+    await client.close()
 
 
 async def test_a_record_that_nobody_can_read_is_named_and_left_out(own: Etcd, make: Make) -> None:

@@ -17,12 +17,13 @@ from agent.config.etcd import Endpoint, Etcd
 from agent.errors import Unavailable
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.access import Access
-from agent.store.etcd.refusal import NoSuchLease, refused
+from agent.store.etcd.refusal import Compacted, NoSuchLease, refused
 from agent.store.etcd.stream import answers
 
 SECONDS = 3.0  # for one call to one endpoint
 SILENT = 6.0  # for a watch: halfway it is asked for a sign of life
 UNSURE = "it may have been done all the same: look when etcd answers, then ask again; twice does no harm"
+READINGS = 10  # of everything, begun anew where etcd is compacted meanwhile
 PAGE = 5_000  # records of one answer; gRPC's limit is by size
 LEADER = ("hasleader", "true")  # a member that lost its quorum says so instead of being silent
 
@@ -92,6 +93,12 @@ class EtcdClient:
 
     async def read(self, prefix: str) -> Found:
         """All records whose key begins with `prefix`, at one revision."""
+        for _ in range(READINGS):
+            with contextlib.suppress(Compacted):  # that revision, between two pages
+                return await self._read(prefix)
+        raise Unavailable("etcd is compacted again and again while it is read", hint="see its --auto-compaction-retention")
+
+    async def _read(self, prefix: str) -> Found:
         values: dict[str, Value] = {}
         revision, start, end = 0, prefix.encode(), after(prefix.encode())
         while True:
