@@ -5,6 +5,16 @@ import grpc
 from agent.config.etcd import Etcd
 from agent.errors import HostRefused, Unavailable
 
+AGAIN = "it is tried again by itself"
+# what gRPC says of a mistake in the settings -> what to do; it cannot tell it from an outage
+MISTAKES = {
+    "CERTIFICATE_VERIFY_FAILED": "store.etcd.ca must be the CA that issued etcd's certificate, and the clocks must agree",
+    "Hostname Verification": "etcd's certificate must name the address that store.etcd.endpoints has",
+    "security handshaker": "store.etcd.ca, cert and key must be PEM, and the key that of the certificate",
+    "Unwrap failed": "etcd may want a certificate of this cell: store.etcd.cert and key name it",
+    "Socket closed": f"{AGAIN}; an etcd with TLS is reached by https:// in store.etcd.endpoints",
+}
+
 
 class Compacted(Exception):
     """The changes after the asked revision are no longer kept."""
@@ -38,4 +48,5 @@ def refused(error: BaseException, etcd: Etcd) -> Exception:
         return HostRefused(f"etcd refuses '{etcd.username}': {words}", hint="look at store.etcd in agent.yaml")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return HostRefused(f"etcd refuses to write: {words}", hint="compact and defragment it, then `etcdctl alarm disarm`")
-    return Unavailable(f"etcd ({where}) does not answer: {words or code.name}", hint="it is tried again by itself")
+    hint = next((each for sign, each in MISTAKES.items() if sign in words), AGAIN)
+    return Unavailable(f"etcd ({where}) does not answer: {words or code.name}", hint=hint)

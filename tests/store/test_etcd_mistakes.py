@@ -1,0 +1,62 @@
+"""Mistakes in store.etcd that look like an outage: each is told with what to do about it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.errors import Unavailable
+from agent.store.etcd.client import EtcdClient
+from tests.store.test_etcd_rights import certify
+from tests.testlib.etcd import Etcd
+
+
+def started(folder: Path, *, ask: bool = False) -> Iterator[Etcd]:
+    certify(folder, "ca")
+    for name in ("server", "root"):
+        certify(folder, name, issuer="ca")
+    etcd = Etcd(folder / "etcd", certificates=folder, ask=ask)
+    etcd.start()
+    yield etcd
+    etcd.kill()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    yield from started(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    yield from started(tmp_path_factory.mktemp("asking"), ask=True)
+
+
+async def hint(etcd: Etcd, **changes: object) -> str:
+    client = EtcdClient(replace(etcd.config, **changes))  # type: ignore[arg-type]
+    with pytest.raises(Unavailable) as refused:
+        await client.read("/")
+    await client.close()
+    return refused.value.hint
+
+
+async def test_a_ca_that_is_not_etcds_is_told(plain: Etcd, tmp_path: Path) -> None:
+    certify(tmp_path, "another")
+    assert "store.etcd.ca must be the CA" in await hint(plain, ca=tmp_path / "another.crt")
+
+
+async def test_a_ca_that_is_no_certificate_is_told(plain: Etcd, tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text("x")
+    assert "must be PEM" in await hint(plain, ca=tmp_path / "ca.crt")
+
+
+async def test_an_etcd_that_wants_a_certificate_is_told(asking: Etcd) -> None:
+    assert "store.etcd.cert and key" in await hint(asking)
+
+
+async def test_http_where_etcd_has_tls_is_told(plain: Etcd) -> None:
+    assert "https://" in await hint(plain, endpoints=(replace(plain.endpoint, tls=False),))
+
+
+async def test_another_name_than_that_of_etcds_certificate_is_told(plain: Etcd) -> None:
+    assert "must name the address" in await hint(plain, endpoints=(replace(plain.endpoint, host="localhost"),))
