@@ -1,7 +1,7 @@
 """Paths from a container of one cell to a container of another, alike in everything but the rules of the two hosts.
 
 As in `paths.py` the dataplane's own code makes all of them, without agents. The hosts are joined by a cable; all paths have the
-same tunnel, and what is not ours has none of our rules on either side.
+same tunnel, and what is not ours has none of our rules on either side. Of a firewall's ten rules two are for the tunnel's port.
 """
 
 from dataclasses import dataclass, replace
@@ -37,7 +37,6 @@ class Side:
 def make(setting: Setting, folder: Path) -> Made:
     """The path with its rules; its namespaces are pinned in `folder`, and go with it. Raises HostRefused."""
     source, target = sides(setting, folder)
-    text = written(setting, target.container, client=source.container)
     for side in (source, target):
         side.pin.parent.mkdir(parents=True)
         namespace.create(side.host)
@@ -45,8 +44,16 @@ def make(setting: Setting, folder: Path) -> Made:
     for side in (source, target):
         ip(side.host, f"addr add {_underlay(side.number)}/{UNDERLAY.prefixlen} dev eth0", "link set eth0 up")
         become(side.host, setting, side.state)
-        write(side.host, setting, text)
+    for side, other in ((source, target), (target, source)):
+        write(side.host, setting, by_hand(setting, source, target, tunnelled_from=_underlay(other.number)))
     return Made(source.pin, target.pin, (source.host, target.host), target.container)
+
+
+def by_hand(setting: Setting, source: Side, target: Side, *, tunnelled_from: IPv4Address) -> str:
+    """A host's rules that are not ours. Whoever guards what is forwarded has to guard the tunnel's port as well."""
+    outer = f"-p udp -m udp --dport {PORT} -j"
+    guard = (f"-s {tunnelled_from}/32 {outer} ACCEPT", f"{outer} DROP")
+    return written(setting, target.container, client=source.container, to_host=guard)
 
 
 def sides(setting: Setting, folder: Path) -> tuple[Side, Side]:

@@ -4,7 +4,7 @@ All are made by the dataplane's own code, without an agent: what an agent looks 
 figures of the others. What is not ours has our links, routes and neighbours and none of our rules.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
@@ -164,20 +164,24 @@ def _allows(count: int, *, last: bool) -> Iterator[Allow]:
         yield Allow(CLIENT_TAG, "tcp", PORT, LAST_PORT)
 
 
-def written(setting: Setting, server: IPv4Address, *, client: IPv4Address = CLIENT) -> str:
-    """The rules of the other paths as iptables-restore reads them; empty where there are none."""
+def written(setting: Setting, server: IPv4Address, *, client: IPv4Address = CLIENT, to_host: Sequence[str] = ()) -> str:
+    """The rules of the other paths as iptables-restore reads them; empty where there are none.
+
+    `to_host` are those of the ten that stand in INPUT.
+    """
     established = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
     fits = _accepts(client, server)
     match setting.rules:
         case Rules.TEN:
-            rules = [established, "-m conntrack --ctstate INVALID -j DROP", *_others(setting.count - 3), fits]
+            rules = [established, "-m conntrack --ctstate INVALID -j DROP", *_others(setting.count - 3 - len(to_host)), fits]
         case Rules.FLAT:
             rules = [*_others(setting.count - 1), fits, established]
         case Rules.FLAT_ESTABLISHED:
             rules = [established, *_others(setting.count - 1), fits]
         case _:
             return ""
-    return "\n".join(["*filter", ":FORWARD DROP [0:0]", *(f"-A FORWARD {rule}" for rule in rules), "COMMIT", ""])
+    lines = [*(f"-A INPUT {rule}" for rule in to_host), *(f"-A FORWARD {rule}" for rule in rules)]
+    return "\n".join(["*filter", ":FORWARD DROP [0:0]", *lines, "COMMIT", ""])
 
 
 def _others(count: int) -> Iterator[str]:

@@ -1,10 +1,11 @@
 """The paths that are compared have as many rules as they say, and the one that fits is in the worst place. Pure."""
 
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
-from bench.crossing import FROM, TO, sides
+from bench.crossing import FROM, TO, by_hand, sides
 from bench.paths import CHAIN, CLIENT_TAG, Rules, Setting, state_of, written
 from dataplane.compile import compile_tables
 from dataplane.firewall.choice import Backend
@@ -82,3 +83,12 @@ def test_between_cells_the_yardsticks_have_the_same_tunnel() -> None:
             assert compile_tables(one.state).vteps == compile_tables(other.state).vteps
             assert one.state.peers == other.state.peers
     assert [each.number for each in ours] == [FROM, TO]
+
+
+def test_between_cells_the_ten_rule_firewall_has_ten_rules_two_of_which_take_the_tunnel_from_the_other_host_only() -> None:
+    setting = Setting(Rules.TEN, Backend.NFT)
+    text = by_hand(setting, *sides(setting, NOWHERE), tunnelled_from=IPv4Address("10.77.0.1"))
+    found = [line for line in text.splitlines() if line.startswith("-A")]
+    assert (len(found), sum(line.startswith("-A FORWARD") for line in found)) == (10, 8)
+    assert "-s 10.77.0.1/32 -p udp" in found[0]
+    assert "-s 10.255.2.3/32 -d 10.255.1.3/32" in found[-1]
