@@ -18,7 +18,7 @@ from agent.reconcile.peers import Peers
 from agent.reconcile.presence import Presence
 from agent.store.ledger import Ledger
 from agent.store.store import Store
-from dataplane.apply import Kernel
+from dataplane.apply import Kernel, told
 from dataplane.netlink.underlay import underlay
 
 
@@ -34,7 +34,7 @@ class Peering:
 
 def grounding(config: Config, kernel: Kernel) -> Grounding:
     """Reads the underlay in the kernel's thread."""
-    look = partial(underlay, config.underlay.address, config.underlay.interface)
+    look = partial(told, partial(underlay, config.underlay.address, config.underlay.interface))
     return Grounding(lambda: asyncio.wrap_future(kernel.submit(look)), overlay=config.overlay, shared=config.store is not None)
 
 

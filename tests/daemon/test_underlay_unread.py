@@ -1,0 +1,42 @@
+"""An underlay that the kernel will not tell of ends nothing."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TypeVar, cast
+
+import pytest
+from pyroute2.netlink.exceptions import NetlinkError
+
+from agent.config.load import load
+from agent.daemon import peering
+from agent.errors import HostRefused
+from dataplane.apply import Kernel
+
+Result = TypeVar("Result")
+
+
+class Thread:
+    """The kernel's thread, as far as it is asked here."""
+
+    def submit(self, work: Callable[[], Result]) -> "Future[Result]":
+        done: Future[Result] = Future()
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+        return done
+
+
+@pytest.mark.parametrize("error", [NetlinkError(105, "No buffer space available"), OSError(24, "Too many open files")])
+async def test_what_keeps_us_from_asking_for_the_underlay_is_the_hosts_refusal(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def underlay(*_: object) -> None:
+        raise error
+
+    (tmp_path / "agent.yaml").touch()
+    config = load(tmp_path / "agent.yaml", root=tmp_path, hostname="one")
+    monkeypatch.setattr(peering, "underlay", underlay)
+    with pytest.raises(HostRefused):
+        await peering.grounding(config, cast("Kernel", Thread())).look()
