@@ -20,11 +20,16 @@ class Peers:
         self._cells: tuple[Cell, ...] = ()
         self._routes: Routes = {}
         self._by_subnet: Mapping[IPv4Network, Cell] = {}
+        self._lengths: frozenset[int] = frozenset()  # one, as a rule
         self.all: tuple[Cell, ...] = ()
 
     def owner(self, address: IPv4Address) -> Cell | None:
-        """The other cell that an address belongs to."""
-        return self._by_subnet.get(IPv4Network((address, self._subnet.prefixlen), strict=False))
+        """The other cell that an address belongs to, whatever the size of its part."""
+        for length in self._lengths:
+            found = self._by_subnet.get(IPv4Network((address, length), strict=False))
+            if found is not None:
+                return found
+        return None
 
     async def routes(self) -> Routes:
         """Part of the overlay -> address in the underlay, of every other cell, alive or not: a cell that is down comes back."""
@@ -33,6 +38,7 @@ class Peers:
             self._cells = cells
             self.all = tuple(each for each in cells if each.record.name != self._name and self._fits(each.record.subnet))
             self._by_subnet = {each.record.subnet: each for each in self.all}
+            self._lengths = frozenset(each.prefixlen for each in self._by_subnet)
             routes = {each.record.subnet: each.record.underlay for each in self.all}
             self._routes = self._routes if routes == self._routes else routes
         return self._routes

@@ -78,6 +78,16 @@ async def test_other_cells_are_peers_whether_they_are_alive_or_not() -> None:
     assert [each.alive_since for each in peers.all] == [None]
 
 
+@pytest.mark.parametrize("subnet", ["10.255.2.0/24", "10.255.2.0/26", "10.255.2.0/23"])
+async def test_an_address_is_its_cells_whatever_the_size_of_that_cells_part(subnet: str) -> None:
+    store, part = MemoryStore(), IPv4Network(subnet)
+    await store.announce(record("two", part, THERE))
+    peers = Peers(store, name="one", overlay=OVERLAY, subnet=MINE)
+    await peers.routes()
+    owners = [peers.owner(address) for address in (part[2], part[-2], part[0] - 1, part[-1] + 1)]
+    assert [each and each.record.name for each in owners] == ["two", "two", None, None]
+
+
 @pytest.mark.parametrize("subnet", ["10.255.0.0/16", "10.255.1.0/25", "192.0.2.0/24", "0.0.0.0/0"])
 async def test_a_cell_that_claims_what_is_ours_or_the_worlds_is_no_peer(subnet: str) -> None:
     store = MemoryStore()
