@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from agent.errors import Unavailable
+from agent.store.database import Database
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import EtcdClient, absent, put, remove
+from agent.store.etcd.keeping import Kept
 from agent.store.etcd.refusal import NoSuchLease
 from agent.store.etcd.store import EtcdStore
 from agent.store.store import StoredPolicy
@@ -213,3 +215,20 @@ async def test_an_endpoint_that_is_dead_is_passed_over(own: Etcd, tmp_path: Path
     client = EtcdClient(config, seconds=1.0)
     assert (await client.read("/")).values == {}
     await client.close()
+
+
+async def test_a_disk_that_knows_too_little_keeps_no_agent_from_its_subnet(own: Etcd, tmp_path: Path) -> None:
+    """Killed before its first claim was written there: when it starts, nobody has begun to follow etcd yet."""
+    database, client = Database(tmp_path / "cell.db"), EtcdClient(own.config)
+    kept = Kept(database)
+    first = EtcdStore(client, prefix="/cellnet", cell="one", kept=kept)
+    await first.mirror.refresh()
+    assert kept.load() is not None
+    without = EtcdStore(client, prefix="/cellnet", cell="one")
+    claimed = await without.claim_subnet("id", network=NETWORK, cell_prefix=24, now=NOW)
+    again = EtcdStore(client, prefix="/cellnet", cell="one", kept=Kept(database))
+    assert await again.claim_subnet("id", network=NETWORK, cell_prefix=24, now=NOW) == claimed
+    new = EtcdStore(client, prefix="/cellnet", cell="two", kept=Kept(database))
+    assert await new.claim_subnet("other", network=NETWORK, cell_prefix=24, now=NOW) != claimed
+    await client.close()
+    database.close()

@@ -191,6 +191,9 @@ class EtcdStore:
     async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int, now: float) -> IPv4Network:
         """See Store."""
         got = subnets.held(self._census.allotment.claims, cell, network=network, cell_prefix=cell_prefix)
+        if got is None and self.mirror.problem is not None:  # at the start nobody else reads, and the disk may know too little
+            await self._read()
+            got = subnets.held(self._census.allotment.claims, cell, network=network, cell_prefix=cell_prefix)
         if got is not None:
             return got
         chosen: list[IPv4Network] = []
