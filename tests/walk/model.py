@@ -42,7 +42,6 @@ class Model:
         self.answers, self.frozen = True, False  # etcd
         self.containers: dict[str, Container] = {}
         self.unsure: set[str] = set()  # policies that nobody knows of whether a silent etcd has taken them
-        self.ever: set[str] = set()  # apps that have, or had, a tag
 
     def in_touch(self, number: int) -> bool:
         """Whether a cell's agent runs and reaches etcd."""
@@ -65,7 +64,6 @@ class Model:
         everybody = frozenset().union(*(cell.needed for cell in self.cells.values()))
         for number in in_touch:
             self.cells[number].tagged = everybody
-        self.ever |= everybody
 
     def table(self) -> dict[Call, Outcome | None]:
         """Every call, and what must come of it: None where that cannot be told."""

@@ -9,6 +9,7 @@ from tests.testlib.oracle import Rule
 from tests.walk.model import Model
 
 APPS = ("acme/shop/web", "acme/shop/api", "acme/blog/web", "zeta/shop/web", "zeta/blog/api", "zeta/blog/job")
+STRANGER = "acme/shop/stranger"  # never attached
 FILES = ("a.yaml", "b.yaml")
 POLICIES = ("one", "two", "three", "four")
 SOURCES = (*APPS, *APPS, "same-space", "same-org", "acme/shop/*", "zeta/blog/*", "acme/*/*", "zeta/*/*")
@@ -58,12 +59,12 @@ class Steps:
         number = self._number(lambda each: model.cells[each].agent and model.cells[each].envoy)
         app = self._one(APPS)
         if number and count < MOST:
-            out_of_touch = not model.in_touch(number)
-            weight = 60 if count < FEW else 14
-            if not out_of_touch or app in model.cells[number].tagged:
-                yield weight, Step("attach", (number, app, f"c{next(self._numbers)}", self._random.random() < 0.4))
-            elif app not in model.ever:
-                yield weight, Step("attach_in_vain", (number, app))
+            in_touch = model.in_touch(number)
+            if in_touch or app in model.cells[number].tagged:
+                step = Step("attach", (number, app, f"c{next(self._numbers)}", self._random.random() < 0.4))
+                yield 60 if count < FEW else 14, step
+            if not in_touch:
+                yield 3, Step("attach_in_vain", (number, STRANGER))
         for weight, word in ((12, "detach"), (6, "kill_container")) if count > 3 else ():
             names = [
                 each.name for each in model.containers.values()
@@ -76,7 +77,7 @@ class Steps:
         number, name = self._one(sorted(self._model.cells)), self._one(FILES)
         rules = [self._rule() for _ in range(self._random.randint(1, 3))]
         yield 26, Step("write_file", (number, name, rules))
-        yield 6, Step("spoil_file", (number, name))
+        yield 10 if self._model.cells[number].disk.get(name) else 2, Step("spoil_file", (number, name))
         if name in self._model.cells[number].disk:
             yield 12, Step("remove_file", (number, name))
 
@@ -110,7 +111,8 @@ class Steps:
         number = self._one(sorted(model.cells))
         cell = model.cells[number]
         if cell.agent:
-            yield 6, Step("kill_agent", (number,))
+            remembers = None in cell.disk.values() or not model.in_touch(number)  # the next agent must go by what is kept
+            yield 16 if remembers else 4, Step("kill_agent", (number,))
         if cell.envoy:
             yield 2, Step("kill_envoy", (number,))
             if cell.agent:
@@ -121,12 +123,12 @@ class Steps:
             yield 4, Step("stop_etcd", (self._random.random() < 0.2,))
 
     def _ends_of_faults(self) -> Iterator[tuple[float, Step]]:
-        weight = 12 * self._count()
-        for number, cell in self._model.cells.items():
-            if not (cell.agent and cell.envoy):
-                yield weight, Step("start", (number,))
-            if not cell.plugged:
-                yield weight, Step("heal", (number,))
+        cells = self._model.cells
+        weight: float = 12 * self._count()
+        dead = [number for number, cell in cells.items() if not (cell.agent and cell.envoy)]
+        yield from ((weight, Step("start", (number,))) for number in dead)
+        weight = weight / 4 if dead else weight  # so that some start out of touch
+        yield from ((weight, Step("heal", (number,))) for number, cell in cells.items() if not cell.plugged)
         if not self._model.answers:
             yield weight, Step("start_etcd", ())
 

@@ -24,6 +24,7 @@ from tests.walk.table import Call, Place, Table, tried
 
 MARKER, ITS_APP = "marker", "acme/walk/marker"
 MISTAKE = "policies: [{from: acme/shop/web, to: acme/shop/api, tcp: 123456}]\n"
+TOLD = 12  # lines of a log
 Done = TypeVar("Done")
 PATIENCE = 60.0  # seconds: an agent starts, and etcd answers, late on a machine that is busy
 Meaning = tuple[frozenset[str], str, tuple[str, ...], tuple[str, ...]]
@@ -221,6 +222,11 @@ class World:
             self._apply(number, [mark])
             return True
         return False
+
+    def told(self) -> str:
+        """The end of what each cell's agent has told, without its Envoy's words."""
+        lines = {each.lab.number: [line for line in each.log.splitlines() if line.startswith("{")] for each in self._cells}
+        return "\n".join(f"cell {number}: {line}" for number, told in lines.items() for line in told[-TOLD:])
 
     def tried(self) -> Table:
         """Make all calls."""
