@@ -99,10 +99,10 @@ def _fixed(state: HostState, across: overlay.Fragments) -> dict[str, tuple[str, 
         ),
         "CELLNET-OUTPUT": ("-o cnet+ -j ACCEPT", *across.outer_out),  # hosts whose own policy is DROP
         "CELLNET-FORWARD": (
+            *across.masked,  # answers too: a peer's guest, behind its address, may call a published port from the tunnel's
             f"-i cnet+ {ESTABLISHED}",  # the fast path
             *across.no_answers,
             f"-o cnet+ {ESTABLISHED}",
-            *across.masked,
             "-i cnet+ -g CELLNET-NEW",
             "-o cnet+ -g CELLNET-NEW",
             *across.elsewhere,
