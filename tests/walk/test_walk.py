@@ -21,8 +21,9 @@ from tests.walk.world import World
 USUAL = (15, 200)  # a way on which every kind of step is met
 SEED, STEPS = int(os.environ.get("WALK_SEED", USUAL[0])), int(os.environ.get("WALK_STEPS", USUAL[1]))
 KINDS = {
-    "attach", "attach_in_vain", "detach", "kill_container", "write_file", "spoil_file", "remove_file", "allow", "apply", "delete",
-    "allow_in_vain", "kill_agent", "kill_envoy", "restart_envoy", "start", "partition", "heal", "stop_etcd", "start_etcd",
+    "attach", "attach_in_vain", "detach", "kill_container", "write_file", "spoil_file", "remove_file", "allow", "apply",
+    "delete", "allow_in_vain", "kill_agent", "kill_envoy", "restart_envoy", "start", "partition", "heal", "stop_etcd",
+    "start_etcd",
 }  # fmt: skip
 TOLD = 5  # mismatches that are explained
 
