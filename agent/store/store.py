@@ -160,6 +160,15 @@ def another_machine(held: CellRecord) -> Conflict:
     )
 
 
+def same_id(held: CellRecord) -> Conflict:
+    """The error for a machine that has a living cell's id, and another address."""
+    return Conflict(
+        f"this cell's id is that of cell {held.name}, which is alive at {held.underlay}",
+        hint="if this machine is a copy of that one, remove /var/lib/cellnet from it; if it is the same at another address, "
+        "wait half a minute",
+    )
+
+
 def same_underlay(held: CellRecord) -> Conflict:
     """The error for an address that a living cell has."""
     return Conflict(

@@ -21,7 +21,7 @@ from agent.store.etcd.client import EtcdClient, Value, after, put, remove, uncha
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.mirror import Mirror
 from agent.store.etcd.refusal import NoSuchLease
-from agent.store.store import another_machine, same_underlay
+from agent.store.store import another_machine, same_id, same_underlay
 from agent.store.subnets import SubnetClaim
 
 OPERATIONS = 120  # of one transaction; etcd takes 128
@@ -59,6 +59,7 @@ class Standing:
         self._lease = 0
         self._kept = 0.0
         self._former = True
+        self._was_told = False
         self._one = asyncio.Lock()
         self._stir = asyncio.Event()
         self.problem: CellnetError | None = None
@@ -120,6 +121,7 @@ class Standing:
                 try:
                     await self._hold(record)
                     if await self._commit(self._plans(record)):
+                        self._was_told = True
                         return
                 except NoSuchLease:
                     self._lease = 0
@@ -134,6 +136,11 @@ class Standing:
         held = self._census.records.get(record.name)
         if held is not None and held.id != record.id:
             raise another_machine(held)
+        if not self._was_told:  # later it is this one that changes its address
+            for other in self._census.records.values():
+                is_alive = self._census.alive_since(other.name) is not None
+                if other.id == record.id and other.underlay != record.underlay and is_alive:
+                    raise same_id(other)
         if held is None or held.underlay != record.underlay:
             for other in self._census.living():
                 if other.underlay == record.underlay and other.id != record.id:
