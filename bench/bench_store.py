@@ -7,7 +7,6 @@ which the event loop served nobody while everything was read again.
 
 import asyncio
 import contextlib
-import json
 import resource
 import tempfile
 import time
@@ -34,13 +33,15 @@ from agent.store.etcd.whole import whole
 from agent.store.store import StoredPolicy
 from agent.store.subnets import SubnetClaim
 from agent.store.tags import TagClaim
-from bench.report import RESULTS, aligned
+from bench.comparison import Figure
+from bench.script import compared, options
 from lab.etcd import Etcd
 
 POLICIES, APPS, CELLS, HERE = 60_000, 5_000, 1_000, 250
 PREFIX = "/cellnet"
 BATCH = 2_000
 TICK = 0.002
+MEMORY = "memory"
 CHANGES = 50
 SECOND = 1000.0
 
@@ -159,10 +160,10 @@ async def measure(config: Config, folder: Path) -> dict[str, float]:
     await client.close()
     agent, began, worked = Agent(config, folder), time.perf_counter(), time.process_time()
     await agent.store.mirror.refresh()
-    found["first reading, ms"] = (time.perf_counter() - began) * SECOND
+    found["first reading"] = (time.perf_counter() - began) * SECOND
     assert await agent.turn()
-    found["start to first rights, ms"] = (time.perf_counter() - began) * SECOND
-    found["start to first rights, ms of the processor"] = (time.process_time() - worked) * SECOND
+    found["start to first rights"] = (time.perf_counter() - began) * SECOND
+    found["start to first rights, processor time"] = (time.process_time() - worked) * SECOND
     async with running(agent):
         while not agent.store.mirror.following:  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(TICK)
@@ -171,13 +172,13 @@ async def measure(config: Config, folder: Path) -> dict[str, float]:
         async with stalls() as stall:
             await agent.store.mirror.refresh()
             await agent.turn()
-        found["longest stretch while all is read again, ms"] = stall.longest * SECOND
-        found["memory, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        found["longest stretch while all is read again"] = stall.longest * SECOND
+        found[MEMORY] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     await agent.close()
     began = time.perf_counter()
     again = Agent(config, folder)
     assert await again.turn()
-    found["start from the disk, without etcd, ms"] = (time.perf_counter() - began) * SECOND
+    found["start from the disk, without etcd"] = (time.perf_counter() - began) * SECOND
     await again.close()
     return found
 
@@ -197,10 +198,10 @@ async def changes(agent: Agent) -> dict[str, float]:
     idle = time.perf_counter()
     await agent.turn()
     return {
-        "one policy: etcd and the copy, median ms": median(applied),
-        "one policy: the turn's work, median ms": median(worked),
-        "one policy: the turn's work, worst ms": max(worked),
-        "a turn without a change, ms": (time.perf_counter() - idle) * SECOND,
+        "one policy: etcd and the copy, median": median(applied),
+        "one policy: the turn's work, median": median(worked),
+        "one policy: the turn's work, worst": max(worked),
+        "a turn without a change": (time.perf_counter() - idle) * SECOND,
     }
 
 
@@ -209,25 +210,30 @@ def median(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
+def figures(rounds: int) -> tuple[Figure, ...]:
+    """Each time with an etcd and an agent's files of its own; the memory is that of the process, which only grows."""
+    found: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            etcd = Etcd(folder / "etcd", netns=None, host="127.0.0.1", port=23790, peer_port=23800)
+            etcd.start()
+            try:
+                measured = asyncio.run(measure(Config(endpoints=(endpoint(etcd.url),)), folder))
+            finally:
+                etcd.kill()
+        for what, value in measured.items():
+            found.setdefault(what, []).append(value)
+    setting = f"{POLICIES:,} policies, {APPS:,} apps, {CELLS:,} cells"
+    return tuple(Figure(what, setting, "MB" if what == MEMORY else "ms", tuple(values)) for what, values in found.items())
+
+
 @click.command()
-@click.option("--results", default=RESULTS, show_default=True, type=click.Path(path_type=Path, file_okay=False))
-def main(results: Path) -> None:
-    """Print a table, and write store.json."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        etcd = Etcd(folder / "etcd", netns=None, host="127.0.0.1", port=23790, peer_port=23800)
-        etcd.start()
-        try:
-            found = asyncio.run(measure(Config(endpoints=(endpoint(etcd.url),)), folder))
-        finally:
-            etcd.kill()
-    rows = [("what", "value"), *((what, f"{value:.1f}") for what, value in found.items())]
-    click.echo("\n".join(aligned(rows, right=frozenset({"value"}))))
-    results.mkdir(parents=True, exist_ok=True)
-    (results / "store.json").write_text(
-        json.dumps({"policies": POLICIES, "apps": APPS, "cells": CELLS, **found}, indent=1) + "\n"
-    )
+@options(rounds=1, runs=1)
+def store(*, rounds: int, runs: int, results: Path) -> None:
+    """A full etcd."""
+    compared("store", lambda: figures(rounds * runs), results=results)
 
 
 if __name__ == "__main__":
-    main()
+    store()

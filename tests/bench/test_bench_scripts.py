@@ -109,7 +109,10 @@ def test_the_script_for_61443_measures_it_beside_haproxy_and_nginx(tmp_path: Pat
 
 @pytest.mark.parametrize(
     "script",
-    [f"bench_{each}" for each in ("policy", "attach", "revoke", "datapath", "cells", "spread", "watch", "tls", "memory")],
+    [
+        f"bench_{each}"
+        for each in ("policy", "attach", "revoke", "datapath", "cells", "spread", "watch", "store", "tls", "memory")
+    ],
 )
 def test_a_script_says_what_can_be_asked_of_it(script: str) -> None:
     command = [sys.executable, "-m", f"bench.{script}", "--help"]
