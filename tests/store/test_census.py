@@ -81,7 +81,7 @@ LIES = {
     "a subnet that nobody claimed": (RECORD, {"subnet": "10.255.9.0/24"}, "claimed by nobody"),
     "part of another's subnet": (RECORD, {"subnet": "10.255.1.128/25"}, "claimed by nobody"),
     "the whole overlay": (RECORD, {"subnet": "10.255.0.0/16"}, "claimed by nobody"),
-    "the world": (RECORD, {"subnet": "0.0.0.0/0"}, "no part of this overlay"),
+    "the world": (RECORD, {"subnet": "0.0.0.0/0"}, "overlay.network must be the same on all"),
     "another's id and subnet": (RECORD, {"id": "id-1", "subnet": "10.255.1.0/24"}, "claimed by cell cell-1, not by it"),
     "no network": (RECORD, {"subnet": "10.255.2.1/24"}, "host bits"),
     "a multicast address": (RECORD, {"underlay": "224.0.0.1"}, "cannot be a cell's address"),

@@ -172,7 +172,7 @@ class Census:
     def _why_not(self, record: CellRecord) -> str | None:
         overlay = self._overlay
         if overlay is not None and not record.subnet.subnet_of(overlay):
-            return f"its subnet {record.subnet} is no part of this overlay, {overlay}"
+            return f"its subnet {record.subnet} is no part of this overlay, {overlay}: overlay.network must be the same on all"
         if overlay is not None and record.underlay in overlay:
             return f"its underlay address {record.underlay} is in the overlay"
         return self.allotment.why_not(record)
