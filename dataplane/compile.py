@@ -5,6 +5,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from dataplane.firewall import rules
+from dataplane.firewall.origin import mark_of
 from dataplane.state import HostState, Workload
 from dataplane.tables import (
     CELLFUL,
@@ -41,6 +42,7 @@ class Peer:
     mac: str
     neighbour: NeighbourKey
     route: Route
+    mark: IPv4Address
 
 
 def compile_tables(state: HostState) -> Tables:
@@ -64,7 +66,7 @@ def compile_tables(state: HostState) -> Tables:
         routes={host.destination: host.route for host in hosts} | {subnet: peer.route for subnet, peer in peers.items()},
         vteps=vtep,
         fdb={peer.mac: (underlay,) for peer, underlay in zip(peers.values(), underlays, strict=True)},
-        senders=dict.fromkeys(underlays, True),
+        senders=dict(zip(underlays, (peer.mark for peer in peers.values()), strict=True)),
     )
 
 
@@ -87,7 +89,7 @@ def _vtep(state: HostState) -> dict[str, Vtep]:
 @lru_cache(maxsize=CELLFUL)
 def _peer(subnet: IPv4Network) -> Peer:
     gateway = subnet.network_address
-    return Peer(tunnel_mac(gateway), NeighbourKey(TUNNEL_LINK, gateway), Route(TUNNEL_LINK, gateway))
+    return Peer(tunnel_mac(gateway), NeighbourKey(TUNNEL_LINK, gateway), Route(TUNNEL_LINK, gateway), mark_of(subnet))
 
 
 @lru_cache(maxsize=CELLFUL)

@@ -142,8 +142,9 @@ class Tables:
     vteps: Mapping[str, Vtep] = field(default_factory=dict)
     # ours: all of cellnet0's; a peer's MAC and the underlay addresses that its frames are sent to
     fdb: Mapping[str, tuple[IPv4Address, ...]] = field(default_factory=dict)
-    # ours: set `cellnet-vteps`, the underlay addresses whose tunnelled packets are taken
-    senders: Mapping[IPv4Address, bool] = field(default_factory=dict)
+    # ours: set `cellnet-vteps`, the underlay addresses whose tunnelled packets are taken; a value is the mark that each
+    # gets, as an address: its part of the overlay
+    senders: Mapping[IPv4Address, IPv4Address] = field(default_factory=dict)
 
 
 def without(tables: Tables, addresses: Collection[IPv4Address], *, overlay: bool = False) -> Tables:

@@ -8,15 +8,20 @@ source's cell lets it go, the destination's judges it by the tag it carries. Pur
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dataplane.firewall.origin import foreign
 from dataplane.state import HostState, Tunnel
 from dataplane.tables import TAG_MASK, TUNNEL_LINK, ChainKey
 
 VTEPS_SET = "cellnet-vteps"
-UNTRACKED = ChainKey(4, "raw", "CELLNET-OUTPUT")  # the chain that only a cell with a tunnel has
+UNTRACKED = ChainKey(4, "raw", "CELLNET-OUTPUT")  # the chains that only a cell with a tunnel has
+ORIGIN = ChainKey(4, "mangle", "CELLNET-INPUT")
 ASKING = "0x400000/0x400000"  # a mark that crosses the tunnel beside the tag: VXLAN's "don't learn", which we never do
 # chains that name the set
-NAMING = tuple(ChainKey(4, "filter", f"CELLNET-{name}") for name in ("INPUT", "FORWARD", "EGRESS"))
-JUMPS: Mapping[ChainKey, str] = {ChainKey(4, "raw", "OUTPUT"): UNTRACKED.chain}
+NAMING = (ORIGIN, *(ChainKey(4, "filter", f"CELLNET-{name}") for name in ("INPUT", "FORWARD", "EGRESS")))
+JUMPS: Mapping[ChainKey, str] = {
+    ChainKey(4, "raw", "OUTPUT"): UNTRACKED.chain,
+    ChainKey(4, "mangle", "INPUT"): ORIGIN.chain,
+}
 PORTS = "32768-60999"  # those that the kernel gives by itself
 MASKS = f"--nfmask {TAG_MASK:#x} --ctmask {TAG_MASK:#x}"
 
@@ -56,7 +61,7 @@ def _of(tunnel: Tunnel, state: HostState) -> Fragments:
     outer = f"-p udp -m udp --dport {tunnel.port}"
     return Fragments(
         # an entry for each of them would cost, and say nothing
-        chains={UNTRACKED: (f"-s {tunnel.address}/32 {outer} -j CT --notrack",)},
+        chains={UNTRACKED: (f"-s {tunnel.address}/32 {outer} -j CT --notrack",), ORIGIN: _of_its_own(tunnel, outer)},
         untracked_in=(f"-d {tunnel.address}/32 {outer} -j CT --notrack",),
         # the tag of whoever opened it, for who asks later what may live on
         remembered=(f"-i {TUNNEL_LINK} -o cnet+ -m conntrack --ctstate NEW -j CONNMARK --save-mark {MASKS}",),
@@ -101,4 +106,13 @@ def _of(tunnel: Tunnel, state: HostState) -> Fragments:
             f"{outer} -j CELLNET-REJECT",  # now or when it becomes a peer's: masqueraded, it would be one of ours
             f"-m set --match-set {VTEPS_SET} dst -j CELLNET-REJECT",
         ),
+    )
+
+
+def _of_its_own(tunnel: Tunnel, outer: str) -> Rules:
+    """From a peer only what is from its own part of the overlay."""
+    return (
+        f"-d {tunnel.address}/32 -i {tunnel.interface} {outer} -j SET --map-set {VTEPS_SET} src --map-mark",
+        f'{outer} -m bpf --bytecode "{foreign()}" -j DROP',
+        f"{outer} -j MARK --set-xmark 0x0/0xffffffff",  # a packet without a tag would keep it
     )

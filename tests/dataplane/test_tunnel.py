@@ -108,9 +108,11 @@ def test_a_cell_without_a_tunnel_has_nothing_of_it() -> None:
         "bridge fdb append 00:00:00:00:00:00 dev cellnet0 dst 10.77.0.9",
         "ipset del cellnet-vteps 10.77.0.2",
         "ipset add cellnet-vteps 10.77.0.9",
+        "ipset -exist add cellnet-vteps 10.77.0.2 skbmark 0xaff0380",
         "sysctl -qw net.ipv4.conf.cellnet0.rp_filter=0",
         "sysctl -qw net.ipv6.conf.cellnet0.disable_ipv6=0",
         "iptables-nft -t raw -D OUTPUT -j CELLNET-OUTPUT",
+        "iptables-nft -t mangle -D INPUT -j CELLNET-INPUT",
     ],
 )
 def test_what_somebody_breaks_is_seen_and_mended(host: Host, damage: str) -> None:

@@ -20,7 +20,7 @@ from dataplane.namespace import run_in
 from dataplane.state import HostService, HostState
 from dataplane.tables import container_mac, host_interface, host_mac, tunnel_mac
 from tests.testlib.attacker import CANARY_PORT, Wire, ears
-from tests.testlib.hosts import WORLD, Host, allow, make_hosts, underlay_of
+from tests.testlib.hosts import WORLD, Host, allow, await_carrier, make_hosts, underlay_of
 from tests.testlib.mutation import Ground
 from tests.testlib.netns import Netns
 from tests.testlib.standpoint import Standpoint
@@ -139,6 +139,9 @@ def crossing(backend: str) -> Iterator[Crossing]:
         for number, host in enumerate(hosts):
             stack.callback(host.kernel.close)
             host.become(_inhabited(host, first=2 * number))
+            for place, address in zip(host.containers, host.state.workloads, strict=True):
+                await_carrier(place, "eth0")
+                await_carrier(host.netns, host_interface(address))
         made = _crossing(hosts, backend)
         stack.callback(made.undo)
         yield made
