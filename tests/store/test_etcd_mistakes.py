@@ -1,5 +1,6 @@
 """Mistakes in store.etcd that look like an outage: each is told with what to do about it."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,21 @@ async def test_a_ca_that_is_no_certificate_is_told(plain: Etcd, tmp_path: Path) 
 
 async def test_an_etcd_that_wants_a_certificate_is_told(asking: Etcd) -> None:
     assert "store.etcd.cert and key" in await hint(asking)
+
+
+async def test_a_certificate_that_is_renewed_is_taken_up(asking: Etcd, tmp_path: Path) -> None:
+    certify(tmp_path, "mine")
+    mine = replace(asking.config, cert=tmp_path / "mine.crt", key=tmp_path / "mine.key")
+    client = EtcdClient(mine)
+    with pytest.raises(Unavailable):
+        await client.read("/")
+    assert mine.ca is not None
+    for name in ("crt", "key"):
+        shutil.copy(mine.ca.parent / f"root.{name}", tmp_path / f"mine.{name}")
+    assert (await client.read("/")).values == {}
+    (tmp_path / "mine.key").unlink()
+    assert (await client.read("/")).values == {}, "what was read once serves on"
+    await client.close()
 
 
 async def test_http_where_etcd_has_tls_is_told(plain: Etcd) -> None:

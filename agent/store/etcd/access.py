@@ -25,9 +25,13 @@ OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Makes channels. Files are read for each new one, so that a renewed certificate is taken up."""
+    """Makes channels. Files are read for each new one."""
 
     etcd: Etcd
+
+    def stamp(self) -> object:
+        """Changes whenever one of the files does: then it is time for a new channel."""
+        return tuple(_stamp(path) for path in (self.etcd.ca, self.etcd.cert, self.etcd.key) if path is not None)
 
     def channel(self, endpoint: Endpoint) -> grpc.aio.Channel:
         """A new channel, which connects with its first call. Raises HostRefused where a file cannot be read."""
@@ -47,6 +51,14 @@ class Access:
 
 def _target(endpoint: Endpoint) -> str:
     return f"{endpoint.host}:{endpoint.port}"
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _content(path: Path | None) -> bytes | None:

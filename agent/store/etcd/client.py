@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import grpc
 
 from agent.config.etcd import Endpoint, Etcd
-from agent.errors import Unavailable
+from agent.errors import HostRefused, Unavailable
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.access import Access
 from agent.store.etcd.refusal import Compacted, NoSuchLease, refused
@@ -81,14 +81,16 @@ class EtcdClient:
         self._access = access or Access(etcd)
         self._writers: ContextVar[Sequence[EtcdClient]] = ContextVar("writers", default=())
         self._seconds = seconds
-        self._channels: dict[Endpoint, grpc.aio.Channel] = {}
+        self._channels: dict[Endpoint, tuple[object, grpc.aio.Channel]] = {}
+        self._former: list[grpc.aio.Channel] = []  # a watch may go on there: one for each time that a certificate is renewed
         self._first = 0
         self._token: str | None = None
 
     async def close(self) -> None:
         """Give up its connections. It may be used again."""
-        channels, self._channels = self._channels, {}
-        for channel in channels.values():
+        channels = [*self._former, *(channel for _, channel in self._channels.values())]
+        self._channels, self._former = {}, []
+        for channel in channels:
             await channel.close()
 
     async def read(self, prefix: str) -> Found:
@@ -228,9 +230,7 @@ class EtcdClient:
     async def _ready(self) -> tuple[grpc.aio.Channel, tuple[tuple[str, str], ...]]:
         """A channel and the metadata of a call."""
         endpoint = self._etcd.endpoints[self._first % len(self._etcd.endpoints)]
-        channel = self._channels.get(endpoint)
-        if channel is None:
-            channel = self._channels[endpoint] = self._access.channel(endpoint)
+        channel = self._channel(endpoint)
         if self._etcd.username is None:
             return channel, ()
         if self._token is None:
@@ -238,6 +238,21 @@ class EtcdClient:
             asked = rpc.AuthenticateRequest(name=self._etcd.username, password=self._access.password())
             self._token = (await method(asked, timeout=self._seconds)).token
         return channel, (("token", self._token),)
+
+    def _channel(self, endpoint: Endpoint) -> grpc.aio.Channel:
+        stamp, held = self._access.stamp(), self._channels.get(endpoint)
+        if held is not None and held[0] == stamp:
+            return held[1]
+        try:
+            made = self._access.channel(endpoint)
+        except HostRefused:
+            if held is None:
+                raise
+            return held[1]  # files that somebody is about to replace, or has lost
+        if held is not None:
+            self._former.append(held[1])
+        self._channels[endpoint] = (stamp, made)
+        return made
 
     def _after(self, error: Exception) -> bool:
         """What the next try must do otherwise; False if it would end the same."""
