@@ -43,7 +43,7 @@ class Departures:
                 found[address] = tags[endpoint.app]
             elif endpoint is not None:
                 continue  # its tag has not come yet
-            elif address in gone and self._is_spoken_for(address):
+            elif address in gone and self._has_spoken(address):
                 found[address] = 0
             elif not self._is_spoken_for(address):
                 self._unclear[address] = None
@@ -59,6 +59,11 @@ class Departures:
         """Seconds until something will be clear, None if nothing will by itself."""
         due = [back + SPEAK for back in self._unclear.values() if back is not None]
         return max(min(due) - self._elapsed(), 0.0) if due else None
+
+    def _has_spoken(self, address: IPv4Address) -> bool:
+        """Whether a living cell itself has said so: one whose record is gone may have lost it for a moment."""
+        cell = self._owner(address)
+        return cell is not None and cell.alive_since is not None
 
     def _is_spoken_for(self, address: IPv4Address) -> bool:
         """Whether the cell of an address is alive to say what runs there; an address of no cell is nobody's."""

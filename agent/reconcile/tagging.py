@@ -75,8 +75,14 @@ class Tagging:
         """
         if app not in await self._store.tags():
             self._told |= {app}
-            await self._store.refer(self._told)
-            await self._store.claim_tags([app], now=self._earliest())
+            try:
+                await self._store.refer(self._told)
+                await self._store.claim_tags([app], now=self._earliest())
+            except Unavailable as error:
+                raise Unavailable(
+                    f"app {app} is new and needs a tag from the store: {error.what}",
+                    hint="attach it when the store answers; apps that have run already need not wait",
+                ) from error
 
     async def follow(
         self, policies: tuple[Policy, ...], attachments: Iterable[Attachment], *, files: tuple[Policy, ...] = ()

@@ -120,3 +120,17 @@ async def test_containers_of_a_cell_that_was_removed_have_departed() -> None:
     assert await both.take() == {}
     both.clock += SPEAK
     assert await both.take() == {THERE: 0}
+
+
+async def test_a_cell_whose_record_goes_for_a_moment_has_taken_nothing_away() -> None:
+    for returns in (True, False):
+        both = Neighbours()
+        await both.begin(web())
+        both.there.lapse()
+        await both.here.remove_cell("two", now=0.0)
+        assert await both.take() == {}
+        if returns:
+            await both.come_back()
+            await both.there.publish([web()])
+        both.clock = SPEAK
+        assert await both.take() == {THERE: 1 if returns else 0}
