@@ -18,7 +18,7 @@ from tests.walk.steps import Steps
 from tests.walk.table import Call, Outcome
 from tests.walk.world import World
 
-USUAL = (15, 200)  # a way on which every kind of step is met
+USUAL = (32, 200)  # a way on which every kind of step is met
 SEED, STEPS = int(os.environ.get("WALK_SEED", USUAL[0])), int(os.environ.get("WALK_STEPS", USUAL[1]))
 KINDS = {
     "attach", "attach_in_vain", "detach", "kill_container", "write_file", "spoil_file", "remove_file", "allow", "apply",

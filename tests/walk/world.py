@@ -213,7 +213,7 @@ class World:
         for name in sorted(self.model.unsure):
             if name in self.model.store:
                 self._done(number, partial(self._apply, number, [{"name": name, **self.model.store[name]}]))
-            else:
+            elif name in _stored(self._cells[number]):
                 self._done(number, partial(self._cells[number].client.delete, f"/v1/policies/{name}"))
         self.model.unsure.clear()
 
