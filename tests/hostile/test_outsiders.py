@@ -56,7 +56,7 @@ def test_a_containers_address_delivers_nothing_from_outside(stage: Stage, outsid
     datagram = IP(src=web, dst=api) / UDP(sport=5, dport=8080) / b"forged"
     withstood(it=not carrying(b"forged", _heard(stage, outsider, datagram)))
     client, server = pair(stage.web, stage.api, 8081)
-    last = sent_by(stage, client, b"own words", seen_at=stage.api)
+    last = sent_by(client, b"own words", seen_at=stage.api)
     assert server.recv(100) == b"own words"
     following = TCP(
         sport=last[TCP].sport, dport=last[TCP].dport, seq=last[TCP].seq + 9, ack=last[TCP].ack, flags="PA", window=500
@@ -71,7 +71,7 @@ def test_a_containers_address_delivers_nothing_from_outside(stage: Stage, outsid
 def test_a_forged_reset_from_outside_closes_no_conntrack_entry(stage: Stage, outsider: Wire, claims: str) -> None:
     caller = stage.web if claims == "a container" else stage.host
     client, server = pair(caller, stage.api, 8081)
-    last = sent_by(stage, client, b"own words", seen_at=stage.api)
+    last = sent_by(client, b"own words", seen_at=stage.api)
     assert server.recv(100) == b"own words"
     reset = TCP(sport=last[TCP].sport, dport=last[TCP].dport, seq=last[TCP].seq + 9, flags="R")
     _heard(stage, outsider, IP(src=last.src, dst=last.dst) / reset)

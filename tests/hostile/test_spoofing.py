@@ -51,7 +51,7 @@ def test_an_address_that_cannot_be_a_source_delivers_nothing(stage: Stage, sourc
 @stopped_by(*SPOOFING)
 def test_forged_data_does_not_reach_an_established_connection(stage: Stage) -> None:
     client, server = pair(stage.web, stage.api, 8081)
-    last = sent_by(stage, client, b"own words", seen_at=stage.api)
+    last = sent_by(client, b"own words", seen_at=stage.api)
     assert server.recv(100) == b"own words"
     following = TCP(
         sport=last[TCP].sport, dport=last[TCP].dport, seq=last[TCP].seq + 9, ack=last[TCP].ack, flags="PA", window=500
@@ -66,7 +66,7 @@ def test_forged_data_does_not_reach_an_established_connection(stage: Stage) -> N
 @stopped_by(Without("raw", "CELLNET-PREROUTING", "rpfilter"))
 def test_a_forged_reset_closes_neither_connection_nor_conntrack_entry(stage: Stage, towards: str) -> None:
     client, server = pair(stage.web, stage.api, 8081)
-    last = sent_by(stage, client, b"own words", seen_at=stage.api)[TCP]
+    last = sent_by(client, b"own words", seen_at=stage.api)[TCP]
     assert server.recv(100) == b"own words"
     web, api = str(stage.web.address), str(stage.api.address)
     reset = {

@@ -121,7 +121,7 @@ def conntrack(stage: Stage, connection: socket.socket) -> str:
     return next((line.split()[3] for line in lines if all(port in line for port in ports)), "gone")
 
 
-def sent_by(stage: Stage, end: socket.socket, payload: bytes, *, seen_at: Standpoint) -> Packet:
+def sent_by(end: socket.socket, payload: bytes, *, seen_at: Standpoint) -> Packet:
     """Send on a connection and give the TCP packet as the other end's wire had it: what an attacker at best can know."""
     with ears(seen_at) as listening:
         end.sendall(payload)
