@@ -1,4 +1,4 @@
-"""Second thoughts before much is taken away at once that nobody asked for: all peers, or most containers.
+"""Second thoughts before much is taken away at once that nobody asked for: most peers, or most containers.
 
 What the store or the ledger says is believed, but a reading that lost most of what there was is likelier a mistake than a wish.
 Such a state is put off until it has been so for a while; what there was stays meanwhile, and `status` says so. Whoever detaches
@@ -7,7 +7,7 @@ a container asks for it, and never waits. Pure but for what it remembers.
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from agent.errors import Unavailable
 from dataplane.state import HostState
@@ -29,12 +29,12 @@ class Prudence:
 
     def judged(self, state: HostState, *, before: HostState | None, leaving: Collection[str], now: float) -> HostState:
         """`state`, or with what there was `before` while it is doubted. `leaving` are containers that somebody takes away."""
-        loss = None if before is None else _loss(state, before, leaving=leaving)
+        loss = None if before is None else _loss(state, before, leaving=leaving, doubting=self._doubted is not None)
         if loss is None or before is None:
             self._doubted, self.problem = None, None
             return state
-        if self._doubted is None or not loss <= self._doubted:
-            self._since = now
+        if self._doubted is None or not loss <= self._doubted or loss.peers < self._doubted.peers:
+            self._since = now  # where a peer has come back, the others may be about to
         self._doubted = loss
         if now - self._since >= WAIT:
             self._doubted, self.problem = None, None
@@ -45,35 +45,42 @@ class Prudence:
             state,
             workloads=kept | dict(state.workloads),
             groups={**before.groups, **state.groups},  # who is kept may have rights of a group that nobody else refers to
-            peers=state.peers or before.peers,
+            peers={**before.peers, **state.peers},
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Loss:
-    """What would go that nobody took away: containers, of how many, and peers where it is all of them."""
+    """What would go that nobody took away: containers and peers, each of how many; where peers are `few`, they do not count."""
 
     containers: frozenset[IPv4Address]
     of: int
-    peers: int
+    peers: frozenset[IPv4Network]
+    of_peers: int
+    few: bool
 
     def __le__(self, other: "_Loss") -> bool:
         """Whether there is nothing that `other` has not: what comes and changes meanwhile must not put off the second look."""
-        return self.containers <= other.containers and bool(self.peers) <= bool(other.peers)
+        return self.containers <= other.containers and self.peers <= other.peers
 
     def __str__(self) -> str:
-        return f"{len(self.containers)} of {self.of} containers" if self._is_of_containers else f"all {self.peers} peers"
+        if self._is_of_containers:
+            return f"{len(self.containers)} of {self.of} containers"
+        lost = len(self.peers)
+        return f"all {lost} peers" if lost == self.of_peers else f"{lost} of {self.of_peers} peers"
 
     @property
     def _is_of_containers(self) -> bool:
         return len(self.containers) > self.of / 2
 
     def __bool__(self) -> bool:
-        return self._is_of_containers or bool(self.peers)
+        return self._is_of_containers or (bool(self.peers) and not self.few)
 
 
-def _loss(state: HostState, before: HostState, *, leaving: Collection[str]) -> _Loss | None:
-    """None if it is little."""
+def _loss(state: HostState, before: HostState, *, leaving: Collection[str], doubting: bool) -> _Loss | None:
+    """None if it is little. Of peers that went together the last ones are doubted as all of them were."""
     staying = [address for address, each in before.workloads.items() if each.name not in leaving]
     gone = frozenset(address for address in staying if address not in state.workloads)
-    return _Loss(gone, of=len(staying), peers=0 if state.peers else len(before.peers)) or None
+    peers = frozenset(before.peers.keys() - state.peers.keys())
+    few = not doubting and len(peers) <= len(before.peers) / 2
+    return _Loss(gone, of=len(staying), peers=peers, of_peers=len(before.peers), few=few) or None

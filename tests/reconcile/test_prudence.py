@@ -107,3 +107,19 @@ def test_who_is_kept_keeps_the_groups_that_have_his_rights() -> None:
     assert chains(judged) == chains(before), "a jump to a chain that is not there makes the kernel refuse them all"
     fewer = replace(state(), groups={"org-acme": frozenset({1})})
     assert Prudence().judged(fewer, before=before, leaving=(), now=0.0).groups == fewer.groups
+
+
+def test_peers_that_come_back_one_by_one_were_never_gone() -> None:
+    """The first of them does not make the absence of the others believable."""
+    prudence = Prudence()
+    three = {IPv4Network(f"10.255.{number}.0/24"): IPv4Address(f"10.77.0.{number}") for number in (2, 3, 4)}
+    before = replace(FOUR, peers=three)
+    for count in range(3):
+        back = replace(FOUR, peers=dict(list(three.items())[:count]))
+        assert prudence.judged(back, before=before, leaving=(), now=0.9 * count) == before
+    assert prudence.problem is not None
+    assert "1 of 3 peers" in prudence.problem.what
+    assert prudence.judged(before, before=before, leaving=(), now=2.0) == before
+    assert prudence.problem is None
+    two = replace(FOUR, peers=dict(list(three.items())[:2]))
+    assert prudence.judged(two, before=before, leaving=(), now=3.0) == two, "one of three may go at any time"
