@@ -65,7 +65,6 @@ class Process:
         finally:
             os.close(descriptor)
 
-
     def freeze(self, *, seconds: float = END_SECONDS) -> None:
         """SIGSTOP, and wait until no thread of it runs any more: on a busy machine the signal is taken a while later."""
         self.send(signal.SIGSTOP)
