@@ -10,6 +10,7 @@ import contextlib
 import gc
 import os
 import signal
+from functools import partial
 
 from agent import log
 from agent.config.config import Config
@@ -17,6 +18,7 @@ from agent.control.server import serve
 from agent.daemon import lock
 from agent.daemon.build import Agent, build
 from agent.daemon.clock import Clock
+from agent.daemon.lasting import lasting
 from agent.daemon.limits import raise_descriptor_limit
 from agent.errors import RAISED, HostRefused
 from agent.laststart import Failure, note, retract
@@ -76,9 +78,9 @@ async def _main(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
         agent.attaching.recover()
         agent.leaves.load(agent.attaching.present())
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(agent.reconciler.run(), name="reconcile")]
+            running = [lasting(tasks, agent.reconciler.run(), name="reconcile")]
             if agent.storage.run is not None:
-                running.append(tasks.create_task(agent.storage.run(), name="store"))
+                running.append(lasting(tasks, agent.storage.run(), name="store"))
             if await _first_turn(agent, stop, config=config):
                 await _clear_other_backend(agent)
                 await agent.ads.start()
@@ -92,16 +94,17 @@ async def _serve(agent: Agent, tasks: asyncio.TaskGroup, stop: asyncio.Event, *,
     """Answer until `stop`; the tasks that were started meanwhile."""
     logger = log.get("daemon")
     async with serve(agent.service, path=config.paths.control_socket):
+        begun = partial(lasting, tasks)
         running = [
-            tasks.create_task(agent.policies.watch(agent.reconciler.kick), name="policies"),
-            tasks.create_task(look_for_ever(agent.reconciler, agent.monitor, grounding=agent.others.grounding), name="look"),
-            tasks.create_task(agent.listeners.look_for_ever(), name="listeners"),
-            tasks.create_task(agent.leaves.run(agent.reconciler.kick), name="leaves"),
-            tasks.create_task(tend_for_ever(agent.database, agent.reconciler.kick), name="database"),
-            tasks.create_task(agent.pulse.follow(), name="pulse"),
-            tasks.create_task(agent.others.presence.run(), name="presence"),
-            tasks.create_task(agent.tunnels.ask_for_ever(), name="tunnels"),
-            tasks.create_task(watch_owners(agent.attaching, agent.ledger, every=SWEEP_SECONDS), name="owners"),
+            begun(agent.policies.watch(agent.reconciler.kick), name="policies"),
+            begun(look_for_ever(agent.reconciler, agent.monitor, grounding=agent.others.grounding), name="look"),
+            begun(agent.listeners.look_for_ever(), name="listeners"),
+            begun(agent.leaves.run(agent.reconciler.kick), name="leaves"),
+            begun(tend_for_ever(agent.database, agent.reconciler.kick), name="database"),
+            begun(agent.pulse.follow(), name="pulse"),
+            begun(agent.others.presence.run(), name="presence"),
+            begun(agent.tunnels.ask_for_ever(), name="tunnels"),
+            begun(watch_owners(agent.attaching, agent.ledger, every=SWEEP_SECONDS), name="owners"),
         ]
         gc.freeze()  # what is loaded by now stays: each look through it for garbage takes 60 ms, and nobody is served meanwhile
         retract(config.paths.control_socket.parent)

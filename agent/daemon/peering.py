@@ -21,6 +21,8 @@ from agent.store.store import Store
 from dataplane.apply import Kernel, told
 from dataplane.netlink.underlay import underlay
 
+PATIENCE = 3.0  # seconds: a start in an outage must not wait long for what the others need not hear at once
+
 
 @dataclass(frozen=True, slots=True)
 class Peering:
@@ -50,6 +52,7 @@ async def peering(
 
     presence = Presence(store, record, cell=config.cell)
     presence.note((), underlay=ground.address)
-    with contextlib.suppress(Unavailable, HostRefused):  # it is told as soon as it can be
-        await presence.announce()
+    with contextlib.suppress(Unavailable, HostRefused, TimeoutError):  # it is told as soon as it can be
+        async with asyncio.timeout(PATIENCE):
+            await presence.announce()
     return Peering(ground, peers, presence, Departures(store, owner=peers.owner, elapsed=elapsed))

@@ -43,8 +43,8 @@ def problems(
     presence: CellnetError | None,
     tunnels: Iterable[tuple[Cell, Answer]],
 ) -> tuple[Problem, ...]:
-    """All of them, the gravest area first."""
-    return (
+    """All of them, the gravest area first; what two areas tell in the same words only once."""
+    found = (
         *_kernel(report, attachments, going=going),
         *disks,
         *_told("store", database),
@@ -67,6 +67,10 @@ def problems(
             for uid in strangers
         ),
     )
+    unique: dict[str, Problem] = {}
+    for each in found:
+        unique.setdefault(each.what, each)
+    return tuple(unique.values())
 
 
 def _kernel(report: Report, attachments: tuple[Attachment, ...], *, going: Collection[str]) -> Iterator[Problem]:

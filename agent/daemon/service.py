@@ -54,6 +54,7 @@ from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer
 from dataplane.envoy.resources import listener_key
 
+DOUBT = 0.1  # seconds between two looks whether what is asked for is in force
 STORE_SECONDS = 2.0  # that a sync waits for a store of many cells to answer
 
 
@@ -271,6 +272,9 @@ class Service:
     async def _enforced(self) -> None:
         """A policy command returns when its effect is there. Raises why it is not."""
         problem = (await self._reconciler.settle()).problem
+        while problem is None and self._reconciler.prudence.problem is not None:  # it is over in a moment, either way
+            await asyncio.sleep(DOUBT)
+            problem = (await self._reconciler.settle()).problem
         if problem is not None:
             raise problem
 
@@ -288,9 +292,9 @@ class Service:
                         await self._storage.store.catch_up()
                 missing = await self._policies.settle_files()
                 report = await self._reconciler.settle()
-                while report.problem is not None:
+                while report.problem is not None or self._reconciler.prudence.problem is not None:
                     report = await self._reconciler.settle()
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(DOUBT)
         except TimeoutError:
             last = self._reconciler.last.problem
             return (f"not enforced within {within:g} s: {last.what if last else 'the loop is still at work'}",)

@@ -179,6 +179,22 @@ async def test_whatever_somebody_else_writes_below_the_prefix_ends_nothing(own: 
     await store.apply_policies([StoredPolicy("b", "1")])
     assert await names(store) == ["a", "b"]
     assert await store.tags() == {WEB: 1}
+    told = [what for what, _ in store.problems()]
+    assert len(told) == 4
+    assert told[3] == f"{len(store.malformed) - 3} more records in etcd make no sense"
+
+
+async def test_a_key_cannot_speak_to_an_operators_terminal(own: Etcd, make: Make) -> None:
+    store = make()
+    await store.apply_policies([StoredPolicy("a", "1")])
+    client = EtcdClient(own.config)
+    put = rpc.PutRequest(key=b"/cellnet/v1/policies/\x1b[2Jall is well", value=b"not JSON")
+    await client.commit(do=[rpc.RequestOp(request_put=put)])
+    await client.close()
+    await eventually(lambda: bool(store.malformed))
+    ((what, _),) = store.problems()
+    assert what.isprintable()
+    assert "all is well" in what
     assert store.mirror.problem is None
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
+from itertools import islice
 from types import MappingProxyType
 
 from agent.errors import Conflict, InvalidInput, Unavailable
@@ -34,7 +35,20 @@ from agent.store.subnets import SubnetClaim
 from agent.store.tags import LAST_TAG, Claims, TagClaim, claim, release
 
 FOLLOWS = 0.5  # seconds until the watch must have brought what was there before ours
+NAMED = 3  # records that make no sense, by their keys
 TRIES = 60  # of one change: another cell must have been quicker each time
+
+
+def _nonsense(malformed: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The first few, as whoever may write below the prefix can write many, in words that no terminal takes for commands."""
+    hint = "somebody else has written it; `etcdctl get` shows it"
+    found = [(_printable(f"{key} in etcd makes no sense: {why}"), hint) for key, why in islice(malformed.items(), NAMED)]
+    more = len(malformed) - len(found)
+    return [*found, (f"{more} more records in etcd make no sense", hint)] if more else found
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 class EtcdStore:
@@ -90,8 +104,7 @@ class EtcdStore:
         standing = self._standing.problem
         if isinstance(standing, Conflict):
             found.append((standing.what, standing.hint))
-        hint = "somebody else has written it; `etcdctl get` shows it"
-        return (*found, *((f"{key} in etcd makes no sense: {why}", hint) for key, why in self.malformed.items()))
+        return (*found, *_nonsense(self.malformed))
 
     @property
     def malformed(self) -> Mapping[str, str]:

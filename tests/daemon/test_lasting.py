@@ -1,0 +1,57 @@
+"""What runs as long as the agent does must not end without a word."""
+
+import asyncio
+
+import pytest
+
+from agent.daemon.lasting import lasting
+from agent.errors import Bug
+
+
+async def for_ever() -> None:
+    await asyncio.sleep(3600)
+
+
+async def at_once() -> None:
+    return
+
+
+async def cancelled_inside() -> None:
+    raise asyncio.CancelledError
+
+
+async def test_who_returns_ends_the_agent_with_its_name() -> None:
+    with pytest.raises(BaseExceptionGroup) as told:
+        async with asyncio.TaskGroup() as tasks:
+            lasting(tasks, for_ever(), name="one")
+            lasting(tasks, at_once(), name="two")
+    (bug,) = told.value.exceptions
+    assert isinstance(bug, Bug)
+    assert "'two' has ended by itself" in bug.what
+
+
+async def test_who_is_cancelled_by_something_of_its_own_ends_the_agent() -> None:
+    with pytest.raises(BaseExceptionGroup) as told:
+        async with asyncio.TaskGroup() as tasks:
+            lasting(tasks, for_ever(), name="one")
+            lasting(tasks, cancelled_inside(), name="two")
+    (bug,) = told.value.exceptions
+    assert isinstance(bug, Bug)
+
+
+async def test_who_is_cancelled_by_the_agent_ends_in_peace() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        one = lasting(tasks, for_ever(), name="one")
+        await asyncio.sleep(0)
+        one.cancel()
+    assert one.cancelled()
+
+
+async def test_what_goes_wrong_is_told_as_it_is() -> None:
+    async def fails() -> None:
+        raise OSError("no room")
+
+    with pytest.raises(BaseExceptionGroup) as told:
+        async with asyncio.TaskGroup() as tasks:
+            lasting(tasks, fails(), name="one")
+    assert isinstance(told.value.exceptions[0], OSError)
