@@ -6,7 +6,9 @@ from functools import partial
 
 import pytest
 
+from agent.errors import Conflict
 from agent.store.etcd.store import EtcdStore
+from agent.store.tags import REST
 from tests.testlib.attachments import app
 from tests.testlib.etcd import Etcd
 from tests.testlib.stores import NOW, EtcdCells, eventually
@@ -40,3 +42,26 @@ async def test_a_claim_tells_the_tag_though_another_cell_that_does_not_need_the_
     monkeypatch.setattr(one.mirror, "reach", reach_late)
     given = await one.claim_tags([WEB], now=NOW)
     assert await one.claim_tags([WEB], now=NOW) == given
+
+
+async def test_a_number_that_one_cell_has_given_back_is_no_other_cells_for_a_week(
+    cells: EtcdCells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = cells.store("one"), cells.store("two")
+    monkeypatch.setattr(two, "_last_tag", 2)  # so that there is no other
+    given = await one.claim_tags([WEB, app("api")], now=NOW)
+    await one.release_tags([WEB], now=NOW)
+    await eventually(partial(has, two, wanted=False))
+    with pytest.raises(Conflict):
+        await two.claim_tags([app("db")], now=NOW + REST - 1)
+    assert await two.claim_tags([app("db")], now=NOW + REST) == {app("db"): given[WEB]}
+
+
+async def test_an_app_that_another_cell_needs_keeps_its_number(cells: EtcdCells) -> None:
+    one, two = cells.store("one"), cells.store("two")
+    given = await one.claim_tags([WEB], now=NOW)
+    await two.refer([WEB])
+    await one.catch_up()
+    await one.release_tags([WEB], now=NOW)
+    assert await two.claim_tags([WEB], now=NOW + 2 * REST) == given
+    assert (await one.tags())[WEB] == given[WEB]
