@@ -11,6 +11,7 @@ import click
 from bench import town
 from bench.ending import watched
 from bench.figures import Bar, Series
+from bench.inside import first
 from bench.script import Stopwatch, main, options, pause, repeat
 from bench.town import Town
 from dataplane.firewall.choice import Backend
@@ -22,6 +23,7 @@ LAST, RESET, SENDING = (
     f"{OUT}, live between two others -> {seen}"
     for seen in ("last byte, server sends", "client's reset, server sends", "client's reset, client sends")
 )
+OFTEN = 0.0005  # seconds between two parts of what is sent over the live connection
 BARS = dict.fromkeys((ALL_CONNECT, ALL_REFUSE, LAST, RESET, SENDING), Bar(p99=100))
 
 
@@ -39,8 +41,8 @@ def measure(place: Town, watch: Stopwatch) -> None:
         place.callers.until(True, place.allow)
         pause()
         client, server = place.callers.dial()
-        with client, server:
-            end = watched(server if server_sends else client, client, place.delete)
+        with client, server, first():
+            end = watched(server if server_sends else client, client, place.delete, pause=OFTEN)
         if server_sends:
             watch.add(LAST, end.last_byte)
             watch.add(RESET, end.reset)

@@ -24,14 +24,14 @@ class End:
     reset: float
 
 
-def watched(sender: socket.socket, client: socket.socket, cause: Callable[[], None]) -> End:
-    """Keep `sender` sending until `client` sees a reset. Raises Unavailable if it never does."""
+def watched(sender: socket.socket, client: socket.socket, cause: Callable[[], None], *, pause: float = PAUSE) -> End:
+    """Keep `sender` sending, with a `pause` between, until `client` sees a reset. Raises Unavailable if it never does."""
     for each in {sender, client}:
         each.setblocking(False)
     started = last = time.monotonic()
     causing = POOL.submit(cause)  # a request blocks until it is answered
     while time.monotonic() < started + PATIENCE:
-        time.sleep(PAUSE)
+        time.sleep(pause)
         try:
             _send(sender, tolerant=sender is not client)
             if client.recv(65536):

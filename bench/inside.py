@@ -3,10 +3,12 @@
 Starting curl takes longer than what is measured.
 """
 
+import contextlib
 import errno
+import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
@@ -17,6 +19,25 @@ from dataplane.namespace import NamespaceThread, run_in
 PORT = 8080
 PATIENCE = 10.0  # seconds
 PAUSE = 0.0001  # leaves the processor to those that are measured
+SELDOM = 0.001  # the same for who looks at several cells, and comes before them
+
+
+def come_first() -> None:
+    """Have the calling thread, and those that it starts, come before all others: with an agent for every processor and more,
+    who waits for his turn would see late what has happened.
+    """
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+
+
+@contextlib.contextmanager
+def first() -> Iterator[None]:
+    """The same for a block."""
+    come_first()
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def milliseconds(call: Callable[[], object]) -> float:
@@ -81,7 +102,8 @@ class Everywhere:
         self._targets = [(str(each.address), PORT) for each in targets]
         self._listeners = [run_in(each.pin, lambda: socket.create_server(("", PORT), backlog=512)) for each in targets]
         self._thread, self._other = (NamespaceThread(each.pin, name="caller") for each in (source, other))
-        self._causing = ThreadPoolExecutor(1)
+        self._thread.call(come_first)
+        self._causing = ThreadPoolExecutor(1, initializer=come_first)
 
     def __enter__(self) -> "Everywhere":
         return self
@@ -112,7 +134,7 @@ class Everywhere:
                     found[number] = (time.monotonic() - started) * 1000
             if time.monotonic() > started + PATIENCE:
                 raise Unavailable(f"no change after {PATIENCE:g} s", hint="see the cells' logs")
-            time.sleep(PAUSE)
+            time.sleep(SELDOM)
         causing.result()
         return tuple(found[number] for number in range(len(self._targets)))
 
