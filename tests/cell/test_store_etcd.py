@@ -120,7 +120,7 @@ def test_lost_data_opens_nothing_and_closes_nothing(cell: CellUnderTest, etcd: E
     etcd.kill()
     kept.rename(etcd.folder / "lost")
     etcd.start()
-    eventually(lambda: told(cell, "older than before"))
+    eventually(lambda: told(cell, "policies are held"))
     assert web.connect(api, 8080) is Connected
     assert api.connect(web, 8080) is Refused
     etcd.kill()
