@@ -25,7 +25,10 @@ class StoredPolicy:
 
 
 class Store(Protocol):
-    """Raises HostRefused (SQLite) or Unavailable (etcd) where the store cannot answer; then nothing has changed."""
+    """Raises HostRefused (SQLite) or Unavailable (etcd) where the store cannot answer.
+
+    Then nothing has changed; but an etcd that fell silent in the middle of a change may still take it when it goes on.
+    """
 
     @property
     def revision(self) -> int:
