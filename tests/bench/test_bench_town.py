@@ -33,5 +33,5 @@ def test_what_a_cell_hears_of_changes_it_hears_from_etcd(place: Town) -> None:
     changing = f"{RATE} policies a second"
     assert found[CHANGES, "idle"] == 0
     assert 0 < found[CHANGES, changing] <= found[REQUESTS, changing]
-    assert found[CHANGES, changing] == pytest.approx(found[EVENTS, changing], rel=0.2)
+    assert found[EVENTS, changing] > found[CHANGES, changing] * 0.9
     assert found[RECEIVED, changing] > found[RECEIVED, "idle"]
