@@ -13,7 +13,7 @@ from agent.identity.keyring import on_tmpfs
 from ca.names import Identity
 from ca.pem import certificates, fits, private_key
 from ca.verify import verify
-from tests.testlib.cell import CellUnderTest
+from tests.testlib.cell import CellUnderTest, eventually
 from tests.testlib.instance import Instance
 
 WEB, API = "acme/shop/web", "acme/shop/api"
@@ -89,7 +89,7 @@ def test_the_files_go_with_the_attachment(cell: CellUnderTest) -> None:
     folder = path(api, "CF_INSTANCE_CERT").parent
     assert sorted(os.listdir(folder)) == ["instance.crt", "instance.key"]
     api.stop()
-    assert not folder.exists()
+    eventually(lambda: not folder.exists())
 
 
 def test_a_leaf_never_outlives_its_issuer(make_cell: MakeCell) -> None:

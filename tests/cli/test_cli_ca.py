@@ -1,6 +1,8 @@
 """`cellnet ca` without an agent: what the root's owner does, wherever the root is."""
 
 import json
+import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,19 +18,20 @@ class Cli:
     """`cellnet` in a folder of its own."""
 
     def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self._root, self._capsys = root, capsys
+        self.root, self._capsys = root, capsys
 
     def __call__(self, *words: str, code: int = 0) -> str:
         """What it prints, on either stream."""
-        assert run(["--root", str(self._root), *words]) == code
+        assert run(["--root", str(self.root), *words]) == code
         printed = self._capsys.readouterr()
         return printed.out + printed.err
 
 
 @pytest.fixture
-def cellnet(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+def cellnet(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
     monkeypatch.chdir(tmp_path)
-    return Cli(tmp_path / "root", capsys)
+    with tempfile.TemporaryDirectory(prefix="cnt-") as root:  # a short path: sockets are below it
+        yield Cli(Path(root) / "root", capsys)
 
 
 def test_a_root_anywhere_issues_what_a_cell_starts_with(cellnet: Cli, tmp_path: Path) -> None:
@@ -37,7 +40,7 @@ def test_a_root_anywhere_issues_what_a_cell_starts_with(cellnet: Cli, tmp_path: 
     assert said.startswith("made one: cell-1 may vouch for its apps until ")
     started = load_or_create(tmp_path / "one", cell="cell-1", trust_domain="cell.internal", now=datetime.now(UTC))
     assert started.bundle() == (tmp_path / "authority/root.crt").read_bytes()
-    assert not (tmp_path / "root").exists(), "nothing of this host's own cell is touched"
+    assert not cellnet.root.exists(), "nothing of this host's own cell is touched"
 
 
 def test_the_folder_is_named_after_the_cell_and_the_lifetime_is_what_was_asked_for(cellnet: Cli, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
@@ -55,10 +56,17 @@ class Opened:
 
 
 @pytest.fixture
-async def cell(etcd: Etcd, tmp_path: Path) -> AsyncIterator[Opened]:
+def root() -> Iterator[Path]:
+    """With a short path: sockets would be below it."""
+    with tempfile.TemporaryDirectory(prefix="cnt-") as made:
+        yield Path(made)
+
+
+@pytest.fixture
+async def cell(etcd: Etcd, tmp_path: Path, root: Path) -> AsyncIterator[Opened]:
     (tmp_path / "password").write_text("SECRET\n")
     store = replace(etcd.config, username="cell-1", password_file=tmp_path / "password")
-    config = replace(load(tmp_path / "none.yaml", root=tmp_path / "root", hostname="cell-1"), store=store)
+    config = replace(load(tmp_path / "none.yaml", root=root, hostname="cell-1"), store=store)
     config.paths.database.parent.mkdir(parents=True)
     async with contextlib.AsyncExitStack() as stack:
         database = Database(config.paths.database)
@@ -198,8 +206,8 @@ async def test_an_outage_is_told_as_such(cell: Opened, etcd: Etcd) -> None:
     etcd.start()
 
 
-async def test_a_cells_own_file_takes_none(tmp_path: Path) -> None:
-    config = load(tmp_path / "none.yaml", root=tmp_path / "root", hostname="cell-1")
+async def test_a_cells_own_file_takes_none(tmp_path: Path, root: Path) -> None:
+    config = load(tmp_path / "none.yaml", root=root, hostname="cell-1")
     config.paths.database.parent.mkdir(parents=True)
     async with contextlib.AsyncExitStack() as stack:
         database = Database(config.paths.database)
