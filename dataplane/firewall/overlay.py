@@ -14,10 +14,10 @@ from dataplane.tables import TAG_MASK, TUNNEL_LINK, ChainKey
 
 VTEPS_SET = "cellnet-vteps"
 UNTRACKED = ChainKey(4, "raw", "CELLNET-OUTPUT")  # the chains that only a cell with a tunnel has
-ORIGIN = ChainKey(4, "mangle", "CELLNET-INPUT")
+ORIGIN, PEERS = ChainKey(4, "mangle", "CELLNET-INPUT"), ChainKey(4, "mangle", "CELLNET-PEERS")
 ASKING = "0x400000/0x400000"  # a mark that crosses the tunnel beside the tag: VXLAN's "don't learn", which we never do
 # chains that name the set
-NAMING = (ORIGIN, *(ChainKey(4, "filter", f"CELLNET-{name}") for name in ("INPUT", "FORWARD", "EGRESS")))
+NAMING = (PEERS, *(ChainKey(4, "filter", f"CELLNET-{name}") for name in ("FORWARD", "EGRESS")))
 JUMPS: Mapping[ChainKey, str] = {
     ChainKey(4, "raw", "OUTPUT"): UNTRACKED.chain,
     ChainKey(4, "mangle", "INPUT"): ORIGIN.chain,
@@ -37,6 +37,7 @@ class Fragments:
     """Rules by where they stand; all empty where there is no tunnel."""
 
     chains: Mapping[ChainKey, Rules] = field(default_factory=dict)
+    unwrapped: Rules = ()
     untracked_in: Rules = ()
     remembered: Rules = ()
     asking: Rules = ()
@@ -60,8 +61,8 @@ def fragments(state: HostState) -> Fragments:
 def _of(tunnel: Tunnel, state: HostState) -> Fragments:
     outer = f"-p udp -m udp --dport {tunnel.port}"
     return Fragments(
-        # an entry for each of them would cost, and say nothing
-        chains={UNTRACKED: (f"-s {tunnel.address}/32 {outer} -j CT --notrack",), ORIGIN: _of_its_own(tunnel, outer)},
+        chains=_chains(tunnel, outer),
+        unwrapped=(f"-i {TUNNEL_LINK} -j RETURN",),  # where it may come from was judged before it was unwrapped
         untracked_in=(f"-d {tunnel.address}/32 {outer} -j CT --notrack",),
         # the tag of whoever opened it, for who asks later what may live on
         remembered=(f"-i {TUNNEL_LINK} -o cnet+ -m conntrack --ctstate NEW -j CONNMARK --save-mark {MASKS}",),
@@ -72,7 +73,7 @@ def _of(tunnel: Tunnel, state: HostState) -> Fragments:
             f"-s {state.subnet} ! -d {state.overlay} -p udp -m udp --sport {tunnel.port} -j MASQUERADE --to-ports {PORTS}",
         ),
         outer_in=(
-            f"-d {tunnel.address}/32 -i {tunnel.interface} {outer} -m set --match-set {VTEPS_SET} src -j ACCEPT",  # peers only
+            f"-d {tunnel.address}/32 -i {tunnel.interface} {outer} -j ACCEPT",  # a peer's: mangle has seen to that
             f"{outer} -j DROP",  # the kernel listens on every address
         ),
         to_host=(
@@ -109,10 +110,14 @@ def _of(tunnel: Tunnel, state: HostState) -> Fragments:
     )
 
 
-def _of_its_own(tunnel: Tunnel, outer: str) -> Rules:
-    """From a peer only what is from its own part of the overlay."""
-    return (
-        f"-d {tunnel.address}/32 -i {tunnel.interface} {outer} -j SET --map-set {VTEPS_SET} src --map-mark",
-        f'{outer} -m bpf --bytecode "{foreign()}" -j DROP',
-        f"{outer} -j MARK --set-xmark 0x0/0xffffffff",  # a packet without a tag would keep it
+def _chains(tunnel: Tunnel, outer: str) -> Mapping[ChainKey, Rules]:
+    of_its_own = (
+        f"-j SET --map-set {VTEPS_SET} src --map-mark",
+        f'-m bpf --bytecode "{foreign()}" -j DROP',
+        "-j MARK --set-xmark 0x0/0xffffffff",  # a packet without a tag would keep it
     )
+    return {
+        UNTRACKED: (f"-s {tunnel.address}/32 {outer} -j CT --notrack",),  # an entry for each would cost, and say nothing
+        ORIGIN: (f"-d {tunnel.address}/32 -i {tunnel.interface} {outer} -g {PEERS.chain}",),  # no other is taken
+        PEERS: of_its_own,  # from a peer only what is from its own part of the overlay
+    }

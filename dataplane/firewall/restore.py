@@ -40,7 +40,10 @@ HARMLESS = frozenset(
 
 def restore_text(*, family: int, chains: Delta[ChainKey, tuple[str, ...]], jumps: Delta[ChainKey, tuple[int, ...]]) -> str:
     """Input of `iptables-restore --noflush` that makes one family's changes; empty if there are none."""
-    return "".join(_table_text(family, table, chains=chains, jumps=jumps) for table in TABLES)
+    growing = {key.table for key in (*chains.put, *jumps.put) if key.family == family}
+    # and what only goes, goes last: who may not leave any more must not leave unmasked before
+    ordered = sorted(TABLES, key=lambda table: table not in growing)
+    return "".join(_table_text(family, table, chains=chains, jumps=jumps) for table in ordered)
 
 
 def _table_text(

@@ -26,18 +26,19 @@ LINK_LOCAL = "169.254.0.0/16"
 JUMPS: Mapping[ChainKey, str] = {
     ChainKey(4, "raw", "PREROUTING"): "CELLNET-PREROUTING",
     ChainKey(4, "mangle", "FORWARD"): "CELLNET-FORWARD",
-    ChainKey(4, "nat", "POSTROUTING"): "CELLNET-POSTROUTING",
     ChainKey(4, "filter", "INPUT"): "CELLNET-INPUT",
     ChainKey(4, "filter", "FORWARD"): "CELLNET-FORWARD",
     ChainKey(4, "filter", "OUTPUT"): "CELLNET-OUTPUT",
     ChainKey(6, "raw", "PREROUTING"): "CELLNET-PREROUTING",
 }
-EVERY_JUMP: Mapping[ChainKey, str] = {**JUMPS, **overlay.JUMPS}
+# for whom containers may leave: without a rule for it the kernel does not look each packet up for translations
+LEAVING: Mapping[ChainKey, str] = {ChainKey(4, "nat", "POSTROUTING"): "CELLNET-POSTROUTING"}
+EVERY_JUMP: Mapping[ChainKey, str] = {**JUMPS, **LEAVING, **overlay.JUMPS}
 
 
 def jumps(state: HostState) -> Mapping[ChainKey, str]:
     """Those of a cell that is as `state` says."""
-    return EVERY_JUMP if state.tunnel else JUMPS
+    return {**JUMPS, **(LEAVING if state.egress_allowed else {}), **(overlay.JUMPS if state.tunnel else {})}
 
 
 @lru_cache(maxsize=CELLFUL)
@@ -52,6 +53,7 @@ def chains(state: HostState) -> dict[ChainKey, tuple[str, ...]]:
     found = {
         ChainKey(4, "raw", "CELLNET-PREROUTING"): (
             f"! -s {state.subnet} -i cnet+ -j DROP",  # a foreign source
+            *across.unwrapped,
             # wrong veth, a veth nobody has programmed, an outsider; before conntrack, so that a forged reset closes nothing
             f"-s {state.overlay} -m rpfilter --invert -j DROP",
             # the same for who claims to be the cell itself, or whom the cell has connected to
@@ -70,11 +72,10 @@ def chains(state: HostState) -> dict[ChainKey, tuple[str, ...]]:
             f"-i cnet+ -j SET --map-set {TAGS_SET} src --map-mark",
             *across.remembered,
         ),
-        ChainKey(4, "nat", "CELLNET-POSTROUTING"): (
-            *across.masqueraded,
-            f"-s {state.subnet} ! -d {state.overlay} -j MASQUERADE",
-        ),
     }
+    if state.egress_allowed:
+        masquerade = f"-s {state.subnet} ! -d {state.overlay} -j MASQUERADE"
+        found[ChainKey(4, "nat", "CELLNET-POSTROUTING")] = (*across.masqueraded, masquerade)
     found |= across.chains
     found |= _filter(_fixed(state, across)) | _filter(_dispatch(state))
     for workload in state.workloads.values():
@@ -97,7 +98,7 @@ def _fixed(state: HostState, across: overlay.Fragments) -> dict[str, tuple[str, 
             *(_host_service(service) for service in sorted(state.host_services)),
             "-j CELLNET-REJECT",
         ),
-        "CELLNET-OUTPUT": ("-o cnet+ -j ACCEPT", *across.outer_out),  # hosts whose own policy is DROP
+        "CELLNET-OUTPUT": (*across.outer_out, "-o cnet+ -j ACCEPT"),  # hosts whose own policy is DROP
         "CELLNET-FORWARD": (
             *across.masked,  # answers too: a peer's guest, behind its address, may call a published port from the tunnel's
             f"-i cnet+ {ESTABLISHED}",  # the fast path

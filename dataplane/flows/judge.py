@@ -14,6 +14,7 @@ from dataplane.state import HostState, Workload
 from dataplane.tables import TAG_MASK
 
 PROTOCOLS = {6: "tcp", 17: "udp"}  # an Allow's words; nothing else is ever allowed between containers
+SOURCE_TRANSLATED = 1 << 4  # IPS_SRC_NAT
 NOBODY: Final[Mapping[IPv4Address, int]] = {}
 
 Ranges = dict[tuple[int, str], list[tuple[int, int]]]
@@ -34,8 +35,8 @@ def forbidden(flow: Flow, state: HostState, *, departed: Mapping[IPv4Address, in
     by the tags they have, from other cells' by the tag that came along, which is none where our rules did not see it; nor may
     it be another than `departed` says of that address. What goes to another cell is judged there. An overlay address that is
     nobody's may have no flows at all: whoever gets it next must not inherit them. Nor may somebody on another cell have one
-    with anything here but a container. Flows between a container and the host or the world are left alone: policies do not
-    speak of them.
+    with anything here but a container. Flows between a container and the host or the world are left alone, as policies do
+    not speak of them, but what once left the overlay where nothing may leave it now.
     """
     return bool(all_forbidden((flow,), state, departed=departed))
 
@@ -49,7 +50,7 @@ def all_forbidden(flows: Iterable[Flow], state: HostState, *, departed: Mapping[
         source, target = state.workloads.get(flow.source), state.workloads.get(flow.reply_source)
         if target is None or (source is None and places.of(flow.source) is not Place.PEER):
             ends = (None if source else places.of(flow.source), None if target else places.of(flow.reply_source))
-            if _is_stray(*ends):
+            if _is_stray(*ends) or (ends == (None, Place.OUTSIDE) and _was_let_out(flow, state)):
                 found.append(flow)
             continue
         tag = source.tag if source else _tag_from_afar(flow, departed)
@@ -60,6 +61,11 @@ def all_forbidden(flows: Iterable[Flow], state: HostState, *, departed: Mapping[
         if not tag or not any(first <= flow.reply_source_port <= last for first, last in admitted):
             found.append(flow)
     return tuple(found)
+
+
+def _was_let_out(flow: Flow, state: HostState) -> bool:
+    """Whether containers might leave the overlay when this began, and may not now."""
+    return not state.egress_allowed and bool(flow.status & SOURCE_TRANSLATED)
 
 
 def _is_stray(source: Place | None, target: Place | None) -> bool:

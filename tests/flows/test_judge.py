@@ -173,3 +173,10 @@ def test_many_flows_are_judged_as_each_alone() -> None:
     flows = [flow(source, target, port) for source in (WEB, API, DB, NOBODY, HOST) for target in (WEB, API, DB, NOBODY, OUTSIDE)
              for port in (8080, 5432)]  # fmt: skip
     assert judge.all_forbidden(flows, STATE) == tuple(each for each in flows if judge.forbidden(each, STATE))
+
+
+def test_what_was_let_out_is_forbidden_once_nothing_may_leave() -> None:
+    out = replace(flow(WEB, OUTSIDE, 443), status=judge.SOURCE_TRANSLATED)
+    assert judge.forbidden(out, STATE)
+    assert not judge.forbidden(out, replace(STATE, egress_allowed=True))
+    assert not judge.forbidden(replace(flow(OUTSIDE, API, 8080, dialled=HOST), status=judge.SOURCE_TRANSLATED), STATE)

@@ -7,18 +7,21 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from ipaddress import IPv4Network
 
 import pytest
 from scapy.layers.inet import IP, UDP
 
+from dataplane.firewall.origin import mark_of
 from tests.testlib.attacker import Wire, mac_of, withstood
 from tests.testlib.crossing import API, BACKENDS, VXLAN_PORT, Crossing, crossing, send
-from tests.testlib.mutation import At, Kernel, Member, Without, perhaps_mutated, stopped_by
+from tests.testlib.mutation import At, Kernel, Member, With, Without, perhaps_mutated, stopped_by
 from tests.testlib.netns import Netns
 from tests.testlib.standpoint import Connected, Standpoint
 
 OUTER = Without("filter", "CELLNET-INPUT", "--dport 4789 -j DROP")
 ALSO = "10.99.0.1"  # one more address of a cell
+AS_CELL_1 = f"skbmark {int(mark_of(IPv4Network('10.255.1.0/24'))):#x}"
 OWN = ("10.77.0.1", "10.255.1.0", ALSO)
 BECOME = """
 import ctypes, os, socket, sys
@@ -113,6 +116,7 @@ def test_a_container_is_no_peer_by_an_address_that_is_nobodys_own(cells: Crossin
     Without("filter", "CELLNET-FORWARD", "--dport 4789"),
     Without("filter", "CELLNET-NEW", "-g CELLNET-EGRESS"),
     Without("filter", "CELLNET-NEW", "-j CELLNET-REJECT"),
+    With("nat", "POSTROUTING", "-s 10.255.1.0/24 -j MASQUERADE"),
 )
 def test_a_container_is_no_peer_to_its_cells_peers(cells: Crossing, egress: None, port: int) -> None:
     """Masqueraded, it would have its cell's address."""
@@ -145,7 +149,7 @@ def test_what_a_policy_lets_to_that_port_of_a_container_stays_data(cells: Crossi
 
 
 @pytest.mark.parametrize("to", ["10.77.0.2", "10.255.2.0"])
-@stopped_by(At("cell 2", Member("cellnet-vteps", "10.77.0.254")), At("cell 2", OUTER))
+@stopped_by(At("cell 2", Member("cellnet-vteps", f"10.77.0.254 {AS_CELL_1}")), At("cell 2", OUTER))
 def test_a_host_that_is_no_peer_is_not_taken_for_one(cells: Crossing, to: str) -> None:
     cells.outside.run("ip", "route", "replace", "10.255.0.0/16", "via", "10.77.0.2")
 
@@ -251,7 +255,9 @@ def guest(module_cells: Crossing, request: pytest.FixtureRequest) -> Iterator[St
     place.close()
 
 
-@stopped_by(Without("filter", "CELLNET-FORWARD", "--dport 4789"), At("cell 2", Member("cellnet-vteps", "192.0.2.2")))
+@stopped_by(
+    Without("filter", "CELLNET-FORWARD", "--dport 4789"), At("cell 2", Member("cellnet-vteps", f"192.0.2.2 {AS_CELL_1}"))
+)
 def test_a_guest_of_another_engine_is_no_peer_to_another_cell(cells: Crossing, guest: Standpoint) -> None:
     withstood(it=not cells.arrived(partial(send, guest, for_api(cells), to="10.77.0.2"), at="api"))
 

@@ -22,7 +22,7 @@ SPOOFING = (
     Without("raw", "CELLNET-PREROUTING", "rpfilter"),
     Setting("net/ipv4/conf/{mallory}/rp_filter", 0),
 )
-ORIGIN = At("cell 2", Without("mangle", "CELLNET-INPUT", "-m bpf"))
+ORIGIN = At("cell 2", Without("mangle", "CELLNET-PEERS", "-m bpf"))
 DENIED = At("cell 2", Without("filter", "{api_chain}", "CELLNET-REJECT"))
 OTHERS = Without("raw", "CELLNET-PREROUTING", "-p icmp -m bpf")
 TO_HOST = At("cell 2", Without("filter", "CELLNET-INPUT", "-i cellnet0"))

@@ -18,7 +18,7 @@ from tests.testlib.attacker import withstood
 from tests.testlib.crossing import API, BACKENDS, UDP_SERVICE, WEB, Crossing, crossing
 from tests.testlib.mutation import At, Kernel, Setting, With, Without, perhaps_mutated, stopped_by
 
-ORIGIN = At("cell 2", Without("mangle", "CELLNET-INPUT", "-m bpf"))
+ORIGIN = At("cell 2", Without("mangle", "CELLNET-PEERS", "-m bpf"))
 PATH = (
     ORIGIN,
     At("cell 2", Without("raw", "CELLNET-PREROUTING", "rpfilter")),
@@ -197,7 +197,7 @@ def test_a_peer_does_not_answer_for_a_third_cell(cells: Crossing) -> None:
         assert client.recv(100) == b"own words"
 
 
-@stopped_by(At("cell 2", With("mangle", "CELLNET-INPUT", "-p udp -m udp --dport 4789 -j RETURN")))
+@stopped_by(At("cell 2", With("mangle", "CELLNET-PEERS", "-j RETURN")))
 def test_no_mark_of_an_outer_packet_becomes_a_tag(cells: Crossing) -> None:
     """The kernel leaves it on what comes without a tag."""
     marking = ("-t", "mangle", "-A", "PREROUTING", "-i", "u0", "-j", "MARK", "--set-mark", str(WEB))

@@ -109,7 +109,7 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One more entry in a set of ours."""
+    """One more entry in a set of ours; `entry` may say more of it, such as its mark."""
 
     of: str
     entry: str
@@ -118,8 +118,8 @@ class Member:
         return f"+ {self.of}: {self.entry}"
 
     def make(self, ground: Ground) -> Callable[[], None]:
-        ground.host.run("ipset", "add", self.of, self.entry)
-        return lambda: (ground.host.run("ipset", "del", self.of, self.entry), None)[1]
+        ground.host.run("ipset", "add", self.of, *self.entry.split())
+        return lambda: (ground.host.run("ipset", "del", self.of, self.entry.split()[0]), None)[1]
 
 
 @dataclass(frozen=True, slots=True)
