@@ -19,20 +19,19 @@ from pyroute2.netlink.exceptions import NetlinkError
 from dataplane import overlay, sysctl
 from dataplane.errors import HostRefused
 from dataplane.firewall.driver import Firewall
-from dataplane.firewall.overlay import NAMING, UNTRACKED
-from dataplane.firewall.rules import TAGGING
+from dataplane.firewall.overlay import NAMING, UNTRACKED, VTEPS_SET
+from dataplane.firewall.rules import TAGGING, TAGS_SET
 from dataplane.flows import conntrack
 from dataplane.flows.cut import Clock, Looks, Receipt, sweep
 from dataplane.flows.judge import NOBODY
 from dataplane.flows.netlink import connect
-from dataplane.ipset import TagSet
+from dataplane.ipset import MarkSet
 from dataplane.leave import hang_up
 from dataplane.namespace import NamespaceThread
 from dataplane.netlink import interior, links, peers, routes, vtep
 from dataplane.plan import Plan
-from dataplane.senders import SenderSet
 from dataplane.state import HostState
-from dataplane.tables import TUNNEL_LINK, Interior, Tables, host_interface
+from dataplane.tables import TAG_MASK, TUNNEL_LINK, Interior, Tables, host_interface
 
 Result = TypeVar("Result")
 Failures: TypeAlias = dict[IPv4Address, HostRefused]
@@ -55,12 +54,12 @@ class Kernel:
     def __init__(self, firewall: Firewall, *, namespace: Path | None = None) -> None:
         self._firewall = firewall
         self._thread = NamespaceThread(namespace, name="kernel")
-        self._route, self._tags, self._flows = self._thread.call(lambda: (IPRoute(), TagSet(), conntrack.connect()))
-        self._peers, self._senders = self._thread.call(lambda: (connect(socket.NETLINK_ROUTE), SenderSet()))
+        self._route, self._tags, self._flows = self._thread.call(lambda: (IPRoute(), _tag_set(), conntrack.connect()))
+        self._peers, self._senders = self._thread.call(lambda: (connect(socket.NETLINK_ROUTE), _sender_set()))
         # reading 20,000 rules takes long: a change must not wait for it
         self._reader = NamespaceThread(namespace, name="kernel-reader")
         self._read_route, self._read_tags, self._read_senders = self._reader.call(
-            lambda: (connect(socket.NETLINK_ROUTE), TagSet(), SenderSet())
+            lambda: (connect(socket.NETLINK_ROUTE), _tag_set(), _sender_set())
         )
 
     def close(self) -> None:
@@ -162,13 +161,13 @@ class Kernel:
         sysctl.write({key: value for key, value in plan.sysctls.put.items() if not within(key, later)})
         if plan.tags or TAGGING in plan.chains.put:
             self._tags.ensure()  # its rules name the set: it must be there first
-        self._tags.put(plan.tags)
+        self._tags.put(plan.tags.put)
         if UNTRACKED in desired.chains and (plan.senders or not plan.chains.put.keys().isdisjoint(NAMING)):
             self._senders.ensure()
             self._senders.put(plan.senders.put)
         if plan.chains or plan.jumps:
             self._firewall.apply(chains=plan.chains, jumps=plan.jumps)
-        self._tags.drop(plan.tags)  # last, so that no packet of a known container is without its tag
+        self._tags.drop(plan.tags.drop)  # last, so that no packet of a known container is without its tag
         self._senders.drop(plan.senders.drop)
 
     def _connect(self, plan: Plan, desired: Tables, failures: Failures) -> None:
@@ -198,6 +197,14 @@ class Kernel:
         for destination, way in plan.routes.put.items():
             if way.link == name:
                 routes.put_route(self._route, destination, link=name)  # a route needs its link up
+
+
+def _tag_set() -> MarkSet:
+    return MarkSet(TAGS_SET, mask=TAG_MASK)
+
+
+def _sender_set() -> MarkSet:
+    return MarkSet(VTEPS_SET, mask=0xFFFFFFFF)
 
 
 def told(work: Callable[[], Result]) -> Result:

@@ -66,7 +66,7 @@ def compile_tables(state: HostState) -> Tables:
         routes={host.destination: host.route for host in hosts} | {subnet: peer.route for subnet, peer in peers.items()},
         vteps=vtep,
         fdb={peer.mac: (underlay,) for peer, underlay in zip(peers.values(), underlays, strict=True)},
-        senders=dict(zip(underlays, (peer.mark for peer in peers.values()), strict=True)),
+        senders=dict(zip(underlays, (int(peer.mark) for peer in peers.values()), strict=True)),
     )
 
 

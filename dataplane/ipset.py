@@ -1,68 +1,89 @@
-"""Set `cellnet-tags`: container address -> tag, which the kernel writes into each packet's mark. Ours by its name."""
+"""Sets of addresses, each with the mark that the kernel writes into its packets. Ours by their names: `cellnet-tags`, the
+containers with their tags, and `cellnet-vteps`, the peers from which tunnelled packets are taken, with the part of the overlay
+that is each one's own (`firewall/origin.py`).
 
-from collections.abc import Mapping
+Asked in binary, and several entries at a time: there may be a thousand.
+"""
+
+import socket
+import struct
+from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Address
 
-from pyroute2 import IPSet
-from pyroute2.ipset import IPSetError, NoSuchObject
-
 from dataplane.errors import HostRefused
-from dataplane.firewall.rules import TAGS_SET
-from dataplane.plan import Delta
-from dataplane.tables import TAG_MASK
+from dataplane.flows import netlink
+from dataplane.flows.netlink import NLM_F_ACK, attribute, attributes, nested
 
+NETLINK_NETFILTER = 12
+CREATE, LIST, ADD, DELETE = 0x602, 0x607, 0x609, 0x60A  # subsystem 6 is ipset
+LEADS = struct.pack("=BBH", socket.AF_INET, 0, 0)  # family, version, resource
+PROTOCOL, SET, TYPE, REVISION, FAMILY, CONTENT, ENTRIES = 1, 2, 3, 4, 5, 7, 8
+IP, IPV4_ADDRESS, IN_NETWORK_ORDER = 1, 1, 0x4000
+FLAGS, WITH_MARKS, MARK = 8, 1 << 6, 27
+MARKED = struct.Struct("!II")  # mark, mask
+WITH = nested(CONTENT, attribute(FLAGS | IN_NETWORK_ORDER, struct.pack("!I", WITH_MARKS)))
 HINT = "the kernel needs the ip_set and ip_set_hash_ip modules"
 
 
-class TagSet:
-    """The set of the namespace that the calling thread is in; one thread only, never inside a running event loop."""
+class MarkSet:
+    """One of the namespace that the calling thread is in; one thread only. `mask` says which bits of a mark are written."""
 
-    def __init__(self) -> None:
-        self._sets = IPSet()
+    def __init__(self, name: str, *, mask: int) -> None:
+        self._name, self._mask = name, mask
+        self._named = LEADS + attribute(PROTOCOL, b"\x06") + attribute(SET, name.encode() + b"\0")
+        self._link = netlink.connect(NETLINK_NETFILTER)
 
     def close(self) -> None:
         """Give the socket back."""
-        self._sets.close()
+        self._link.close()
 
     def read(self) -> dict[IPv4Address, int]:
-        """Its entries; a set that is not there has none."""
+        """Its entries; a set that is not there has none. Raises HostRefused."""
         found: dict[IPv4Address, int] = {}
         try:
-            for message in self._sets.list(TAGS_SET):
-                entries = message.get_attr("IPSET_ATTR_ADT")
-                for entry in entries.get_attrs("IPSET_ATTR_DATA") if entries else ():
-                    address = entry.get_attr("IPSET_ATTR_IP_FROM").get_attr("IPSET_ATTR_IPADDR_IPV4")
-                    mark = entry.get_attr("IPSET_ATTR_SKBMARK")
-                    found[IPv4Address(address)] = mark[0] & TAG_MASK if mark else 0
-        except NoSuchObject:
-            return {}
-        except IPSetError as error:
-            raise HostRefused(f"cannot read set {TAGS_SET}: {error}", hint=HINT) from error
+            bodies = self._link.dump(LIST, self._named, what=f"set {self._name}")
+        except HostRefused as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return {}
+            raise
+        for body in bodies:
+            for entry in _inside(body, start=len(LEADS), kind=ENTRIES):
+                for value in _inside(entry, kind=CONTENT):
+                    marks = [MARKED.unpack(each)[0] & self._mask for each in _inside(value, kind=MARK)]
+                    for address in _inside(value, kind=IP):
+                        for packed in _inside(address, kind=IPV4_ADDRESS):
+                            found[IPv4Address(packed)] = marks[0] if marks else 0
         return found
 
     def ensure(self) -> None:
-        """Make the set where it is missing: rules that name it can only be loaded then."""
-        try:
-            self._sets.create(TAGS_SET, "hash:ip", exclusive=False, skbinfo=True)
-        except IPSetError as error:
-            hint = f"a set {TAGS_SET} of another type is in the way: ipset destroy {TAGS_SET}"
-            raise HostRefused(f"cannot make set {TAGS_SET}: {error}", hint=hint) from error
+        """Make the set where it is missing: rules that name it can only be loaded then. Raises HostRefused."""
+        asked = attribute(TYPE, b"hash:ip\0") + attribute(REVISION, b"\4") + attribute(FAMILY, bytes([socket.AF_INET]))
+        (answer,) = self._link.ask(CREATE, [self._named + asked + WITH], flags=NLM_F_ACK)
+        if isinstance(answer, OSError):
+            hint = f"a set {self._name} of another type is in the way: ipset destroy {self._name}"
+            raise HostRefused(f"cannot make set {self._name}: {answer.strerror}", hint=hint) from answer
 
-    def put(self, delta: Delta[IPv4Address, int]) -> None:
-        """Write new and different entries."""
-        self._write(delta.put)
+    def put(self, marks: Mapping[IPv4Address, int]) -> None:
+        """Write entries; those that are there are fine. Raises HostRefused."""
+        packed = {address: MARKED.pack(mark, self._mask) for address, mark in marks.items()}
+        entries = [_entry(address, attribute(MARK | IN_NETWORK_ORDER, each)) for address, each in packed.items()]
+        self._change(ADD, entries, what="add to")
 
-    def _write(self, entries: Mapping[IPv4Address, int]) -> None:
-        for address, tag in entries.items():
-            try:
-                self._sets.add(TAGS_SET, str(address), exclusive=False, skbmark=(tag, TAG_MASK))
-            except IPSetError as error:
-                raise HostRefused(f"cannot add {address} to set {TAGS_SET}: {error}", hint=HINT) from error
+    def drop(self, addresses: Collection[IPv4Address]) -> None:
+        """Remove entries; those that have gone already are fine. Raises HostRefused."""
+        self._change(DELETE, [_entry(address) for address in addresses], what="remove from")
 
-    def drop(self, delta: Delta[IPv4Address, int]) -> None:
-        """Remove entries; one that has gone already is fine."""
-        for address in delta.drop:
-            try:
-                self._sets.delete(TAGS_SET, str(address), exclusive=False)
-            except IPSetError as error:
-                raise HostRefused(f"cannot remove {address} from set {TAGS_SET}: {error}", hint=HINT) from error
+    def _change(self, kind: int, entries: Sequence[bytes], *, what: str) -> None:
+        bodies = [self._named + entry for entry in entries]
+        refused = [each for each in self._link.ask(kind, bodies, flags=NLM_F_ACK) if isinstance(each, OSError)]
+        if refused:
+            what = f"cannot {what} set {self._name}, {len(refused)} of {len(bodies)}: {refused[0].strerror}"
+            raise HostRefused(what, hint=HINT) from refused[0]
+
+
+def _entry(address: IPv4Address, more: bytes = b"") -> bytes:
+    return nested(CONTENT, nested(IP, attribute(IPV4_ADDRESS | IN_NETWORK_ORDER, address.packed)) + more)
+
+
+def _inside(body: bytes, *, kind: int, start: int = 0) -> list[bytes]:
+    return [body[begin:end] for found, begin, end in attributes(body, start=start) if found == kind]

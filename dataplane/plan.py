@@ -71,7 +71,7 @@ class Plan:
     routes: Delta[IPv4Network, Route]
     vteps: Delta[str, Vtep]
     fdb: Delta[str, tuple[IPv4Address, ...]]
-    senders: Delta[IPv4Address, IPv4Address]
+    senders: Delta[IPv4Address, int]
 
     def __bool__(self) -> bool:
         return any(getattr(self, each.name) for each in fields(self))

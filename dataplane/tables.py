@@ -144,7 +144,7 @@ class Tables:
     fdb: Mapping[str, tuple[IPv4Address, ...]] = field(default_factory=dict)
     # ours: set `cellnet-vteps`, the underlay addresses whose tunnelled packets are taken; a value is the mark that each
     # gets, as an address: its part of the overlay
-    senders: Mapping[IPv4Address, IPv4Address] = field(default_factory=dict)
+    senders: Mapping[IPv4Address, int] = field(default_factory=dict)
 
 
 def without(tables: Tables, addresses: Collection[IPv4Address], *, overlay: bool = False) -> Tables:
