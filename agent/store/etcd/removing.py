@@ -6,9 +6,10 @@ from dataclasses import replace
 from agent.store.etcd import keys as records
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.census import Census
+from agent.store.etcd.claiming import Plan
 from agent.store.etcd.client import put
 from agent.store.etcd.keys import Keys
-from agent.store.etcd.standing import Plan, remove_below
+from agent.store.etcd.standing import remove_below
 from agent.store.store import no_such_cell, still_alive
 
 

@@ -17,6 +17,7 @@ from agent.store.etcd import cellrecords
 from agent.store.etcd import keys as records
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.census import Census
+from agent.store.etcd.claiming import OPERATIONS, Plan
 from agent.store.etcd.client import EtcdClient, Value, after, put, remove, unchanged
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.mirror import Mirror
@@ -24,9 +25,7 @@ from agent.store.etcd.refusal import NoSuchLease
 from agent.store.store import another_machine, same_id, same_underlay
 from agent.store.subnets import SubnetClaim
 
-OPERATIONS = 120  # of one transaction; etcd takes 128
 TRIES = 10
-Plan = tuple[list[rpc.Compare], list[rpc.RequestOp]]
 
 
 @dataclass(frozen=True, slots=True)
