@@ -10,7 +10,7 @@ from agent.errors import RAISED
 from lab.calls import Caller
 from lab.cell import Cell
 from lab.screen import Screen, spoken
-from lab.stage import API, CURL, PAGE, PORT, ROUTE, TLS_PORT, TRUST, WEB, Stage, started
+from lab.stage import API, CURL, PAGE, PORT, ROUTE, TLS_PORT, TRUST, WEB, Stage, play, started
 
 POLICY = """\
 policies:
@@ -34,24 +34,13 @@ def run_demo(cell: Cell) -> int:
     screen.say("cellnet demo: one cell in a network namespace of its own; this machine's network takes no part.")
     screen.say(f"Its paths are those of any host, below {cell.root}. The times are those of the commands beside them.")
     try:
-        _play(_set_up(cell, screen))
+        play(_set_up(cell, screen), (_environment, _refused, _allowed, _tls, _identity, _cut, _status))
     except RAISED as error:
         screen.expect(False, told="", otherwise=error.what, hint=error.hint)
     if screen.wrong:
         screen.say(f"\nThe end of the cell's log:\n{cell.last_words()}")
     screen.end()
     return 1 if screen.wrong else 0
-
-
-def _play(stage: OneCell) -> None:
-    try:
-        for step in (_environment, _refused, _allowed, _tls, _identity, _cut, _status):
-            try:
-                step(stage)
-            except RAISED as error:
-                stage.screen.expect(False, told="", otherwise=error.what, hint=error.hint)
-    finally:
-        stage.caller.close()
 
 
 def _set_up(cell: Cell, screen: Screen) -> OneCell:

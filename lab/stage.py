@@ -2,9 +2,12 @@
 
 import shlex
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from agent.errors import RAISED
 from lab.apps import App, run_app
 from lab.calls import Caller
 from lab.cell import Cell
@@ -73,6 +76,21 @@ class Stage:
         return done.code == good or self.screen.expect(
             False, told="", otherwise=f"exit code {done.code}", hint="see 'cellnet status'"
         )
+
+
+S = TypeVar("S", bound=Stage)
+
+
+def play(stage: S, steps: Iterable[Callable[[S], None]]) -> None:
+    """Every step, also after one that came to nothing; then the caller goes."""
+    try:
+        for step in steps:
+            try:
+                step(stage)
+            except RAISED as error:
+                stage.screen.expect(False, told="", otherwise=error.what, hint=error.hint)
+    finally:
+        stage.caller.close()
 
 
 def place(cell: Cell) -> str:

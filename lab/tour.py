@@ -5,7 +5,6 @@ the tour.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent.errors import RAISED
@@ -14,7 +13,7 @@ from lab.calls import Caller
 from lab.cell import Part
 from lab.lab import Lab
 from lab.screen import Screen, spoken
-from lab.stage import API, CURL, PAGE, PORT, ROUTE, TLS_PORT, TRUST, WEB, Stage, started
+from lab.stage import API, CURL, PAGE, PORT, ROUTE, TLS_PORT, TRUST, WEB, Stage, play, started
 
 IDLE = ("sleep", "infinity")
 AWAY = "200 OK, and api sees the address that {name} has on the overlay"
@@ -38,7 +37,8 @@ def run_tour(lab: Lab) -> int:
     screen.say(f"cellnet lab: {len(lab.cells)} cells, each in a network namespace of its own, on one switch, with one etcd.")
     screen.say("This machine's network takes no part. The times are those of the commands beside them.")
     try:
-        _play(_set_up(lab, screen))
+        stage = _set_up(lab, screen)
+        play(stage, (_refused, _allowed, _tls, _scaled, _cut, _without_etcd, _without_agent, _healed))
     except RAISED as error:
         screen.expect(False, told="", otherwise=error.what, hint=error.hint)
     if screen.wrong:
@@ -46,20 +46,6 @@ def run_tour(lab: Lab) -> int:
             screen.say(f"\nThe end of the log of cell {cell.number}:\n{cell.last_words()}")
     screen.end()
     return 1 if screen.wrong else 0
-
-
-def _play(stage: ManyCells) -> None:
-    steps: tuple[Callable[[ManyCells], None], ...] = (
-        _refused, _allowed, _tls, _scaled, _cut, _without_etcd, _without_agent, _healed,
-    )  # fmt: skip
-    try:
-        for step in steps:
-            try:
-                step(stage)
-            except RAISED as error:
-                stage.screen.expect(False, told="", otherwise=error.what, hint=error.hint)
-    finally:
-        stage.caller.close()
 
 
 def _set_up(lab: Lab, screen: Screen) -> ManyCells:
