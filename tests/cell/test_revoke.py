@@ -12,7 +12,7 @@ import pytest
 from tests.testlib.cell import CellUnderTest, eventually
 from tests.testlib.instance import Instance
 from tests.testlib.policed import BROKEN, ended, is_alive, is_reset
-from tests.testlib.standpoint import Connected, Refused, pair
+from tests.testlib.standpoint import Connected, Refused, pair, udp_pair
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 FILE = "shop.yaml"
@@ -184,17 +184,6 @@ def test_hundreds_of_connections_are_cut_at_once(cell: CellUnderTest) -> None:
     cell.remove_policy_file(FILE, sync=False)
     assert all(map(is_reset, clients))
     assert all(map(is_reset, servers))
-
-
-def udp_pair(client: Instance, server: Instance, port: int) -> tuple[socket.socket, socket.socket]:
-    asking, answering = client.datagrams(), server.datagrams(port)
-    asking.connect((str(server.address), port))
-    asking.send(b"!")
-    _, peer = answering.recvfrom(1)
-    answering.connect(peer)
-    answering.send(b"!")
-    assert asking.recv(1) == b"!"
-    return asking, answering
 
 
 def exchange(one: socket.socket, other: socket.socket) -> Exception | None:

@@ -10,7 +10,7 @@ import pytest
 
 from agent.cli.client import attachment_address
 from tests.cells.conftest import Place
-from tests.testlib.between import API, OTHER, TLS, WEB, Placed, at_once, policies, reach
+from tests.testlib.between import API, OTHER, TLS, WEB, Placed, at_once, policies, reach, refuses
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.policed import is_reset
@@ -154,16 +154,6 @@ def refused_by_both(left: Placed, new: Placed, sender: socket.socket, port: int)
 
 
 def refused(sender: socket.socket, target: Standpoint, port: int) -> bool:
-    """Whether a socket's datagrams are refused; again and again, as ICMP errors are limited."""
+    """Whether a socket's datagrams are refused."""
     sender.connect((str(target.address), port))
-    sender.settimeout(0.2)
-    for _ in range(25):
-        try:
-            sender.send(b"secret")
-            sender.recv(16)
-        except TimeoutError:
-            continue
-        except ConnectionRefusedError:
-            return True
-        return False
-    return False
+    return refuses(sender)

@@ -5,7 +5,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.testlib import crossing as crossings
 from tests.testlib.attacker import AttackSucceeded
+from tests.testlib.crossing import Crossing
 from tests.testlib.mutation import Kernel, asked, perhaps_mutated
 from tests.testlib.stage import BACKENDS, Stage, staged
 
@@ -70,6 +72,23 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def backend(request: pytest.FixtureRequest) -> str:
     """Session-wide, so that all tests of one come before those of the other."""
     return str(request.param)
+
+
+@pytest.fixture(scope="module", params=crossings.BACKENDS)
+def module_cells(request: pytest.FixtureRequest) -> Iterator[Crossing]:
+    """Two cells and more on one segment, for the tests of a module."""
+    with crossings.crossing(request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def cells(module_cells: Crossing, request: pytest.FixtureRequest) -> Iterator[Crossing]:
+    """The cells as they should be, or without what stops the test's attack."""
+    if "egress" in request.fixturenames:
+        request.getfixturevalue("egress")  # before the rules are changed by hand
+    with perhaps_mutated(module_cells.ground, request):
+        yield module_cells
+        module_cells.undo()
 
 
 @pytest.fixture

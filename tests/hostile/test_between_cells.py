@@ -14,8 +14,8 @@ from scapy.layers.inet import IP, UDP
 
 from dataplane.firewall.origin import mark_of
 from tests.testlib.attacker import Wire, mac_of, withstood
-from tests.testlib.crossing import API, BACKENDS, VXLAN_PORT, Crossing, crossing, send
-from tests.testlib.mutation import At, Kernel, Member, With, Without, perhaps_mutated, stopped_by
+from tests.testlib.crossing import API, VXLAN_PORT, Crossing, send
+from tests.testlib.mutation import At, Kernel, Member, With, Without, stopped_by
 from tests.testlib.netns import Netns
 from tests.testlib.standpoint import Connected, Standpoint
 
@@ -59,11 +59,10 @@ for address in ("", "127.0.0.1", "10.77.0.1", "10.255.1.0", "10.77.255.255"):
 """
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
-def module_cells(request: pytest.FixtureRequest) -> Iterator[Crossing]:
-    with crossing(request.param) as made:
-        made.cell(1).run("ip", "addr", "add", f"{ALSO}/32", "dev", "lo")
-        yield made
+@pytest.fixture(scope="module")
+def module_cells(module_cells: Crossing) -> Crossing:
+    module_cells.cell(1).run("ip", "addr", "add", f"{ALSO}/32", "dev", "lo")
+    return module_cells
 
 
 @pytest.fixture(params=["egress denied", "egress allowed"])
@@ -76,15 +75,6 @@ def egress(request: pytest.FixtureRequest, module_cells: Crossing) -> Iterator[N
     yield
     if request.param == "egress allowed":
         host.turn(before)
-
-
-@pytest.fixture
-def cells(module_cells: Crossing, request: pytest.FixtureRequest) -> Iterator[Crossing]:
-    if "egress" in request.fixturenames:
-        request.getfixturevalue("egress")  # before the rules are changed by hand
-    with perhaps_mutated(module_cells.ground, request):
-        yield module_cells
-        module_cells.undo()
 
 
 def for_api(cells: Crossing) -> list[bytes]:

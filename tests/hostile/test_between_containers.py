@@ -1,15 +1,14 @@
 """Containers of different cells: one that speaks as another, and two that want to talk without a policy."""
 
 import itertools
-from collections.abc import Iterator
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.packet import Packet
 
 from tests.testlib.attacker import carrying, heard, withstood
-from tests.testlib.crossing import BACKENDS, SERVICE, UDP_SERVICE, Crossing, crossing
-from tests.testlib.mutation import At, Kernel, Setting, Without, perhaps_mutated, stopped_by
+from tests.testlib.crossing import SERVICE, UDP_SERVICE, Crossing
+from tests.testlib.mutation import At, Kernel, Setting, Without, stopped_by
 from tests.testlib.policed import is_alive
 from tests.testlib.stage import sent_by
 from tests.testlib.standpoint import Refused, TimedOut, outcome_of, pair
@@ -27,19 +26,6 @@ DENIED = At("cell 2", Without("filter", "{api_chain}", "CELLNET-REJECT"))
 OTHERS = Without("raw", "CELLNET-PREROUTING", "-p icmp -m bpf")
 TO_HOST = At("cell 2", Without("filter", "CELLNET-INPUT", "-i cellnet0"))
 SILENCE = 0.1  # seconds after which nothing is taken to come
-
-
-@pytest.fixture(scope="module", params=BACKENDS)
-def module_cells(request: pytest.FixtureRequest) -> Iterator[Crossing]:
-    with crossing(request.param) as made:
-        yield made
-
-
-@pytest.fixture
-def cells(module_cells: Crossing, request: pytest.FixtureRequest) -> Iterator[Crossing]:
-    with perhaps_mutated(module_cells.ground, request):
-        yield module_cells
-        module_cells.undo()
 
 
 def _error(cells: Crossing, sender: str, about: Packet, quoted: bytes) -> Packet:

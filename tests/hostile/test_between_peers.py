@@ -2,7 +2,6 @@
 
 import socket
 import struct
-from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from ipaddress import IPv4Address
@@ -15,8 +14,8 @@ from scapy.packet import Packet
 
 from dataplane.namespace import run_in
 from tests.testlib.attacker import withstood
-from tests.testlib.crossing import API, BACKENDS, UDP_SERVICE, WEB, Crossing, crossing
-from tests.testlib.mutation import At, Kernel, Setting, With, Without, perhaps_mutated, stopped_by
+from tests.testlib.crossing import API, UDP_SERVICE, WEB, Crossing
+from tests.testlib.mutation import At, Kernel, Setting, With, Without, stopped_by
 
 ORIGIN = At("cell 2", Without("mangle", "CELLNET-PEERS", "-m bpf"))
 PATH = (
@@ -30,19 +29,6 @@ TO_HOST = At("cell 2", Without("filter", "CELLNET-INPUT", "-i cellnet0"))
 DENIED = At("cell 2", Without("filter", "{api_chain}", "CELLNET-REJECT"))
 OWN_MAC, PEERS_MAC = "02:c2:0a:ff:02:00", "02:c2:0a:ff:01:00"
 NETWORKS = ("255.255.255.255", "224.0.0.1", "224.0.0.251", "239.1.2.3")
-
-
-@pytest.fixture(scope="module", params=BACKENDS)
-def module_cells(request: pytest.FixtureRequest) -> Iterator[Crossing]:
-    with crossing(request.param) as made:
-        yield made
-
-
-@pytest.fixture
-def cells(module_cells: Crossing, request: pytest.FixtureRequest) -> Iterator[Crossing]:
-    with perhaps_mutated(module_cells.ground, request):
-        yield module_cells
-        module_cells.undo()
 
 
 def delivered(cells: Crossing, packet: Packet, *, tag: int = WEB, **header: int) -> bool:

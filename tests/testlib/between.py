@@ -30,6 +30,7 @@ from tests.testlib.standpoint import (
     address_of,
     outcome_of,
     pair,
+    udp_pair,
 )
 
 WEB, API, OTHER = "acme/shop/web", "acme/shop/api", "acme/shop/other"
@@ -141,18 +142,6 @@ class Flow:
     def is_cut(self) -> bool:
         """TCP: both ends are reset. UDP: nothing gets through from either end, and both are told."""
         return all(map(refuses if self._udp else is_reset, self._ends))
-
-
-def udp_pair(client: Standpoint, server: Standpoint, port: int) -> tuple[socket.socket, socket.socket]:
-    """Both ends of a UDP flow that both have used."""
-    asking, answering = client.datagrams(), server.datagrams(port)
-    asking.connect((str(server.address), port))
-    asking.send(b"!")
-    _, peer = answering.recvfrom(1)
-    answering.connect(peer)
-    answering.send(b"!")
-    assert asking.recv(1) == b"!"
-    return asking, answering
 
 
 def refuses(end: socket.socket) -> bool:

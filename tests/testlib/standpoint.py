@@ -133,3 +133,15 @@ def pair(client: Standpoint, server: Standpoint, port: int) -> tuple[socket.sock
     with server.listen(port) as listener:
         asking = client.dial(server, port)
         return asking, server.keep(listener.accept()[0])
+
+
+def udp_pair(client: Standpoint, server: Standpoint, port: int) -> tuple[socket.socket, socket.socket]:
+    """Both ends of a UDP flow that both have used."""
+    asking, answering = client.datagrams(), server.datagrams(port)
+    asking.connect((str(server.address), port))
+    asking.send(b"!")
+    _, peer = answering.recvfrom(1)
+    answering.connect(peer)
+    answering.send(b"!")
+    assert asking.recv(1) == b"!"
+    return asking, answering
