@@ -1,0 +1,91 @@
+"""The chains of a cell, word for word: four states as golden text, and the same text read back from both backends.
+
+A change of the rules changes these files, so it is seen. `CELLNET_GOLDEN=write pytest tests/dataplane/test_golden_chains.py`
+writes them anew.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from dataplane.compile import compile_tables
+from dataplane.firewall.choice import Backend, firewall
+from dataplane.plan import plan
+from dataplane.state import Allow, HostService, HostState, Tunnel, Workload
+from dataplane.tables import Tables
+from tests.testlib.hosts import EMPTY, make_host, underlay_of
+from tests.testlib.netns import Netns
+
+GOLDEN = Path(__file__).parent / "golden"
+ORG = "acme/*/*"
+
+
+def _workload(number: int, *allows: Allow) -> Workload:
+    address = EMPTY.subnet[2 + number]
+    return Workload(
+        name=f"c{number}", address=address, tag=number + 1, pin=Path("/pins") / f"c{number}", allows=frozenset(allows)
+    )
+
+
+def _plain() -> HostState:
+    """Two apps side by side, one that is far away in the dispatch, a group, and a chain that is long enough to be split."""
+    many = (Allow(tag, "tcp", 5000 + tag, 5000 + tag) for tag in range(1, 260))
+    placed = (
+        _workload(0, Allow(2, "tcp", 8080, 8080), Allow(2, "udp", 9000, 9010), Allow(0, "tcp", 443, 443, ORG)),
+        _workload(1),
+        _workload(200, *many),
+    )
+    return replace(
+        EMPTY,
+        workloads={each.address: each for each in placed},
+        groups={ORG: frozenset({1, 2, 201})},
+        host_services=(HostService("tcp", 9001), HostService("udp", 53)),
+    )
+
+
+def _with_tunnel(state: HostState) -> HostState:
+    peers: dict[IPv4Network, IPv4Address] = {IPv4Network("10.255.2.0/24"): underlay_of(2)}
+    return replace(state, tunnel=Tunnel("u0", underlay_of(1), vni=1, port=4789), peers=peers)
+
+
+STATES: dict[str, Callable[[], HostState]] = {
+    "plain": _plain,
+    "plain_egress": lambda: replace(_plain(), egress_allowed=True),
+    "tunnel": lambda: _with_tunnel(_plain()),
+    "tunnel_egress": lambda: _with_tunnel(replace(_plain(), egress_allowed=True)),
+}
+
+
+def _text(tables: Tables) -> str:
+    """As iptables-save would print it, family, table and chain in the order of their names."""
+    lines: list[str] = []
+    for key in sorted({*tables.chains, *tables.jumps}):
+        lines.append(f"# {key}")
+        lines += [f"jump behind {place} that may accept" for place in tables.jumps.get(key, ())]
+        lines += [f"-A {key.chain} {rule}" for rule in tables.chains.get(key, ())]
+    return "\n".join([*lines, ""])
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_the_chains_are_those_of_the_golden_text(name: str) -> None:
+    path, text = GOLDEN / f"{name}.txt", _text(compile_tables(STATES[name]()))
+    if os.environ.get("CELLNET_GOLDEN") == "write":
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+@pytest.mark.parametrize("backend", list(Backend), ids=lambda each: each.value)
+@pytest.mark.parametrize("name", STATES)
+def test_both_backends_read_back_the_golden_text(name: str, backend: Backend, netns: Callable[[str], Netns]) -> None:
+    host = make_host(netns, containers=0, firewall=firewall(backend))
+    state = STATES[name]()
+    # the rules and the sets that they name are there before any link is: the containers themselves are not needed
+    police = replace(
+        compile_tables(state), veths={}, links_up={}, interiors={}, neighbours={}, routes={}, vteps={}, fdb={}, sysctls={}
+    )
+    host.kernel.apply(plan(police, host.read(police)), police).result()
+    assert _text(host.read(police)) == (GOLDEN / f"{name}.txt").read_text()
