@@ -3,7 +3,7 @@
 HostRefused and Unavailable come from the dataplane; the others can only arise in the agent.
 """
 
-from dataplane.errors import HostRefused, Unavailable
+from host.errors import HostRefused, Unavailable
 
 __all__ = ["RAISED", "Bug", "CellnetError", "Conflict", "HostRefused", "InvalidInput", "Unavailable"]
 

@@ -8,7 +8,7 @@ from bench import paths
 from bench.paths import Rules, Setting
 from bench.script import compared, options
 from bench.turns import FEW, MANY, Plan, measured
-from dataplane.firewall.choice import Backend
+from dataplane.firewall.backends import Backend
 
 BETWEEN = (100, 1_000, 5_000)
 

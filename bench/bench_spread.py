@@ -14,7 +14,7 @@ from bench.figures import Bar, Series
 from bench.inside import first
 from bench.script import Stopwatch, main, options, pause, repeat
 from bench.town import Town
-from dataplane.firewall.choice import Backend
+from dataplane.firewall.backends import Backend
 
 IN, OUT = "policy allow on one cell", "policy delete on one cell"
 ALL_CONNECT, ALL_REFUSE = f"{IN} -> connects on all", f"{OUT} -> refused on all"

@@ -20,17 +20,17 @@ from agent.config.etcd import Etcd as Config
 from agent.config.etcd import endpoint
 from agent.model.names import AppName
 from agent.policy import language
-from agent.reconcile.policies import Policies
-from agent.reconcile.tagging import Tagging
+from agent.policy.in_force import Policies
+from agent.policy.tags_in_use import Tagging
 from agent.store.database import Database
 from agent.store.etcd import keys as records
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import EtcdClient, put
-from agent.store.etcd.keeping import Kept
+from agent.store.etcd.disk_copy import Kept
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.store import EtcdStore
 from agent.store.etcd.whole import whole
-from agent.store.store import StoredPolicy
+from agent.store.protocols import StoredPolicy
 from agent.store.subnets import SubnetClaim
 from agent.store.tags import TagClaim
 from bench.comparison import Figure

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.fields import Fields
+from agent.client.answer import Fields
 from agent.errors import HostRefused
 from bench import proxies
 from bench.comparison import Figure, Limit, ratio
@@ -24,8 +24,8 @@ from bench.load import PATIENCE, pinned, processor_seconds
 from bench.proxies import Identity, Place
 from bench.scene import Container, Scene, opened
 from bench.script import compared, options
-from dataplane.namespace import NamespaceThread
-from dataplane.process import run
+from host.namespace import NamespaceThread
+from host.process import run
 from lab.cell import Part
 
 SOURCE = Path(__file__).with_name("tls_load.c")

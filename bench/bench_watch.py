@@ -19,8 +19,8 @@ from bench.comparison import Figure
 from bench.load import processor_seconds
 from bench.script import compared, options
 from bench.town import Town
-from dataplane.namespace import NamespaceThread, run_in
-from dataplane.process import run
+from host.namespace import NamespaceThread, run_in
+from host.process import run
 from lab.cell import Part
 
 RATE = 10  # changes in one second

@@ -9,8 +9,8 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from bench.paths import CLIENT_TAG, MTU, OVERLAY, Made, Rules, Setting, become, crowd, write, written
-from dataplane import namespace
 from dataplane.state import HostState, Tunnel
+from host import namespace
 from lab.segment import ip
 
 UNDERLAY = IPv4Network("10.77.0.0/16")

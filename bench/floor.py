@@ -8,8 +8,8 @@ from types import TracebackType
 
 from bench.inside import milliseconds
 from bench.scene import Scene
-from dataplane.namespace import NamespaceThread
-from dataplane.process import run
+from host.namespace import NamespaceThread
+from host.process import run
 
 WHAT = "iptables-restore of one rule, by hand"
 TEXT = "*filter\n:BENCH - [0:0]\n-A BENCH -p tcp -m mark --mark {mark:#x}/0xffff -m tcp --dport 8080 -j ACCEPT\nCOMMIT\n"

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from agent.errors import Unavailable
 from bench.scene import Container
-from dataplane.namespace import NamespaceThread, run_in
+from host.namespace import NamespaceThread, run_in
 
 PORT = 8080
 PATIENCE = 10.0  # seconds

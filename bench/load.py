@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 
 from agent.errors import HostRefused
-from dataplane.namespace import NamespaceThread
-from dataplane.process import run
+from host.namespace import NamespaceThread
+from host.process import run
 
 SOURCE = Path(__file__).with_name("load.c")
 PORT = 8080  # the first of those that load.c serves

@@ -12,15 +12,15 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from bench.load import LAST_PORT, PORT
-from dataplane import namespace
 from dataplane.apply import Kernel
 from dataplane.compile import compile_tables
-from dataplane.firewall.choice import Backend, firewall
+from dataplane.firewall.backends import Backend, firewall
 from dataplane.firewall.driver import Firewall, FirewallTables
 from dataplane.plan import Delta, plan
-from dataplane.process import run
 from dataplane.state import Allow, HostState, Leaf, Tls, Workload
 from dataplane.tables import ChainKey, Tables
+from host import namespace
+from host.process import run
 
 OVERLAY, SUBNET = IPv4Network("10.255.0.0/16"), IPv4Network("10.255.1.0/24")
 CLIENT = SUBNET[2]

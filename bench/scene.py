@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from agent.cli.client import Client, Sent, attachment_address
-from agent.cli.place import Place
-from dataplane import namespace
+from agent.client.connection import Client, Sent, attachment_address
+from agent.client.location import Place
+from host import namespace
 from lab import claims, signals
 from lab.cell import Cell
 from lab.lab import Lab

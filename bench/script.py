@@ -17,7 +17,7 @@ from agent.errors import RAISED
 from bench import report
 from bench.comparison import Comparison, Figure
 from bench.figures import Series
-from dataplane.firewall.choice import Backend
+from dataplane.firewall.backends import Backend
 
 PAUSE = (0.05, 0.1)  # seconds before a measurement: the cell is at rest, and nothing keeps step with the agent's own clocks
 Command = TypeVar("Command", bound=Callable[..., None])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from agent.cli.client import Sent
+from agent.client.connection import Sent
 from bench import floor
 from bench.figures import Bar, Series
 from bench.floor import Floor

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agent.cli.client import Sent
+from agent.client.connection import Sent
 from bench.inside import Everywhere
 from bench.scene import CHAIN, Scene, containers, joined, policies
 from lab.lab import Lab

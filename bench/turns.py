@@ -14,9 +14,9 @@ from bench.comparison import Figure, Limit, ratio
 from bench.load import CONNECTIONS, LATENCY, THROUGHPUT, Ends, compiled
 from bench.paths import Made, Rules, Setting
 from bench.scene import short_lived_folder
-from dataplane.firewall.choice import Backend
-from dataplane.namespace import run_in
-from dataplane.process import run
+from dataplane.firewall.backends import Backend
+from host.namespace import run_in
+from host.process import run
 
 FEW, MANY = 10, 20_000
 UNITS = {LATENCY: "µs", CONNECTIONS: "1/s", THROUGHPUT: "Gbit/s"}

@@ -16,22 +16,22 @@ from typing import TypeAlias, TypeVar
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from dataplane import overlay, sysctl
-from dataplane.errors import HostRefused
+from dataplane.detachment import hang_up
 from dataplane.firewall.driver import Firewall
 from dataplane.firewall.overlay import NAMING, UNTRACKED, VTEPS_SET
 from dataplane.firewall.rules import TAGGING, TAGS_SET
 from dataplane.flows import conntrack
 from dataplane.flows.cut import Clock, Looks, Receipt, sweep
 from dataplane.flows.judge import NOBODY
-from dataplane.flows.netlink import connect
 from dataplane.ipset import MarkSet
-from dataplane.leave import hang_up
-from dataplane.namespace import NamespaceThread
-from dataplane.netlink import interior, links, peers, routes, vtep
+from dataplane.netlink import interior, links, overlay, peers, routes, vtep
 from dataplane.plan import Plan
 from dataplane.state import HostState
 from dataplane.tables import TAG_MASK, TUNNEL_LINK, Interior, Tables, host_interface
+from host import sysctl
+from host.errors import HostRefused
+from host.namespace import NamespaceThread
+from host.netlink import connect
 
 Result = TypeVar("Result")
 Failures: TypeAlias = dict[IPv4Address, HostRefused]

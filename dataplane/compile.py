@@ -5,7 +5,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from dataplane.firewall import rules
-from dataplane.firewall.origin import mark_of
+from dataplane.firewall.tunnel_origin import mark_of
 from dataplane.state import HostState, Workload
 from dataplane.tables import (
     CELLFUL,

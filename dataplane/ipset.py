@@ -10,9 +10,9 @@ import struct
 from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Address
 
-from dataplane.errors import HostRefused
-from dataplane.flows import netlink
-from dataplane.flows.netlink import NLM_F_ACK, attribute, attributes, nested
+from host import netlink
+from host.errors import HostRefused
+from host.netlink import NLM_F_ACK, attribute, attributes, nested
 
 NETLINK_NETFILTER = 12
 CREATE, LIST, ADD, DELETE = 0x602, 0x607, 0x609, 0x60A  # subsystem 6 is ipset

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from agent.cli.client import attachment_address
-from agent.cli.failures import Refused
-from agent.cli.place import Place
+from agent.client.connection import Refused, attachment_address
+from agent.client.location import Place
 from agent.errors import HostRefused, Unavailable
 from lab import children
 from lab.cell import Cell

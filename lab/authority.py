@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.cli.place import Place
+from agent.client.location import Place
 from agent.errors import HostRefused
 from lab.cell import Cell
 

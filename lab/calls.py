@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from agent.cli.fields import Fields
+from agent.client.answer import Fields
 from agent.errors import Unavailable
 from lab.apps import App
 from lab.children import Running

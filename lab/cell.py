@@ -12,11 +12,11 @@ from enum import Enum
 from ipaddress import IPv4Interface
 from pathlib import Path
 
-from agent.cli.fields import Fields
-from agent.cli.place import Place
+from agent.client.answer import Fields
+from agent.client.location import Place
 from agent.errors import HostRefused, Unavailable
-from dataplane import namespace
-from dataplane.namespace import NamespaceId
+from host import namespace
+from host.namespace import NamespaceId
 from lab import children, processes
 from lab.children import Finished
 from lab.processes import Process

@@ -1,6 +1,6 @@
 """The lab's door for processes. Its children live in a cell's namespace, outlive the lab or talk to it over pipes.
 
-dataplane/process.py serves the agent, whose children end with it and say nothing. All are started by nsenter in the machine's
+host/process.py serves the agent, whose children end with it and say nothing. All are started by nsenter in the machine's
 own mount namespace, so that everybody sees the pins and the tmpfs that an agent mounts.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataplane.errors import HostRefused
+from host.errors import HostRefused
 
 Running = subprocess.Popen[bytes]
 CELLNET = (sys.executable, "-P", "-m", "agent")

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agent.errors import Conflict
-from dataplane import process
+from host import process
 from lab import signals
 from lab.lab import is_part_of_a_lab
 from lab.processes import Process

@@ -5,12 +5,12 @@ import os
 import click
 
 from agent.cli.child import NOT_EXECUTABLE, NOT_FOUND, execute
-from agent.cli.failures import complain
-from agent.cli.fields import Fields
+from agent.cli.errors import complain
 from agent.cli.output import json_option, print_json
-from agent.cli.place import need_root
+from agent.client.answer import Fields
+from agent.client.location import need_root
 from agent.errors import HostRefused, InvalidInput
-from dataplane import namespace
+from host import namespace
 from lab import children, claims, signals
 from lab.cell import Cell, Part
 from lab.claims import BASE

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataplane.errors import HostRefused
+from host.errors import HostRefused
 from lab import children
 from lab.children import Finished, Running
 from lab.processes import Process

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.cli.fields import Fields
+from agent.client.answer import Fields
 from agent.errors import InvalidInput, Unavailable
 from lab.authority import vouch_for
 from lab.cell import POLL_SECONDS, Cell

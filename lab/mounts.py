@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from dataplane import syscalls
-from dataplane.errors import HostRefused
-from dataplane.namespace import NamespaceId
+from host import syscalls
+from host.errors import HostRefused
+from host.namespace import NamespaceId
 
 ROUNDS = 16
 

@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataplane import process
-from dataplane.errors import HostRefused
-from dataplane.namespace import OWN, NamespaceId
+from host import process
+from host.errors import HostRefused
+from host.namespace import OWN, NamespaceId
 
 PROC = Path("/proc")
 END_SECONDS = 10.0

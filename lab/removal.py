@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from dataplane.namespace import NamespaceId
+from host.namespace import NamespaceId
 from lab import mounts, processes
 from lab.cell import Part, is_part
 

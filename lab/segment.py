@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from pathlib import Path
 
-from dataplane import namespace, process
+from host import namespace, process
 from lab.etcd import Etcd
 
 OUTSIDE = IPv4Interface("10.77.0.254/24")

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
-from agent.cli.asking import Asked, asked_options, attach_request
-from agent.cli.client import attachment_address
+from agent.cli.attach_options import Asked, asked_options, attach_request
 from agent.cli.completion import attachment_names
-from agent.cli.fields import Fields
 from agent.cli.output import json_option, print_json, spoken, table
-from agent.cli.place import Place
+from agent.client.answer import Fields
+from agent.client.connection import attachment_address
+from agent.client.location import Place
 
 
 @click.command()

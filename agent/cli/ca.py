@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from agent.cli.credentials import credentials_option, sent
-from agent.cli.fields import Fields
 from agent.cli.output import json_option, moment, print_json
-from agent.cli.place import Place, need_root
+from agent.client.answer import Fields
+from agent.client.location import Place, need_root
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 

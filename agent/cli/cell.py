@@ -7,9 +7,9 @@ import click
 
 from agent.cli.completion import cell_names
 from agent.cli.credentials import credentials_option, sent
-from agent.cli.fields import Fields
 from agent.cli.output import json_option, moment, print_json, table
-from agent.cli.place import Place
+from agent.client.answer import Fields
+from agent.client.location import Place
 
 HEADS = ("NAME", "UNDERLAY", "SUBNET", "ALIVE SINCE", "VERSION", "")
 

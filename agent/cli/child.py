@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.cli.borrow import bring, private_mounts
+from agent.cli.identity_mounts import bring, private_mounts
 from agent.errors import HostRefused
-from dataplane import syscalls
+from host import syscalls
 
 READY = b"ready"
 NOT_FOUND, NOT_EXECUTABLE = 127, 126

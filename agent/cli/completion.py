@@ -41,7 +41,7 @@ def cell_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
 
 
 def _names(ctx: click.Context, address: str, incomplete: str) -> list[str]:
-    from agent.cli.place import Place
+    from agent.client.location import Place
 
     # click does not run the group's own function while it completes
     options = ctx.find_root().params

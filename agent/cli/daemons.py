@@ -2,7 +2,7 @@
 
 import click
 
-from agent.cli.place import Place, need_root
+from agent.client.location import Place, need_root
 
 
 @click.command()
@@ -22,7 +22,7 @@ def envoy(place: Place) -> int:
     """Become Envoy with this cell's configuration, in the foreground."""
     need_root("cellnet envoy")
     config = place.load()
-    from agent.daemon.envoy import exec_envoy
+    from agent.envoy.process import exec_envoy
 
     return int(exec_envoy(config) or 0)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from agent.cli.failures import said
+from agent.cli.errors import said
 from agent.cli.output import colour
-from agent.cli.place import Place
+from agent.client.location import Place
 
 COMMANDS: Mapping[str, str] = {
     "agent": "agent.cli.daemons:agent",
@@ -21,7 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "completion": "agent.cli.completion:completion",
     "detach": "agent.cli.attachments:detach",
     "envoy": "agent.cli.daemons:envoy",
-    "exec": "agent.cli.enter:execute_in",
+    "exec": "agent.cli.exec:execute_in",
     "lab": "lab.commands:lab",
     "policy": "agent.cli.policy:policy",
     "ps": "agent.cli.attachments:ps",

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import click
 
-from agent.cli.fields import Fields
+from agent.client.answer import Fields
 
 Command = TypeVar("Command", bound=Callable[..., object])
 

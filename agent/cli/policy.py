@@ -6,13 +6,13 @@ from urllib.parse import quote
 
 import click
 
-from agent.cli.client import Client
 from agent.cli.completion import policy_names
 from agent.cli.credentials import credentials_option, sent
-from agent.cli.failures import FAILED, Refused, complain
-from agent.cli.fields import Fields
+from agent.cli.errors import FAILED, complain
 from agent.cli.output import counted, json_option, print_json, spoken, table
-from agent.cli.place import Place
+from agent.client.answer import Fields
+from agent.client.connection import Client, Refused
+from agent.client.location import Place
 from agent.errors import InvalidInput
 
 
@@ -176,7 +176,7 @@ def _say_reverse(reverse: Fields, *, source: str, destination: str) -> None:
 @json_option
 def validate(paths: tuple[Path, ...], as_json: bool) -> int:
     """Check policy files, without an agent, and print every mistake with its line. Exit code 1 if there is one."""
-    from agent.cli.validating import check_file
+    from agent.cli.validation import check_file
 
     found = [check_file(path) for path in paths]
     if as_json:

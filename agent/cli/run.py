@@ -5,12 +5,12 @@ from types import FrameType
 
 import click
 
-from agent.cli.asking import Asked, asked_options, attach_request
-from agent.cli.borrow import unseen_folders
+from agent.cli.attach_options import Asked, asked_options, attach_request
 from agent.cli.child import CannotRun, Child, heed_signals, start
-from agent.cli.client import Client, Reply, attachment_address
-from agent.cli.failures import complain
-from agent.cli.place import Place, need_root
+from agent.cli.errors import complain
+from agent.cli.identity_mounts import unseen_folders
+from agent.client.connection import Client, Reply, attachment_address
+from agent.client.location import Place, need_root
 from agent.errors import RAISED
 
 DETACH_WITHIN = 15.0

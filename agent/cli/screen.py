@@ -10,8 +10,8 @@ from itertools import zip_longest
 
 import click
 
-from agent.cli.fields import Fields
 from agent.cli.output import counted, moment, spoken
+from agent.client.answer import Fields
 
 NARROWEST = 32  # columns; below that there is nothing to be done
 LABEL = 15  # columns of a row's name, indentation and space included

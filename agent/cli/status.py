@@ -6,12 +6,12 @@ import time
 
 import click
 
-from agent.cli.client import ANSWER_WITHIN, Client
-from agent.cli.failures import FAILED, Refused
-from agent.cli.fields import Fields
+from agent.cli.errors import FAILED
 from agent.cli.output import json_option, print_json, spoken
-from agent.cli.place import Place
 from agent.cli.screen import Terminal, screen
+from agent.client.answer import Fields
+from agent.client.connection import ANSWER_WITHIN, Client, Refused
+from agent.client.location import Place
 from agent.errors import Unavailable
 
 POLL = 0.1

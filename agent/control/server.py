@@ -14,12 +14,12 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from agent import log
+from agent.control import bodies, views
 from agent.control import peer as peers
-from agent.control import requests, views
-from agent.control.entrance import Entrance
-from agent.control.failures import Handler, answer, failures_as_answers, not_found, refusal
-from agent.control.listener import BACKLOG, listening
+from agent.control.connection_limit import Entrance
+from agent.control.errors import Handler, answer, failures_as_answers, not_found, refusal
 from agent.control.service import CellService, Peer
+from agent.control.socket import BACKLOG, listening
 from agent.errors import Conflict
 from agent.model.attachment import check_name
 from agent.model.names import AppName
@@ -34,7 +34,7 @@ SHUTDOWN_WITHIN = 5.0
 READING = frozenset({"GET", "HEAD"})
 
 
-Kind = TypeVar("Kind", bound=requests.Body)
+Kind = TypeVar("Kind", bound=bodies.Body)
 
 
 @contextlib.asynccontextmanager
@@ -74,7 +74,7 @@ def _door(readers: int | None, *, limit: float) -> Middleware:
         if access < (peers.Access.READ if request.method in READING else peers.Access.CHANGE):
             return refusal(403, "Forbidden", f"uid {peer.uid} may not do this", hint=_whom(request.method))
         request[PEER] = peer
-        async with asyncio.timeout(limit + (requests.SYNC_LIMIT if request.path == "/v1/sync" else 0)):
+        async with asyncio.timeout(limit + (bodies.SYNC_LIMIT if request.path == "/v1/sync" else 0)):
             given = await handler(request)
         if request.method not in READING:
             log.get("control").info(
@@ -133,17 +133,17 @@ class Api:
 
     async def attach(self, request: web.Request) -> web.Response:
         """Attach under the caller's name."""
-        body = await _body(requests.AttachBody, request)
+        body = await _body(bodies.AttachBody, request)
         asked = body.request(request.match_info["name"], peer=request[PEER])
         return answer(views.attachment_in_full(await self._service.attach(asked, peer=request[PEER])), status=201)
 
     async def attach_without_a_name(self, request: web.Request) -> web.Response:
         """Attach under a name that is made up here."""
-        body = await _body(requests.AttachBody, request)
+        body = await _body(bodies.AttachBody, request)
         app = AppName.parse(body.app)
         refused: set[str] = set()
         while True:
-            name = requests.free_name(app, taken=await self._names() | self._names_in_use | refused)
+            name = bodies.free_name(app, taken=await self._names() | self._names_in_use | refused)
             # two callers at once must not be given the same name
             self._names_in_use.add(name)
             try:
@@ -175,7 +175,7 @@ class Api:
 
     async def allow_policy(self, request: web.Request) -> web.Response:
         """One policy into the store."""
-        body = await _body(requests.AllowBody, request)
+        body = await _body(bodies.AllowBody, request)
         name = await self._service.allow_policy(
             body.source, to=body.to, ports=body.ports, name=body.name, credentials=body.credentials()
         )
@@ -183,30 +183,30 @@ class Api:
 
     async def apply_policies(self, request: web.Request) -> web.Response:
         """A document's policies into the store."""
-        body = await _body(requests.ApplyBody, request)
+        body = await _body(bodies.ApplyBody, request)
         return answer({"names": await self._service.apply_policies(body.document, credentials=body.credentials())})
 
     async def delete_policy(self, request: web.Request) -> web.Response:
         """One policy out of the store."""
-        name, body = request.match_info["name"], await _body(requests.OperatorBody, request)
+        name, body = request.match_info["name"], await _body(bodies.OperatorBody, request)
         if not await self._service.delete_policy(name, credentials=body.credentials()):
             return not_found(f"there is no policy '{name}' in the store", hint="see 'cellnet policy list'")
         return answer({"deleted": True})
 
     async def accept_loss(self, request: web.Request) -> web.Response:
         """What the store has lost is given up."""
-        body = await _body(requests.OperatorBody, request)
+        body = await _body(bodies.OperatorBody, request)
         return answer({"names": await self._service.accept_loss(credentials=body.credentials())})
 
     async def check(self, request: web.Request) -> web.Response:
         """What the policies say about one connection."""
-        asked = requests.parse_check(dict(request.query))
+        asked = bodies.parse_check(dict(request.query))
         found = await self._service.check(asked.source, destination=asked.destination, protocol=asked.protocol, port=asked.port)
         return answer(views.verdict(found))
 
     async def sync(self, request: web.Request) -> web.Response:
         """Wait until all is enforced."""
-        body = await _body(requests.SyncBody, request)
+        body = await _body(bodies.SyncBody, request)
         missing = await self._service.sync(within=body.timeout)
         return answer({"ok": not missing, "missing": missing})
 
@@ -216,7 +216,7 @@ class Api:
 
     async def remove_cell(self, request: web.Request) -> web.Response:
         """Forget a cell that is gone."""
-        name, body = request.match_info["name"], await _body(requests.OperatorBody, request)
+        name, body = request.match_info["name"], await _body(bodies.OperatorBody, request)
         await self._service.remove_cell(name, credentials=body.credentials())
         return answer({"removed": True})
 
@@ -230,11 +230,11 @@ class Api:
 
     async def publish_trust(self, request: web.Request) -> web.Response:
         """Roots into the store, for all cells."""
-        body = await _body(requests.TrustBody, request)
+        body = await _body(bodies.TrustBody, request)
         given = await self._service.publish_trust(body.roots, add=body.add, credentials=body.credentials())
         return answer({"roots": [views.root(each) for each in given]})
 
 
 async def _body(kind: type[Kind], request: web.Request) -> Kind:
     async with asyncio.timeout(BODY_WITHIN):
-        return requests.parse(kind, await request.read())
+        return bodies.parse(kind, await request.read())

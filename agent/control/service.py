@@ -19,7 +19,7 @@ from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
 from agent.model.policy import Policy
 from ca.show import Shown, Summary
-from dataplane.probe import Answer
+from dataplane.tunnel_probe import Answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,34 +7,34 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 
+from agent.attach.owners import Owners
+from agent.attach.transaction import Attaching, Parts
+from agent.cells.tunnel_health import Tunnels
 from agent.config.config import Backend, Config, Verdict
 from agent.daemon.clock import Clock
-from agent.daemon.envoy import envoy_account, worker_count
 from agent.daemon.peering import Peering, grounding, peering
 from agent.daemon.service import Service
 from agent.daemon.storing import Storing, storing
+from agent.envoy.listeners import Listeners
+from agent.envoy.liveness import Pulse
+from agent.envoy.process import envoy_account, worker_count
 from agent.errors import Conflict
 from agent.identity.keyring import Keyring
+from agent.identity.leaves import LeafFacts, Leaves
+from agent.loop.desired import CellFacts, Snapshot
+from agent.loop.loop import Effects, Reconciler
 from agent.metrics import Metrics
 from agent.model.attachment import Phase
-from agent.reconcile.attaching import Attaching, Parts
-from agent.reconcile.desired import CellFacts, Snapshot
-from agent.reconcile.leaves import LeafFacts, Leaves
-from agent.reconcile.listeners import Listeners
-from agent.reconcile.loop import Effects, Reconciler
-from agent.reconcile.owners import Owners
-from agent.reconcile.policies import Policies
-from agent.reconcile.pulse import Pulse
-from agent.reconcile.tagging import Tagging
-from agent.reconcile.tunnels import Tunnels
+from agent.policy.in_force import Policies
+from agent.policy.tags_in_use import Tagging
 from agent.store.database import Database
 from agent.store.ledger import Ledger
-from agent.store.store import Store
+from agent.store.protocols import Store
 from ca.disk import load_or_create
 from dataplane.apply import Kernel
 from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer
-from dataplane.firewall import choice
+from dataplane.firewall import backends
 from dataplane.netlink.monitor import Monitor
 from dataplane.netlink.underlay import clashes
 
@@ -44,7 +44,7 @@ class Agent:
     """What `main` runs."""
 
     facts: CellFacts
-    backend: choice.Backend
+    backend: backends.Backend
     kernel: Kernel
     monitor: Monitor
     database: Database
@@ -113,10 +113,10 @@ async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
         )  # fmt: skip
 
 
-def _kernel(config: Config, stack: contextlib.AsyncExitStack) -> tuple[choice.Backend, Kernel, Monitor]:
+def _kernel(config: Config, stack: contextlib.AsyncExitStack) -> tuple[backends.Backend, Kernel, Monitor]:
     asked = config.firewall.backend
-    backend = choice.detect() if asked is Backend.AUTO else choice.Backend(asked.value)
-    kernel, monitor = Kernel(choice.firewall(backend)), Monitor()
+    backend = backends.detect() if asked is Backend.AUTO else backends.Backend(asked.value)
+    kernel, monitor = Kernel(backends.firewall(backend)), Monitor()
     stack.callback(kernel.close)
     stack.callback(monitor.close)
     return backend, kernel, monitor

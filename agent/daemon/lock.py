@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from agent.errors import Conflict
-from dataplane import unix_sockets
-from dataplane.unix_sockets import Holder
+from host import unix_sockets
+from host.unix_sockets import Holder
 
 AGENT, UP = "agent", "up"
 WORDS = {AGENT: "an agent runs", UP: "`cellnet up` runs"}

@@ -13,20 +13,20 @@ import signal
 from functools import partial
 
 from agent import log
+from agent.attach.watching import watch_owners
 from agent.config.config import Config
 from agent.control.server import serve
 from agent.daemon import lock
 from agent.daemon.build import Agent, build
 from agent.daemon.clock import Clock
-from agent.daemon.lasting import lasting
-from agent.daemon.limits import raise_descriptor_limit
+from agent.daemon.tasks import lasting
+from agent.envoy.limits import raise_descriptor_limit
 from agent.errors import RAISED, HostRefused
-from agent.laststart import Failure, note, retract
+from agent.last_start import Failure, note, retract
+from agent.loop.drift import look_for_ever
 from agent.notify import notify
-from agent.reconcile.looking import look_for_ever
-from agent.reconcile.watching import watch_owners
 from agent.store.tending import tend_for_ever
-from dataplane.firewall.choice import clear_other
+from dataplane.firewall.backends import clear_other
 
 SWEEP_SECONDS = 1.0
 FIRST_TURN_AGAIN = 1.0  # seconds

@@ -8,16 +8,16 @@ from functools import partial
 from importlib.metadata import version
 from ipaddress import IPv4Address
 
+from agent.cells.announcement import Presence
+from agent.cells.departures import Departures
+from agent.cells.peers import Peers
+from agent.cells.underlay import Grounding
 from agent.config.config import Config
 from agent.errors import HostRefused, Unavailable
+from agent.loop.desired import CellFacts
 from agent.model.cell import CellRecord
-from agent.reconcile.departures import Departures
-from agent.reconcile.desired import CellFacts
-from agent.reconcile.grounding import Grounding
-from agent.reconcile.peers import Peers
-from agent.reconcile.presence import Presence
 from agent.store.ledger import Ledger
-from agent.store.store import Store
+from agent.store.protocols import Store
 from dataplane.apply import Kernel, told
 from dataplane.netlink.underlay import underlay
 

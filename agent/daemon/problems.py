@@ -5,14 +5,14 @@ from ipaddress import IPv4Address
 
 from agent.control.service import Problem
 from agent.errors import CellnetError, HostRefused, Unavailable
+from agent.identity.leaves import Leaves
+from agent.loop.turns import Report
 from agent.model.attachment import Attachment
 from agent.model.cell import Cell
-from agent.reconcile.leaves import Leaves
-from agent.reconcile.policies import Policies
-from agent.reconcile.tagging import Tagging
-from agent.reconcile.turn import Report
+from agent.policy.in_force import Policies
+from agent.policy.tags_in_use import Tagging
 from dataplane.envoy.ads import EnvoyStatus
-from dataplane.probe import Answer
+from dataplane.tunnel_probe import Answer
 
 FEW = 3  # cells that are named
 RIVAL = Problem(

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+from agent.attach.transaction import Attaching
+from agent.cells.tunnel_health import Tunnels, vtep
 from agent.config.config import Config
 from agent.control.service import (
     AttachmentView,
@@ -26,27 +28,25 @@ from agent.control.service import (
     Verdict,
 )
 from agent.daemon.clock import Clock
-from agent.daemon.disks import disk_problems
+from agent.daemon.disk_space import disk_problems
 from agent.daemon.peering import Peering
 from agent.daemon.problems import problems
 from agent.daemon.storing import Storing
+from agent.envoy.listeners import Listeners
+from agent.envoy.liveness import Pulse
 from agent.errors import RAISED, HostRefused, InvalidInput, Unavailable
-from agent.identity.refusal import refusals_told
+from agent.identity.ca_errors import refusals_told
+from agent.identity.leaves import Leaves
 from agent.identity.trust import added, checked
+from agent.loop.desired import CellFacts, pin_of
+from agent.loop.loop import Reconciler
 from agent.metrics import Levels, Metrics
 from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
 from agent.model.policy import Policy, Protocol
-from agent.reconcile.attaching import Attaching
-from agent.reconcile.desired import CellFacts, pin_of
-from agent.reconcile.leaves import Leaves
-from agent.reconcile.listeners import Listeners
-from agent.reconcile.loop import Reconciler
-from agent.reconcile.policies import Policies
-from agent.reconcile.pulse import Pulse
-from agent.reconcile.tagging import Tagging
-from agent.reconcile.tunnels import Tunnels, vtep
+from agent.policy.in_force import Policies
+from agent.policy.tags_in_use import Tagging
 from agent.store.database import Database
 from agent.store.ledger import Ledger
 from ca.show import Shown, Summary, show, summaries

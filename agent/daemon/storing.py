@@ -10,8 +10,8 @@ from agent.control.service import Problem, StoreView
 from agent.errors import InvalidInput
 from agent.model.credentials import StoreCredentials
 from agent.store.database import Database
+from agent.store.protocols import Store
 from agent.store.sqlite import SqliteStore
-from agent.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ def storing(config: Config, database: Database, stack: contextlib.AsyncExitStack
     if config.store is None:
         view = StoreView(kind="sqlite", location=str(config.paths.database))
         return Storing(SqliteStore(database), view, problems=tuple, acting_as=_as_nobody_else)
-    from agent.store.etcd.acting import acting_as
     from agent.store.etcd.client import EtcdClient  # a cell of its own need not load what speaks to an etcd
-    from agent.store.etcd.keeping import Kept
+    from agent.store.etcd.disk_copy import Kept
+    from agent.store.etcd.operator import acting_as
     from agent.store.etcd.store import EtcdStore
 
     etcd = config.store

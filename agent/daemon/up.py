@@ -14,7 +14,7 @@ from agent import log
 from agent.config.config import Config
 from agent.daemon import lock
 from agent.errors import Conflict
-from dataplane import process
+from host import process
 
 FIRST_WAIT, LONGEST_WAIT, STABLE = 0.2, 10.0, 30.0
 STOP_SECONDS = 10.0

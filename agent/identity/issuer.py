@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent import log
 from agent.errors import RAISED
-from agent.identity.refusal import host_refusals_told
+from agent.identity.ca_errors import host_refusals_told
 from ca.certificate import Validity
 from ca.disk import Authorities, load, stamp
 

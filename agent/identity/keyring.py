@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import HostRefused, InvalidInput
-from agent.identity.refusal import host_refusals_told
+from agent.identity.ca_errors import host_refusals_told
 from ca import files
 from ca.errors import CaRefused
 from ca.pem import certificates, fits, private_key
-from dataplane import syscalls
 from dataplane.state import Leaf
+from host import syscalls
 
 CHAIN, KEY, TRUST = "instance.crt", "instance.key", "trust.crt"
 # Two files of one page each, their directory, and as much again while both are being replaced: 1,000 containers need 12 MB.

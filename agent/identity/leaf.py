@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from agent.identity.refusal import host_refusals_told, refusals_told
+from agent.identity.ca_errors import host_refusals_told, refusals_told
 from ca.authority import Authority
 from ca.certificate import Validity
 from ca.errors import CaRefused

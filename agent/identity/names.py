@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 
-from agent.identity.refusal import refusals_told
+from agent.identity.ca_errors import refusals_told
 from agent.model.names import AppName
 from ca.names import LONGEST_NAME, Identity
 

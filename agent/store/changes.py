@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from agent.store.store import Listener
+from agent.store.protocols import Listener
 
 
 class Changes:

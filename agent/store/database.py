@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from agent.errors import HostRefused
-from agent.store.opening import make_if_missing, opened, stand_in
-from agent.store.refusal import DAMAGED, LOCKED, UNWRITABLE, code_of, refusal
+from agent.store.file import make_if_missing, opened, stand_in
+from agent.store.sqlite_errors import DAMAGED, LOCKED, UNWRITABLE, code_of, refusal
 
 Value = str | int | float | None
 Version: TypeAlias = tuple[int, int, int]

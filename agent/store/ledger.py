@@ -17,8 +17,8 @@ from agent.model.names import AppName
 from agent.model.owner import Owner
 from agent.store import addresses
 from agent.store.database import NEVER, Database
-from agent.store.refusal import damaged
 from agent.store.rows import INSERT, from_row, to_row
+from agent.store.sqlite_errors import damaged
 
 
 class Ledger:

@@ -10,7 +10,7 @@ from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.names import AppName
 from agent.store import subnets
 from agent.store.changes import Changes
-from agent.store.store import (
+from agent.store.protocols import (
     Listener,
     StoredPolicy,
     another_machine,

@@ -17,10 +17,10 @@ from agent.errors import HostRefused
 from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.names import AppName
 from agent.store import subnets
-from agent.store.alone import Alone
 from agent.store.changes import Changes
 from agent.store.database import NEVER, Database, Version
-from agent.store.store import Listener, StoredPolicy, by_name, no_such_policy
+from agent.store.lone_cell import Alone
+from agent.store.protocols import Listener, StoredPolicy, by_name, no_such_policy
 from agent.store.subnets import SubnetClaim
 from agent.store.tags import LAST_TAG, Claims, TagClaim, claim
 

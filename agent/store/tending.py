@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from agent import log
 from agent.store.database import Database
-from agent.store.opening import inspected
+from agent.store.file import inspected
 
 TRY_AGAIN = 1.0  # seconds between attempts while something is wrong
 INSPECT = 5.0  # seconds between looks at the whole file, past every cache

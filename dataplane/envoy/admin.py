@@ -6,7 +6,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataplane.errors import Unavailable
+from host.errors import Unavailable
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, Delt
 
 from dataplane.envoy.resource import SECRET, Resource, ResourceKey
 from dataplane.envoy.stream import Stream, Table, by_type
-from dataplane.errors import HostRefused, Unavailable
+from host.errors import HostRefused, Unavailable
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 LONGEST_PATH = 107  # of a unix socket's address, in bytes

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from dataplane.envoy.bootstrap import Setting, bootstrap
-from dataplane.errors import HostRefused
+from host.errors import HostRefused
 
 # setns(2) into the workloads' namespaces; sockets with a caller's address and a mark; a port that the container's root has
 # declared to be a privileged one (net.ipv4.ip_unprivileged_port_start).

@@ -10,9 +10,9 @@ from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from dataplane.errors import HostRefused, Unavailable
 from dataplane.flows.sockdiag import listeners, listening
-from dataplane.namespace import NamespaceThread, enter
+from host.errors import HostRefused, Unavailable
+from host.namespace import NamespaceThread, enter
 
 LOOK_AGAIN = 0.002
 

@@ -11,8 +11,8 @@ import socket
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from dataplane.errors import HostRefused
-from dataplane.namespace import run_in
+from host.errors import HostRefused
+from host.namespace import run_in
 
 IP_FREEBIND = 15  # of Linux: the address may not be there yet
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataplane.errors import HostRefused
-from dataplane.firewall import in_process
+from dataplane.firewall import legacy_edits
 from dataplane.firewall.driver import FirewallTables
 from dataplane.firewall.restore import read_both, restore_text
 from dataplane.plan import Delta
-from dataplane.process import run
 from dataplane.tables import ChainKey
+from host.errors import HostRefused
+from host.process import run
 
 TOOLS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 FEW = 8  # chains; more are faster by the tool, which writes the table once too but builds rules in C
@@ -50,7 +50,7 @@ class LegacyFirewall:
         """IPv6 first: it only ever closes. Raises HostRefused, also where the lock is held for longer than we wait."""
         if self._is_small(chains, jumps):
             with self._locked():
-                in_process.edit(chains, jumps)
+                legacy_edits.edit(chains, jumps)
             return
         for family in (6, 4):
             text = restore_text(family=family, chains=chains, jumps=jumps)
@@ -71,7 +71,7 @@ class LegacyFirewall:
             or any(key.family == 6 for key in (*chains.put, *jumps.put))
         ):
             return False
-        return all(in_process.understands(rule) for rules in chains.put.values() for rule in rules)
+        return all(legacy_edits.understands(rule) for rules in chains.put.values() for rule in rules)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

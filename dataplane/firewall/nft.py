@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from dataplane.firewall.driver import FirewallTables
 from dataplane.firewall.restore import read_both, restore_text
 from dataplane.plan import Delta
-from dataplane.process import run_until
 from dataplane.tables import ChainKey
+from host.process import run_until
 
 DONE = b"# enforced"
 TOOLS = {4: "iptables-nft", 6: "ip6tables-nft"}

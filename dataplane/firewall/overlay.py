@@ -8,7 +8,7 @@ source's cell lets it go, the destination's judges it by the tag it carries. Pur
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dataplane.firewall.origin import foreign
+from dataplane.firewall.tunnel_origin import foreign
 from dataplane.state import HostState, Tunnel
 from dataplane.tables import TAG_MASK, TUNNEL_LINK, ChainKey
 

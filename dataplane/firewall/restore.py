@@ -6,8 +6,8 @@ from dataplane.firewall import edits
 from dataplane.firewall.driver import FirewallTables
 from dataplane.firewall.rules import EVERY_JUMP
 from dataplane.plan import Delta
-from dataplane.process import run
 from dataplane.tables import ChainKey
+from host.process import run
 
 OURS = "CELLNET-"
 # police before reachable: what drops and marks is there before what accepts

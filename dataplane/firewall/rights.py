@@ -8,7 +8,7 @@ themselves: of 250 containers usually one has changed.
 import hashlib
 from collections.abc import Mapping
 
-from dataplane.kept import Kept
+from dataplane.memo import Kept
 from dataplane.state import Allow
 from dataplane.tables import TAG_MASK
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 
 from dataplane.firewall import overlay, rights
-from dataplane.firewall.icmp import about_others
+from dataplane.firewall.quoted_packets import about_others
 from dataplane.state import HostService, HostState
 from dataplane.tables import CELLFUL, ChainKey
 

@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from dataplane.errors import HostRefused
-from dataplane.flows import netlink
-from dataplane.flows.netlink import NLA_F_NESTED, Netlink, attribute, attributes, nested
 from dataplane.flows.sockdiag import Ends
+from host import netlink
+from host.errors import HostRefused
+from host.netlink import NLA_F_NESTED, Netlink, attribute, attributes, nested
 
 NETLINK_NETFILTER = 12
 CT_NEW, CT_GET, CT_DELETE = 0x100, 0x101, 0x102

@@ -14,14 +14,14 @@ from functools import partial
 from ipaddress import IPv4Address
 from typing import NamedTuple, TypeVar
 
-from dataplane.errors import HostRefused
 from dataplane.flows import conntrack, judge, sockdiag
 from dataplane.flows.conntrack import Flow
 from dataplane.flows.judge import NOBODY
-from dataplane.flows.netlink import Netlink
 from dataplane.flows.sockdiag import Ends, State
-from dataplane.namespace import NamespaceThread
 from dataplane.state import HostState, Workload
+from host.errors import HostRefused
+from host.namespace import NamespaceThread
+from host.netlink import Netlink
 
 Clock = Callable[[], float]
 Workloads = Mapping[IPv4Address, Workload]

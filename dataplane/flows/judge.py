@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from dataplane.flows.conntrack import Flow
-from dataplane.networks import Networks
+from dataplane.network_set import Networks
 from dataplane.state import HostState, Workload
 from dataplane.tables import TAG_MASK
 

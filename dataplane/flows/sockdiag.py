@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
 
-from dataplane.errors import HostRefused
-from dataplane.flows import netlink
-from dataplane.flows.netlink import attribute
+from host import netlink
+from host.errors import HostRefused
+from host.netlink import attribute
 
 NETLINK_SOCK_DIAG = 4
 BY_FAMILY, DESTROY = 20, 21

@@ -1,6 +1,6 @@
 """A container's end of its link, set up from inside its namespace: address, gateway without ARP, and Envoy's way back.
 
-Runs in a thread that entered the namespace (`dataplane.namespace.run_in`). Whoever is root in there may undo any of it;
+Runs in a thread that entered the namespace (`host.namespace.run_in`). Whoever is root in there may undo any of it;
 that harms only the container itself, since nothing on the host relies on it.
 """
 
@@ -11,11 +11,11 @@ from ipaddress import IPv4Address
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from dataplane import sysctl
-from dataplane.errors import HostRefused
-from dataplane.namespace import run_in
 from dataplane.netlink import lookup
 from dataplane.tables import GATEWAY, ORIGINAL_SOURCE_MARK, Interior
+from host import sysctl
+from host.errors import HostRefused
+from host.namespace import run_in
 
 LINK_SCOPE, HOST_SCOPE, ONLINK = 253, 254, 4
 RULE_PRIORITY = 100

@@ -12,9 +12,9 @@ from pathlib import Path
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from dataplane.errors import HostRefused
-from dataplane.flows.netlink import Netlink, attribute, attributes
 from dataplane.tables import LINK_PREFIX, TUNNEL_LINK, Veth, container_mac, host_mac
+from host.errors import HostRefused
+from host.netlink import Netlink, attribute, attributes
 
 EXISTS, NO_DEVICE = 17, 19
 GET_LINKS = 18

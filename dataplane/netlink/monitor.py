@@ -11,8 +11,8 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 
-from dataplane.flows.netlink import attributes
 from dataplane.tables import TUNNEL_LINK
+from host.netlink import attributes
 
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 # link, neighbour, IPv4 address, IPv4 route, IPv4 settings (numbers of rtnetlink's groups)

@@ -9,12 +9,12 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
-from dataplane.errors import HostRefused
-from dataplane.flows.netlink import NLM_F_ACK, Netlink, attribute, attributes
 from dataplane.netlink import routes
 from dataplane.netlink.links import LINK, index_of
 from dataplane.netlink.routes import ANY_SCOPE, INDEX, MAIN, NEIGHBOUR, PERMANENT, ROUTE
 from dataplane.tables import ROUTE_PROTOCOL, TUNNEL_LINK, NeighbourKey, Route
+from host.errors import HostRefused
+from host.netlink import NLM_F_ACK, Netlink, attribute, attributes
 
 NEW_ROUTE, DELETE_ROUTE, NEW_NEIGHBOUR, DELETE_NEIGHBOUR = 24, 25, 28, 29
 REPLACE, CREATE = 0x100, 0x400

@@ -9,10 +9,10 @@ from ipaddress import IPv4Address, IPv4Network
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from dataplane.errors import HostRefused
-from dataplane.flows.netlink import Netlink, attributes
 from dataplane.netlink.links import index_of
 from dataplane.tables import CELLFUL, ROUTE_PROTOCOL, NeighbourKey, Route
+from host.errors import HostRefused
+from host.netlink import Netlink, attributes
 
 LINK_SCOPE, ANY_SCOPE, PERMANENT, MAIN = 253, 255, 0x80, 254
 ABSENT = (2, 3, 19)

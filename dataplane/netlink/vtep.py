@@ -10,10 +10,10 @@ from ipaddress import IPv4Address, IPv4Interface
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from dataplane.errors import HostRefused
-from dataplane.flows.netlink import Netlink, attributes
 from dataplane.netlink.links import INFO_KIND, NUMBER, Link, index_of
 from dataplane.tables import TUNNEL_LINK, Vtep
+from host.errors import HostRefused
+from host.netlink import Netlink, attributes
 
 EXISTS, IN_USE, NO_DEVICE = 17, 98, 19
 GET_ADDRESSES = 22

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
-from dataplane.namespace import run_in
+from host.namespace import run_in
 from tests.testlib.attached import Attach, Attached
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.netns import Netns

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Conflict, HostRefused, Unavailable
-from dataplane.namespace import run_in
+from host.namespace import run_in
 from tests.testlib.attached import Attach, nothing_left, traces
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.instance import Instance

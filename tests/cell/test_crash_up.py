@@ -1,6 +1,6 @@
 """`cellnet up` and its children: whoever is killed is started again, and the containers live on."""
 
-from dataplane import process
+from host import process
 from lab.cell import Part
 from tests.testlib.cell import CellUnderTest, eventually
 from tests.testlib.footprint import expected, footprint, kernel_events, rules_generation

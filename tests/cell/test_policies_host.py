@@ -3,8 +3,8 @@
 import socket
 from collections.abc import Callable
 
-from dataplane.namespace import run_in
 from dataplane.tables import host_mac
+from host.namespace import run_in
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.standpoint import Connected, Refused, TimedOut, Unreachable, outcome_of
 

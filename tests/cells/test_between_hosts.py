@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from agent.cli.client import attachment_address
+from agent.client.connection import attachment_address
 from tests.cells.conftest import Place
 from tests.testlib.between import API, OTHER, TLS, WEB, Placed, at_once, policies, reach, refuses
 from tests.testlib.cell import CellUnderTest

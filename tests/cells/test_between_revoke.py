@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from agent.cli.client import attachment_address
+from agent.client.connection import attachment_address
 from lab.apps import log_of
 from tests.cells.conftest import Place
 from tests.testlib.between import API, OTHER, TLS, WEB, Flow, at_once, halted, policies, web_to_api

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from agent.cli.client import attachment_address
+from agent.client.connection import attachment_address
 from agent.errors import Unavailable
 from tests.cells.conftest import Place
 from tests.cells.test_operating_cells import listed

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli.client import Client
-from agent.cli.fields import Fields
-from agent.cli.place import Place
+from agent.client.answer import Fields
+from agent.client.connection import Client
+from agent.client.location import Place
 from agent.errors import Bug, InvalidInput, Unavailable
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import HostRefused
-from dataplane.process import start_time
+from host.process import start_time
 from tests.testlib.fake_cell import FakeCell, serving
 from tests.testlib.nobody import NOBODY
 

@@ -22,7 +22,7 @@ from agent.control.service import Problem
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from agent.model.owner import ProcessOwner
-from dataplane.probe import Answer
+from dataplane.tunnel_probe import Answer
 from tests.testlib.fake_cell import NOW, FakeCell, serving
 
 CODE = re.compile(r"\x1b\[[0-9;]*m")

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from agent import laststart
-from agent.cli.client import Client
-from agent.daemon.disks import LITTLE, disk_problems
+from agent import last_start
+from agent.client.connection import Client
+from agent.daemon.disk_space import LITTLE, disk_problems
+from agent.envoy.liveness import Pulse
 from agent.errors import Unavailable
-from agent.laststart import Failure
-from agent.reconcile.pulse import Pulse
+from agent.last_start import Failure
 
 
 @pytest.fixture
@@ -53,30 +53,30 @@ def test_each_way_in_which_a_disk_takes_nothing_has_its_words_once(disk: Path) -
 def test_who_asks_an_agent_that_could_not_start_is_told_why_until_it_serves(tmp_path: Path) -> None:
     client = Client(tmp_path / "run" / "agent.sock")
     (tmp_path / "run").mkdir()
-    laststart.note(tmp_path / "run", Failure("the file is damaged", "move it away"))
+    last_start.note(tmp_path / "run", Failure("the file is damaged", "move it away"))
     with pytest.raises(Unavailable, match=r"its last start failed: the file is damaged") as refused:
         client.get("/v1/status")
     assert refused.value.hint == "move it away"
-    assert os.listdir(tmp_path / "run") == [laststart.NOTE]
-    laststart.retract(tmp_path / "run")
+    assert os.listdir(tmp_path / "run") == [last_start.NOTE]
+    last_start.retract(tmp_path / "run")
     with pytest.raises(Unavailable, match=r"no agent answers at [^ ]*$"):
         client.get("/v1/status")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"what": "x"}'])
 def test_a_note_that_makes_no_sense_counts_for_nothing(tmp_path: Path, content: str) -> None:
-    (tmp_path / laststart.NOTE).write_text(content)
-    assert laststart.noted(tmp_path) is None
+    (tmp_path / last_start.NOTE).write_text(content)
+    assert last_start.noted(tmp_path) is None
 
 
 def test_a_note_needs_no_folder_that_takes_it(disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-    laststart.note(disk / "run", Failure("w", "h"))
-    laststart.retract(disk / "run")
+    last_start.note(disk / "run", Failure("w", "h"))
+    last_start.retract(disk / "run")
 
 
 async def test_an_envoy_is_hung_from_its_first_missing_answer_to_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.reconcile.pulse.EVERY", 0.001)
+    monkeypatch.setattr("agent.envoy.liveness.EVERY", 0.001)
     now, connected, answers = 100.0, True, False
 
     def ask() -> None:

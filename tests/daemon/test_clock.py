@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agent.daemon.clock import Clock
 from agent.errors import Conflict
 from agent.model.names import AppName
-from agent.reconcile.tagging import Tagging
+from agent.policy.tags_in_use import Tagging
 from agent.store.memory import MemoryStore
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

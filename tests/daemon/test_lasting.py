@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from agent.daemon.lasting import lasting
+from agent.daemon.tasks import lasting
 from agent.errors import Bug
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from agent.daemon import lock
 from agent.errors import Conflict
-from dataplane.namespace import run_in
+from host.namespace import run_in
 from tests.testlib.netns import Netns
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")

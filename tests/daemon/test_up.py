@@ -8,7 +8,7 @@ import pytest
 
 from agent.daemon import lock, up
 from agent.errors import Conflict
-from dataplane.namespace import run_in
+from host.namespace import run_in
 from tests.testlib.netns import Netns
 
 

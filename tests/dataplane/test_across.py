@@ -19,7 +19,7 @@ from scapy.layers.vxlan import VXLAN
 from dataplane.firewall.driver import Firewall
 from dataplane.firewall.legacy import LegacyFirewall
 from dataplane.firewall.nft import NftFirewall
-from dataplane.namespace import run_in
+from host.namespace import run_in
 from tests.testlib.across import OTHER, WEB, Across, across, with_egress
 from tests.testlib.cell import eventually
 from tests.testlib.hosts import WORLD, allow, underlay_of

@@ -5,7 +5,7 @@ import socket
 from scapy.layers.inet import UDP
 
 from dataplane.firewall.legacy import LegacyFirewall
-from dataplane.namespace import run_in
+from host.namespace import run_in
 from tests.dataplane.test_across import both, echoing, tunnelled
 from tests.testlib.across import Across
 from tests.testlib.cell import eventually

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from dataplane.firewall.choice import Backend, clear_other, detect, firewall
-from dataplane.namespace import run_in
+from dataplane.firewall.backends import Backend, clear_other, detect, firewall
+from host.namespace import run_in
 from tests.testlib.hosts import make_host
 from tests.testlib.netns import Netns
 

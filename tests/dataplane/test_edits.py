@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.compile import compile_tables
-from dataplane.errors import HostRefused
 from dataplane.firewall import edits
 from dataplane.firewall.restore import restore_text
 from dataplane.plan import diff, plan
 from dataplane.state import HostState
+from host.errors import HostRefused
 from tests.testlib.hosts import FIRST, Host, allow, make_host
 from tests.testlib.netns import Netns
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dataplane.compile import compile_tables
-from dataplane.firewall.choice import Backend, firewall
+from dataplane.firewall.backends import Backend, firewall
 from dataplane.plan import plan
 from dataplane.state import Allow, HostService, HostState, Tunnel, Workload
 from dataplane.tables import Tables

@@ -2,7 +2,7 @@
 
 import gc
 
-from dataplane.kept import Kept
+from dataplane.memo import Kept
 
 
 class Asked:

@@ -11,9 +11,9 @@ import pytest
 
 from dataplane.apply import within
 from dataplane.compile import compile_tables
-from dataplane.firewall.choice import Backend, firewall
+from dataplane.detachment import leave
+from dataplane.firewall.backends import Backend, firewall
 from dataplane.firewall.rules import JUMPS, LEAVING, container_chain
-from dataplane.leave import leave
 from dataplane.netlink.links import address_of
 from dataplane.state import Allow, HostService, HostState, Workload
 from dataplane.tables import ChainKey, Tables, host_interface, host_mac

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from dataplane.compile import compile_tables
-from dataplane.errors import HostRefused
 from dataplane.firewall import legacy
-from dataplane.firewall.choice import Backend
+from dataplane.firewall.backends import Backend
 from dataplane.firewall.legacy import LegacyFirewall
-from dataplane.namespace import NamespaceId
+from host.errors import HostRefused
+from host.namespace import NamespaceId
 from lab import processes
 from tests.testlib.cell import PATIENCE, eventually
 from tests.testlib.hosts import EMPTY, Host, allow, make_host

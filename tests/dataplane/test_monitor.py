@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from dataplane.namespace import run_in
 from dataplane.netlink.monitor import Monitor
+from host.namespace import run_in
 from tests.testlib.netns import Netns
 
 

@@ -4,7 +4,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from dataplane.firewall.origin import mark_of
+from dataplane.firewall.tunnel_origin import mark_of
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from dataplane.namespace import run_in
-from dataplane.probe import Answer, probe
+from dataplane.tunnel_probe import Answer, probe
+from host.namespace import run_in
 from tests.testlib.netns import Netns
 
 VTEP = IPv4Address("10.255.2.0")

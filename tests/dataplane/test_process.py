@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dataplane import process
-from dataplane.errors import HostRefused
+from host import process
+from host.errors import HostRefused
 
 DONE = b"# done"
 

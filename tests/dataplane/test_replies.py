@@ -12,7 +12,7 @@ from scapy.layers.inet import IP, TCP
 from dataplane.firewall.driver import Firewall
 from dataplane.firewall.legacy import LegacyFirewall
 from dataplane.firewall.nft import NftFirewall
-from dataplane.namespace import run_in
+from host.namespace import run_in
 from tests.testlib.across import WEB, Across, across
 from tests.testlib.cell import eventually
 from tests.testlib.hosts import allow, await_carrier

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.compile import compile_tables
-from dataplane.firewall.choice import Backend, firewall
+from dataplane.firewall.backends import Backend, firewall
 from dataplane.firewall.rights import LONGEST, group_chain, of_container, of_group
 from dataplane.plan import plan
 from dataplane.state import Allow, HostState, Workload

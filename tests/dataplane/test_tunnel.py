@@ -11,11 +11,11 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from dataplane.compile import compile_tables
-from dataplane.namespace import run_in
 from dataplane.netlink.underlay import clashes
 from dataplane.plan import plan
 from dataplane.state import HostState
 from dataplane.tables import TUNNEL_LINK, Route, Tables
+from host.namespace import run_in
 from tests.testlib.hosts import EMPTY, FIRST, Host, allow, cell_state, make_host, make_hosts, subnet_of, underlay_of
 from tests.testlib.netns import Netns
 from tests.testlib.standpoint import Connected, Standpoint

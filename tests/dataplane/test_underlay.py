@@ -5,8 +5,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from dataplane.namespace import run_in
 from dataplane.netlink.underlay import Underlay, clashes, underlay
+from host.namespace import run_in
 from tests.testlib.hosts import make_host
 from tests.testlib.netns import Netns
 

@@ -13,7 +13,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, Delt
 
 from dataplane.envoy.ads import SERVICE, AdsServer
 from dataplane.envoy.resource import CLUSTER, LISTENER, Resource, ResourceKey
-from dataplane.errors import HostRefused, Unavailable
+from host.errors import HostRefused, Unavailable
 from tests.testlib.envoy import ENVOY_ID, Loop, eventually
 
 METHOD = f"/{SERVICE}/DeltaAggregatedResources"

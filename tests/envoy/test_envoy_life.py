@@ -12,10 +12,10 @@ import pytest
 from dataplane.envoy import admin
 from dataplane.envoy.listening import await_listening
 from dataplane.envoy.resources import listener_key, of_workload
-from dataplane.errors import Unavailable
 from dataplane.flows.sockdiag import listening
-from dataplane.namespace import run_in
 from dataplane.state import Workload
+from host.errors import Unavailable
+from host.namespace import run_in
 from tests.testlib.envoy import API, PORT, WEB, EnvoyCell, EnvoyProcess, Pair, eventually
 from tests.testlib.envoy_peers import App, dial_tls, says
 from tests.testlib.vouching import client_context, identity, make_ca

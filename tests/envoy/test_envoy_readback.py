@@ -9,13 +9,14 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from agent.reconcile import listeners as module
-from agent.reconcile.listeners import Listeners, Served
+from agent.envoy import listeners as module
+from agent.envoy.listeners import Listeners, Served
 from dataplane.envoy.listening import not_open
 from dataplane.envoy.resources import of_workload
-from dataplane.flows import netlink, sockdiag
-from dataplane.namespace import run_in
+from dataplane.flows import sockdiag
 from dataplane.state import Workload
+from host import netlink
+from host.namespace import run_in
 from tests.testlib.envoy import API, PORT, EnvoyCell, Pair, eventually
 from tests.testlib.envoy_peers import App, dial_tls, says
 from tests.testlib.vouching import client_context

@@ -10,9 +10,9 @@ from dataplane.envoy import admin
 from dataplane.envoy.listening import await_listening
 from dataplane.envoy.resource import CLUSTER, LISTENER, SECRET, Resource, ResourceKey, serialized
 from dataplane.envoy.resources import listener_key, of_workload
-from dataplane.errors import HostRefused
-from dataplane.namespace import run_in
 from dataplane.state import Leaf, Tls, Workload
+from host.errors import HostRefused
+from host.namespace import run_in
 from tests.testlib.envoy import API, PORT, WEB, EnvoyCell, Pair, eventually
 from tests.testlib.envoy_peers import App, dial_tls, says
 from tests.testlib.vouching import client_context

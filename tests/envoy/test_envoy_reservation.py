@@ -8,8 +8,8 @@ from ipaddress import IPv4Address
 import pytest
 
 from dataplane.envoy.reservation import reserve
-from dataplane.errors import HostRefused
-from dataplane.namespace import run_in
+from host.errors import HostRefused
+from host.namespace import run_in
 from tests.testlib.netns import Netns
 
 API = IPv4Address("10.255.1.2")

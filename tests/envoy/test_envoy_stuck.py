@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from dataplane.envoy import admin
-from dataplane.errors import Unavailable
+from host.errors import Unavailable
 from tests.testlib.envoy import EnvoyCell, Pair, eventually
 from tests.testlib.envoy_peers import App, dial_tls, says
 from tests.testlib.frozen import frozen_thread

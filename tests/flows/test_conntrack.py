@@ -11,7 +11,7 @@ import pytest
 from dataplane.flows import conntrack
 from dataplane.flows.conntrack import Flow
 from dataplane.flows.sockdiag import Ends
-from dataplane.namespace import NamespaceThread
+from host.namespace import NamespaceThread
 from tests.testlib.netns import Netns
 
 SERVER = IPv4Address("10.200.1.9")

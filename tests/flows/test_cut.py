@@ -13,7 +13,7 @@ import pytest
 
 from dataplane.flows import conntrack, cut, sockdiag
 from dataplane.flows.sockdiag import Ends
-from dataplane.namespace import run_in
+from host.namespace import run_in
 from tests.testlib.policed import BROKEN, PATIENCE, Bed, is_alive, is_reset, pair
 
 

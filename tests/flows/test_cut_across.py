@@ -9,7 +9,7 @@ import pytest
 
 from dataplane.flows import conntrack
 from dataplane.flows.conntrack import Flow
-from dataplane.namespace import run_in
+from host.namespace import run_in
 from tests.testlib.across import DB, OTHER, WEB, Across, across
 from tests.testlib.cell import eventually
 from tests.testlib.hosts import Host, allow

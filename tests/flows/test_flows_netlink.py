@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from dataplane.errors import HostRefused
-from dataplane.flows import netlink
-from dataplane.flows.netlink import NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, Netlink, attribute, attributes, nested
+from host import netlink
+from host.errors import HostRefused
+from host.netlink import NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, Netlink, attribute, attributes, nested
 
 Ends = tuple[Netlink, socket.socket]
 

@@ -9,7 +9,7 @@ import pytest
 
 from dataplane.flows import sockdiag
 from dataplane.flows.sockdiag import Ends, State
-from dataplane.namespace import NamespaceThread
+from host.namespace import NamespaceThread
 from tests.testlib.netns import Netns
 
 HERE, ELSEWHERE = IPv4Address("127.0.0.1"), IPv4Address("127.0.0.2")

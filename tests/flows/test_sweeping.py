@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.reconcile.cutting import NOWHERE
-from agent.reconcile.sweeping import DELAY, RETRY, Sweeping
+from agent.loop.cutting import NOWHERE
+from agent.loop.revocation import DELAY, RETRY, Sweeping
 from dataplane.apply import Kernel
 from dataplane.firewall.nft import NftFirewall
 from tests.testlib.policed import Bed, Container, is_alive, is_reset, pair
@@ -94,7 +94,7 @@ async def test_a_second_look_that_fails_is_still_owed(
     await sweeping.now(bed.state, None)
     clock.seconds += DELAY
     with monkeypatch.context() as patch:
-        patch.setattr("dataplane.flows.netlink.HEADER", None)
+        patch.setattr("host.netlink.HEADER", None)
         with pytest.raises(Exception):  # noqa: B017 -- any
             await sweeping.again(bed.state)
     assert sweeping.wait() == pytest.approx(RETRY)

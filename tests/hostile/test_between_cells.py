@@ -12,7 +12,7 @@ from ipaddress import IPv4Network
 import pytest
 from scapy.layers.inet import IP, UDP
 
-from dataplane.firewall.origin import mark_of
+from dataplane.firewall.tunnel_origin import mark_of
 from tests.testlib.attacker import Wire, mac_of, withstood
 from tests.testlib.crossing import API, VXLAN_PORT, Crossing, send
 from tests.testlib.mutation import At, Kernel, Member, With, Without, stopped_by

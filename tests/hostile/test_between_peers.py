@@ -12,7 +12,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet
 
-from dataplane.namespace import run_in
+from host.namespace import run_in
 from tests.testlib.attacker import withstood
 from tests.testlib.crossing import API, UDP_SERVICE, WEB, Crossing
 from tests.testlib.mutation import At, Kernel, Setting, With, Without, stopped_by

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dataplane.envoy.limits import CONNECTIONS
-from dataplane.namespace import NamespaceId, run_in
+from host.namespace import NamespaceId, run_in
 from lab.processes import Process, inside
 from tests.testlib.cell import eventually
 from tests.testlib.instance import TLS_PORT, Instance

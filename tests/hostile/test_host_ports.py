@@ -9,8 +9,8 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import ARP, Ether
 
-from dataplane.namespace import run_in
 from dataplane.tables import container_mac, host_mac
+from host.namespace import run_in
 from tests.testlib.attacker import Wire, carrying, ears, mac_of, withstood
 from tests.testlib.mutation import Setting, Without, stopped_by
 from tests.testlib.netns import Netns

@@ -10,8 +10,8 @@ import pytest
 from scapy.layers.inet import IP
 from scapy.layers.l2 import ARP, Ether
 
-from dataplane.namespace import run_in
 from dataplane.tables import container_mac
+from host.namespace import run_in
 from tests.testlib.attacker import carrying, ears, withstood
 from tests.testlib.cell import eventually
 from tests.testlib.instance import Instance

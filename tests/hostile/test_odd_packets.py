@@ -10,8 +10,8 @@ import pytest
 from scapy.layers.inet import IP, TCP, UDP, IPOption_LSRR, fragment
 from scapy.packet import Packet, Raw
 
-from dataplane.namespace import run_in
 from dataplane.tables import ORIGINAL_SOURCE_MARK
+from host.namespace import run_in
 from tests.testlib.attacker import carrying, ears, heard, withstood
 from tests.testlib.instance import Instance
 from tests.testlib.mutation import Kernel, Setting, With, Without, stopped_by

@@ -12,8 +12,8 @@ import pytest
 from agent.errors import HostRefused, InvalidInput
 from agent.identity.keyring import Keyring, on_tmpfs
 from agent.identity.leaf import issue
-from dataplane import syscalls
 from dataplane.state import Leaf
+from host import syscalls
 from tests.testlib.vouching import TODAY, identity, make_ca
 
 CA = make_ca()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.namespace import run_in
+from host.namespace import run_in
 from tests.testlib.attached import Attached, traces
 from tests.testlib.cell import CellUnderTest, eventually, running_cell
 from tests.testlib.crowd import Crowd, detach

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Unavailable
-from agent.store.etcd import cellrecords, keys
+from agent.store.etcd import keys, records
 from tests.testlib import thousand
 from tests.testlib.among import tables
 from tests.testlib.between import API, WEB, Placed, at_once
@@ -88,7 +88,7 @@ def own_apps_only(one: CellsUnderTest, figures: dict[str, str]) -> None:
 def peers_that_move(one: CellsUnderTest, figures: dict[str, str]) -> None:
     moved = record(7, underlay=MOVED)
     with timed(figures, "a peer's new address until it is in the kernel"):
-        put(one, BELOW.record(moved.name), cellrecords.record_data(moved))
+        put(one, BELOW.record(moved.name), records.record_data(moved))
         eventually(lambda: f" dst {MOVED} " in "".join(tables(one[1])["forwarding"]))
     figures["its apply"] = f"{one[1].status().at('last_apply').text('milliseconds')} ms"
 

@@ -15,8 +15,8 @@ from agent.store.etcd.client import EtcdClient
 from agent.store.etcd.store import EtcdStore
 from agent.store.ledger import Ledger
 from agent.store.memory import MemoryStore
+from agent.store.protocols import Store
 from agent.store.sqlite import SqliteStore
-from agent.store.store import Store
 from agent.store.tags import LAST_TAG
 from tests.testlib.etcd import Etcd
 from tests.testlib.lossy import Cell, Lossy

@@ -9,7 +9,7 @@ import pytest
 
 from agent.errors import Conflict, InvalidInput
 from agent.model.cell import Cell
-from agent.store.store import Store
+from agent.store.protocols import Store
 from tests.testlib.attachments import app
 from tests.testlib.etcd import Etcd
 from tests.testlib.stores import DAY, NOW, OVERLAY, Cells, EtcdCells, MemoryCells, cell, endpoint, eventually, runs

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.model.cell import CellRecord, Endpoint
-from agent.store.etcd import cellrecords
-from agent.store.etcd import keys as records
-from agent.store.etcd.census import Census
+from agent.store.etcd import records
+from agent.store.etcd.cells import Census
 from agent.store.etcd.client import Value
 from agent.store.etcd.keys import Keys
 from agent.store.subnets import SubnetClaim
@@ -37,14 +36,14 @@ def claimed(record: CellRecord, *, revision: int = 1, released: float | None = N
 
 def said(record: CellRecord) -> Values:
     return {
-        KEYS.record(record.name): Value(cellrecords.record_data(record), 2),
-        KEYS.alive(record.name): Value(cellrecords.alive_data(5.0), 2, LEASE),
+        KEYS.record(record.name): Value(records.record_data(record), 2),
+        KEYS.alive(record.name): Value(records.alive_data(5.0), 2, LEASE),
     }
 
 
 def runs(record: CellRecord, *last: int, of: str = "web", lease: int = LEASE) -> Values:
     made = [Endpoint(record.name, f"{of}-{each}", app(of), 0, record.subnet[each]) for each in last]
-    return {KEYS.endpoints_of(each.cell) + each.name: Value(cellrecords.endpoint_data(each), 3, lease) for each in made}
+    return {KEYS.endpoints_of(each.cell) + each.name: Value(records.endpoint_data(each), 3, lease) for each in made}
 
 
 def honest(number: int) -> Values:
@@ -252,7 +251,7 @@ def changes_of(values: Values) -> Iterable[Values]:
     """An endpoint, a sign of life, a claim, each of cell-7."""
     record = cell(7, subnet="10.255.1.192/26")
     yield runs(record, 2, of="api")
-    yield {KEYS.alive(record.name): Value(cellrecords.alive_data(9.0), 9, LEASE)}
+    yield {KEYS.alive(record.name): Value(records.alive_data(9.0), 9, LEASE)}
     yield {KEYS.subnet(record.subnet): Value(values[KEYS.subnet(record.subnet)].data, 2000)}
 
 

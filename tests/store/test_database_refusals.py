@@ -15,11 +15,11 @@ import pytest
 from agent.errors import Bug, Conflict, HostRefused
 from agent.store import schema
 from agent.store.database import Database
+from agent.store.file import inspected
 from agent.store.ledger import Ledger
-from agent.store.opening import inspected
+from agent.store.protocols import StoredPolicy
 from agent.store.schema import MIGRATIONS, is_ours, migrate, version_of
 from agent.store.sqlite import SqliteStore
-from agent.store.store import StoredPolicy
 from tests.testlib.attachments import OWNER, app, request
 
 SUBNET = IPv4Network("10.255.1.0/24")

@@ -20,9 +20,9 @@ from agent.errors import HostRefused, InvalidInput, Unavailable
 from agent.model.cell import CellRecord
 from agent.model.credentials import StoreCredentials
 from agent.store.database import Database
-from agent.store.etcd.acting import Presented, acting_as
 from agent.store.etcd.client import EtcdClient, put
-from agent.store.store import StoredPolicy
+from agent.store.etcd.operator import Presented, acting_as
+from agent.store.protocols import StoredPolicy
 from tests.store.test_etcd_rights import ROOT_USER, asking, certify, secured
 from tests.testlib.etcd import Etcd
 

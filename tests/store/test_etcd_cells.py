@@ -13,9 +13,9 @@ import pytest
 from agent.errors import Unavailable
 from agent.model.cell import Cell
 from agent.store.etcd.client import EtcdClient, put
-from agent.store.etcd.standing import Timing
+from agent.store.etcd.heartbeat import Timing
 from agent.store.etcd.store import EtcdStore
-from agent.store.store import StoredPolicy
+from agent.store.protocols import StoredPolicy
 from tests.testlib.attachments import app
 from tests.testlib.etcd import Etcd
 from tests.testlib.stores import NOW, OVERLAY, EtcdCells, cell, endpoint, eventually, runs

@@ -9,7 +9,7 @@ import pytest
 
 from agent.errors import InvalidInput, Unavailable
 from agent.model.names import AppName
-from agent.store.store import StoredPolicy
+from agent.store.protocols import StoredPolicy
 from tests.testlib.attachments import app
 from tests.testlib.lossy import NOW, Cell, Lossy, eventually
 

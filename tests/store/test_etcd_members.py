@@ -10,7 +10,7 @@ import pytest
 from agent.config.etcd import Etcd as Config
 from agent.errors import Unavailable
 from agent.store.etcd.store import EtcdStore
-from agent.store.store import StoredPolicy
+from agent.store.protocols import StoredPolicy
 from tests.testlib.etcd import Etcd
 from tests.testlib.stores import EtcdCells, eventually
 

@@ -14,10 +14,10 @@ from agent.errors import Unavailable
 from agent.store.database import Database
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import EtcdClient, absent, put, remove
-from agent.store.etcd.keeping import Kept
-from agent.store.etcd.refusal import NoSuchLease
+from agent.store.etcd.disk_copy import Kept
+from agent.store.etcd.errors import NoSuchLease
 from agent.store.etcd.store import EtcdStore
-from agent.store.store import StoredPolicy
+from agent.store.protocols import StoredPolicy
 from tests.testlib.attachments import app
 from tests.testlib.etcd import Etcd
 

@@ -14,7 +14,7 @@ from agent.config.etcd import Etcd as Config
 from agent.errors import HostRefused, Unavailable
 from agent.store.etcd.client import EtcdClient, put, remove
 from agent.store.etcd.store import EtcdStore
-from agent.store.store import StoredPolicy
+from agent.store.protocols import StoredPolicy
 from tests.testlib.attachments import app
 from tests.testlib.etcd import LOOPBACK, Etcd
 from tests.testlib.stores import cell, endpoint, eventually, runs

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from agent.errors import InvalidInput
-from agent.store.store import StoredPolicy
+from agent.store.protocols import StoredPolicy
 from tests.testlib.lossy import Cell, eventually
 
 Cells = Callable[[str], Cell]

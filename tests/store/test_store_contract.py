@@ -14,8 +14,8 @@ from agent.errors import Conflict, InvalidInput
 from agent.model.names import AppName
 from agent.store.database import Database
 from agent.store.memory import MemoryStore
+from agent.store.protocols import Store, StoredPolicy
 from agent.store.sqlite import SqliteStore
-from agent.store.store import Store, StoredPolicy
 from agent.store.tags import REST
 from tests.testlib.attachments import app
 

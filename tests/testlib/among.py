@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 
-from agent.cli.fields import Fields
+from agent.client.answer import Fields
 from agent.errors import Unavailable
 from ca.issuing import issue
 from dataplane.tables import ROUTE_PROTOCOL, TUNNEL_LINK

@@ -11,8 +11,8 @@ from typing import Protocol
 
 import pytest
 
-from agent.cli.client import attachment_address
-from agent.cli.fields import Fields
+from agent.client.answer import Fields
+from agent.client.connection import attachment_address
 from lab.cell import Part
 from tests.testlib.cell import PATIENCE, CellUnderTest
 from tests.testlib.instance import Instance

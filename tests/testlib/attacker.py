@@ -14,7 +14,7 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from dataplane.namespace import run_in
+from host.namespace import run_in
 from tests.testlib.standpoint import PATIENCE, Standpoint
 
 EVERYTHING = 0x0003  # ETH_P_ALL

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.cli.fields import Fields
+from agent.client.answer import Fields
 from agent.errors import Unavailable
 from lab.cell import Part
 from tests.testlib.cell import CellUnderTest, eventually

@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-from agent.cli.client import attachment_address
-from agent.cli.failures import Refused as CliRefused
+from agent.cli.errors import Refused as CliRefused
+from agent.client.connection import attachment_address
 from agent.errors import Unavailable
-from dataplane.namespace import run_in
+from host.namespace import run_in
 from tests.testlib.attached import Attached
 from tests.testlib.cell import CellUnderTest, eventually
 from tests.testlib.instance import serving

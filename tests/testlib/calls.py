@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from dataplane.namespace import NamespaceThread
 from dataplane.state import HostState
+from host.namespace import NamespaceThread
 from tests.testlib.hosts import FIRST, Host
 from tests.testlib.standpoint import PATIENCE
 

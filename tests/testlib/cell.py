@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 import pytest
 
-from agent.cli.client import Client
-from agent.cli.fields import Fields
-from agent.cli.place import Place
+from agent.client.answer import Fields
+from agent.client.connection import Client
+from agent.client.location import Place
 from lab import claims
 from lab.apps import run_app
 from lab.cell import Cell, Part

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
 
-from agent.cli.place import Place
+from agent.client.location import Place
 from agent.daemon.clock import Clock, utc_now
 from agent.daemon.main import run_agent
-from dataplane.namespace import NamespaceId
+from host.namespace import NamespaceId
 from lab import children, processes
 from lab.cell import Part
 from lab.processes import Process

@@ -16,9 +16,9 @@ from scapy.packet import Packet
 
 from dataplane.firewall.legacy import LegacyFirewall
 from dataplane.firewall.nft import NftFirewall
-from dataplane.namespace import run_in
 from dataplane.state import HostService, HostState
 from dataplane.tables import container_mac, host_interface, host_mac, tunnel_mac
+from host.namespace import run_in
 from tests.testlib.attacker import CANARY_PORT, Wire, ears
 from tests.testlib.hosts import WORLD, Host, allow, await_carrier, make_hosts, underlay_of
 from tests.testlib.mutation import Ground

@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from agent.cli.client import attachment_address
-from dataplane import namespace
+from agent.client.connection import attachment_address
+from host import namespace
 from tests.testlib.attached import Attached
 from tests.testlib.cell import CellUnderTest
 

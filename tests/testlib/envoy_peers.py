@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from dataplane.namespace import run_in
+from host.namespace import run_in
 from tests.testlib.envoy import API, PORT
 
 TIMEOUT = 10.0

@@ -22,8 +22,8 @@ from agent.model.names import AppName
 from agent.model.owner import ProcessOwner
 from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports
 from ca.show import Shown, Summary
-from dataplane.namespace import open_namespace, pin, unpin
-from dataplane.process import boot_id, start_time
+from host.namespace import open_namespace, pin, unpin
+from host.process import boot_id, start_time
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 STORE = Origin("store")

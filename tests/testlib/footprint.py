@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from dataplane.envoy import admin
-from dataplane.namespace import run_in
+from host.namespace import run_in
 from tests.testlib.cell import CellUnderTest
 
 NETLINK_NETFILTER, NFT_GETGEN, NFTA_GEN_ID = 12, 0x0A10, 1

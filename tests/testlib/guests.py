@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from agent.cli.client import attachment_address
+from agent.client.connection import attachment_address
 from agent.errors import Unavailable
 from lab.cell import Part
 from tests.testlib.attached import interior

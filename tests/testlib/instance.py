@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from dataplane.namespace import run_in
+from host.namespace import run_in
 from lab.apps import App, log_of
 from tests.testlib.standpoint import PATIENCE, Standpoint, Target, address_of, page
 

@@ -13,8 +13,8 @@ from random import Random
 from agent.model.attachment import Phase
 from agent.store.database import Database
 from agent.store.ledger import Ledger
+from agent.store.protocols import StoredPolicy
 from agent.store.sqlite import SqliteStore
-from agent.store.store import StoredPolicy
 from tests.testlib.attachments import OWNER, app, request
 
 SUBNET = IPv4Network("10.255.1.0/26")

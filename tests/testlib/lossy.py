@@ -10,7 +10,7 @@ from pathlib import Path
 from agent.model.names import AppName
 from agent.store.database import Database
 from agent.store.etcd.client import EtcdClient
-from agent.store.etcd.keeping import Kept
+from agent.store.etcd.disk_copy import Kept
 from agent.store.etcd.store import EtcdStore
 from tests.testlib.etcd import Etcd
 

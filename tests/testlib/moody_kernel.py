@@ -6,11 +6,11 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
-from agent.reconcile.desired import CellFacts, Snapshot
+from agent.loop.desired import CellFacts, Snapshot
 from dataplane.apply import Outcome
-from dataplane.errors import HostRefused
 from dataplane.flows.cut import Receipt
 from dataplane.tables import Tables
+from host.errors import HostRefused
 
 API = IPv4Address("10.255.1.3")
 FACTS = CellFacts(

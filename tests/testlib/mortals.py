@@ -20,10 +20,10 @@ from typing import Final
 
 from dataplane.apply import Kernel
 from dataplane.compile import compile_tables
-from dataplane.firewall.choice import Backend, firewall
-from dataplane.namespace import enter
+from dataplane.firewall.backends import Backend, firewall
 from dataplane.plan import plan
 from dataplane.state import HostState
+from host.namespace import enter
 from lab import children
 from tests.testlib import trap
 from tests.testlib.effects import Effects, descriptor_of

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dataplane import namespace
+from host import namespace
 
 PREFIX = f"cnt{os.getpid()}"
 _numbers = itertools.count()

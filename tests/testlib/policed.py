@@ -13,9 +13,9 @@ from typing import TypeVar
 from dataplane.flows import conntrack, cut
 from dataplane.flows.conntrack import Flow
 from dataplane.flows.cut import Looks, Receipt
-from dataplane.flows.netlink import Netlink
-from dataplane.namespace import run_in
 from dataplane.state import Allow, HostState, Workload
+from host.namespace import run_in
+from host.netlink import Netlink
 from tests.testlib.netns import Netns
 
 Result = TypeVar("Result")

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TypeAlias
 
-from dataplane.namespace import run_in
+from host.namespace import run_in
 
 PATIENCE = 5.0  # seconds after which a test takes it that nothing comes
 RESEND_SECONDS = 0.2

@@ -11,11 +11,11 @@ from ipaddress import IPv4Address, IPv4Network
 from agent.config.etcd import Etcd as Config
 from agent.model.cell import CellRecord, Endpoint
 from agent.store.etcd.client import EtcdClient
+from agent.store.etcd.heartbeat import Timing
 from agent.store.etcd.keys import Keys
-from agent.store.etcd.standing import Timing
 from agent.store.etcd.store import EtcdStore
 from agent.store.memory import MemoryStore
-from agent.store.store import Store
+from agent.store.protocols import Store
 from tests.testlib.attachments import app
 from tests.testlib.etcd import Etcd
 

@@ -10,11 +10,11 @@ from agent.config.etcd import Endpoint as Place
 from agent.config.etcd import Etcd
 from agent.model.cell import CellRecord, Endpoint
 from agent.model.names import AppName
-from agent.store.etcd import cellrecords, keys
+from agent.store.etcd import keys, records
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import EtcdClient, put
 from agent.store.etcd.keys import Keys
-from agent.store.store import StoredPolicy
+from agent.store.protocols import StoredPolicy
 from agent.store.subnets import SubnetClaim
 from agent.store.tags import TagClaim
 
@@ -52,12 +52,12 @@ def writes(lease: int) -> Iterator[rpc.RequestOp]:
     """All of it."""
     for number in range(1, CELLS + 1):
         cell = record(number)
-        yield put(BELOW.record(cell.name), cellrecords.record_data(cell))
+        yield put(BELOW.record(cell.name), records.record_data(cell))
         yield put(BELOW.subnet(cell.subnet), keys.subnet_data(cell.subnet, SubnetClaim(cell.id, cell.name)))
-        yield put(BELOW.alive(cell.name), cellrecords.alive_data(1_700_000_000.0), lease=lease)
+        yield put(BELOW.alive(cell.name), records.alive_data(1_700_000_000.0), lease=lease)
         for place in range(CONTAINERS):
             made = Endpoint(cell.name, f"c-{place}", app((number * CONTAINERS + place) % APPS), 0, cell.subnet[place + 2])
-            yield put(BELOW.endpoints_of(cell.name) + made.name, cellrecords.endpoint_data(made), lease=lease)
+            yield put(BELOW.endpoints_of(cell.name) + made.name, records.endpoint_data(made), lease=lease)
     for number in range(APPS):
         yield put(BELOW.app(app(number)), keys.claim_data(TagClaim(FIRST_TAG + number, None)))
         yield put(BELOW.number(FIRST_TAG + number), str(app(number)).encode())

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TypeAlias
 
-from dataplane.namespace import NamespaceThread
+from host.namespace import NamespaceThread
 
 TCP, UDP = (8080, 9000), (5353,)
 TLS = 61443

@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 import pytest
 
-from agent.cli.client import attachment_address
+from agent.client.connection import attachment_address
 from agent.errors import Unavailable
-from dataplane import namespace
+from host import namespace
 from tests.testlib.cell import CellUnderTest, eventually
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.instance import Instance

@@ -16,8 +16,8 @@ import grpc
 from agent.config.etcd import Endpoint, Etcd
 from agent.errors import HostRefused, Unavailable
 from agent.store.etcd import rpc_pb2 as rpc
-from agent.store.etcd.access import Access
-from agent.store.etcd.refusal import Compacted, NoSuchLease, refused
+from agent.store.etcd.connection import Access
+from agent.store.etcd.errors import Compacted, NoSuchLease, refused
 from agent.store.etcd.stream import answers
 
 SECONDS = 3.0  # for one call to one endpoint

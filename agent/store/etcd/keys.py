@@ -1,4 +1,4 @@
-"""The layout below the prefix, and what the records say: pure.
+"""The layout below the prefix: pure. What the records say is in records.py.
 
     /cellnet/v1/policies/NAME              {"document": …}
     /cellnet/v1/policies/.accepted         {"generation": id, "everything": true, "keys": […]}: losses of data that are accepted
@@ -15,23 +15,15 @@
 The version in the key is the format's: a cell of a later format can live beside this one.
 """
 
-import json
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
-from typing import Any, TypeGuard
 
 from agent.model.names import AppName
-from agent.store.etcd.client import Value
-from agent.store.store import StoredPolicy
-from agent.store.subnets import SubnetClaim
-from agent.store.tags import LAST_TAG, TagClaim
 
 VERSION = "v1"
 NEEDED = "apps"
 RECORD = "record"
 ALIVE = "alive"
-LATEST = 253_402_300_799  # the last second that a calendar has: a number beyond would stop whoever shows or compares it
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +104,7 @@ class Keys:
 
     @property
     def generation(self) -> str:
-        """Which data this is; see recovery.py."""
+        """Which data this is; see data_loss.py."""
         return f"{self.claims}generation"
 
     @property
@@ -135,99 +127,3 @@ class Keys:
     def subnet(self, subnet: IPv4Network) -> str:
         """One subnet's cell."""
         return f"{self.subnets}{subnet.network_address}"
-
-
-class Malformed(ValueError):
-    """A record that cellnet has not written so."""
-
-
-def policy(name: str, value: Value) -> StoredPolicy:
-    """A policy. Raises Malformed, as the others do."""
-    return StoredPolicy(name, text_of(object_of(value), "document"))
-
-
-def claim(value: Value) -> TagClaim:
-    """An app's tag."""
-    found = object_of(value)
-    tag, released = found.get("tag"), found.get("released")
-    if not isinstance(tag, int) or isinstance(tag, bool) or not 1 <= tag <= LAST_TAG or not _is_release(released):
-        raise Malformed("no tag of 1 to 65535 with the time of its release")
-    return TagClaim(tag, released)
-
-
-def subnet(address: str, value: Value) -> tuple[IPv4Network, SubnetClaim]:
-    """A subnet and whose it is."""
-    found = object_of(value)
-    name, released = found.get("name", ""), found.get("released")
-    if not isinstance(name, str) or not _is_release(released):
-        raise Malformed("no cell's name with the time of its removal")
-    try:
-        return IPv4Network((address, found.get("prefix", 32))), SubnetClaim(text_of(found, "cell"), name, released)
-    except (ValueError, TypeError) as error:
-        raise Malformed("no subnet with a cell") from error
-
-
-def needed(value: Value) -> frozenset[AppName]:
-    """The apps that a cell needs."""
-    found = _json(value)
-    if not isinstance(found, list):
-        raise Malformed("no list of apps")
-    return frozenset(AppName.parse(str(each)) for each in found)
-
-
-def needed_data(apps: Collection[AppName]) -> bytes:
-    """A cell's record of those."""
-    return json.dumps(sorted(map(str, apps)), separators=(",", ":")).encode()
-
-
-def policy_data(policy: StoredPolicy) -> bytes:
-    """A policy's record."""
-    return data_of({"document": policy.document})
-
-
-def claim_data(claim: TagClaim) -> bytes:
-    """A tag's record."""
-    return data_of({"tag": claim.tag, "released": claim.released})
-
-
-def subnet_data(subnet: IPv4Network, claim: SubnetClaim) -> bytes:
-    """A subnet's record."""
-    content = {"cell": claim.cell, "name": claim.name, "prefix": subnet.prefixlen}
-    return data_of(content if claim.released is None else content | {"released": claim.released})
-
-
-def data_of(content: Mapping[str, object]) -> bytes:
-    """A record, always the same for the same content."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
-
-
-def is_time(found: object) -> TypeGuard[float]:
-    """Whether it can be seconds since 1970. JSON's numbers have no end."""
-    return isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found <= LATEST
-
-
-def _is_release(found: object) -> bool:
-    return found is None or is_time(found)
-
-
-def _json(value: Value) -> object:
-    try:
-        return json.loads(value.data)
-    except (ValueError, RecursionError) as error:
-        raise Malformed("not JSON") from error
-
-
-def object_of(value: Value) -> dict[str, Any]:
-    """A record that is an object. Raises Malformed."""
-    found = _json(value)
-    if not isinstance(found, dict):
-        raise Malformed("not an object")
-    return found
-
-
-def text_of(found: Mapping[str, Any], key: str) -> str:
-    """A text in a record. Raises Malformed."""
-    text = found.get(key)
-    if not isinstance(text, str):
-        raise Malformed(f"no text in '{key}'")
-    return text

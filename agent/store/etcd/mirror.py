@@ -13,12 +13,12 @@ from types import MappingProxyType
 
 from agent import log
 from agent.errors import RAISED, HostRefused, Unavailable
-from agent.store.etcd import recovery
+from agent.store.etcd import data_loss
 from agent.store.etcd.client import Batch, Changed, EtcdClient, Found, Value
 from agent.store.etcd.copied import Copy, Held, InForce
+from agent.store.etcd.errors import Compacted
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.recovering import Recovering
-from agent.store.etcd.refusal import Compacted
 
 __all__ = ["Copy", "Mirror"]
 
@@ -146,8 +146,8 @@ class Mirror:
 
     async def _judge(self, found: Found, *, known: int) -> bool:
         """Take a reading; False if it lacks data. It is what all members agree on: no older than what was `known` before."""
-        why = recovery.doubt(self._copy, found, known=known, keys=self._keys)
-        if why is not None and recovery.lost_to_us(self._copy, found, keys=self._keys):
+        why = data_loss.doubt(self._copy, found, known=known, keys=self._keys)
+        if why is not None and data_loss.lost_to_us(self._copy, found, keys=self._keys):
             self._lose(why)
             return False
         # where there was doubt, the right data was brought back, whose revisions may begin anew
@@ -230,7 +230,7 @@ class Mirror:
         """Whether these changes end the data's generation: then nothing of them is followed before all is read."""
         last = next(change.value for change in reversed(new) if change.key == self._keys.generation)
         made = {} if last is None else {self._keys.generation: last}
-        why = recovery.changed_generation(self._values, made, self._keys)
+        why = data_loss.changed_generation(self._values, made, self._keys)
         if why is not None:
             self._lose(why)
         return why is not None
@@ -244,7 +244,7 @@ class Mirror:
         """Let go of what the operator has given up."""
         if not self.held.values:
             return set()
-        said = recovery.accepted(self._values, self._keys)
+        said = data_loss.accepted(self._values, self._keys)
         return self._let_go({key for key in self.held.values if said.covers(key, self._keys)})
 
     def _let_go(self, keys: set[str]) -> set[str]:

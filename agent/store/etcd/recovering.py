@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 from agent import log
 from agent.errors import Unavailable
-from agent.store.etcd import recovery
+from agent.store.etcd import data_loss
 from agent.store.etcd.client import EtcdClient, Found, put, unchanged
 from agent.store.etcd.copied import Copy, Held, InForce
+from agent.store.etcd.data_loss import generation, generation_data
 from agent.store.etcd.keys import Keys
-from agent.store.etcd.recovery import generation, generation_data
 from agent.store.tags import LAST_TAG
 
 TRIES = 10
@@ -51,7 +51,9 @@ class Recovering:
         if old is not None and new is not None and old.id == new.id:  # older data: whoever comes later must see that, too
             await self._make_generation(found, before=old.id)
             return True
-        plans = recovery.write_back(in_force, found, keys=self._keys, cell=self._cell, now=self._now(), last_tag=self._last_tag)
+        plans = data_loss.write_back(
+            in_force, found, keys=self._keys, cell=self._cell, now=self._now(), last_tag=self._last_tag
+        )
         for when, do in plans:
             if await self._client.commit(when=when, do=do) is None:
                 break  # another cell was quicker
@@ -59,9 +61,9 @@ class Recovering:
 
     def held(self, in_force: InForce, copy: Copy, found: Found) -> Held:
         """What is held from now on, when everything that can be is written back."""
-        after = recovery.since(copy, found, self._keys)
-        held = recovery.held_after(in_force, found, after=after, keys=self._keys, cell=self._cell)
-        self.clashes = tuple(recovery.clashes(in_force, found.values, keys=self._keys))
+        after = data_loss.since(copy, found, self._keys)
+        held = data_loss.held_after(in_force, found, after=after, keys=self._keys, cell=self._cell)
+        self.clashes = tuple(data_loss.clashes(in_force, found.values, keys=self._keys))
         log.get("store").warning("etcd_data_written_back", held=len(held), clashes=len(self.clashes))
         return Held(held, after)
 

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from agent.store.etcd import keys as records
+from agent.store.etcd import records
 from agent.store.etcd import rpc_pb2 as rpc
-from agent.store.etcd.census import Census
-from agent.store.etcd.claiming import Plan
+from agent.store.etcd.cells import Census
 from agent.store.etcd.client import put
+from agent.store.etcd.heartbeat import remove_below
 from agent.store.etcd.keys import Keys
-from agent.store.etcd.standing import remove_below
-from agent.store.store import no_such_cell, still_alive
+from agent.store.etcd.transactions import Plan
+from agent.store.protocols import no_such_cell, still_alive
 
 
 def removal(name: str, *, keys: Keys, census: Census, unchanged: Callable[[str], rpc.Compare], now: float) -> Plan:

@@ -16,21 +16,20 @@ from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.names import AppName
 from agent.store import subnets
 from agent.store.changes import Changes
-from agent.store.etcd import keys as records
-from agent.store.etcd import recovery
+from agent.store.etcd import data_loss, records
 from agent.store.etcd import rpc_pb2 as rpc
-from agent.store.etcd.census import Census
-from agent.store.etcd.claiming import Plan, claim_plans
+from agent.store.etcd.cells import Census
 from agent.store.etcd.client import EtcdClient, put, remove, unchanged
-from agent.store.etcd.keeping import Kept
+from agent.store.etcd.disk_copy import Kept
+from agent.store.etcd.heartbeat import Standing, Timing
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.mirror import Mirror
+from agent.store.etcd.policies_and_tags import View
 from agent.store.etcd.recovering import Recovering
 from agent.store.etcd.removing import removal
-from agent.store.etcd.standing import Standing, Timing
-from agent.store.etcd.view import View
+from agent.store.etcd.transactions import Plan, claim_plans
 from agent.store.etcd.whole import whole
-from agent.store.store import Listener, StoredPolicy, by_name, no_such_policy
+from agent.store.protocols import Listener, StoredPolicy, by_name, no_such_policy
 from agent.store.subnets import SubnetClaim
 from agent.store.tags import LAST_TAG, Claims, TagClaim, claim, release
 
@@ -99,7 +98,7 @@ class EtcdStore:
     def problems(self) -> tuple[tuple[str, str], ...]:
         """What is wrong, each with a hint."""
         found = [] if self.mirror.problem is None else [(self.mirror.problem.what, self.mirror.problem.hint)]
-        found += recovery.told(self.mirror.held, self._keys)
+        found += data_loss.told(self.mirror.held, self._keys)
         found += ((clash, "`cellnet policy accept-loss` ends this message") for clash in self._recovering.clashes)
         standing = self._standing.problem
         if isinstance(standing, Conflict):
@@ -190,12 +189,12 @@ class EtcdStore:
 
     async def accept_loss(self) -> tuple[str, ...]:
         """See Store."""
-        names = recovery.held_policies(self.mirror.held, self._keys)
+        names = data_loss.held_policies(self.mirror.held, self._keys)
 
         def plan() -> list[Plan]:
             there = self.mirror.copy.values
-            said = recovery.accepted(there, self._keys)
-            return [] if said.everything else [recovery.giving_up(replace(said, everything=True), self._keys, there)]
+            said = data_loss.accepted(there, self._keys)
+            return [] if said.everything else [data_loss.giving_up(replace(said, everything=True), self._keys, there)]
 
         await self._settle(plan)
         self._recovering.clashes = ()
@@ -309,8 +308,8 @@ class EtcdStore:
         revision: int | None = 0
         for when, do in plans:
             there, held = self.mirror.copy.values, self.mirror.held.values
-            also = recovery.deleting(do, held=held, keys=self._keys, there=there)
-            when = [*when, *also[0], *recovery.same_data(there, self._keys)]
+            also = data_loss.deleting(do, held=held, keys=self._keys, there=there)
+            when = [*when, *also[0], *data_loss.same_data(there, self._keys)]
             revision = await self._client.commit(when=when, do=[*do, *also[1]])
             if revision is None:
                 return False

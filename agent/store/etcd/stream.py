@@ -8,7 +8,7 @@ import grpc
 
 from agent.errors import HostRefused, Unavailable
 from agent.store.etcd import rpc_pb2 as rpc
-from agent.store.etcd.refusal import Compacted
+from agent.store.etcd.errors import Compacted
 
 
 async def answers(call: Any, *, silent: float) -> AsyncIterator[Any]:

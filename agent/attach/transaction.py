@@ -1,0 +1,240 @@
+"""Attach and detach as transactions: all of it is in place and listening, or nothing of it is left.
+
+The ledger is written first and struck out last, so whatever a crash leaves is found there and undone at the next start.
+A name follows readiness: who reads ATTACHED finds everything working.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from agent import log
+from agent.attach.owners import Owners
+from agent.errors import RAISED, Conflict, HostRefused, InvalidInput, Unavailable
+from agent.identity.leaves import Leaves
+from agent.loop.desired import pin_of
+from agent.loop.loop import Reconciler
+from agent.model.attachment import Attachment, AttachRequest, Phase
+from agent.model.names import AppName
+from agent.store.ledger import Ledger
+from dataplane.detachment import leave
+from dataplane.envoy.listening import await_listening
+from dataplane.envoy.reservation import reserve
+from host import namespace
+from host.namespace import NamespaceId
+
+CONNECT_SECONDS = 3.0  # for an Envoy that is just starting
+ENVOY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an attach touches. `claim` gives an app its tag; `envoy_uid` is Envoy's user; `now` is seconds since 1970;
+    `hung` says why Envoy cannot serve though it is connected.
+
+    `leaving` are names that the loop must leave out though the ledger could not be written (a full disk): making a
+    container unreachable must never wait for a disk.
+    """
+
+    ledger: Ledger
+    leaves: Leaves
+    owners: Owners
+    reconciler: Reconciler
+    claim: Callable[[AppName], Awaitable[None]]
+    pins: Path
+    tls_port: int
+    envoy_uid: int
+    leaving: set[str]
+    now: Callable[[], float] = time.time
+    hung: Callable[[], Unavailable | None] = lambda: None
+
+
+class Attaching:
+    """One per agent. Calls for different names run at once, those for one name in turn."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        # weak: a name's lock lives as long as somebody holds it or waits for it
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._pinned: dict[NamespaceId, str] = {}
+        self._reserved: dict[str, socket.socket] = {}
+        self._not_undone: dict[str, str] = {}  # what was said last of those that could not be undone
+        self._log = log.get("attach")
+
+    async def attach(self, request: AttachRequest, *, peer: int) -> Attachment:
+        """Attach what `request` names, as process `peer` sees it. Undoes everything and raises where anything fails."""
+        descriptor = namespace.open_namespace(request.netns, root=Path(f"/proc/{peer}/root"))
+        try:
+            async with self._lock(request.name):
+                await self._give_up_dead(request.name)
+                return await self._attach(request, descriptor, peer=peer)
+        finally:
+            os.close(descriptor)
+
+    async def detach(self, name: str) -> bool:
+        """Undo an attachment; False if there is none. Raises where something could not be undone: the sweep goes on."""
+        async with self._lock(name):
+            return await self._detach(name)
+
+    def recover(self) -> None:
+        """At the start, before the first turn: mark what a crash cut short and what lost its owner as on its way out."""
+        self._parts.pins.mkdir(parents=True, exist_ok=True)
+        for held in self._parts.ledger.all():
+            pin = pin_of(held.name, pins=self._parts.pins)
+            alive = held.phase is Phase.ATTACHED and namespace.is_pin(pin) and self._parts.owners.live(held)
+            if alive:
+                self._pinned[NamespaceId.of(pin)] = held.name
+                try:
+                    self._reserve(held)
+                except HostRefused as error:  # while neither Envoy nor we were there; Envoy will say more
+                    self._log.warning("tls_port_taken", name=held.name, what=error.what)
+            else:
+                self._leave_out(held.name)
+        known = {held.name for held in self._parts.ledger.all()}
+        for stranger in set(os.listdir(self._parts.pins)) - known:
+            namespace.unpin(self._parts.pins / stranger)
+
+    def present(self) -> tuple[Attachment, ...]:
+        """Those that are not on their way out."""
+        return tuple(
+            held
+            for held in self._parts.ledger.all()
+            if held.phase is not Phase.DETACHING and held.name not in self._parts.leaving
+        )
+
+    async def sweep(self) -> None:
+        """Detach what has lost its owner, and go on with what could not be undone before: all at once, in one turn."""
+        over = [held.name for held in self._parts.ledger.all() if self._is_over(held)]
+        await asyncio.gather(*(self._sweep_one(name) for name in over if not self._lock(name).locked()))
+
+    async def _sweep_one(self, name: str) -> None:
+        async with self._lock(name):
+            held = self._parts.ledger.get(name)  # again: the name may be somebody else's by now
+            if held is None or not self._is_over(held):
+                return
+            if name not in self._not_undone:
+                self._log.info("swept", name=name, app=str(held.app))
+            await self._quietly(name)
+
+    def _is_over(self, held: Attachment) -> bool:
+        """Whether it is to go, seen by who holds its lock: an ATTACHING one is then what an undo has left."""
+        return held.phase is not Phase.ATTACHED or held.name in self._parts.leaving or not self._parts.owners.live(held)
+
+    async def _attach(self, request: AttachRequest, descriptor: int, *, peer: int) -> Attachment:
+        owner = self._parts.owners.of(descriptor, path=request.netns, pid=request.owner_pid)
+        if owner is None:
+            raise InvalidInput(f"there is no process {request.owner_pid}", hint="name the process that the attachment is for")
+        identity = NamespaceId.of(descriptor)
+        await self._parts.reconciler.envoy_connected(timeout=CONNECT_SECONDS)
+        hung = self._parts.hung()
+        if hung is not None:
+            raise hung
+        self._refuse_attached(identity, request)  # from here to `_pinned` nobody else gets a turn
+        held = self._parts.ledger.begin(request, owner=owner)
+        self._pinned[identity] = held.name
+        try:
+            if request.owner_pid is None:
+                self._parts.owners.keep_root(held.name, pid=peer)
+            return await self._put_in_place(held, descriptor)
+        except BaseException:
+            # shielded: a client that has gone, or the agent's own end, must not leave half of it
+            await asyncio.shield(self._quietly(held.name))
+            raise
+
+    async def _put_in_place(self, held: Attachment, descriptor: int) -> Attachment:
+        parts = self._parts
+        pin = pin_of(held.name, pins=parts.pins)
+        namespace.pin(descriptor, pin)
+        self._reserve(held)
+        await parts.claim(held.app)
+        parts.leaves.ensure(held)
+        failure = (await parts.reconciler.settle()).of(held.address)
+        if failure is not None:
+            raise failure
+        await parts.reconciler.envoy_has(held.address, timeout=ENVOY_SECONDS)
+        await asyncio.to_thread(await_listening, pin, address=held.address, port=parts.tls_port, timeout=ENVOY_SECONDS)
+        if not parts.owners.live(held):
+            raise Conflict(f"the owner of '{held.name}' ended while it was being attached", hint="start it again")
+        attached = parts.ledger.complete(held.name)
+        parts.reconciler.kick()  # the other cells are told of it by the next turn
+        return attached
+
+    def _refuse_attached(self, identity: NamespaceId, request: AttachRequest) -> None:
+        name = self._pinned.get(identity)
+        if name is not None and name != request.name:
+            raise Conflict(
+                f"the namespace {request.netns} is attached as '{name}' already", hint=f"cellnet detach {name}, then attach it"
+            )
+
+    async def _give_up_dead(self, name: str) -> None:
+        held = self._parts.ledger.get(name)
+        if held is not None and self._is_over(held):
+            await self._detach(name)
+
+    async def _quietly(self, name: str) -> None:
+        try:
+            await self._detach(name)
+        except RAISED as error:
+            if self._not_undone.get(name) != error.what:  # the first time in full; the sweep tries again every second
+                self._log.error("not_undone", name=name, what=error.what, hint=error.hint)
+            self._not_undone[name] = error.what
+        else:
+            self._not_undone.pop(name, None)
+
+    def _leave_out(self, name: str) -> HostRefused | None:
+        """Write down that it goes; where that cannot be written, the loop leaves it out all the same."""
+        try:
+            self._parts.ledger.begin_detach(name)
+        except HostRefused as error:
+            self._parts.leaving.add(name)
+            return error
+        return None
+
+    async def _detach(self, name: str) -> bool:
+        parts = self._parts
+        held = parts.ledger.get(name)
+        if held is None:
+            return False
+        unwritten = self._leave_out(name)
+        report = await parts.reconciler.settle()  # unreachable and cut first, then Envoy leaves the namespace
+        failure = report.of(held.address)
+        if failure is not None:
+            raise failure
+        parts.leaves.drop(name)
+        # an Envoy that is not there has left; one that hangs is asked again when it is back
+        if parts.hung() is None:
+            with contextlib.suppress(Unavailable):
+                await parts.reconciler.envoy_has(held.address, timeout=ENVOY_SECONDS)
+        pin = pin_of(name, pins=parts.pins)
+        self._give_back(name)
+        await asyncio.to_thread(leave, pin, address=held.address)
+        parts.owners.forget(name)
+        self._pinned = {identity: each for identity, each in self._pinned.items() if each != name}
+        namespace.unpin(pin)
+        if unwritten is not None:  # it is off all the same, and without its pin it stays off after a restart
+            raise unwritten
+        parts.ledger.finish_detach(name, now=parts.now())
+        parts.leaving.discard(name)
+        return True
+
+    def _reserve(self, held: Attachment) -> None:
+        pin = pin_of(held.name, pins=self._parts.pins)
+        port, uid = self._parts.tls_port, self._parts.envoy_uid
+        self._reserved[held.name] = reserve(pin, address=held.address, port=port, uid=uid)
+
+    def _give_back(self, name: str) -> None:
+        reserved = self._reserved.pop(name, None)
+        if reserved is not None:
+            reserved.close()
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        lock = self._locks.get(name)
+        if lock is None:
+            lock = self._locks[name] = asyncio.Lock()
+        return lock

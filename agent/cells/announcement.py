@@ -1,0 +1,84 @@
+"""What this cell tells the others: that it is there, where, and what runs on it. Beside the loop: no change waits for it."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from ipaddress import IPv4Address
+
+from agent import log
+from agent.errors import RAISED, CellnetError
+from agent.model.attachment import Attachment, Phase
+from agent.model.cell import CellRecord, Endpoint
+from agent.pacing import Backoff
+from agent.store.protocols import Store
+
+
+class Presence:
+    """`record` is made of the address, which a host may change. What could not be told is told again until it is."""
+
+    def __init__(self, store: Store, record: Callable[[IPv4Address], CellRecord], *, cell: str) -> None:
+        self._store = store
+        self._cell = cell
+        self._record = record
+        self._wanted: CellRecord | None = None
+        self._told: CellRecord | None = None
+        self._endpoints: frozenset[Endpoint] = frozenset()
+        self._published: frozenset[Endpoint] | None = None
+        self._attachments: tuple[Attachment, ...] = ()
+        self._changed = asyncio.Event()
+        self._log = log.get("presence")
+        self.problem: CellnetError | None = None
+
+    async def announce(self) -> None:
+        """Tell that this cell is there, and where. Raises as Store.announce: Conflict where its name is another machine's."""
+        record = self._wanted
+        if record is not None and record != self._told:
+            await self._store.announce(record)
+            self._told = record
+
+    def note(self, attachments: tuple[Attachment, ...], *, underlay: IPv4Address | None) -> None:
+        """What is so now; cheap where nothing changed."""
+        if underlay is not None and (self._wanted is None or underlay != self._wanted.underlay):
+            self._wanted = self._record(underlay)
+            self._changed.set()
+        if attachments == self._attachments:
+            return
+        self._attachments = attachments
+        self._endpoints = frozenset(_endpoints(attachments, cell=self._cell))
+        if self._endpoints != self._published:
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Tell what changes, for ever."""
+        backoff = Backoff()
+        self._changed.set()
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self.announce()
+                await self._publish()
+            except RAISED as error:
+                if self.problem is None:
+                    self._log.warning("not_told", what=error.what, hint=error.hint)
+                self.problem = error
+                await asyncio.sleep(backoff.next())
+                self._changed.set()
+            else:
+                if self.problem is not None:
+                    self._log.info("told_again")
+                self.problem = None
+                backoff.reset()
+
+    async def _publish(self) -> None:
+        endpoints = self._endpoints
+        if self._told is not None and endpoints != self._published:
+            await self._store.publish(endpoints)
+            self._published = endpoints
+
+
+def _endpoints(attachments: Collection[Attachment], *, cell: str) -> Collection[Endpoint]:
+    return [
+        Endpoint(cell, each.name, each.app, each.instance, each.address, ports=each.ports, routes=each.routes)
+        for each in attachments
+        if each.phase is Phase.ATTACHED
+    ]

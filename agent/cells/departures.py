@@ -1,0 +1,71 @@
+"""Containers of other cells that are not what they were: what they had open must not pass to whoever has their address next.
+
+A cell that is only out of touch has taken nothing away: its containers run on, and what they have open stays. What became of
+them is asked when it is back, and has had the time to say.
+"""
+
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address
+
+from agent.model.cell import Cell
+from agent.model.names import AppName
+from agent.store.protocols import Store
+
+SPEAK = 30.0  # seconds that a cell has to say what runs there, once it is back
+
+
+class Departures:
+    """`owner` is the cell that an address belongs to, if any; `elapsed` is a clock in seconds that never jumps."""
+
+    def __init__(self, store: Store, *, owner: Callable[[IPv4Address], Cell | None], elapsed: Callable[[], float]) -> None:
+        self._store = store
+        self._owner = owner
+        self._elapsed = elapsed
+        self._first = True
+        self._unclear: dict[IPv4Address, float | None] = {}  # since when its cell is back, None while it is not
+
+    def take(self, tags: Mapping[AppName, int]) -> Mapping[IPv4Address, int]:
+        """Address -> the tag that it has now, 0 for none: flows from any other tag are not its own.
+
+        The first time of all: every address that is known, as nobody saw what has changed before.
+        """
+        gone, running = self._store.take_departed(), self._store.endpoints()
+        known: dict[IPv4Address, int] = {}
+        if self._first:  # what went while no agent was here, as far as the copy on disk tells, is among the gone
+            self._first = False
+            known = {address: tags[each.app] for address, each in running.items() if each.app in tags}
+        for address in gone:
+            self._unclear.setdefault(address, None)
+        found: dict[IPv4Address, int] = {}
+        for address, back in list(self._unclear.items()):
+            endpoint = running.get(address)
+            if endpoint is not None and endpoint.app in tags:
+                found[address] = tags[endpoint.app]
+            elif endpoint is not None:
+                continue  # its tag has not come yet
+            elif address in gone and self._has_spoken(address):
+                found[address] = 0
+            elif not self._is_spoken_for(address):
+                self._unclear[address] = None
+            elif back is None:
+                self._unclear[address] = self._elapsed()
+            elif self._elapsed() - back >= SPEAK:
+                found[address] = 0
+        for address in found:
+            del self._unclear[address]
+        return known | found
+
+    def wait(self) -> float | None:
+        """Seconds until something will be clear, None if nothing will by itself."""
+        due = [back + SPEAK for back in self._unclear.values() if back is not None]
+        return max(min(due) - self._elapsed(), 0.0) if due else None
+
+    def _has_spoken(self, address: IPv4Address) -> bool:
+        """Whether a living cell itself has said so: one whose record is gone may have lost it for a moment."""
+        cell = self._owner(address)
+        return cell is not None and cell.alive_since is not None
+
+    def _is_spoken_for(self, address: IPv4Address) -> bool:
+        """Whether the cell of an address is alive to say what runs there; an address of no cell is nobody's."""
+        cell = self._owner(address)
+        return cell is None or cell.alive_since is not None

@@ -1,0 +1,73 @@
+"""Whether the tunnels to the other cells answer. Beside the loop: it changes nothing, it tells."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address
+
+from agent import log
+from agent.model.cell import Cell
+from dataplane.state import HostState
+from dataplane.tunnel_probe import Answer, probe
+
+PERIOD = 10.0  # seconds between two questions to one peer
+RATE = 20  # peers asked in a second, at most, and at once: of a thousand, each is asked once in 50 s, or 100 s if none answers
+PATIENCE = 1.0  # seconds
+DOUBTS = 2  # answers that must be missing, one after the other, before anybody is told
+
+
+class Tunnels:
+    """`applied` is what is in the kernel by now, `peers` whom the store knows."""
+
+    def __init__(self, applied: Callable[[], HostState | None], peers: Callable[[], tuple[Cell, ...]]) -> None:
+        self._applied = applied
+        self._peers = peers
+        self._answers: dict[IPv4Address, Answer] = {}
+        self._log = log.get("tunnels")
+
+    @property
+    def answers(self) -> Mapping[IPv4Address, Answer]:
+        """By the peer's VTEP; one that was not asked yet has none."""
+        return self._answers
+
+    def failing(self) -> tuple[tuple[Cell, Answer], ...]:
+        """Peers whose agents are alive and whose tunnels do not carry what they should."""
+        found = ((each, self._answers.get(vtep(each), Answer.ALL)) for each in self._peers() if each.alive_since is not None)
+        return tuple((each, answer) for each, answer in found if answer is not Answer.ALL)
+
+    async def ask_for_ever(self) -> None:
+        """Runs until cancelled."""
+        while True:
+            peers = self._peers()
+            for gone in self._answers.keys() - {vtep(each) for each in peers}:
+                del self._answers[gone]
+            for start in range(0, len(peers), RATE):
+                some = peers[start : start + RATE]
+                await self._ask_all(some)
+                await asyncio.sleep(len(some) / RATE)
+            await asyncio.sleep(max(PERIOD - len(peers) / RATE, 1.0))
+
+    async def _ask_all(self, peers: tuple[Cell, ...]) -> None:
+        """At once: each that is silent takes seconds, and there may be hundreds."""
+        state = self._applied()
+        if state is not None:
+            mtu, known = state.mtu, state.peers
+            await asyncio.gather(*(self._ask(each, mtu=mtu) for each in peers if each.record.subnet in known))
+
+    async def _ask(self, peer: Cell, *, mtu: int) -> None:
+        address = vtep(peer)
+        before = self._answers.get(address)
+        try:
+            for _ in range(DOUBTS):
+                answer = await probe(address, mtu=mtu, seconds=PATIENCE)
+                if answer is Answer.ALL or before is answer:
+                    break
+        except OSError:  # no descriptor left: that says nothing of the peer, and others tell it
+            return
+        self._answers[address] = answer
+        if answer is not (before or Answer.ALL):
+            self._log.info("tunnel", peer=peer.record.name, vtep=str(address), answer=answer.value)
+
+
+def vtep(cell: Cell) -> IPv4Address:
+    """Where a cell's tunnel ends in the overlay."""
+    return cell.record.subnet.network_address

@@ -1,0 +1,67 @@
+"""What `run` and `attach` both ask for: app, name, instance, ports, routes, TLS target."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import click
+
+from agent.client.connection import Client, Reply, Sent, attachment_address
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options of asked_options."""
+
+    app: str
+    name: str | None
+    instance: int | None
+    ports: tuple[int, ...]
+    routes: tuple[str, ...]
+    tls_target: int | None
+    tls_http: bool
+
+    def body(self) -> Sent:
+        """The fields of a request; the name is in its address."""
+        return {
+            "app": self.app,
+            "instance": self.instance,
+            "ports": self.ports,
+            "routes": self.routes,
+            "tls_target": self.tls_target,
+            "tls_http": self.tls_http,
+        }
+
+
+OPTIONS = (
+    click.option("--app", required=True, metavar="O/S/A", help="The app: org/space/app."),
+    click.option("--name", metavar="NAME", help="Name of the attachment. [default: made from the app's]"),
+    click.option("--instance", type=int, metavar="I", help="Number of this copy of the app. [default: the lowest free]"),
+    click.option("--port", "ports", type=int, multiple=True, metavar="P", help="A port that the app listens on (repeatable)."),
+    click.option("--route", "routes", multiple=True, metavar="HOST", help="A DNS name for the certificate (repeatable)."),
+    click.option("--tls-target", type=int, metavar="P", help="Port behind 61443. [default: the first --port, else 8080]"),
+    click.option("--tls-http", is_flag=True, help="Speak HTTP to the TLS target: HTTP/2 and X-Forwarded-Client-Cert."),
+)
+
+
+def asked_options(command: Callable[..., object]) -> Callable[..., object]:
+    """Adds the options and hands them over as one value, `asked`."""
+
+    @functools.wraps(command)
+    def wrapped(
+        *arguments: object, app: str, name: str | None, instance: int | None, ports: tuple[int, ...],
+        routes: tuple[str, ...], tls_target: int | None, tls_http: bool, **options: object,
+    ) -> object:  # fmt: skip
+        return command(*arguments, asked=Asked(app, name, instance, ports, routes, tls_target, tls_http), **options)
+
+    found: Callable[..., object] = wrapped
+    for option in reversed(OPTIONS):
+        found = option(found)
+    return found
+
+
+def attach_request(client: Client, name: str | None, body: Sent) -> Reply:
+    """Attach under `name`, or under one that the agent makes up."""
+    if name is None:
+        return client.ask("POST", "/v1/attachments", body)
+    return client.ask("PUT", attachment_address(name), body)

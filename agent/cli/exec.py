@@ -1,0 +1,53 @@
+"""`exec`: a command inside an attachment's namespace, for a look around. It becomes the command; there is no child."""
+
+import os
+from pathlib import Path
+
+import click
+
+from agent.cli.child import NOT_EXECUTABLE, NOT_FOUND, execute
+from agent.cli.completion import attachment_names
+from agent.cli.errors import complain
+from agent.cli.identity_mounts import bring, private_mounts, unseen_folders
+from agent.client.connection import attachment_address
+from agent.client.location import Place, need_root
+from agent.errors import HostRefused
+from host import syscalls
+
+
+@click.command("exec", context_settings={"allow_interspersed_args": False})
+@click.argument("name", shell_complete=attachment_names)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
+@click.pass_obj
+def execute_in(place: Place, name: str, command: tuple[str, ...]) -> int:
+    """Run CMD inside the namespace of an attachment, with its environment."""
+    need_root("cellnet exec")
+    command = command[1:] if command[0] == "--" else command  # click leaves it there behind NAME
+    if not command:
+        raise click.UsageError("Missing CMD", click.get_current_context())
+    found = place.client().ask("GET", attachment_address(name))
+    environment, pin = found.fields.mapping("environment"), found.fields.text("pin")
+    folders = unseen_folders(environment, agent_pid=found.agent_pid)
+    if folders:
+        private_mounts()
+        bring(folders, agent_pid=found.agent_pid)
+    _enter(Path(pin), agent_pid=found.agent_pid)
+    try:
+        execute(command, environment)
+    except FileNotFoundError:
+        complain(f"cannot run {command[0]}: no such command")
+        return NOT_FOUND
+    except OSError as error:
+        complain(f"cannot run {command[0]}: {error.strerror}")
+    return NOT_EXECUTABLE
+
+
+def _enter(pin: Path, *, agent_pid: int) -> None:
+    """The pin is where the agent sees it, which may be another mount namespace than ours."""
+    place = Path(f"/proc/{agent_pid}/root{pin}") if agent_pid else pin
+    try:
+        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        syscalls.setns(descriptor, syscalls.CLONE_NEWNET)
+    except OSError as error:
+        raise HostRefused(f"cannot enter {pin}: {error.strerror}", hint="see whether it is still in 'cellnet ps'") from error
+    os.close(descriptor)

@@ -1,0 +1,55 @@
+"""Where this host's cellnet is: the folder above its paths, its config and, without reading all of that, its socket."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.client.connection import Client
+from agent.errors import HostRefused
+
+if TYPE_CHECKING:
+    from agent.config.config import Config
+
+CONFIG = Path("/etc/cellnet/agent.yaml")
+SOCKET = Path("/run/cellnet/agent.sock")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The global options. `root` prefixes every path; `config` replaces the config file's."""
+
+    root: Path | None
+    config: Path | None
+
+    @property
+    def config_file(self) -> Path:
+        """The config file in use."""
+        return self.config.absolute() if self.config is not None else self._below(CONFIG)
+
+    def _below(self, path: Path) -> Path:
+        return path if self.root is None else self.root.absolute() / path.relative_to("/")
+
+    def load(self) -> "Config":
+        """The whole config. Raises InvalidInput that shows every error of the file."""
+        from agent.config.load import load
+
+        return load(self.config_file, root=None if self.root is None else self.root.absolute(), hostname=os.uname().nodename)
+
+    def socket(self) -> Path:
+        """The control socket. Parsing YAML takes longer than a whole `ps`, so it is left out where no path is set."""
+        try:
+            moved = b"paths" in self.config_file.read_bytes()
+        except OSError:
+            moved = False  # no config, or not ours to read: the default place
+        return self.load().paths.control_socket if moved else self._below(SOCKET)
+
+    def client(self) -> Client:
+        """The agent of this place."""
+        return Client(self.socket())
+
+
+def need_root(command: str) -> None:
+    """Raises HostRefused unless we are root."""
+    if os.geteuid() != 0:
+        raise HostRefused(f"'{command}' needs root", hint=f"sudo {command} …")

@@ -1,0 +1,68 @@
+"""How many connections each user may have open: whoever may read must not be able to use up the agent's descriptors.
+
+Between the listening socket and the HTTP server. It counts when a connection is made, since one that never asks anything
+holds a descriptor too, and counts sockets that are open: one that is closing still is, while its reader does not read.
+Root is not counted.
+"""
+
+import asyncio
+import socket
+from collections import defaultdict
+from collections.abc import Callable
+from typing import cast
+
+from agent.control import peer as peers
+from agent.control.errors import refusal
+
+LIMIT = 64  # of 1024 descriptors, in the usual limits
+REFUSED = refusal(503, "Unavailable", "you have too many open connections", hint="close some").text or ""
+
+Open = defaultdict[int, set[socket.socket]]
+
+
+class Entrance:
+    """Makes a protocol for each new connection: `inside`'s own, or one that refuses."""
+
+    def __init__(self, inside: Callable[[], asyncio.Protocol], *, limit: int = LIMIT) -> None:
+        self._inside = inside
+        self._limit = limit
+        self._open: Open = defaultdict(set)
+
+    def __call__(self) -> asyncio.Protocol:
+        """For loop.create_server."""
+        return _Arrival(self)
+
+    def enter(self, transport: asyncio.Transport) -> None:
+        """Hand a new connection over to the server, or refuse it."""
+        connection = cast("socket.socket", transport.get_extra_info("socket"))
+        uid = peers.peer_of(connection).uid
+        if uid != 0 and not self._counted(uid, connection):
+            transport.write(_response(REFUSED))
+            transport.close()  # at once: to wait for the question would hold the descriptor
+            return
+        protocol = self._inside()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+
+    def _counted(self, uid: int, connection: socket.socket) -> bool:
+        self._open[uid] = {each for each in self._open[uid] if each.fileno() >= 0}
+        if len(self._open[uid]) >= self._limit:
+            return False
+        self._open[uid].add(connection)
+        return True
+
+
+class _Arrival(asyncio.Protocol):
+    """A connection until it is handed over."""
+
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Who it is stands fast by now."""
+        self._entrance.enter(cast("asyncio.Transport", transport))
+
+
+def _response(text: str) -> bytes:
+    head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {len(text)}"
+    return f"{head}\r\nConnection: close\r\n\r\n{text}".encode()

@@ -1,0 +1,50 @@
+"""`cellnet envoy`: become Envoy, as its own user with three capabilities."""
+
+import os
+import pwd
+
+from agent.config.config import Config
+from agent.envoy.limits import raise_descriptor_limit
+from agent.errors import HostRefused
+from dataplane.envoy.bootstrap import Setting, connections_for
+from dataplane.envoy.command import bundled_envoy, command
+
+
+def envoy_account(config: Config) -> pwd.struct_passwd:
+    """The account Envoy runs as. Raises HostRefused."""
+    try:
+        return pwd.getpwnam(config.envoy.user)
+    except KeyError as error:
+        hint = f"make setup, or useradd --system --shell /usr/sbin/nologin {config.envoy.user}"
+        raise HostRefused(f"there is no user '{config.envoy.user}' for Envoy", hint=hint) from error
+
+
+def worker_count(config: Config) -> int:
+    """How many threads of Envoy serve callers: each has a socket of its own on every TLS port."""
+    return config.envoy.concurrency or os.cpu_count() or 1
+
+
+def exec_envoy(config: Config) -> int:
+    """Replace this process. Raises HostRefused if the host lacks the user or the program."""
+    account = envoy_account(config)
+    admin = config.paths.envoy_admin
+    descriptors = raise_descriptor_limit()
+    try:
+        admin.parent.parent.mkdir(parents=True, exist_ok=True)
+        admin.parent.mkdir(mode=0o700, exist_ok=True)
+        os.chown(admin.parent, account.pw_uid, account.pw_gid)
+        admin.unlink(missing_ok=True)
+    except OSError as error:
+        raise HostRefused(f"cannot prepare {admin.parent}: {error.strerror}", hint="see who made it") from error
+    setting = Setting(cell=config.cell, ads=config.paths.xds_socket, admin=admin, connections=connections_for(descriptors))
+    argv = command(
+        setting,
+        binary=config.envoy.binary or bundled_envoy(),
+        uid=account.pw_uid,
+        gid=account.pw_gid,
+        workers=worker_count(config),
+    )
+    try:
+        os.execvp(argv[0], list(argv))  # noqa: S606 -- no shell is what is wanted
+    except OSError as error:
+        raise HostRefused(f"cannot run {argv[0]}: {error.strerror}", hint="apt-get install util-linux") from error

@@ -1,0 +1,59 @@
+"""Looks at the kernel beside the loop: every 10 s, and soon after somebody else has changed something."""
+
+import asyncio
+from contextlib import suppress
+
+from agent.cells.underlay import Grounding
+from agent.errors import HostRefused
+from agent.loop.loop import Reconciler
+from dataplane.netlink.monitor import Monitor
+
+PERIOD = 10.0  # seconds between looks when nothing is heard
+GATHER = 0.05  # a change seldom comes alone
+SPACING = 1.0  # at least between two looks: whoever is root in a container can make its link flap
+TRIES = 20  # under constant change of our own a look is always out of date; the next period comes
+
+
+async def look_for_ever(reconciler: Reconciler, monitor: Monitor, *, grounding: Grounding) -> None:
+    """Runs until cancelled."""
+    clock = asyncio.get_running_loop().time
+    due = clock() + PERIOD
+    while True:
+        heard = await _heard(reconciler, monitor, within=due - clock())
+        if not heard and clock() < due:
+            continue  # our own doing: that must not put off what is due
+        if await _moved(grounding):
+            reconciler.kick()
+        for _ in range(TRIES):
+            if await reconciler.look():
+                break
+            await asyncio.sleep(GATHER)
+        due = clock() + PERIOD
+        await asyncio.sleep(SPACING)
+
+
+async def _moved(grounding: Grounding) -> bool:
+    """Whether the underlay is other than before; what keeps us from asking, the look itself will meet and tell."""
+    with suppress(HostRefused):
+        return await grounding.look()
+    return False
+
+
+async def _heard(reconciler: Reconciler, monitor: Monitor, *, within: float) -> bool:
+    """Whether something was heard within so many seconds that was not our own doing."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for descriptor in monitor.descriptors:
+        loop.add_reader(descriptor, told.set)
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await told.wait()
+    finally:
+        for descriptor in monitor.descriptors:
+            loop.remove_reader(descriptor)
+    if told.is_set():
+        await asyncio.sleep(GATHER)
+        while not reconciler.at_rest.is_set():  # what a turn has caused it drains itself, at its end
+            await reconciler.at_rest.wait()
+    return monitor.drain()

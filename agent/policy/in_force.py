@@ -1,0 +1,138 @@
+"""The policies in force: the union of this cell's files and the store's, and what they mean for a container."""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from agent import log
+from agent.errors import InvalidInput
+from agent.model.names import AppName
+from agent.model.policy import Policy, Protocol
+from agent.policy import language
+from agent.policy.directory import PolicyFiles, watch
+from agent.policy.resolve import Resolver
+from agent.policy.stored import Stored
+from agent.store.protocols import Store, StoredPolicy
+from dataplane.state import Allow
+
+LOOK_AGAIN = 0.005  # seconds
+
+Resolve = Callable[[AppName], frozenset[Allow]]
+
+
+class Policies:
+    """One per agent. The tuple of policies is the same object as long as nothing changed."""
+
+    def __init__(self, directory: Path, *, last_good: Path, store: Store) -> None:
+        self._files = PolicyFiles(directory, last_good=last_good)
+        self._store = store
+        self._resolver = Resolver()
+        self._stored = Stored()
+        self._union: tuple[tuple[Policy, ...], tuple[Policy, ...], tuple[Policy, ...]] = ((), (), ())
+        self._told: tuple[str, ...] = ()
+        self._log = log.get("policies")
+        self._files.scan(time.monotonic())
+
+    @property
+    def file_count(self) -> int:
+        """How many files there are."""
+        return self._files.count
+
+    @property
+    def bad_files(self) -> tuple[str, ...]:
+        """Those with an error, whose last good version is in force."""
+        return tuple(sorted({each.file for each in self._files.problems()}))
+
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong in files and store, each with its place."""
+        return (*(str(each) for each in self._files.problems()), *self._stored.problems)
+
+    async def watch(self, on_change: Callable[[], None]) -> None:
+        """Follow the directory for ever, and tell the log what is wrong in it."""
+
+        def changed() -> None:
+            self._tell()
+            on_change()
+
+        self._tell()
+        await watch(self._files, changed)
+
+    def _tell(self) -> None:
+        found = tuple(str(each) for each in self._files.problems())
+        for each in found:
+            if each not in self._told:
+                self._log.error("policy_file_bad", what=each)
+        if self._told and not found:
+            self._log.info("policy_files_mended")
+        self._told = found
+
+    async def in_force(self) -> tuple[Policy, ...]:
+        """Files first, then the store's by name."""
+        files, stored = self._files.policies(), await self.from_store()
+        if self._union[0] is not files or self._union[1] is not stored:
+            self._union = (files, stored, files + stored)
+        return self._union[2]
+
+    def from_files(self) -> tuple[Policy, ...]:
+        """This cell's own."""
+        return self._files.policies()
+
+    async def from_store(self) -> tuple[Policy, ...]:
+        """The store's. One that this version cannot read is left out and told; the others hold."""
+        return await self._stored.follow(await self._store.policies())
+
+    async def resolver(self, tags: Mapping[AppName, int]) -> Resolve:
+        """What the policies in force mean for a destination, given the tags of the known apps."""
+        self._resolver.update(await self.in_force(), tags)
+        return self._resolver.allows
+
+    def forget_all_but(self, living: Collection[AppName]) -> None:
+        """Drop what was worked out for apps that have no instance here any more."""
+        self._resolver.forget(living)
+
+    def groups(self) -> Mapping[str, frozenset[int]]:
+        """What the groups in the resolver's answers stand for."""
+        return self._resolver.groups()
+
+    async def check(self, source: AppName, *, to: AppName, protocol: Protocol, port: int) -> Policy | None:
+        """The policy that lets `source` reach `to`, None if there is none."""
+        self._resolver.update(await self.in_force(), await self._store.tags())
+        return self._resolver.index.check(source, to, protocol=protocol, port=port)
+
+    async def allow(self, source: str, *, to: str, ports: tuple[str, ...], name: str | None) -> str:
+        """Put one into the store, and return its name."""
+        policy = language.allowed(source, to, ports, name=name)
+        await self._store.apply_policies([StoredPolicy(policy.name, language.document(policy))])
+        return policy.name
+
+    async def apply(self, document: str) -> tuple[str, ...]:
+        """Put those of a document into the store, all or none, and return their names."""
+        policies = language.parse_applied(document.encode(errors="surrogateescape"), source="policies")
+        await self._store.apply_policies([StoredPolicy(each.name, language.document(each)) for each in policies])
+        return tuple(each.name for each in policies)
+
+    async def delete(self, name: str) -> bool:
+        """Take one out of the store; False if it is not there. Raises InvalidInput for one that a file holds."""
+        held = {each.name for each in await self._store.policies()}
+        if name in held:
+            await self._store.delete_policy(name)
+            return True
+        in_file = next((each for each in self._files.policies() if each.name == name), None)
+        if in_file is not None:
+            raise InvalidInput(f"policy '{name}' stands in {in_file.origin}", hint="edit or remove the file")
+        return False
+
+    async def accept_loss(self) -> tuple[str, ...]:
+        """Give up those that are held since the store lost its data."""
+        return await self._store.accept_loss()
+
+    async def settle_files(self) -> tuple[str, ...]:
+        """Read the directory as it is now, wait until what is there can be believed, and tell what cannot take effect."""
+        self._files.scan(time.monotonic())
+        while self._files.waiting():
+            await asyncio.sleep(LOOK_AGAIN)  # the watch may hear meanwhile that a writer has finished
+            wakeup = self._files.next_wakeup()
+            if wakeup is not None and wakeup <= time.monotonic():
+                self._files.scan(time.monotonic())
+        return (*(str(each) for each in self._files.unenforced()), *self._stored.problems)

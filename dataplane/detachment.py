@@ -1,0 +1,55 @@
+"""The last of an attachment: what is ours inside a namespace that may live on goes, before its pin does.
+
+The link has gone from the host's side and Envoy's listener with its configuration. Connections of the address that went
+with it would wait for answers for ever, and those of Envoy would keep the namespace alive until they have drained.
+"""
+
+from collections.abc import Collection
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from pyroute2.netlink.exceptions import NetlinkError
+
+from dataplane.flows import sockdiag
+from dataplane.netlink import interior
+from dataplane.network_set import Networks
+from host.errors import HostRefused
+from host.namespace import is_pin, run_in
+
+
+def hang_up(pin: Path, *, address: IPv4Address, beyond: Collection[IPv4Network]) -> None:
+    """Reset the TCP connections of `address` with other cells, whose networks are `beyond`: nobody there would cut them.
+
+    A namespace that has gone had none.
+    """
+    networks = Networks(beyond)
+
+    def inside() -> None:
+        found = sockdiag.tcp_sockets(local=address)
+        sockdiag.destroy([each for each in found if isinstance(each.remote, IPv4Address) and each.remote in networks])
+
+    if beyond:
+        with suppress(OSError):
+            run_in(pin, inside)
+
+
+def leave(pin: Path, *, address: IPv4Address) -> None:
+    """Reset all TCP connections from and to `address` inside, and take Envoy's way back out. Nothing if the pin has gone.
+
+    Raises HostRefused.
+    """
+    if not is_pin(pin):
+        return
+
+    def inside() -> None:
+        # Envoy's ends to the app too: they have callers' addresses, and no answer would ever come to their last word
+        sockdiag.destroy(sockdiag.tcp_sockets(local=address) + sockdiag.tcp_sockets(remote=address))
+        interior.clear()
+
+    try:
+        run_in(pin, inside)
+    except (OSError, NetlinkError) as error:
+        if isinstance(error, HostRefused):
+            raise
+        raise HostRefused(f"cannot clean up in {pin}: {error}", hint="see the kernel's log") from error

@@ -1,0 +1,64 @@
+"""Which backend: the one that was asked for, or the one that the host already uses. Both see every packet, so the rules of
+ours that a change of mind leaves in the other one are taken out, once the new ones are in place.
+"""
+
+from enum import Enum
+from pathlib import Path
+
+from dataplane.firewall.driver import Firewall, FirewallTables
+from dataplane.firewall.nft import NftFirewall
+from dataplane.plan import Delta
+from host.errors import HostRefused
+from host.process import run
+
+LOADED = Path("/proc/thread-self/net/ip_tables_names")  # legacy tables of this namespace; reading it loads none
+
+
+class Backend(Enum):
+    """How rules are written."""
+
+    NFT = "nft"
+    LEGACY = "legacy"
+
+
+def firewall(backend: Backend) -> Firewall:
+    """The driver. python-iptables is loaded only where it is used."""
+    if backend is Backend.NFT:
+        return NftFirewall()
+    from dataplane.firewall.legacy import LegacyFirewall
+
+    return LegacyFirewall()
+
+
+def detect() -> Backend:
+    """What the host uses, in the calling thread's namespace: where our rules are; else where others' are; else what
+    `iptables` is on this host; else nft. Raises HostRefused where iptables is missing."""
+    legacy_loaded = LOADED.exists() and bool(LOADED.read_text().split())
+    for backend in Backend:
+        if (backend is Backend.NFT or legacy_loaded) and firewall(backend).read().chains:
+            return backend
+    if legacy_loaded and _holds_rules("iptables-legacy-save"):
+        return Backend.NFT if _holds_rules("iptables-nft-save") else Backend.LEGACY
+    return Backend.LEGACY if b"legacy" in run(["iptables", "--version"], timeout=10.0) else Backend.NFT
+
+
+def clear_other(backend: Backend) -> int:
+    """Take our chains out of the backend that is not in use, and return how many there were. Raises HostRefused."""
+    other = next(each for each in Backend if each is not backend)
+    if other is Backend.LEGACY and not (LOADED.exists() and LOADED.read_text().split()):
+        return 0
+    try:
+        found = firewall(other).read()
+    except HostRefused:
+        return 0  # a host without the other tool has no rules there
+    if found.chains or found.jumps:
+        _clear(firewall(other), found)
+    return len(found.chains)
+
+
+def _clear(driver: Firewall, found: FirewallTables) -> None:
+    driver.apply(chains=Delta({}, {}, {}, found.chains), jumps=Delta({}, {}, {}, found.jumps))
+
+
+def _holds_rules(tool: str) -> bool:
+    return any(line.startswith("-A") for line in run([tool], timeout=30.0).decode().splitlines())

@@ -1,0 +1,75 @@
+"""Single chains and jumps of the legacy tables, edited in this process by python-iptables: no tool is started.
+
+Its Table objects are singletons that hold what they read last, so every edit begins with reading anew. The caller holds
+the xtables lock and is always the same thread.
+"""
+
+import re
+from typing import Final
+
+import iptc
+
+from dataplane.firewall.rules import EVERY_JUMP
+from dataplane.plan import Delta
+from dataplane.tables import ChainKey
+from host.errors import HostRefused
+
+RULE: Final = re.compile(
+    r"(?:-d (?P<destination>[0-9./]+) )?"
+    r"(?:-p (?P<protocol>tcp|udp) )?"
+    r"(?:-m mark --mark (?P<mark>0x[0-9a-f]+/0x[0-9a-f]+) )?"
+    r"(?:-m (?P<match>tcp|udp) --dport (?P<port>[0-9:]+) )?"
+    r"-(?P<kind>[jg]) (?P<target>[A-Z0-9a-z-]+)"
+)
+
+
+def understands(rule: str) -> bool:
+    """Whether a rule, in iptables-save's words, is of the plain kinds that containers' and dispatch chains have."""
+    return RULE.fullmatch(rule) is not None
+
+
+def edit(chains: Delta[ChainKey, tuple[str, ...]], jumps: Delta[ChainKey, tuple[int, ...]]) -> None:
+    """Write these chains and jumps, each table in one commit. Raises HostRefused; then that table is as it was."""
+    names = sorted({key.table for key in (*chains.put, *jumps.put)})
+    for name in names:
+        try:
+            _edit_table(name, chains, jumps)
+        except iptc.IPTCError as error:
+            raise HostRefused(f"cannot change legacy table {name}: {error}", hint="see `iptables-legacy-save`") from error
+
+
+def _edit_table(name: str, chains: Delta[ChainKey, tuple[str, ...]], jumps: Delta[ChainKey, tuple[int, ...]]) -> None:
+    table = iptc.Table(name, autocommit=False)
+    table.refresh()
+    for key in sorted(key for key in chains.put if key.table == name):
+        if not table.is_chain(key.chain):
+            table.create_chain(key.chain)
+    for key in sorted(key for key in chains.put if key.table == name):
+        table.flush_entries(key.chain)
+        chain = iptc.Chain(table, key.chain)
+        for text in chains.put[key]:
+            chain.append_rule(_rule(text))
+    for key in sorted(key for key in jumps.put if key.table == name):
+        chain = iptc.Chain(table, key.chain)
+        for rule in [each for each in chain.rules if each.target.name == EVERY_JUMP[key]]:
+            chain.delete_rule(rule)
+        chain.insert_rule(_rule(f"-j {EVERY_JUMP[key]}"), position=0)
+    table.commit()
+    table.refresh()
+
+
+def _rule(text: str) -> iptc.Rule:
+    found = RULE.fullmatch(text)
+    if found is None:
+        raise HostRefused(f"cannot write the rule '{text}' in process")
+    rule = iptc.Rule()
+    if found["destination"]:
+        rule.dst = found["destination"]
+    if found["protocol"]:
+        rule.protocol = found["protocol"]
+    if found["mark"]:
+        rule.create_match("mark").mark = found["mark"]
+    if found["match"]:
+        rule.create_match(found["match"]).dport = found["port"]
+    rule.create_target(found["target"], goto=found["kind"] == "g")
+    return rule

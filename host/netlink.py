@@ -1,0 +1,151 @@
+"""The netlink socket of this package: requests with one answer each, dumps, and attributes as bytes.
+
+Conntrack and socket diagnosis are asked in binary by hand because a dump of 10,000 flows has to be read in a few
+milliseconds. A socket belongs to the namespace of the thread that makes it and must be used by one thread at a time.
+"""
+
+import errno
+import itertools
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+
+from host.errors import HostRefused
+
+HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
+ATTRIBUTE = struct.Struct("=HH")  # length with this header, type
+ERROR = struct.Struct("=i")
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x4, 0x10, 0x300
+NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
+SOL_NETLINK, NETLINK_CAP_ACK = 270, 10
+
+RECEIVE = 1 << 17  # more than the kernel puts into one message of a dump
+BATCH = 32  # the answers to one batch must fit the socket's receive buffer, else some are lost
+ROUNDS = 5  # of a dump that the kernel calls interrupted
+
+Message = tuple[int, int, int, bytes]  # type, flags, sequence number, body
+
+
+def connect(protocol: int) -> "Netlink":
+    """A conversation with the part of the kernel that `protocol`, a NETLINK_… number, names."""
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    made.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)  # an acknowledgement need not repeat the request
+    return Netlink(made)
+
+
+class Netlink:
+    """One conversation over an open socket, which it owns. Close it, or use it as a context."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._numbers = itertools.count(1)
+
+    def __enter__(self) -> "Netlink":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
+
+    def ask(self, kind: int, bodies: Sequence[bytes], *, flags: int = 0) -> list[bytes | OSError]:
+        """Send one request of type `kind` for each body and return the answers in the same order.
+
+        An answer is the body of the message that came back, b"" for an acknowledgement, or the kernel's refusal. Requests that
+        are answered by nothing but an acknowledgement need NLM_F_ACK in `flags`; the others must not have it.
+        """
+        answers: list[bytes | OSError] = []
+        for start in range(0, len(bodies), BATCH):
+            answers += self._ask(kind, bodies[start : start + BATCH], flags=flags)
+        return answers
+
+    def _ask(self, kind: int, bodies: Sequence[bytes], *, flags: int) -> list[bytes | OSError]:
+        requests = {next(self._numbers): body for body in bodies}
+        self._socket.send(b"".join(_request(kind, body, number, flags=flags) for number, body in requests.items()))
+        answers: dict[int, bytes | OSError] = {}
+        while len(answers) < len(requests):
+            for answer, _, number, body in _messages(self._socket.recv(RECEIVE)):
+                if number not in requests:
+                    continue  # the rest of a dump that was given up
+                answers[number] = _refusal(body) or b"" if answer == NLMSG_ERROR else body
+        return [answers[number] for number in requests]
+
+    def dump(self, kind: int, body: bytes, *, what: str) -> list[bytes]:
+        """All answers of a dump, one body each. A dump that was interrupted is repeated.
+
+        Raises HostRefused when the kernel refuses (`what` names what was asked for) or never gets through undisturbed.
+        """
+        for _ in range(ROUNDS):
+            try:
+                bodies, interrupted = self._dump(kind, body)
+            except OSError as error:
+                hint = "cellnet needs root, and a kernel with conntrack and socket diagnosis over netlink"
+                raise HostRefused(f"cannot list {what}: {error.strerror}", hint=hint) from error
+            if not interrupted:  # else entries may be missing, or there twice
+                return bodies
+        raise HostRefused(f"cannot list {what}: it changed during each of {ROUNDS} attempts", hint="try again")
+
+    def _dump(self, kind: int, body: bytes) -> tuple[list[bytes], bool]:
+        number = next(self._numbers)
+        self._socket.send(_request(kind, body, number, flags=NLM_F_DUMP))
+        bodies: list[bytes] = []
+        marks = 0
+        while True:
+            for answer, flags, of, content in _messages(self._socket.recv(RECEIVE)):
+                if of != number:
+                    continue  # as above
+                marks |= flags
+                if answer in (NLMSG_ERROR, NLMSG_DONE):
+                    if refusal := _refusal(content):
+                        raise refusal
+                    return bodies, bool(marks & NLM_F_DUMP_INTR)
+                bodies.append(content)
+
+
+def _request(kind: int, body: bytes, number: int, *, flags: int) -> bytes:
+    return HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | flags, number, 0) + body
+
+
+def _messages(received: bytes) -> Iterator[Message]:
+    offset, end, unpack, header = 0, len(received), HEADER.unpack_from, HEADER.size
+    while offset + header <= end:
+        length, kind, flags, number, _ = unpack(received, offset)
+        yield kind, flags, number, received[offset + header : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _refusal(body: bytes) -> OSError | None:
+    number = -ERROR.unpack_from(body)[0] if len(body) >= ERROR.size else 0
+    return OSError(number, os.strerror(number)) if number else None
+
+
+def vanished(answer: bytes | OSError) -> bool:
+    """Whether a request failed only because what it named is gone: nothing, or another, is there now."""
+    return isinstance(answer, OSError) and answer.errno in (errno.ENOENT, errno.ESTALE)
+
+
+def attribute(kind: int, content: bytes) -> bytes:
+    """One attribute, padded."""
+    length = ATTRIBUTE.size + len(content)
+    return ATTRIBUTE.pack(length, kind) + content + bytes(-length % 4)
+
+
+def nested(kind: int, *attributes: bytes) -> bytes:
+    """An attribute that holds attributes."""
+    return attribute(kind | NLA_F_NESTED, b"".join(attributes))
+
+
+def attributes(body: bytes, *, start: int = 0) -> Iterator[tuple[int, int, int]]:
+    """Type, start and end of the content of each attribute from `start` on."""
+    offset, size, unpack = start, len(body), ATTRIBUTE.unpack_from
+    while offset + 4 <= size:
+        length, kind = unpack(body, offset)
+        if length < 4:
+            return
+        yield kind & NLA_TYPE_MASK, offset + 4, offset + length
+        offset += (length + 3) & ~3

@@ -1,0 +1,31 @@
+"""Kernel settings under /proc/sys, which shows those of the calling thread's network namespace."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from host.errors import HostRefused
+
+ROOT = Path("/proc/sys")
+
+
+def read(keys: Iterable[str]) -> dict[str, str]:
+    """The values of those that exist: a setting of a link that is not there has none."""
+    found: dict[str, str] = {}
+    for key in keys:
+        try:
+            found[key] = (ROOT / key).read_text().strip()
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def write(values: Mapping[str, str]) -> None:
+    """Set each. Without IPv6 in the kernel there is nothing to disable. Raises HostRefused."""
+    for key, value in values.items():
+        try:
+            (ROOT / key).write_text(value)
+        except FileNotFoundError as error:
+            if not key.startswith("net/ipv6/"):
+                raise HostRefused(f"the kernel has no setting {key}", hint="is the link still there?") from error
+        except OSError as error:
+            raise HostRefused(f"cannot set {key} to {value}: {error.strerror}", hint="cellnet must run as root") from error

@@ -1,0 +1,169 @@
+"""Sweeping what has lost its owner: never somebody else's, never in a busy loop, never stopped by a full disk."""
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.attach.owners import Owners
+from agent.attach.transaction import Attaching, Parts
+from agent.attach.watching import Ends
+from agent.errors import HostRefused
+from agent.identity.keyring import Keyring
+from agent.identity.leaves import LeafFacts, Leaves
+from agent.loop.turns import Report
+from agent.model.attachment import Attachment, AttachRequest
+from agent.model.names import AppName
+from agent.model.owner import ProcessOwner
+from agent.policy.tags_in_use import Tagging
+from agent.store.database import Database
+from agent.store.ledger import Ledger
+from agent.store.memory import MemoryStore
+from ca.disk import load_or_create
+from host import process
+from tests.testlib.attachments import app, request
+
+FACTS = LeafFacts(trust_domain="cell.internal", dns_domain="cell.internal", lifetime=timedelta(hours=24))
+
+
+class Obliging:
+    """A loop whose turns all go well, once `gate` is open, and an Envoy that has all it should."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.turns = 0
+
+    async def settle(self) -> Report:
+        self.turns += 1
+        await self.gate.wait()
+        return Report()
+
+    async def envoy_has(self, *_words: object, **_options: object) -> None:
+        return
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    database = Database(tmp_path / "state/cellnet.db")
+    made = Ledger(database)
+    made.adopt_subnet(IPv4Network("10.255.1.0/24"))
+    yield made
+    database.close()
+
+
+async def no_claim(_app: AppName) -> None:
+    return
+
+
+def attaching(tmp_path: Path, ledger: Ledger, loop: Obliging) -> Attaching:
+    leaves = Leaves(
+        lambda: load_or_create(tmp_path / "ca", cell="c", trust_domain="cell.internal", now=datetime.now(UTC)),
+        keyring=Keyring(tmp_path / "keys"), facts=FACTS, now=lambda: datetime.now(UTC),
+    )  # fmt: skip
+    (tmp_path / "pins").mkdir()
+    any_loop: Any = loop
+    return Attaching(
+        Parts(ledger=ledger, leaves=leaves, owners=Owners(), reconciler=any_loop, claim=no_claim, pins=tmp_path / "pins",
+              tls_port=61443, envoy_uid=0, leaving=set())
+    )  # fmt: skip
+
+
+def owner(pid: int, *, started: int | None = None) -> ProcessOwner:
+    return ProcessOwner(pid, process.start_time(pid) if started is None else started, process.boot_id())  # type: ignore[arg-type]
+
+
+def held(ledger: Ledger, name: str, *, by: ProcessOwner, of: str = "web") -> Attachment:
+    asked: AttachRequest = request(name, of=of)
+    ledger.begin(asked, owner=by)
+    return ledger.complete(name)
+
+
+async def test_a_name_that_is_somebody_elses_by_now_is_left_alone(tmp_path: Path, ledger: Ledger) -> None:
+    loop = Obliging()
+    subject = attaching(tmp_path, ledger, loop)
+    for name in ("a", "web"):
+        held(ledger, name, by=owner(os.getpid(), started=1), of=name)
+    loop.gate.clear()
+    sweep = asyncio.ensure_future(subject.sweep())
+    await asyncio.sleep(0.05)  # both are being detached, and wait for a turn
+    loop.gate.set()
+    await sweep
+    held(ledger, "web", by=owner(os.getpid()), of="web")
+    await subject.sweep()
+    assert [each.name for each in ledger.all()] == ["web"]
+
+
+async def test_the_dead_are_detached_together(tmp_path: Path, ledger: Ledger) -> None:
+    loop = Obliging()
+    subject = attaching(tmp_path, ledger, loop)
+    for number in range(5):
+        held(ledger, f"web-{number}", by=owner(os.getpid(), started=1))
+    loop.gate.clear()
+    sweep = asyncio.ensure_future(subject.sweep())
+    await asyncio.sleep(0.05)
+    assert loop.turns == 5, "all five wait for the same turn"
+    loop.gate.set()
+    await sweep
+    assert ledger.all() == ()
+
+
+async def test_what_an_undo_has_left_half_attached_is_swept(tmp_path: Path, ledger: Ledger) -> None:
+    ledger.begin(request("web"), owner=owner(os.getpid()))
+    await attaching(tmp_path, ledger, Obliging()).sweep()
+    assert ledger.all() == ()
+
+
+async def test_a_disk_without_room_keeps_nobody_reachable(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = Obliging()
+    subject = attaching(tmp_path, ledger, loop)
+    held(ledger, "web", by=owner(os.getpid(), started=1))
+
+    def full(*_words: object, **_options: object) -> None:
+        raise HostRefused("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "begin_detach", full)
+        await subject.sweep()
+        assert loop.turns == 1
+        assert subject.present() == ()
+    await subject.sweep()
+    assert ledger.all() == ()
+
+
+def pid_of_the_past() -> int:
+    with subprocess.Popen(["true"]) as ended:
+        return ended.pid
+
+
+async def test_an_owner_that_has_ended_is_told_once() -> None:
+    event = asyncio.Event()
+    ends = Ends(event)
+    dead = owner(pid_of_the_past(), started=1)
+    for expected in (True, False, False):
+        event.clear()
+        ends.watch({dead})
+        assert event.is_set() is expected
+    ends.close()
+
+
+async def test_a_store_that_cannot_be_written_stops_no_revoke(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    tagging = Tagging(store, earliest=time.time, latest=time.time)
+    await store.claim_tags([app("web")], now=0)
+
+    async def full(*_words: object, **_options: object) -> None:
+        raise HostRefused("disk full")
+
+    monkeypatch.setattr(store, "release_tags", full)
+    assert await tagging.follow((), ()) == {app("web"): 1}
+    assert tagging.problem is not None

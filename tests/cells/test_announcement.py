@@ -1,0 +1,146 @@
+"""A cell among others: whom it takes for a peer, what it tells of itself, and that it goes on telling until it is heard."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+from tests.reconcile.test_desired import API, FIRST, SECOND, WEB, attachment
+
+from agent.cells.announcement import Presence
+from agent.cells.peers import Peers
+from agent.errors import Conflict, Unavailable
+from agent.model.attachment import Attachment, Phase
+from agent.model.cell import CellRecord, Endpoint
+from agent.store.memory import MemoryStore
+
+OVERLAY, MINE, THEIRS = (IPv4Network(each) for each in ("10.255.0.0/16", "10.255.1.0/24", "10.255.2.0/24"))
+HERE, THERE, ELSEWHERE = (IPv4Address(f"10.77.0.{number}") for number in (1, 2, 9))
+
+
+def record(name: str = "one", subnet: IPv4Network = MINE, underlay: IPv4Address = HERE) -> CellRecord:
+    return CellRecord(name, f"id of {name}", subnet, underlay, "0.1.0")
+
+
+class Deaf(MemoryStore):
+    """Hears nothing for as long as `deaf`."""
+
+    deaf = True
+
+    async def announce(self, record: CellRecord) -> None:
+        if self.deaf:
+            raise Unavailable("no answer")
+        await super().announce(record)
+
+    async def publish(self, endpoints: Collection[Endpoint]) -> None:
+        if self.deaf:
+            raise Unavailable("no answer")
+        await super().publish(endpoints)
+
+
+def presence(store: MemoryStore) -> Presence:
+    return Presence(store, lambda address: record(underlay=address), cell="one")
+
+
+@contextlib.asynccontextmanager
+async def told(made: Presence) -> AsyncIterator[None]:
+    """While it tells."""
+    task = asyncio.get_running_loop().create_task(made.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def so(true: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if true():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("it does not come")
+
+
+async def heard(store: MemoryStore, *apps: str) -> None:
+    await so(lambda: {str(each.app) for each in store.endpoints().values()} == set(apps))
+
+
+async def test_other_cells_are_peers_whether_they_are_alive_or_not() -> None:
+    store = MemoryStore()
+    other = store.beside()
+    await store.announce(record())
+    await other.announce(record("two", THEIRS, THERE))
+    peers = Peers(store, name="one", overlay=OVERLAY, subnet=MINE)
+    assert await peers.routes() == {THEIRS: THERE}
+    routes = await peers.routes()
+    other.lapse()
+    assert await peers.routes() is routes
+    assert [each.alive_since for each in peers.all] == [None]
+
+
+@pytest.mark.parametrize("subnet", ["10.255.2.0/24", "10.255.2.0/26", "10.255.2.0/23"])
+async def test_an_address_is_its_cells_whatever_the_size_of_that_cells_part(subnet: str) -> None:
+    store, part = MemoryStore(), IPv4Network(subnet)
+    await store.announce(record("two", part, THERE))
+    peers = Peers(store, name="one", overlay=OVERLAY, subnet=MINE)
+    await peers.routes()
+    owners = [peers.owner(address) for address in (part[2], part[-2], part[0] - 1, part[-1] + 1)]
+    assert [each and each.record.name for each in owners] == ["two", "two", None, None]
+
+
+@pytest.mark.parametrize("subnet", ["10.255.0.0/16", "10.255.1.0/25", "192.0.2.0/24", "0.0.0.0/0"])
+async def test_a_cell_that_claims_what_is_ours_or_the_worlds_is_no_peer(subnet: str) -> None:
+    store = MemoryStore()
+    await store.announce(record("two", IPv4Network(subnet), THERE))
+    peers = Peers(store, name="one", overlay=OVERLAY, subnet=MINE)
+    assert (await peers.routes(), peers.all) == ({}, ())
+
+
+async def test_a_cell_tells_where_it_is_and_what_has_been_attached_there() -> None:
+    store = MemoryStore()
+    made = presence(store)
+    web, half = attachment(WEB, address=FIRST), attachment(API, address=SECOND, phase=Phase.ATTACHING)
+    async with told(made):
+        made.note((web, half), underlay=HERE)
+        await heard(store, str(WEB))
+        assert [each.record for each in await store.cells()] == [record()]
+        made.note((web, attachment(API, address=SECOND)), underlay=ELSEWHERE)
+        await heard(store, str(WEB), str(API))
+        assert [each.record for each in await store.cells()] == [record(underlay=ELSEWHERE)]
+        made.note((), underlay=ELSEWHERE)
+        await heard(store)
+
+
+async def test_what_nobody_heard_is_told_again() -> None:
+    store = Deaf()
+    made = presence(store)
+    async with told(made):
+        made.note((attachment(WEB, address=FIRST),), underlay=HERE)
+        await so(lambda: made.problem is not None)
+        store.deaf = False
+        await heard(store, str(WEB))
+        assert made.problem is None
+
+
+async def test_a_name_that_is_another_machines_is_refused() -> None:
+    store = MemoryStore()
+    await store.announce(CellRecord("one", "another id", THEIRS, THERE, "0.1.0"))
+    made = presence(store.beside())
+    made.note((), underlay=HERE)
+    with pytest.raises(Conflict):
+        await made.announce()
+
+
+async def test_a_cell_without_an_underlay_has_nothing_to_tell() -> None:
+    store = MemoryStore()
+    made = presence(store)
+    made.note(_one(), underlay=None)
+    async with told(made):
+        await asyncio.sleep(0.05)
+        assert await store.cells() == ()
+        made.note(_one(), underlay=HERE)
+        await heard(store, str(WEB))
+
+
+def _one() -> tuple[Attachment, ...]:
+    return (attachment(WEB, address=FIRST),)

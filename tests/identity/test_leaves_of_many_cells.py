@@ -1,0 +1,200 @@
+"""What comes from elsewhere: a cell's own certificate is taken up while the agent runs, the store's roots count at once."""
+
+import contextlib
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.identity.test_leaves import DAY, NOON, WEB, Desk, desk
+
+from agent.identity.leaf import unfit
+from agent.identity.leaves import Leaves
+from ca.authority import make_root
+from ca.disk import init_root
+from ca.issuing import issue
+from ca.pem import certificates, chain_bytes
+
+__all__ = ["desk"]
+DOMAIN = "cell.internal"
+
+
+class Office(Desk):
+    """A cell whose root lives elsewhere."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.authority, self.ca = folder / "authority", folder / "ca"
+        init_root(self.authority, trust_domain=DOMAIN, now=NOON)
+        issue(self.authority, cell="cell-1", out=self.ca, now=NOON)
+
+    def issue(self, authority: Path | None = None) -> Path:
+        """The next folder for this cell."""
+        out = self.folder / "next"
+        shutil.rmtree(out, ignore_errors=True)
+        issue(authority or self.authority, cell="cell-1", out=out, now=self.now)
+        return out
+
+    def other_root(self) -> Path:
+        other = self.folder / "other"
+        init_root(other, trust_domain=DOMAIN, now=NOON)
+        return other
+
+
+@pytest.fixture
+def office(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Office:
+    monkeypatch.setattr("agent.identity.leaves.LONGEST_SLEEP", 0.05)
+    return Office(desk.folder)
+
+
+def loaded(office: Office) -> Leaves:
+    leaves = office.leaves()
+    leaves.load([WEB])
+    return leaves
+
+
+def copy(office: Office, *names: str, of: Path) -> None:
+    for name in names:
+        shutil.copy(of / name, office.ca / name)
+
+
+def until(leaves: Leaves) -> object:
+    return leaves.authorities.cell.valid.not_after
+
+
+async def test_a_renewed_certificate_is_taken_up_by_itself_and_the_leaves_stay(office: Office) -> None:
+    leaves = loaded(office)
+    before, ends = leaves.all(), until(leaves)
+    office.now += timedelta(minutes=10)
+    copy(office, "cell.crt", "cell.key", of=office.issue())
+    await office.run_until(leaves, lambda: until(leaves) != ends)
+    assert leaves.all() == before
+    assert leaves.failures == {}
+    assert office.changes == 1
+
+
+async def test_a_pair_that_does_not_belong_together_is_told_and_the_old_one_stays_in_use(office: Office) -> None:
+    leaves = loaded(office)
+    ends = until(leaves)
+    office.now += DAY / 24
+    new = office.issue()
+    copy(office, "cell.crt", of=new)
+    await office.run_until(leaves, lambda: "cell.key is not the key of" in leaves.failures.get("", ""))
+    assert until(leaves) == ends
+    leaves.ensure(WEB)
+    copy(office, "cell.key", of=new)
+    await office.run_until(leaves, lambda: leaves.failures == {})
+    assert until(leaves) != ends
+
+
+async def test_files_that_are_gone_are_told_and_nothing_is_made_in_their_place(office: Office) -> None:
+    leaves = loaded(office)
+    for path in office.ca.iterdir():
+        path.unlink()
+    await office.run_until(leaves, lambda: "" in leaves.failures)
+    assert not list(office.ca.iterdir())
+    leaves.ensure(WEB)
+
+
+async def test_with_another_root_every_leaf_is_issued_anew(office: Office) -> None:
+    leaves = loaded(office)
+    new = office.issue(office.other_root())
+    copy(office, "root.crt", "cell.crt", "cell.key", of=new)
+    await office.run_until(leaves, lambda: leaves.bundle == (new / "root.crt").read_bytes())
+    await office.run_until(leaves, lambda: not misfit(leaves))
+    assert leaves.keyring.trust.read_bytes() == leaves.bundle
+
+
+async def test_with_another_root_every_leaf_is_issued_anew_though_the_store_has_the_old_one_too(office: Office) -> None:
+    """Or the step after, in which the old one goes, would leave leaves that nobody takes."""
+    leaves = loaded(office)
+    new, old = office.issue(office.other_root()), leaves.bundle
+    leaves.trust(old + (new / "root.crt").read_bytes(), others=True)
+    copy(office, "root.crt", "cell.crt", "cell.key", of=new)
+    await office.run_until(leaves, lambda: leaves.own_root == (new / "root.crt").read_bytes())
+    await office.run_until(leaves, lambda: not misfit(leaves))
+
+
+def misfit(leaves: Leaves) -> object:
+    leaf = leaves.all()["web"]
+    return unfit(leaf, identity=leaves._identity(WEB), bundle=leaves.own_root, now=NOON)
+
+
+def test_the_operator_is_asked_for_the_next_one_fifteen_days_before_the_end(office: Office) -> None:
+    leaves = loaded(office)
+    office.now = NOON + 74 * DAY
+    assert list(leaves.problems()) == []
+    office.now = NOON + 76 * DAY
+    ((what, hint),) = leaves.problems()
+    assert "ends at 2027-02-19 12:00:00 UTC" in what
+    assert "cellnet ca issue-cell" in hint
+
+
+def test_a_cell_with_its_own_root_asks_nobody(desk: Desk) -> None:
+    leaves = desk.leaves()
+    desk.now = NOON + 89 * DAY
+    assert list(leaves.problems()) == []
+
+
+def test_roots_of_the_store_are_trusted_with_the_own_one_as_soon_as_they_are_heard_of(office: Office) -> None:
+    leaves = loaded(office)
+    own, theirs = leaves.bundle, (office.other_root() / "root.crt").read_bytes()
+    leaves.trust(own + theirs, others=True)
+    assert set(certificates(leaves.bundle, where="")) == {*certificates(own, where=""), *certificates(theirs, where="")}
+    assert leaves.keyring.trust.read_bytes() == leaves.bundle
+    assert list(leaves.problems()) == []
+    leaves.trust(b"", others=True)
+    assert leaves.keyring.trust.read_bytes() == leaves.bundle == own
+
+
+def test_what_the_store_said_last_is_what_apps_read_from_the_start(office: Office) -> None:
+    theirs = (office.other_root() / "root.crt").read_bytes()
+    leaves = office.leaves()
+    leaves.trust(theirs, others=True)
+    leaves.load([WEB])
+    assert leaves.keyring.trust.read_bytes() == leaves.bundle
+    assert leaves.bundle.count(b"BEGIN") == 2
+
+
+def test_a_root_that_is_none_is_left_out_and_told(office: Office) -> None:
+    leaves = loaded(office)
+    own = leaves.bundle
+    leaves.trust(own + chain_bytes((leaves.authorities.cell.certificate,)), others=True)
+    assert leaves.bundle == own
+    ((what, _),) = leaves.problems()
+    assert "number 2: CN=cell cell-1" in what
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "shared", "others", "told"),
+    [
+        (False, False, False, False),
+        (False, False, True, True),
+        (False, True, False, True),
+        (True, False, True, False),
+        (True, True, True, True),
+    ],
+)
+def test_a_cell_that_others_do_not_trust_says_so(
+    office: Office, elsewhere: bool, shared: bool, others: bool, told: bool
+) -> None:
+    """With the root elsewhere and nothing in the store, every cell may have the same root: nothing is known to be wrong."""
+    if not elsewhere:
+        shutil.rmtree(office.ca)
+    leaves = loaded(office)
+    leaves.trust((office.other_root() / "root.crt").read_bytes() if shared else b"", others=others)
+    assert any("other cells do not trust this cell" in what for what, _ in leaves.problems()) is told
+
+
+async def test_a_full_tmpfs_stops_no_turn_and_apps_read_the_new_roots_when_there_is_room(office: Office) -> None:
+    leaves = loaded(office)
+    filler = office.folder / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    leaves.trust(make_root(trust_domain=DOMAIN, now=NOON, lifetime=DAY).bundle(), others=True)
+    assert any("No space left" in what for what, _ in leaves.problems())
+    filler.unlink()
+    await office.run_until(leaves, lambda: leaves.keyring.trust.read_bytes() == leaves.bundle)
+    leaves.trust(b"", others=True)
+    assert list(leaves.problems()) == []

@@ -1,0 +1,146 @@
+"""Attachments, tags and rights in, the host's state out; and what a change between two states takes away."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from agent.loop.cutting import lost_rights
+from agent.loop.desired import CellFacts, Snapshot, desired_state
+from agent.model.attachment import Attachment, Phase
+from agent.model.names import AppName
+from agent.model.owner import ProcessOwner
+from dataplane.state import Allow, HostState, Leaf
+
+WEB, API = AppName("acme", "shop", "web"), AppName("acme", "shop", "api")
+FACTS = CellFacts(
+    overlay=IPv4Network("10.255.0.0/16"),
+    subnet=IPv4Network("10.255.1.0/24"),
+    pins=Path("/pins"),
+    tls_port=61443,
+    egress_allowed=False,
+    host_services=(),
+)
+RIGHT = Allow(1, "tcp", 8080, 8080)
+FIRST, SECOND = IPv4Address("10.255.1.2"), IPv4Address("10.255.1.3")
+
+
+def attachment(app: AppName, *, address: IPv4Address, phase: Phase = Phase.ATTACHED) -> Attachment:
+    return Attachment(
+        name=app.app,
+        app=app,
+        instance=0,
+        address=address,
+        interface="eth0",
+        ports=(8080,),
+        routes=(),
+        tls_target=8080,
+        tls_http=False,
+        owner=ProcessOwner(1, 1, "boot"),
+        phase=phase,
+    )
+
+
+def snapshot(*attachments: Attachment) -> Snapshot:
+    return Snapshot(
+        attachments=attachments,
+        tags={WEB: 1, API: 2},
+        leaves={"api": Leaf(b"chain", b"key")},
+        resolve=lambda app: frozenset({RIGHT}) if app == API else frozenset(),
+        groups={"acme/*/*": frozenset({1, 2})},
+        trust_bundle=b"roots",
+    )
+
+
+def state(*attachments: Attachment) -> HostState:
+    return desired_state(snapshot(*attachments), facts=FACTS)
+
+
+TWO = (attachment(WEB, address=FIRST), attachment(API, address=SECOND))
+LATER: Sequence[Snapshot] = (
+    snapshot(*TWO),
+    snapshot(TWO[1]),
+    snapshot(TWO[0], replace(TWO[1], name="other")),
+    snapshot(TWO[0], replace(TWO[1], interface="eth1")),
+    snapshot(TWO[0], replace(TWO[1], tls_target=9090)),
+    snapshot(TWO[0], replace(TWO[1], tls_http=True)),
+    snapshot(TWO[0], replace(TWO[1], address=FIRST + 5)),
+    replace(snapshot(*TWO), tags={WEB: 3, API: 2}),
+    replace(snapshot(*TWO), leaves={}),
+    replace(snapshot(*TWO), leaves={"api": Leaf(b"renewed", b"key")}),
+    replace(snapshot(*TWO), resolve=lambda _: frozenset({Allow(2, "udp", 53, 53)})),
+)
+
+
+@pytest.mark.parametrize("after", LATER)
+def test_what_was_known_before_changes_nothing_of_the_outcome(after: Snapshot) -> None:
+    for before in LATER:
+        known = desired_state(before, facts=FACTS)
+        assert desired_state(after, facts=FACTS, before=known) == desired_state(after, facts=FACTS)
+
+
+def test_a_workload_of_which_nothing_has_changed_is_the_same_object() -> None:
+    found = snapshot(*TWO)
+    right = frozenset({RIGHT})
+    found = replace(found, resolve=lambda _: right)
+    before = desired_state(found, facts=FACTS)
+    again = desired_state(replace(found, groups={}), facts=FACTS, before=before)
+    assert again.workloads[SECOND] is before.workloads[SECOND]
+
+
+def test_a_workload_has_its_apps_tag_rights_and_certificate() -> None:
+    api = state(attachment(API, address=SECOND)).workloads[SECOND]
+    assert (api.tag, api.allows, api.pin) == (2, frozenset({RIGHT}), Path("/pins/api"))
+    assert api.tls is not None
+    assert api.tls.target_port == 8080
+
+
+def test_what_is_on_its_way_out_is_not_there_any_more() -> None:
+    assert not state(attachment(API, address=SECOND, phase=Phase.DETACHING)).workloads
+
+
+def test_what_is_being_attached_is_there_already() -> None:
+    assert state(attachment(API, address=SECOND, phase=Phase.ATTACHING)).workloads
+
+
+def test_an_app_without_a_tag_waits() -> None:
+    assert not state(attachment(AppName("acme", "shop", "new"), address=FIRST)).workloads
+
+
+def test_nothing_is_lost_between_equal_states_or_where_a_right_is_added() -> None:
+    before = state(attachment(API, address=SECOND))
+    more = replace(before.workloads[SECOND], allows=frozenset({RIGHT, replace(RIGHT, tag=9)}))
+    assert lost_rights(before, before) == frozenset()
+    assert lost_rights(before, replace(before, workloads={SECOND: more})) == frozenset()
+
+
+def test_a_right_less_and_a_container_less_are_where_to_look() -> None:
+    before = state(attachment(WEB, address=FIRST), attachment(API, address=SECOND))
+    fewer = replace(before.workloads[SECOND], allows=frozenset())
+    assert lost_rights(before, replace(before, workloads={**before.workloads, SECOND: fewer})) == {SECOND}
+    assert lost_rights(before, state(attachment(API, address=SECOND))) == {FIRST}
+
+
+def test_who_leaves_a_group_is_looked_for_where_the_group_has_rights() -> None:
+    group = Allow(0, "tcp", 80, 80, "acme/*/*")
+    before = state(attachment(WEB, address=FIRST), attachment(API, address=SECOND))
+    api = replace(before.workloads[SECOND], allows=frozenset({group}))
+    before = replace(before, workloads={**before.workloads, SECOND: api}, groups={"acme/*/*": frozenset({1, 2})})
+    assert lost_rights(before, replace(before, groups={"acme/*/*": frozenset({1, 2, 3})})) == frozenset()
+    assert lost_rights(before, replace(before, groups={"acme/*/*": frozenset({2})})) == {SECOND}
+
+
+def test_an_address_that_became_another_app_is_looked_for_everywhere() -> None:
+    assert lost_rights(state(attachment(WEB, address=FIRST)), state(attachment(API, address=FIRST))) is None
+
+
+def test_what_flows_to_a_cell_that_is_no_peer_any_more_is_looked_for_everywhere() -> None:
+    peers = {IPv4Network(f"10.255.{number}.0/24"): IPv4Address(f"10.77.0.{number}") for number in (2, 3)}
+    before = replace(state(attachment(WEB, address=FIRST)), peers=peers)
+    fewer = dict(list(peers.items())[:1])
+    moved = {subnet: IPv4Address("10.77.0.9") for subnet in peers}
+    assert lost_rights(before, replace(before, peers=fewer)) is None
+    assert lost_rights(before, replace(before, peers=moved)) == frozenset()
+    assert lost_rights(replace(before, peers=fewer), before) == frozenset()

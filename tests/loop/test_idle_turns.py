@@ -1,0 +1,54 @@
+"""A turn in which nothing has changed works nothing out again, and one in which something has does."""
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+import pytest
+
+from agent.loop import loop as looping
+from agent.loop.desired import Snapshot
+from agent.loop.loop import Effects, Reconciler
+from agent.metrics import Metrics
+from dataplane.compile import compile_tables
+from dataplane.state import HostState
+from dataplane.tables import Tables
+from tests.testlib.moody_kernel import FACTS, MoodyKernel, Silence, empty
+
+
+async def test_only_a_turn_with_a_change_is_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[HostState] = []
+    published: list[object] = []
+
+    def counted(state: HostState) -> Tables:
+        compiled.append(state)
+        return compile_tables(state)
+
+    class Envoy(Silence):
+        def publish(self, resources: object) -> None:
+            published.append(resources)
+
+    bundle = b"roots"
+
+    async def snapshot() -> Snapshot:
+        found = await empty()
+        return Snapshot(found.attachments, found.tags, found.leaves, found.resolve, bundle)
+
+    monkeypatch.setattr(looping, "compile_tables", counted)
+    kernel = MoodyKernel()
+    kernel.failures = {}
+    edges: Any = {"kernel": kernel, "monitor": Silence(), "ads": Envoy(), "metrics": Metrics()}
+    reconciler = Reconciler(snapshot, facts=FACTS, effects=Effects(**edges, elapsed=time.monotonic))
+    running = asyncio.create_task(reconciler.run())
+    try:
+        for _ in range(3):
+            assert (await reconciler.settle()).problem is None
+        assert (len(compiled), len(published)) == (1, 1)
+        bundle = b"other roots"
+        await reconciler.settle()
+        assert (len(compiled), len(published)) == (2, 2)
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running

@@ -1,0 +1,36 @@
+"""What Envoy is told of workloads that the kernel has no place for."""
+
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from agent.loop.serving import servable
+from dataplane.envoy.resources import resources
+from dataplane.state import HostState, Leaf, Tls, Workload
+
+WEB, API = IPv4Address("10.255.1.2"), IPv4Address("10.255.1.3")
+
+
+def state(*addresses: IPv4Address) -> HostState:
+    tls = Tls(leaf=Leaf(chain=b"chain", key=b"key"), target_port=8080)
+    workloads = {each: Workload(name=str(each), address=each, tag=1, pin=Path("/pin"), tls=tls) for each in addresses}
+    return HostState(
+        overlay=IPv4Network("10.255.0.0/16"),
+        subnet=IPv4Network("10.255.1.0/24"),
+        mtu=1450,
+        workloads=workloads,
+        trust_bundle=b"",
+    )
+
+
+def test_everything_is_served_when_everything_is_in_place() -> None:
+    wanted = state(WEB, API)
+    assert servable(wanted, failures=(), served={}) is wanted
+
+
+def test_what_is_not_in_place_is_not_served() -> None:
+    assert servable(state(WEB, API), failures=[API], served=resources(state(WEB))) == state(WEB)
+
+
+def test_what_was_served_stays_served() -> None:
+    both = state(WEB, API)
+    assert servable(both, failures=[API], served=resources(both)) is both

@@ -1,0 +1,92 @@
+"""The store's policies are parsed when their documents change, and only those that did: there may be 60,000."""
+
+import pytest
+
+from agent.policy import language
+from agent.policy.stored import Stored
+from agent.store.protocols import StoredPolicy
+
+COUNT = 300
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of what was parsed."""
+    names: list[str] = []
+    parse = language.parse_stored
+
+    def counted(name: str, text: str) -> language.Policy:
+        names.append(name)
+        return parse(name, text)
+
+    monkeypatch.setattr(language, "parse_stored", counted)
+    return names
+
+
+def stored(number: int, port: int = 80) -> StoredPolicy:
+    made = language.allowed("acme/shop/web", f"acme/shop/api{number}", [f"tcp/{port}"], name=f"p{number:03}")
+    return StoredPolicy(made.name, language.document(made))
+
+
+async def test_one_change_among_many_is_one_parse(parsed: list[str]) -> None:
+    policies, documents = Stored(), tuple(map(stored, range(COUNT)))
+    before = await policies.follow(documents)
+    assert len(before) == len(parsed) == COUNT
+    parsed.clear()
+    assert await policies.follow(documents) is before
+    for place in (0, 150, COUNT - 1):
+        documents = (*documents[:place], stored(place, 443), *documents[place + 1 :])
+        after = await policies.follow(documents)
+        assert [each.name for each in after] == [each.name for each in documents]
+        assert [str(each) for each in after[place].tcp] == ["443"]
+        assert parsed == [f"p{place:03}"]
+        parsed.clear()
+    await policies.follow(documents[:7] + documents[8:])
+    assert parsed == []
+    two = (stored(1, 8080), *documents[1:-1], stored(2, 8080))
+    await policies.follow(two)
+    assert len(parsed) == 3  # both, and the one that was away; none of those between
+
+
+async def test_one_that_cannot_be_read_is_told_as_long_as_it_is_there_and_stops_no_other() -> None:
+    policies, good = Stored(), tuple(map(stored, range(3)))
+    bad = StoredPolicy("bad", "policies: [{from: nobody}]")
+    assert len(await policies.follow((*good, bad))) == 3
+    assert "policy 'bad' in the store" in policies.problems[0]
+    assert len(await policies.follow((stored(0, 443), *good[1:], bad))) == 3
+    assert len(policies.problems) == 1
+    assert len(await policies.follow(good)) == 3
+    assert policies.problems == ()
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"policies": [{"name": "a", "from": ["acme/shop/web"], "to": "acme/shop/api", "tcp": ["80", "80"]}]}',
+        '{"policies": [{"name": "a", "from": ["acme/shop/web", "acme/shop/web"], "to": "acme/shop/api", "tcp": [80]}]}',
+        '{"policies": [{"name": "a", "from": "acme/shop/web", "to": "acme/shop/b", "tcp": ["80-81", "81-90"], "udp": "any"}]}',
+        '{"policies": [{"name": "a", "from": ["same-space"], "to": "acme/shop/*", "tcp": ["any"]}]}',
+        "policies: [{name: a, from: [acme/shop/web], to: acme/shop/api, tcp: [80]}]",
+    ],
+)
+def test_a_document_means_the_same_however_it_was_written(document: str) -> None:
+    (slowly,) = language.parse_applied(document.encode(), source="policies")
+    assert language.parse_stored("a", document) == slowly
+    assert language.parse_stored("a", language.document(slowly)) == slowly
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"policies": [{"name": "b", "from": ["acme/shop/web"], "to": "acme/shop/api", "tcp": ["80"]}]}',
+        '{"policies": [{"name": "a", "from": [], "to": "acme/shop/api", "tcp": ["80"]}]}',
+        '{"policies": [{"name": "a", "from": ["acme/shop/web"], "to": "acme/shop/api"}]}',
+        '{"policies": [{"name": "a", "from": ["acme/shop/web"], "to": "acme/shop/api", "tcp": ["80"], "deny": true}]}',
+        '{"policies": [{"name": "a", "from": ["acme/shop/web"], "to": "same-space", "tcp": ["80"]}]}',
+        '{"policies": [{"name": "a", "from": ["acme/shop/web"], "to": "acme/shop/api", "tcp": ["70000"]}]}',
+        '{"policies": []}', "[]", "", "{",
+    ],
+)  # fmt: skip
+def test_a_document_that_is_wrong_is_refused_however_it_was_written(document: str) -> None:
+    with pytest.raises(language.InvalidSource):
+        language.parse_stored("a", document)
