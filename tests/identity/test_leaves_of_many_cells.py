@@ -6,7 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.identity.test_leaves import DAY, NOON, WEB, Desk, desk
 
 from agent.identity.leaf import unfit
 from agent.identity.leaves import Leaves
@@ -14,6 +13,7 @@ from ca.authority import make_root
 from ca.disk import init_root
 from ca.issuing import issue
 from ca.pem import certificates, chain_bytes
+from tests.identity.test_leaves import DAY, NOON, WEB, Desk, desk
 
 __all__ = ["desk"]
 DOMAIN = "cell.internal"

@@ -1,0 +1,42 @@
+"""What fails again and again is logged once in full, then not at all, and its recovery is one event.
+
+Several things that fail apart from each other (containers, files) have a key each.
+"""
+
+from collections.abc import Collection, Hashable
+from typing import Protocol
+
+import structlog
+
+
+class Complaint(Protocol):
+    """What is wrong and what to do: the errors of agent/errors.py, and whatever else has these two fields."""
+
+    what: str
+    hint: str
+
+
+class Complaints:
+    """Logs the event `failed` when a failure is new or has changed, and `recovered`, if it has a name, when it is over."""
+
+    def __init__(self, logger: structlog.typing.FilteringBoundLogger, *, failed: str, recovered: str = "") -> None:
+        self._log = logger
+        self._failed = failed
+        self._recovered = recovered
+        self._standing: dict[Hashable, str] = {}
+
+    def about(self, complaint: Complaint, *, key: Hashable = None, **fields: object) -> None:
+        """A failure, as it is now; `fields` go into the log besides."""
+        if self._standing.get(key) != complaint.what:
+            self._log.error(self._failed, what=complaint.what, hint=complaint.hint, **fields)
+        self._standing[key] = complaint.what
+
+    def over(self, *, key: Hashable = None, **fields: object) -> None:
+        """There is no failure any more. Nothing to log where there was none."""
+        if self._standing.pop(key, None) is not None and self._recovered:
+            self._log.info(self._recovered, **fields)
+
+    def over_for_all_but(self, keys: Collection[Hashable]) -> None:
+        """Only what is in `keys` still fails, or is still there."""
+        for key in self._standing.keys() - set(keys):
+            self.over(key=key)

@@ -1,0 +1,23 @@
+"""Phrases that many messages share."""
+
+from collections.abc import Iterable, Sequence
+
+
+def listed(names: Sequence[str], *, most: int = 3) -> str:
+    """`a, b, c and 4 more`: the first `most`, and how many there are besides."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The one of `known` that `word` was probably meant to be, None where nothing is near."""
+    from difflib import get_close_matches  # slow to import, and only mistakes need it
+
+    found = get_close_matches(word[:64].lower(), sorted(known), n=1)
+    return found[0] if found else None
+
+
+def did_you_mean(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
+    """`did you mean 'from'?`, or `otherwise` where nothing is near."""
+    near = nearest(word, known)
+    return otherwise if near is None else f"did you mean '{near}'?"
