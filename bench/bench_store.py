@@ -20,8 +20,8 @@ from agent.config.etcd import Etcd as Config
 from agent.config.etcd import endpoint
 from agent.model.names import AppName
 from agent.policy import language
-from agent.policy.in_force import Policies
-from agent.policy.tags_in_use import Tagging
+from agent.policy.in_force import PoliciesInForce
+from agent.policy.tags_in_use import TagsInUse
 from agent.store.database import Database
 from agent.store.etcd import keys as records
 from agent.store.etcd import rpc_pb2 as rpc
@@ -94,8 +94,8 @@ class Agent:
         self.client = EtcdClient(config)
         self.store = EtcdStore(self.client, prefix=PREFIX, cell="cell-0", kept=Kept(self.database))
         (folder / "policies.d").mkdir(exist_ok=True)
-        self.policies = Policies(folder / "policies.d", last_good=folder / "good", store=self.store)
-        self.tagging = Tagging(self.store, earliest=time.time, latest=time.time)
+        self.policies = PoliciesInForce(folder / "policies.d", last_good=folder / "good", store=self.store)
+        self.tagging = TagsInUse(self.store, earliest=time.time, latest=time.time)
         self.here = [app(number) for number in range(HERE)]
 
     async def turn(self) -> int:

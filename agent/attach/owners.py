@@ -1,20 +1,27 @@
-"""Does an attachment's owner still live? The edge of agent/model/owner.py: what /proc and the file system say now.
+"""Attachments end with their owners. The edge of agent/model/owner.py: what /proc and the file system say now.
 
-A namespace's path is looked up below the root of whoever named it, kept open since the attach, so that a path that only
-that mount namespace has is found there; after a restart of the agent only the agent's own root is left to ask.
+A process's end is seen at once through its pidfd; namespaces are looked at again and again. A namespace's path is looked up
+below the root directory of the process that named it, kept open since the attach, so that a path that only that mount
+namespace has is found there. After a restart of the agent only the agent's own root is left to look below.
 """
 
+import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from agent.errors import HostRefused
+from agent import log
+from agent.complaint import Complaints
+from agent.errors import RAISED, HostRefused
 from agent.model.attachment import Attachment
 from agent.model.owner import NamespaceOwner, Owner, ProcessOwner
+from agent.pacing import wait_for_event
 from agent.store.ledger import Ledger
 from host import process
 from host.namespace import NamespaceId
+
+PERIOD = 1.0  # seconds between sweeps when no process ends
 
 
 class Owners:
@@ -87,3 +94,70 @@ def inhabited(namespace: NamespaceId) -> bool:
     with os.scandir("/proc") as entries:
         pids = [entry.name for entry in entries if entry.name.isdigit()]
     return any(identity_at(Path(f"/proc/{pid}/ns/net")) == (namespace.device, namespace.inode) for pid in pids)
+
+
+class OwnerExits:
+    """Sets `event` when one of the watched processes ends."""
+
+    def __init__(self, event: asyncio.Event) -> None:
+        self._event = event
+        self._descriptors: dict[ProcessOwner, int] = {}
+        self._ended: set[ProcessOwner] = set()  # reported once; the timer sees to those that cannot be detached yet
+
+    def watch(self, owners: set[ProcessOwner]) -> None:
+        """Watch exactly these from now on."""
+        for gone in self._descriptors.keys() - owners:
+            self._close(gone)
+        self._ended &= owners
+        for owner in owners - self._descriptors.keys() - self._ended:
+            try:
+                descriptor = os.pidfd_open(owner.pid)
+            except OSError:
+                self._report(owner)
+                continue
+            self._descriptors[owner] = descriptor
+            asyncio.get_running_loop().add_reader(descriptor, self._on_exit, owner)
+
+    def close(self) -> None:
+        """Watch none any more."""
+        self.watch(set())
+
+    def _on_exit(self, owner: ProcessOwner) -> None:
+        self._close(owner)
+        self._report(owner)
+
+    def _report(self, owner: ProcessOwner) -> None:
+        self._ended.add(owner)
+        self._event.set()
+
+    def _close(self, owner: ProcessOwner) -> None:
+        descriptor = self._descriptors.pop(owner)
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)
+
+
+class OwnerWatch:
+    """Calls `sweep` when an owner process in the ledger ends, and every second for namespaces and for what failed before."""
+
+    def __init__(self, sweep: Callable[[], Awaitable[None]], ledger: Ledger) -> None:
+        self._sweep = sweep
+        self._ledger = ledger
+
+    async def run(self) -> None:
+        """Ends only by cancellation."""
+        ended, complaints = asyncio.Event(), Complaints(log.get("owners"), failed="not_swept")
+        exits = OwnerExits(ended)
+        try:
+            while True:
+                try:
+                    await self._sweep()
+                    exits.watch({held.owner for held in self._ledger.all() if isinstance(held.owner, ProcessOwner)})
+                    complaints.over()
+                except RAISED as error:  # a locked ledger, for one: the next round may do better
+                    complaints.about(error)
+                except OSError as error:
+                    complaints.about(HostRefused(f"cannot see which owners live: {error}", hint="see file descriptors left"))
+                await wait_for_event(ended, within=PERIOD)
+                ended.clear()
+        finally:
+            exits.close()

@@ -34,7 +34,7 @@ ENVOY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class AttachParts:
     """What an attach touches. `claim` gives an app its tag; `envoy_uid` is Envoy's user; `now` is seconds since 1970;
     `hung` says why Envoy cannot serve though it is connected.
 
@@ -55,10 +55,10 @@ class Parts:
     hung: Callable[[], Unavailable | None] = lambda: None
 
 
-class Attaching:
+class AttachTransactions:
     """One per agent. Calls for different names run at once, those for one name in turn."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: AttachParts) -> None:
         self._parts = parts
         # weak: a name's lock lives as long as somebody holds it or waits for it
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()

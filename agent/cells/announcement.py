@@ -12,7 +12,7 @@ from agent.pacing import Backoff
 from agent.store.protocols import Store
 
 
-class Presence:
+class Announcement:
     """`record` is made of the address, which a host may change. What could not be told is told again until it is."""
 
     def __init__(self, store: Store, record: Callable[[IPv4Address], CellRecord], *, cell: str) -> None:
@@ -35,7 +35,7 @@ class Presence:
             await self._store.announce(record)
             self._told = record
 
-    def note(self, attachments: tuple[Attachment, ...], *, underlay: IPv4Address | None) -> None:
+    def update(self, attachments: tuple[Attachment, ...], *, underlay: IPv4Address | None) -> None:
         """What is so now; cheap where nothing changed."""
         if underlay is not None and (self._wanted is None or underlay != self._wanted.underlay):
             self._wanted = self._record(underlay)

@@ -15,7 +15,7 @@ PATIENCE = 1.0  # seconds
 DOUBTS = 2  # answers that must be missing, one after the other, before anybody is told
 
 
-class Tunnels:
+class TunnelHealth:
     """`applied` is what is in the kernel by now, `peers` whom the store knows."""
 
     def __init__(self, applied: Callable[[], HostState | None], peers: Callable[[], tuple[Cell, ...]]) -> None:
@@ -34,7 +34,7 @@ class Tunnels:
         found = ((each, self._answers.get(vtep(each), Answer.ALL)) for each in self._peers() if each.alive_since is not None)
         return tuple((each, answer) for each, answer in found if answer is not Answer.ALL)
 
-    async def ask_for_ever(self) -> None:
+    async def run(self) -> None:
         """Runs until cancelled."""
         while True:
             peers = self._peers()

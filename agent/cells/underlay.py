@@ -16,17 +16,17 @@ from dataplane.state import Tunnel
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class UnderlayFacts:
     """`mtu` is the containers'; without a `tunnel` there are no other cells."""
 
     mtu: int = DEFAULT_MTU - VXLAN_OVERHEAD
     tunnel: Tunnel | None = None
 
 
-FIRM = Ground()
+DEFAULT_UNDERLAY = UnderlayFacts()
 
 
-class Grounding:
+class UnderlayMonitor:
     """Follows the underlay. `shared`: whether there can be other cells. `address` is the host's there, as last seen."""
 
     def __init__(self, read: Callable[[], Awaitable[Underlay | None]], *, overlay: Overlay, shared: bool) -> None:
@@ -34,26 +34,26 @@ class Grounding:
         self._overlay = overlay
         self._shared = shared
         self._log = log.get("underlay")
-        self.now = Ground(mtu=overlay.mtu or FIRM.mtu)
+        self.facts = UnderlayFacts(mtu=overlay.mtu or DEFAULT_UNDERLAY.mtu)
         self.address: IPv4Address | None = None
         self.problem: HostRefused | None = None
 
-    async def look(self) -> bool:
+    async def refresh(self) -> bool:
         """Whether anything is other than it was. Raises HostRefused where the kernel cannot be asked."""
         found = await self._read()
         self.problem = None if found is not None or not self._shared else _missing()
         if found is None:
             return False
-        before, self.now, self.address = self.now, self._ground(found), found.address
-        if before.tunnel is not None and before != self.now:
-            self._log.info("underlay_changed", interface=found.interface, address=str(found.address), mtu=self.now.mtu)
-        return before != self.now
+        before, self.facts, self.address = self.facts, self._facts_of(found), found.address
+        if before.tunnel is not None and before != self.facts:
+            self._log.info("underlay_changed", interface=found.interface, address=str(found.address), mtu=self.facts.mtu)
+        return before != self.facts
 
-    def _ground(self, found: Underlay) -> Ground:
+    def _facts_of(self, found: Underlay) -> UnderlayFacts:
         mtu = self._overlay.mtu or found.mtu - VXLAN_OVERHEAD
         if not self._shared:
-            return Ground(mtu)
-        return Ground(mtu, Tunnel(found.interface, found.address, vni=self._overlay.vni, port=self._overlay.port))
+            return UnderlayFacts(mtu)
+        return UnderlayFacts(mtu, Tunnel(found.interface, found.address, vni=self._overlay.vni, port=self._overlay.port))
 
 
 def _missing() -> HostRefused:

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent.attach.owners import Owners
-from agent.attach.transaction import Attaching, Parts
-from agent.cells.tunnel_health import Tunnels
+from agent.attach.transaction import AttachParts, AttachTransactions
+from agent.cells.tunnel_health import TunnelHealth
 from agent.config.config import Backend, Config, Verdict
 from agent.daemon.clock import Clock
-from agent.daemon.peering import Peering, grounding, peering
+from agent.daemon.peering import Peering, peering, underlay_monitor
 from agent.daemon.service import Service
 from agent.daemon.storing import Storing, storing
 from agent.envoy.listeners import Listeners
-from agent.envoy.liveness import Pulse
+from agent.envoy.liveness import Liveness
 from agent.envoy.process import envoy_account, worker_count
 from agent.errors import Conflict
 from agent.identity.keyring import Keyring
@@ -25,8 +25,8 @@ from agent.loop.desired import CellFacts, Snapshot
 from agent.loop.loop import Effects, Reconciler
 from agent.metrics import Metrics
 from agent.model.attachment import Phase
-from agent.policy.in_force import Policies
-from agent.policy.tags_in_use import Tagging
+from agent.policy.in_force import PoliciesInForce
+from agent.policy.tags_in_use import TagsInUse
 from agent.store.database import Database
 from agent.store.ledger import Ledger
 from agent.store.protocols import Store
@@ -51,14 +51,14 @@ class Agent:
     storage: Storing
     ledger: Ledger
     leaves: Leaves
-    policies: Policies
+    policies: PoliciesInForce
     reconciler: Reconciler
     listeners: Listeners
-    attaching: Attaching
+    attaching: AttachTransactions
     ads: AdsServer
-    pulse: Pulse
+    pulse: Liveness
     others: Peering
-    tunnels: Tunnels
+    tunnels: TunnelHealth
     service: Service
 
 
@@ -73,13 +73,13 @@ async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
         backend, kernel, monitor = _kernel(config, stack)
         owners = Owners()
         owners.strike_out_earlier_boots(ledger, now=clock.seconds())
-        facts, ground = await _facts(config, store, ledger, kernel, now=clock.seconds()), grounding(config, kernel)
-        await ground.look()
-        others = await peering(config, facts, store=store, ledger=ledger, ground=ground, elapsed=clock.elapsed)
+        facts, underlay = await _facts(config, store, ledger, kernel, now=clock.seconds()), underlay_monitor(config, kernel)
+        await underlay.refresh()
+        others = await peering(config, facts, store=store, ledger=ledger, monitor=underlay, elapsed=clock.elapsed)
         earliest, latest = clock.bounds()
-        leaves, tagging = _leaves(config, clock), Tagging(store, earliest=earliest, latest=latest)
+        leaves, tagging = _leaves(config, clock), TagsInUse(store, earliest=earliest, latest=latest)
         await _trust(leaves, store)
-        policies = Policies(config.policies, last_good=config.paths.last_good, store=store)
+        policies = PoliciesInForce(config.policies, last_good=config.paths.last_good, store=store)
         envoy = envoy_account(config)
         ads = AdsServer(config.paths.xds_socket, gid=envoy.pw_gid)
         stack.push_async_callback(ads.stop)
@@ -94,9 +94,9 @@ async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
         )  # fmt: skip
         store.subscribe(reconciler.kick)
         listeners, pulse = _listeners(config, reconciler, ads), _pulse(config, ads, clock)
-        tunnels = Tunnels(reconciler.applied, lambda: others.peers.all)
-        attaching = Attaching(
-            Parts(
+        tunnels = TunnelHealth(reconciler.applied, lambda: others.peers.all)
+        attaching = AttachTransactions(
+            AttachParts(
                 ledger=ledger, leaves=leaves, owners=owners, reconciler=reconciler, claim=tagging.claim,
                 pins=config.paths.netns, tls_port=config.tls.port, envoy_uid=envoy.pw_uid, leaving=leaving,
                 now=clock.seconds, hung=lambda: pulse.problem,
@@ -127,16 +127,23 @@ def _listeners(config: Config, reconciler: Reconciler, ads: AdsServer) -> Listen
     return Listeners(reconciler.served, ads=ads, port=port, workers=workers, on_repair=reconciler.count_repair)
 
 
-def _pulse(config: Config, ads: AdsServer, clock: Clock) -> Pulse:
+def _pulse(config: Config, ads: AdsServer, clock: Clock) -> Liveness:
     ask = partial(admin.answer, config.paths.envoy_admin)
-    return Pulse(ask, connected=lambda: ads.status().connected, clock=clock.elapsed)
+    return Liveness(ask, connected=lambda: ads.status().connected, clock=clock.elapsed)
 
 
 async def _snapshot(
-    *, store: Store, policies: Policies, tagging: Tagging, ledger: Ledger, leaves: Leaves, leaving: set[str], others: Peering
+    *,
+    store: Store,
+    policies: PoliciesInForce,
+    tagging: TagsInUse,
+    ledger: Ledger,
+    leaves: Leaves,
+    leaving: set[str],
+    others: Peering,
 ) -> Snapshot:
     attachments = tuple(held for held in ledger.all() if held.name not in leaving)
-    others.presence.note(attachments, underlay=others.grounding.address)
+    others.announcement.update(attachments, underlay=others.underlay.address)
     in_force = await policies.in_force()
     tags = await tagging.follow(in_force, attachments, files=policies.from_files())
     policies.forget_all_but({held.app for held in attachments})
@@ -148,7 +155,7 @@ async def _snapshot(
         resolve=await policies.resolver(tags),
         groups=policies.groups(),
         trust_bundle=leaves.bundle,
-        ground=others.grounding.now,
+        underlay=others.underlay.facts,
         peers=await others.peers.routes(),
         departed=others.departures.take(tags),
         again=others.departures.wait(),

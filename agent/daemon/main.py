@@ -13,22 +13,21 @@ import signal
 from functools import partial
 
 from agent import log
-from agent.attach.watching import watch_owners
+from agent.attach.owners import OwnerWatch
 from agent.config.config import Config
 from agent.control.server import serve
 from agent.daemon import lock
 from agent.daemon.build import Agent, build
 from agent.daemon.clock import Clock
 from agent.daemon.tasks import lasting
-from agent.envoy.limits import raise_descriptor_limit
+from agent.envoy.process import raise_descriptor_limit
 from agent.errors import RAISED, HostRefused
 from agent.last_start import Failure, note, retract
-from agent.loop.drift import look_for_ever
+from agent.loop import drift
 from agent.notify import notify
 from agent.store.tending import tend_for_ever
 from dataplane.firewall.backends import clear_other
 
-SWEEP_SECONDS = 1.0
 FIRST_TURN_AGAIN = 1.0  # seconds
 
 
@@ -97,14 +96,14 @@ async def _serve(agent: Agent, tasks: asyncio.TaskGroup, stop: asyncio.Event, *,
         begun = partial(lasting, tasks)
         running = [
             begun(agent.policies.watch(agent.reconciler.kick), name="policies"),
-            begun(look_for_ever(agent.reconciler, agent.monitor, grounding=agent.others.grounding), name="look"),
-            begun(agent.listeners.look_for_ever(), name="listeners"),
+            begun(drift.run(agent.reconciler, agent.monitor, underlay=agent.others.underlay), name="look"),
+            begun(agent.listeners.run(), name="listeners"),
             begun(agent.leaves.run(agent.reconciler.kick), name="leaves"),
             begun(tend_for_ever(agent.database, agent.reconciler.kick), name="database"),
-            begun(agent.pulse.follow(), name="pulse"),
-            begun(agent.others.presence.run(), name="presence"),
-            begun(agent.tunnels.ask_for_ever(), name="tunnels"),
-            begun(watch_owners(agent.attaching, agent.ledger, every=SWEEP_SECONDS), name="owners"),
+            begun(agent.pulse.run(), name="pulse"),
+            begun(agent.others.announcement.run(), name="announcement"),
+            begun(agent.tunnels.run(), name="tunnels"),
+            begun(OwnerWatch(agent.attaching.sweep, agent.ledger).run(), name="owners"),
         ]
         gc.freeze()  # what is loaded by now stays: each look through it for garbage takes 60 ms, and nobody is served meanwhile
         retract(config.paths.control_socket.parent)

@@ -1,4 +1,4 @@
-"""What makes a cell one of many: the ground its tunnel stands on, whom it knows, what it tells them, whether they answer."""
+"""What makes a cell one of many: the underlay of its tunnel, its peers, what it announces to them, and whether they answer."""
 
 import asyncio
 import contextlib
@@ -8,10 +8,10 @@ from functools import partial
 from importlib.metadata import version
 from ipaddress import IPv4Address
 
-from agent.cells.announcement import Presence
+from agent.cells.announcement import Announcement
 from agent.cells.departures import Departures
 from agent.cells.peers import Peers
-from agent.cells.underlay import Grounding
+from agent.cells.underlay import UnderlayMonitor
 from agent.config.config import Config
 from agent.errors import HostRefused, Unavailable
 from agent.loop.desired import CellFacts
@@ -28,20 +28,22 @@ PATIENCE = 3.0  # seconds: a start in an outage must not wait long for what the 
 class Peering:
     """Its parts. A cell with a store of its own has them too: nobody hears what it tells."""
 
-    grounding: Grounding
+    underlay: UnderlayMonitor
     peers: Peers
-    presence: Presence
+    announcement: Announcement
     departures: Departures
 
 
-def grounding(config: Config, kernel: Kernel) -> Grounding:
+def underlay_monitor(config: Config, kernel: Kernel) -> UnderlayMonitor:
     """Reads the underlay in the kernel's thread."""
     look = partial(told, partial(underlay, config.underlay.address, config.underlay.interface))
-    return Grounding(lambda: asyncio.wrap_future(kernel.submit(look)), overlay=config.overlay, shared=config.store is not None)
+    return UnderlayMonitor(
+        lambda: asyncio.wrap_future(kernel.submit(look)), overlay=config.overlay, shared=config.store is not None
+    )
 
 
 async def peering(
-    config: Config, facts: CellFacts, *, store: Store, ledger: Ledger, ground: Grounding, elapsed: Callable[[], float]
+    config: Config, facts: CellFacts, *, store: Store, ledger: Ledger, monitor: UnderlayMonitor, elapsed: Callable[[], float]
 ) -> Peering:
     """Told to the others already, if they can be. Raises Conflict where this cell's name is another machine's."""
     peers = Peers(store, name=config.cell, overlay=facts.overlay, subnet=facts.subnet)
@@ -50,9 +52,9 @@ async def peering(
     def record(address: IPv4Address) -> CellRecord:
         return CellRecord(config.cell, identity, facts.subnet, address, version("cellnet"))
 
-    presence = Presence(store, record, cell=config.cell)
-    presence.note((), underlay=ground.address)
+    announcement = Announcement(store, record, cell=config.cell)
+    announcement.update((), underlay=monitor.address)
     with contextlib.suppress(Unavailable, HostRefused, TimeoutError):  # it is told as soon as it can be
         async with asyncio.timeout(PATIENCE):
-            await presence.announce()
-    return Peering(ground, peers, presence, Departures(store, owner=peers.owner, elapsed=elapsed))
+            await announcement.announce()
+    return Peering(monitor, peers, announcement, Departures(store, owner=peers.owner, elapsed=elapsed))

@@ -6,16 +6,16 @@ from ipaddress import IPv4Address
 from agent.control.service import Problem
 from agent.errors import CellnetError, HostRefused, Unavailable
 from agent.identity.leaves import Leaves
-from agent.loop.turns import Report
+from agent.loop.turns import TurnReport
 from agent.model.attachment import Attachment
 from agent.model.cell import Cell
-from agent.policy.in_force import Policies
-from agent.policy.tags_in_use import Tagging
+from agent.policy.in_force import PoliciesInForce
+from agent.policy.tags_in_use import TagsInUse
 from dataplane.envoy.ads import EnvoyStatus
 from dataplane.tunnel_probe import Answer
 
 FEW = 3  # cells that are named
-RIVAL = Problem(
+CONTESTED_JUMPS = Problem(
     "firewall",
     "somebody keeps putting a rule that can accept before our jump: what it accepts escapes the policies",
     "iptables -S FORWARD and -S INPUT show it; have that program insert behind the jump to CELLNET-FORWARD",
@@ -24,13 +24,13 @@ RIVAL = Problem(
 
 def problems(
     *,
-    report: Report,
-    rival: bool,
+    report: TurnReport,
+    contested: bool,
     envoy: EnvoyStatus,
     closed: Collection[IPv4Address],
-    policies: Policies,
+    policies: PoliciesInForce,
     leaves: Leaves,
-    tagging: Tagging,
+    tagging: TagsInUse,
     attachments: tuple[Attachment, ...],
     going: Collection[str],
     database: HostRefused | None,
@@ -38,9 +38,9 @@ def problems(
     disks: Iterable[Problem],
     hung: Unavailable | None,
     strangers: tuple[int, ...],
-    prudence: Unavailable | None,
+    mass_loss: Unavailable | None,
     underlay: HostRefused | None,
-    presence: CellnetError | None,
+    announcement: CellnetError | None,
     tunnels: Iterable[tuple[Cell, Answer]],
 ) -> tuple[Problem, ...]:
     """All of them, the gravest area first; what two areas tell in the same words only once."""
@@ -49,9 +49,9 @@ def problems(
         *disks,
         *_told("store", database),
         *store,
-        *_told("store", prudence),
-        *_overlay(report, underlay=underlay, presence=presence, tunnels=tunnels),
-        *([RIVAL] if rival else []),
+        *_told("store", mass_loss),
+        *_overlay(report, underlay=underlay, announcement=announcement, tunnels=tunnels),
+        *([CONTESTED_JUMPS] if contested else []),
         *_envoy(envoy),
         *_told("envoy", hung),
         *_closed(closed, attachments),
@@ -73,7 +73,7 @@ def problems(
     return tuple(unique.values())
 
 
-def _kernel(report: Report, attachments: tuple[Attachment, ...], *, going: Collection[str]) -> Iterator[Problem]:
+def _kernel(report: TurnReport, attachments: tuple[Attachment, ...], *, going: Collection[str]) -> Iterator[Problem]:
     if report.problem is not None:
         yield Problem("kernel", report.problem.what, report.problem.hint)
     names = {held.address: held.name for held in attachments}
@@ -84,16 +84,16 @@ def _kernel(report: Report, attachments: tuple[Attachment, ...], *, going: Colle
 
 
 def _overlay(
-    report: Report,
+    report: TurnReport,
     *,
     underlay: HostRefused | None,
-    presence: CellnetError | None,
+    announcement: CellnetError | None,
     tunnels: Iterable[tuple[Cell, Answer]],
 ) -> Iterator[Problem]:
     yield from _told("overlay", report.overlay)
     yield from _told("overlay", underlay)
-    if not isinstance(presence, Unavailable):  # that etcd does not answer, the store tells
-        yield from _told("cell", presence)
+    if not isinstance(announcement, Unavailable):  # that etcd does not answer, the store tells
+        yield from _told("cell", announcement)
     yield from of_tunnels(tunnels)
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from agent.attach.transaction import Attaching
-from agent.cells.tunnel_health import Tunnels, vtep
+from agent.attach.transaction import AttachTransactions
+from agent.cells.tunnel_health import TunnelHealth, vtep
 from agent.config.config import Config
 from agent.control.service import (
     AttachmentView,
@@ -33,7 +33,7 @@ from agent.daemon.peering import Peering
 from agent.daemon.problems import problems
 from agent.daemon.storing import Storing
 from agent.envoy.listeners import Listeners
-from agent.envoy.liveness import Pulse
+from agent.envoy.liveness import Liveness
 from agent.errors import RAISED, HostRefused, InvalidInput, Unavailable
 from agent.identity.ca_errors import refusals_told
 from agent.identity.leaves import Leaves
@@ -45,8 +45,8 @@ from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
 from agent.model.policy import Policy, Protocol
-from agent.policy.in_force import Policies
-from agent.policy.tags_in_use import Tagging
+from agent.policy.in_force import PoliciesInForce
+from agent.policy.tags_in_use import TagsInUse
 from agent.store.database import Database
 from agent.store.ledger import Ledger
 from ca.show import Shown, Summary, show, summaries
@@ -68,19 +68,19 @@ class Service:
         facts: CellFacts,
         ledger: Ledger,
         leaves: Leaves,
-        policies: Policies,
+        policies: PoliciesInForce,
         reconciler: Reconciler,
         listeners: Listeners,
-        attaching: Attaching,
-        tagging: Tagging,
+        attaching: AttachTransactions,
+        tagging: TagsInUse,
         metrics: Metrics,
         ads: AdsServer,
         clock: Clock,
         database: Database,
         storage: Storing,
-        pulse: Pulse,
+        pulse: Liveness,
         others: Peering,
-        tunnels: Tunnels,
+        tunnels: TunnelHealth,
         strangers: tuple[int, ...],
         backend: str,
     ) -> None:
@@ -161,7 +161,7 @@ class Service:
                 name=self._config.cell,
                 overlay=self._facts.overlay,
                 subnet=self._facts.subnet,
-                mtu=self._others.grounding.now.mtu,
+                mtu=self._others.underlay.facts.mtu,
                 attachments=len(await self.attachments()),
                 version=version("cellnet"),
                 pid=os.getpid(),
@@ -200,7 +200,7 @@ class Service:
         paths = self._config.paths
         return problems(
             report=self._reconciler.last,
-            rival=self._reconciler.rival,
+            contested=self._reconciler.jumps_contested,
             envoy=self._ads.status(),
             closed=self._listeners.closed,
             policies=self._policies,
@@ -213,9 +213,9 @@ class Service:
             disks=disk_problems((paths.database.parent, paths.ca, paths.last_good, paths.run, paths.identity)),
             hung=self._pulse.problem,
             strangers=self._strangers,
-            prudence=self._reconciler.prudence.problem,
-            underlay=self._others.grounding.problem,
-            presence=self._others.presence.problem,
+            mass_loss=self._reconciler.mass_loss.problem,
+            underlay=self._others.underlay.problem,
+            announcement=self._others.announcement.problem,
             tunnels=self._tunnels.failing(),
         )
 
@@ -272,7 +272,7 @@ class Service:
     async def _enforced(self) -> None:
         """A policy command returns when its effect is there. Raises why it is not."""
         problem = (await self._reconciler.settle()).problem
-        while problem is None and self._reconciler.prudence.problem is not None:  # it is over in a moment, either way
+        while problem is None and self._reconciler.mass_loss.problem is not None:  # it is over in a moment, either way
             await asyncio.sleep(DOUBT)
             problem = (await self._reconciler.settle()).problem
         if problem is not None:
@@ -292,7 +292,7 @@ class Service:
                         await self._storage.store.catch_up()
                 missing = await self._policies.settle_files()
                 report = await self._reconciler.settle()
-                while report.problem is not None or self._reconciler.prudence.problem is not None:
+                while report.problem is not None or self._reconciler.mass_loss.problem is not None:
                     report = await self._reconciler.settle()
                     await asyncio.sleep(DOUBT)
         except TimeoutError:

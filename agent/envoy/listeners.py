@@ -54,7 +54,7 @@ class Listeners:
         self._log = log.get("listeners")
         self.closed: frozenset[IPv4Address] = frozenset()  # as of the last look
 
-    async def look_for_ever(self) -> None:
+    async def run(self) -> None:
         """Runs until cancelled."""
         while True:
             await asyncio.sleep(PERIOD)

@@ -12,7 +12,7 @@ from agent.errors import Unavailable
 EVERY = 2.0  # seconds
 
 
-class Pulse:
+class Liveness:
     """`ask` blocks until Envoy has answered or raises Unavailable; `clock` is in seconds and never jumps."""
 
     def __init__(self, ask: Callable[[], None], *, connected: Callable[[], bool], clock: Callable[[], float]) -> None:
@@ -21,8 +21,8 @@ class Pulse:
         self._clock = clock
         self._silent_since: float | None = None
 
-    async def follow(self) -> None:
-        """Ask for ever. Ends only by cancellation."""
+    async def run(self) -> None:
+        """Ends only by cancellation."""
         while True:
             asked = self._clock()
             try:

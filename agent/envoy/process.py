@@ -2,9 +2,9 @@
 
 import os
 import pwd
+import resource
 
 from agent.config.config import Config
-from agent.envoy.limits import raise_descriptor_limit
 from agent.errors import HostRefused
 from dataplane.envoy.bootstrap import Setting, connections_for
 from dataplane.envoy.command import bundled_envoy, command
@@ -48,3 +48,10 @@ def exec_envoy(config: Config) -> int:
         os.execvp(argv[0], list(argv))  # noqa: S606 -- no shell is what is wanted
     except OSError as error:
         raise HostRefused(f"cannot run {argv[0]}: {error.strerror}", hint="apt-get install util-linux") from error
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit of this process to its hard one, and return it. Children inherit it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

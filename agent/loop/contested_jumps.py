@@ -9,7 +9,7 @@ ROW_SECONDS = 60.0  # displaced again within this time of the last repair is "in
 TRUCE_SECONDS = 60.0  # after the alarm, how long we wait before we try once more
 
 
-class Rivalry:
+class ContestedJumps:
     """Counts the repairs of jumps. Times are seconds of a clock that never jumps."""
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class Rivalry:
         self._last = 0.0
         self.alarm = False
 
-    def stand_back(
+    def concedes(
         self, actual: Mapping[ChainKey, tuple[int, ...]], *, wanted: Mapping[ChainKey, tuple[int, ...]], now: float
     ) -> bool:
         """Whether to leave the jumps as they are this time. A jump that is missing altogether is always put back."""

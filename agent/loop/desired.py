@@ -1,14 +1,16 @@
 """The one place that knows both worlds: attachments, policies and certificates in, what the host should be out. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from agent.cells.underlay import FIRM, Ground
+from agent.cells.underlay import DEFAULT_UNDERLAY, UnderlayFacts
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from agent.policy.in_force import Resolve
+from dataplane.envoy.resource import Resource, ResourceKey
+from dataplane.envoy.resources import listener_key
 from dataplane.memo import Kept
 from dataplane.state import Allow, HostService, HostState, Leaf, Tls, Workload
 
@@ -39,7 +41,7 @@ class Snapshot:
     resolve: Resolve
     trust_bundle: bytes
     groups: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    ground: Ground = FIRM
+    underlay: UnderlayFacts = DEFAULT_UNDERLAY
     peers: Mapping[IPv4Network, IPv4Address] = field(default_factory=dict)
     leaving: frozenset[str] = frozenset()
     departed: Mapping[IPv4Address, int] = field(default_factory=dict)
@@ -57,15 +59,15 @@ def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | N
     return HostState(
         overlay=facts.overlay,
         subnet=facts.subnet,
-        mtu=snapshot.ground.mtu,
+        mtu=snapshot.underlay.mtu,
         workloads=workloads,
         tls_port=facts.tls_port,
         egress_allowed=facts.egress_allowed,
         host_services=facts.host_services,
         trust_bundle=snapshot.trust_bundle,
         groups=_groups_named(workloads, snapshot.groups),
-        tunnel=snapshot.ground.tunnel,
-        peers=snapshot.peers if snapshot.ground.tunnel else {},
+        tunnel=snapshot.underlay.tunnel,
+        peers=snapshot.peers if snapshot.underlay.tunnel else {},
     )
 
 
@@ -111,3 +113,14 @@ def _is_that(known: Workload, attachment: Attachment, leaf: Leaf | None) -> bool
         and (known.name, known.interface) == (attachment.name, attachment.interface)
         and (tls.target_port, tls.http) == (attachment.tls_target, attachment.tls_http)
     )
+
+
+def servable(state: HostState, *, failures: Collection[IPv4Address], served: Mapping[ResourceKey, Resource]) -> HostState:
+    """`state` without the workloads that are not in place, unless Envoy has them already (`served`): those keep their calls.
+
+    Envoy could not bind in their namespaces, and one that fails to bind stays in the namespace with its main thread.
+    """
+    left_out = {address for address in failures if listener_key(address) not in served}
+    if not left_out:
+        return state
+    return replace(state, workloads={key: value for key, value in state.workloads.items() if key not in left_out})

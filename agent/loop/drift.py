@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from agent.cells.underlay import Grounding
+from agent.cells.underlay import UnderlayMonitor
 from agent.errors import HostRefused
 from agent.loop.loop import Reconciler
 from dataplane.netlink.monitor import Monitor
@@ -14,7 +14,7 @@ SPACING = 1.0  # at least between two looks: whoever is root in a container can 
 TRIES = 20  # under constant change of our own a look is always out of date; the next period comes
 
 
-async def look_for_ever(reconciler: Reconciler, monitor: Monitor, *, grounding: Grounding) -> None:
+async def run(reconciler: Reconciler, monitor: Monitor, *, underlay: UnderlayMonitor) -> None:
     """Runs until cancelled."""
     clock = asyncio.get_running_loop().time
     due = clock() + PERIOD
@@ -22,7 +22,7 @@ async def look_for_ever(reconciler: Reconciler, monitor: Monitor, *, grounding: 
         heard = await _heard(reconciler, monitor, within=due - clock())
         if not heard and clock() < due:
             continue  # our own doing: that must not put off what is due
-        if await _moved(grounding):
+        if await _moved(underlay):
             reconciler.kick()
         for _ in range(TRIES):
             if await reconciler.look():
@@ -32,10 +32,10 @@ async def look_for_ever(reconciler: Reconciler, monitor: Monitor, *, grounding: 
         await asyncio.sleep(SPACING)
 
 
-async def _moved(grounding: Grounding) -> bool:
+async def _moved(underlay: UnderlayMonitor) -> bool:
     """Whether the underlay is other than before; what keeps us from asking, the look itself will meet and tell."""
     with suppress(HostRefused):
-        return await grounding.look()
+        return await underlay.refresh()
     return False
 
 

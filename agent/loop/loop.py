@@ -13,13 +13,11 @@ from ipaddress import IPv4Address
 from agent import log
 from agent.envoy.listeners import Served
 from agent.errors import RAISED, HostRefused
-from agent.loop.contested_jumps import Rivalry
-from agent.loop.cutting import lost_rights
-from agent.loop.desired import CellFacts, Snapshot, desired_state
-from agent.loop.mass_loss import Prudence
-from agent.loop.revocation import Sweeping
-from agent.loop.serving import servable
-from agent.loop.turns import IDLE, Report, Turns
+from agent.loop.contested_jumps import ContestedJumps
+from agent.loop.desired import CellFacts, Snapshot, desired_state, servable
+from agent.loop.mass_loss import MassLossGuard
+from agent.loop.revocation import Revocation, lost_rights
+from agent.loop.turns import IDLE, TurnReport, Turns
 from agent.metrics import Metrics
 from agent.pacing import Backoff
 from dataplane.apply import Kernel, Outcome
@@ -58,19 +56,19 @@ class Reconciler:
         self._translation = Translation()
         self._resources: Mapping[ResourceKey, Resource] = {}
         self._log = log.get("reconcile")
-        self._rivalry = Rivalry()
-        self.prudence = Prudence()
+        self._contested = ContestedJumps()
+        self.mass_loss = MassLossGuard()
         self._departed: dict[IPv4Address, int] = {}  # containers of other cells whose flows have not been looked at yet
         self._again: float | None = None
         self._unswept = True  # flows may live that were opened while the rules were not ours to vouch for
-        self._sweeping = Sweeping(effects.kernel, clock=effects.elapsed)
+        self._revocation = Revocation(effects.kernel, clock=effects.elapsed)
         self._generation = 0  # grows with each turn, so that a look knows whether it is out of date
         self._actual: Tables | None = None  # None: unknown, read before the next plan
         self._seen = False  # whether it was read, and is not what the last turn has made
         self._applied: tuple[Tables, HostState] | None = None  # what the last good turn made true
         self._compiled_of: tuple[HostState, Tables] | None = None
-        self.last: Report = IDLE
-        self.last_change: Report | None = None  # the last that changed the kernel
+        self.last: TurnReport = IDLE
+        self.last_change: TurnReport | None = None  # the last that changed the kernel
         self.repairs = 0
         self.at_rest = asyncio.Event()  # set between turns
 
@@ -78,7 +76,7 @@ class Reconciler:
         """Something changed: take another turn."""
         self._turns.kick()
 
-    async def settle(self) -> Report:
+    async def settle(self) -> TurnReport:
         """The report of the first turn that begins after this call, so it includes whatever the caller changed."""
         return await self._turns.next()
 
@@ -104,25 +102,25 @@ class Reconciler:
 
     def _wait(self) -> float | None:
         """Seconds until a turn is due that nobody asks for."""
-        owed = (self._sweeping.wait(), self.prudence.wait(now=self._effects.elapsed()), self._again)
+        owed = (self._revocation.wait(), self.mass_loss.wait(now=self._effects.elapsed()), self._again)
         return min((each for each in owed if each is not None), default=None)
 
-    async def _turn(self) -> Report:
+    async def _turn(self) -> TurnReport:
         started = self._effects.elapsed()
         try:
             report = await self._converge()
         except RAISED as error:
             self._actual, self._unswept = None, True
-            report = Report(problem=error)
+            report = TurnReport(problem=error)
         return report.timed(started, self._effects.elapsed())
 
-    async def _converge(self) -> Report:
+    async def _converge(self) -> TurnReport:
         known = None if self._applied is None else self._applied[1]
         snapshot = await self._snapshot()
         self._departed.update(snapshot.departed)
         self._again = snapshot.again
         state = desired_state(snapshot, facts=self._facts, before=known)
-        state = self.prudence.judged(state, before=known, leaving=snapshot.leaving, now=self._effects.elapsed())
+        state = self.mass_loss.guarded(state, before=known, leaving=snapshot.leaving, now=self._effects.elapsed())
         if state == known:
             state = known  # and what follows from it is what it was
         tables = self._compiled(state)
@@ -130,7 +128,7 @@ class Reconciler:
             self._actual, self._seen = await self._read(tables), True
         actual, before = self._actual, self._applied
         repair = before is not None and self._disturbed(before[0], actual)
-        if self._rivalry.stand_back(actual.jumps, wanted=tables.jumps, now=self._effects.elapsed()):
+        if self._contested.concedes(actual.jumps, wanted=tables.jumps, now=self._effects.elapsed()):
             tables = replace(tables, jumps=actual.jumps)
         changes = plan(tables, actual)
         self._actual = None  # unknown until the apply has ended well
@@ -150,7 +148,7 @@ class Reconciler:
         self._actual = tables if _determined(failures, before) else None
         self._applied, self._seen = (tables, state), False
         self._generation += 1
-        return Report(
+        return TurnReport(
             changes=changes.count(),
             plan=changes if changes else None,
             failures=failures,
@@ -187,9 +185,9 @@ class Reconciler:
         return None if self._applied is None else self._applied[1]
 
     @property
-    def rival(self) -> bool:
+    def jumps_contested(self) -> bool:
         """Whether somebody keeps moving our jumps, so that we have stopped putting them back at once."""
-        return self._rivalry.alarm
+        return self._contested.alarm
 
     async def look(self) -> bool:
         """Read the kernel beside the loop, and have what is wrong repaired. False if a turn made it worthless meanwhile."""
@@ -207,7 +205,7 @@ class Reconciler:
             return True
         if generation != self._generation:
             return False
-        if plan(applied[0], found) or self._rivalry.alarm or self.last.failures or self.last.overlay:
+        if plan(applied[0], found) or self._contested.alarm or self.last.failures or self.last.overlay:
             self._actual, self._seen = found, True
             self.kick()
         return True
@@ -233,7 +231,7 @@ class Reconciler:
     async def _cut(self, state: HostState, *, before: HostState | None) -> Receipt | None:
         """Cut what the last change forbade; everything forbidden at the start and after a repair."""
         lost = None if before is None else lost_rights(before, state)
-        receipt = await self._sweeping.now(state, lost, departed=self._departed)
+        receipt = await self._revocation.cut(state, lost, departed=self._departed)
         self._departed = {}
         return receipt
 
@@ -242,7 +240,7 @@ class Reconciler:
         if self.last.problem is not None or self._applied is None:
             return
         try:
-            receipt = await self._sweeping.again(self._applied[1])
+            receipt = await self._revocation.cut_again(self._applied[1])
         except HostRefused as error:
             self._log.error("not_swept_again", what=error.what, hint=error.hint)
             return
@@ -250,7 +248,7 @@ class Reconciler:
             self._effects.metrics.flows_cut.inc(len(receipt.flows))
             self._tell_cut(receipt, milliseconds=receipt.seconds * 1000)
 
-    def _count(self, report: Report) -> None:
+    def _count(self, report: TurnReport) -> None:
         metrics = self._effects.metrics
         if report.problem is not None:
             metrics.failed_turns.inc()
@@ -271,7 +269,7 @@ class Reconciler:
         """How many rules of ours the kernel has."""
         return 0 if self._applied is None else sum(map(len, self._applied[0].chains.values()))
 
-    def _tell(self, report: Report) -> None:
+    def _tell(self, report: TurnReport) -> None:
         if report.problem is not None:
             if self.last.problem is None or str(self.last.problem) != str(report.problem):
                 self._log.error("not_converged", what=report.problem.what, hint=report.problem.hint)

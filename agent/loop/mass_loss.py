@@ -15,7 +15,7 @@ from dataplane.state import HostState
 WAIT = 1.0  # seconds until the second look
 
 
-class Prudence:
+class MassLossGuard:
     """One per loop."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Prudence:
         """Seconds until what is doubted should be looked at again, None if nothing is."""
         return None if self._doubted is None else max(self._since + WAIT - now, 0.0)
 
-    def judged(self, state: HostState, *, before: HostState | None, leaving: Collection[str], now: float) -> HostState:
+    def guarded(self, state: HostState, *, before: HostState | None, leaving: Collection[str], now: float) -> HostState:
         """`state`, or with what there was `before` while it is doubted. `leaving` are containers that somebody takes away."""
         loss = None if before is None else _loss(state, before, leaving=leaving, doubting=self._doubted is not None)
         if loss is None or before is None:

@@ -13,7 +13,7 @@ from dataplane.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class TurnReport:
     """What a turn did. `problem`: the turn as a whole failed and is tried again; `failures`: single containers that did;
     `overlay`: the way to other cells did, while this cell's containers have theirs.
     """
@@ -37,16 +37,16 @@ class Report:
         return self.problem or self.failures.get(address)
 
 
-IDLE = Report()
+IDLE = TurnReport()
 
 
-class Waiting:
+class Waiters:
     """Those who wait for one turn's report."""
 
-    def __init__(self, futures: list[asyncio.Future[Report]]) -> None:
+    def __init__(self, futures: list[asyncio.Future[TurnReport]]) -> None:
         self._futures = futures
 
-    def end(self, report: Report) -> None:
+    def end(self, report: TurnReport) -> None:
         """Give it to them; who gave up meanwhile is passed over."""
         for future in self._futures:
             if not future.done():
@@ -58,24 +58,24 @@ class Turns:
 
     def __init__(self) -> None:
         self._kicked = asyncio.Event()
-        self._futures: list[asyncio.Future[Report]] = []
+        self._futures: list[asyncio.Future[TurnReport]] = []
 
     def kick(self) -> None:
         """Ask for a turn."""
         self._kicked.set()
 
-    async def next(self) -> Report:
+    async def next(self) -> TurnReport:
         """Ask for a turn and wait for its report; one that is under way does not count."""
-        future: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[TurnReport] = asyncio.get_running_loop().create_future()
         self._futures.append(future)
         self.kick()
         return await future
 
-    async def begin(self, *, within: float | None) -> Waiting:
+    async def begin(self, *, within: float | None) -> Waiters:
         """Wait for a kick, `within` seconds at most (None: for ever); from here on kicks count for the turn after."""
         with contextlib.suppress(TimeoutError):  # not wait_for, which loses a cancellation that comes with the kick
             async with asyncio.timeout(within):
                 await self._kicked.wait()
         self._kicked.clear()
-        waiting, self._futures = Waiting(self._futures), []
+        waiting, self._futures = Waiters(self._futures), []
         return waiting

@@ -15,7 +15,7 @@ from agent.store.protocols import Store
 PATIENCE = 0.5  # seconds: a revoke may be waiting
 
 
-class Named:
+class NamedApps:
     """The apps that policies spell out, kept as these change."""
 
     def __init__(self) -> None:
@@ -55,14 +55,14 @@ class _Need:
         return self.names is names and self.tags is tags and self.here == here
 
 
-class Tagging:
+class TagsInUse:
     """Claims and gives back. `earliest` and `latest` bound the time, in seconds since 1970: a clock may be set meanwhile."""
 
     def __init__(self, store: Store, *, earliest: Callable[[], float], latest: Callable[[], float]) -> None:
         self._store = store
         self._earliest = earliest
         self._latest = latest
-        self._all, self._here = Named(), Named()
+        self._all, self._here = NamedApps(), NamedApps()
         self._need = _Need(frozenset(), frozenset(), {}, frozenset(), frozenset())
         self._told: frozenset[AppName] = frozenset()  # what the others know that this cell needs
         self._given_back: tuple[frozenset[AppName], int] | None = None  # what was tried at which revision

@@ -12,17 +12,16 @@ from typing import Any
 
 import pytest
 
-from agent.attach.owners import Owners
-from agent.attach.transaction import Attaching, Parts
-from agent.attach.watching import Ends
+from agent.attach.owners import OwnerExits, Owners
+from agent.attach.transaction import AttachParts, AttachTransactions
 from agent.errors import HostRefused
 from agent.identity.keyring import Keyring
 from agent.identity.leaves import LeafFacts, Leaves
-from agent.loop.turns import Report
+from agent.loop.turns import TurnReport
 from agent.model.attachment import Attachment, AttachRequest
 from agent.model.names import AppName
 from agent.model.owner import ProcessOwner
-from agent.policy.tags_in_use import Tagging
+from agent.policy.tags_in_use import TagsInUse
 from agent.store.database import Database
 from agent.store.ledger import Ledger
 from agent.store.memory import MemoryStore
@@ -41,10 +40,10 @@ class Obliging:
         self.gate.set()
         self.turns = 0
 
-    async def settle(self) -> Report:
+    async def settle(self) -> TurnReport:
         self.turns += 1
         await self.gate.wait()
-        return Report()
+        return TurnReport()
 
     async def envoy_has(self, *_words: object, **_options: object) -> None:
         return
@@ -63,15 +62,15 @@ async def no_claim(_app: AppName) -> None:
     return
 
 
-def attaching(tmp_path: Path, ledger: Ledger, loop: Obliging) -> Attaching:
+def attaching(tmp_path: Path, ledger: Ledger, loop: Obliging) -> AttachTransactions:
     leaves = Leaves(
         lambda: load_or_create(tmp_path / "ca", cell="c", trust_domain="cell.internal", now=datetime.now(UTC)),
         keyring=Keyring(tmp_path / "keys"), facts=FACTS, now=lambda: datetime.now(UTC),
     )  # fmt: skip
     (tmp_path / "pins").mkdir()
     any_loop: Any = loop
-    return Attaching(
-        Parts(ledger=ledger, leaves=leaves, owners=Owners(), reconciler=any_loop, claim=no_claim, pins=tmp_path / "pins",
+    return AttachTransactions(
+        AttachParts(ledger=ledger, leaves=leaves, owners=Owners(), reconciler=any_loop, claim=no_claim, pins=tmp_path / "pins",
               tls_port=61443, envoy_uid=0, leaving=set())
     )  # fmt: skip
 
@@ -147,7 +146,7 @@ def pid_of_the_past() -> int:
 
 async def test_an_owner_that_has_ended_is_told_once() -> None:
     event = asyncio.Event()
-    ends = Ends(event)
+    ends = OwnerExits(event)
     dead = owner(pid_of_the_past(), started=1)
     for expected in (True, False, False):
         event.clear()
@@ -158,7 +157,7 @@ async def test_an_owner_that_has_ended_is_told_once() -> None:
 
 async def test_a_store_that_cannot_be_written_stops_no_revoke(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryStore()
-    tagging = Tagging(store, earliest=time.time, latest=time.time)
+    tagging = TagsInUse(store, earliest=time.time, latest=time.time)
     await store.claim_tags([app("web")], now=0)
 
     async def full(*_words: object, **_options: object) -> None:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from agent.cells.announcement import Presence
+from agent.cells.announcement import Announcement
 from agent.cells.peers import Peers
 from agent.errors import Conflict, Unavailable
 from agent.model.attachment import Attachment, Phase
@@ -39,12 +39,12 @@ class Deaf(MemoryStore):
         await super().publish(endpoints)
 
 
-def presence(store: MemoryStore) -> Presence:
-    return Presence(store, lambda address: record(underlay=address), cell="one")
+def announcement(store: MemoryStore) -> Announcement:
+    return Announcement(store, lambda address: record(underlay=address), cell="one")
 
 
 @contextlib.asynccontextmanager
-async def told(made: Presence) -> AsyncIterator[None]:
+async def told(made: Announcement) -> AsyncIterator[None]:
     """While it tells."""
     task = asyncio.get_running_loop().create_task(made.run())
     try:
@@ -98,24 +98,24 @@ async def test_a_cell_that_claims_what_is_ours_or_the_worlds_is_no_peer(subnet: 
 
 async def test_a_cell_tells_where_it_is_and_what_has_been_attached_there() -> None:
     store = MemoryStore()
-    made = presence(store)
+    made = announcement(store)
     web, half = attachment(WEB, address=FIRST), attachment(API, address=SECOND, phase=Phase.ATTACHING)
     async with told(made):
-        made.note((web, half), underlay=HERE)
+        made.update((web, half), underlay=HERE)
         await heard(store, str(WEB))
         assert [each.record for each in await store.cells()] == [record()]
-        made.note((web, attachment(API, address=SECOND)), underlay=ELSEWHERE)
+        made.update((web, attachment(API, address=SECOND)), underlay=ELSEWHERE)
         await heard(store, str(WEB), str(API))
         assert [each.record for each in await store.cells()] == [record(underlay=ELSEWHERE)]
-        made.note((), underlay=ELSEWHERE)
+        made.update((), underlay=ELSEWHERE)
         await heard(store)
 
 
 async def test_what_nobody_heard_is_told_again() -> None:
     store = Deaf()
-    made = presence(store)
+    made = announcement(store)
     async with told(made):
-        made.note((attachment(WEB, address=FIRST),), underlay=HERE)
+        made.update((attachment(WEB, address=FIRST),), underlay=HERE)
         await so(lambda: made.problem is not None)
         store.deaf = False
         await heard(store, str(WEB))
@@ -125,20 +125,20 @@ async def test_what_nobody_heard_is_told_again() -> None:
 async def test_a_name_that_is_another_machines_is_refused() -> None:
     store = MemoryStore()
     await store.announce(CellRecord("one", "another id", THEIRS, THERE, "0.1.0"))
-    made = presence(store.beside())
-    made.note((), underlay=HERE)
+    made = announcement(store.beside())
+    made.update((), underlay=HERE)
     with pytest.raises(Conflict):
         await made.announce()
 
 
 async def test_a_cell_without_an_underlay_has_nothing_to_tell() -> None:
     store = MemoryStore()
-    made = presence(store)
-    made.note(_one(), underlay=None)
+    made = announcement(store)
+    made.update(_one(), underlay=None)
     async with told(made):
         await asyncio.sleep(0.05)
         assert await store.cells() == ()
-        made.note(_one(), underlay=HERE)
+        made.update(_one(), underlay=HERE)
         await heard(store, str(WEB))
 
 

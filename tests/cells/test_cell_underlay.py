@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Address
 
-from agent.cells.underlay import Ground, Grounding
+from agent.cells.underlay import UnderlayFacts, UnderlayMonitor
 from agent.config.config import Overlay
 from dataplane.netlink.underlay import Underlay
 from dataplane.state import Tunnel
@@ -14,8 +14,8 @@ class Host:
     def __init__(self, found: Underlay | None) -> None:
         self.found = found
 
-    def grounding(self, *, shared: bool = True, **overlay: int) -> Grounding:
-        return Grounding(self.read, overlay=Overlay(**overlay), shared=shared)
+    def underlay(self, *, shared: bool = True, **overlay: int) -> UnderlayMonitor:
+        return UnderlayMonitor(self.read, overlay=Overlay(**overlay), shared=shared)
 
     async def read(self) -> Underlay | None:
         return self.found
@@ -23,40 +23,40 @@ class Host:
 
 async def test_the_tunnel_and_the_mtu_follow_the_underlay() -> None:
     host = Host(FIRST)
-    ground = host.grounding(vni=7, port=8472)
-    assert await ground.look()
-    assert ground.now == Ground(1450, Tunnel("eth0", FIRST.address, 7, 8472))
-    assert not await ground.look()
+    underlay = host.underlay(vni=7, port=8472)
+    assert await underlay.refresh()
+    assert underlay.facts == UnderlayFacts(1450, Tunnel("eth0", FIRST.address, 7, 8472))
+    assert not await underlay.refresh()
     host.found = SECOND
-    assert await ground.look()
-    assert ground.now == Ground(1350, Tunnel("eth0", SECOND.address, 7, 8472))
+    assert await underlay.refresh()
+    assert underlay.facts == UnderlayFacts(1350, Tunnel("eth0", SECOND.address, 7, 8472))
 
 
 async def test_a_moment_without_an_underlay_changes_nothing_and_is_told() -> None:
     host = Host(FIRST)
-    ground = host.grounding()
-    await ground.look()
-    before, host.found = ground.now, None
-    assert not await ground.look()
-    assert (ground.now, ground.address) == (before, FIRST.address)
-    assert ground.problem is not None
+    underlay = host.underlay()
+    await underlay.refresh()
+    before, host.found = underlay.facts, None
+    assert not await underlay.refresh()
+    assert (underlay.facts, underlay.address) == (before, FIRST.address)
+    assert underlay.problem is not None
     host.found = FIRST
-    assert not await ground.look()
-    assert ground.problem is None
+    assert not await underlay.refresh()
+    assert underlay.problem is None
 
 
 async def test_an_mtu_that_is_configured_holds() -> None:
-    ground = Host(FIRST).grounding(mtu=1200)
-    assert ground.now.mtu == 1200
-    await ground.look()
-    assert ground.now.mtu == 1200
+    underlay = Host(FIRST).underlay(mtu=1200)
+    assert underlay.facts.mtu == 1200
+    await underlay.refresh()
+    assert underlay.facts.mtu == 1200
 
 
 async def test_a_cell_with_a_store_of_its_own_has_no_tunnel_and_needs_no_underlay() -> None:
     host = Host(SECOND)
-    ground = host.grounding(shared=False)
-    assert await ground.look()
-    assert ground.now == Ground(1350, None)
+    underlay = host.underlay(shared=False)
+    assert await underlay.refresh()
+    assert underlay.facts == UnderlayFacts(1350, None)
     host.found = None
-    await ground.look()
-    assert ground.problem is None
+    await underlay.refresh()
+    assert underlay.problem is None

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from agent.cells import tunnel_health
-from agent.cells.tunnel_health import RATE, Tunnels, vtep
+from agent.cells.tunnel_health import RATE, TunnelHealth, vtep
 from agent.daemon.problems import of_tunnels
 from agent.model.cell import Cell, CellRecord
 from dataplane.state import HostState
@@ -25,15 +25,15 @@ def peer(number: int) -> Cell:
 PEERS = tuple(peer(number) for number in range(2, 2 + 2 * RATE))
 
 
-def asking(monkeypatch: pytest.MonkeyPatch, probe: Probe) -> Tunnels:
+def asking(monkeypatch: pytest.MonkeyPatch, probe: Probe) -> TunnelHealth:
     monkeypatch.setattr(tunnel_health, "probe", probe)
     ways = {each.record.subnet: each.record.underlay for each in PEERS}
     state = HostState(OVERLAY, IPv4Network("10.255.1.0/24"), 1450, workloads={}, peers=ways)
-    return Tunnels(lambda: state, lambda: PEERS)
+    return TunnelHealth(lambda: state, lambda: PEERS)
 
 
-async def for_a_while(asked: Tunnels, *, until: Callable[[], bool]) -> None:
-    task = asyncio.get_running_loop().create_task(asked.ask_for_ever())
+async def for_a_while(asked: TunnelHealth, *, until: Callable[[], bool]) -> None:
+    task = asyncio.get_running_loop().create_task(asked.run())
     for _ in range(2000):
         if until() or task.done():
             break

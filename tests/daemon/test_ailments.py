@@ -14,7 +14,7 @@ import pytest
 from agent import last_start
 from agent.client.connection import Client
 from agent.daemon.disk_space import LITTLE, disk_problems
-from agent.envoy.liveness import Pulse
+from agent.envoy.liveness import Liveness
 from agent.errors import Unavailable
 from agent.last_start import Failure
 
@@ -83,8 +83,8 @@ async def test_an_envoy_is_hung_from_its_first_missing_answer_to_the_next_one(mo
         if not answers:
             raise Unavailable("no answer")
 
-    pulse = Pulse(ask, connected=lambda: connected, clock=lambda: now)
-    following = asyncio.create_task(pulse.follow())
+    pulse = Liveness(ask, connected=lambda: connected, clock=lambda: now)
+    following = asyncio.create_task(pulse.run())
     try:
         await until(lambda: pulse.problem is not None)
         now = 112.0

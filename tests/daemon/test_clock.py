@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agent.daemon.clock import Clock
 from agent.errors import Conflict
 from agent.model.names import AppName
-from agent.policy.tags_in_use import Tagging
+from agent.policy.tags_in_use import TagsInUse
 from agent.store.memory import MemoryStore
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -45,7 +45,7 @@ async def test_no_jump_of_the_clock_lets_a_tag_pass_on_before_its_week_is_over(
 ) -> None:
     world, store = World(), MemoryStore(last_tag=1)
     earliest, latest = world.clock().bounds()
-    tagging = Tagging(store, earliest=earliest, latest=latest)
+    tagging = TagsInUse(store, earliest=earliest, latest=latest)
     old, new = AppName("acme", "shop", "old"), AppName("acme", "shop", "new")
     await tagging.claim(old)
     released = None

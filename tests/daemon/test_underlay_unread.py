@@ -39,4 +39,4 @@ async def test_what_keeps_us_from_asking_for_the_underlay_is_the_hosts_refusal(
     config = load(tmp_path / "agent.yaml", root=tmp_path, hostname="one")
     monkeypatch.setattr(peering, "underlay", underlay)
     with pytest.raises(HostRefused):
-        await peering.grounding(config, cast("Kernel", Thread())).look()
+        await peering.underlay_monitor(config, cast("Kernel", Thread())).refresh()

@@ -1,18 +1,18 @@
 """Three repairs of a jump in a row are an alarm; peace ends it; a jump that is gone is always put back."""
 
-from agent.loop.contested_jumps import ROW_SECONDS, TIMES, TRUCE_SECONDS, Rivalry
+from agent.loop.contested_jumps import ROW_SECONDS, TIMES, TRUCE_SECONDS, ContestedJumps
 from dataplane.tables import ChainKey
 
 FORWARD = ChainKey(4, "filter", "FORWARD")
 WANTED, MOVED = {FORWARD: (0,)}, {FORWARD: (1,)}
 
 
-def alarmed(*, now: float = 0.0) -> Rivalry:
-    rivalry = Rivalry()
+def alarmed(*, now: float = 0.0) -> ContestedJumps:
+    contested = ContestedJumps()
     for second in range(TIMES):
-        assert not rivalry.stand_back(MOVED, wanted=WANTED, now=now + second)
-    assert rivalry.stand_back(MOVED, wanted=WANTED, now=now + TIMES)
-    return rivalry
+        assert not contested.concedes(MOVED, wanted=WANTED, now=now + second)
+    assert contested.concedes(MOVED, wanted=WANTED, now=now + TIMES)
+    return contested
 
 
 def test_the_fourth_time_in_a_row_is_an_alarm() -> None:
@@ -20,22 +20,22 @@ def test_the_fourth_time_in_a_row_is_an_alarm() -> None:
 
 
 def test_now_and_then_is_no_row() -> None:
-    rivalry = Rivalry()
+    contested = ContestedJumps()
     for time in range(10):
-        assert not rivalry.stand_back(MOVED, wanted=WANTED, now=time * (ROW_SECONDS + 1))
+        assert not contested.concedes(MOVED, wanted=WANTED, now=time * (ROW_SECONDS + 1))
 
 
 def test_after_a_truce_it_is_tried_again_and_peace_ends_the_alarm() -> None:
-    rivalry = alarmed()
-    assert rivalry.stand_back(MOVED, wanted=WANTED, now=TIMES + TRUCE_SECONDS - 1)
-    rivalry.stand_back(WANTED, wanted=WANTED, now=TIMES + 2 * TRUCE_SECONDS)
-    assert not rivalry.alarm
+    contested = alarmed()
+    assert contested.concedes(MOVED, wanted=WANTED, now=TIMES + TRUCE_SECONDS - 1)
+    contested.concedes(WANTED, wanted=WANTED, now=TIMES + 2 * TRUCE_SECONDS)
+    assert not contested.alarm
 
 
 def test_a_jump_that_is_gone_is_put_back_even_then() -> None:
-    assert not alarmed().stand_back({}, wanted=WANTED, now=TIMES + 1)
+    assert not alarmed().concedes({}, wanted=WANTED, now=TIMES + 1)
 
 
 def test_an_undisturbed_host_is_never_an_alarm() -> None:
-    rivalry = Rivalry()
-    assert not any(rivalry.stand_back(WANTED, wanted=WANTED, now=float(time)) for time in range(100))
+    contested = ContestedJumps()
+    assert not any(contested.concedes(WANTED, wanted=WANTED, now=float(time)) for time in range(100))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.loop.cutting import lost_rights
 from agent.loop.desired import CellFacts, Snapshot, desired_state
+from agent.loop.revocation import lost_rights
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from agent.model.owner import ProcessOwner

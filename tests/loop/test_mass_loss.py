@@ -4,7 +4,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from agent.loop.mass_loss import WAIT, Prudence
+from agent.loop.mass_loss import WAIT, MassLossGuard
 from dataplane.firewall.rules import chains
 from dataplane.state import Allow, HostState, Workload
 
@@ -26,100 +26,100 @@ FOUR = state(2, 3, 4, 5)
 
 
 def test_the_first_state_of_all_is_believed() -> None:
-    assert Prudence().judged(state(peers=False), before=None, leaving=(), now=0.0) == state(peers=False)
+    assert MassLossGuard().guarded(state(peers=False), before=None, leaving=(), now=0.0) == state(peers=False)
 
 
 def test_most_containers_go_only_when_it_is_said_twice() -> None:
-    prudence, few = Prudence(), state(2)
-    assert prudence.judged(few, before=FOUR, leaving=(), now=0.0) == FOUR
-    assert prudence.problem is not None
-    assert "3 of 4 containers" in prudence.problem.what
-    assert prudence.wait(now=0.25) == WAIT - 0.25
-    assert prudence.judged(few, before=FOUR, leaving=(), now=WAIT / 2) == FOUR
-    assert prudence.judged(few, before=FOUR, leaving=(), now=WAIT) == few
-    assert prudence.problem is None
-    assert prudence.wait(now=WAIT) is None
+    guard, few = MassLossGuard(), state(2)
+    assert guard.guarded(few, before=FOUR, leaving=(), now=0.0) == FOUR
+    assert guard.problem is not None
+    assert "3 of 4 containers" in guard.problem.what
+    assert guard.wait(now=0.25) == WAIT - 0.25
+    assert guard.guarded(few, before=FOUR, leaving=(), now=WAIT / 2) == FOUR
+    assert guard.guarded(few, before=FOUR, leaving=(), now=WAIT) == few
+    assert guard.problem is None
+    assert guard.wait(now=WAIT) is None
 
 
 def test_all_peers_go_only_when_it_is_said_twice() -> None:
-    prudence, none = Prudence(), state(2, 3, 4, 5, peers=False)
-    assert prudence.judged(none, before=FOUR, leaving=(), now=0.0) == FOUR
-    assert prudence.problem is not None
-    assert "all 1 peers" in prudence.problem.what
-    assert prudence.judged(none, before=FOUR, leaving=(), now=WAIT) == none
+    guard, none = MassLossGuard(), state(2, 3, 4, 5, peers=False)
+    assert guard.guarded(none, before=FOUR, leaving=(), now=0.0) == FOUR
+    assert guard.problem is not None
+    assert "all 1 peers" in guard.problem.what
+    assert guard.guarded(none, before=FOUR, leaving=(), now=WAIT) == none
 
 
 def test_what_comes_back_meanwhile_was_never_gone() -> None:
-    prudence = Prudence()
-    prudence.judged(state(), before=FOUR, leaving=(), now=0.0)
-    assert prudence.judged(FOUR, before=FOUR, leaving=(), now=0.5) == FOUR
-    assert prudence.problem is None
-    assert prudence.judged(state(), before=FOUR, leaving=(), now=WAIT) == FOUR, "the first time does not count any more"
+    guard = MassLossGuard()
+    guard.guarded(state(), before=FOUR, leaving=(), now=0.0)
+    assert guard.guarded(FOUR, before=FOUR, leaving=(), now=0.5) == FOUR
+    assert guard.problem is None
+    assert guard.guarded(state(), before=FOUR, leaving=(), now=WAIT) == FOUR, "the first time does not count any more"
 
 
 def test_another_loss_begins_to_wait_anew() -> None:
-    prudence = Prudence()
-    prudence.judged(state(2), before=FOUR, leaving=(), now=0.0)
-    assert prudence.judged(state(3), before=FOUR, leaving=(), now=WAIT).workloads.keys() == FOUR.workloads.keys()
+    guard = MassLossGuard()
+    guard.guarded(state(2), before=FOUR, leaving=(), now=0.0)
+    assert guard.guarded(state(3), before=FOUR, leaving=(), now=WAIT).workloads.keys() == FOUR.workloads.keys()
 
 
 def test_who_is_taken_away_goes_at_once() -> None:
     leaving = ("app-2", "app-3", "app-4", "app-5")
-    assert Prudence().judged(state(), before=state(2, 3, 4, 5), leaving=leaving, now=0.0).workloads == {}
-    one = Prudence().judged(state(2), before=FOUR, leaving=("app-3", "app-4", "app-5"), now=0.0)
+    assert MassLossGuard().guarded(state(), before=state(2, 3, 4, 5), leaving=leaving, now=0.0).workloads == {}
+    one = MassLossGuard().guarded(state(2), before=FOUR, leaving=("app-3", "app-4", "app-5"), now=0.0)
     assert one == state(2)
 
 
 def test_who_is_taken_away_while_others_are_doubted_goes_at_once() -> None:
-    prudence = Prudence()
-    kept = prudence.judged(state(), before=FOUR, leaving=("app-2",), now=0.0)
+    guard = MassLossGuard()
+    kept = guard.guarded(state(), before=FOUR, leaving=("app-2",), now=0.0)
     assert {each.name for each in kept.workloads.values()} == {"app-3", "app-4", "app-5"}
 
 
 def test_a_few_containers_go_at_once() -> None:
-    assert Prudence().judged(state(2, 3), before=FOUR, leaving=(), now=0.0) == state(2, 3)
+    assert MassLossGuard().guarded(state(2, 3), before=FOUR, leaving=(), now=0.0) == state(2, 3)
 
 
 def test_what_is_new_and_what_has_changed_takes_effect_though_others_are_doubted() -> None:
     changed = replace(workload(2), tag=9)
     asked = replace(state(7), workloads={SUBNET[2]: changed, SUBNET[7]: workload(7)})
-    judged = Prudence().judged(asked, before=FOUR, leaving=(), now=0.0)
-    assert judged.workloads[SUBNET[2]] == changed
-    assert judged.workloads.keys() == {SUBNET[number] for number in (2, 3, 4, 5, 7)}
+    guarded = MassLossGuard().guarded(asked, before=FOUR, leaving=(), now=0.0)
+    assert guarded.workloads[SUBNET[2]] == changed
+    assert guarded.workloads.keys() == {SUBNET[number] for number in (2, 3, 4, 5, 7)}
 
 
 def test_what_comes_and_goes_beside_a_loss_does_not_put_off_its_second_look() -> None:
-    prudence = Prudence()
+    guard = MassLossGuard()
     for tenth in range(10):
-        judged = prudence.judged(state(2, 7 + tenth), before=FOUR, leaving=(), now=WAIT * tenth / 10)
-        assert SUBNET[3] in judged.workloads
-    assert prudence.judged(state(2, 17), before=FOUR, leaving=(), now=WAIT) == state(2, 17)
-    prudence.judged(state(2), before=FOUR, leaving=(), now=0.0)
-    assert prudence.judged(state(2), before=FOUR, leaving=("app-3",), now=WAIT) == state(2)
+        guarded = guard.guarded(state(2, 7 + tenth), before=FOUR, leaving=(), now=WAIT * tenth / 10)
+        assert SUBNET[3] in guarded.workloads
+    assert guard.guarded(state(2, 17), before=FOUR, leaving=(), now=WAIT) == state(2, 17)
+    guard.guarded(state(2), before=FOUR, leaving=(), now=0.0)
+    assert guard.guarded(state(2), before=FOUR, leaving=("app-3",), now=WAIT) == state(2)
 
 
 def test_who_is_kept_keeps_the_groups_that_have_his_rights() -> None:
     shared = frozenset({Allow(0, "tcp", 8080, 8080, group="org-acme")})
     before = replace(FOUR, workloads={each: replace(held, allows=shared) for each, held in FOUR.workloads.items()})
     before = replace(before, groups={"org-acme": frozenset({1, 2})})
-    judged = Prudence().judged(state(), before=before, leaving=(), now=0.0)
-    assert judged.groups == before.groups
-    assert chains(judged) == chains(before), "a jump to a chain that is not there makes the kernel refuse them all"
+    guarded = MassLossGuard().guarded(state(), before=before, leaving=(), now=0.0)
+    assert guarded.groups == before.groups
+    assert chains(guarded) == chains(before), "a jump to a chain that is not there makes the kernel refuse them all"
     fewer = replace(state(), groups={"org-acme": frozenset({1})})
-    assert Prudence().judged(fewer, before=before, leaving=(), now=0.0).groups == fewer.groups
+    assert MassLossGuard().guarded(fewer, before=before, leaving=(), now=0.0).groups == fewer.groups
 
 
 def test_peers_that_come_back_one_by_one_were_never_gone() -> None:
     """The first of them does not make the absence of the others believable."""
-    prudence = Prudence()
+    guard = MassLossGuard()
     three = {IPv4Network(f"10.255.{number}.0/24"): IPv4Address(f"10.77.0.{number}") for number in (2, 3, 4)}
     before = replace(FOUR, peers=three)
     for count in range(3):
         back = replace(FOUR, peers=dict(list(three.items())[:count]))
-        assert prudence.judged(back, before=before, leaving=(), now=0.9 * count) == before
-    assert prudence.problem is not None
-    assert "1 of 3 peers" in prudence.problem.what
-    assert prudence.judged(before, before=before, leaving=(), now=2.0) == before
-    assert prudence.problem is None
+        assert guard.guarded(back, before=before, leaving=(), now=0.9 * count) == before
+    assert guard.problem is not None
+    assert "1 of 3 peers" in guard.problem.what
+    assert guard.guarded(before, before=before, leaving=(), now=2.0) == before
+    assert guard.problem is None
     two = replace(FOUR, peers=dict(list(three.items())[:2]))
-    assert prudence.judged(two, before=before, leaving=(), now=3.0) == two, "one of three may go at any time"
+    assert guard.guarded(two, before=before, leaving=(), now=3.0) == two, "one of three may go at any time"

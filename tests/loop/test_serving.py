@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from agent.loop.serving import servable
+from agent.loop.desired import servable
 from dataplane.envoy.resources import resources
 from dataplane.state import HostState, Leaf, Tls, Workload
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from agent.loop.turns import Report, Turns
+from agent.loop.turns import TurnReport, Turns
 from agent.pacing import Backoff
 
 
@@ -32,10 +32,10 @@ async def test_who_asks_during_a_turn_hears_of_the_one_after() -> None:
     first = await turns.begin(within=1)
     asked = asyncio.ensure_future(turns.next())
     await asyncio.sleep(0)
-    first.end(Report(changes=1))
+    first.end(TurnReport(changes=1))
     await asyncio.sleep(0)
     assert not asked.done()
-    (await turns.begin(within=1)).end(Report(changes=2))
+    (await turns.begin(within=1)).end(TurnReport(changes=2))
     assert (await asked).changes == 2
 
 
@@ -51,7 +51,7 @@ async def test_who_gave_up_is_passed_over() -> None:
     waiting = await turns.begin(within=1)
     asked.cancel()
     await asyncio.sleep(0)
-    waiting.end(Report())
+    waiting.end(TurnReport())
     assert asked.cancelled()
 
 

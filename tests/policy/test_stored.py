@@ -3,7 +3,7 @@
 import pytest
 
 from agent.policy import language
-from agent.policy.stored import Stored
+from agent.policy.in_force import StoredPolicies
 from agent.store.protocols import StoredPolicy
 
 COUNT = 300
@@ -29,7 +29,7 @@ def stored(number: int, port: int = 80) -> StoredPolicy:
 
 
 async def test_one_change_among_many_is_one_parse(parsed: list[str]) -> None:
-    policies, documents = Stored(), tuple(map(stored, range(COUNT)))
+    policies, documents = StoredPolicies(), tuple(map(stored, range(COUNT)))
     before = await policies.follow(documents)
     assert len(before) == len(parsed) == COUNT
     parsed.clear()
@@ -49,7 +49,7 @@ async def test_one_change_among_many_is_one_parse(parsed: list[str]) -> None:
 
 
 async def test_one_that_cannot_be_read_is_told_as_long_as_it_is_there_and_stops_no_other() -> None:
-    policies, good = Stored(), tuple(map(stored, range(3)))
+    policies, good = StoredPolicies(), tuple(map(stored, range(3)))
     bad = StoredPolicy("bad", "policies: [{from: nobody}]")
     assert len(await policies.follow((*good, bad))) == 3
     assert "policy 'bad' in the store" in policies.problems[0]

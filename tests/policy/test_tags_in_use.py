@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 from agent.model.names import AppName
 from agent.model.policy import Origin, Pattern, Policy, Ports, Scope
-from agent.policy.tags_in_use import Tagging
+from agent.policy.tags_in_use import TagsInUse
 from agent.store.memory import MemoryStore
 
 WEEK = 7 * 24 * 3600
@@ -17,14 +17,14 @@ def policy(source: AppName, to: AppName) -> Policy:
 
 
 async def test_every_app_that_a_policy_names_has_a_tag_before_any_instance() -> None:
-    tags = await Tagging(MemoryStore(), earliest=lambda: 0, latest=lambda: 0).follow([policy(WEB, API)], [])
+    tags = await TagsInUse(MemoryStore(), earliest=lambda: 0, latest=lambda: 0).follow([policy(WEB, API)], [])
     assert tags.keys() == {WEB, API}
     assert len(set(tags.values())) == 2
 
 
 async def test_a_tag_that_nothing_refers_to_is_given_back_and_rests_a_week() -> None:
     store, now = MemoryStore(), 0.0
-    tagging = Tagging(store, earliest=lambda: now, latest=lambda: now)
+    tagging = TagsInUse(store, earliest=lambda: now, latest=lambda: now)
     old = await tagging.follow([policy(WEB, API)], [])
     assert not await tagging.follow([], [])
     now = WEEK - 1
@@ -33,7 +33,7 @@ async def test_a_tag_that_nothing_refers_to_is_given_back_and_rests_a_week() -> 
 
 
 async def test_an_app_that_another_policy_still_names_keeps_its_tag() -> None:
-    tagging = Tagging(MemoryStore(), earliest=lambda: 0, latest=lambda: 0)
+    tagging = TagsInUse(MemoryStore(), earliest=lambda: 0, latest=lambda: 0)
     third = AppName("acme", "shop", "third")
     both = await tagging.follow([policy(WEB, API), policy(third, API)], [])
     assert both.keys() == {WEB, API, third}
@@ -43,7 +43,7 @@ async def test_an_app_that_another_policy_still_names_keeps_its_tag() -> None:
 
 async def test_too_many_apps_are_a_problem_that_leaves_the_tags_there_are() -> None:
     store = MemoryStore(last_tag=2)
-    tagging = Tagging(store, earliest=lambda: 0, latest=lambda: 0)
+    tagging = TagsInUse(store, earliest=lambda: 0, latest=lambda: 0)
     first = await tagging.follow([policy(WEB, API)], [])
     third = AppName("acme", "shop", "third")
     assert await tagging.follow([policy(WEB, API), policy(third, third)], []) == first
@@ -71,7 +71,7 @@ class Telling(MemoryStore):
 
 async def test_no_tag_is_claimed_before_the_other_cells_can_know_that_it_is_needed() -> None:
     store, third = Telling(), AppName("acme", "shop", "third")
-    tagging = Tagging(store, earliest=lambda: 0, latest=lambda: 0)
+    tagging = TagsInUse(store, earliest=lambda: 0, latest=lambda: 0)
     await tagging.follow([policy(WEB, API)], [], files=[policy(WEB, API)])
     await tagging.claim(third)
     assert store.claimed_while == [{WEB, API}, {WEB, API, third}]

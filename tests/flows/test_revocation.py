@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.loop.cutting import NOWHERE
-from agent.loop.revocation import DELAY, RETRY, Sweeping
+from agent.loop.revocation import DELAY, NOWHERE, RETRY, Revocation
 from dataplane.apply import Kernel
 from dataplane.firewall.nft import NftFirewall
 from tests.testlib.policed import Bed, Container, is_alive, is_reset, pair
@@ -34,70 +33,70 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def sweeping(kernel: Kernel, clock: Clock) -> Sweeping:
-    return Sweeping(kernel, clock=clock)
+def revocation(kernel: Kernel, clock: Clock) -> Revocation:
+    return Revocation(kernel, clock=clock)
 
 
 def appear(bed: Bed, source: Container, target: Container) -> None:
     bed.host.run("conntrack", "-I", *f"-p udp -s {source.address} -d {target.address} --sport 5000 --dport 53 -t 60".split())
 
 
-async def test_a_second_look_is_due_a_little_after_the_first(bed: Bed, sweeping: Sweeping, clock: Clock) -> None:
+async def test_a_second_look_is_due_a_little_after_the_first(bed: Bed, revocation: Revocation, clock: Clock) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
     ends = pair(web, api, 8080)
     bed.permit()
-    first = await sweeping.now(bed.state, frozenset([api.workload.address]))
+    first = await revocation.cut(bed.state, frozenset([api.workload.address]))
     assert first
     assert all(map(is_reset, ends))
     appear(bed, web, api)
-    assert await sweeping.again(bed.state) is None  # too early
-    assert sweeping.wait() == pytest.approx(DELAY)
+    assert await revocation.cut_again(bed.state) is None  # too early
+    assert revocation.wait() == pytest.approx(DELAY)
     clock.seconds += DELAY
-    assert sweeping.wait() == 0
-    second = await sweeping.again(bed.state)
+    assert revocation.wait() == 0
+    second = await revocation.cut_again(bed.state)
     assert second
     assert not bed.flows()
-    assert sweeping.wait() is None
+    assert revocation.wait() is None
 
 
-async def test_where_nothing_was_lost_nothing_is_owed(bed: Bed, sweeping: Sweeping) -> None:
-    assert await sweeping.now(bed.state, NOWHERE) is None
-    assert sweeping.wait() is None
+async def test_where_nothing_was_lost_nothing_is_owed(bed: Bed, revocation: Revocation) -> None:
+    assert await revocation.cut(bed.state, NOWHERE) is None
+    assert revocation.wait() is None
 
 
-async def test_second_looks_of_several_changes_are_one_for_all(bed: Bed, sweeping: Sweeping, clock: Clock) -> None:
+async def test_second_looks_of_several_changes_are_one_for_all(bed: Bed, revocation: Revocation, clock: Clock) -> None:
     web, api, db = (bed.container(name) for name in ("web", "api", "db"))
     for each in (api, db):
-        await sweeping.now(bed.state, frozenset([each.workload.address]))
+        await revocation.cut(bed.state, frozenset([each.workload.address]))
     appear(bed, web, api)
     appear(bed, web, db)
     clock.seconds += DELAY
-    receipt = await sweeping.again(bed.state)
+    receipt = await revocation.cut_again(bed.state)
     assert receipt
     assert {flow.destination for flow in receipt.flows} == {api.workload.address, db.workload.address}
 
 
-async def test_a_second_look_leaves_what_is_allowed_again_meanwhile(bed: Bed, sweeping: Sweeping, clock: Clock) -> None:
+async def test_a_second_look_leaves_what_is_allowed_again_meanwhile(bed: Bed, revocation: Revocation, clock: Clock) -> None:
     web, api = bed.container("web"), bed.container("api")
-    await sweeping.now(bed.state, None)
+    await revocation.cut(bed.state, None)
     bed.permit((web, api, "tcp", 8080))
     ends = pair(web, api, 8080)
     clock.seconds += DELAY
-    assert not await sweeping.again(bed.state)
+    assert not await revocation.cut_again(bed.state)
     assert is_alive(*ends)
 
 
 async def test_a_second_look_that_fails_is_still_owed(
-    bed: Bed, sweeping: Sweeping, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    bed: Bed, revocation: Revocation, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await sweeping.now(bed.state, None)
+    await revocation.cut(bed.state, None)
     clock.seconds += DELAY
     with monkeypatch.context() as patch:
         patch.setattr("host.netlink.HEADER", None)
         with pytest.raises(Exception):  # noqa: B017 -- any
-            await sweeping.again(bed.state)
-    assert sweeping.wait() == pytest.approx(RETRY)
+            await revocation.cut_again(bed.state)
+    assert revocation.wait() == pytest.approx(RETRY)
     clock.seconds += RETRY
-    assert await sweeping.again(bed.state) is not None
-    assert sweeping.wait() is None
+    assert await revocation.cut_again(bed.state) is not None
+    assert revocation.wait() is None
