@@ -16,7 +16,7 @@ from typing import TypeAlias, TypeVar
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from dataplane.detachment import hang_up
+from dataplane.detachment import reset_remote_connections
 from dataplane.firewall.driver import Firewall
 from dataplane.firewall.overlay import NAMING, UNTRACKED, VTEPS_SET
 from dataplane.firewall.rules import TAGGING, TAGS_SET
@@ -143,7 +143,7 @@ class Kernel:
     def _remove(self, plan: Plan, desired: Tables, failures: Failures) -> None:
         for address, inside in plan.interiors.drop.items():
             if host_interface(address) in plan.veths.drop:  # while its link is there, so that other cells hear of it
-                hang_up(inside.pin, address=address, beyond=overlay.others(desired))
+                reset_remote_connections(inside.pin, address=address, beyond=overlay.others(desired))
         if len(plan.veths.drop) > 1:
             links.delete_together(self._route, plan.veths.drop)
         for name, veth in plan.veths.drop.items():  # its routes, neighbours and settings go with it

@@ -24,7 +24,7 @@ from dataplane.tables import (
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class ContainerEntries:
     """The host's side of one container: all of it follows from address and MTU."""
 
     link: str
@@ -36,7 +36,7 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class PeerEntries:
     """The way to one other cell: all but its address in the underlay follows from its part of the overlay."""
 
     mac: str
@@ -87,15 +87,15 @@ def _vtep(state: HostState) -> dict[str, Vtep]:
 
 
 @lru_cache(maxsize=CELLFUL)
-def _peer(subnet: IPv4Network) -> Peer:
+def _peer(subnet: IPv4Network) -> PeerEntries:
     gateway = subnet.network_address
-    return Peer(tunnel_mac(gateway), NeighbourKey(TUNNEL_LINK, gateway), Route(TUNNEL_LINK, gateway), mark_of(subnet))
+    return PeerEntries(tunnel_mac(gateway), NeighbourKey(TUNNEL_LINK, gateway), Route(TUNNEL_LINK, gateway), mark_of(subnet))
 
 
 @lru_cache(maxsize=CELLFUL)
-def _host(address: IPv4Address, mtu: int) -> Host:
+def _host(address: IPv4Address, mtu: int) -> ContainerEntries:
     link = host_interface(address)
-    return Host(
+    return ContainerEntries(
         link=link,
         veth=Veth(address=address, mac=host_mac(address), mtu=mtu),
         neighbour=NeighbourKey(link, address),

@@ -1,7 +1,7 @@
-"""The last of an attachment: what is ours inside a namespace that may live on goes, before its pin does.
+"""The last of an attachment: what is ours inside a namespace that may live on is removed before its pin is.
 
-The link has gone from the host's side and Envoy's listener with its configuration. Connections of the address that went
-with it would wait for answers for ever, and those of Envoy would keep the namespace alive until they have drained.
+By then the link has gone from the host's side, and Envoy's listener with its configuration. Connections of the address would
+wait for answers for ever, and those of Envoy would keep the namespace alive until they have drained.
 """
 
 from collections.abc import Collection
@@ -13,17 +13,17 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from dataplane.flows import sockdiag
 from dataplane.netlink import interior
-from dataplane.network_set import Networks
+from dataplane.network_set import NetworkSet
 from host.errors import HostRefused
 from host.namespace import is_pin, run_in
 
 
-def hang_up(pin: Path, *, address: IPv4Address, beyond: Collection[IPv4Network]) -> None:
-    """Reset the TCP connections of `address` with other cells, whose networks are `beyond`: nobody there would cut them.
+def reset_remote_connections(pin: Path, *, address: IPv4Address, beyond: Collection[IPv4Network]) -> None:
+    """Reset the TCP connections of `address` with other cells, whose networks are `beyond`: no rule there would cut them.
 
     A namespace that has gone had none.
     """
-    networks = Networks(beyond)
+    networks = NetworkSet(beyond)
 
     def inside() -> None:
         found = sockdiag.tcp_sockets(local=address)
@@ -34,8 +34,8 @@ def hang_up(pin: Path, *, address: IPv4Address, beyond: Collection[IPv4Network])
             run_in(pin, inside)
 
 
-def leave(pin: Path, *, address: IPv4Address) -> None:
-    """Reset all TCP connections from and to `address` inside, and take Envoy's way back out. Nothing if the pin has gone.
+def clear_namespace(pin: Path, *, address: IPv4Address) -> None:
+    """Reset all TCP connections from and to `address` inside, and remove Envoy's way back. Does nothing if the pin has gone.
 
     Raises HostRefused.
     """
@@ -43,7 +43,7 @@ def leave(pin: Path, *, address: IPv4Address) -> None:
         return
 
     def inside() -> None:
-        # Envoy's ends to the app too: they have callers' addresses, and no answer would ever come to their last word
+        # Envoy's ends to the app too: they have callers' addresses, so what they send last would never be answered
         sockdiag.destroy(sockdiag.tcp_sockets(local=address) + sockdiag.tcp_sockets(remote=address))
         interior.clear()
 

@@ -1,7 +1,7 @@
-"""What follows from a value, kept for as long as that very object lives.
+"""Results of a function, cached for as long as the very object lives that they follow from.
 
 By identity: a `WeakKeyDictionary` finds a frozenset of rights only by comparing it with the one it holds, element by element,
-and every turn asks for those of all containers. Whoever hands in an equal object gets an equal answer, worked out anew.
+and every turn asks for those of all containers. For an equal object an equal result is worked out anew.
 """
 
 from collections.abc import Callable
@@ -12,21 +12,21 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Kept(Generic[K, V]):
-    """Answers of `work_out`, by the object asked about. An entry goes with its object, before another can have its address."""
+class Memo(Generic[K, V]):
+    """Results of `function` by its argument. An entry goes with its object, before another object can have its address."""
 
-    def __init__(self, work_out: Callable[[K], V]) -> None:
-        self._work_out = work_out
+    def __init__(self, function: Callable[[K], V]) -> None:
+        self._function = function
         self._found: dict[int, tuple[ref[K], V]] = {}
 
     def __len__(self) -> int:
         return len(self._found)
 
-    def of(self, about: K) -> V:
-        """Worked out once."""
-        number = id(about)
+    def of(self, argument: K) -> V:
+        """The result, worked out at the first call."""
+        number = id(argument)
         found = self._found.get(number)
         if found is None:
             forget = self._found.pop
-            found = self._found[number] = (ref(about, lambda _: forget(number, None)), self._work_out(about))
+            found = self._found[number] = (ref(argument, lambda _: forget(number, None)), self._function(argument))
         return found[1]

@@ -1,11 +1,11 @@
-"""Many networks, asked often whether an address lies in one of them: cells' parts of the overlay, a thousand of them. Pure."""
+"""Whether an address lies in one of many networks: cells' parts of the overlay, a thousand of them. Asked often. Pure."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 
 
-class Networks:
-    """By their lengths, of which there is one as a rule: a question costs the same however many networks there are."""
+class NetworkSet:
+    """Networks by prefix length, of which there is one as a rule: a look-up costs the same however many networks there are."""
 
     def __init__(self, networks: Iterable[IPv4Network]) -> None:
         self._starts: dict[int, set[int]] = {}

@@ -23,7 +23,7 @@ from agent.loop.loop import Reconciler
 from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.names import AppName
 from agent.store.ledger import Ledger
-from dataplane.detachment import leave
+from dataplane.detachment import clear_namespace
 from dataplane.envoy.listening import await_listening
 from dataplane.envoy.reservation import reserve
 from host import namespace
@@ -213,7 +213,7 @@ class AttachTransactions:
                 await parts.reconciler.envoy_has(held.address, timeout=ENVOY_SECONDS)
         pin = pin_of(name, pins=parts.pins)
         self._give_back(name)
-        await asyncio.to_thread(leave, pin, address=held.address)
+        await asyncio.to_thread(clear_namespace, pin, address=held.address)
         parts.owners.forget(name)
         self._pinned = {identity: each for identity, each in self._pinned.items() if each != name}
         namespace.unpin(pin)

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 from agent import log
 from agent.model.cell import Cell
 from dataplane.state import HostState
-from dataplane.tunnel_probe import Answer, probe
+from dataplane.tunnel_probe import TunnelAnswer, probe
 
 PERIOD = 10.0  # seconds between two questions to one peer
 RATE = 20  # peers asked in a second, at most, and at once: of a thousand, each is asked once in 50 s, or 100 s if none answers
@@ -21,18 +21,20 @@ class TunnelHealth:
     def __init__(self, applied: Callable[[], HostState | None], peers: Callable[[], tuple[Cell, ...]]) -> None:
         self._applied = applied
         self._peers = peers
-        self._answers: dict[IPv4Address, Answer] = {}
+        self._answers: dict[IPv4Address, TunnelAnswer] = {}
         self._log = log.get("tunnels")
 
     @property
-    def answers(self) -> Mapping[IPv4Address, Answer]:
+    def answers(self) -> Mapping[IPv4Address, TunnelAnswer]:
         """By the peer's VTEP; one that was not asked yet has none."""
         return self._answers
 
-    def failing(self) -> tuple[tuple[Cell, Answer], ...]:
+    def failing(self) -> tuple[tuple[Cell, TunnelAnswer], ...]:
         """Peers whose agents are alive and whose tunnels do not carry what they should."""
-        found = ((each, self._answers.get(vtep(each), Answer.ALL)) for each in self._peers() if each.alive_since is not None)
-        return tuple((each, answer) for each, answer in found if answer is not Answer.ALL)
+        found = (
+            (each, self._answers.get(vtep(each), TunnelAnswer.ALL)) for each in self._peers() if each.alive_since is not None
+        )
+        return tuple((each, answer) for each, answer in found if answer is not TunnelAnswer.ALL)
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -59,12 +61,12 @@ class TunnelHealth:
         try:
             for _ in range(DOUBTS):
                 answer = await probe(address, mtu=mtu, seconds=PATIENCE)
-                if answer is Answer.ALL or before is answer:
+                if answer is TunnelAnswer.ALL or before is answer:
                     break
         except OSError:  # no descriptor left: that says nothing of the peer, and others tell it
             return
         self._answers[address] = answer
-        if answer is not (before or Answer.ALL):
+        if answer is not (before or TunnelAnswer.ALL):
             self._log.info("tunnel", peer=peer.record.name, vtep=str(address), answer=answer.value)
 
 

@@ -19,7 +19,7 @@ OVERLAY = IPv4Network("10.255.0.0/16")
 PORT = integer(low=1, high=65535, what="a port")
 
 
-class Backend(Enum):
+class BackendChoice(Enum):
     """The firewall's flavour; AUTO is what the host already uses."""
 
     AUTO = "auto"
@@ -41,7 +41,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Underlay:
+class UnderlaySettings:
     """The cells' own network; None is `auto`: that of the default route."""
 
     address: Annotated[
@@ -67,10 +67,12 @@ class Overlay:
 
 
 @dataclass(frozen=True, slots=True)
-class Firewall:
+class FirewallSettings:
     """How rules are written."""
 
-    backend: Annotated[Backend, Key(choice({each.value: each for each in Backend}), "`auto`, `nft` or `legacy`")] = Backend.AUTO
+    backend: Annotated[
+        BackendChoice, Key(choice({each.value: each for each in BackendChoice}), "`auto`, `nft` or `legacy`")
+    ] = BackendChoice.AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ class Config:
     """What agent.yaml says, every default filled in, every path absolute and with the root's prefix."""
 
     cell: Annotated[str, Key(parsed(texts.cell_name), "this cell's name", "<hostname>")]
-    underlay: Underlay = Underlay()
+    underlay: UnderlaySettings = UnderlaySettings()
     overlay: Overlay = Overlay()
     store: Annotated[
         Etcd | None,
@@ -131,7 +133,7 @@ class Config:
         ),
     ] = None
     policies: Annotated[Path, Key(parsed(texts.path), "the directory of policy files")] = Path("/etc/cellnet/policies.d")
-    firewall: Firewall = Firewall()
+    firewall: FirewallSettings = FirewallSettings()
     tls: TlsSettings = TlsSettings()
     trust_domain: Annotated[str, Key(parsed(texts.domain), "the authority in `spiffe://…` names")] = "cell.internal"
     dns: Dns = Dns()

@@ -19,7 +19,7 @@ from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
 from agent.model.policy import Policy
 from ca.show import Shown, Summary
-from dataplane.tunnel_probe import Answer
+from dataplane.tunnel_probe import TunnelAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class PeerView:
     subnet: IPv4Network
     underlay: IPv4Address
     alive_since: datetime | None
-    tunnel: Answer | None
+    tunnel: TunnelAnswer | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from functools import partial
 from agent.attach.owners import Owners
 from agent.attach.transaction import AttachParts, AttachTransactions
 from agent.cells.tunnel_health import TunnelHealth
-from agent.config.config import Backend, Config, Verdict
+from agent.config.config import BackendChoice, Config, Verdict
 from agent.daemon.clock import Clock
 from agent.daemon.peering import Peering, peering, underlay_monitor
 from agent.daemon.service import Service
@@ -115,7 +115,7 @@ async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
 
 def _kernel(config: Config, stack: contextlib.AsyncExitStack) -> tuple[backends.Backend, Kernel, Monitor]:
     asked = config.firewall.backend
-    backend = backends.detect() if asked is Backend.AUTO else backends.Backend(asked.value)
+    backend = backends.detect() if asked is BackendChoice.AUTO else backends.Backend(asked.value)
     kernel, monitor = Kernel(backends.firewall(backend)), Monitor()
     stack.callback(kernel.close)
     stack.callback(monitor.close)

@@ -12,7 +12,7 @@ from agent.model.cell import Cell
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.tags_in_use import TagsInUse
 from dataplane.envoy.ads import EnvoyStatus
-from dataplane.tunnel_probe import Answer
+from dataplane.tunnel_probe import TunnelAnswer
 
 FEW = 3  # cells that are named
 CONTESTED_JUMPS = Problem(
@@ -41,7 +41,7 @@ def problems(
     mass_loss: Unavailable | None,
     underlay: HostRefused | None,
     announcement: CellnetError | None,
-    tunnels: Iterable[tuple[Cell, Answer]],
+    tunnels: Iterable[tuple[Cell, TunnelAnswer]],
 ) -> tuple[Problem, ...]:
     """All of them, the gravest area first; what two areas tell in the same words only once."""
     found = (
@@ -88,7 +88,7 @@ def _overlay(
     *,
     underlay: HostRefused | None,
     announcement: CellnetError | None,
-    tunnels: Iterable[tuple[Cell, Answer]],
+    tunnels: Iterable[tuple[Cell, TunnelAnswer]],
 ) -> Iterator[Problem]:
     yield from _told("overlay", report.overlay)
     yield from _told("overlay", underlay)
@@ -97,14 +97,14 @@ def _overlay(
     yield from of_tunnels(tunnels)
 
 
-def of_tunnels(failing: Iterable[tuple[Cell, Answer]]) -> Iterator[Problem]:
+def of_tunnels(failing: Iterable[tuple[Cell, TunnelAnswer]]) -> Iterator[Problem]:
     """One for each way to fail, however many fail so: it is one network that they have in common."""
     words = {
-        Answer.NONE: (
+        TunnelAnswer.NONE: (
             "without an answer, though their agents are alive",
             "UDP to overlay.port (4789) must pass between cells, both ways; overlay.port and overlay.vni are the same on all",
         ),
-        Answer.ONLY_SMALL: (
+        TunnelAnswer.ONLY_SMALL: (
             "that lose packets of full size",
             "the network between the cells carries less than the MTU of underlay.interface says: set overlay.mtu on all cells",
         ),

@@ -11,7 +11,7 @@ from agent.model.names import AppName
 from agent.policy.in_force import Resolve
 from dataplane.envoy.resource import Resource, ResourceKey
 from dataplane.envoy.resources import listener_key
-from dataplane.memo import Kept
+from dataplane.memo import Memo
 from dataplane.state import Allow, HostService, HostState, Leaf, Tls, Workload
 
 
@@ -81,7 +81,7 @@ def _groups_of(allows: frozenset[Allow]) -> frozenset[str]:
     return frozenset(allow.group for allow in allows if allow.group)
 
 
-_groups: Kept[frozenset[Allow], frozenset[str]] = Kept(_groups_of)
+_groups: Memo[frozenset[Allow], frozenset[str]] = Memo(_groups_of)
 
 
 def pin_of(name: str, *, pins: Path) -> Path:

@@ -8,7 +8,7 @@ themselves: of 250 containers usually one has changed.
 import hashlib
 from collections.abc import Mapping
 
-from dataplane.memo import Kept
+from dataplane.memo import Memo
 from dataplane.state import Allow
 from dataplane.tables import TAG_MASK
 
@@ -25,8 +25,8 @@ def _nothing_yet(_: object) -> ByName:
     return {}
 
 
-_containers: Kept[frozenset[Allow], ByName] = Kept(_nothing_yet)
-_groups: Kept[frozenset[int], ByName] = Kept(_nothing_yet)
+_containers: Memo[frozenset[Allow], ByName] = Memo(_nothing_yet)
+_groups: Memo[frozenset[int], ByName] = Memo(_nothing_yet)
 
 
 def group_chain(name: str) -> str:

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from dataplane.flows.conntrack import Flow
-from dataplane.network_set import Networks
+from dataplane.network_set import NetworkSet
 from dataplane.state import HostState, Workload
 from dataplane.tables import TAG_MASK
 
@@ -85,7 +85,7 @@ class _Places:
     def __init__(self, state: HostState) -> None:
         self._state = state
         self._known: dict[IPv4Address, Place] = {}
-        self._peers: Networks | None = None  # many, and most cells' flows stay inside
+        self._peers: NetworkSet | None = None  # many, and most cells' flows stay inside
 
     def of(self, address: IPv4Address) -> Place:
         found = self._known.get(address)
@@ -102,7 +102,7 @@ class _Places:
         if address == state.subnet.network_address:  # the cell's own
             return Place.OUTSIDE
         if self._peers is None:
-            self._peers = Networks(state.peers)
+            self._peers = NetworkSet(state.peers)
         return Place.PEER if address in self._peers else Place.NOWHERE
 
 

@@ -11,10 +11,10 @@ from agent.cells.tunnel_health import RATE, TunnelHealth, vtep
 from agent.daemon.problems import of_tunnels
 from agent.model.cell import Cell, CellRecord
 from dataplane.state import HostState
-from dataplane.tunnel_probe import Answer
+from dataplane.tunnel_probe import TunnelAnswer
 
 OVERLAY = IPv4Network("10.255.0.0/16")
-Probe = Callable[..., Awaitable[Answer]]
+Probe = Callable[..., Awaitable[TunnelAnswer]]
 
 
 def peer(number: int) -> Cell:
@@ -45,11 +45,11 @@ async def for_a_while(asked: TunnelHealth, *, until: Callable[[], bool]) -> None
 async def test_peers_that_are_silent_do_not_keep_the_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     silent, waiting = asyncio.Event(), 0
 
-    async def probe(_vtep: IPv4Address, **_: object) -> Answer:
+    async def probe(_vtep: IPv4Address, **_: object) -> TunnelAnswer:
         nonlocal waiting
         waiting += 1
         await silent.wait()
-        return Answer.ALL
+        return TunnelAnswer.ALL
 
     await for_a_while(asking(monkeypatch, probe), until=lambda: waiting == RATE)
     assert waiting == RATE
@@ -58,20 +58,20 @@ async def test_peers_that_are_silent_do_not_keep_the_others_waiting(monkeypatch:
 async def test_a_host_that_cannot_ask_says_nothing_of_its_peers_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
 
-    async def probe(_vtep: IPv4Address, **_: object) -> Answer:
+    async def probe(_vtep: IPv4Address, **_: object) -> TunnelAnswer:
         nonlocal asked
         asked += 1
         if asked <= RATE:
             raise OSError(24, "Too many open files")
-        return Answer.NONE
+        return TunnelAnswer.NONE
 
     found = asking(monkeypatch, probe)
     await for_a_while(found, until=lambda: len(found.answers) == RATE)
-    assert found.answers == {vtep(each): Answer.NONE for each in PEERS[RATE:]}
+    assert found.answers == {vtep(each): TunnelAnswer.NONE for each in PEERS[RATE:]}
 
 
 def test_many_tunnels_that_fail_alike_are_one_problem() -> None:
-    few = [*((each, Answer.NONE) for each in PEERS), (peer(250), Answer.ONLY_SMALL)]
+    few = [*((each, TunnelAnswer.NONE) for each in PEERS), (peer(250), TunnelAnswer.ONLY_SMALL)]
     silent, narrow = of_tunnels(few)
     assert silent.what.endswith(f"alive: cell-2 (192.0.2.2), cell-3 (192.0.2.3), cell-4 (192.0.2.4) and {2 * RATE - 3} more")
     assert "cell-250" in narrow.what

@@ -22,7 +22,7 @@ from agent.control.service import Problem
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from agent.model.owner import ProcessOwner
-from dataplane.tunnel_probe import Answer
+from dataplane.tunnel_probe import TunnelAnswer
 from tests.testlib.fake_cell import NOW, FakeCell, serving
 
 CODE = re.compile(r"\x1b\[[0-9;]*m")
@@ -118,7 +118,7 @@ def test_a_healthy_cell_is_one_screen_with_what_an_operator_asks_for(agent: Path
     ]
 
 
-def peer(name: str, *, alive: bool = True, tunnel: Answer | None = Answer.ALL) -> service.PeerView:
+def peer(name: str, *, alive: bool = True, tunnel: TunnelAnswer | None = TunnelAnswer.ALL) -> service.PeerView:
     since = NOW if alive else None
     return service.PeerView(name, IPv4Network("10.255.2.0/24"), IPv4Address("10.77.0.2"), since, tunnel)
 
@@ -127,9 +127,9 @@ def peer(name: str, *, alive: bool = True, tunnel: Answer | None = Answer.ALL) -
     ("peers", "text"),
     [
         ((peer("two"), peer("three", tunnel=None)), "2, all alive"),
-        ((peer("two", alive=False, tunnel=Answer.NONE), peer("three")), "2, not alive: two"),
+        ((peer("two", alive=False, tunnel=TunnelAnswer.NONE), peer("three")), "2, not alive: two"),
         (
-            (peer("two", tunnel=Answer.NONE), peer("three", tunnel=Answer.ONLY_SMALL), peer("four")),
+            (peer("two", tunnel=TunnelAnswer.NONE), peer("three", tunnel=TunnelAnswer.ONLY_SMALL), peer("four")),
             "\x1b[31m3, tunnel does not answer as it should: two, three\x1b[0m",
         ),
     ],

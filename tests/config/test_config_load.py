@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config.config import Backend, Config, Verdict
+from agent.config.config import BackendChoice, Config, Verdict
 from agent.config.load import load
 from agent.config.problems import InvalidSource
 from agent.config.reference import reference
@@ -51,7 +51,7 @@ def test_a_missing_file_means_the_defaults(tmp_path: Path) -> None:
     assert (config.overlay.network, config.overlay.cell_prefix) == (IPv4Network("10.255.0.0/16"), 24)
     assert (config.tls.port, config.tls.leaf_lifetime) == (61443, timedelta(hours=24))
     assert (config.trust_domain, config.dns.domain) == ("cell.internal", "cell.internal")
-    assert (config.firewall.backend, config.egress.default) == (Backend.AUTO, Verdict.DENY)
+    assert (config.firewall.backend, config.egress.default) == (BackendChoice.AUTO, Verdict.DENY)
     assert config.policies == Path("/etc/cellnet/policies.d")
     assert config.paths.control_socket == Path("/run/cellnet/agent.sock")
     assert config.paths.database == Path("/var/lib/cellnet/cellnet.db")

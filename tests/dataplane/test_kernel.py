@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataplane.detachment import leave
+from dataplane.detachment import clear_namespace
 from dataplane.firewall.driver import Firewall
 from dataplane.firewall.legacy import LegacyFirewall
 from dataplane.firewall.nft import NftFirewall
@@ -72,7 +72,7 @@ def test_a_namespace_that_is_left_has_nothing_of_ours(host: Host) -> None:
     host.become(host.with_workloads(workload))
     assert "fwmark" in host.containers[0].run("ip", "rule")
     host.become(EMPTY)
-    leave(workload.pin, address=workload.address)
+    clear_namespace(workload.pin, address=workload.address)
     assert [host.containers[0].run("ip", "-4", what) for what in ("rule", "route", "address")] == before
     assert host.containers[0].run("sysctl", "-n", "net.ipv4.tcp_fwmark_accept").strip() == "0"
 

@@ -11,7 +11,7 @@ import pytest
 
 from dataplane.apply import within
 from dataplane.compile import compile_tables
-from dataplane.detachment import leave
+from dataplane.detachment import clear_namespace
 from dataplane.firewall.backends import Backend, firewall
 from dataplane.firewall.rules import JUMPS, LEAVING, container_chain
 from dataplane.netlink.links import address_of
@@ -128,7 +128,7 @@ def test_a_process_killed_between_any_two_effects_leaves_nothing_open_and_nothin
         scene.arrives(other)
         assert scene.inside(third) == whole
         scene.back_to(one)
-        leave(third.pin, address=third.address)
+        clear_namespace(third.pin, address=third.address)
     assert number > 20, "a link goes, another comes, each with all that belongs to it"
 
 

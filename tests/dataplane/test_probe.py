@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from dataplane.tunnel_probe import Answer, probe
+from dataplane.tunnel_probe import TunnelAnswer, probe
 from host.namespace import run_in
 from tests.testlib.netns import Netns
 
@@ -27,35 +27,35 @@ def peers(netns: Callable[[str], Netns]) -> tuple[Netns, Netns]:
     return here, there
 
 
-def asked(host: Netns, *, mtu: int = 1500) -> Answer:
+def asked(host: Netns, *, mtu: int = 1500) -> TunnelAnswer:
     return run_in(host.path, lambda: asyncio.run(probe(VTEP, mtu=mtu, seconds=0.5)))
 
 
 def test_a_refusal_is_an_answer(peers: tuple[Netns, Netns]) -> None:
-    assert asked(peers[0]) is Answer.ALL
+    assert asked(peers[0]) is TunnelAnswer.ALL
 
 
 def test_a_peer_that_takes_what_comes_answers_too(peers: tuple[Netns, Netns]) -> None:
     peers[1].run("iptables", "-F")
-    assert asked(peers[0]) is Answer.ALL
+    assert asked(peers[0]) is TunnelAnswer.ALL
 
 
 def test_no_answer_is_silence(peers: tuple[Netns, Netns]) -> None:
     peers[1].run("iptables", "-I", "INPUT", "-j", "DROP")
-    assert asked(peers[0]) is Answer.NONE
+    assert asked(peers[0]) is TunnelAnswer.NONE
 
 
 def test_no_way_there_is_silence(peers: tuple[Netns, Netns]) -> None:
     peers[0].run("ip", "link", "set", "u0", "down")
-    assert asked(peers[0]) is Answer.NONE
+    assert asked(peers[0]) is TunnelAnswer.NONE
 
 
 def test_a_way_that_loses_packets_of_full_size_is_told_apart(peers: tuple[Netns, Netns]) -> None:
     peers[1].run("iptables", "-I", "INPUT", "-m", "length", "--length", "1401:65535", "-j", "DROP")
-    assert asked(peers[0]) is Answer.ONLY_SMALL
-    assert asked(peers[0], mtu=1400) is Answer.ALL
+    assert asked(peers[0]) is TunnelAnswer.ONLY_SMALL
+    assert asked(peers[0], mtu=1400) is TunnelAnswer.ALL
 
 
 def test_a_way_that_is_narrower_than_the_mtu_is_told_apart(peers: tuple[Netns, Netns]) -> None:
     peers[0].run("ip", "link", "set", "u0", "mtu", "1400")
-    assert asked(peers[0]) is Answer.ONLY_SMALL
+    assert asked(peers[0]) is TunnelAnswer.ONLY_SMALL

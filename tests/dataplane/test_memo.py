@@ -2,7 +2,7 @@
 
 import gc
 
-from dataplane.memo import Kept
+from dataplane.memo import Memo
 
 
 class Asked:
@@ -10,7 +10,7 @@ class Asked:
 
     def __init__(self) -> None:
         self.times = 0
-        self.kept: Kept[frozenset[int], int] = Kept(self._largest)
+        self.memo: Memo[frozenset[int], int] = Memo(self._largest)
 
     def _largest(self, numbers: frozenset[int]) -> int:
         self.times += 1
@@ -19,14 +19,14 @@ class Asked:
 
 def test_it_is_worked_out_once_for_an_object() -> None:
     asked, numbers = Asked(), frozenset(range(9))
-    assert [asked.kept.of(numbers) for _ in range(3)] == [8, 8, 8]
+    assert [asked.memo.of(numbers) for _ in range(3)] == [8, 8, 8]
     assert asked.times == 1
 
 
 def test_an_equal_object_is_worked_out_anew() -> None:
     asked = Asked()
     one, other = frozenset(range(9)), frozenset(range(9))
-    assert asked.kept.of(one) == asked.kept.of(other)
+    assert asked.memo.of(one) == asked.memo.of(other)
     assert asked.times == 2
 
 
@@ -34,7 +34,7 @@ def test_an_object_is_forgotten_with_its_answer_and_the_next_at_its_address_has_
     asked = Asked()
     for last in range(1000):
         numbers = frozenset({last, -1})
-        assert asked.kept.of(numbers) == last
+        assert asked.memo.of(numbers) == last
         del numbers
     gc.collect()
-    assert len(asked.kept) == 0
+    assert len(asked.memo) == 0
