@@ -23,7 +23,7 @@ from agent.policy import language
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.database import Database
-from agent.store.etcd import keys as records
+from agent.store.etcd import records
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import EtcdClient, put
 from agent.store.etcd.disk_copy import Kept

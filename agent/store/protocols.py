@@ -3,7 +3,6 @@
 Methods are coroutines because etcd's will wait; SQLite's run inline, as a local commit is shorter than a thread's hand-over.
 """
 
-import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -12,6 +11,7 @@ from typing import Protocol
 from agent.errors import Conflict, InvalidInput
 from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.names import AppName
+from agent.wording import did_you_mean
 
 Listener = Callable[[], None]
 
@@ -138,15 +138,13 @@ def by_name(policies: Iterable[StoredPolicy]) -> dict[str, StoredPolicy]:
 
 def no_such_policy(name: str, *, known: Iterable[str]) -> InvalidInput:
     """The error for a name that is not there, with the nearest one that is."""
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    hint = f"did you mean '{near[0]}'?" if near else "`cellnet policy list` shows what there is"
+    hint = did_you_mean(name, known, otherwise="`cellnet policy list` shows what there is")
     return InvalidInput(f"there is no policy '{name}' in the store", hint=hint)
 
 
 def no_such_cell(name: str, *, known: Iterable[str]) -> InvalidInput:
     """The error for a cell that is not there, with the nearest one that is."""
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    hint = f"did you mean '{near[0]}'?" if near else "`cellnet cell list` shows those there are"
+    hint = did_you_mean(name, known, otherwise="`cellnet cell list` shows those there are")
     return InvalidInput(f"there is no cell '{name}' in the store", hint=hint)
 
 

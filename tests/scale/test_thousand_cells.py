@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Unavailable
-from agent.store.etcd import keys, records
+from agent.store.etcd import records
 from tests.testlib import thousand
 from tests.testlib.among import tables
 from tests.testlib.between import API, WEB, Placed, at_once
@@ -76,7 +76,7 @@ def own_apps_only(one: CellsUnderTest, figures: dict[str, str]) -> None:
         heard = received(cell)
         with timed(figures, "a policy of the store until it is in force"):
             policy = thousand.policy("mine", WEB, API, 8080)
-            put(one, BELOW.policy("mine"), keys.policy_data(policy))
+            put(one, BELOW.policy("mine"), records.policy_data(policy))
             eventually(lambda: at_once(web, api, 8080) is Connected)
         figures["octets from etcd for it"] = str(received(cell) - heard)
         assert received(cell) - heard < BYTES

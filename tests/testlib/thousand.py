@@ -10,7 +10,7 @@ from agent.config.etcd import Endpoint as Place
 from agent.config.etcd import Etcd
 from agent.model.cell import CellRecord, Endpoint
 from agent.model.names import AppName
-from agent.store.etcd import keys, records
+from agent.store.etcd import records
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import EtcdClient, put
 from agent.store.etcd.keys import Keys
@@ -53,16 +53,16 @@ def writes(lease: int) -> Iterator[rpc.RequestOp]:
     for number in range(1, CELLS + 1):
         cell = record(number)
         yield put(BELOW.record(cell.name), records.record_data(cell))
-        yield put(BELOW.subnet(cell.subnet), keys.subnet_data(cell.subnet, SubnetClaim(cell.id, cell.name)))
+        yield put(BELOW.subnet(cell.subnet), records.subnet_data(cell.subnet, SubnetClaim(cell.id, cell.name)))
         yield put(BELOW.alive(cell.name), records.alive_data(1_700_000_000.0), lease=lease)
         for place in range(CONTAINERS):
             made = Endpoint(cell.name, f"c-{place}", app((number * CONTAINERS + place) % APPS), 0, cell.subnet[place + 2])
             yield put(BELOW.endpoints_of(cell.name) + made.name, records.endpoint_data(made), lease=lease)
     for number in range(APPS):
-        yield put(BELOW.app(app(number)), keys.claim_data(TagClaim(FIRST_TAG + number, None)))
+        yield put(BELOW.app(app(number)), records.claim_data(TagClaim(FIRST_TAG + number, None)))
         yield put(BELOW.number(FIRST_TAG + number), str(app(number)).encode())
     for each in policies():
-        yield put(BELOW.policy(each.name), keys.policy_data(each))
+        yield put(BELOW.policy(each.name), records.policy_data(each))
 
 
 async def fill(url: str) -> None:

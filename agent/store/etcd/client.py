@@ -167,7 +167,7 @@ class EtcdClient:
 
         answer = await self._anywhere(once)
         if answer.TTL <= 0:
-            raise NoSuchLease(lease)
+            raise NoSuchLease()
 
     async def revoke(self, lease: int) -> None:
         """End a lease now, and with it what hangs on it. One that is gone is fine."""

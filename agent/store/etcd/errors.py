@@ -19,16 +19,9 @@ MISTAKES = {
 class Compacted(Exception):
     """The changes after the asked revision are no longer kept."""
 
-    def __init__(self, revision: int) -> None:
-        super().__init__(f"etcd keeps no changes from before revision {revision}")
-        self.revision = revision
-
 
 class NoSuchLease(Exception):
     """The lease has run out or was revoked."""
-
-    def __init__(self, lease: int) -> None:
-        super().__init__(f"etcd has no lease {lease:x}")
 
 
 def refused(error: BaseException, etcd: Etcd) -> Exception:
@@ -38,9 +31,9 @@ def refused(error: BaseException, etcd: Etcd) -> Exception:
         return Unavailable(f"etcd ({where}) went silent", hint="it is tried again by itself")
     code, words = error.code(), error.details() or ""
     if "lease not found" in words:
-        return NoSuchLease(0)
+        return NoSuchLease()
     if "compacted" in words:
-        return Compacted(0)
+        return Compacted()
     if code is grpc.StatusCode.PERMISSION_DENIED:
         who = etcd.username or etcd.cert
         return HostRefused(f"etcd does not let '{who}' do this: {words}", hint="docs/store.md lists what each role needs")

@@ -20,8 +20,6 @@ from agent.store.etcd.errors import Compacted
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.recovering import Recovering
 
-__all__ = ["Copy", "Mirror"]
-
 AGAIN = (0.1, 5.0)  # seconds between two tries: the first, and the longest
 ABSENT = 60.0  # seconds for which another cell's signs of life are held after a loss: it comes back within a few
 STRETCH = 5_000  # records that are compared before others have their turn

@@ -38,7 +38,7 @@ async def _next(call: Any, *, silent: float) -> Any:
 
 def _ended(answer: rpc.WatchResponse) -> Compacted | HostRefused | Unavailable:
     if answer.compact_revision:
-        return Compacted(answer.compact_revision)
+        return Compacted()
     if "permission" in answer.cancel_reason:
         hint = "the user of store.etcd needs to read all below the prefix"
         return HostRefused(f"etcd ended the watch: {answer.cancel_reason}", hint=hint)

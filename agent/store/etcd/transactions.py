@@ -3,7 +3,7 @@
 The record of a number is compared by all who take that number, so that only one of them succeeds.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from agent.model.names import AppName
 from agent.store.etcd import records
@@ -57,8 +57,3 @@ def joined(plans: Iterable[Plan]) -> list[Plan]:
         found[-1][0].extend(when)
         found[-1][1].extend(do)
     return found
-
-
-def operations(plans: Sequence[Plan]) -> int:
-    """How many records they write."""
-    return sum(len(do) for _, do in plans)
