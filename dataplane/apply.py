@@ -31,7 +31,7 @@ from dataplane.tables import TAG_MASK, TUNNEL_LINK, Interior, Tables, host_inter
 from host import sysctl
 from host.errors import HostRefused
 from host.namespace import NamespaceThread
-from host.netlink import connect
+from host.netlink.socket import connect
 
 Result = TypeVar("Result")
 Failures: TypeAlias = dict[IPv4Address, HostRefused]

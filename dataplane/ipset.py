@@ -10,13 +10,11 @@ import struct
 from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Address
 
-from host import netlink
 from host.errors import HostRefused
-from host.netlink import NLM_F_ACK, attribute, attributes, nested
+from host.netlink.messages import NETLINK_NETFILTER, NFGENMSG_IPV4, NLM_F_ACK, attribute, attributes, nested
+from host.netlink.socket import connect
 
-NETLINK_NETFILTER = 12
 CREATE, LIST, ADD, DELETE = 0x602, 0x607, 0x609, 0x60A  # subsystem 6 is ipset
-LEADS = struct.pack("=BBH", socket.AF_INET, 0, 0)  # family, version, resource
 PROTOCOL, SET, TYPE, REVISION, FAMILY, CONTENT, ENTRIES = 1, 2, 3, 4, 5, 7, 8
 IP, IPV4_ADDRESS, IN_NETWORK_ORDER = 1, 1, 0x4000
 FLAGS, WITH_MARKS, MARK = 8, 1 << 6, 27
@@ -30,8 +28,8 @@ class MarkSet:
 
     def __init__(self, name: str, *, mask: int) -> None:
         self._name, self._mask = name, mask
-        self._named = LEADS + attribute(PROTOCOL, b"\x06") + attribute(SET, name.encode() + b"\0")
-        self._link = netlink.connect(NETLINK_NETFILTER)
+        self._named = NFGENMSG_IPV4 + attribute(PROTOCOL, b"\x06") + attribute(SET, name.encode() + b"\0")
+        self._link = connect(NETLINK_NETFILTER)
 
     def close(self) -> None:
         """Give the socket back."""
@@ -47,7 +45,7 @@ class MarkSet:
                 return {}
             raise
         for body in bodies:
-            for entry in _inside(body, start=len(LEADS), kind=ENTRIES):
+            for entry in _inside(body, start=len(NFGENMSG_IPV4), kind=ENTRIES):
                 for value in _inside(entry, kind=CONTENT):
                     marks = [MARKED.unpack(each)[0] & self._mask for each in _inside(value, kind=MARK)]
                     for address in _inside(value, kind=IP):

@@ -8,13 +8,12 @@ import struct
 from dataclasses import dataclass
 from socket import AF_UNIX
 
-from host import netlink
+from host.netlink.messages import NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, SocketState, contents
+from host.netlink.socket import connect
 
-NETLINK_SOCK_DIAG, BY_FAMILY = 4, 20
 REQUEST = struct.Struct("=BBHIII8s")  # family, protocol, -, states, inode, what to show, cookie
 ANSWER = struct.Struct("=BBBxI8s")  # family, type, state, inode, cookie; attributes follow
-CLOSED, LISTEN = 7, 10
-STATES = 1 << CLOSED | 1 << LISTEN
+STATES = 1 << SocketState.CLOSED | 1 << SocketState.LISTEN
 """Not ESTABLISHED: a connection has its listener's name, and until it is accepted no owner, which would read as root."""
 SHOW_NAME, SHOW_UID = 0x01, 0x40
 NAME, UID = 0, 7
@@ -33,16 +32,16 @@ class Holder:
 def holders() -> tuple[Holder, ...]:
     """Every holder of an abstract name, sorted by name. Raises HostRefused."""
     asked = REQUEST.pack(AF_UNIX, 0, 0, STATES, 0, SHOW_NAME | SHOW_UID, bytes(8))
-    with netlink.connect(NETLINK_SOCK_DIAG) as link:
-        found = [_holder(body) for body in link.dump(BY_FAMILY, asked, what="unix sockets")]
+    with connect(NETLINK_SOCK_DIAG) as link:
+        found = [_holder(body) for body in link.dump(SOCK_DIAG_BY_FAMILY, asked, what="unix sockets")]
     return tuple(sorted((each for each in found if each is not None), key=lambda each: each.name))
 
 
 def _holder(body: bytes) -> Holder | None:
     _, _, state, inode, _ = ANSWER.unpack_from(body)
-    parts = {kind: body[start:end] for kind, start, end in netlink.attributes(body, start=ANSWER.size)}
+    parts = contents(body, start=ANSWER.size)
     name = parts.get(NAME, b"")
     if not name.startswith(b"\0"):
         return None
     uid = struct.unpack("=I", parts[UID])[0] if UID in parts else 0  # before Linux 5.3: better none too many than two
-    return Holder(name[1:].decode(errors="backslashreplace"), uid, state == LISTEN, inode)
+    return Holder(name[1:].decode(errors="backslashreplace"), uid, state == SocketState.LISTEN, inode)

@@ -13,13 +13,22 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from dataplane.flows.sockdiag import Ends
-from host import netlink
 from host.errors import HostRefused
-from host.netlink import NLA_F_NESTED, Netlink, attribute, attributes, nested
+from host.netlink import socket as netlink
+from host.netlink.messages import (
+    ATTRIBUTE,
+    NETLINK_NETFILTER,
+    NFGENMSG_IPV4,
+    NLA_F_NESTED,
+    NLM_F_ACK,
+    attribute,
+    attributes,
+    contents,
+    nested,
+)
+from host.netlink.socket import NetlinkSocket
 
-NETLINK_NETFILTER = 12
 CT_NEW, CT_GET, CT_DELETE = 0x100, 0x101, 0x102
-IPV4 = struct.pack("=BBH", socket.AF_INET, 0, 0)  # family, version, resource: leads every message
 CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_PROTOINFO, CTA_ID, CTA_ZONE, CTA_FILTER = 1, 2, 3, 4, 12, 18, 25
 CTA_MARK = 8
 CTA_TUPLE_IP, CTA_TUPLE_PROTO, CTA_TUPLE_ZONE = 1, 2, 3
@@ -65,13 +74,13 @@ class Flow:
 Names = dict[bytes, IPv4Address]
 
 
-def connect() -> Netlink:
+def connect() -> NetlinkSocket:
     """A conversation about the table of the namespace that the calling thread is in."""
     return netlink.connect(NETLINK_NETFILTER)
 
 
 def flows(
-    link: Netlink, *, to: Collection[IPv4Address] | None = None, of: Collection[IPv4Address] | None = None
+    link: NetlinkSocket, *, to: Collection[IPv4Address] | None = None, of: Collection[IPv4Address] | None = None
 ) -> tuple[Flow, ...]:
     """The IPv4 flows of the namespace: all, or those that one of the addresses `to` answers and those from or to one of `of`.
 
@@ -91,12 +100,12 @@ def flows(
     return tuple(flow for flow in found if flow.reply_source in replying or flow.source in either)
 
 
-def answered(link: Netlink, connections: Sequence[Ends]) -> tuple[Flow, ...]:
+def answered(link: NetlinkSocket, connections: Sequence[Ends]) -> tuple[Flow, ...]:
     """The TCP flows outside any zone that `local` answers, as far as there are any: a look-up each, no walk through the table.
 
     What `local` itself has opened is left out. Raises HostRefused.
     """
-    answers = link.ask(CT_GET, [IPV4 + _reply(ends) for ends in connections])
+    answers = link.ask(CT_GET, [NFGENMSG_IPV4 + _reply(ends) for ends in connections])
     names: Names = {}
     found = []
     for ends, answer in zip(connections, answers, strict=True):
@@ -117,7 +126,7 @@ def _reply(ends: Ends) -> bytes:
     return nested(CTA_TUPLE_ORIG, nested(CTA_TUPLE_IP, addresses), nested(CTA_TUPLE_PROTO, protocol))
 
 
-def retire(link: Netlink, flows: Sequence[Flow]) -> None:
+def retire(link: NetlinkSocket, flows: Sequence[Flow]) -> None:
     """Have these TCP entries take no later SYN as their own, once their connection is closed.
 
     Of a connection that the server has reset, conntrack would take the next SYN between the same ports as a part, and call it
@@ -128,7 +137,7 @@ def retire(link: Netlink, flows: Sequence[Flow]) -> None:
     _change(link, CT_NEW, [_named(flow) + flags for flow in flows], what="retire")
 
 
-def delete(link: Netlink, flows: Sequence[Flow]) -> int:
+def delete(link: NetlinkSocket, flows: Sequence[Flow]) -> int:
     """Delete exactly these entries and return how many were still there.
 
     Raises ValueError for a flow without a key, before anything is deleted, since a deletion that names no flow empties the
@@ -137,8 +146,8 @@ def delete(link: Netlink, flows: Sequence[Flow]) -> int:
     return _change(link, CT_DELETE, [_named(flow) for flow in flows], what="delete")
 
 
-def _change(link: Netlink, kind: int, requests: Sequence[bytes], *, what: str) -> int:
-    answers = link.ask(kind, requests, flags=netlink.NLM_F_ACK)
+def _change(link: NetlinkSocket, kind: int, requests: Sequence[bytes], *, what: str) -> int:
+    answers = link.ask(kind, requests, flags=NLM_F_ACK)
     refused = [answer for answer in answers if isinstance(answer, OSError) and not netlink.vanished(answer)]
     if refused:
         raise HostRefused(f"cannot {what} {len(refused)} conntrack entries: {refused[0].strerror}", hint="cellnet needs root")
@@ -151,7 +160,7 @@ def _named(flow: Flow) -> bytes:
     parts = [attribute(CTA_TUPLE_ORIG | NLA_F_NESTED, flow.key), attribute(CTA_ID, struct.pack("!I", flow.id))]
     if flow.zone:
         parts.append(attribute(CTA_ZONE, struct.pack("!H", flow.zone)))
-    return IPV4 + b"".join(parts)
+    return NFGENMSG_IPV4 + b"".join(parts)
 
 
 def _answered_by(address: IPv4Address) -> bytes:
@@ -160,9 +169,9 @@ def _answered_by(address: IPv4Address) -> bytes:
     return reply + nested(CTA_FILTER, attribute(CTA_FILTER_REPLY_FLAGS, struct.pack("=I", BY_SOURCE)))
 
 
-def _dump(link: Netlink, restriction: bytes = b"", *, about: bytes = b"") -> Iterator[Flow]:
+def _dump(link: NetlinkSocket, restriction: bytes = b"", *, about: bytes = b"") -> Iterator[Flow]:
     names: Names = {}
-    for body in link.dump(CT_GET, IPV4 + restriction, what="connections"):
+    for body in link.dump(CT_GET, NFGENMSG_IPV4 + restriction, what="connections"):
         if about in body:  # much cheaper than reading what nobody asked for
             yield _decode(body, names)
 
@@ -176,7 +185,7 @@ _KEY = slice(8, 56)
 
 def _headers(direction: int) -> tuple[bytes, ...]:
     def header(length: int, kind: int) -> bytes:
-        return netlink.ATTRIBUTE.pack(length, kind)
+        return ATTRIBUTE.pack(length, kind)
 
     addresses = header(52, direction | NLA_F_NESTED) + header(20, CTA_TUPLE_IP | NLA_F_NESTED) + header(8, CTA_IP_V4_SRC)
     protocol = header(28, CTA_TUPLE_PROTO | NLA_F_NESTED) + header(5, CTA_PROTO_NUM)
@@ -225,20 +234,16 @@ def _rest(body: bytes, start: int) -> tuple[int, int, int, int]:
 
 def _walk(body: bytes, names: Names) -> Flow:
     """Any flow, attribute by attribute: other protocols than TCP and UDP, zones of one direction."""
-    found = {kind: body[begin:end] for kind, begin, end in attributes(body, start=len(IPV4))}
+    found = contents(body, start=len(NFGENMSG_IPV4))
     protocol, sent = _tuple(found[CTA_TUPLE_ORIG], names)
     _, answered = _tuple(found[CTA_TUPLE_REPLY], names)
-    zone, number, status, mark = _rest(body, len(IPV4))
+    zone, number, status, mark = _rest(body, len(NFGENMSG_IPV4))
     return Flow(protocol, *sent, *answered, zone, number, status, found[CTA_TUPLE_ORIG], mark)
 
 
 def _tuple(content: bytes, names: Names) -> tuple[int, tuple[IPv4Address, int, IPv4Address, int]]:
-    parts = _contents(content)
-    addresses, protocol = _contents(parts[CTA_TUPLE_IP]), _contents(parts[CTA_TUPLE_PROTO])
+    parts = contents(content)
+    addresses, protocol = contents(parts[CTA_TUPLE_IP]), contents(parts[CTA_TUPLE_PROTO])
     source, destination = (_name(addresses[kind], names) for kind in (CTA_IP_V4_SRC, CTA_IP_V4_DST))
     ports = [int.from_bytes(protocol.get(kind, b""), "big") for kind in (CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT)]
     return protocol[CTA_PROTO_NUM][0], (source, ports[0], destination, ports[1])
-
-
-def _contents(body: bytes) -> dict[int, bytes]:
-    return {kind: body[begin:end] for kind, begin, end in attributes(body)}

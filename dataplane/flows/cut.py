@@ -17,11 +17,12 @@ from typing import NamedTuple, TypeVar
 from dataplane.flows import conntrack, judge, sockdiag
 from dataplane.flows.conntrack import Flow
 from dataplane.flows.judge import NOBODY
-from dataplane.flows.sockdiag import Ends, State
+from dataplane.flows.sockdiag import Ends
 from dataplane.state import HostState, Workload
 from host.errors import HostRefused
 from host.namespace import NamespaceThread
-from host.netlink import Netlink
+from host.netlink.messages import SocketState
+from host.netlink.socket import NetlinkSocket
 
 Clock = Callable[[], float]
 Workloads = Mapping[IPv4Address, Workload]
@@ -74,7 +75,7 @@ class Receipt:
 def sweep(
     state: HostState,
     *,
-    link: Netlink,
+    link: NetlinkSocket,
     clock: Clock,
     looks: Looks,
     addresses: Collection[IPv4Address] | None = None,
@@ -108,7 +109,12 @@ def sweep(
 
 
 def _cut_all(
-    looks: Sequence[Callable[[], tuple[Flow, ...]]], workloads: Workloads, *, link: Netlink, clock: Clock, at_least: int = 1
+    looks: Sequence[Callable[[], tuple[Flow, ...]]],
+    workloads: Workloads,
+    *,
+    link: NetlinkSocket,
+    clock: Clock,
+    at_least: int = 1,
 ) -> Receipt:
     started = clock()
     whole = Receipt((), 0, 0, started, started)
@@ -120,7 +126,7 @@ def _cut_all(
     return whole
 
 
-def cut(flows: Collection[Flow], workloads: Workloads, *, link: Netlink, clock: Clock) -> Receipt:
+def cut(flows: Collection[Flow], workloads: Workloads, *, link: NetlinkSocket, clock: Clock) -> Receipt:
     """End exactly these flows: reset both ends where the socket of one is found, then forget them.
 
     `workloads` says whose namespaces to look in; one that is gone took its sockets along. Raises HostRefused, if sockets could
@@ -161,7 +167,7 @@ class Hits(NamedTuple):
 
 def _reset(connections: Sequence[Ends], interface: str) -> Hits:
     sockets = dict(zip(connections, sockdiag.find(connections, interface=interface), strict=True))
-    live = {ends: each for ends, each in sockets.items() if each is not None and each.state is not State.TIME_WAIT}
+    live = {ends: each for ends, each in sockets.items() if each is not None and each.state is not SocketState.TIME_WAIT}
     return Hits(frozenset(live), sockdiag.destroy(tuple(live.values())))
 
 

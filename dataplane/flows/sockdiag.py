@@ -10,15 +10,13 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
 
-from host import netlink
 from host.errors import HostRefused
-from host.netlink import attribute
+from host.netlink.messages import NETLINK_SOCK_DIAG, NLM_F_ACK, SOCK_DIAG_BY_FAMILY, SocketState, attribute, attributes
+from host.netlink.socket import connect, vanished
 
-NETLINK_SOCK_DIAG = 4
-BY_FAMILY, DESTROY = 20, 21
+SOCK_DESTROY = 21
 REQUEST = struct.Struct("=BBBxI")  # family, protocol, extensions, states; a socket's id follows
 ID = struct.Struct("!HH16s16s4s8s")  # local port, remote port, local, remote, interface, cookie
 ANSWER = struct.Struct("=BBxx")  # family, state; a socket's id follows
@@ -28,23 +26,6 @@ FILTER = 1  # INET_DIAG_REQ_BYTECODE
 BY_LOCAL, BY_REMOTE = 7, 8  # INET_DIAG_BC_S_COND, _D_COND
 NO_COOKIE = b"\xff" * 8
 MAPPED = bytes(10) + b"\xff\xff"
-
-
-class State(IntEnum):
-    """TCP's states, by the kernel's numbers."""
-
-    ESTABLISHED = 1
-    SYN_SENT = 2
-    SYN_RECEIVED = 3
-    FIN_WAIT_1 = 4
-    FIN_WAIT_2 = 5
-    TIME_WAIT = 6
-    CLOSED = 7
-    CLOSE_WAIT = 8
-    LAST_ACK = 9
-    LISTEN = 10
-    CLOSING = 11
-    NEW_SYN_RECEIVED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +43,7 @@ class Socket:
     """One TCP socket; `id` is the kernel's own description of it, with the cookie that no other socket has."""
 
     family: int
-    state: State
+    state: SocketState
     local: IPv4Address | IPv6Address
     local_port: int
     remote: IPv4Address | IPv6Address
@@ -72,14 +53,14 @@ class Socket:
 
 def listening(address: IPv4Address, port: int) -> bool:
     """Whether a socket listens on exactly this address: not on 0.0.0.0 or [::]."""
-    with netlink.connect(NETLINK_SOCK_DIAG) as link:
+    with connect(NETLINK_SOCK_DIAG) as link:
         asked = _request(socket.AF_INET, _id(Ends(address, port, IPv4Address(0), 0)))
-        answer = link.ask(BY_FAMILY, [asked])[0]
+        answer = link.ask(SOCK_DIAG_BY_FAMILY, [asked])[0]
     if isinstance(answer, OSError):
         _vanished_or_refused(answer, "look up a listener")
         return False
     found = _socket(answer)
-    return found.state is State.LISTEN and found.local == address
+    return found.state is SocketState.LISTEN and found.local == address
 
 
 def listeners(address: IPv4Address, port: int) -> int:
@@ -88,26 +69,26 @@ def listeners(address: IPv4Address, port: int) -> int:
     One that was destroyed and listens again still is shut down, and so is from birth whatever it accepts.
     """
     here = _address_condition(BY_LOCAL, address, port=port)
-    asked = _request(socket.AF_INET, bytes(ID.size), states=1 << State.LISTEN) + _program([here])
-    with netlink.connect(NETLINK_SOCK_DIAG) as link:
-        found = link.dump(BY_FAMILY, asked, what="listeners")
+    asked = _request(socket.AF_INET, bytes(ID.size), states=1 << SocketState.LISTEN) + _program([here])
+    with connect(NETLINK_SOCK_DIAG) as link:
+        found = link.dump(SOCK_DIAG_BY_FAMILY, asked, what="listeners")
     return sum(not _is_shut_down(body) for body in found)
 
 
 def _is_shut_down(body: bytes) -> bool:
-    found = {kind: body[start] for kind, start, end in netlink.attributes(body, start=MESSAGE) if start < end}
+    found = {kind: body[start] for kind, start, end in attributes(body, start=MESSAGE) if start < end}
     return bool(found.get(SHUTDOWN))
 
 
 def tcp_sockets(*, local: IPv4Address | None = None, remote: IPv4Address | None = None) -> tuple[Socket, ...]:
     """The TCP sockets with these ends, in every state but LISTEN; the kernel does the filtering. Raises HostRefused."""
     conditions = [_address_condition(op, address) for op, address in ((BY_LOCAL, local), (BY_REMOTE, remote)) if address]
-    states = 0xFFFFFFFF & ~(1 << State.LISTEN)
+    states = 0xFFFFFFFF & ~(1 << SocketState.LISTEN)
     found: list[Socket] = []
-    with netlink.connect(NETLINK_SOCK_DIAG) as link:
+    with connect(NETLINK_SOCK_DIAG) as link:
         for family in (socket.AF_INET, socket.AF_INET6):
             asked = _request(family, bytes(ID.size), states=states) + _program(conditions)
-            found += map(_socket, link.dump(BY_FAMILY, asked, what="sockets"))
+            found += map(_socket, link.dump(SOCK_DIAG_BY_FAMILY, asked, what="sockets"))
     return tuple(found)
 
 
@@ -117,8 +98,8 @@ def find(connections: Sequence[Ends], *, interface: str = "") -> tuple[Socket | 
     `interface` lets sockets be found that are bound to it besides those that are bound to none. Raises HostRefused.
     """
     asked = [_request(socket.AF_INET, _id(ends, _index(interface))) for ends in connections]
-    with netlink.connect(NETLINK_SOCK_DIAG) as link:
-        answers = link.ask(BY_FAMILY, asked)
+    with connect(NETLINK_SOCK_DIAG) as link:
+        answers = link.ask(SOCK_DIAG_BY_FAMILY, asked)
     return tuple(_connected(answer, ends) for ends, answer in zip(connections, answers, strict=True))
 
 
@@ -140,8 +121,8 @@ def _index(interface: str) -> int:
 
 def destroy(sockets: Sequence[Socket]) -> int:
     """Reset these connections: both ends see it. Returns how many were still there; raises HostRefused."""
-    with netlink.connect(NETLINK_SOCK_DIAG) as link:
-        answers = link.ask(DESTROY, [_request(each.family, each.id) for each in sockets], flags=netlink.NLM_F_ACK)
+    with connect(NETLINK_SOCK_DIAG) as link:
+        answers = link.ask(SOCK_DESTROY, [_request(each.family, each.id) for each in sockets], flags=NLM_F_ACK)
     for answer in answers:
         if isinstance(answer, OSError):
             _vanished_or_refused(answer, "destroy a socket")
@@ -149,7 +130,7 @@ def destroy(sockets: Sequence[Socket]) -> int:
 
 
 def _vanished_or_refused(answer: OSError, what: str) -> None:
-    if not netlink.vanished(answer):
+    if not vanished(answer):
         hint = "the kernel lacks INET_DIAG_DESTROY" if answer.errno == errno.EOPNOTSUPP else "cellnet needs root"
         raise HostRefused(f"cannot {what}: {answer.strerror}", hint=hint) from answer
 
@@ -167,7 +148,9 @@ def _socket(body: bytes) -> Socket:
     family, state = ANSWER.unpack_from(body)
     identity = body[ANSWER.size : ANSWER.size + ID.size]
     local_port, remote_port, local, remote, _, _ = ID.unpack(identity)
-    return Socket(family, State(state), _address(family, local), local_port, _address(family, remote), remote_port, identity)
+    return Socket(
+        family, SocketState(state), _address(family, local), local_port, _address(family, remote), remote_port, identity
+    )
 
 
 def _address(family: int, packed: bytes) -> IPv4Address | IPv6Address:

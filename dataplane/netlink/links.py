@@ -14,7 +14,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from dataplane.tables import LINK_PREFIX, TUNNEL_LINK, Veth, container_mac, host_mac
 from host.errors import HostRefused
-from host.netlink import Netlink, attribute, attributes
+from host.netlink.messages import attribute, attributes
+from host.netlink.socket import NetlinkSocket
 
 EXISTS, NO_DEVICE = 17, 19
 GET_LINKS = 18
@@ -50,7 +51,7 @@ class Link:
     info: bytes
 
 
-def read(kernel: Netlink) -> Links:
+def read(kernel: NetlinkSocket) -> Links:
     """One dump, decoded by hand: a look reads all links while changes wait for the interpreter. Raises HostRefused."""
     veths: dict[str, Veth] = {}
     up: dict[str, bool] = {}

@@ -9,20 +9,16 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
-from contextlib import suppress
 
 from dataplane.tables import TUNNEL_LINK
-from host.netlink import attributes
+from host.netlink.messages import HEADER, NETLINK_NETFILTER, NETLINK_ROUTE, attributes
+from host.netlink.socket import subscribe
 
-NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 # link, neighbour, IPv4 address, IPv4 route, IPv4 settings (numbers of rtnetlink's groups)
 ROUTE_GROUPS = (1, 3, 5, 7, 24)
 NFTABLES_GROUP = 7
-ADD_MEMBERSHIP = 1
-SOL_NETLINK = 270
 NEW_LINK, DELETED_LINK = 16, 17
 NEIGHBOUR_MESSAGES = (28, 29)
-HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
 LINK = struct.Struct("=BxHiII")  # family, type, index, flags, change; attributes follow
 UP = 1
 ADDRESS, NAME, MTU, MASTER, INFO = 1, 3, 4, 10, 18
@@ -37,7 +33,7 @@ class Monitor:
     """The events of the network namespace that the calling thread is in when this is made."""
 
     def __init__(self) -> None:
-        self._sockets = (_listening(NETLINK_ROUTE, ROUTE_GROUPS), _listening(NETLINK_NETFILTER, (NFTABLES_GROUP,)))
+        self._sockets = (subscribe(NETLINK_ROUTE, ROUTE_GROUPS), subscribe(NETLINK_NETFILTER, (NFTABLES_GROUP,)))
         self._links: dict[int, Link] = {}  # as last heard of
 
     @property
@@ -72,15 +68,6 @@ class Monitor:
         """Stop listening."""
         for each in self._sockets:
             each.close()
-
-
-def _listening(protocol: int, groups: tuple[int, ...]) -> socket.socket:
-    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol)
-    made.bind((0, 0))
-    for group in groups:
-        with suppress(OSError):  # a kernel without nftables has nothing to tell of it
-            made.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, group)
-    return made
 
 
 def _drained(source: socket.socket, matters: Callable[[bytes], bool]) -> bool:

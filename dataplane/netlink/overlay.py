@@ -11,10 +11,10 @@ from dataplane.netlink import peers, vtep
 from dataplane.plan import Plan
 from dataplane.tables import TUNNEL_LINK, Tables
 from host import sysctl
-from host.netlink import Netlink
+from host.netlink.socket import NetlinkSocket
 
 
-def withdraw(plan: Plan, *, route: IPRoute, kernel: Netlink) -> None:
+def withdraw(plan: Plan, *, route: IPRoute, kernel: NetlinkSocket) -> None:
     """What is no longer wanted, ways before what they need. Raises HostRefused."""
     if plan.vteps.drop:
         vtep.delete(route)  # all of it goes along
@@ -24,7 +24,7 @@ def withdraw(plan: Plan, *, route: IPRoute, kernel: Netlink) -> None:
     peers.drop_fdb(kernel, plan.fdb.drop)
 
 
-def extend(plan: Plan, *, route: IPRoute, kernel: Netlink) -> None:
+def extend(plan: Plan, *, route: IPRoute, kernel: NetlinkSocket) -> None:
     """What is wanted. Raises HostRefused."""
     for wanted in plan.vteps.add.values():
         vtep.create(route, wanted)

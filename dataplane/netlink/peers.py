@@ -14,10 +14,10 @@ from dataplane.netlink.links import LINK, index_of
 from dataplane.netlink.routes import ANY_SCOPE, INDEX, MAIN, NEIGHBOUR, PERMANENT, ROUTE
 from dataplane.tables import ROUTE_PROTOCOL, TUNNEL_LINK, NeighbourKey, Route
 from host.errors import HostRefused
-from host.netlink import NLM_F_ACK, Netlink, attribute, attributes
+from host.netlink.messages import NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, attribute, attributes
+from host.netlink.socket import NetlinkSocket
 
 NEW_ROUTE, DELETE_ROUTE, NEW_NEIGHBOUR, DELETE_NEIGHBOUR = 24, 25, 28, 29
-REPLACE, CREATE = 0x100, 0x400
 UNICAST, ONLINK, SELF = 1, 4, 2
 PORT, VNI, OTHER_LINK = 6, 7, 8  # of an entry that goes by another port, number or link than its device's
 TO, MAC, THROUGH, GATEWAY = routes.TO, routes.MAC, routes.THROUGH, routes.GATEWAY
@@ -28,7 +28,7 @@ GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV)
 Fdb = Mapping[str, tuple[IPv4Address, ...]]
 
 
-def read_fdb(kernel: Netlink, names: Mapping[int, str]) -> dict[str, tuple[IPv4Address, ...]]:
+def read_fdb(kernel: NetlinkSocket, names: Mapping[int, str]) -> dict[str, tuple[IPv4Address, ...]]:
     """All of our device. Raises HostRefused."""
     index = next((number for number, name in names.items() if name == TUNNEL_LINK), None)
     if index is None:
@@ -46,15 +46,15 @@ def read_fdb(kernel: Netlink, names: Mapping[int, str]) -> dict[str, tuple[IPv4A
     return {mac: tuple(sorted(targets)) for mac, targets in found.items()}
 
 
-def put_fdb(kernel: Netlink, entries: Fdb, *, old: Fdb) -> None:
+def put_fdb(kernel: NetlinkSocket, entries: Fdb, *, old: Fdb) -> None:
     """Write these; `old` are those that some of them replace. Raises HostRefused."""
     drop_fdb(kernel, [mac for mac, targets in old.items() if ODD in targets])  # not all of them can be replaced
     index = index_of(TUNNEL_LINK) if entries else 0
     bodies = [_fdb(index, mac) + attribute(FORWARD_TO, targets[0].packed) for mac, targets in entries.items()]
-    _change(kernel, NEW_NEIGHBOUR, bodies, flags=CREATE | REPLACE, what="set forwarding entries")
+    _change(kernel, NEW_NEIGHBOUR, bodies, flags=NLM_F_CREATE | NLM_F_REPLACE, what="set forwarding entries")
 
 
-def drop_fdb(kernel: Netlink, macs: Iterable[str]) -> None:
+def drop_fdb(kernel: NetlinkSocket, macs: Iterable[str]) -> None:
     """Remove these. Raises HostRefused."""
     index = _present()
     bodies = [_fdb(index, mac) for mac in macs] if index else []
@@ -65,14 +65,14 @@ def _fdb(index: int, mac: str) -> bytes:
     return NEIGHBOUR.pack(socket.AF_BRIDGE, index, PERMANENT, SELF, 0) + attribute(MAC, _octets(mac))
 
 
-def put_neighbours(kernel: Netlink, entries: Mapping[NeighbourKey, str]) -> None:
+def put_neighbours(kernel: NetlinkSocket, entries: Mapping[NeighbourKey, str]) -> None:
     """Write these, all on our device. Raises HostRefused."""
     index = index_of(TUNNEL_LINK) if entries else 0
     bodies = [_neighbour(index, key) + attribute(MAC, _octets(mac)) for key, mac in entries.items()]
-    _change(kernel, NEW_NEIGHBOUR, bodies, flags=CREATE | REPLACE, what="set neighbours")
+    _change(kernel, NEW_NEIGHBOUR, bodies, flags=NLM_F_CREATE | NLM_F_REPLACE, what="set neighbours")
 
 
-def drop_neighbours(kernel: Netlink, keys: Iterable[NeighbourKey]) -> None:
+def drop_neighbours(kernel: NetlinkSocket, keys: Iterable[NeighbourKey]) -> None:
     """Remove these. Raises HostRefused."""
     index = _present()
     bodies = [_neighbour(index, key) for key in keys] if index else []
@@ -83,7 +83,7 @@ def _neighbour(index: int, key: NeighbourKey) -> bytes:
     return NEIGHBOUR.pack(socket.AF_INET, index, PERMANENT, 0, 0) + attribute(TO, key.address.packed)
 
 
-def put_routes(kernel: Netlink, entries: Mapping[IPv4Network, Route]) -> None:
+def put_routes(kernel: NetlinkSocket, entries: Mapping[IPv4Network, Route]) -> None:
     """Write these, all over our device. Raises HostRefused."""
     index = index_of(TUNNEL_LINK) if entries else 0
     over = attribute(THROUGH, INDEX.pack(index))
@@ -92,10 +92,10 @@ def put_routes(kernel: Netlink, entries: Mapping[IPv4Network, Route]) -> None:
         for to, route in entries.items()
         if route.gateway is not None
     ]
-    _change(kernel, NEW_ROUTE, bodies, flags=CREATE | REPLACE, what="set routes")
+    _change(kernel, NEW_ROUTE, bodies, flags=NLM_F_CREATE | NLM_F_REPLACE, what="set routes")
 
 
-def drop_routes(kernel: Netlink, destinations: Iterable[IPv4Network]) -> None:
+def drop_routes(kernel: NetlinkSocket, destinations: Iterable[IPv4Network]) -> None:
     """Remove these, whatever they lead over. Raises HostRefused."""
     bodies = [_route(to, scope=ANY_SCOPE, kind=0, flags=0) for to in destinations]
     _change(kernel, DELETE_ROUTE, bodies, what="remove routes")
@@ -117,7 +117,7 @@ def _present() -> int:
         return 0  # gone, and its entries with it
 
 
-def _change(kernel: Netlink, kind: int, bodies: Sequence[bytes], *, what: str, flags: int = 0) -> None:
+def _change(kernel: NetlinkSocket, kind: int, bodies: Sequence[bytes], *, what: str, flags: int = 0) -> None:
     answers = kernel.ask(kind, bodies, flags=flags | NLM_F_ACK)
     refused = [each for each in answers if isinstance(each, OSError) and not (flags == 0 and each.errno in GONE)]
     if refused:

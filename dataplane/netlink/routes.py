@@ -12,7 +12,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 from dataplane.netlink.links import index_of
 from dataplane.tables import CELLFUL, ROUTE_PROTOCOL, NeighbourKey, Route
 from host.errors import HostRefused
-from host.netlink import Netlink, attributes
+from host.netlink.messages import attributes
+from host.netlink.socket import NetlinkSocket
 
 LINK_SCOPE, ANY_SCOPE, PERMANENT, MAIN = 253, 255, 0x80, 254
 ABSENT = (2, 3, 19)
@@ -24,7 +25,7 @@ INDEX = struct.Struct("=I")
 TO, MAC, THROUGH, GATEWAY = 1, 2, 4, 5
 
 
-def read_routes(kernel: Netlink, names: Mapping[int, str]) -> dict[IPv4Network, Route]:
+def read_routes(kernel: NetlinkSocket, names: Mapping[int, str]) -> dict[IPv4Network, Route]:
     """Ours (ROUTE_PROTOCOL); `names` maps our links' indexes to their names. Raises HostRefused."""
     routes: dict[IPv4Network, Route] = {}
     for body in kernel.dump(GET_ROUTES, ROUTE.pack(socket.AF_INET, *[0] * 8), what="routes"):
@@ -54,7 +55,7 @@ def _neighbour(link: str, packed: bytes) -> NeighbourKey:
     return NeighbourKey(link, IPv4Address(packed))
 
 
-def read_neighbours(kernel: Netlink, names: Mapping[int, str]) -> dict[NeighbourKey, str]:
+def read_neighbours(kernel: NetlinkSocket, names: Mapping[int, str]) -> dict[NeighbourKey, str]:
     """Permanent entries on our links. Raises HostRefused."""
     neighbours: dict[NeighbourKey, str] = {}
     for body in kernel.dump(GET_NEIGHBOURS, NEIGHBOUR.pack(socket.AF_INET, *[0] * 4), what="neighbours"):

@@ -13,7 +13,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 from dataplane.netlink.links import INFO_KIND, NUMBER, Link, index_of
 from dataplane.tables import TUNNEL_LINK, Vtep
 from host.errors import HostRefused
-from host.netlink import Netlink, attributes
+from host.netlink.messages import attributes
+from host.netlink.socket import NetlinkSocket
 
 EXISTS, IN_USE, NO_DEVICE = 17, 98, 19
 GET_ADDRESSES = 22
@@ -26,7 +27,7 @@ SWITCHES = {LEARNING: "learning", EXTERNAL: "external"}  # on, or off
 ANYWHERE = bytes(4)
 
 
-def read(kernel: Netlink, link: Link | None) -> Vtep | None:
+def read(kernel: NetlinkSocket, link: Link | None) -> Vtep | None:
     """Ours, of the link of that name; None if that is no VXLAN. Raises HostRefused."""
     if link is None:
         return None
@@ -50,7 +51,7 @@ def read(kernel: Netlink, link: Link | None) -> Vtep | None:
     )
 
 
-def _addresses(kernel: Netlink, wanted: int) -> tuple[IPv4Interface, ...]:
+def _addresses(kernel: NetlinkSocket, wanted: int) -> tuple[IPv4Interface, ...]:
     found: list[IPv4Interface] = []
     for body in kernel.dump(GET_ADDRESSES, ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0), what="addresses"):
         _, length, _, _, index = ADDRESS.unpack_from(body)

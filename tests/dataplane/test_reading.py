@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 from dataplane.netlink import links, routes
 from dataplane.tables import NeighbourKey, Route, Veth
 from host.namespace import run_in
-from host.netlink import connect
+from host.netlink.socket import connect
 from tests.testlib.netns import Netns
 
 OURS, DOWN = "cnet0aff0102", "cnet0aff0103"

@@ -15,8 +15,9 @@ from dataplane.envoy.listening import not_open
 from dataplane.envoy.resources import of_workload
 from dataplane.flows import sockdiag
 from dataplane.state import Workload
-from host import netlink
 from host.namespace import run_in
+from host.netlink.messages import NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, SocketState
+from host.netlink.socket import connect
 from tests.testlib.envoy import API, PORT, EnvoyCell, Pair, eventually
 from tests.testlib.envoy_peers import App, dial_tls, says
 from tests.testlib.vouching import client_context
@@ -76,9 +77,9 @@ def one_worker(pair: Pair) -> None:
     """Half of the callers still get in, and a look for any socket finds one."""
 
     def destroy_one() -> int:
-        asked = sockdiag._request(socket.AF_INET, bytes(sockdiag.ID.size), states=1 << sockdiag.State.LISTEN)
-        with netlink.connect(sockdiag.NETLINK_SOCK_DIAG) as link:
-            found = map(sockdiag._socket, link.dump(sockdiag.BY_FAMILY, asked, what="listeners"))
+        asked = sockdiag._request(socket.AF_INET, bytes(sockdiag.ID.size), states=1 << SocketState.LISTEN)
+        with connect(NETLINK_SOCK_DIAG) as link:
+            found = map(sockdiag._socket, link.dump(SOCK_DIAG_BY_FAMILY, asked, what="listeners"))
         return next((1 for each in found if each.local_port == PORT and sockdiag.destroy([each])), 0)
 
     assert run_in(pair.api.path, destroy_one) == 1

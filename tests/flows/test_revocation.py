@@ -93,7 +93,7 @@ async def test_a_second_look_that_fails_is_still_owed(
     await revocation.cut(bed.state, None)
     clock.seconds += DELAY
     with monkeypatch.context() as patch:
-        patch.setattr("host.netlink.HEADER", None)
+        patch.setattr("host.netlink.socket.HEADER", None)
         with pytest.raises(Exception):  # noqa: B017 -- any
             await revocation.cut_again(bed.state)
     assert revocation.wait() == pytest.approx(RETRY)

@@ -8,8 +8,9 @@ from ipaddress import IPv4Address
 import pytest
 
 from dataplane.flows import sockdiag
-from dataplane.flows.sockdiag import Ends, State
+from dataplane.flows.sockdiag import Ends
 from host.namespace import NamespaceThread
+from host.netlink.messages import SocketState
 from tests.testlib.netns import Netns
 
 HERE, ELSEWHERE = IPv4Address("127.0.0.1"), IPv4Address("127.0.0.2")
@@ -86,7 +87,7 @@ def test_sockets_of_both_families_are_listed_by_their_ends(inside: Inside) -> No
 
     def listed(**restriction: object) -> list[tuple[int, int]]:
         found = inside.thread.call(lambda: sockdiag.tcp_sockets(**restriction))  # type: ignore[arg-type]
-        assert all(each.state is State.ESTABLISHED and each.local == each.remote == HERE for each in found)
+        assert all(each.state is SocketState.ESTABLISHED and each.local == each.remote == HERE for each in found)
         return sorted((each.family, each.local_port) for each in found if each.local_port in (8080, 8081))
 
     both = [(socket.AF_INET, 8080), (socket.AF_INET6, 8081)]

@@ -15,7 +15,7 @@ from dataplane.flows.conntrack import Flow
 from dataplane.flows.cut import Looks, Receipt
 from dataplane.state import Allow, HostState, Workload
 from host.namespace import run_in
-from host.netlink import Netlink
+from host.netlink.socket import NetlinkSocket
 from tests.testlib.netns import Netns
 
 Result = TypeVar("Result")
@@ -140,7 +140,7 @@ class Bed:
     def flows(self) -> tuple[Flow, ...]:
         return self.with_table(conntrack.flows)
 
-    def with_table(self, call: Callable[[Netlink], Result]) -> Result:
+    def with_table(self, call: Callable[[NetlinkSocket], Result]) -> Result:
         """Run something with a conversation about the host's table."""
 
         def inside() -> Result:
@@ -158,7 +158,7 @@ class Bed:
     ) -> Receipt:
         """The same for addresses, which may be of no container."""
 
-        def taken(link: Netlink) -> Receipt:
+        def taken(link: NetlinkSocket) -> Receipt:
             receipts = [cut.sweep(self.state, link=link, clock=clock, addresses=addresses, looks=each) for each in looks]
             return reduce(Receipt.followed_by, receipts)
 

@@ -1,7 +1,7 @@
-"""The netlink socket of this package: requests with one answer each, dumps, and attributes as bytes.
+"""The one door to netlink: requests with one answer each, dumps, and events of groups.
 
-Conntrack and socket diagnosis are asked in binary by hand because a dump of 10,000 flows has to be read in a few
-milliseconds. A socket belongs to the namespace of the thread that makes it and must be used by one thread at a time.
+Messages are made and read by hand, since a dump of 10,000 connections has to be read in a few milliseconds. A socket belongs
+to the namespace of the thread that makes it and must be used by one thread at a time.
 """
 
 import errno
@@ -10,17 +10,14 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 
 from host.errors import HostRefused
+from host.netlink.messages import HEADER, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
 
-HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
-ATTRIBUTE = struct.Struct("=HH")  # length with this header, type
+SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_CAP_ACK = 270, 1, 10
 ERROR = struct.Struct("=i")
-NLMSG_ERROR, NLMSG_DONE = 2, 3
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x4, 0x10, 0x300
-NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
-SOL_NETLINK, NETLINK_CAP_ACK = 270, 10
 
 RECEIVE = 1 << 17  # more than the kernel puts into one message of a dump
 BATCH = 32  # the answers to one batch must fit the socket's receive buffer, else some are lost
@@ -29,21 +26,31 @@ ROUNDS = 5  # of a dump that the kernel calls interrupted
 Message = tuple[int, int, int, bytes]  # type, flags, sequence number, body
 
 
-def connect(protocol: int) -> "Netlink":
-    """A conversation with the part of the kernel that `protocol`, a NETLINK_… number, names."""
+def connect(protocol: int) -> "NetlinkSocket":
+    """A socket to the part of the kernel that `protocol`, a NETLINK_… number, names."""
     made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     made.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)  # an acknowledgement need not repeat the request
-    return Netlink(made)
+    return NetlinkSocket(made)
 
 
-class Netlink:
-    """One conversation over an open socket, which it owns. Close it, or use it as a context."""
+def subscribe(protocol: int, groups: Sequence[int]) -> socket.socket:
+    """A socket on which the events of these groups arrive. It never blocks; a group that the kernel lacks is left out."""
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol)
+    made.bind((0, 0))
+    for group in groups:
+        with suppress(OSError):
+            made.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+    return made
+
+
+class NetlinkSocket:
+    """Requests and dumps over an open socket, which it owns. Close it, or use it as a context."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._numbers = itertools.count(1)
 
-    def __enter__(self) -> "Netlink":
+    def __enter__(self) -> "NetlinkSocket":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
@@ -127,25 +134,3 @@ def _refusal(body: bytes) -> OSError | None:
 def vanished(answer: bytes | OSError) -> bool:
     """Whether a request failed only because what it named is gone: nothing, or another, is there now."""
     return isinstance(answer, OSError) and answer.errno in (errno.ENOENT, errno.ESTALE)
-
-
-def attribute(kind: int, content: bytes) -> bytes:
-    """One attribute, padded."""
-    length = ATTRIBUTE.size + len(content)
-    return ATTRIBUTE.pack(length, kind) + content + bytes(-length % 4)
-
-
-def nested(kind: int, *attributes: bytes) -> bytes:
-    """An attribute that holds attributes."""
-    return attribute(kind | NLA_F_NESTED, b"".join(attributes))
-
-
-def attributes(body: bytes, *, start: int = 0) -> Iterator[tuple[int, int, int]]:
-    """Type, start and end of the content of each attribute from `start` on."""
-    offset, size, unpack = start, len(body), ATTRIBUTE.unpack_from
-    while offset + 4 <= size:
-        length, kind = unpack(body, offset)
-        if length < 4:
-            return
-        yield kind & NLA_TYPE_MASK, offset + 4, offset + length
-        offset += (length + 3) & ~3

@@ -8,23 +8,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from host import netlink
 from host.errors import HostRefused
-from host.netlink import NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, Netlink, attribute, attributes, nested
+from host.netlink.messages import HEADER, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, attribute, attributes, nested
+from host.netlink.socket import ROUNDS, NetlinkSocket, vanished
 
-Ends = tuple[Netlink, socket.socket]
+Ends = tuple[NetlinkSocket, socket.socket]
 
 
 @pytest.fixture
 def ends() -> Iterator[Ends]:
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     there.settimeout(5)
-    with Netlink(here) as link, there:
+    with NetlinkSocket(here) as link, there:
         yield link, there
 
 
 def message(kind: int, number: int, body: bytes, *, flags: int = 0) -> bytes:
-    return netlink.HEADER.pack(16 + len(body), kind, flags, number, 0) + body + bytes(-len(body) % 4)
+    return HEADER.pack(16 + len(body), kind, flags, number, 0) + body + bytes(-len(body) % 4)
 
 
 def answer(there: socket.socket, *dumps: int) -> threading.Thread:
@@ -32,7 +32,7 @@ def answer(there: socket.socket, *dumps: int) -> threading.Thread:
 
     def serve() -> None:
         for flags in dumps:
-            _, _, _, number, _ = netlink.HEADER.unpack_from(there.recv(4096))
+            _, _, _, number, _ = HEADER.unpack_from(there.recv(4096))
             there.send(message(20, number - 1, b"stale") + message(20, number, b"from", flags=flags))
             there.send(message(20, number, str(flags).encode().ljust(4)) + message(NLMSG_DONE, number, bytes(4)))
 
@@ -55,7 +55,7 @@ def test_an_interrupted_dump_is_repeated(ends: Ends) -> None:
 
 def test_a_dump_that_is_interrupted_for_ever_is_given_up(ends: Ends) -> None:
     link, there = ends
-    thread = answer(there, *[NLM_F_DUMP_INTR] * netlink.ROUNDS)
+    thread = answer(there, *[NLM_F_DUMP_INTR] * ROUNDS)
     with pytest.raises(HostRefused, match="things"):
         link.dump(1, b"", what="things")
     thread.join(5)
@@ -75,7 +75,7 @@ def test_answers_come_back_in_the_order_of_their_requests(ends: Ends) -> None:
     there.send(message(20, 3, b"third") + message(NLMSG_ERROR, 2, refusal) + message(NLMSG_ERROR, 1, bytes(4)))
     first, second, third = link.ask(9, [b"", b"", b""])
     assert (first, third) == (b"", b"third")
-    assert netlink.vanished(second)
+    assert vanished(second)
 
 
 def test_attributes_are_read_as_they_were_written() -> None:
