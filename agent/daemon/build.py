@@ -21,10 +21,10 @@ from agent.envoy.process import envoy_account, worker_count
 from agent.errors import Conflict
 from agent.identity.keyring import Keyring
 from agent.identity.leaves import LeafFacts, Leaves
-from agent.loop.desired import CellFacts, Snapshot
+from agent.loop.desired import CellFacts
 from agent.loop.loop import Effects, Reconciler
+from agent.loop.snapshot import SnapshotSources
 from agent.metrics import Metrics
-from agent.model.attachment import Phase
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.database import Database
@@ -78,20 +78,18 @@ async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
         others = await peering(config, facts, store=store, ledger=ledger, monitor=underlay, elapsed=clock.elapsed)
         earliest, latest = clock.bounds()
         leaves, tagging = _leaves(config, clock), TagsInUse(store, earliest=earliest, latest=latest)
-        await _trust(leaves, store)
         policies = PoliciesInForce(config.policies, last_good=config.paths.last_good, store=store)
         envoy = envoy_account(config)
         ads = AdsServer(config.paths.xds_socket, gid=envoy.pw_gid)
         stack.push_async_callback(ads.stop)
         metrics, leaving = Metrics(), set[str]()
         effects = Effects(kernel=kernel, monitor=monitor, metrics=metrics, ads=ads, elapsed=clock.elapsed)
-        reconciler = Reconciler(
-            partial(
-                _snapshot, store=store, policies=policies, tagging=tagging, ledger=ledger, leaves=leaves, leaving=leaving,
-                others=others,
-            ),
-            facts=facts, effects=effects,
+        sources = SnapshotSources(
+            store=store, ledger=ledger, policies=policies, tags=tagging, leaves=leaves, underlay=underlay, peers=others.peers,
+            departures=others.departures, announcement=others.announcement, leaving=leaving,
         )  # fmt: skip
+        await sources.refresh_trust()
+        reconciler = Reconciler(sources.take, facts=facts, effects=effects)
         store.subscribe(reconciler.kick)
         listeners, pulse = _listeners(config, reconciler, ads), _pulse(config, ads, clock)
         tunnels = TunnelHealth(reconciler.applied, lambda: others.peers.all)
@@ -132,37 +130,6 @@ def _pulse(config: Config, ads: AdsServer, clock: Clock) -> Liveness:
     return Liveness(ask, connected=lambda: ads.status().connected, clock=clock.elapsed)
 
 
-async def _snapshot(
-    *,
-    store: Store,
-    policies: PoliciesInForce,
-    tagging: TagsInUse,
-    ledger: Ledger,
-    leaves: Leaves,
-    leaving: set[str],
-    others: Peering,
-) -> Snapshot:
-    attachments = tuple(held for held in ledger.all() if held.name not in leaving)
-    others.announcement.update(attachments, underlay=others.underlay.address)
-    in_force = await policies.in_force()
-    tags = await tagging.follow(in_force, attachments, files=policies.from_files())
-    policies.forget_all_but({held.app for held in attachments})
-    await _trust(leaves, store)
-    return Snapshot(
-        attachments=attachments,
-        tags=tags,
-        leaves=leaves.all(),
-        resolve=await policies.resolver(tags),
-        groups=policies.groups(),
-        trust_bundle=leaves.bundle,
-        underlay=others.underlay.facts,
-        peers=await others.peers.routes(),
-        departed=others.departures.take(tags),
-        again=others.departures.wait(),
-        leaving=frozenset(leaving).union(held.name for held in attachments if held.phase is Phase.DETACHING),
-    )
-
-
 async def _facts(config: Config, store: Store, ledger: Ledger, kernel: Kernel, *, now: float) -> CellFacts:
     """What the cell is. Raises Conflict where the overlay's addresses are the host's already."""
     found = kernel.submit(lambda: clashes(config.overlay.network)).result()
@@ -195,8 +162,3 @@ def _leaves(config: Config, clock: Clock) -> Leaves:
         now=clock.now,
         folder=config.paths.ca,
     )
-
-
-async def _trust(leaves: Leaves, store: Store) -> None:
-    """Before anything reads whom to trust: at the start by what the store said last, and again whenever it says something."""
-    leaves.trust(await store.trust(), others=len(await store.cells()) > 1)

@@ -1,14 +1,12 @@
 """The one place that knows both worlds: attachments, policies and certificates in, what the host should be out. Pure."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from agent.cells.underlay import DEFAULT_UNDERLAY, UnderlayFacts
+from agent.loop.snapshot import Snapshot
 from agent.model.attachment import Attachment, Phase
-from agent.model.names import AppName
-from agent.policy.in_force import Resolve
 from dataplane.envoy.resource import Resource, ResourceKey
 from dataplane.envoy.resources import listener_key
 from dataplane.memo import Memo
@@ -25,27 +23,6 @@ class CellFacts:
     tls_port: int
     egress_allowed: bool
     host_services: tuple[HostService, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Everything that decides what the cell should look like at one moment. `leaving` are attachments on their way out.
-
-    `departed` are containers of other cells that are not what they were, with the tags that their addresses have now; in
-    `again` seconds there may be more to know.
-    """
-
-    attachments: tuple[Attachment, ...]
-    tags: Mapping[AppName, int]
-    leaves: Mapping[str, Leaf]
-    resolve: Resolve
-    trust_bundle: bytes
-    groups: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    underlay: UnderlayFacts = DEFAULT_UNDERLAY
-    peers: Mapping[IPv4Network, IPv4Address] = field(default_factory=dict)
-    leaving: frozenset[str] = frozenset()
-    departed: Mapping[IPv4Address, int] = field(default_factory=dict)
-    again: float | None = None
 
 
 def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | None = None) -> HostState:

@@ -14,9 +14,10 @@ from agent import log
 from agent.envoy.listeners import Served
 from agent.errors import RAISED, HostRefused
 from agent.loop.contested_jumps import ContestedJumps
-from agent.loop.desired import CellFacts, Snapshot, desired_state, servable
+from agent.loop.desired import CellFacts, desired_state, servable
 from agent.loop.mass_loss import MassLossGuard
 from agent.loop.revocation import Revocation, lost_rights
+from agent.loop.snapshot import Snapshot
 from agent.loop.turns import IDLE, TurnReport, Turns
 from agent.metrics import Metrics
 from agent.pacing import Backoff

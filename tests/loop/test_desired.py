@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.loop.desired import CellFacts, Snapshot, desired_state
+from agent.loop.desired import CellFacts, desired_state
 from agent.loop.revocation import lost_rights
+from agent.loop.snapshot import Snapshot
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from agent.model.owner import ProcessOwner

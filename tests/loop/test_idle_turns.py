@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from agent.loop import loop as looping
-from agent.loop.desired import Snapshot
 from agent.loop.loop import Effects, Reconciler
+from agent.loop.snapshot import Snapshot
 from agent.metrics import Metrics
 from dataplane.compile import compile_tables
 from dataplane.state import HostState

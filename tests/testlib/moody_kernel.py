@@ -6,7 +6,8 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
-from agent.loop.desired import CellFacts, Snapshot
+from agent.loop.desired import CellFacts
+from agent.loop.snapshot import Snapshot
 from dataplane.apply import Outcome
 from dataplane.flows.cut import Receipt
 from dataplane.tables import Tables

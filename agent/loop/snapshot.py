@@ -1,0 +1,80 @@
+"""Everything that decides what the cell should look like, taken at one moment, at the beginning of each turn."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+
+from agent.cells.announcement import Announcement
+from agent.cells.departures import Departures
+from agent.cells.peers import Peers
+from agent.cells.underlay import DEFAULT_UNDERLAY, UnderlayFacts, UnderlayMonitor
+from agent.identity.leaves import Leaves
+from agent.model.attachment import Attachment, Phase
+from agent.model.names import AppName
+from agent.policy.in_force import PoliciesInForce, Resolve
+from agent.policy.tags_in_use import TagsInUse
+from agent.store.ledger import Ledger
+from agent.store.protocols import Store
+from dataplane.state import Leaf
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`leaving` are attachments on their way out.
+
+    `departed` are containers of other cells that are not what they were, with the tags that their addresses have now; in
+    `again` seconds there may be more to know.
+    """
+
+    attachments: tuple[Attachment, ...]
+    tags: Mapping[AppName, int]
+    leaves: Mapping[str, Leaf]
+    resolve: Resolve
+    trust_bundle: bytes
+    groups: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    underlay: UnderlayFacts = DEFAULT_UNDERLAY
+    peers: Mapping[IPv4Network, IPv4Address] = field(default_factory=dict)
+    leaving: frozenset[str] = frozenset()
+    departed: Mapping[IPv4Address, int] = field(default_factory=dict)
+    again: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSources:
+    """The parts that a snapshot is taken of. `leaving` are names that leave though the ledger could not be written."""
+
+    store: Store
+    ledger: Ledger
+    policies: PoliciesInForce
+    tags: TagsInUse
+    leaves: Leaves
+    underlay: UnderlayMonitor
+    peers: Peers
+    departures: Departures
+    announcement: Announcement
+    leaving: set[str]
+
+    async def take(self) -> Snapshot:
+        """The parts as they are now. On the way tags are claimed and given back, and the announcement learns what runs here."""
+        attachments = tuple(held for held in self.ledger.all() if held.name not in self.leaving)
+        self.announcement.update(attachments, underlay=self.underlay.address)
+        tags = await self.tags.follow(await self.policies.in_force(), attachments, files=self.policies.from_files())
+        self.policies.forget_all_but({held.app for held in attachments})
+        await self.refresh_trust()
+        return Snapshot(
+            attachments=attachments,
+            tags=tags,
+            leaves=self.leaves.all(),
+            resolve=await self.policies.resolver(tags),
+            groups=self.policies.groups(),
+            trust_bundle=self.leaves.bundle,
+            underlay=self.underlay.facts,
+            peers=await self.peers.routes(),
+            departed=self.departures.take(tags),
+            again=self.departures.wait(),
+            leaving=frozenset(self.leaving).union(held.name for held in attachments if held.phase is Phase.DETACHING),
+        )
+
+    async def refresh_trust(self) -> None:
+        """Trust the roots that the store has now; needed at the start too, before apps and Envoy read the bundle."""
+        self.leaves.trust(await self.store.trust(), others=len(await self.store.cells()) > 1)
