@@ -73,8 +73,8 @@ class Kernel:
             thread.close()
 
     def submit(self, function: Callable[[], Result]) -> "Future[Result]":
-        """Run something else in the same namespace, in turn with reads and applies."""
-        return self._thread.submit(function)
+        """Run something else in the same namespace, in turn with reads and applies. Raises HostRefused."""
+        return self._thread.submit(lambda: told(function))
 
     def read(self, desired: Tables, *, known: Mapping[IPv4Address, Interior]) -> "Future[Tables]":
         """What the kernel has; of sysctls and namespaces what concerns `desired`. Raises HostRefused.
@@ -208,13 +208,20 @@ def _sender_set() -> MarkSet:
 
 
 def told(work: Callable[[], Result]) -> Result:
-    """Have what the kernel says come out as HostRefused, whatever it is."""
+    """Have what goes wrong in the kernel, or in a library on the way there, come out as HostRefused, whatever it is."""
     try:
         return work()
-    except (OSError, NetlinkError) as error:
+    except Exception as error:
         if isinstance(error, HostRefused):
             raise
-        raise HostRefused(f"the kernel refused: {error}", hint="see the kernel's log, and file descriptors left") from error
+        raise refusal(error) from error
+
+
+def refusal(error: Exception) -> HostRefused:
+    """What to raise for an error of the kernel's, or for one that a library raises and does not tell of in advance."""
+    if isinstance(error, OSError | NetlinkError):
+        return HostRefused(f"the kernel refused: {error}", hint="see the kernel's log, and file descriptors left")
+    return HostRefused(f"unexpected: {type(error).__name__}: {error}", hint="please report this, with the agent's log")
 
 
 def within(key: str, parts: Iterable[str]) -> bool:
@@ -230,3 +237,7 @@ def attempt(failures: Failures, address: IPv4Address, effect: Callable[[], None]
         effect()
     except HostRefused as error:
         failures[address] = error
+    except OSError:
+        raise  # no descriptor left, no memory: that is not one container's
+    except Exception as error:
+        failures[address] = refusal(error)

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from agent import log
@@ -28,7 +29,7 @@ from agent.notify import notify
 from agent.store.tending import tend_for_ever
 from dataplane.firewall.backends import clear_other
 
-FIRST_TURN_AGAIN = 1.0  # seconds
+AGAIN = 1.0  # seconds
 
 
 def run_agent(config: Config, *, clock: Clock | None = None) -> int:
@@ -80,8 +81,8 @@ async def _main(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
             running = [lasting(tasks, agent.reconciler.run(), name="reconcile")]
             if agent.storage.run is not None:
                 running.append(lasting(tasks, agent.storage.run(), name="store"))
-            if await _first_turn(agent, stop, config=config):
-                await _clear_other_backend(agent)
+            first = partial(_done_before, stop, config=config)
+            if await first(partial(_enforced, agent)) and await first(partial(_clear_other_backend, agent)):
                 await agent.ads.start()
                 running += await _serve(agent, tasks, stop, config=config)
             for task in running:
@@ -115,6 +116,13 @@ async def _serve(agent: Agent, tasks: asyncio.TaskGroup, stop: asyncio.Event, *,
     return running
 
 
+async def _enforced(agent: Agent) -> None:
+    """The kernel must be right before anybody is served."""
+    report = await agent.reconciler.settle()
+    if report.problem is not None:
+        raise report.problem
+
+
 async def _clear_other_backend(agent: Agent) -> None:
     """Rules of ours that an earlier choice of backend left would go on refusing what is allowed now."""
     gone = await asyncio.wrap_future(agent.kernel.submit(lambda: clear_other(agent.backend)))
@@ -122,23 +130,20 @@ async def _clear_other_backend(agent: Agent) -> None:
         log.get("daemon").info("other_backend_cleared", kept=agent.backend.value, chains=gone)
 
 
-async def _first_turn(agent: Agent, stop: asyncio.Event, *, config: Config) -> bool:
-    """The kernel must be right before anybody is served. A host that refuses is tried again for as long as it takes.
-
-    False if the agent is to stop before that.
-    """
+async def _done_before(stop: asyncio.Event, work: Callable[[], Awaitable[None]], *, config: Config) -> bool:
+    """Do what a host may refuse, again and again for as long as that takes. False if the agent is to stop before it is done."""
     said = ""
     while not stop.is_set():
-        report = await agent.reconciler.settle()
-        if report.problem is None:
+        try:
+            await work()
+        except HostRefused as error:
+            if error.what != said:
+                log.get("daemon").error("not_ready", what=error.what, hint=error.hint)
+                _noted(error, config)
+            said = error.what
+        else:
             return True
-        if not isinstance(report.problem, HostRefused):
-            raise report.problem
-        if report.problem.what != said:
-            said = report.problem.what
-            log.get("daemon").error("first_turn_failed", what=said, hint=report.problem.hint)
-            _noted(report.problem, config)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_TURN_AGAIN):
+            async with asyncio.timeout(AGAIN):
                 await stop.wait()
     return False

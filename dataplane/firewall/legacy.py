@@ -1,4 +1,5 @@
-"""The legacy backend: python-iptables in process for few chains and jumps, iptables-legacy-restore for many.
+"""The legacy backend: python-iptables in process for few chains and jumps, iptables-legacy-restore for many, and for all where
+the library cannot be relied on or fails.
 
 A legacy table is one blob in the kernel that whoever changes it reads, edits and writes back whole; the xtables lock keeps
 two from undoing each other. python-iptables knows nothing of that lock, so we hold it from the reading to the writing.
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataplane.firewall import legacy_edits
+from dataplane.firewall import library
 from dataplane.firewall.driver import FirewallTables
 from dataplane.firewall.restore import read_both, restore_text
 from dataplane.plan import Delta
@@ -48,9 +49,7 @@ class LegacyFirewall:
 
     def apply(self, *, chains: Chains, jumps: Jumps) -> None:
         """IPv6 first: it only ever closes. Raises HostRefused, also where the lock is held for longer than we wait."""
-        if self._is_small(chains, jumps):
-            with self._locked():
-                legacy_edits.edit(chains, jumps)
+        if library.reliable() and self._is_small(chains, jumps) and self._edited(chains, jumps):
             return
         for family in (6, 4):
             text = restore_text(family=family, chains=chains, jumps=jumps)
@@ -63,7 +62,20 @@ class LegacyFirewall:
         # waiting for the lock it must not outlive us: the next agent would not know what is still to come
         run(argv, stdin=text.encode(), timeout=self.timeout, with_us=True)
 
+    def _edited(self, chains: Chains, jumps: Jumps) -> bool:
+        """Whether the library has done it. What it refuses, the tool may do, or refuse in words that say why."""
+        from dataplane.firewall import legacy_edits
+
+        with self._locked():
+            try:
+                legacy_edits.edit(chains, jumps)
+            except HostRefused:
+                return False
+        return True
+
     def _is_small(self, chains: Chains, jumps: Jumps) -> bool:
+        from dataplane.firewall import legacy_edits  # not before it is known to be reliable
+
         if (
             chains.drop
             or jumps.drop

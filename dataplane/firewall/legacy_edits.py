@@ -29,12 +29,13 @@ def understands(rule: str) -> bool:
 
 
 def edit(chains: Delta[ChainKey, tuple[str, ...]], jumps: Delta[ChainKey, tuple[int, ...]]) -> None:
-    """Write these chains and jumps, each table in one commit. Raises HostRefused; then that table is as it was."""
+    """Write these chains and jumps, each table in one commit. Raises HostRefused, whatever the library raises; then that table
+    is as it was."""
     names = sorted({key.table for key in (*chains.put, *jumps.put)})
     for name in names:
         try:
             _edit_table(name, chains, jumps)
-        except iptc.IPTCError as error:
+        except Exception as error:
             raise HostRefused(f"cannot change legacy table {name}: {error}", hint="see `iptables-legacy-save`") from error
 
 

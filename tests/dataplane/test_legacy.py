@@ -5,19 +5,24 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import iptc
 import pytest
 
 from dataplane.compile import compile_tables
-from dataplane.firewall import legacy
+from dataplane.firewall import legacy, legacy_edits, library
 from dataplane.firewall.backends import Backend
 from dataplane.firewall.legacy import LegacyFirewall
+from dataplane.firewall.restore import restore_text
+from dataplane.plan import Delta
+from dataplane.tables import ChainKey
 from host.errors import HostRefused
-from host.namespace import NamespaceId
+from host.namespace import NamespaceId, NamespaceThread
 from lab import processes
 from tests.testlib.cell import PATIENCE, eventually
 from tests.testlib.hosts import EMPTY, Host, allow, make_host
@@ -38,15 +43,81 @@ def host(netns: Callable[[str], Netns], firewall: LegacyFirewall) -> Iterator[Ho
     made.kernel.close()
 
 
-def test_one_right_more_starts_no_tool(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_restore(argv: list[str], **options: object) -> bytes:
-        assert argv[0].endswith("-save")
-        return run(argv, **options)  # type: ignore[arg-type]
+@pytest.fixture
+def restored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that iptables-legacy-restore was given since."""
+    run, given = legacy.run, list[str]()
 
-    run = legacy.run
-    monkeypatch.setattr(legacy, "run", no_restore)
+    def noted(argv: list[str], *, stdin: bytes, **options: Any) -> bytes:
+        given.append(stdin.decode())
+        return run(argv, stdin=stdin, **options)
+
+    monkeypatch.setattr(legacy, "run", noted)
+    return given
+
+
+def grant_more(host: Host) -> None:
+    """One container's chain changes, by rules of TCP and UDP."""
     host.become(host.with_workloads(host.workload(0), host.workload(1, allow(1, "8080"), allow(1, "53-60", "udp"))))
+
+
+def test_one_right_more_starts_no_tool_where_the_library_is_reliable(host: Host, restored: list[str]) -> None:
+    grant_more(host)
     assert not host.left_to_do(), str(host.left_to_do())
+    assert bool(restored) is not library.reliable()
+
+
+def test_a_library_that_is_not_reliable_is_not_used(host: Host, restored: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "reliable", lambda: False)
+    monkeypatch.delattr(legacy_edits, "edit")
+    grant_more(host)
+    assert not host.left_to_do(), str(host.left_to_do())
+    assert len(restored) == 1
+
+
+@pytest.mark.parametrize("error", [iptc.IPTCError("busy"), iptc.XTablesError("udp: no such parameter dport"), ValueError("?")])
+@pytest.mark.parametrize("where", ["refresh", "commit"])
+def test_what_the_library_refuses_for_whatever_reason_is_done_by_the_tool(
+    host: Host, restored: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception, where: str
+) -> None:
+    def fails(_table: object) -> None:
+        raise error
+
+    monkeypatch.setattr(library, "reliable", lambda: True)
+    monkeypatch.setattr(iptc.Table, where, fails)
+    grant_more(host)
+    assert not host.left_to_do(), str(host.left_to_do())
+    assert len(restored) == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"), [("--dport 53:60", "--dport 53"), (" -g ", " -j "), ("0x12/0xffff", "0x12/0xff")]
+)
+def test_a_library_that_writes_anything_else_than_it_was_asked_for_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, written: str, instead: str
+) -> None:
+    wanted = {key: tuple(rule.replace(written, instead) for rule in rules) for key, rules in library.CHAINS.items()}
+    monkeypatch.setattr(legacy_edits, "edit", lambda _chains, _jumps: restore_by_tool(wanted))
+    thread = NamespaceThread(name="trial")
+    assert not thread.call(library.trial)
+    wanted = dict(library.CHAINS)
+    assert thread.call(library.trial)
+    thread.close()
+
+
+def restore_by_tool(chains: Mapping[ChainKey, tuple[str, ...]]) -> None:
+    text = restore_text(family=4, chains=Delta(chains, {}, {}, {}), jumps=Delta(library.JUMPS, {}, {}, {}))
+    LegacyFirewall().restore(text, family=4)
+
+
+def test_the_library_of_this_host_is_judged_the_same_in_a_process_of_its_own() -> None:
+    thread = NamespaceThread(name="trial")
+    try:
+        here = thread.call(library.trial)
+    except HostRefused:
+        here = False
+    thread.close()
+    assert library.reliable() is here
 
 
 def test_a_jump_that_was_moved_is_put_back_in_process(host: Host) -> None:
