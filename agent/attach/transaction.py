@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -22,6 +22,7 @@ from agent.loop.desired import pin_of
 from agent.loop.loop import Reconciler
 from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.names import AppName
+from agent.model.status import Part, Problem
 from agent.store.ledger import Ledger
 from dataplane.detachment import clear_namespace
 from dataplane.envoy.listening import await_listening
@@ -55,7 +56,7 @@ class AttachParts:
     hung: Callable[[], Unavailable | None] = lambda: None
 
 
-class AttachTransactions:
+class AttachTransactions(Part):
     """One per agent. Calls for different names run at once, those for one name in turn."""
 
     def __init__(self, parts: AttachParts) -> None:
@@ -66,6 +67,15 @@ class AttachTransactions:
         self._reserved: dict[str, socket.socket] = {}
         self._not_undone: dict[str, str] = {}  # what was said last of those that could not be undone
         self._log = log.get("attach")
+
+    def problems(self) -> Iterator[Problem]:
+        """Containers that are not in place, and those that are not gone."""
+        held, failures = self._parts.ledger.all(), self._parts.reconciler.last.failures
+        for each in held:
+            if each.address in failures:
+                yield Problem("kernel", f"{each.name}: {failures[each.address].what}", failures[each.address].hint)
+        for name in sorted({each.name for each in held} - {each.name for each in self.present()}):
+            yield Problem("kernel", f"'{name}' is not wholly detached yet", "see the agent's log; it goes on trying")
 
     async def attach(self, request: AttachRequest, *, peer: int) -> Attachment:
         """Attach what `request` names, as process `peer` sees it. Undoes everything and raises where anything fails."""

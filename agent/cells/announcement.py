@@ -5,14 +5,15 @@ from collections.abc import Callable, Collection
 from ipaddress import IPv4Address
 
 from agent import log
-from agent.errors import RAISED, CellnetError
+from agent.errors import RAISED, CellnetError, Unavailable
 from agent.model.attachment import Attachment, Phase
 from agent.model.cell import CellRecord, Endpoint
+from agent.model.status import Part, Problem, as_problems
 from agent.pacing import Backoff
 from agent.store.protocols import Store
 
 
-class Announcement:
+class Announcement(Part):
     """`record` is made of the address, which a host may change. What could not be told is told again until it is."""
 
     def __init__(self, store: Store, record: Callable[[IPv4Address], CellRecord], *, cell: str) -> None:
@@ -27,6 +28,10 @@ class Announcement:
         self._changed = asyncio.Event()
         self._log = log.get("presence")
         self.problem: CellnetError | None = None
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Why the store did not take it. That the store does not answer, the store itself reports."""
+        return () if isinstance(self.problem, Unavailable) else as_problems("cell", self.problem)
 
     async def announce(self) -> None:
         """Tell that this cell is there, and where. Raises as Store.announce: Conflict where its name is another machine's."""

@@ -1,11 +1,13 @@
 """Whether the tunnels to the other cells answer. Beside the loop: it changes nothing, it tells."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Address
 
 from agent import log
 from agent.model.cell import Cell
+from agent.model.status import Part, Problem
+from agent.wording import listed
 from dataplane.state import HostState
 from dataplane.tunnel_probe import TunnelAnswer, probe
 
@@ -14,8 +16,19 @@ RATE = 20  # peers asked in a second, at most, and at once: of a thousand, each 
 PATIENCE = 1.0  # seconds
 DOUBTS = 2  # answers that must be missing, one after the other, before anybody is told
 
+FAILURES = {
+    TunnelAnswer.NONE: (
+        "without an answer, though their agents are alive",
+        "UDP to overlay.port (4789) must pass between cells, both ways; overlay.port and overlay.vni are the same on all",
+    ),
+    TunnelAnswer.ONLY_SMALL: (
+        "that lose packets of full size",
+        "the network between the cells carries less than the MTU of underlay.interface says: set overlay.mtu on all cells",
+    ),
+}
 
-class TunnelHealth:
+
+class TunnelHealth(Part):
     """`applied` is what is in the kernel by now, `peers` whom the store knows."""
 
     def __init__(self, applied: Callable[[], HostState | None], peers: Callable[[], tuple[Cell, ...]]) -> None:
@@ -29,12 +42,14 @@ class TunnelHealth:
         """By the peer's VTEP; one that was not asked yet has none."""
         return self._answers
 
-    def failing(self) -> tuple[tuple[Cell, TunnelAnswer], ...]:
-        """Peers whose agents are alive and whose tunnels do not carry what they should."""
-        found = (
-            (each, self._answers.get(vtep(each), TunnelAnswer.ALL)) for each in self._peers() if each.alive_since is not None
-        )
-        return tuple((each, answer) for each, answer in found if answer is not TunnelAnswer.ALL)
+    def problems(self) -> Iterator[Problem]:
+        """One for each way to fail, however many peers fail so: it is one network that they have in common."""
+        alive = [each for each in self._peers() if each.alive_since is not None]
+        for answer, (what, hint) in FAILURES.items():
+            failing = [each.record for each in alive if self._answers.get(vtep(each)) is answer]
+            if failing:
+                names = [f"{each.name} ({each.underlay})" for each in failing]
+                yield Problem("overlay", f"tunnels {what}: {listed(names)}", hint)
 
     async def run(self) -> None:
         """Runs until cancelled."""

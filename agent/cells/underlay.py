@@ -11,6 +11,7 @@ from ipaddress import IPv4Address
 from agent import log
 from agent.config.config import Overlay
 from agent.errors import HostRefused
+from agent.model.status import Part, Problem, as_problems
 from dataplane.netlink.underlay import DEFAULT_MTU, VXLAN_OVERHEAD, Underlay
 from dataplane.state import Tunnel
 
@@ -26,7 +27,7 @@ class UnderlayFacts:
 DEFAULT_UNDERLAY = UnderlayFacts()
 
 
-class UnderlayMonitor:
+class UnderlayMonitor(Part):
     """Follows the underlay. `shared`: whether there can be other cells. `address` is the host's there, as last seen."""
 
     def __init__(self, read: Callable[[], Awaitable[Underlay | None]], *, overlay: Overlay, shared: bool) -> None:
@@ -37,6 +38,10 @@ class UnderlayMonitor:
         self.facts = UnderlayFacts(mtu=overlay.mtu or DEFAULT_UNDERLAY.mtu)
         self.address: IPv4Address | None = None
         self.problem: HostRefused | None = None
+
+    def problems(self) -> tuple[Problem, ...]:
+        """That a cell among others has no underlay."""
+        return as_problems("overlay", self.problem)
 
     async def refresh(self) -> bool:
         """Whether anything is other than it was. Raises HostRefused where the kernel cannot be asked."""

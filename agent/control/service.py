@@ -18,6 +18,7 @@ from agent.model.cell import CellRecord
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
 from agent.model.policy import Policy
+from agent.model.status import Problem
 from ca.show import Shown, Summary
 from dataplane.tunnel_probe import TunnelAnswer
 
@@ -58,15 +59,6 @@ class AttachmentView:
     tls: TlsView
     pin: Path
     environment: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that an operator should mend. `area` is one word: policies, envoy, firewall …"""
-
-    area: str
-    what: str
-    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

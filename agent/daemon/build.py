@@ -12,9 +12,12 @@ from agent.attach.transaction import AttachParts, AttachTransactions
 from agent.cells.tunnel_health import TunnelHealth
 from agent.config.config import BackendChoice, Config, Verdict
 from agent.daemon.clock import Clock
+from agent.daemon.disk_space import DiskSpace
+from agent.daemon.lock import ForeignHolders
 from agent.daemon.peering import Peering, peering, underlay_monitor
 from agent.daemon.service import Service
 from agent.daemon.storing import Storing, storing
+from agent.envoy.connection import EnvoyConnection
 from agent.envoy.listeners import Listeners
 from agent.envoy.liveness import Liveness
 from agent.envoy.process import envoy_account, worker_count
@@ -69,9 +72,8 @@ async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
         database = Database(config.paths.database)
         stack.callback(database.close)
         storage, ledger = storing(config, database, stack), Ledger(database)
-        store = storage.store
         backend, kernel, monitor = _kernel(config, stack)
-        owners = Owners()
+        store, owners = storage.store, Owners()
         owners.strike_out_earlier_boots(ledger, now=clock.seconds())
         facts, underlay = await _facts(config, store, ledger, kernel, now=clock.seconds()), underlay_monitor(config, kernel)
         await underlay.refresh()
@@ -100,15 +102,25 @@ async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> 
                 now=clock.seconds, hung=lambda: pulse.problem,
             )
         )  # fmt: skip
+        parts = (
+            reconciler, attaching, _disk_space(config), database, storage, reconciler.mass_loss, underlay, others.announcement,
+            tunnels, reconciler.contested, EnvoyConnection(ads, admin_socket=config.paths.envoy_admin), pulse, listeners,
+            policies, tagging, leaves, ForeignHolders(*strangers),
+        )  # fmt: skip
         service = Service(
-            config=config, facts=facts, database=database, storage=storage, ledger=ledger, leaves=leaves, policies=policies,
-            reconciler=reconciler, listeners=listeners, attaching=attaching, tagging=tagging, metrics=metrics, ads=ads,
-            pulse=pulse, clock=clock, strangers=strangers, backend=backend.value, others=others, tunnels=tunnels,
+            config=config, facts=facts, storage=storage, leaves=leaves, policies=policies,
+            reconciler=reconciler, listeners=listeners, attaching=attaching, metrics=metrics, ads=ads,
+            clock=clock, parts=parts, backend=backend.value, others=others, tunnels=tunnels,
         )  # fmt: skip
         yield Agent(
             facts, backend, kernel, monitor, database, storage, ledger, leaves, policies, reconciler, listeners, attaching, ads,
             pulse, others, tunnels, service,
         )  # fmt: skip
+
+
+def _disk_space(config: Config) -> DiskSpace:
+    paths = config.paths
+    return DiskSpace(paths.database.parent, paths.ca, paths.last_good, paths.run, paths.identity)
 
 
 def _kernel(config: Config, stack: contextlib.AsyncExitStack) -> tuple[backends.Backend, Kernel, Monitor]:

@@ -13,10 +13,11 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from agent.errors import Conflict
+from agent.model.status import Part, Problem
 from host import unix_sockets
 from host.unix_sockets import Holder
 
@@ -26,6 +27,18 @@ LOOKS, LOOK_AGAIN = 250, 0.02  # seconds; one that starts beside us gets five se
 PROC = Path("/proc")
 
 Token = Callable[[], str]
+
+
+class ForeignHolders(Part):
+    """Users other than root who hold names of the agent's lock."""
+
+    def __init__(self, *uids: int) -> None:
+        self._uids = uids
+
+    def problems(self) -> Iterator[Problem]:
+        """One for each."""
+        for uid in self._uids:
+            yield Problem("lock", f"uid {uid} holds a name of the agent's lock", "see ss -xlp | grep cellnet-agent")
 
 
 def take(part: str = AGENT, *, on_stranger: Callable[[int], None], token: Token = secrets.token_hex) -> socket.socket:

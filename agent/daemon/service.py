@@ -21,19 +21,15 @@ from agent.control.service import (
     Peer,
     PeerView,
     PoliciesView,
-    Problem,
     Status,
     TlsState,
     TlsView,
     Verdict,
 )
 from agent.daemon.clock import Clock
-from agent.daemon.disk_space import disk_problems
 from agent.daemon.peering import Peering
-from agent.daemon.problems import problems
 from agent.daemon.storing import Storing
 from agent.envoy.listeners import Listeners
-from agent.envoy.liveness import Liveness
 from agent.errors import RAISED, HostRefused, InvalidInput, Unavailable
 from agent.identity.ca_errors import refusals_told
 from agent.identity.leaves import Leaves
@@ -45,10 +41,8 @@ from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
 from agent.model.policy import Policy, Protocol
+from agent.model.status import Part, problems_of
 from agent.policy.in_force import PoliciesInForce
-from agent.policy.tags_in_use import TagsInUse
-from agent.store.database import Database
-from agent.store.ledger import Ledger
 from ca.show import Shown, Summary, show, summaries
 from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer
@@ -66,43 +60,35 @@ class Service:
         *,
         config: Config,
         facts: CellFacts,
-        ledger: Ledger,
         leaves: Leaves,
         policies: PoliciesInForce,
         reconciler: Reconciler,
         listeners: Listeners,
         attaching: AttachTransactions,
-        tagging: TagsInUse,
         metrics: Metrics,
         ads: AdsServer,
         clock: Clock,
-        database: Database,
         storage: Storing,
-        pulse: Liveness,
         others: Peering,
         tunnels: TunnelHealth,
-        strangers: tuple[int, ...],
+        parts: tuple[Part, ...],
         backend: str,
     ) -> None:
         self._config = config
         self._facts = facts
-        self._ledger = ledger
         self._leaves = leaves
         self._policies = policies
         self._reconciler = reconciler
         self._listeners = listeners
         self._attaching = attaching
-        self._tagging = tagging
         self._metrics = metrics
         self._ads = ads
         self._clock = clock
         self._started = clock.elapsed()
-        self._database = database
         self._storage = storage
-        self._pulse = pulse
         self._others = others
         self._tunnels = tunnels
-        self._strangers = strangers
+        self._parts = parts
         self._backend = backend
         self._refused = 0  # attaches
 
@@ -156,7 +142,7 @@ class Service:
         from_store = await self._policies.from_store()
         last = self._reconciler.last_change
         return Status(
-            problems=self._problems(),
+            problems=problems_of(self._parts),
             cell=CellView(
                 name=self._config.cell,
                 overlay=self._facts.overlay,
@@ -194,29 +180,6 @@ class Service:
                 tunnel=answers.get(vtep(each)),
             )
             for each in self._others.peers.all
-        )
-
-    def _problems(self) -> tuple[Problem, ...]:
-        paths = self._config.paths
-        return problems(
-            report=self._reconciler.last,
-            contested=self._reconciler.jumps_contested,
-            envoy=self._ads.status(),
-            closed=self._listeners.closed,
-            policies=self._policies,
-            leaves=self._leaves,
-            tagging=self._tagging,
-            attachments=self._ledger.all(),
-            going={held.name for held in self._ledger.all()} - {held.name for held in self._attaching.present()},
-            database=self._database.trouble,
-            store=self._storage.problems(),
-            disks=disk_problems((paths.database.parent, paths.ca, paths.last_good, paths.run, paths.identity)),
-            hung=self._pulse.problem,
-            strangers=self._strangers,
-            mass_loss=self._reconciler.mass_loss.problem,
-            underlay=self._others.underlay.problem,
-            announcement=self._others.announcement.problem,
-            tunnels=self._tunnels.failing(),
         )
 
     async def _envoy(self) -> EnvoyView:
@@ -311,7 +274,7 @@ class Service:
             envoy_connected=status.connected,
             envoy_refused=len(status.refused),
             envoy_pushed=status.pushed,
-            problems=len(self._problems()),
+            problems=len(problems_of(self._parts)),
             expiries={"root": ca.root_not_after, "cell": ca.cell_not_after} | ({"leaf": leaf_ends} if leaf_ends else {}),
         )
         return self._metrics.text(levels, now=self._clock.now())

@@ -6,31 +6,36 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from agent.config.config import Config
-from agent.control.service import Problem, StoreView
+from agent.control.service import StoreView
 from agent.errors import InvalidInput
 from agent.model.credentials import StoreCredentials
+from agent.model.status import Part, Problem
 from agent.store.database import Database
 from agent.store.protocols import Store
 from agent.store.sqlite import SqliteStore
 
 
 @dataclass(frozen=True, slots=True)
-class Storing:
+class Storing(Part):
     """`run` must be awaited as long as the store is used; it ends only by being cancelled."""
 
     store: Store
     view: StoreView
-    problems: Callable[[], tuple[Problem, ...]]
+    complaints: Callable[[], tuple[tuple[str, str], ...]]
     acting_as: Callable[[StoreCredentials | None], AbstractAsyncContextManager[None]]
     """What the caller's task changes in the store meanwhile is changed with these rights; with the cell's own for None."""
     run: Callable[[], Coroutine[None, None, None]] | None = None
+
+    def problems(self) -> tuple[Problem, ...]:
+        """What keeps the cells from hearing of each other."""
+        return tuple(Problem("store", what, hint) for what, hint in self.complaints())
 
 
 def storing(config: Config, database: Database, stack: contextlib.AsyncExitStack) -> Storing:
     """The store that the configuration names, opened; nothing is asked of it yet."""
     if config.store is None:
         view = StoreView(kind="sqlite", location=str(config.paths.database))
-        return Storing(SqliteStore(database), view, problems=tuple, acting_as=_as_nobody_else)
+        return Storing(SqliteStore(database), view, complaints=tuple, acting_as=_as_nobody_else)
     from agent.store.etcd.client import EtcdClient  # a cell of its own need not load what speaks to an etcd
     from agent.store.etcd.disk_copy import Kept
     from agent.store.etcd.operator import acting_as
@@ -44,7 +49,7 @@ def storing(config: Config, database: Database, stack: contextlib.AsyncExitStack
     return Storing(
         store,
         StoreView(kind="etcd", location=str(config.store)),
-        problems=lambda: tuple(Problem("store", what, hint) for what, hint in store.problems()),
+        complaints=store.problems,
         acting_as=lambda who: contextlib.nullcontext() if who is None else acting_as(who, client=client, etcd=etcd),
         run=store.run,
     )

@@ -7,7 +7,7 @@ again. Apart from the loop's own look, which must never wait for a container.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from agent import log
 from agent.errors import HostRefused, Unavailable
+from agent.model.status import Part, Problem
 from dataplane.envoy.ads import AdsServer
 from dataplane.envoy.listening import not_open
 from dataplane.envoy.resource import ResourceKey
@@ -35,7 +36,7 @@ class Served:
     versions: Mapping[ResourceKey, str | None]
 
 
-class Listeners:
+class Listeners(Part):
     """`served` is asked at each look; `port` and `workers` are Envoy's; `on_repair` is called for each that was mended."""
 
     def __init__(
@@ -53,6 +54,13 @@ class Listeners:
         self._on_repair = on_repair
         self._log = log.get("listeners")
         self.closed: frozenset[IPv4Address] = frozenset()  # as of the last look
+
+    def problems(self) -> Iterator[Problem]:
+        """Ports that are not open, each by its container."""
+        served = self._served() if self.closed else {}
+        for address in sorted(self.closed & served.keys()):
+            hint = "Envoy is told to open it again; if this stays, see Envoy's log, and `ss -ltn` inside"
+            yield Problem("envoy", f"{served[address].pin.name}: its TLS port is not open, though Envoy has it", hint)
 
     async def run(self) -> None:
         """Runs until cancelled."""

@@ -8,11 +8,12 @@ import asyncio
 from collections.abc import Callable
 
 from agent.errors import Unavailable
+from agent.model.status import Part, Problem, as_problems
 
 EVERY = 2.0  # seconds
 
 
-class Liveness:
+class Liveness(Part):
     """`ask` blocks until Envoy has answered or raises Unavailable; `clock` is in seconds and never jumps."""
 
     def __init__(self, ask: Callable[[], None], *, connected: Callable[[], bool], clock: Callable[[], float]) -> None:
@@ -21,8 +22,12 @@ class Liveness:
         self._clock = clock
         self._silent_since: float | None = None
 
+    def problems(self) -> tuple[Problem, ...]:
+        """That it is connected and does not answer."""
+        return as_problems("envoy", self.problem)
+
     async def run(self) -> None:
-        """Ends only by cancellation."""
+        """Ask for ever. Ends only by cancellation."""
         while True:
             asked = self._clock()
             try:

@@ -19,6 +19,7 @@ from agent.identity.names import identity
 from agent.identity.renewal import Renewal, due, next_wakeup
 from agent.identity.trust import Trust, combined
 from agent.model.attachment import Attachment
+from agent.model.status import Part, Problem
 from ca.certificate import Validity
 from ca.disk import Authorities
 from ca.names import Identity
@@ -36,7 +37,7 @@ class LeafFacts:
     lifetime: timedelta
 
 
-class Leaves:
+class Leaves(Part):
     """`authorities` reads this cell's CA from `folder`, renewing what is due; `now` is the time of day (UTC)."""
 
     def __init__(
@@ -83,8 +84,13 @@ class Leaves:
         """Attachment, or "" for the cell -> why there is no new certificate."""
         return self._failures | ({} if self._issuer.failure is None else {"": self._issuer.failure})
 
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """What else is wrong, each with a hint."""
+    def problems(self) -> Iterator[Problem]:
+        """Certificates that are not renewed, and cells that do not trust each other."""
+        for name, what in self.failures.items():
+            yield Problem("identity", f"no new certificate for {name or 'the cell'}: {what}")
+        yield from (Problem("identity", what, hint) for what, hint in self._about_trust())
+
+    def _about_trust(self) -> Iterator[tuple[str, str]]:
         expiry = self._issuer.expiry()
         if expiry is not None:
             yield expiry, "have the root's owner run 'cellnet ca issue-cell', and copy cell.crt and cell.key to this cell's ca"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from agent.model.status import Part, Problem
 from dataplane.tables import ChainKey
 
 TIMES = 3
@@ -9,13 +10,24 @@ ROW_SECONDS = 60.0  # displaced again within this time of the last repair is "in
 TRUCE_SECONDS = 60.0  # after the alarm, how long we wait before we try once more
 
 
-class ContestedJumps:
+CONTESTED = Problem(
+    "firewall",
+    "another program keeps putting a rule that can accept before our jump: what it accepts escapes the policies",
+    "iptables -S FORWARD and -S INPUT show it; have that program insert behind the jump to CELLNET-FORWARD",
+)
+
+
+class ContestedJumps(Part):
     """Counts the repairs of jumps. Times are seconds of a clock that never jumps."""
 
     def __init__(self) -> None:
         self._times = 0
         self._last = 0.0
         self.alarm = False
+
+    def problems(self) -> tuple[Problem, ...]:
+        """That another program keeps moving our jumps, so that they are not put back at once any more."""
+        return (CONTESTED,) if self.alarm else ()
 
     def concedes(
         self, actual: Mapping[ChainKey, tuple[int, ...]], *, wanted: Mapping[ChainKey, tuple[int, ...]], now: float

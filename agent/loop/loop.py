@@ -6,7 +6,7 @@ nothing; if it does plan something although nothing changed, the host was change
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
@@ -20,6 +20,7 @@ from agent.loop.revocation import Revocation, lost_rights
 from agent.loop.snapshot import Snapshot
 from agent.loop.turns import IDLE, TurnReport, Turns
 from agent.metrics import Metrics
+from agent.model.status import Part, Problem, as_problems
 from agent.pacing import Backoff
 from dataplane.apply import Kernel, Outcome
 from dataplane.compile import compile_tables
@@ -46,7 +47,7 @@ class Effects:
     elapsed: Callable[[], float]
 
 
-class Reconciler:
+class Reconciler(Part):
     """Keeps the host as the snapshot says. One `run` at a time; everything else may be called from the same event loop."""
 
     def __init__(self, snapshot: Callable[[], Awaitable[Snapshot]], *, facts: CellFacts, effects: Effects) -> None:
@@ -57,7 +58,7 @@ class Reconciler:
         self._translation = Translation()
         self._resources: Mapping[ResourceKey, Resource] = {}
         self._log = log.get("reconcile")
-        self._contested = ContestedJumps()
+        self.contested = ContestedJumps()
         self.mass_loss = MassLossGuard()
         self._departed: dict[IPv4Address, int] = {}  # containers of other cells whose flows have not been looked at yet
         self._again: float | None = None
@@ -129,7 +130,7 @@ class Reconciler:
             self._actual, self._seen = await self._read(tables), True
         actual, before = self._actual, self._applied
         repair = before is not None and self._disturbed(before[0], actual)
-        if self._contested.concedes(actual.jumps, wanted=tables.jumps, now=self._effects.elapsed()):
+        if self.contested.concedes(actual.jumps, wanted=tables.jumps, now=self._effects.elapsed()):
             tables = replace(tables, jumps=actual.jumps)
         changes = plan(tables, actual)
         self._actual = None  # unknown until the apply has ended well
@@ -185,10 +186,10 @@ class Reconciler:
         """What is true of the kernel since the last good turn."""
         return None if self._applied is None else self._applied[1]
 
-    @property
-    def jumps_contested(self) -> bool:
-        """Whether somebody keeps moving our jumps, so that we have stopped putting them back at once."""
-        return self._contested.alarm
+    def problems(self) -> Iterator[Problem]:
+        """Of the last turn as a whole. What failed of single containers their attachments report."""
+        yield from as_problems("kernel", self.last.problem)
+        yield from as_problems("overlay", self.last.overlay)
 
     async def look(self) -> bool:
         """Read the kernel beside the loop, and have what is wrong repaired. False if a turn made it worthless meanwhile."""
@@ -206,7 +207,7 @@ class Reconciler:
             return True
         if generation != self._generation:
             return False
-        if plan(applied[0], found) or self._contested.alarm or self.last.failures or self.last.overlay:
+        if plan(applied[0], found) or self.contested.alarm or self.last.failures or self.last.overlay:
             self._actual, self._seen = found, True
             self.kick()
         return True

@@ -10,18 +10,23 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from agent.errors import Unavailable
+from agent.model.status import Part, Problem, as_problems
 from dataplane.state import HostState
 
 WAIT = 1.0  # seconds until the second look
 
 
-class MassLossGuard:
+class MassLossGuard(Part):
     """One per loop."""
 
     def __init__(self) -> None:
         self._doubted: _Loss | None = None
         self._since = 0.0
         self.problem: Unavailable | None = None
+
+    def problems(self) -> tuple[Problem, ...]:
+        """What is put off."""
+        return as_problems("store", self.problem)
 
     def wait(self, *, now: float) -> float | None:
         """Seconds until what is doubted should be looked at again, None if nothing is."""

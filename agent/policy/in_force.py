@@ -10,6 +10,7 @@ from agent import log
 from agent.errors import InvalidInput
 from agent.model.names import AppName
 from agent.model.policy import Policy, Protocol
+from agent.model.status import Part, Problem
 from agent.policy import language
 from agent.policy.difference import difference
 from agent.policy.directory import PolicyFiles, watch
@@ -23,7 +24,7 @@ STRETCH = 500  # documents that are parsed before other tasks have their turn
 Resolve = Callable[[AppName], frozenset[Allow]]
 
 
-class PoliciesInForce:
+class PoliciesInForce(Part):
     """One per agent. The tuple of policies is the same object as long as nothing changed."""
 
     def __init__(self, directory: Path, *, last_good: Path, store: Store) -> None:
@@ -46,9 +47,10 @@ class PoliciesInForce:
         """Those with an error, whose last good version is in force."""
         return tuple(sorted({each.file for each in self._files.problems()}))
 
-    def problems(self) -> tuple[str, ...]:
+    def problems(self) -> tuple[Problem, ...]:
         """What is wrong in files and store, each with its place."""
-        return (*(str(each) for each in self._files.problems()), *self._stored.problems)
+        found = (*map(str, self._files.problems()), *self._stored.problems)
+        return tuple(Problem("policies", each) for each in found)
 
     async def watch(self, on_change: Callable[[], None]) -> None:
         """Follow the directory for ever, and tell the log what is wrong in it."""

@@ -9,6 +9,7 @@ from agent.errors import Conflict, HostRefused, Unavailable
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from agent.model.policy import Policy, spelled_out
+from agent.model.status import Part, Problem, as_problems
 from agent.policy.difference import difference
 from agent.store.protocols import Store
 
@@ -55,7 +56,7 @@ class _Need:
         return self.names is names and self.tags is tags and self.here == here
 
 
-class TagsInUse:
+class TagsInUse(Part):
     """Claims and gives back. `earliest` and `latest` bound the time, in seconds since 1970: a clock may be set meanwhile."""
 
     def __init__(self, store: Store, *, earliest: Callable[[], float], latest: Callable[[], float]) -> None:
@@ -67,6 +68,10 @@ class TagsInUse:
         self._told: frozenset[AppName] = frozenset()  # what the others know that this cell needs
         self._given_back: tuple[frozenset[AppName], int] | None = None  # what was tried at which revision
         self.problem: Conflict | HostRefused | Unavailable | None = None
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Why apps have no tags, or keep them."""
+        return as_problems("tags", self.problem)
 
     async def claim(self, app: AppName) -> None:
         """See that one app has its tag. Raises Conflict when there is none left.

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from agent.errors import HostRefused
+from agent.model.status import Part, Problem, as_problems
 from agent.store.file import make_if_missing, opened, stand_in
 from agent.store.sqlite_errors import DAMAGED, LOCKED, UNWRITABLE, code_of, refusal
 
@@ -27,7 +28,7 @@ BUSY_TIMEOUT = 2.0
 PROBE = "x" * 65536  # more than any change of ours needs
 
 
-class Database:
+class Database(Part):
     """One connection, used by the thread that opened it (the event loop's). `patience`: seconds to wait for a lock."""
 
     def __init__(self, path: Path, *, patience: float = BUSY_TIMEOUT) -> None:
@@ -68,6 +69,10 @@ class Database:
     def trouble(self) -> HostRefused | None:
         """Why the file cannot be written, or not be trusted, as far as is known; None while all is well."""
         return self._damage or next(iter(self._unread.values()), None) or self._refused
+
+    def problems(self) -> tuple[Problem, ...]:
+        """See `trouble`."""
+        return as_problems("store", self.trouble)
 
     @property
     def damaged(self) -> bool:

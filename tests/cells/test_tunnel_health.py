@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
 from agent.cells import tunnel_health
 from agent.cells.tunnel_health import RATE, TunnelHealth, vtep
-from agent.daemon.problems import of_tunnels
 from agent.model.cell import Cell, CellRecord
 from dataplane.state import HostState
 from dataplane.tunnel_probe import TunnelAnswer
@@ -71,8 +71,14 @@ async def test_a_host_that_cannot_ask_says_nothing_of_its_peers_and_goes_on(monk
 
 
 def test_many_tunnels_that_fail_alike_are_one_problem() -> None:
-    few = [*((each, TunnelAnswer.NONE) for each in PEERS), (peer(250), TunnelAnswer.ONLY_SMALL)]
-    silent, narrow = of_tunnels(few)
-    assert silent.what.endswith(f"alive: cell-2 (192.0.2.2), cell-3 (192.0.2.3), cell-4 (192.0.2.4) and {2 * RATE - 3} more")
+    narrow_one, dead_one = peer(250), replace(peer(251), alive_since=None)
+    tunnels = TunnelHealth(lambda: None, lambda: (*PEERS, narrow_one, dead_one))
+    assert list(tunnels.problems()) == []
+    tunnels._answers = {
+        **{vtep(each): TunnelAnswer.NONE for each in (*PEERS, dead_one)},
+        vtep(PEERS[0]): TunnelAnswer.ALL,
+        vtep(narrow_one): TunnelAnswer.ONLY_SMALL,
+    }
+    silent, narrow = tunnels.problems()
+    assert silent.what.endswith(f"alive: cell-3 (192.0.2.3), cell-4 (192.0.2.4), cell-5 (192.0.2.5) and {2 * RATE - 4} more")
     assert "cell-250" in narrow.what
-    assert list(of_tunnels([])) == []

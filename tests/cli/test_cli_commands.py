@@ -13,9 +13,9 @@ import pytest
 
 from agent.cli.attachments import as_the_agent_finds_it
 from agent.cli.main import COMMANDS, run
-from agent.control.service import Problem
 from agent.errors import Conflict
 from agent.model.policy import Origin, Policy, Ports
+from agent.model.status import Problem
 from tests.testlib.fake_cell import FakeCell, an_app, serving
 
 CELLNET = [sys.executable, "-m", "agent"]

@@ -18,10 +18,10 @@ import pytest
 
 from agent.cli.screen import columns
 from agent.control import service
-from agent.control.service import Problem
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from agent.model.owner import ProcessOwner
+from agent.model.status import Problem
 from dataplane.tunnel_probe import TunnelAnswer
 from tests.testlib.fake_cell import NOW, FakeCell, serving
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from agent.control.service import Problem
 from agent.errors import Bug, Conflict, HostRefused, InvalidInput, Unavailable
 from agent.model.policy import Origin, Policy, Ports
+from agent.model.status import Problem
 from tests.testlib.fake_cell import FakeCell, an_app, serving
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from agent import last_start
 from agent.client.connection import Client
-from agent.daemon.disk_space import LITTLE, disk_problems
+from agent.daemon.disk_space import LITTLE, DiskSpace
 from agent.envoy.liveness import Liveness
 from agent.errors import Unavailable
 from agent.last_start import Failure
@@ -29,14 +29,14 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_with_room_is_no_problem_and_a_folder_to_come_neither(disk: Path) -> None:
-    assert list(disk_problems([disk, disk / "later"])) == []
+    assert list(DiskSpace(disk, disk / "later").problems()) == []
 
 
 def test_each_way_in_which_a_disk_takes_nothing_has_its_words_once(disk: Path) -> None:
     (disk / "below").mkdir()
 
     def told() -> str:
-        (problem,) = disk_problems([disk, disk / "below"])
+        (problem,) = DiskSpace(disk, disk / "below").problems()
         return problem.what
 
     (disk / "filler").write_bytes(bytes((4 << 20) - LITTLE + 4096))

@@ -125,9 +125,9 @@ def test_the_operator_is_asked_for_the_next_one_fifteen_days_before_the_end(offi
     office.now = NOON + 74 * DAY
     assert list(leaves.problems()) == []
     office.now = NOON + 76 * DAY
-    ((what, hint),) = leaves.problems()
-    assert "ends at 2027-02-19 12:00:00 UTC" in what
-    assert "cellnet ca issue-cell" in hint
+    (problem,) = leaves.problems()
+    assert "ends at 2027-02-19 12:00:00 UTC" in problem.what
+    assert "cellnet ca issue-cell" in problem.hint
 
 
 def test_a_cell_with_its_own_root_asks_nobody(desk: Desk) -> None:
@@ -161,8 +161,8 @@ def test_a_root_that_is_none_is_left_out_and_told(office: Office) -> None:
     own = leaves.bundle
     leaves.trust(own + chain_bytes((leaves.authorities.cell.certificate,)), others=True)
     assert leaves.bundle == own
-    ((what, _),) = leaves.problems()
-    assert "number 2: CN=cell cell-1" in what
+    (problem,) = leaves.problems()
+    assert "number 2: CN=cell cell-1" in problem.what
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_cell_that_others_do_not_trust_says_so(
         shutil.rmtree(office.ca)
     leaves = loaded(office)
     leaves.trust((office.other_root() / "root.crt").read_bytes() if shared else b"", others=others)
-    assert any("other cells do not trust this cell" in what for what, _ in leaves.problems()) is told
+    assert any("other cells do not trust this cell" in each.what for each in leaves.problems()) is told
 
 
 async def test_a_full_tmpfs_stops_no_turn_and_apps_read_the_new_roots_when_there_is_room(office: Office) -> None:
@@ -193,7 +193,7 @@ async def test_a_full_tmpfs_stops_no_turn_and_apps_read_the_new_roots_when_there
         while file.write(bytes(4096)):
             pass
     leaves.trust(make_root(trust_domain=DOMAIN, now=NOON, lifetime=DAY).bundle(), others=True)
-    assert any("No space left" in what for what, _ in leaves.problems())
+    assert any("No space left" in each.what for each in leaves.problems())
     filler.unlink()
     await office.run_until(leaves, lambda: leaves.keyring.trust.read_bytes() == leaves.bundle)
     leaves.trust(b"", others=True)

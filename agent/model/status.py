@@ -1,0 +1,50 @@
+"""What a part of the agent reports about itself: the one shape behind `GET /v1/status`.
+
+The builder (agent/daemon/build.py) collects the parts in a list, and `status` walks it. So a new fact is a line in the part
+that knows it, and a new part is its own folder and a line in the builder.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from agent.complaint import Complaint
+
+Area = Literal["kernel", "disk", "store", "overlay", "cell", "firewall", "envoy", "policies", "tags", "identity", "lock"]
+"""Where a problem is, the gravest first."""
+AREAS: tuple[Area, ...] = get_args(Area)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that an operator should mend."""
+
+    area: Area
+    what: str
+    hint: str = ""
+
+
+class Part:
+    """A part of the agent. Both methods read what is known already: they change nothing, and raise nothing."""
+
+    def problems(self) -> Iterable[Problem]:
+        """What an operator should mend now."""
+        return ()
+
+    async def rows(self) -> Mapping[str, object]:
+        """Fields of the status by name: dataclasses, and whatever else pydantic writes as JSON. Times are UTC, in seconds."""
+        return {}
+
+
+def as_problems(area: Area, complaint: Complaint | None) -> tuple[Problem, ...]:
+    """An error that a part has kept, if there is one."""
+    return () if complaint is None else (Problem(area, complaint.what, complaint.hint),)
+
+
+def problems_of(parts: Iterable[Part]) -> tuple[Problem, ...]:
+    """Those of all `parts`, the gravest area first; what two of them report in the same words only once."""
+    found = sorted((each for part in parts for each in part.problems()), key=lambda each: AREAS.index(each.area))
+    unique: dict[str, Problem] = {}
+    for each in found:
+        unique.setdefault(each.what, each)
+    return tuple(unique.values())
