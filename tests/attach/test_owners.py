@@ -18,8 +18,8 @@ from agent.model.owner import Owner, ProcessOwner
 from agent.store.database import Database
 from agent.store.ledger import Ledger
 from host import namespace
-from tests.testlib.attachments import OWNER, request
 from tests.testlib.netns import Netns
+from tests.testlib.samples import OWNER, request
 
 
 @pytest.fixture

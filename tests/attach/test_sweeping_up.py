@@ -27,7 +27,7 @@ from agent.store.ledger import Ledger
 from agent.store.memory import MemoryStore
 from ca.disk import load_or_create
 from host import process
-from tests.testlib.attachments import app, request
+from tests.testlib.samples import app, request
 
 FACTS = LeafFacts(trust_domain="cell.internal", dns_domain="cell.internal", lifetime=timedelta(hours=24))
 

@@ -18,7 +18,7 @@ from ca.leaf import issue_leaf
 from ca.names import Identity
 from ca.pem import certificates, chain_bytes
 from ca.verify import verify
-from tests.testlib.vouching import TODAY, Ca, client_context, handshake, identity, make_ca, server_context
+from tests.testlib.certificates import TODAY, Ca, client_context, handshake, identity, make_ca, server_context
 
 DAY = timedelta(days=1)
 WEB = identity(names=("web.shop.acme.cell.internal", "web.apps.internal"))

@@ -20,7 +20,7 @@ from ca.leaf import issue_leaf
 from ca.pem import certificates, chain_bytes, fits, key_bytes, private_key
 from ca.show import show
 from ca.verify import verify
-from tests.testlib.vouching import identity
+from tests.testlib.certificates import identity
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -16,7 +16,7 @@ from ca.issuing import issue
 from ca.leaf import issue_leaf
 from ca.pem import chain_bytes, key_bytes
 from ca.verify import verify
-from tests.testlib.vouching import identity
+from tests.testlib.certificates import identity
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)

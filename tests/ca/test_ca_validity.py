@@ -11,7 +11,7 @@ from ca.certificate import LARGEST_SKEW, Validity, validity
 from ca.errors import CaRefused
 from ca.leaf import issue_leaf
 from ca.pem import certificates
-from tests.testlib.vouching import identity, make_ca
+from tests.testlib.certificates import identity, make_ca
 
 clocks = st.datetimes(datetime(2020, 1, 1), datetime(2080, 1, 1), timezones=st.just(UTC))
 lifetimes = st.timedeltas(timedelta(seconds=1), timedelta(days=400))

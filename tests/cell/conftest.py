@@ -1,3 +1,3 @@
 """Fixtures of the end-to-end tests."""
 
-from tests.testlib.attached import attach  # noqa: F401 -- a fixture
+from tests.testlib.containers import attach  # noqa: F401 -- a fixture

@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from agent.errors import HostRefused, Unavailable
-from tests.testlib.attached import Attach, nothing_left
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.containers import Attach
+from tests.testlib.footprint import nothing_left
 from tests.testlib.netns import Netns
-from tests.testlib.standpoint import Connected
+from tests.testlib.node import Connected
+from tests.testlib.patience import eventually
 
 MakeNetns = Callable[[str], Netns]
 TLS = 61443

@@ -14,11 +14,13 @@ import pytest
 from agent.errors import HostRefused
 from dataplane.firewall.legacy import lock_file
 from lab import children
-from tests.testlib.attached import Attach, nothing_left
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.connections import is_reset
+from tests.testlib.containers import Attach
+from tests.testlib.footprint import nothing_left
 from tests.testlib.netns import Netns
-from tests.testlib.policed import is_reset
-from tests.testlib.standpoint import Connected, Refused
+from tests.testlib.node import Connected, Refused
+from tests.testlib.patience import eventually
 
 MakeNetns = Callable[[str], Netns]
 TOOL = "iptables-nft-restore"

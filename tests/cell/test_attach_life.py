@@ -11,12 +11,14 @@ import pytest
 from agent.errors import Conflict
 from lab import children
 from lab.apps import log_of
-from tests.testlib.attached import Attach, nothing_left
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.connections import is_reset
+from tests.testlib.containers import Attach
+from tests.testlib.footprint import nothing_left
 from tests.testlib.instance import Instance
 from tests.testlib.netns import Netns
-from tests.testlib.policed import is_reset
-from tests.testlib.standpoint import Connected, Refused, pair
+from tests.testlib.node import Connected, Refused, pair
+from tests.testlib.patience import eventually
 
 MakeNetns = Callable[[str], Netns]
 SWEEPS = 2.5  # seconds: twice as long as the agent takes to notice a lost owner, and more

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from lab import children
-from tests.testlib.attached import Attach
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.containers import Attach
 from tests.testlib.netns import Netns
-from tests.testlib.standpoint import Connected
+from tests.testlib.node import Connected
+from tests.testlib.patience import eventually
 
 MakeNetns = Callable[[str], Netns]
 SWEEPS = 2.5  # seconds: twice as long as the agent takes to notice a lost owner, and more

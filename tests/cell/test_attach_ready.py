@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from functools import partial
 
 from host.namespace import run_in
-from tests.testlib.attached import Attach, Attached
 from tests.testlib.cell import CellUnderTest
+from tests.testlib.containers import Attach, Container
 from tests.testlib.netns import Netns
-from tests.testlib.standpoint import Connected, Outcome, Refused, outcome_of
+from tests.testlib.node import Connected, Outcome, Refused, outcome_of
 
 MakeNetns = Callable[[str], Netns]
 TLS = 61443
@@ -120,7 +120,7 @@ def test_an_address_that_changes_hands_takes_no_rights_along(
         attach("acme/shop/filler", name=f"filler-{number}", on=cell)
     place, addresses = netns("bad"), set()
 
-    def put(app: str, **options: Netns) -> Attached:
+    def put(app: str, **options: Netns) -> Container:
         made = attach(app, on=cell, **options)
         addresses.add(made.address)
         return made

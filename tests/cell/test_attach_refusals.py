@@ -10,11 +10,12 @@ import pytest
 
 from agent.errors import Conflict, HostRefused, Unavailable
 from host.namespace import run_in
-from tests.testlib.attached import Attach, nothing_left, traces
 from tests.testlib.cell import CellUnderTest
+from tests.testlib.containers import Attach
+from tests.testlib.footprint import nothing_left, traces
 from tests.testlib.instance import Instance
 from tests.testlib.netns import Netns
-from tests.testlib.standpoint import Connected
+from tests.testlib.node import Connected
 
 MakeNetns = Callable[[str], Netns]
 TLS = 61443

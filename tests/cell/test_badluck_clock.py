@@ -14,12 +14,15 @@ from cryptography import x509
 from agent.errors import HostRefused
 from ca.pem import certificates
 from lab.cell import Cell, Part
-from tests.testlib.attached import Attach
-from tests.testlib.badluck import end, tells
-from tests.testlib.cell import CellUnderTest, eventually
-from tests.testlib.clocked import DAY, FIRST, OnItsOwnClock
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.clocked_cell import DAY, FIRST_OFFSET, ClockedCell
+from tests.testlib.connections import LiveConnections
+from tests.testlib.containers import Attach
+from tests.testlib.failures import terminate
 from tests.testlib.instance import Instance
-from tests.testlib.live import API, OTHER, Live, as_policies_say, three
+from tests.testlib.patience import eventually
+from tests.testlib.shop import API, OTHER, follows_policy, three_apps
+from tests.testlib.status import reports
 
 HOUR = timedelta(hours=1)
 SKEW = timedelta(minutes=6)  # what a certificate is backdated by, and a little more
@@ -28,7 +31,7 @@ RESTLESS = 100  # looks at the clock within a second
 
 @pytest.fixture(scope="module")
 def cell_kind() -> type[Cell]:
-    return OnItsOwnClock
+    return ClockedCell
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +41,8 @@ def right_at_first_and_last(cell: CellUnderTest) -> Iterator[None]:
     lab_of(cell).set_clock(timedelta(0))
 
 
-def lab_of(cell: CellUnderTest) -> OnItsOwnClock:
-    assert isinstance(cell.lab, OnItsOwnClock)
+def lab_of(cell: CellUnderTest) -> ClockedCell:
+    assert isinstance(cell.lab, ClockedCell)
     return cell.lab
 
 
@@ -69,8 +72,8 @@ def moment(text: str) -> datetime:
 
 def test_after_every_jump_certificates_are_good_and_nothing_else_has_changed(cell: CellUnderTest, attach: Attach) -> None:
     lab = lab_of(cell)
-    web, api, other = three(cell)
-    live = Live(web, api)
+    web, api, other = three_apps(cell)
+    live = LiveConnections(web, api)
     for offset in (HOUR, DAY, DAY - HOUR, -HOUR, timedelta(0), -DAY, timedelta(0)):
         lab.set_clock(offset)
         eventually(lambda: good(leaf(api), lab.now()) and served(web, api) == leaf(api))
@@ -83,12 +86,12 @@ def test_after_every_jump_certificates_are_good_and_nothing_else_has_changed(cel
         assert lab.asked() - before < RESTLESS * 0.2
         assert live.go_on()
     assert good(leaf(attach("acme/shop/more")), lab.now())
-    assert as_policies_say(web, api, other)
+    assert follows_policy(web, api, other)
 
 
 def test_what_is_given_back_while_the_clock_is_wrong_rests_as_long_as_ever(cell: CellUnderTest) -> None:
     lab, path = lab_of(cell), cell.lab.root / "var/lib/cellnet/cellnet.db"
-    for offset, earliest in ((-5 * DAY, FIRST), (DAY, DAY)):  # it knows what has passed since its start
+    for offset, earliest in ((-5 * DAY, FIRST_OFFSET), (DAY, DAY)):  # it knows what has passed since its start
         lab.set_clock(offset)
         cell.allow(OTHER, API, "tcp/8080")
         began = datetime.now(UTC)
@@ -101,17 +104,17 @@ def test_what_is_given_back_while_the_clock_is_wrong_rests_as_long_as_ever(cell:
 
 def test_a_clock_from_before_its_authorities_is_told_and_all_comes_right_with_it(cell: CellUnderTest, attach: Attach) -> None:
     lab = lab_of(cell)
-    web, api, other = three(cell)
+    web, api, other = three_apps(cell)
     lab.set_clock(-5 * DAY)
-    eventually(lambda: tells(cell, "identity", "no new certificate for api: the issuer is valid from"))
+    eventually(lambda: reports(cell, "identity", "no new certificate for api: the issuer is valid from"))
     with pytest.raises(HostRefused, match="the issuer is valid from"):
         attach("acme/shop/more")
     assert "more" not in cell.attachments()
-    end(cell)
+    terminate(cell)
     cell.start(well=False)
     eventually(lambda: "check the clock" in cell.cellnet("status", code=1).err)
     lab.set_clock(timedelta(0))
     eventually(lambda: lab.part(Part.AGENT) is None)
     cell.start()
     eventually(lambda: good(leaf(api), datetime.now(UTC)) and served(web, api) == leaf(api))
-    assert as_policies_say(web, api, other)
+    assert follows_policy(web, api, other)

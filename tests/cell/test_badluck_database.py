@@ -10,22 +10,24 @@ import pytest
 
 from agent.errors import HostRefused
 from lab.cell import Cell, Part
-from tests.testlib.attached import Attach, nothing_left
-from tests.testlib.badluck import end, tells, told
-from tests.testlib.cell import CellUnderTest, eventually
-from tests.testlib.footprint import expected, footprint
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.connections import LiveConnections, is_reset
+from tests.testlib.containers import Attach
+from tests.testlib.failures import terminate
+from tests.testlib.footprint import expected, footprint, nothing_left
 from tests.testlib.instance import Instance
-from tests.testlib.live import API, OTHER, WEB, Live, as_policies_say, three
-from tests.testlib.policed import is_reset
-from tests.testlib.standpoint import Connected, Refused, pair
-from tests.testlib.unsupervised import Unsupervised
+from tests.testlib.node import Connected, Refused, pair
+from tests.testlib.patience import eventually
+from tests.testlib.shop import API, OTHER, WEB, follows_policy, three_apps
+from tests.testlib.status import problems, reports
+from tests.testlib.unsupervised_cell import UnsupervisedCell
 
 LATE = f"policies:\n- {{from: {OTHER}, to: {API}, tcp: [8080, 9100]}}\n"
 
 
 @pytest.fixture(scope="module")
 def cell_kind() -> type[Cell]:
-    return Unsupervised
+    return UnsupervisedCell
 
 
 def file_of(cell: CellUnderTest) -> Path:
@@ -57,13 +59,13 @@ def files_decide(cell: CellUnderTest, api: Instance, other: Instance) -> bool:
 
 
 def test_damage_under_a_running_agent_is_told_and_it_goes_on_with_what_it_knows(cell: CellUnderTest, attach: Attach) -> None:
-    web, api, other = three(cell)
+    web, api, other = three_apps(cell)
     cell.allow(API, WEB, "tcp/8080")
-    live, path = Live(web, api), file_of(cell)
+    live, path = LiveConnections(web, api), file_of(cell)
     whole = settled(path)
     path.write_bytes(whole[: len(whole) // 2])
-    eventually(lambda: tells(cell, "store", f"{path} is damaged"))
-    assert f"move {path}* away" in told(cell)["store"]
+    eventually(lambda: reports(cell, "store", f"{path} is damaged"))
+    assert f"move {path}* away" in problems(cell)["store"]
     before = footprint(cell)
     with pytest.raises(HostRefused, match="is damaged"):
         attach("acme/shop/more")
@@ -75,13 +77,13 @@ def test_damage_under_a_running_agent_is_told_and_it_goes_on_with_what_it_knows(
     path.write_bytes(whole)
     cell.wait_well()
     cell.cellnet("policy", "delete", API, WEB, "tcp/8080")
-    assert as_policies_say(web, api, other)
+    assert follows_policy(web, api, other)
 
 
 def test_a_damaged_file_is_never_started_from_and_the_way_out_that_is_told_works(cell: CellUnderTest, attach: Attach) -> None:
-    web, api, other = three(cell)
-    live, path = Live(web, api), file_of(cell)
-    end(cell)
+    web, api, other = three_apps(cell)
+    live, path = LiveConnections(web, api), file_of(cell)
+    terminate(cell)
     whole = settled(path)
     for harm in (emptied, middle_overwritten):  # tests/store has more of them
         path.write_bytes(harmed := harm(whole))
@@ -91,7 +93,7 @@ def test_a_damaged_file_is_never_started_from_and_the_way_out_that_is_told_works
     assert f"its last start failed: {path} is damaged" in asked
     assert f"move {path}* away" in asked
     assert live.go_on()
-    assert as_policies_say(web, api, other)
+    assert follows_policy(web, api, other)
 
     for each in path.parent.glob(f"{path.name}*"):
         each.rename(path.parent / f"away-{each.name}")
@@ -107,17 +109,17 @@ def test_a_damaged_file_is_never_started_from_and_the_way_out_that_is_told_works
 def test_a_file_that_is_taken_away_from_a_running_agent_is_missed_before_anything_is_lost(
     cell: CellUnderTest, attach: Attach
 ) -> None:
-    web, api, other = three(cell)
+    web, api, other = three_apps(cell)
     path = file_of(cell)
     path.rename(path.with_name("elsewhere"))
     with pytest.raises(HostRefused, match="is not the file that was opened"):
         attach("acme/shop/more")
-    assert "put it back" in told(cell)["store"]
+    assert "put it back" in problems(cell)["store"]
     assert files_decide(cell, api, other)
     path.with_name("elsewhere").rename(path)
     cell.wait_well()
     assert attach("acme/shop/more").connect(api, 8080) is Refused
-    assert as_policies_say(web, api, other)
+    assert follows_policy(web, api, other)
 
 
 @contextlib.contextmanager
@@ -129,25 +131,25 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def test_a_lock_that_somebody_holds_is_told_and_keeps_nobody_but_the_writers(cell: CellUnderTest, attach: Attach) -> None:
-    web, api, other = three(cell)
+    web, api, other = three_apps(cell)
     gone = attach("acme/shop/gone")
-    live = Live(web, api)
+    live = LiveConnections(web, api)
     with locked(file_of(cell)):
         with nothing_left(cell), pytest.raises(HostRefused, match="another process holds it locked"):
             attach("acme/shop/more")
-        assert "end whatever works on it" in told(cell)["store"]
+        assert "end whatever works on it" in problems(cell)["store"]
         assert "locked" in cell.cellnet("policy", "allow", OTHER, API, "tcp/8080", code=1).err
         assert files_decide(cell, api, other)
         with pytest.raises(HostRefused, match="locked"):
             cell.client.delete("/v1/attachments/gone")
         assert gone.name not in cell.attachments()
-        end(cell)
+        terminate(cell)
         cell.start(well=False)
-        eventually(lambda: tells(cell, "kernel", "'gone' is not wholly detached yet"))
+        eventually(lambda: reports(cell, "kernel", "'gone' is not wholly detached yet"))
         assert files_decide(cell, api, other)
         assert cell.lab.part(Part.AGENT) is not None
         assert live.go_on()
     cell.wait_well()
     assert footprint(cell) == expected(cell)
     assert attach("acme/shop/more").connect(api, 8080) is Refused
-    assert as_policies_say(web, api, other)
+    assert follows_policy(web, api, other)

@@ -6,13 +6,17 @@ import pytest
 
 from agent.errors import HostRefused
 from lab.cell import Cell
-from tests.testlib.attached import Attach, nothing_left
-from tests.testlib.badluck import OnSmallDisks, end, full, read_only, tells, told
-from tests.testlib.cell import CellUnderTest, eventually
-from tests.testlib.footprint import expected, footprint
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.connections import LiveConnections
+from tests.testlib.containers import Attach
+from tests.testlib.disks import SmallDisksCell, full, read_only
+from tests.testlib.failures import terminate
+from tests.testlib.footprint import expected, footprint, nothing_left
 from tests.testlib.instance import Instance
-from tests.testlib.live import API, OTHER, WEB, Live, as_policies_say, three
-from tests.testlib.standpoint import Connected, Refused
+from tests.testlib.node import Connected, Refused
+from tests.testlib.patience import eventually
+from tests.testlib.shop import API, OTHER, WEB, follows_policy, three_apps
+from tests.testlib.status import problems, reports
 
 LATE = f"policies:\n- {{from: {OTHER}, to: {API}, tcp: 8080}}\n"
 UNKNOWN = f"policies:\n- {{from: acme/shop/new, to: {API}, tcp: 8080}}\n"
@@ -20,7 +24,7 @@ UNKNOWN = f"policies:\n- {{from: acme/shop/new, to: {API}, tcp: 8080}}\n"
 
 @pytest.fixture(scope="module")
 def cell_kind() -> type[Cell]:
-    return OnSmallDisks
+    return SmallDisksCell
 
 
 def revoked_and_allowed(cell: CellUnderTest, api: Instance, other: Instance) -> bool:
@@ -41,13 +45,13 @@ def cut(receive: Callable[[int], bytes]) -> bool:
 
 
 def test_a_full_disk_refuses_what_must_be_kept_and_stops_nothing(cell: CellUnderTest, attach: Attach) -> None:
-    web, api, other = three(cell)
+    web, api, other = three_apps(cell)
     gone = attach("acme/shop/gone")
     cell.allow(API, WEB, "tcp/8080")
-    live = Live(web, api)
+    live = LiveConnections(web, api)
     state, logs = cell.lab.root / "var/lib/cellnet", cell.lab.log.parent
     with full(state, logs) as fill:
-        assert f"{state} is full" in told(cell)["disk"]
+        assert f"{state} is full" in problems(cell)["disk"]
         with nothing_left(cell), pytest.raises(HostRefused, match="the disk is full") as refused:
             attach("acme/shop/more")
         assert "make room" in refused.value.hint
@@ -57,26 +61,26 @@ def test_a_full_disk_refuses_what_must_be_kept_and_stops_nothing(cell: CellUnder
             cell.client.post("/v1/policies/apply", {"document": LATE.replace("{from", "{name: late, from")})
         assert (other.connect(api, 8080), api.connect(web, 8080)) == (Refused, Connected)
         assert revoked_and_allowed(cell, api, other)
-        assert tells(cell, "store", "the disk is full")
+        assert reports(cell, "store", "the disk is full")
         cell.policy_file("unknown.yaml", UNKNOWN)
-        assert tells(cell, "policies", "last good version cannot be kept")
+        assert reports(cell, "policies", "last good version cannot be kept")
         with pytest.raises(HostRefused, match="the disk is full"):
             cell.client.delete("/v1/attachments/gone")
         assert "gone" not in cell.attachments()
-        assert "'gone' is not wholly detached yet" in told(cell)["kernel"]
+        assert "'gone' is not wholly detached yet" in problems(cell)["kernel"]
         assert live.go_on()
 
-        end(cell)
+        terminate(cell)
         fill()  # the log of the database has gone
         cell.start(well=False)
-        eventually(lambda: tells(cell, "store", "cellnet.db"))
+        eventually(lambda: reports(cell, "store", "cellnet.db"))
         assert "gone" not in cell.attachments(), "what was taken off stays off"
         assert revoked_and_allowed(cell, api, other)
         assert live.go_on()
         assert api.connect(web, 8080) is Connected
     cell.wait_well()
     cell.cellnet("policy", "delete", API, WEB, "tcp/8080")
-    assert as_policies_say(web, api, other)
+    assert follows_policy(web, api, other)
     eventually(lambda: footprint(cell) == expected(cell))
     assert gone.name not in cell.attachments()
     new = cell.run_app("acme/shop/new")
@@ -87,18 +91,18 @@ def test_a_full_disk_refuses_what_must_be_kept_and_stops_nothing(cell: CellUnder
 def test_a_full_run_directory_refuses_new_keys_and_stops_nothing(
     make_cell: Callable[..., CellUnderTest], attach: Attach
 ) -> None:
-    cell = make_cell("tls.leaf_lifetime=6s", kind=OnSmallDisks)
-    web, api, other = three(cell)
-    live, run = Live(web, api), cell.lab.root / "run/cellnet"
+    cell = make_cell("tls.leaf_lifetime=6s", kind=SmallDisksCell)
+    web, api, other = three_apps(cell)
+    live, run = LiveConnections(web, api), cell.lab.root / "run/cellnet"
     with full(run):
-        assert f"{run} is full" in told(cell)["disk"]
+        assert f"{run} is full" in problems(cell)["disk"]
         with nothing_left(cell), pytest.raises(HostRefused, match="No space left"):
             attach("acme/shop/more", on=cell)
-        eventually(lambda: tells(cell, "identity", "no new certificate for api: cannot write"))
+        eventually(lambda: reports(cell, "identity", "no new certificate for api: cannot write"))
         assert revoked_and_allowed(cell, api, other)
-        end(cell)
+        terminate(cell)
         cell.start(well=False)
-        eventually(lambda: tells(cell, "disk", "is full"))
+        eventually(lambda: reports(cell, "disk", "is full"))
         assert revoked_and_allowed(cell, api, other)
         assert live.go_on()
     cell.wait_well()
@@ -108,23 +112,23 @@ def test_a_full_run_directory_refuses_new_keys_and_stops_nothing(
 
 
 def test_a_read_only_state_directory_keeps_no_agent_from_its_work(cell: CellUnderTest, attach: Attach) -> None:
-    web, api, other = three(cell)
+    web, api, other = three_apps(cell)
     cell.allow(OTHER, API, "tcp/9100")
-    live = Live(web, api)
+    live = LiveConnections(web, api)
     state = cell.lab.root / "var/lib/cellnet"
-    end(cell)
+    terminate(cell)
     with read_only(state):
         cell.start(well=False)
-        eventually(lambda: tells(cell, "disk", f"{state} is read-only"))
+        eventually(lambda: reports(cell, "disk", f"{state} is read-only"))
         before = footprint(cell)
         with pytest.raises(HostRefused, match=r"cellnet\.db: "):
             attach("acme/shop/more")
         assert footprint(cell) == before == expected(cell)
         assert "cellnet.db: " in cell.cellnet("policy", "delete", OTHER, API, "tcp/9100", code=1).err
         assert revoked_and_allowed(cell, api, other)
-        assert tells(cell, "store", "cellnet.db: ")
+        assert reports(cell, "store", "cellnet.db: ")
         assert live.go_on()
-        assert as_policies_say(web, api, other)
+        assert follows_policy(web, api, other)
     cell.wait_well()
     assert attach("acme/shop/more").connect(api, 8080) is Refused
     assert live.go_on()

@@ -6,22 +6,24 @@ import pytest
 
 from agent.errors import Unavailable
 from lab.cell import Cell
-from tests.testlib.attached import Attach, nothing_left
-from tests.testlib.badluck import standing_still, tells
-from tests.testlib.cell import CellUnderTest, eventually
-from tests.testlib.footprint import expected, footprint
-from tests.testlib.live import API, OTHER, Live, as_policies_say, echoed, three
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.connections import LiveConnections, echoed, is_reset
+from tests.testlib.containers import Attach
+from tests.testlib.failures import suspended
+from tests.testlib.footprint import expected, footprint, nothing_left
 from tests.testlib.netns import Netns
-from tests.testlib.policed import is_reset
-from tests.testlib.standpoint import Connected, Refused, pair
-from tests.testlib.unsupervised import Unsupervised
+from tests.testlib.node import Connected, Refused, pair
+from tests.testlib.patience import eventually
+from tests.testlib.shop import API, OTHER, follows_policy, three_apps
+from tests.testlib.status import reports
+from tests.testlib.unsupervised_cell import UnsupervisedCell
 
 LATE = f"policies:\n- {{from: {OTHER}, to: {API}, tcp: [8080, 9100]}}\n"
 
 
 @pytest.fixture(scope="module")
 def cell_kind() -> type[Cell]:
-    return Unsupervised
+    return UnsupervisedCell
 
 
 @pytest.fixture
@@ -34,11 +36,11 @@ def place() -> Iterator[Netns]:
 def test_an_envoy_that_stands_still_is_told_and_only_attaches_wait_for_it(
     cell: CellUnderTest, attach: Attach, place: Netns
 ) -> None:
-    web, api, other = three(cell)
+    web, api, other = three_apps(cell)
     gone = attach("acme/shop/gone")
-    live, tcp = Live(web, api), web.dial(api, 8080)
-    with standing_still(cell.envoy_pid):
-        eventually(lambda: tells(cell, "envoy", "has not answered for"))
+    live, tcp = LiveConnections(web, api), web.dial(api, 8080)
+    with suspended(cell.envoy_pid):
+        eventually(lambda: reports(cell, "envoy", "has not answered for"))
         rules, pins = cell.rules(), footprint_without_envoy(cell)
         with pytest.raises(Unavailable, match="is connected, but has not answered"):
             attach("acme/shop/more", to=place)
@@ -58,7 +60,7 @@ def test_an_envoy_that_stands_still_is_told_and_only_attaches_wait_for_it(
     eventually(lambda: footprint(cell) == expected(cell))
     with nothing_left(cell, place):
         attach("acme/shop/more", to=place).stop()
-    assert as_policies_say(web, api, other)
+    assert follows_policy(web, api, other)
 
 
 def footprint_without_envoy(cell: CellUnderTest) -> tuple[str, str, list[str]]:

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from lab.cell import Cell
-from tests.testlib.badluck import standing_still
-from tests.testlib.cell import CellUnderTest, eventually
-from tests.testlib.live import API, OTHER, WEB, Live, three
-from tests.testlib.policed import is_reset
-from tests.testlib.standpoint import Connected, Refused, pair
-from tests.testlib.unsupervised import Unsupervised
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.connections import LiveConnections, is_reset
+from tests.testlib.failures import suspended
+from tests.testlib.node import Connected, Refused, pair
+from tests.testlib.patience import eventually
+from tests.testlib.shop import API, OTHER, WEB, three_apps
+from tests.testlib.unsupervised_cell import UnsupervisedCell
 
 LATE = f"policies:\n- {{from: {OTHER}, to: {API}, tcp: 9100}}\n"
 LAST = f"policies:\n- {{from: {API}, to: {WEB}, tcp: 8080}}\n"
@@ -20,15 +21,15 @@ KEPT = Path("/proc/sys/fs/inotify/max_queued_events")
 
 @pytest.fixture(scope="module")
 def cell_kind() -> type[Cell]:
-    return Unsupervised
+    return UnsupervisedCell
 
 
 def test_after_an_overflow_the_directory_is_in_force_as_it_is(cell: CellUnderTest) -> None:
-    web, api, other = three(cell)
+    web, api, other = three_apps(cell)
     cell.policy_file("late.yaml", LATE)
-    live, late = Live(web, api), pair(other, api, 9100)
+    live, late = LiveConnections(web, api), pair(other, api, 9100)
     one, two = cell.lab.policies / "noise.yaml", cell.lab.policies / "noise-too.yaml"
-    with standing_still(cell.agent_pid):
+    with suspended(cell.agent_pid):
         one.write_text("policies: []\n")
         for _ in range(int(KEPT.read_text()) // 4 + 500):  # two events each way
             os.rename(one, two)

@@ -9,15 +9,16 @@ import pytest
 from agent.errors import HostRefused
 from dataplane.firewall.legacy import lock_file
 from lab.cell import Cell
-from tests.testlib.attached import Attach
-from tests.testlib.badluck import tells
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.connections import LiveConnections, is_reset
+from tests.testlib.containers import Attach
 from tests.testlib.footprint import expected, footprint
-from tests.testlib.live import API, OTHER, Live, as_policies_say, three
 from tests.testlib.netns import Netns
-from tests.testlib.policed import is_reset
-from tests.testlib.standpoint import Connected, Refused, pair
-from tests.testlib.unsupervised import Unsupervised
+from tests.testlib.node import Connected, Refused, pair
+from tests.testlib.patience import eventually
+from tests.testlib.shop import API, OTHER, follows_policy, three_apps
+from tests.testlib.status import reports
+from tests.testlib.unsupervised_cell import UnsupervisedCell
 
 LATE = f"policies:\n- {{from: {OTHER}, to: {API}, tcp: [8080, 9100]}}\n"
 
@@ -32,7 +33,7 @@ def own_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def cell_kind() -> type[Cell]:
-    return Unsupervised
+    return UnsupervisedCell
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +56,9 @@ def rules(cell: CellUnderTest) -> list[str]:
 def test_a_lock_that_is_never_given_back_lets_nothing_in_and_is_told(
     cell: CellUnderTest, attach: Attach, netns: Callable[[str], Netns]
 ) -> None:
-    web, api, other = three(cell)
+    web, api, other = three_apps(cell)
     cell.policy_file("late.yaml", LATE)
-    live, late, place, before = Live(web, api), pair(other, api, 9100), netns("more"), rules(cell)
+    live, late, place, before = LiveConnections(web, api), pair(other, api, 9100), netns("more"), rules(cell)
     with held():
         with pytest.raises(HostRefused, match="xtables lock") as refused:
             attach("acme/shop/more", to=place)
@@ -67,7 +68,7 @@ def test_a_lock_that_is_never_given_back_lets_nothing_in_and_is_told(
         assert rules(cell) == before
         assert footprint(cell).pins == expected(cell).pins
         cell.remove_policy_file("late.yaml", sync=False)
-        eventually(lambda: tells(cell, "kernel", "xtables lock"))
+        eventually(lambda: reports(cell, "kernel", "xtables lock"))
         assert "xtables lock" in cell.cellnet("sync", "--timeout", "0.3", code=1).err
         cell.policy_file("more.yaml", LATE.replace(OTHER, "acme/shop/more"), sync=False)
         assert (api.connect(web, 8080), other.connect(api, 8081)) == (Refused, Refused)
@@ -76,4 +77,4 @@ def test_a_lock_that_is_never_given_back_lets_nothing_in_and_is_told(
     assert all(map(is_reset, late)), "what was revoked meanwhile is cut as soon as it can be"
     assert attach("acme/shop/more", to=place).connect(api, 8080) is Connected
     assert live.go_on()
-    assert as_policies_say(web, api, other)
+    assert follows_policy(web, api, other)

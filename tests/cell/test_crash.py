@@ -7,21 +7,23 @@ import pytest
 
 from agent.errors import Unavailable
 from lab.cell import Cell
-from tests.testlib.attached import Attach
-from tests.testlib.cell import CellUnderTest, eventually
-from tests.testlib.footprint import envoy_updates, expected, footprint, kernel_events, rules_generation
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.connections import LiveConnections, echoed, is_alive, is_reset
+from tests.testlib.containers import Attach
+from tests.testlib.footprint import expected, footprint
 from tests.testlib.instance import TLS_PORT
-from tests.testlib.live import API, OTHER, Live, as_policies_say, echoed, three
+from tests.testlib.kernel_changes import envoy_updates, kernel_events, rules_generation
 from tests.testlib.netns import Netns
-from tests.testlib.policed import is_alive, is_reset
-from tests.testlib.standpoint import Connected, Refused, pair
-from tests.testlib.unsupervised import Unsupervised
+from tests.testlib.node import Connected, Refused, pair
+from tests.testlib.patience import eventually
+from tests.testlib.shop import API, OTHER, follows_policy, three_apps
+from tests.testlib.unsupervised_cell import UnsupervisedCell
 
 
 @pytest.fixture(scope="module")
 def cell_kind() -> type[Cell]:
     """A supervisor waits longer before each start of what dies again and again."""
-    return Unsupervised
+    return UnsupervisedCell
 
 
 def lists(cell: CellUnderTest, *names: str) -> bool:
@@ -36,20 +38,20 @@ def lists(cell: CellUnderTest, *names: str) -> bool:
 
 
 def test_traffic_refusals_and_tls_go_on_while_the_agent_is_dead(cell: CellUnderTest) -> None:
-    apps = three(cell)
-    live = Live(*apps[:2])
+    apps = three_apps(cell)
+    live = LiveConnections(*apps[:2])
     cell.kill("agent")
     assert live.go_on()
-    assert as_policies_say(*apps)
+    assert follows_policy(*apps)
     cell.start()
     assert live.go_on()
-    assert as_policies_say(*apps)
+    assert follows_policy(*apps)
 
 
 def test_a_new_start_rewrites_nothing(cell: CellUnderTest) -> None:
-    web, api, _ = three(cell)
+    web, api, _ = three_apps(cell)
     cell.allow("acme/*/*", API, "tcp/9100-9200")
-    live = Live(web, api)
+    live = LiveConnections(web, api)
     rules, sets = cell.rules(), cell.host.run("ipset", "save")
     identity = {path: path.stat().st_mtime_ns for path in (cell.lab.root / "run/cellnet/identity").rglob("*")}
     envoy, generation = envoy_updates(cell), rules_generation(cell.lab.netns)
@@ -79,7 +81,7 @@ def pushed(cell: CellUnderTest) -> int:
 
 def test_the_kernels_own_words_tell_a_rewrite(cell: CellUnderTest) -> None:
     """What the test above relies on."""
-    three(cell)
+    three_apps(cell)
     generation, envoy, count = rules_generation(cell.lab.netns), envoy_updates(cell), pushed(cell)
     cell.allow(OTHER, API, "tcp/8080")
     assert rules_generation(cell.lab.netns) > generation
@@ -92,7 +94,7 @@ def test_the_kernels_own_words_tell_a_rewrite(cell: CellUnderTest) -> None:
 
 
 def test_what_was_attached_by_a_dead_agent_can_be_used_and_detached(cell: CellUnderTest) -> None:
-    web, api, _ = three(cell)
+    web, api, _ = three_apps(cell)
     cell.kill("agent")
     cell.start()
     assert api.exec("printenv", "CF_INSTANCE_INTERNAL_IP") == f"{api.address}\n"
@@ -107,8 +109,8 @@ def test_what_was_attached_by_a_dead_agent_can_be_used_and_detached(cell: CellUn
 
 
 def test_a_container_that_ended_meanwhile_is_swept_and_no_other(cell: CellUnderTest) -> None:
-    web, api, other = three(cell)
-    live = Live(web, api)
+    web, api, other = three_apps(cell)
+    live = LiveConnections(web, api)
     gone = cell.lab.root / "run/cellnet/identity" / other.name
     cell.kill("agent")
     other.kill()
@@ -122,8 +124,8 @@ def test_a_container_that_ended_meanwhile_is_swept_and_no_other(cell: CellUnderT
 
 
 def test_a_namespace_that_went_meanwhile_is_swept(cell: CellUnderTest, attach: Attach, netns: Callable[[str], Netns]) -> None:
-    web, api, _ = three(cell)
-    live = Live(web, api)
+    web, api, _ = three_apps(cell)
+    live = LiveConnections(web, api)
     place, kept = netns("gone"), netns("kept")
     attach("acme/shop/gone", to=place)
     attach("acme/shop/kept", to=kept)
@@ -149,9 +151,9 @@ def test_a_command_that_ends_while_the_agent_is_dead_leaves_nothing(cell: CellUn
 
 
 def test_a_policy_file_that_went_meanwhile_cuts_its_live_connections_at_the_start(cell: CellUnderTest) -> None:
-    web, api, other = three(cell)
+    web, api, other = three_apps(cell)
     cell.policy_file("other.yaml", f"policies:\n- {{from: {OTHER}, to: {API}, tcp: 9100}}\n")
-    kept, revoked = Live(web, api), pair(other, api, 9100)
+    kept, revoked = LiveConnections(web, api), pair(other, api, 9100)
     cell.kill("agent")
     cell.remove_policy_file("other.yaml", sync=False)
     assert is_alive(*revoked), "nobody is there to cut it"
@@ -162,8 +164,8 @@ def test_a_policy_file_that_went_meanwhile_cuts_its_live_connections_at_the_star
 
 
 def test_a_policy_file_that_came_meanwhile_is_enforced_at_the_start(cell: CellUnderTest) -> None:
-    web, api, other = three(cell)
-    live = Live(web, api)
+    web, api, other = three_apps(cell)
+    live = LiveConnections(web, api)
     cell.kill("agent")
     cell.policy_file("other.yaml", f"policies:\n- {{from: {OTHER}, to: {API}, tcp: 8080}}\n", sync=False)
     assert other.connect(api, 8080) is Refused
@@ -173,8 +175,8 @@ def test_a_policy_file_that_came_meanwhile_is_enforced_at_the_start(cell: CellUn
 
 
 def test_what_somebody_broke_meanwhile_is_mended_at_the_start_and_what_slipped_in_is_cut(cell: CellUnderTest) -> None:
-    web, api, other = three(cell)
-    live = Live(web, api)
+    web, api, other = three_apps(cell)
+    live = LiveConnections(web, api)
     cell.kill("agent")
     cell.host.run("iptables-nft", "-I", "FORWARD", "-j", "ACCEPT")
     cell.host.run("iptables-nft", "-F", f"CELLNET-{int(api.address):08x}")
@@ -184,14 +186,14 @@ def test_what_somebody_broke_meanwhile_is_mended_at_the_start_and_what_slipped_i
     cell.start()
     assert all(map(is_reset, slipped))
     assert live.go_on()
-    assert as_policies_say(web, api, other)
+    assert follows_policy(web, api, other)
 
 
 # kill -9 of Envoy
 
 
 def test_plain_traffic_goes_on_without_envoy_and_61443_comes_back_with_it(cell: CellUnderTest) -> None:
-    web, api, other = three(cell)
+    web, api, other = three_apps(cell)
     tcp, idle, secure = web.dial(api, 8080), pair(web, api, 9000), web.dial_tls(api)
     generation, before = rules_generation(cell.lab.netns), cell.client.get("/v1/attachments").value
     cell.kill("envoy")
@@ -205,7 +207,7 @@ def test_plain_traffic_goes_on_without_envoy_and_61443_comes_back_with_it(cell: 
     assert [each.text("area") for each in cell.status().at("problems").each()] == ["envoy"]
     cell.start()
     eventually(lambda: web.connect(api, TLS_PORT) is Connected)
-    assert as_policies_say(web, api, other)
+    assert follows_policy(web, api, other)
     assert echoed(tcp)
     assert is_alive(*idle)
     assert rules_generation(cell.lab.netns) == generation
@@ -213,7 +215,7 @@ def test_plain_traffic_goes_on_without_envoy_and_61443_comes_back_with_it(cell: 
 
 
 def test_detaching_without_envoy_works(cell: CellUnderTest) -> None:
-    web, api, _ = three(cell)
+    web, api, _ = three_apps(cell)
     cell.kill("envoy")
     assert api.stop() == 128 + 15
     assert cell.attachments() == ["other", web.name]

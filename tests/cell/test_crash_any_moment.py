@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lab.cell import Cell
-from tests.testlib.attached import interior
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.footprint import expected, footprint
-from tests.testlib.guests import FILE, GUESTS, Guests
-from tests.testlib.held_up import held_up
+from tests.testlib.churn import FILE, POLICIES, Churn
+from tests.testlib.connections import LiveConnections
+from tests.testlib.footprint import expected, footprint, interior
 from tests.testlib.instance import TLS_PORT
-from tests.testlib.live import Live, as_policies_say, three
+from tests.testlib.killable_cell import killable_cells
 from tests.testlib.netns import Netns
-from tests.testlib.standpoint import Connected
+from tests.testlib.node import Connected
+from tests.testlib.shop import follows_policy, three_apps
 
 SEED = 61443
 LEAST, MOST, ENOUGH = 8, 40, 20.0  # rounds, and seconds after which the least will do
@@ -26,14 +26,14 @@ OF_A_START = 40
 @pytest.fixture(scope="module")
 def cell_kind() -> Iterator[type[Cell]]:
     """A supervisor would wait longer and longer."""
-    with held_up() as kind:
+    with killable_cells() as kind:
         yield kind
 
 
 @pytest.fixture
-def guests(cell: CellUnderTest, netns: Callable[[str], Netns]) -> Iterator[Guests]:
+def guests(cell: CellUnderTest, netns: Callable[[str], Netns]) -> Iterator[Churn]:
     places = {name: netns(name) for name in ("one", "two", "three")}
-    made = Guests(cell, places, {name: interior(place) for name, place in places.items()})
+    made = Churn(cell, places, {name: interior(place) for name, place in places.items()})
     yield made
     cell.start()
     for name in places:
@@ -41,9 +41,9 @@ def guests(cell: CellUnderTest, netns: Callable[[str], Netns]) -> Iterator[Guest
 
 
 @pytest.mark.timeout(300)
-def test_kills_between_any_two_effects_of_any_change_leave_a_clean_cell(cell: CellUnderTest, guests: Guests) -> None:
-    apps = three(cell)
-    live = Live(*apps[:2])
+def test_kills_between_any_two_effects_of_any_change_leave_a_clean_cell(cell: CellUnderTest, guests: Churn) -> None:
+    apps = three_apps(cell)
+    live = LiveConnections(*apps[:2])
     chance = random.Random(SEED)
     began = time.monotonic()
     for number in range(MOST):
@@ -62,12 +62,12 @@ def test_kills_between_any_two_effects_of_any_change_leave_a_clean_cell(cell: Ce
         assert live.go_on(), note
         guests.assert_clean(note)
         guests.assert_reached(apps[0], note)
-    assert as_policies_say(*apps)
+    assert follows_policy(*apps)
 
 
-def test_an_attach_that_was_cut_short_can_be_made_again(cell: CellUnderTest, guests: Guests) -> None:
-    web = three(cell)[0]
-    cell.policy_file(FILE, GUESTS)
+def test_an_attach_that_was_cut_short_can_be_made_again(cell: CellUnderTest, guests: Churn) -> None:
+    web = three_apps(cell)[0]
+    cell.policy_file(FILE, POLICIES)
     for before in (11, 28, 45):  # before the pin, in the rules, at the container's end of the link
         guests.killed_during(lambda: guests.attach("one"), before=before)
         guests.mended()

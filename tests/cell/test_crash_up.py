@@ -2,16 +2,18 @@
 
 from host import process
 from lab.cell import Part
-from tests.testlib.cell import CellUnderTest, eventually
-from tests.testlib.footprint import expected, footprint, kernel_events, rules_generation
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.connections import echoed, is_alive
+from tests.testlib.footprint import expected, footprint
 from tests.testlib.instance import TLS_PORT
-from tests.testlib.live import as_policies_say, echoed, three
-from tests.testlib.policed import is_alive
-from tests.testlib.standpoint import Connected, Refused, pair
+from tests.testlib.kernel_changes import kernel_events, rules_generation
+from tests.testlib.node import Connected, Refused, pair
+from tests.testlib.patience import eventually
+from tests.testlib.shop import follows_policy, three_apps
 
 
 def test_the_children_of_a_killed_up_end_and_a_new_one_takes_over(cell: CellUnderTest) -> None:
-    apps = three(cell)
+    apps = three_apps(cell)
     web, api, _ = apps
     tcp, idle = web.dial(api, 8080), pair(web, api, 9000)
     children = cell.agent_pid, cell.envoy_pid
@@ -23,7 +25,7 @@ def test_the_children_of_a_killed_up_end_and_a_new_one_takes_over(cell: CellUnde
     assert (web.connect(api, 8080), web.connect(api, 8081)) == (Connected, Refused)
     cell.start()
     eventually(lambda: web.connect(api, TLS_PORT) is Connected)
-    assert as_policies_say(*apps)
+    assert follows_policy(*apps)
     assert echoed(tcp)
     assert is_alive(*idle)
     assert rules_generation(cell.lab.netns) == generation
@@ -32,7 +34,7 @@ def test_the_children_of_a_killed_up_end_and_a_new_one_takes_over(cell: CellUnde
 
 
 def test_stopping_up_changes_nothing_in_the_kernel(cell: CellUnderTest) -> None:
-    web, api, other = three(cell)
+    web, api, other = three_apps(cell)
     tcp = web.dial(api, 8080)
     generation = rules_generation(cell.lab.netns)
     with kernel_events(cell) as events:
@@ -51,7 +53,7 @@ def ended(pid: int) -> bool:
 
 
 def test_a_new_up_right_after_a_killed_one_takes_over_again_and_again(cell: CellUnderTest) -> None:
-    web, api, other = three(cell)
+    web, api, other = three_apps(cell)
     tcp, generation = web.dial(api, 8080), rules_generation(cell.lab.netns)
     for _ in range(3):
         dying = cell.agent_pid
@@ -61,12 +63,12 @@ def test_a_new_up_right_after_a_killed_one_takes_over_again_and_again(cell: Cell
         cell.wait_well()
         assert echoed(tcp)
     eventually(lambda: web.connect(api, TLS_PORT) is Connected)
-    assert as_policies_say(web, api, other)
+    assert follows_policy(web, api, other)
     assert rules_generation(cell.lab.netns) == generation
 
 
 def test_an_envoy_that_ends_again_and_again_serves_again(cell: CellUnderTest) -> None:
-    web, api, _ = three(cell)
+    web, api, _ = three_apps(cell)
     for _ in range(2):
         cell.kill("envoy", again=True)
         cell.wait_well()
@@ -75,21 +77,21 @@ def test_an_envoy_that_ends_again_and_again_serves_again(cell: CellUnderTest) ->
 
 
 def test_a_killed_agent_is_started_again(cell: CellUnderTest) -> None:
-    web, api, other = three(cell)
+    web, api, other = three_apps(cell)
     killed = cell.agent_pid
     cell.kill("agent", again=True)
     eventually(lambda: cell.lab.part(Part.AGENT) is not None)
     cell.wait_well()
     assert cell.agent_pid != killed
-    assert as_policies_say(web, api, other)
+    assert follows_policy(web, api, other)
 
 
 def test_a_second_up_is_refused_and_disturbs_nothing(cell: CellUnderTest) -> None:
-    web, api, other = three(cell)
+    web, api, other = three_apps(cell)
     secure = web.dial_tls(api)
     agent, envoy, generation = cell.agent_pid, cell.envoy_pid, rules_generation(cell.lab.netns)
     said = cell.cellnet("up", code=1).err
     assert "`cellnet up` runs in this network namespace already" in said
     assert (cell.agent_pid, cell.envoy_pid, rules_generation(cell.lab.netns)) == (agent, envoy, generation)
     assert echoed(secure)
-    assert as_policies_say(web, api, other)
+    assert follows_policy(web, api, other)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.connections import is_alive
 from tests.testlib.instance import Instance
-from tests.testlib.policed import is_alive
-from tests.testlib.standpoint import Connected, Refused, pair
+from tests.testlib.node import Connected, Refused, pair
+from tests.testlib.patience import eventually
 
 GOOD = """policies:
 - name: web-to-api

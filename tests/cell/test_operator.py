@@ -11,7 +11,7 @@ from lab.segment import OUTSIDE
 from tests.store.test_etcd_acting import SECRET, add_operator
 from tests.store.test_etcd_rights import secured
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.standpoint import Connected, Refused
+from tests.testlib.node import Connected, Refused
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 _running = ExitStack()

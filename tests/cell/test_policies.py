@@ -6,7 +6,7 @@ import pytest
 
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.instance import Instance
-from tests.testlib.standpoint import Connected, Outcome, Refused, TimedOut, outcome_of
+from tests.testlib.node import Connected, Outcome, Refused, TimedOut, outcome_of
 
 TLS = 61443
 

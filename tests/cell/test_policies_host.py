@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataplane.tables import host_mac
 from host.namespace import run_in
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.standpoint import Connected, Refused, TimedOut, Unreachable, outcome_of
+from tests.testlib.node import Connected, Refused, TimedOut, Unreachable, outcome_of
 
 
 def test_the_cell_reaches_its_containers_without_a_policy(cell: CellUnderTest) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.connections import BROKEN, is_alive, is_ended, is_reset
 from tests.testlib.instance import Instance
-from tests.testlib.policed import BROKEN, ended, is_alive, is_reset
-from tests.testlib.standpoint import Connected, Refused, pair, udp_pair
+from tests.testlib.node import Connected, Refused, pair, udp_pair
+from tests.testlib.patience import eventually
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 FILE = "shop.yaml"
@@ -249,7 +250,7 @@ def test_61443_is_cut_when_61443_is_revoked_and_8080_lives_on(cell: CellUnderTes
     assert is_alive(secure, behind)
     cell.policy_file(FILE, policies("tcp: 8080"))
     assert is_reset(below(secure, web))
-    assert ended(behind)
+    assert is_ended(behind)
     assert is_alive(plain, served)
     assert web.connect(api, 61443) is Refused
 
@@ -309,7 +310,7 @@ def test_a_killed_run_of_the_server_resets_its_clients(cell: CellUnderTest) -> N
     client.sendall(b"echo")
     assert client.recv(4) == b"echo"
     api.kill()
-    assert ended(client)
+    assert is_ended(client)
     eventually(lambda: cell.attachments() == [web.name])
     assert web.connect(api, 8080) is Refused
 

@@ -11,9 +11,10 @@ import pytest
 from agent.errors import Unavailable
 from lab.cell import Cell
 from lab.segment import OUTSIDE
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.cell import CellUnderTest
 from tests.testlib.etcd import Etcd
-from tests.testlib.standpoint import Connected, Refused
+from tests.testlib.node import Connected, Refused
+from tests.testlib.patience import eventually
 
 WEB, API, JOB = "acme/shop/web", "acme/shop/api", "acme/shop/job"
 SHARED = "/cellnet/v1/"

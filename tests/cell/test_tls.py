@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.testlib.cell import CellUnderTest
+from tests.testlib.connections import is_alive, is_ended
 from tests.testlib.instance import TLS_PORT, Instance
-from tests.testlib.policed import ended, is_alive
-from tests.testlib.standpoint import Refused
+from tests.testlib.node import Refused
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 ROUTE = "api.apps.internal"
@@ -155,7 +155,7 @@ def test_plain_text_never_reaches_the_app(two: tuple[Instance, Instance]) -> Non
         plain = web.dial(api, TLS_PORT)
         plain.sendall(said)
         plain.settimeout(20)  # longer than a handshake may take
-        assert ended(plain)
+        assert is_ended(plain)
     assert api.callers(8080) == []
 
 
@@ -186,7 +186,7 @@ def test_a_target_that_does_not_listen_ends_the_connection(cell: CellUnderTest) 
     cell.policy_file("shop.yaml", POLICY)
     secure = web.dial_tls(api)
     secure.settimeout(20)
-    assert ended(secure)
+    assert is_ended(secure)
 
 
 def test_61443_needs_a_policy_of_its_own(cell: CellUnderTest, two: tuple[Instance, Instance]) -> None:

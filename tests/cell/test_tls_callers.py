@@ -15,13 +15,14 @@ from ca.leaf import Issued, issue_leaf
 from ca.names import Identity
 from ca.pem import chain_bytes, key_bytes
 from lab.apps import log_of
-from tests.testlib import vouching
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib import certificates
+from tests.testlib.cell import CellUnderTest
 from tests.testlib.instance import TLS_PORT, Instance
+from tests.testlib.patience import eventually
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 POLICY = f"policies:\n- {{from: [{WEB}, acme/shop/other], to: {API}, tcp: 61443}}\n"
-HTTP_APP = Path(vouching.__file__).parent / "http_app.py"
+HTTP_APP = Path(certificates.__file__).parent / "http_app.py"
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
@@ -48,12 +49,12 @@ def answer(web: Instance, api: Instance, context: ssl.SSLContext, version: ssl.T
 def authorities(cell: CellUnderTest) -> Authorities:
     """The cell's own."""
     folder = cell.lab.root / "var/lib/cellnet/ca"
-    return load_or_create(folder, cell="cell-1", trust_domain=vouching.TRUST_DOMAIN, now=datetime.now(UTC))
+    return load_or_create(folder, cell="cell-1", trust_domain=certificates.TRUST_DOMAIN, now=datetime.now(UTC))
 
 
 def whom(web: Instance) -> Identity:
     """What web's own leaf says."""
-    return vouching.identity(WEB, address=str(web.address))
+    return certificates.identity(WEB, address=str(web.address))
 
 
 def expired(cell: CellUnderTest, web: Instance) -> Issued:
@@ -63,7 +64,7 @@ def expired(cell: CellUnderTest, web: Instance) -> Issued:
 
 
 def foreign(_: CellUnderTest, web: Instance) -> Issued:
-    return vouching.make_ca().leaf(whom(web))
+    return certificates.make_ca().leaf(whom(web))
 
 
 def without_its_issuer(cell: CellUnderTest, web: Instance) -> Issued:
@@ -73,7 +74,7 @@ def without_its_issuer(cell: CellUnderTest, web: Instance) -> Issued:
 
 
 def the_foreign_root_itself(_: CellUnderTest, __: Instance) -> Issued:
-    root = vouching.make_ca().root
+    root = certificates.make_ca().root
     return Issued(chain_bytes(root.chain), key_bytes(root.key))
 
 
@@ -87,7 +88,7 @@ def test_a_certificate_that_does_not_verify_never_reaches_the_app(
 ) -> None:
     web, api = two
     context = web.tls_context()
-    vouching.load_leaf(context, forged(cell, web))
+    certificates.load_leaf(context, forged(cell, web))
     for _ in range(5):
         assert answer(web, api, context, version) == ""
     assert api.callers(8080) == []

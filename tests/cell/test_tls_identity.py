@@ -13,8 +13,9 @@ from agent.identity.keyring import on_tmpfs
 from ca.names import Identity
 from ca.pem import certificates, fits, private_key
 from ca.verify import verify
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.cell import CellUnderTest
 from tests.testlib.instance import Instance
+from tests.testlib.patience import eventually
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 POLICY = "policies:\n- {from: same-space, to: acme/shop/*, tcp: 61443}\n"

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.cell import CellUnderTest
 from tests.testlib.instance import TLS_PORT, Instance
-from tests.testlib.standpoint import Refused
+from tests.testlib.node import Refused
+from tests.testlib.patience import eventually
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 POLICY = f"policies:\n- {{from: {WEB}, to: {API}, tcp: [8080, 61443]}}\n"

@@ -13,9 +13,10 @@ from threading import Event
 from cryptography import x509
 
 from ca.pem import certificates
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.cell import CellUnderTest
 from tests.testlib.instance import Instance
-from tests.testlib.standpoint import Connected
+from tests.testlib.node import Connected
+from tests.testlib.patience import eventually
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 POLICY = f"policies:\n- {{from: {WEB}, to: {API}, tcp: [8080, 61443]}}\n"

@@ -13,13 +13,14 @@ from ca.disk import init_root
 from ca.issuing import issue
 from ca.pem import certificates
 from lab.cell import Cell
-from tests.testlib import vouching
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.certificates import TRUST_DOMAIN, identity, load_leaf, make_ca
 from tests.testlib.instance import Instance
+from tests.testlib.patience import eventually
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 POLICY = f"policies:\n- {{from: {WEB}, to: {API}, tcp: 61443}}\n"
-FOREIGN = vouching.make_ca()
+FOREIGN = make_ca()
 
 
 class CellOfAnAuthority(Cell):
@@ -28,7 +29,7 @@ class CellOfAnAuthority(Cell):
     def make(self, overrides: Sequence[str] = ()) -> None:
         super().make(overrides)
         authority, now = self.root / "authority", datetime.now(UTC)
-        init_root(authority, trust_domain=vouching.TRUST_DOMAIN, now=now)
+        init_root(authority, trust_domain=TRUST_DOMAIN, now=now)
         ca_of(self).parent.mkdir(parents=True, exist_ok=True)
         issue(authority, cell="cell-1", out=ca_of(self), now=now, lifetime=timedelta(days=30))
 
@@ -55,7 +56,7 @@ def bundle(instance: Instance) -> bytes:
 def taken(web: Instance, api: Instance) -> bool:
     """Whether api's Envoy takes the certificate that another root vouches for."""
     context = web.tls_context()
-    vouching.load_leaf(context, FOREIGN.leaf(vouching.identity(WEB, address=str(web.address))))
+    load_leaf(context, FOREIGN.leaf(identity(WEB, address=str(web.address))))
     with contextlib.suppress(OSError), web.dial_tls(api, context=context) as secure:
         return echoed(secure)
     return False
@@ -107,7 +108,7 @@ def test_what_was_published_holds_over_a_restart_from_its_first_moment(cell: Cel
 
 def test_what_is_no_root_is_refused_and_nothing_changes(cell: CellUnderTest, tmp_path: Path) -> None:
     before = cell.cellnet("ca", "show", "--pem").out
-    (tmp_path / "leaf").write_bytes(FOREIGN.leaf(vouching.identity(WEB)).chain)
+    (tmp_path / "leaf").write_bytes(FOREIGN.leaf(identity(WEB)).chain)
     assert "is not a CA's certificate; hint: " in cell.cellnet("ca", "publish", str(tmp_path / "leaf"), code=2).err
     assert cell.cellnet("ca", "show", "--pem").out == before
 

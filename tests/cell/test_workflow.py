@@ -6,7 +6,7 @@ import pytest
 
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.instance import Instance, await_serving
-from tests.testlib.standpoint import Connected, Refused
+from tests.testlib.node import Connected, Refused
 
 SHOP = "policies:\n- {name: web-to-api, from: acme/shop/web, to: acme/shop/api, tcp: 8080}\n"
 REFUSED_CODE = 7  # of curl: "Failed to connect to host"

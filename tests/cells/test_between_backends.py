@@ -9,10 +9,12 @@ import pytest
 
 from lab.cell import Cell
 from tests.cells.conftest import Place
-from tests.testlib.between import API, OTHER, TLS, WEB, Flow, at_once, halted, one_datagram, policies, reach, web_to_api
 from tests.testlib.cells import CellsUnderTest
-from tests.testlib.live import Live
-from tests.testlib.standpoint import Connected, Refused
+from tests.testlib.connections import Flow, LiveConnections
+from tests.testlib.failures import suspended
+from tests.testlib.instance import TLS_PORT
+from tests.testlib.node import Connected, Refused, connect_at_once, one_datagram, reachable_ports
+from tests.testlib.shop import API, OTHER, WEB, policies, web_to_api
 
 BACKENDS = {1: "legacy", 2: "nft", 3: "legacy"}
 pairs = pytest.mark.parametrize(
@@ -35,23 +37,28 @@ def cell_kind() -> type[Cell]:
 @pairs
 def test_exactly_what_policies_allow_passes(cells: CellsUnderTest, place: Place, here: int, there: int) -> None:
     web, other, api = place(here, WEB, 8080), place(here, OTHER), place(there, API, 8079, 8080, 8081)
-    assert reach(web, api, (8080, TLS)) == reach(api, web, (8080,)) == reach(web, api, (8080,), over="udp") == set()
+    assert (
+        reachable_ports(web, api, (8080, TLS_PORT))
+        == reachable_ports(api, web, (8080,))
+        == reachable_ports(web, api, (8080,), over="udp")
+        == set()
+    )
     cells[here].policy_file("elsewhere.yaml", web_to_api("tcp: any, udp: any"))
     cells[there].policy_file("shop.yaml", web_to_api("tcp: [8080, 61443]", "udp: 8080-8081"))
-    assert reach(web, api, (8079, 8080, 8081, TLS)) == {8080, TLS}
-    assert reach(web, api, (8079, 8080, 8081), over="udp") == {8080, 8081}
-    assert reach(other, api, (8079, 8080, TLS)) == reach(api, web, (8080, TLS)) == set()
+    assert reachable_ports(web, api, (8079, 8080, 8081, TLS_PORT)) == {8080, TLS_PORT}
+    assert reachable_ports(web, api, (8079, 8080, 8081), over="udp") == {8080, 8081}
+    assert reachable_ports(other, api, (8079, 8080, TLS_PORT)) == reachable_ports(api, web, (8080, TLS_PORT)) == set()
     assert web.get(api, 8080) == web.get_tls(api) == f"hello {web.address}\n"
     cells.allow("same-space", "acme/shop/*", "tcp/8079")
-    assert reach(other, api, (8079, 8080, TLS)) == {8079}
+    assert reachable_ports(other, api, (8079, 8080, TLS_PORT)) == {8079}
 
 
 @pairs
 def test_a_first_instance_passes_at_its_first_packet(cells: CellsUnderTest, place: Place, here: int, there: int) -> None:
     api, sources = place(there, API, 8080), [f"acme/{here}-{there}/app-{number}" for number in range(2)]
     cells[there].policy_file("new.yaml", policies(f"from: [{', '.join(sources)}], to: {API}, tcp: 8080, udp: 8080"))
-    with halted(cells[there]):
-        assert at_once(place(here, sources[0]), api, 8080) is Connected
+    with suspended(cells[there].agent_pid):
+        assert connect_at_once(place(here, sources[0]), api, 8080) is Connected
         assert one_datagram(place(here, sources[1]), api, 8080) is Connected
 
 
@@ -65,7 +72,7 @@ def test_both_ends_of_exactly_the_revoked_flows_see_it(cells: CellsUnderTest, pl
     cells[2].cellnet("policy", "delete", WEB, API, "tcp/9000", "udp/9000")
     assert all(each.is_cut() for each in gone)
     assert all(each.lives() for each in kept)
-    assert at_once(web, api, 9000) is Refused
+    assert connect_at_once(web, api, 9000) is Refused
 
 
 @pairs
@@ -75,8 +82,8 @@ def test_connections_live_through_a_flush_and_what_slips_in_is_cut(
     web, other, api = place(here, WEB), place(here, OTHER), place(there, API, 8080)
     bystander = place(there, "acme/shop/bystander")
     cells[there].policy_file("shop.yaml", web_to_api("tcp: [8080, 9000, 61443]", "udp: 8080"))
-    live = Live(web, api)
-    with halted(cells[there]):
+    live = LiveConnections(web, api)
+    with suspended(cells[there].agent_pid):
         cells[there].host.run(f"iptables-{BACKENDS[there]}", "-F")
         slipped = [Flow(other, api, 9001), Flow(other, api, 9002, udp=True)]
         assert all(each.lives() for each in slipped)
@@ -84,4 +91,4 @@ def test_connections_live_through_a_flush_and_what_slips_in_is_cut(
         cells[there].host.run("ip", "route", "del", f"{bystander.address}/32")  # legacy tables tell nobody of their changes
     assert all(each.is_cut() for each in slipped)
     assert live.go_on()
-    assert reach(other, api, (8080, TLS)) == set()
+    assert reachable_ports(other, api, (8080, TLS_PORT)) == set()

@@ -10,11 +10,13 @@ import pytest
 
 from agent.client.connection import attachment_address
 from tests.cells.conftest import Place
-from tests.testlib.between import API, OTHER, TLS, WEB, Placed, at_once, policies, reach, refuses
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
-from tests.testlib.policed import is_reset
-from tests.testlib.standpoint import Connected, Refused, Standpoint, pair
+from tests.testlib.connections import is_refused, is_reset
+from tests.testlib.containers import ServingContainer
+from tests.testlib.instance import TLS_PORT
+from tests.testlib.node import Connected, Node, Refused, connect_at_once, pair, reachable_ports
+from tests.testlib.shop import API, OTHER, WEB, policies
 
 PUBLISHED, SERVICE = 7080, 9001
 ALL = policies(f"from: same-org, to: {API}, tcp: any, udp: any", f"from: {WEB}, to: {WEB}, tcp: any, udp: any")
@@ -31,9 +33,12 @@ def cell_overrides() -> Sequence[str]:
 def test_a_cell_reaches_its_own_containers_and_not_those_of_others(cells: CellsUnderTest, place: Place) -> None:
     api = place(2, API, 8080)
     cells[2].policy_file("all.yaml", ALL)
-    assert (reach(cells[2].host, api, (8080, TLS)), cells[2].host.udp(api, 8080)) == ({8080, TLS}, Connected)
+    assert (reachable_ports(cells[2].host, api, (8080, TLS_PORT)), cells[2].host.udp(api, 8080)) == (
+        {8080, TLS_PORT},
+        Connected,
+    )
     for stranger in (cells[1].host, cells[3].host):
-        assert (reach(stranger, api, (8080, TLS)), stranger.udp(api, 8080)) == (set(), Refused)
+        assert (reachable_ports(stranger, api, (8080, TLS_PORT)), stranger.udp(api, 8080)) == (set(), Refused)
 
 
 def test_containers_reach_no_cells_host_by_any_address(cells: CellsUnderTest, place: Place) -> None:
@@ -44,15 +49,15 @@ def test_containers_reach_no_cells_host_by_any_address(cells: CellsUnderTest, pl
         each.host.listen(9000)
         each.host.listen(SERVICE)
     cells[1].outside.listen(9000)
-    assert at_once(web, cells[1].outside, 9000) is Connected
-    assert at_once(web, cells[1].host, SERVICE) is Connected
-    assert at_once(cells[1].host, cells[2].host, SERVICE) is Connected  # the hosts themselves are no business of ours
+    assert connect_at_once(web, cells[1].outside, 9000) is Connected
+    assert connect_at_once(web, cells[1].host, SERVICE) is Connected
+    assert connect_at_once(cells[1].host, cells[2].host, SERVICE) is Connected  # the hosts themselves are no business of ours
     for cell in (cells[2], cells[3]):
         for target in addresses(cell):
-            assert reach(web, target, (9000, SERVICE)) == set(), target
+            assert reachable_ports(web, target, (9000, SERVICE)) == set(), target
             assert web.udp(target, 9000) is Refused, target
     for target in addresses(cells[1]):
-        assert at_once(web, target, 9000) is Refused, target
+        assert connect_at_once(web, target, 9000) is Refused, target
 
 
 def addresses(cell: CellUnderTest) -> list[str]:
@@ -68,7 +73,7 @@ def addresses(cell: CellUnderTest) -> list[str]:
 
 
 @contextmanager
-def published(cell: CellUnderTest, target: Placed, *, to: str = "") -> Iterator[None]:
+def published(cell: CellUnderTest, target: ServingContainer, *, to: str = "") -> Iterator[None]:
     """Somebody else's rules on a cell's host send a port of its address, or of any address, to a container."""
     where = ("-d", to) if to else ()
     rules = [("PREROUTING", "-p", kind, *where, "--dport", str(PUBLISHED), "-j", "DNAT", "--to", f"{target.address}:8080")
@@ -88,9 +93,9 @@ def test_a_published_port_of_another_cell_is_for_others_and_not_for_containers(c
     cells[2].policy_file("all.yaml", ALL)
     with published(cells[2], api, to=str(cells[2].host.address)):
         assert cells[1].outside.get(cells[2].host, PUBLISHED) == f"hello {cells[1].outside.address}\n"
-        assert at_once(cells[1].host, cells[2].host, PUBLISHED) is Connected
-        assert (at_once(web, cells[2].host, PUBLISHED), web.udp(cells[2].host, PUBLISHED)) == (Refused, Refused)
-        assert at_once(web, api, 8080) is Connected
+        assert connect_at_once(cells[1].host, cells[2].host, PUBLISHED) is Connected
+        assert (connect_at_once(web, cells[2].host, PUBLISHED), web.udp(cells[2].host, PUBLISHED)) == (Refused, Refused)
+        assert connect_at_once(web, api, 8080) is Connected
 
 
 def test_no_published_port_is_a_way_round_a_policy(cells: CellsUnderTest, place: Place) -> None:
@@ -103,7 +108,7 @@ def test_no_published_port_is_a_way_round_a_policy(cells: CellsUnderTest, place:
                 assert web.get(target, PUBLISHED) == f"hello {web.address}\n"
                 assert web.udp(target, PUBLISHED) is Connected
             if cell is not cells[1]:
-                assert (at_once(mallory, target, PUBLISHED), mallory.udp(target, PUBLISHED)) == (Refused, Refused)
+                assert (connect_at_once(mallory, target, PUBLISHED), mallory.udp(target, PUBLISHED)) == (Refused, Refused)
 
 
 # addresses that are given again
@@ -142,18 +147,18 @@ def test_who_gets_an_address_that_has_gone_inherits_no_flow(cells: CellsUnderTes
             eavesdropping.recv(16)
 
 
-def new_one_is_refused(new: Placed, left: Placed, port: int, far: int) -> bool:
+def new_one_is_refused(new: ServingContainer, left: ServingContainer, port: int, far: int) -> bool:
     """A datagram with the ports of the old flow."""
     with new.datagrams(port) as sender:
         return refused(sender, left, far)
 
 
-def refused_by_both(left: Placed, new: Placed, sender: socket.socket, port: int) -> bool:
+def refused_by_both(left: ServingContainer, new: ServingContainer, sender: socket.socket, port: int) -> bool:
     """The same the other way."""
     return refused(sender, new, port)
 
 
-def refused(sender: socket.socket, target: Standpoint, port: int) -> bool:
+def refused(sender: socket.socket, target: Node, port: int) -> bool:
     """Whether a socket's datagrams are refused."""
     sender.connect((str(target.address), port))
-    return refuses(sender)
+    return is_refused(sender)

@@ -12,11 +12,13 @@ import pytest
 from agent.client.connection import attachment_address
 from lab.apps import log_of
 from tests.cells.conftest import Place
-from tests.testlib.between import API, OTHER, TLS, WEB, Flow, at_once, halted, policies, web_to_api
-from tests.testlib.cell import eventually
 from tests.testlib.cells import CellsUnderTest
-from tests.testlib.policed import BROKEN, ended, is_alive, is_reset
-from tests.testlib.standpoint import Refused, Standpoint, pair
+from tests.testlib.connections import BROKEN, Flow, is_alive, is_ended, is_reset
+from tests.testlib.failures import suspended
+from tests.testlib.instance import TLS_PORT
+from tests.testlib.node import Node, Refused, connect_at_once, pair
+from tests.testlib.patience import eventually
+from tests.testlib.shop import API, OTHER, WEB, policies, web_to_api
 
 FILE = "shop.yaml"
 BOTH = f"[{WEB}, {OTHER}]"
@@ -28,7 +30,7 @@ made.recv(1)
 """
 
 
-def below(secure: socket.socket, owner: Standpoint) -> socket.socket:
+def below(secure: socket.socket, owner: Node) -> socket.socket:
     """The TCP connection below TLS: Python's ssl tells a reset as an end."""
     return owner.keep(socket.socket(fileno=os.dup(secure.fileno())))
 
@@ -74,10 +76,10 @@ def test_both_ends_of_exactly_the_revoked_flows_see_it(
     revoke()
     assert all(each.is_cut() for each in gone)
     assert is_reset(below(secure, web))
-    assert ended(behind)
+    assert is_ended(behind)
     assert all(each.lives() for each in live)
     assert is_alive(*plain)
-    assert {at_once(web, api, port) for port in (9000, TLS)} == {Refused}
+    assert {connect_at_once(web, api, port) for port in (9000, TLS_PORT)} == {Refused}
 
 
 @pytest.mark.parametrize("who", ["client", "server"])
@@ -127,7 +129,7 @@ def test_what_was_opened_while_the_rules_were_gone_is_cut_by_the_repair(cells: C
     web, other, api = place(1, WEB), place(3, OTHER), place(2, API)
     by_the_file(cells)
     kept = Flow(web, api, 9000)
-    with halted(cells[2]):
+    with suspended(cells[2].agent_pid):
         cells[2].host.run("iptables-nft", "-F")
         slipped = [Flow(web, api, 9002), Flow(other, api, 9003), Flow(other, api, 9004, udp=True)]
         allowed = Flow(web, api, 9000)
@@ -149,7 +151,7 @@ def test_a_detached_end_and_the_other_one_both_see_the_end(cells: CellsUnderTest
     gone.cell.client.delete(attachment_address(gone.name))
     for each in flows:
         assert all(map(is_reset, each))
-    assert at_once(left, gone.address, 9000) is Refused
+    assert connect_at_once(left, gone.address, 9000) is Refused
 
 
 def test_the_end_of_a_servers_process_is_seen_on_the_other_cell(cells: CellsUnderTest, place: Place) -> None:
@@ -159,9 +161,9 @@ def test_the_end_of_a_servers_process_is_seen_on_the_other_cell(cells: CellsUnde
     client.sendall(b"echo")
     assert client.recv(4) == b"echo"
     api.kill()
-    assert ended(client)
+    assert is_ended(client)
     eventually(lambda: cells[2].attachments() == [])
-    assert at_once(web, api.address, 8080) is Refused
+    assert connect_at_once(web, api.address, 8080) is Refused
 
 
 def test_the_end_of_a_clients_process_is_seen_on_the_other_cell(cells: CellsUnderTest, place: Place) -> None:
@@ -172,4 +174,4 @@ def test_the_end_of_a_clients_process_is_seen_on_the_other_cell(cells: CellsUnde
         served = api.keep(listener.accept()[0])
     eventually(lambda: "connected" in log_of(cells[1].lab, web.name).read_text())
     web.kill()
-    assert ended(served)
+    assert is_ended(served)

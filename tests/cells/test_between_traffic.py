@@ -17,14 +17,14 @@ import pytest
 from agent.errors import Unavailable
 from lab.apps import log_of
 from tests.cells.conftest import Place
-from tests.testlib import vouching
-from tests.testlib.between import API, OTHER, TLS, WEB, Placed, at_once, one_datagram, policies, reach, web_to_api
-from tests.testlib.cell import eventually
+from tests.testlib import certificates, http_app
 from tests.testlib.cells import CellsUnderTest
-from tests.testlib.instance import Instance
-from tests.testlib.live import Live, echoed
-from tests.testlib.policed import ended, is_alive
-from tests.testlib.standpoint import Connected, Refused, Standpoint, pair
+from tests.testlib.connections import LiveConnections, echoed, is_alive, is_ended
+from tests.testlib.containers import ServingContainer
+from tests.testlib.instance import TLS_PORT, Instance
+from tests.testlib.node import Connected, Node, Refused, connect_at_once, one_datagram, pair, reachable_ports
+from tests.testlib.patience import eventually
+from tests.testlib.shop import API, OTHER, WEB, policies, web_to_api
 
 MEGABYTES = 10
 MTU = 1450  # the underlay's 1500 without what a tunnel puts around a packet
@@ -52,11 +52,11 @@ def test_the_server_sees_the_clients_overlay_address(cells: CellsUnderTest, plac
         assert server.callers(8080) == [str(client.address)] * 2
 
 
-@pytest.mark.parametrize("port", [9000, TLS])
+@pytest.mark.parametrize("port", [9000, TLS_PORT])
 def test_large_transfers_arrive_whole_both_ways_at_once(cells: CellsUnderTest, place: Place, port: int) -> None:
     web, api = place(1, WEB), place(2, API)
     cells[2].policy_file("shop.yaml", EVERYTHING)
-    if port == TLS:
+    if port == TLS_PORT:
         with api.listen(8080) as listener:
             near: socket.socket = web.dial_tls(api)
             far = api.keep(listener.accept()[0])
@@ -64,7 +64,7 @@ def test_large_transfers_arrive_whole_both_ways_at_once(cells: CellsUnderTest, p
         near, far = pair(web, api, port)
     there, back = (random.Random(seed).randbytes(MEGABYTES << 20) for seed in (1, 2))
     with ThreadPoolExecutor() as pool:
-        if port == TLS:  # Python's TLS is no thing for two threads
+        if port == TLS_PORT:  # Python's TLS is no thing for two threads
             arrived = pool.submit(received, far)
             near.sendall(there)
             assert arrived.result() == digest(there)
@@ -91,7 +91,7 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def careful(client: Standpoint, server: Standpoint) -> socket.socket:
+def careful(client: Node, server: Node) -> socket.socket:
     """A UDP socket whose datagrams are never fragmented."""
     made = client.datagrams()
     made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
@@ -153,7 +153,7 @@ def test_a_narrower_place_on_the_other_cell_is_told_through_the_tunnel(cells: Ce
 def test_61443_is_verified_across_cells_and_has_a_policy_of_its_own(cells: CellsUnderTest, place: Place) -> None:
     web, other, api = place(1, WEB), place(3, OTHER), place(2, API, 8080)
     cells[2].policy_file("shop.yaml", policies(f"from: {WEB}, to: {API}, tcp: 61443", f"from: {OTHER}, to: {API}, tcp: 8080"))
-    assert (reach(web, api, (8080, TLS)), reach(other, api, (8080, TLS))) == ({TLS}, {8080})
+    assert (reachable_ports(web, api, (8080, TLS_PORT)), reachable_ports(other, api, (8080, TLS_PORT))) == ({TLS_PORT}, {8080})
     for name in (None, "api.shop.acme.cell.internal"):
         assert web.get_tls(api, name=name) == f"hello {web.address}\n"
     for wrong in (str(web.address), "web.shop.acme.cell.internal"):
@@ -161,7 +161,7 @@ def test_61443_is_verified_across_cells_and_has_a_policy_of_its_own(cells: Cells
             web.get_tls(api, name=wrong)
     with pytest.raises(ssl.SSLCertVerificationError):
         web.get_tls(api, context=ssl.create_default_context())
-    call = f'curl -sS --cacert "$CF_SYSTEM_CERT_PATH" https://{api.address}:{TLS}/'
+    call = f'curl -sS --cacert "$CF_SYSTEM_CERT_PATH" https://{api.address}:{TLS_PORT}/'
     assert web.exec("sh", "-c", call) == f"hello {web.address}\n"
 
 
@@ -169,17 +169,17 @@ def test_plain_text_on_61443_from_another_cell_never_reaches_the_app(cells: Cell
     web, api = place(1, WEB), place(2, API, 8080)
     cells[2].policy_file("shop.yaml", EVERYTHING)
     for said in (b"GET / HTTP/1.0\r\n\r\n", b"\x00" * 64, b"SSH-2.0-OpenSSH_9.2\r\n"):
-        plain = web.dial(api, TLS)
+        plain = web.dial(api, TLS_PORT)
         plain.sendall(said)
         plain.settimeout(20)  # longer than a handshake may take
-        assert ended(plain)
+        assert is_ended(plain)
     assert web.get_tls(api) == f"hello {web.address}\n"
     assert api.callers(8080) == [str(web.address)]
 
 
 def test_an_http_app_is_told_whose_certificate_of_another_cell_it_was(cells: CellsUnderTest, place: Place) -> None:
     web = place(1, WEB)
-    script = vouching.__file__.replace("vouching", "http_app")
+    script = http_app.__file__
     api = cells[2].run_app(API, sys.executable, "-I", script, "http1", "0.0.0.0", "8080", port=8080, options=["--tls-http"])
     cells[2].policy_file("shop.yaml", EVERYTHING)
     eventually(lambda: "ready" in log_of(cells[2].lab, api.name).read_text())
@@ -188,15 +188,15 @@ def test_an_http_app_is_told_whose_certificate_of_another_cell_it_was(cells: Cel
     assert "URI=spiffe://cell.internal/org/acme/space/shop/app/web" in seen[1]["headers"]["x-forwarded-client-cert"]
     assert [(each["peer"], each["headers"]["x-forwarded-for"]) for each in seen] == [(str(web.address),) * 2] * 2
     foreign = web.tls_context()
-    vouching.load_leaf(foreign, vouching.make_ca().leaf(vouching.identity(WEB, address=str(web.address))))
+    certificates.load_leaf(foreign, certificates.make_ca().leaf(certificates.identity(WEB, address=str(web.address))))
     foreign.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(OSError):
         web.dial_tls(api, context=foreign)
 
 
-def fetched(web: Placed, api: Instance, *options: str) -> dict[str, dict[str, str]]:
+def fetched(web: ServingContainer, api: Instance, *options: str) -> dict[str, dict[str, str]]:
     """What the app says it saw of a request by curl."""
-    call = f'curl -sS --http1.1 --cacert "$CF_SYSTEM_CERT_PATH" {" ".join(options)} https://{api.address}:{TLS}/'
+    call = f'curl -sS --http1.1 --cacert "$CF_SYSTEM_CERT_PATH" {" ".join(options)} https://{api.address}:{TLS_PORT}/'
     found: dict[str, dict[str, str]] = json.loads(web.exec("sh", "-c", call))
     return found
 
@@ -204,26 +204,31 @@ def fetched(web: Placed, api: Instance, *options: str) -> dict[str, dict[str, st
 # whoever dies
 
 
-def three(cells: CellsUnderTest, place: Place) -> tuple[Placed, Placed, Placed]:
+def three(cells: CellsUnderTest, place: Place) -> tuple[ServingContainer, ServingContainer, ServingContainer]:
     web, api, other = place(1, WEB, 8080), place(2, API, 8080), place(3, OTHER, 8080)
     cells.allow(WEB, API, "tcp/8080", "tcp/9000", "tcp/61443", "udp/8080", at=3)
     return web, api, other
 
 
-def as_policies_say(web: Placed, api: Placed, other: Placed) -> bool:
+def follows_policy(web: ServingContainer, api: ServingContainer, other: ServingContainer) -> bool:
     """New connections, by their first packets: what is allowed answers, what is not is refused."""
-    allowed = (at_once(web, api, 8080), at_once(web, api, TLS), one_datagram(web, api, 8080))
-    refused = (at_once(web, api, 8081), at_once(api, web, 8080), at_once(other, api, 8080), other.udp(api, 8080))
+    allowed = (connect_at_once(web, api, 8080), connect_at_once(web, api, TLS_PORT), one_datagram(web, api, 8080))
+    refused = (
+        connect_at_once(web, api, 8081),
+        connect_at_once(api, web, 8080),
+        connect_at_once(other, api, 8080),
+        other.udp(api, 8080),
+    )
     return set(allowed) == {Connected} and set(refused) == {Refused} and web.get_tls(api) == f"hello {web.address}\n"
 
 
 @contextmanager
-def unbroken(web: Placed, api: Placed, other: Placed) -> Iterator[None]:
+def unbroken(web: ServingContainer, api: ServingContainer, other: ServingContainer) -> Iterator[None]:
     """What was open goes on, and what is new is judged as ever, after each of the things that happen in the block."""
-    live = Live(web, api)
+    live = LiveConnections(web, api)
     yield
     assert live.go_on()
-    assert as_policies_say(web, api, other)
+    assert follows_policy(web, api, other)
     assert live.go_on()
 
 
@@ -245,13 +250,13 @@ def test_plain_connections_outlive_envoy_and_61443_comes_back_with_it(cells: Cel
         cells[number].kill("envoy")
     assert echoed(plain)
     assert is_alive(*idle)
-    assert (at_once(web, api, 8080), one_datagram(web, api, 8080)) == (Connected, Connected)
-    assert (at_once(other, api, 8080), at_once(web, api, 8081)) == (Refused, Refused)
-    assert ended(secure)
+    assert (connect_at_once(web, api, 8080), one_datagram(web, api, 8080)) == (Connected, Connected)
+    assert (connect_at_once(other, api, 8080), connect_at_once(web, api, 8081)) == (Refused, Refused)
+    assert is_ended(secure)
     for number in (1, 2):
         cells[number].start()
-    eventually(lambda: at_once(web, api, TLS) is Connected)
-    assert as_policies_say(web, api, other)
+    eventually(lambda: connect_at_once(web, api, TLS_PORT) is Connected)
+    assert follows_policy(web, api, other)
     assert echoed(plain)
     assert is_alive(*idle)
 

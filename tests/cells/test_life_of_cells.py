@@ -17,26 +17,18 @@ import pytest
 
 from tests.cells.conftest import Place
 from tests.cells.test_operating_cells import listed
-from tests.testlib.among import (
-    LEASE_AND_MORE,
-    Tie,
-    crash,
-    die,
-    is_alive,
-    is_well,
-    lease_kept,
-    move,
-    name_of,
-    one_more,
-    peer,
-    tables,
-    undisturbed,
-)
-from tests.testlib.between import API, OTHER, TLS, WEB, Placed, at_once, one_datagram, policies
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
-from tests.testlib.clocked import OnItsOwnClock
-from tests.testlib.standpoint import Connected, pair
+from tests.testlib.clocked_cell import ClockedCell
+from tests.testlib.connections import ConnectionPair
+from tests.testlib.containers import ServingContainer
+from tests.testlib.failures import LEASE_SECONDS, extra_cell, kill_all_parts, lease_kept, power_off, renumber
+from tests.testlib.instance import TLS_PORT
+from tests.testlib.kernel_changes import tables, undisturbed
+from tests.testlib.node import Connected, connect_at_once, one_datagram, pair
+from tests.testlib.patience import eventually
+from tests.testlib.shop import API, OTHER, WEB, policies
+from tests.testlib.status import is_seen_alive, is_well, name_of, peer
 
 ALL = policies(f"from: same-org, to: {API}, tcp: any, udp: any", f"from: same-org, to: {OTHER}, tcp: any, udp: any")
 FAR = "acme/shop/far"
@@ -70,17 +62,17 @@ def allowed(cells: CellsUnderTest) -> None:
 def test_a_cell_that_dies_takes_nobody_with_it_and_comes_back_as_it_was(cells: CellsUnderTest, place: Place) -> None:
     web, api, far = place(1, WEB), place(2, API, 8080), place(3, API, 8080, name="far")
     allowed(cells)
-    tie, doomed = Tie(web, api), Tie(web, far)
+    tie, doomed = ConnectionPair(web, api), ConnectionPair(web, far)
     eventually(lambda: endpoints(cells, 3).endswith("/far"))
     before, dead, living = listed(cells[1])[name_of(cells[3])], cells[3], (cells[1], cells[2])
     routes = [ways(each) for each in living]
-    die(cells, 3)
+    power_off(cells, 3)
     far.end()
-    assert tie.holds()
+    assert tie.go_on()
     with undisturbed(*living):
-        eventually(lambda: not any(is_alive(dead, to=each) for each in living), seconds=LEASE_AND_MORE)
+        eventually(lambda: not any(is_seen_alive(dead, by=each) for each in living), seconds=LEASE_SECONDS)
         assert endpoints(cells, 3) == ""
-        assert tie.holds()
+        assert tie.go_on()
         for each in living:
             assert is_well(each)
             seen = listed(each)[name_of(dead)]
@@ -88,56 +80,56 @@ def test_a_cell_that_dies_takes_nobody_with_it_and_comes_back_as_it_was(cells: C
             assert {row["alive_since"] is None for name, row in listed(each).items() if name != name_of(dead)} == {False}
     cells.heal(3)
     dead.start()
-    eventually(lambda: all(is_alive(dead, to=each) for each in living))
+    eventually(lambda: all(is_seen_alive(dead, by=each) for each in living))
     assert dead.status().at("cell").text("subnet") == before["subnet"]
     assert [ways(each) for each in living] == routes
     again = place(3, OTHER, 8080)
     assert again.address == far.address
-    assert (at_once(web, again, 8080), one_datagram(web, again, 8080)) == (Connected, Connected)
-    assert tie.holds()
-    assert not doomed.holds_again()
+    assert (connect_at_once(web, again, 8080), one_datagram(web, again, 8080)) == (Connected, Connected)
+    assert tie.go_on()
+    assert not doomed.go_on_again()
 
 
 def test_a_dead_cell_that_is_removed_frees_its_place_and_comes_back_anew(cells: CellsUnderTest, place: Place) -> None:
     web, api, far = place(1, WEB), place(2, API, 8080), place(3, FAR, 8080)
     allowed(cells)
-    tie, name = Tie(web, api), name_of(cells[3])
+    tie, name = ConnectionPair(web, api), name_of(cells[3])
     subnet, kept = cells[3].status().at("cell").text("subnet"), ways(cells[1])
-    die(cells, 3)
+    power_off(cells, 3)
     far.end()
     assert cells.etcd.try_ctl("del", f"/cellnet/v1/cells/{name}/alive").code == 0  # as its lease will
-    eventually(lambda: not is_alive(cells[3], to=cells[2]))
+    eventually(lambda: not is_seen_alive(cells[3], by=cells[2]))
     assert cells[2].cellnet("cell", "remove", name).out == f"removed {name}\n"
     for each in (cells[1], cells[2]):
         eventually(lambda each=each: name not in listed(each) and subnet not in "".join(ways(each)["routes"]))  # type: ignore[misc]
         assert str(cells[3].host.address) not in "".join(map("".join, ways(each).values()))
-    assert tie.holds()
+    assert tie.go_on()
     assert '"released"' in cells.etcd.try_ctl("get", f"/cellnet/v1/claims/subnets/{subnet.partition('/')[0]}").out
-    with one_more(cells, 4, PREFIX) as fourth:  # it gets another part, though this one is free
+    with extra_cell(cells, 4, PREFIX) as fourth:  # it gets another part, though this one is free
         fourth.start()
         assert fourth.status().at("cell").text("subnet") != subnet
-        assert at_once(web, place(fourth, OTHER, 8080), 8080) is Connected
-        crash(fourth)
+        assert connect_at_once(web, place(fourth, OTHER, 8080), 8080) is Connected
+        kill_all_parts(fourth)
         assert cells.etcd.try_ctl("del", "/cellnet/v1/cells/cell-4/alive").code == 0
         eventually(lambda: cells[1].cellnet("cell", "remove", "cell-4", code=None).code == 0)
     cells.heal(3)
     cells[3].start()
-    eventually(lambda: is_alive(cells[3], to=cells[1]))
+    eventually(lambda: is_seen_alive(cells[3], by=cells[1]))
     eventually(lambda: ways(cells[1]) == kept)
-    assert at_once(web, place(3, OTHER, 8080), 8080) is Connected
-    assert tie.holds()
+    assert connect_at_once(web, place(3, OTHER, 8080), 8080) is Connected
+    assert tie.go_on()
 
 
 def test_a_cell_that_is_killed_and_started_at_once_is_never_missed(cells: CellsUnderTest, place: Place) -> None:
     web, far = place(1, WEB), place(3, API, 8080)
     allowed(cells)
-    tie, since = Tie(web, far), listed(cells[1])[name_of(cells[3])]["alive_since"]
+    tie, since = ConnectionPair(web, far), listed(cells[1])[name_of(cells[3])]["alive_since"]
     eventually(lambda: endpoints(cells, 3) != "")
     with undisturbed(*cells), lease_kept(cells, 3):
-        crash(cells[3])
-        assert tie.holds()
+        kill_all_parts(cells[3])
+        assert tie.go_on()
         cells[3].start()
-        assert tie.holds()
+        assert tie.go_on()
     seen = listed(cells[1])[name_of(cells[3])]["alive_since"], endpoints(cells, 3).rpartition("/")[2]
     assert seen == (since, far.name)
 
@@ -145,16 +137,19 @@ def test_a_cell_that_is_killed_and_started_at_once_is_never_missed(cells: CellsU
 def test_a_cell_whose_underlay_address_changes_is_followed_by_all(cells: CellsUnderTest, place: Place) -> None:
     web, api, far = place(1, WEB), place(2, API, 8080), place(3, OTHER, 8080)
     allowed(cells)
-    ties, agents = (Tie(web, api), Tie(web, far), Tie(far, api)), [each.agent_pid for each in cells]
+    ties, agents = (
+        (ConnectionPair(web, api), ConnectionPair(web, far), ConnectionPair(far, api)),
+        [each.agent_pid for each in cells],
+    )
     old = cells[3].host.address
     for address, before in ((RENEWED, old), (old, RENEWED)):
-        move(cells[3], address)
+        renumber(cells[3], address)
         for each in (cells[1], cells[2]):
             eventually(lambda each=each, new=str(address): is_at(cells[3], new, to=each), seconds=60)  # type: ignore[misc]
             eventually(lambda each=each, gone=before: f"{gone} " not in senders(each))  # type: ignore[misc]
             assert listed(each)[name_of(cells[3])]["alive_since"]
-        assert ties[0].holds()
-        eventually(lambda: ties[1].holds_again() and ties[2].holds_again())
+        assert ties[0].go_on()
+        eventually(lambda: ties[1].go_on_again() and ties[2].go_on_again())
         assert [each.agent_pid for each in cells] == agents
         cells.wait_well()
 
@@ -173,7 +168,7 @@ def senders(cell: CellUnderTest) -> str:
 def test_an_underlay_that_carries_less_is_followed_by_tunnel_and_containers(cells: CellsUnderTest, place: Place) -> None:
     web, far = place(1, WEB), place(3, API, 8080)
     allowed(cells)
-    tie, host = Tie(web, far), cells[3].host
+    tie, host = ConnectionPair(web, far), cells[3].host
     for underlay in (1400, 1500):
         host.run("ip", "link", "set", "eth0", "mtu", str(underlay))
         eventually(lambda mtu=underlay - 50: mtus(cells[3], far) == {mtu})  # type: ignore[misc]
@@ -184,10 +179,10 @@ def test_an_underlay_that_carries_less_is_followed_by_tunnel_and_containers(cell
             ends = pair(client, server, 9000)
             for one, other in (ends, ends[::-1]):
                 assert arrives(one, other, sent)
-        assert tie.holds()
+        assert tie.go_on()
 
 
-def mtus(cell: CellUnderTest, container: Placed) -> set[int]:
+def mtus(cell: CellUnderTest, container: ServingContainer) -> set[int]:
     """The tunnel's, and those of both ends of a container's link."""
     at_host = [line for line in cell.host.run("ip", "-o", "link").splitlines() if "cnet" in line or "cellnet0" in line]
     inside = container.place.run("ip", "-o", "link", "show", "dev", container.interface).splitlines()
@@ -210,14 +205,14 @@ def test_who_is_not_the_cell_that_it_says_is_refused_and_told_why(cells: CellsUn
     cells.sync()
     first, at = cells[1], "10.77.0.1"
     with undisturbed(*cells):
-        with one_more(cells, 4, PREFIX, "cell=cell-1") as same_name:
+        with extra_cell(cells, 4, PREFIX, "cell=cell-1") as same_name:
             is_refused(same_name, "cell cell-1 is another machine", at, "give this one another name")
-        with one_more(cells, 4, PREFIX, f"underlay.address={at}") as same_address:
+        with extra_cell(cells, 4, PREFIX, f"underlay.address={at}") as same_address:
             same_address.host.run("sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1")  # or it takes what is for the other
             same_address.host.run("ip", "link", "add", "other0", "type", "bridge")
             same_address.host.run("ip", "addr", "add", f"{at}/32", "dev", "other0")
             is_refused(same_address, f"cell cell-1 is alive behind the same underlay address {at}")
-        with one_more(cells, 4, PREFIX) as copied:
+        with extra_cell(cells, 4, PREFIX) as copied:
             copy_disk(first, to=copied)
             is_refused(copied, f"this cell's id is that of cell cell-1, which is alive at {at}", "copy of that one")
         assert set(listed(first)) == set(map(name_of, cells))
@@ -253,26 +248,26 @@ def test_a_cell_with_a_wrong_clock_is_one_as_any_other(cells: CellsUnderTest, pl
     """But that a certificate made ahead of time is good only then."""
     web = place(1, WEB, 8080)
     allowed(cells)
-    with one_more(cells, 4, PREFIX, kind=OnItsOwnClock) as fourth:
+    with extra_cell(cells, 4, PREFIX, kind=ClockedCell) as fourth:
         lab = fourth.lab
-        assert isinstance(lab, OnItsOwnClock)
+        assert isinstance(lab, ClockedCell)
         lab.set_clock(timedelta(hours=1))
         fourth.start()
         far = place(fourth, API, 8080)
         fourth.sync()
-        eventually(lambda: at_once(far, web, 8080) is Connected)
-        tie = Tie(web, far)
+        eventually(lambda: connect_at_once(far, web, 8080) is Connected)
+        tie = ConnectionPair(web, far)
         for offset in (timedelta(hours=-1), timedelta(0)):
-            assert is_alive(fourth, to=cells[1])
+            assert is_seen_alive(fourth, by=cells[1])
             assert all(map(is_well, cells))
-            assert tie.holds()
-            assert at_once(far, web, 8080) is Connected
+            assert tie.go_on()
+            assert connect_at_once(far, web, 8080) is Connected
             lab.set_clock(offset)
         with undisturbed(*cells):
             fourth.kill("agent")
             fourth.start()
-            assert tie.holds()
-        assert at_once(web, far, TLS) is Connected
+            assert tie.go_on()
+        assert connect_at_once(web, far, TLS_PORT) is Connected
         fourth.stop()
         far.end()
         assert cells.etcd.try_ctl("del", "/cellnet/v1/cells/cell-4/alive").code == 0

@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
-from tests.testlib import vouching
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib import certificates
+from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
+from tests.testlib.patience import eventually
 
 WEB = "acme/shop/web"
 
@@ -28,7 +29,7 @@ def test_every_cell_lists_all_and_itself_once(cells: CellsUnderTest) -> None:
 
 def test_a_root_that_one_cell_publishes_is_what_the_apps_of_another_read(cells: CellsUnderTest, tmp_path: Path) -> None:
     trusted = cells[2].run_app(WEB).environment["CF_SYSTEM_CERT_PATH"]
-    before, foreign = Path(trusted).read_bytes(), vouching.make_ca().root
+    before, foreign = Path(trusted).read_bytes(), certificates.make_ca().root
     (tmp_path / "root.crt").write_bytes(foreign.bundle())
     cells[1].cellnet("ca", "publish", "--add")
     cells[1].cellnet("ca", "publish", "--add", str(tmp_path / "root.crt"))

@@ -12,12 +12,14 @@ from agent.client.connection import attachment_address
 from agent.errors import Unavailable
 from tests.cells.conftest import Place
 from tests.cells.test_operating_cells import listed
-from tests.testlib.among import Tie, is_alive, is_well, tells, undisturbed
-from tests.testlib.between import API, OTHER, WEB, at_once, policies
-from tests.testlib.cell import eventually
 from tests.testlib.cells import CellsUnderTest
+from tests.testlib.connections import ConnectionPair
+from tests.testlib.kernel_changes import undisturbed
 from tests.testlib.netns import Netns
-from tests.testlib.standpoint import Connected, Refused
+from tests.testlib.node import Connected, Refused, connect_at_once
+from tests.testlib.patience import eventually
+from tests.testlib.shop import API, OTHER, WEB, policies
+from tests.testlib.status import is_seen_alive, is_well, reports
 
 NEW, JOB = "acme/shop/new", "acme/shop/job"
 PATIENCE = 60.0  # seconds until an outage is over, or known: an etcd is tried every 5 seconds at most
@@ -30,7 +32,7 @@ def stop(cells: CellsUnderTest, how: str) -> None:
 def told(cells: CellsUnderTest) -> None:
     """Return when every cell's status says so."""
     for each in cells:
-        eventually(lambda each=each: tells(each, "store", "etcd"), seconds=PATIENCE)  # type: ignore[misc]
+        eventually(lambda each=each: reports(each, "store", "etcd"), seconds=PATIENCE)  # type: ignore[misc]
 
 
 def over(cells: CellsUnderTest) -> None:
@@ -39,7 +41,7 @@ def over(cells: CellsUnderTest) -> None:
         eventually(lambda each=each: is_well(each), seconds=PATIENCE)  # type: ignore[misc]
         others = [other for other in cells if other is not each]
         for other in others:
-            eventually(lambda each=each, other=other: is_alive(other, to=each), seconds=PATIENCE)  # type: ignore[misc]
+            eventually(lambda each=each, other=other: is_seen_alive(other, by=each), seconds=PATIENCE)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
@@ -47,15 +49,15 @@ def test_without_etcd_all_goes_on_and_what_needs_it_says_so(cells: CellsUnderTes
     web, api = place(1, WEB), place(2, API, 8080, 8081)
     cells.allow(WEB, API, "tcp/8080", "udp/8080")
     cells.allow(OTHER, API, "tcp/8080")  # so that this app is known
-    tie = Tie(web, api)
+    tie = ConnectionPair(web, api)
     with undisturbed(*cells):
         stop(cells, how)
         told(cells)
-        assert tie.holds()
-    assert at_once(place(3, OTHER), api, 8080) is Connected
-    assert at_once(place(1, WEB, name="second"), api, 8080) is Connected
+        assert tie.go_on()
+    assert connect_at_once(place(3, OTHER), api, 8080) is Connected
+    assert connect_at_once(place(1, WEB, name="second"), api, 8080) is Connected
     cells[2].policy_file("more.yaml", policies(f"from: {WEB}, to: {API}, tcp: 8081"))
-    assert at_once(web, api, 8081) is Connected
+    assert connect_at_once(web, api, 8081) is Connected
     new = Netns("new")
     body = {"app": NEW, "netns": str(new.path), "ports": ()}
     with pytest.raises(Unavailable) as refused:
@@ -68,13 +70,13 @@ def test_without_etcd_all_goes_on_and_what_needs_it_says_so(cells: CellsUnderTes
     assert "hint" in denied.err
     with undisturbed(*cells):
         restart_agents(cells, 1, 3)
-        assert tie.holds()
+        assert tie.go_on()
         assert [each.lab.number for each in cells if len(listed(each)) == len(cells)] == [1, 2, 3]
     with undisturbed(*cells):
         cells.etcd.start()
         over(cells)
         cells.sync()
-        assert tie.holds()
+        assert tie.go_on()
     cells[1].client.ask("PUT", attachment_address("new"), body)
     assert "new" in cells[1].attachments()
     cells[1].client.delete(attachment_address("new"))
@@ -88,16 +90,16 @@ def restart_agents(cells: CellsUnderTest, *numbers: int) -> None:
     for number in numbers:
         cells[number].start(well=False)
     for number in numbers:
-        eventually(lambda number=number: tells(cells[number], "store", "etcd"), seconds=PATIENCE)  # type: ignore[misc]
+        eventually(lambda number=number: reports(cells[number], "store", "etcd"), seconds=PATIENCE)  # type: ignore[misc]
 
 
 def test_a_cell_that_was_cut_off_meets_what_was_changed_and_compacted_meanwhile(cells: CellsUnderTest, place: Place) -> None:
     web, api, job = place(1, WEB), place(2, API, 8080), place(3, JOB)
     cells.allow(WEB, API, "tcp/8080", "udp/8080")
-    tie = Tie(web, api)
+    tie = ConnectionPair(web, api)
     with undisturbed(cells[2]):
         cells.partition(2)
-        eventually(lambda: tells(cells[2], "store", "etcd"), seconds=PATIENCE)
+        eventually(lambda: reports(cells[2], "store", "etcd"), seconds=PATIENCE)
     for number in range(5):
         assert cells.etcd.try_ctl("put", "/elsewhere", str(number)).code == 0
     cells[3].cellnet("policy", "allow", JOB, API, "tcp/8080", "tcp/1")
@@ -108,24 +110,24 @@ def test_a_cell_that_was_cut_off_meets_what_was_changed_and_compacted_meanwhile(
         cells.heal(2)
         over(cells)
         cells.sync()
-    assert at_once(job, api, 8080) is Connected
-    eventually(tie.holds_again)
+    assert connect_at_once(job, api, 8080) is Connected
+    eventually(tie.go_on_again)
 
 
 def test_an_etcd_that_comes_back_empty_takes_nothing_away(cells: CellsUnderTest, place: Place) -> None:
     web, api = place(1, WEB), place(2, API, 8080)
     cells.allow(WEB, API, "tcp/8080", "udp/8080")
-    tie = Tie(web, api)
+    tie = ConnectionPair(web, api)
     with undisturbed(*cells):
         cells.etcd.kill()
         shutil.rmtree(cells.etcd.folder / "data")
         cells.etcd.start()
         held(cells)
         assert [len(listed(each)) for each in cells] == [len(cells)] * len(cells)
-        assert tie.holds()
+        assert tie.go_on()
         cells.allow(WEB, API, "tcp/8080", "udp/8080")
         over(cells)
-        assert tie.holds()
+        assert tie.go_on()
 
 
 def test_older_data_of_etcd_changes_nothing_until_the_operator_accepts_it(cells: CellsUnderTest, place: Place) -> None:
@@ -140,24 +142,24 @@ def test_older_data_of_etcd_changes_nothing_until_the_operator_accepts_it(cells:
     cells.allow(OTHER, API, "tcp/8080", "udp/8080")
     cells[1].cellnet("policy", "delete", WEB, API, "tcp/8080")
     cells.sync()
-    tie = Tie(other, api)
-    assert at_once(web, api, 8080) is Refused
+    tie = ConnectionPair(other, api)
+    assert connect_at_once(web, api, 8080) is Refused
     with undisturbed(*cells):
         cells.etcd.kill()
         shutil.rmtree(data)
         older.rename(data)
         cells.etcd.start()
         held(cells)
-        assert at_once(web, api, 8080) is Refused
-        assert tie.holds()
+        assert connect_at_once(web, api, 8080) is Refused
+        assert tie.go_on()
     cells[3].cellnet("policy", "accept-loss")
     over(cells)
     cells.sync()
-    assert (at_once(web, api, 8080), at_once(other, api, 8080)) == (Connected, Refused)
-    assert not tie.holds_again()
+    assert (connect_at_once(web, api, 8080), connect_at_once(other, api, 8080)) == (Connected, Refused)
+    assert not tie.go_on_again()
 
 
 def held(cells: CellsUnderTest) -> None:
     """Return when every cell's status tells that policies are held."""
     for each in cells:
-        eventually(lambda each=each: tells(each, "store", "held"), seconds=PATIENCE)  # type: ignore[misc]
+        eventually(lambda each=each: reports(each, "store", "held"), seconds=PATIENCE)  # type: ignore[misc]

@@ -1,10 +1,10 @@
 """What a cell tells the others of its containers: all of it, though nothing else happens there."""
 
 from tests.cells.conftest import Place
-from tests.testlib.among import name_of
-from tests.testlib.between import API
-from tests.testlib.cell import eventually
 from tests.testlib.cells import CellsUnderTest
+from tests.testlib.patience import eventually
+from tests.testlib.shop import API
+from tests.testlib.status import name_of
 
 
 def told(cells: CellsUnderTest, number: int) -> list[str]:

@@ -15,7 +15,8 @@ import pytest
 from agent.errors import HostRefused
 from host.process import start_time
 from tests.testlib.fake_cell import FakeCell, serving
-from tests.testlib.nobody import NOBODY
+from tests.testlib.patience import eventually
+from tests.testlib.users import NOBODY
 
 CELLNET = (sys.executable, "-m", "agent")
 WEB = ("run", "--app", "acme/shop/web")
@@ -42,12 +43,6 @@ Argv = Callable[..., list[str]]
 
 def done(argv: list[str], **options: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(argv, capture_output=True, text=True, timeout=60, **options)  # type: ignore[call-overload,no-any-return]
-
-
-def eventually(claim: Callable[[], bool]) -> None:
-    """Waits until it holds; the test's own time limit ends it otherwise."""
-    while not claim():
-        time.sleep(0.01)
 
 
 def test_a_command_runs_in_a_namespace_of_its_own_with_its_environment(cell: FakeCell, argv: Argv) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from agent.daemon.disk_space import LITTLE, DiskSpace
 from agent.envoy.liveness import Liveness
 from agent.errors import Unavailable
 from agent.last_start import Failure
+from tests.testlib.patience import eventually_async
 
 
 @pytest.fixture
@@ -86,21 +87,15 @@ async def test_an_envoy_is_hung_from_its_first_missing_answer_to_the_next_one(mo
     pulse = Liveness(ask, connected=lambda: connected, clock=lambda: now)
     following = asyncio.create_task(pulse.run())
     try:
-        await until(lambda: pulse.problem is not None)
+        await eventually_async(lambda: pulse.problem is not None)
         now = 112.0
         assert "has not answered for 12 s" in str(pulse.problem)
         connected = False
         assert pulse.problem is None, "one that is not connected is told as that"
         connected, answers = True, True
-        await until(lambda: pulse.problem is None)
+        await eventually_async(lambda: pulse.problem is None)
     finally:
         following.cancel()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110 -- nobody tells
-            await asyncio.sleep(0.002)
 
 
 SCRIPT = """

@@ -20,12 +20,12 @@ from dataplane.firewall.driver import Firewall
 from dataplane.firewall.legacy import LegacyFirewall
 from dataplane.firewall.nft import NftFirewall
 from host.namespace import run_in
-from tests.testlib.across import OTHER, WEB, Across, across, with_egress
-from tests.testlib.cell import eventually
+from tests.testlib.connections import is_alive
 from tests.testlib.hosts import WORLD, allow, underlay_of
 from tests.testlib.netns import Netns
-from tests.testlib.policed import is_alive
-from tests.testlib.standpoint import Connected, Refused, Standpoint, TimedOut, pair
+from tests.testlib.node import Connected, Node, Refused, TimedOut, pair
+from tests.testlib.patience import eventually
+from tests.testlib.two_hosts import OTHER, WEB, TwoHosts, two_hosts, with_egress
 
 FIREWALLS: dict[str, list[Firewall]] = {
     "nft": [NftFirewall(), NftFirewall()],
@@ -43,21 +43,21 @@ socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(bytes.fromhex(sys.argv[2
 
 
 @pytest.fixture(params=FIREWALLS)
-def cells(netns: Callable[[str], Netns], request: pytest.FixtureRequest) -> Iterator[Across]:
+def cells(netns: Callable[[str], Netns], request: pytest.FixtureRequest) -> Iterator[TwoHosts]:
     """With each backend, and two that differ."""
-    with across(netns, firewalls=FIREWALLS[request.param], permit=RIGHTS) as made:
+    with two_hosts(netns, firewalls=FIREWALLS[request.param], permit=RIGHTS) as made:
         yield made
 
 
 @pytest.fixture(params=["nft", "legacy"])
-def both(netns: Callable[[str], Netns], request: pytest.FixtureRequest) -> Iterator[Across]:
+def both(netns: Callable[[str], Netns], request: pytest.FixtureRequest) -> Iterator[TwoHosts]:
     """With each backend."""
-    with across(netns, firewalls=FIREWALLS[request.param], permit=RIGHTS) as made:
+    with two_hosts(netns, firewalls=FIREWALLS[request.param], permit=RIGHTS) as made:
         yield made
 
 
 @contextmanager
-def echoing(place: Standpoint, port: int) -> Iterator[list[bytes]]:
+def echoing(place: Node, port: int) -> Iterator[list[bytes]]:
     """Somebody there gives every datagram back, and keeps what came."""
     heard: list[bytes] = []
     end = place.datagrams(port)
@@ -80,7 +80,7 @@ def echoing(place: Standpoint, port: int) -> Iterator[list[bytes]]:
     thread.join()
 
 
-def test_a_tag_passes_between_cells_and_another_is_refused_at_once(cells: Across) -> None:
+def test_a_tag_passes_between_cells_and_another_is_refused_at_once(cells: TwoHosts) -> None:
     with cells.api.listen(8080), echoing(cells.api, 8080):
         assert cells.web.connect(cells.api, 8080) is Connected
         assert cells.web.udp(cells.api, 8080) is Connected
@@ -95,12 +95,12 @@ def test_a_tag_passes_between_cells_and_another_is_refused_at_once(cells: Across
 
 
 @pytest.mark.parametrize("address", ["10.255.2.99", "10.255.9.9"], ids=["of that cell", "of no cell"])
-def test_an_address_that_nobody_has_is_refused_at_once(both: Across, address: str) -> None:
+def test_an_address_that_nobody_has_is_refused_at_once(both: TwoHosts, address: str) -> None:
     assert both.web.connect(address, 8080) is Refused
     assert both.web.udp(address, 8080) is Refused
 
 
-def test_a_cell_answers_its_peers_by_refusal_and_reaches_nobody_there(both: Across) -> None:
+def test_a_cell_answers_its_peers_by_refusal_and_reaches_nobody_there(both: TwoHosts) -> None:
     here, there = both.cell(both.here), both.cell(both.there)
     with both.api.listen(8080), there.listen(8080):
         assert here.connect("10.255.2.0", 8080) is Refused
@@ -109,7 +109,7 @@ def test_a_cell_answers_its_peers_by_refusal_and_reaches_nobody_there(both: Acro
         assert there.connect(both.api, 8080) is Connected, "its own it does reach"
 
 
-def test_a_mark_that_other_programs_of_a_cell_use_makes_no_app_of_it(both: Across) -> None:
+def test_a_mark_that_other_programs_of_a_cell_use_makes_no_app_of_it(both: TwoHosts) -> None:
     here = both.cell(both.here)
     both.here.netns.run("iptables", "-t", "mangle", "-A", "OUTPUT", "-j", "MARK", "--set-mark", str(WEB))
     with both.api.listen(8080), both.api.datagrams(8080):
@@ -119,7 +119,7 @@ def test_a_mark_that_other_programs_of_a_cell_use_makes_no_app_of_it(both: Acros
         assert both.web.connect("10.255.2.0", 8080) is Refused
 
 
-def test_long_segments_and_long_datagrams_pass_whole(both: Across) -> None:
+def test_long_segments_and_long_datagrams_pass_whole(both: TwoHosts) -> None:
     client, server = pair(both.web, both.api, 8080)
     sent = os.urandom(1 << 20)
     sender = threading.Thread(target=client.sendall, args=(sent,), daemon=True)
@@ -136,7 +136,7 @@ def test_long_segments_and_long_datagrams_pass_whole(both: Across) -> None:
         assert datagrams.recv(5000) == sent[:4000]
 
 
-def test_a_smaller_mtu_at_the_other_end_is_learnt(both: Across) -> None:
+def test_a_smaller_mtu_at_the_other_end_is_learnt(both: TwoHosts) -> None:
     """The error comes from the other cell itself, which needs an address in the overlay for it to be believed."""
     both.there.turn(replace(both.there.state, mtu=1300))
     with echoing(both.api, 8080), both.web.datagrams() as datagrams:
@@ -155,7 +155,7 @@ def test_a_smaller_mtu_at_the_other_end_is_learnt(both: Across) -> None:
         assert datagrams.recv(1500) == bytes(1272)
 
 
-def test_what_is_redirected_to_a_container_is_judged_by_policy_for_other_cells_too(both: Across) -> None:
+def test_what_is_redirected_to_a_container_is_judged_by_policy_for_other_cells_too(both: TwoHosts) -> None:
     tool = "iptables-legacy" if isinstance(both.there.kernel._firewall, LegacyFirewall) else "iptables-nft"
     to = ("-d", "10.255.2.200", "-p", "tcp", "--dport", "80", "-j", "DNAT", "--to", f"{both.api.address}:8080")
     both.there.netns.run(tool, "-t", "nat", "-A", "PREROUTING", *to)
@@ -164,7 +164,7 @@ def test_what_is_redirected_to_a_container_is_judged_by_policy_for_other_cells_t
         assert both.other.connect("10.255.2.200", 80) is Refused
 
 
-def test_with_egress_allowed_a_peers_underlay_address_is_refused_and_others_are_not(both: Across) -> None:
+def test_with_egress_allowed_a_peers_underlay_address_is_refused_and_others_are_not(both: TwoHosts) -> None:
     both.here.turn(with_egress(both.here))
     world, there = both.world(), both.cell(both.there)
     with world.listen(9000), there.listen(9000), echoing(world, 9000):
@@ -175,7 +175,7 @@ def test_with_egress_allowed_a_peers_underlay_address_is_refused_and_others_are_
         assert both.web.udp(world, 4789) is Refused, "whose address that is may change"
 
 
-def test_who_sends_from_the_tunnels_port_gets_answers(both: Across) -> None:
+def test_who_sends_from_the_tunnels_port_gets_answers(both: TwoHosts) -> None:
     both.here.turn(with_egress(both.here))
     with echoing(world := both.world(), 5000), both.web.datagrams(4789) as datagrams:
         assert both.web.udp(world, 5000) is Connected
@@ -187,14 +187,14 @@ def test_who_sends_from_the_tunnels_port_gets_answers(both: Across) -> None:
 # who is taken for a peer
 
 
-def tunnelled(cells: Across, payload: bytes) -> bytes:
+def tunnelled(cells: TwoHosts, payload: bytes) -> bytes:
     """A datagram from web to api with web's tag, as web's cell would wrap it."""
     inside = IP(src=str(cells.web.address), dst=str(cells.api.address)) / UDP(sport=5000, dport=8080) / payload
     frame = Ether(src="02:c2:0a:ff:01:00", dst="02:c2:0a:ff:02:00") / inside
     return bytes(VXLAN(flags=0x88, gpid=WEB, vni=1) / frame)
 
 
-def test_only_a_peers_packets_are_taken_and_only_on_the_underlay(both: Across, netns: Callable[[str], Netns]) -> None:
+def test_only_a_peers_packets_are_taken_and_only_on_the_underlay(both: TwoHosts, netns: Callable[[str], Netns]) -> None:
     """From the peer's kernel the same packet arrives: what is dropped elsewhere is not dropped for its form."""
     there = both.there.netns
     there.run("ip", "addr", "add", "10.77.0.22/24", "dev", "u0")
@@ -203,7 +203,7 @@ def test_only_a_peers_packets_are_taken_and_only_on_the_underlay(both: Across, n
     there.run("sh", "-ec", "ip addr add 192.0.2.1/24 dev v0; ip link set v0 up; sysctl -qw net.ipv4.conf.v0.rp_filter=0")
     stranger.run("sh", "-ec", "ip addr add 192.0.2.2/24 dev e0; ip addr add 10.77.0.1/32 dev e0; ip link set e0 up; "
                  "ip route add default via 192.0.2.1")  # fmt: skip
-    peer, outsider = both.cell(both.here), Standpoint(stranger.path, address=IPv4Address("192.0.2.2"))
+    peer, outsider = both.cell(both.here), Node(stranger.path, address=IPv4Address("192.0.2.2"))
     there.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0")
 
     with echoing(both.api, 8080) as heard:
@@ -223,7 +223,7 @@ def test_only_a_peers_packets_are_taken_and_only_on_the_underlay(both: Across, n
     outsider.close()
 
 
-def test_users_of_a_cell_and_other_engines_guests_cannot_pass_for_it(both: Across, netns: Callable[[str], Netns]) -> None:
+def test_users_of_a_cell_and_other_engines_guests_cannot_pass_for_it(both: TwoHosts, netns: Callable[[str], Netns]) -> None:
     here, guest = both.here.netns, netns("guest")
     here.run("sh", "-ec", f"ip link add g0 type veth peer name e0 netns {guest.name}; ip link set g0 up; "
              "ip addr add 192.0.2.1/24 dev g0")  # fmt: skip
@@ -242,9 +242,9 @@ def test_users_of_a_cell_and_other_engines_guests_cannot_pass_for_it(both: Acros
         assert heard == [payload]
 
 
-def test_a_cell_is_no_router_for_the_overlay(both: Across) -> None:
+def test_a_cell_is_no_router_for_the_overlay(both: TwoHosts) -> None:
     """Neither from its own network into the overlay, nor out of it."""
-    outside = Standpoint(both.there.netns.path, address=underlay_of(2))
+    outside = Node(both.there.netns.path, address=underlay_of(2))
     both.there.netns.run("ip", "route", "del", "10.255.1.0/24")
     both.there.netns.run("ip", "route", "add", "10.255.1.0/24", "via", "10.77.0.1")
     with both.web.listen(8080):
@@ -257,7 +257,7 @@ def test_a_cell_is_no_router_for_the_overlay(both: Across) -> None:
     outside.close()
 
 
-def test_connections_live_through_changes_of_mtu_peers_and_rights(both: Across) -> None:
+def test_connections_live_through_changes_of_mtu_peers_and_rights(both: TwoHosts) -> None:
     ends = pair(both.web, both.api, 8080)
     both.there.turn(replace(both.reached(*RIGHTS, allow(OTHER, "8080")), mtu=1400))
     both.here.turn(replace(both.here.state, mtu=1400))

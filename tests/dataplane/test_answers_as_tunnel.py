@@ -7,14 +7,14 @@ from scapy.layers.inet import UDP
 from dataplane.firewall.legacy import LegacyFirewall
 from host.namespace import run_in
 from tests.dataplane.test_across import both, echoing, tunnelled
-from tests.testlib.across import Across
-from tests.testlib.cell import eventually
-from tests.testlib.standpoint import Connected
+from tests.testlib.node import Connected
+from tests.testlib.patience import eventually
+from tests.testlib.two_hosts import TwoHosts
 
 __all__ = ["both"]  # the fixture
 
 
-def test_a_published_port_that_a_peer_has_called_from_the_tunnels_port_cannot_pass_for_its_cell(both: Across) -> None:
+def test_a_published_port_that_a_peer_has_called_from_the_tunnels_port_cannot_pass_for_its_cell(both: TwoHosts) -> None:
     """The peer's own guest can have called, behind its address. The answer is of a flow that is allowed."""
     here = both.here.netns
     legacy = isinstance(both.here.kernel._firewall, LegacyFirewall)

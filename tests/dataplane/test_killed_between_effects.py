@@ -17,10 +17,10 @@ from dataplane.firewall.rules import JUMPS, LEAVING, container_chain
 from dataplane.netlink.links import address_of
 from dataplane.state import Allow, HostService, HostState, Workload
 from dataplane.tables import ChainKey, Tables, host_interface, host_mac
-from tests.testlib.calls import Call, Callers, callers, permitted
+from tests.testlib.fork_server import ApplyState, ForkServer, KillableProcess, fork_server
 from tests.testlib.hosts import FIRST, Host, allow, make_host
-from tests.testlib.mortals import Applying, Mortal, Parent, parent
 from tests.testlib.netns import Netns
+from tests.testlib.reachability import Call, Callers, callers, permitted
 
 SEED = 157
 STEPS = 20
@@ -38,7 +38,7 @@ class Scene:
 
     host: Host
     backend: Backend
-    parent: Parent
+    fork_server: ForkServer
     callers: Callers
     state: HostState | None = None  # that the last one has made true; None: a fresh host
 
@@ -66,8 +66,8 @@ class Scene:
         self.host.become(state)
         self.state = state
 
-    def _born(self, state: HostState) -> AbstractContextManager[Mortal]:
-        return closing(self.parent.bear(Applying(self.host.netns.path, self.backend, state)))
+    def _born(self, state: HostState) -> AbstractContextManager[KillableProcess]:
+        return closing(self.fork_server.fork(ApplyState(self.host.netns.path, self.backend, state)))
 
     def inside(self, workload: Workload) -> str:
         """What a container's namespace is like, in other words than ours and without what is its own."""
@@ -110,7 +110,7 @@ def _of(table: ChainKey, tables: Tables) -> dict[ChainKey, tuple[str, ...]]:
 def scene(netns: Callable[[str], Netns], request: pytest.FixtureRequest) -> Iterator[Scene]:
     backend = Backend(request.param)
     host = make_host(netns, containers=3, firewall=firewall(backend))
-    with parent() as bearing, callers(host) as calling:
+    with fork_server() as bearing, callers(host) as calling:
         yield Scene(host, backend, bearing, calling)
     host.kernel.close()
 

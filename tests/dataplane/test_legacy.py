@@ -24,10 +24,10 @@ from dataplane.tables import ChainKey
 from host.errors import HostRefused
 from host.namespace import NamespaceId, NamespaceThread
 from lab import processes
-from tests.testlib.cell import PATIENCE, eventually
+from tests.testlib.fork_server import ApplyState, fork_server
 from tests.testlib.hosts import EMPTY, Host, allow, make_host
-from tests.testlib.mortals import Applying, parent
 from tests.testlib.netns import Netns
+from tests.testlib.patience import PATIENCE, eventually
 
 
 @pytest.fixture
@@ -172,8 +172,8 @@ def test_a_tool_that_waits_for_the_lock_does_not_outlive_whoever_started_it(netn
 
     with (
         LegacyFirewall().lock.open("a") as held,
-        parent() as bearing,
-        closing(bearing.bear(Applying(host.netns.path, Backend.LEGACY, EMPTY))) as one,
+        fork_server() as bearing,
+        closing(bearing.fork(ApplyState(host.netns.path, Backend.LEGACY, EMPTY))) as one,
     ):
         fcntl.flock(held, fcntl.LOCK_EX)
         one.go(killed_before=None, with_tools=False)

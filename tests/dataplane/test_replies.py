@@ -13,11 +13,11 @@ from dataplane.firewall.driver import Firewall
 from dataplane.firewall.legacy import LegacyFirewall
 from dataplane.firewall.nft import NftFirewall
 from host.namespace import run_in
-from tests.testlib.across import WEB, Across, across
-from tests.testlib.cell import eventually
 from tests.testlib.hosts import allow, await_carrier
 from tests.testlib.netns import Netns
-from tests.testlib.standpoint import Refused, Standpoint
+from tests.testlib.node import Node, Refused
+from tests.testlib.patience import eventually
+from tests.testlib.two_hosts import WEB, TwoHosts, two_hosts
 
 BACKENDS: dict[str, type[Firewall]] = {"nft": NftFirewall, "legacy": LegacyFirewall}
 RIGHTS = allow(WEB, "8080"), allow(WEB, "8080", "udp")
@@ -26,13 +26,13 @@ SILENCE = 0.1  # seconds after which nothing is taken to come
 
 
 @pytest.fixture(params=BACKENDS)
-def cells(netns: Callable[[str], Netns], request: pytest.FixtureRequest) -> Iterator[Across]:
+def cells(netns: Callable[[str], Netns], request: pytest.FixtureRequest) -> Iterator[TwoHosts]:
     kind = BACKENDS[request.param]
-    with across(netns, firewalls=[kind(), kind()], permit=RIGHTS) as made:
+    with two_hosts(netns, firewalls=[kind(), kind()], permit=RIGHTS) as made:
         yield made
 
 
-def datagrams(place: Standpoint, port: int, *, to: Standpoint, far: int) -> socket.socket:
+def datagrams(place: Node, port: int, *, to: Node, far: int) -> socket.socket:
     made = place.datagrams(port)
     made.connect((str(to.address), far))
     made.settimeout(SILENCE)
@@ -66,7 +66,7 @@ def heard(end: socket.socket) -> list[bytes]:
                 return found
 
 
-def test_two_containers_that_both_call_first_exchange_no_datagram(cells: Across) -> None:
+def test_two_containers_that_both_call_first_exchange_no_datagram(cells: TwoHosts) -> None:
     one, other = datagrams(cells.web, ONE, to=cells.api, far=OTHER), datagrams(cells.api, OTHER, to=cells.web, far=ONE)
     for _ in range(5):
         for end in (one, other):
@@ -75,7 +75,7 @@ def test_two_containers_that_both_call_first_exchange_no_datagram(cells: Across)
     assert (heard(one), heard(other)) == ([], [])
 
 
-def test_a_server_whose_right_to_answer_was_taken_back_cannot_go_on(cells: Across) -> None:
+def test_a_server_whose_right_to_answer_was_taken_back_cannot_go_on(cells: TwoHosts) -> None:
     client, server = datagrams(cells.web, ONE, to=cells.api, far=8080), datagrams(cells.api, 8080, to=cells.web, far=ONE)
     exchange(client, server)
     cells.permit(allow(WEB, "8080"))
@@ -86,7 +86,7 @@ def test_a_server_whose_right_to_answer_was_taken_back_cannot_go_on(cells: Acros
     assert heard(client) == []
 
 
-def test_what_a_client_was_refused_meanwhile_passes_as_soon_as_it_may(cells: Across) -> None:
+def test_what_a_client_was_refused_meanwhile_passes_as_soon_as_it_may(cells: TwoHosts) -> None:
     client, server = datagrams(cells.web, ONE, to=cells.api, far=8080), datagrams(cells.api, 8080, to=cells.web, far=ONE)
     for _ in range(3):
         cells.permit(*RIGHTS)
@@ -97,7 +97,7 @@ def test_what_a_client_was_refused_meanwhile_passes_as_soon_as_it_may(cells: Acr
         assert heard(client) == heard(server) == []
 
 
-def test_two_containers_that_both_call_first_do_not_connect(cells: Across) -> None:
+def test_two_containers_that_both_call_first_do_not_connect(cells: TwoHosts) -> None:
     """The first one's SYN is lost between the cells, so nobody has refused it when the other's arrives."""
 
     def make() -> socket.socket:
@@ -116,7 +116,7 @@ def test_two_containers_that_both_call_first_do_not_connect(cells: Across) -> No
     assert cells.api.connect(cells.web, ONE, source_port=OTHER + 1) is Refused
 
 
-def test_no_forged_segment_passes_for_an_answer(cells: Across) -> None:
+def test_no_forged_segment_passes_for_an_answer(cells: TwoHosts) -> None:
     """Root in both containers, each of which has called the other in vain."""
     web, api = str(cells.web.address), str(cells.api.address)
     assert cells.web.connect(cells.api, OTHER, source_port=ONE) is Refused
@@ -135,13 +135,13 @@ def test_no_forged_segment_passes_for_an_answer(cells: Across) -> None:
     assert not [each for each in found if b"forged" in each]
 
 
-def raw(place: Standpoint, packet: IP) -> None:
+def raw(place: Node, packet: IP) -> None:
     sender = run_in(place.pin, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW))
     with sender, suppress(OSError):
         sender.sendto(bytes(packet), (packet.dst, 0))
 
 
-def test_replies_pass_also_where_both_cells_track_them_differently(cells: Across) -> None:
+def test_replies_pass_also_where_both_cells_track_them_differently(cells: TwoHosts) -> None:
     """A cell that has lost its entries takes up the next datagram of a client."""
     client, server = datagrams(cells.web, ONE, to=cells.api, far=8080), datagrams(cells.api, 8080, to=cells.web, far=ONE)
     for host in (cells.here, cells.there):

@@ -16,7 +16,7 @@ from dataplane.plan import plan
 from dataplane.state import Allow, HostState, Workload
 from tests.testlib.hosts import EMPTY, FIRST, Host, allow, make_host
 from tests.testlib.netns import Netns
-from tests.testlib.standpoint import Connected, Refused, Standpoint
+from tests.testlib.node import Connected, Node, Refused
 
 ORG = "acme/*/*"
 
@@ -67,8 +67,8 @@ def host(netns: Callable[[str], Netns], request: pytest.FixtureRequest) -> Itera
     made.kernel.close()
 
 
-def standpoint(host: Host, number: int) -> Standpoint:
-    return Standpoint(host.containers[number].path, address=IPv4Address(FIRST + number))
+def standpoint(host: Host, number: int) -> Node:
+    return Node(host.containers[number].path, address=IPv4Address(FIRST + number))
 
 
 def test_a_group_lets_its_members_in_and_nobody_else(host: Host) -> None:

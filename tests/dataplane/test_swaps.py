@@ -20,7 +20,7 @@ from dataplane.firewall.restore import restore_text
 from dataplane.plan import Delta, diff
 from dataplane.state import HostState
 from dataplane.tables import ChainKey
-from tests.testlib import connecting
+from tests.testlib import connect_load
 from tests.testlib.hosts import FIRST, Host, allow, make_host
 from tests.testlib.netns import Netns
 
@@ -77,7 +77,7 @@ def streams(netns: Callable[[str], Netns], firewall: Firewall) -> Iterator[Strea
         stack.callback(host.kernel.close)
 
         def started(place: Netns, *words: object) -> "subprocess.Popen[bytes]":
-            argv = [sys.executable, "-IS", connecting.__file__, *map(str, words)]
+            argv = [sys.executable, "-IS", connect_load.__file__, *map(str, words)]
             made = stack.enter_context(place.start(*argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
             stack.callback(made.kill)
             return made

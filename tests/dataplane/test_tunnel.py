@@ -18,7 +18,7 @@ from dataplane.tables import TUNNEL_LINK, Route, Tables
 from host.namespace import run_in
 from tests.testlib.hosts import EMPTY, FIRST, Host, allow, cell_state, make_host, make_hosts, subnet_of, underlay_of
 from tests.testlib.netns import Netns
-from tests.testlib.standpoint import Connected, Standpoint
+from tests.testlib.node import Connected, Node
 
 PEER, THIRD = subnet_of(2), subnet_of(3)
 PEERS_MAC = "02:c2:0a:ff:02:00"
@@ -173,7 +173,7 @@ def two_that_talk(host: Host) -> HostState:
 
 
 def assert_they_talk(host: Host) -> None:
-    web, api = (Standpoint(host.containers[number].path, address=FIRST + number) for number in range(2))
+    web, api = (Node(host.containers[number].path, address=FIRST + number) for number in range(2))
     with api.listen(8080):
         assert web.connect(api, 8080) is Connected
 

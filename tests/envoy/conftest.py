@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.testlib.envoy import EnvoyCell, Pair
-from tests.testlib.envoy_peers import App
+from tests.testlib.envoy import EnvoyCell, EnvoyPair
+from tests.testlib.envoy_traffic import EchoApp
 
 
 @pytest.fixture
@@ -19,14 +19,14 @@ def cell() -> Iterator[EnvoyCell]:
 
 
 @pytest.fixture
-def pair() -> Iterator[Pair]:
-    made = Pair()
+def pair() -> Iterator[EnvoyPair]:
+    made = EnvoyPair()
     yield made
     made.close()
 
 
 @pytest.fixture
-def app(pair: Pair) -> Iterator[App]:
-    made = App(pair.api.path)
+def app(pair: EnvoyPair) -> Iterator[EchoApp]:
+    made = EchoApp(pair.api.path)
     yield made
     made.close()

@@ -14,15 +14,16 @@ from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, Delt
 from dataplane.envoy.ads import SERVICE, AdsServer
 from dataplane.envoy.resource import CLUSTER, LISTENER, Resource, ResourceKey
 from host.errors import HostRefused, Unavailable
-from tests.testlib.envoy import ENVOY_ID, Loop, eventually
+from tests.testlib.envoy import ENVOY_ID, LoopThread
+from tests.testlib.patience import eventually
 
 METHOD = f"/{SERVICE}/DeltaAggregatedResources"
 KEY = ResourceKey(CLUSTER, "c")
 
 
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    made = Loop()
+def loop() -> Iterator[LoopThread]:
+    made = LoopThread()
     yield made
     made.close()
 
@@ -36,7 +37,7 @@ def tmp_path() -> Iterator[Path]:
 
 
 @pytest.fixture
-def server(loop: Loop, tmp_path: Path) -> Iterator[AdsServer]:
+def server(loop: LoopThread, tmp_path: Path) -> Iterator[AdsServer]:
     made = AdsServer(tmp_path / "ads" / "ads.sock", gid=ENVOY_ID)
     loop.run(made.start())
     loop.call(lambda: made.publish({KEY: Resource("1", b"")}))
@@ -102,7 +103,7 @@ def test_a_method_that_is_not_served_is_an_error(channel: grpc.Channel) -> None:
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_what_a_liar_acknowledges_ends_with_its_stream(channel: grpc.Channel, loop: Loop, server: AdsServer) -> None:
+def test_what_a_liar_acknowledges_ends_with_its_stream(channel: grpc.Channel, loop: LoopThread, server: AdsServer) -> None:
     liar = DeltaDiscoveryRequest(type_url=CLUSTER, initial_resource_versions={"c": "1"})
     call = channel.stream_stream(METHOD)(iter([liar.SerializeToString()]), timeout=10)
     loop.run(server.settled({KEY: "1"}, timeout=5))
@@ -112,14 +113,14 @@ def test_what_a_liar_acknowledges_ends_with_its_stream(channel: grpc.Channel, lo
         loop.run(server.settled({KEY: "1"}, timeout=0.05))
 
 
-def test_a_peer_that_ends_its_side_is_gone(channel: grpc.Channel, loop: Loop, server: AdsServer) -> None:
+def test_a_peer_that_ends_its_side_is_gone(channel: grpc.Channel, loop: LoopThread, server: AdsServer) -> None:
     call = channel.stream_stream(METHOD)(iter([subscribe()]), timeout=10)
     next(call)
     eventually(lambda: not loop.call(server.status).connected)
     assert call.code() is grpc.StatusCode.OK
 
 
-def test_a_dead_agents_socket_is_replaced(loop: Loop, tmp_path: Path) -> None:
+def test_a_dead_agents_socket_is_replaced(loop: LoopThread, tmp_path: Path) -> None:
     import socket
 
     (tmp_path / "ads").mkdir()
@@ -130,7 +131,7 @@ def test_a_dead_agents_socket_is_replaced(loop: Loop, tmp_path: Path) -> None:
     loop.run(server.stop())
 
 
-def test_a_path_with_blanks_and_percent_signs_works(loop: Loop, tmp_path: Path) -> None:
+def test_a_path_with_blanks_and_percent_signs_works(loop: LoopThread, tmp_path: Path) -> None:
     server = AdsServer(tmp_path / "a b%20c" / "ads.sock")
     loop.run(server.start())
     assert (tmp_path / "a b%20c" / "ads.sock").is_socket()
@@ -138,18 +139,18 @@ def test_a_path_with_blanks_and_percent_signs_works(loop: Loop, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("path", "why"), [("x" * 120, "too long"), ("/proc/ads/ads.sock", "cannot listen on")])
-def test_a_socket_that_cannot_be_made_is_refused_with_its_path(loop: Loop, tmp_path: Path, path: str, why: str) -> None:
+def test_a_socket_that_cannot_be_made_is_refused_with_its_path(loop: LoopThread, tmp_path: Path, path: str, why: str) -> None:
     with pytest.raises(HostRefused, match=why):
         loop.run(AdsServer(tmp_path / path).start())
 
 
-def test_nobody_connected_is_unavailable_even_for_nothing(loop: Loop, server: AdsServer) -> None:
+def test_nobody_connected_is_unavailable_even_for_nothing(loop: LoopThread, server: AdsServer) -> None:
     with pytest.raises(Unavailable, match="not connected"):
         loop.run(server.settled({ResourceKey(LISTENER, "l"): None}, timeout=0.05))
 
 
 def test_an_envoy_that_has_ended_has_nothing_and_nobody_waits_for_its_word(
-    channel: grpc.Channel, loop: Loop, server: AdsServer
+    channel: grpc.Channel, loop: LoopThread, server: AdsServer
 ) -> None:
     next(channel.stream_stream(METHOD)(iter([subscribe()]), timeout=10))
     eventually(lambda: not loop.call(server.status).connected)

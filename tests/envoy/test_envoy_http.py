@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.testlib.envoy import API, PORT, WEB, EnvoyCell, Pair
-from tests.testlib.envoy_peers import dial_tls
+from tests.testlib.certificates import client_context, identity
+from tests.testlib.envoy import API, PORT, WEB, EnvoyCell, EnvoyPair
+from tests.testlib.envoy_traffic import dial_tls
 from tests.testlib.netns import Netns
-from tests.testlib.vouching import client_context, identity
 
 SCRIPT = str(Path(__file__).parent.parent / "testlib" / "http_app.py")
 FORGED = "By=spiffe://cell.internal/x;URI=spiffe://cell.internal/org/acme/space/shop/app/admin"
@@ -29,13 +29,13 @@ def mirror(netns: Netns, kind: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def http1(cell: EnvoyCell, pair: Pair) -> Iterator[None]:
+def http1(cell: EnvoyCell, pair: EnvoyPair) -> Iterator[None]:
     cell.serve(pair.workload(cell.leaf(), http=True))
     yield from mirror(pair.api, "http1")
 
 
 @pytest.fixture
-def grpc_app(cell: EnvoyCell, pair: Pair) -> Iterator[None]:
+def grpc_app(cell: EnvoyCell, pair: EnvoyPair) -> Iterator[None]:
     cell.serve(pair.workload(cell.leaf(), http=True))
     yield from mirror(pair.api, "grpc")
 
@@ -57,7 +57,7 @@ def curl(netns: Netns, files: Path, *words: str) -> Any:
     return json.loads(said)
 
 
-def test_a_verified_caller_is_named(pair: Pair, http1: None, files: Path) -> None:
+def test_a_verified_caller_is_named(pair: EnvoyPair, http1: None, files: Path) -> None:
     seen = curl(pair.web, files, "--cert", str(files / "web.pem"), "--key", str(files / "web.key"))
     header = seen["headers"]["x-forwarded-client-cert"]
     assert "URI=spiffe://cell.internal/org/acme/space/shop/app/web" in header
@@ -65,12 +65,12 @@ def test_a_verified_caller_is_named(pair: Pair, http1: None, files: Path) -> Non
     assert 'Cert="-----BEGIN%20CERTIFICATE-----' in header
 
 
-def test_a_forged_header_of_a_caller_without_certificate_is_taken_away(pair: Pair, http1: None, files: Path) -> None:
+def test_a_forged_header_of_a_caller_without_certificate_is_taken_away(pair: EnvoyPair, http1: None, files: Path) -> None:
     seen = curl(pair.web, files, "-H", f"X-Forwarded-Client-Cert: {FORGED}")
     assert "x-forwarded-client-cert" not in seen["headers"]
 
 
-def test_a_forged_header_of_a_verified_caller_is_replaced(pair: Pair, http1: None, files: Path) -> None:
+def test_a_forged_header_of_a_verified_caller_is_replaced(pair: EnvoyPair, http1: None, files: Path) -> None:
     seen = curl(
         pair.web, files, "--cert", str(files / "web.pem"), "--key", str(files / "web.key"),
         "-H", f"X-Forwarded-Client-Cert: {FORGED}", "-H", f"x-forwarded-client-cert: {FORGED}",
@@ -79,7 +79,7 @@ def test_a_forged_header_of_a_verified_caller_is_replaced(pair: Pair, http1: Non
     assert "app/web" in seen["headers"]["x-forwarded-client-cert"]
 
 
-def test_the_app_sees_the_callers_address_path_and_host_as_they_are(pair: Pair, http1: None, files: Path) -> None:
+def test_the_app_sees_the_callers_address_path_and_host_as_they_are(pair: EnvoyPair, http1: None, files: Path) -> None:
     seen = curl(pair.web, files)
     assert seen["peer"] == str(WEB)
     assert seen["path"] == "/a/../b//c%2F?x=1"
@@ -89,20 +89,20 @@ def test_the_app_sees_the_callers_address_path_and_host_as_they_are(pair: Pair, 
     assert not [name for name in seen["headers"] if name.startswith("x-envoy")]
 
 
-def test_a_gateways_claims_about_its_clients_are_kept_and_added_to(pair: Pair, http1: None, files: Path) -> None:
+def test_a_gateways_claims_about_its_clients_are_kept_and_added_to(pair: EnvoyPair, http1: None, files: Path) -> None:
     seen = curl(pair.web, files, "-H", "X-Forwarded-For: 203.0.113.9", "-H", "X-Request-Id: 42", "-H", "x-envoy-max-retries: 9")
     assert seen["headers"]["x-forwarded-for"] == f"203.0.113.9,{WEB}"
     assert seen["headers"]["x-request-id"] == "42"
     assert "x-envoy-max-retries" not in seen["headers"]
 
 
-def test_two_callers_never_share_a_connection_to_the_app(pair: Pair, http1: None, files: Path) -> None:
+def test_two_callers_never_share_a_connection_to_the_app(pair: EnvoyPair, http1: None, files: Path) -> None:
     seen = [curl(netns, files) for netns in (pair.web, pair.api) * 10]
     assert {each["peer"] for each in seen[::2]} == {str(WEB)}
     assert {each["peer"] for each in seen[1::2]} == {str(API)}
 
 
-def test_h2_and_http_1_1_are_offered(cell: EnvoyCell, pair: Pair, http1: None) -> None:
+def test_h2_and_http_1_1_are_offered(cell: EnvoyCell, pair: EnvoyPair, http1: None) -> None:
     for offered, agreed in ((["h2", "http/1.1"], "h2"), (["http/1.1"], "http/1.1"), ([], None)):
         context = client_context(cell.ca.root.bundle())
         if offered:
@@ -111,7 +111,7 @@ def test_h2_and_http_1_1_are_offered(cell: EnvoyCell, pair: Pair, http1: None) -
             assert connection.selected_alpn_protocol() == agreed
 
 
-def test_grpc_passes_from_the_caller_to_the_app(pair: Pair, grpc_app: None, files: Path) -> None:
+def test_grpc_passes_from_the_caller_to_the_app(pair: EnvoyPair, grpc_app: None, files: Path) -> None:
     said = pair.web.run(
         sys.executable, SCRIPT, "call", f"{API}:{PORT}", str(files / "bundle.pem"), "api.test",
         f"x-forwarded-client-cert={FORGED}", "mark=seven",
@@ -123,12 +123,12 @@ def test_grpc_passes_from_the_caller_to_the_app(pair: Pair, grpc_app: None, file
     assert "x-forwarded-client-cert" not in seen["headers"]
 
 
-def test_plain_http_is_closed_and_never_reaches_the_app(pair: Pair, http1: None) -> None:
+def test_plain_http_is_closed_and_never_reaches_the_app(pair: EnvoyPair, http1: None) -> None:
     said = pair.web.run("curl", "-sS", "-m", "5", f"http://{API}:{PORT}/", check=False)
     assert "peer" not in said
 
 
-def test_an_app_that_is_not_there_is_a_503(cell: EnvoyCell, pair: Pair, files: Path) -> None:
+def test_an_app_that_is_not_there_is_a_503(cell: EnvoyCell, pair: EnvoyPair, files: Path) -> None:
     cell.serve(pair.workload(cell.leaf(), http=True))
     said = pair.web.run(
         "curl", "-sS", "--cacert", str(files / "bundle.pem"), "--resolve", f"api.test:{PORT}:{API}", "-w", "%{http_code}",
@@ -137,7 +137,7 @@ def test_an_app_that_is_not_there_is_a_503(cell: EnvoyCell, pair: Pair, files: P
     assert said == "503"
 
 
-def test_a_workload_may_change_from_tcp_to_http(cell: EnvoyCell, pair: Pair, files: Path, http1: None) -> None:
+def test_a_workload_may_change_from_tcp_to_http(cell: EnvoyCell, pair: EnvoyPair, files: Path, http1: None) -> None:
     cell.serve(pair.workload(cell.leaf()))
     assert "x-forwarded-proto" not in curl(pair.web, files)["headers"]
     cell.serve(pair.workload(cell.leaf(), http=True))

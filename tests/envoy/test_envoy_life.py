@@ -16,21 +16,22 @@ from dataplane.flows.sockdiag import listening
 from dataplane.state import Workload
 from host.errors import Unavailable
 from host.namespace import run_in
-from tests.testlib.envoy import API, PORT, WEB, EnvoyCell, EnvoyProcess, Pair, eventually
-from tests.testlib.envoy_peers import App, dial_tls, says
-from tests.testlib.vouching import client_context, identity, make_ca
+from tests.testlib.certificates import client_context, identity, make_ca
+from tests.testlib.envoy import API, PORT, WEB, EnvoyCell, EnvoyPair, EnvoyProcess
+from tests.testlib.envoy_traffic import EchoApp, dial_tls, exchange
+from tests.testlib.patience import eventually
 
 
 @pytest.fixture
-def served(cell: EnvoyCell, pair: Pair, app: App) -> Workload:
+def served(cell: EnvoyCell, pair: EnvoyPair, app: EchoApp) -> Workload:
     workload = pair.workload(cell.leaf())
     cell.serve(workload)
     return workload
 
 
-def call(cell: EnvoyCell, pair: Pair, words: bytes = b"hello") -> bytes:
+def call(cell: EnvoyCell, pair: EnvoyPair, words: bytes = b"hello") -> bytes:
     with dial_tls(pair.web.path, client_context(cell.ca.root.bundle())) as connection:
-        return says(connection, words)
+        return exchange(connection, words)
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Callers:
             try:
                 with dial_tls(self.namespace, self.context) as connection:
                     self.serials.add(serial(connection))
-                    assert says(connection, b"hello") == b"hello"
+                    assert exchange(connection, b"hello") == b"hello"
                 self.calls += 1
             except (OSError, AssertionError) as error:
                 self.failures.append(repr(error))
@@ -72,7 +73,7 @@ def serial(connection: ssl.SSLSocket) -> str:
     return str(certificate["serialNumber"])
 
 
-def test_a_rotation_under_constant_calls_drops_nothing(cell: EnvoyCell, pair: Pair, served: Workload) -> None:
+def test_a_rotation_under_constant_calls_drops_nothing(cell: EnvoyCell, pair: EnvoyPair, served: Workload) -> None:
     context = client_context(cell.ca.root.bundle())
     with dial_tls(pair.web.path, context) as old, Callers(pair.web.path, context) as callers:
         for _ in range(10):
@@ -80,7 +81,7 @@ def test_a_rotation_under_constant_calls_drops_nothing(cell: EnvoyCell, pair: Pa
             cell.put(pair.workload(cell.leaf()))
             cell.settle(API)
             eventually(lambda before=before: callers.calls > before + 5)
-        assert says(old, b"still here") == b"still here"
+        assert exchange(old, b"still here") == b"still here"
         with dial_tls(pair.web.path, context) as new:
             assert serial(new) != serial(old)
     assert callers.failures == []
@@ -88,7 +89,7 @@ def test_a_rotation_under_constant_calls_drops_nothing(cell: EnvoyCell, pair: Pa
 
 
 def test_after_a_rotation_is_settled_every_new_caller_sees_the_new_certificate(
-    cell: EnvoyCell, pair: Pair, served: Workload
+    cell: EnvoyCell, pair: EnvoyPair, served: Workload
 ) -> None:
     context = client_context(cell.ca.root.bundle())
     seen: set[str] = set()
@@ -96,12 +97,12 @@ def test_after_a_rotation_is_settled_every_new_caller_sees_the_new_certificate(
         cell.put(pair.workload(cell.leaf()))
         cell.settle(API)
         with dial_tls(pair.web.path, context) as one, dial_tls(pair.web.path, context) as other:
-            assert says(one, b"hello") == says(other, b"hello")
+            assert exchange(one, b"hello") == exchange(other, b"hello")
             seen.add(serial(other))
     assert len(seen) == 10
 
 
-def test_an_envoy_that_was_killed_gets_everything_again(cell: EnvoyCell, pair: Pair, served: Workload) -> None:
+def test_an_envoy_that_was_killed_gets_everything_again(cell: EnvoyCell, pair: EnvoyPair, served: Workload) -> None:
     cell.envoy.kill()
     eventually(lambda: not cell.status().connected)
     with pytest.raises(Unavailable, match="not connected"):
@@ -112,19 +113,21 @@ def test_an_envoy_that_was_killed_gets_everything_again(cell: EnvoyCell, pair: P
     assert call(cell, pair) == b"hello"
 
 
-def test_a_restarted_agent_pushes_nothing_and_connections_live_on(cell: EnvoyCell, pair: Pair, served: Workload) -> None:
+def test_a_restarted_agent_pushes_nothing_and_connections_live_on(cell: EnvoyCell, pair: EnvoyPair, served: Workload) -> None:
     with dial_tls(pair.web.path, client_context(cell.ca.root.bundle())) as connection:
-        says(connection, b"before")
+        exchange(connection, b"before")
         for _ in range(3):
             cell.restart_ads()
             eventually(lambda: cell.status().connected)
             cell.settle(API)
-            assert says(connection, b"during") == b"during"
+            assert exchange(connection, b"during") == b"during"
             assert cell.status().pushed == 0
     assert call(cell, pair) == b"hello"
 
 
-def test_what_changed_while_the_agent_was_away_is_all_that_is_pushed(cell: EnvoyCell, pair: Pair, served: Workload) -> None:
+def test_what_changed_while_the_agent_was_away_is_all_that_is_pushed(
+    cell: EnvoyCell, pair: EnvoyPair, served: Workload
+) -> None:
     cell.loop.run(cell.ads.stop())
     cell.put(pair.workload(cell.leaf()))
     cell.restart_ads()
@@ -132,7 +135,7 @@ def test_what_changed_while_the_agent_was_away_is_all_that_is_pushed(cell: Envoy
     assert cell.status().pushed == 1
 
 
-def test_what_was_detached_while_the_agent_was_away_is_removed(cell: EnvoyCell, pair: Pair, served: Workload) -> None:
+def test_what_was_detached_while_the_agent_was_away_is_removed(cell: EnvoyCell, pair: EnvoyPair, served: Workload) -> None:
     cell.loop.run(cell.ads.stop())
     cell.drop(API)
     cell.restart_ads()
@@ -140,12 +143,12 @@ def test_what_was_detached_while_the_agent_was_away_is_removed(cell: EnvoyCell, 
     assert admin.listeners(cell.envoy.setting.admin) == frozenset()
 
 
-def test_tls_goes_on_while_there_is_no_agent(cell: EnvoyCell, pair: Pair, served: Workload) -> None:
+def test_tls_goes_on_while_there_is_no_agent(cell: EnvoyCell, pair: EnvoyPair, served: Workload) -> None:
     cell.loop.run(cell.ads.stop())
     assert call(cell, pair) == b"hello"
 
 
-def test_a_removed_workload_has_no_socket_any_more(cell: EnvoyCell, pair: Pair, served: Workload) -> None:
+def test_a_removed_workload_has_no_socket_any_more(cell: EnvoyCell, pair: EnvoyPair, served: Workload) -> None:
     cell.drop(API)
     cell.settle(API)
     eventually(lambda: not run_in(pair.api.path, lambda: listening(API, PORT)))
@@ -153,7 +156,7 @@ def test_a_removed_workload_has_no_socket_any_more(cell: EnvoyCell, pair: Pair, 
         await_listening(pair.api.path, address=API, port=PORT, timeout=0)
 
 
-def test_workloads_come_and_go_a_hundred_times(cell: EnvoyCell, pair: Pair, app: App) -> None:
+def test_workloads_come_and_go_a_hundred_times(cell: EnvoyCell, pair: EnvoyPair, app: EchoApp) -> None:
     for _ in range(100):
         cell.serve(pair.workload(cell.leaf()))
         assert call(cell, pair) == b"hello"
@@ -161,9 +164,11 @@ def test_workloads_come_and_go_a_hundred_times(cell: EnvoyCell, pair: Pair, app:
         cell.settle(API)
 
 
-def test_the_next_workload_of_an_address_is_served_in_its_own_namespace(cell: EnvoyCell, pair: Pair, served: Workload) -> None:
-    successor = Pair()
-    app = App(successor.api.path)
+def test_the_next_workload_of_an_address_is_served_in_its_own_namespace(
+    cell: EnvoyCell, pair: EnvoyPair, served: Workload
+) -> None:
+    successor = EnvoyPair()
+    app = EchoApp(successor.api.path)
     try:
         cell.serve(successor.workload(cell.leaf("acme/shop/other", names=("api.test",))))
         assert call(cell, successor) == b"hello"
@@ -174,7 +179,9 @@ def test_the_next_workload_of_an_address_is_served_in_its_own_namespace(cell: En
         successor.close()
 
 
-def test_a_successor_never_shows_the_certificate_of_who_had_the_address(cell: EnvoyCell, pair: Pair, served: Workload) -> None:
+def test_a_successor_never_shows_the_certificate_of_who_had_the_address(
+    cell: EnvoyCell, pair: EnvoyPair, served: Workload
+) -> None:
     context = client_context(cell.ca.root.bundle())
     with dial_tls(pair.web.path, context) as connection:
         seen = {serial(connection)}
@@ -187,30 +194,30 @@ def test_a_successor_never_shows_the_certificate_of_who_had_the_address(cell: En
         assert len(seen) == count
 
 
-def test_one_workload_changes_and_the_others_connections_live_on(cell: EnvoyCell, pair: Pair, served: Workload) -> None:
+def test_one_workload_changes_and_the_others_connections_live_on(cell: EnvoyCell, pair: EnvoyPair, served: Workload) -> None:
     web = Workload("web", WEB, 8, pair.web.path, tls=served.tls)
     cell.serve(web)
     before = cell.status().pushed
     with dial_tls(pair.web.path, client_context(cell.ca.root.bundle())) as connection:
-        says(connection, b"hello")
+        exchange(connection, b"hello")
         cell.drop(WEB)
         cell.settle(WEB)
-        assert says(connection, b"hello") == b"hello"
+        assert exchange(connection, b"hello") == b"hello"
     assert cell.status().pushed == before + 2
 
 
-def test_a_new_trust_bundle_is_taken_without_dropping_anything(cell: EnvoyCell, pair: Pair, served: Workload) -> None:
+def test_a_new_trust_bundle_is_taken_without_dropping_anything(cell: EnvoyCell, pair: EnvoyPair, served: Workload) -> None:
     other = make_ca()
     with dial_tls(pair.web.path, client_context(cell.ca.root.bundle())) as connection:
         cell.publish(trust_bundle=cell.ca.root.bundle() + other.root.bundle())
         cell.settle(API)
-        assert says(connection, b"hello") == b"hello"
+        assert exchange(connection, b"hello") == b"hello"
     context = client_context(cell.ca.root.bundle(), leaf=other.leaf(identity("acme/shop/web")))
     with dial_tls(pair.web.path, context) as connection:
-        assert says(connection, b"hello") == b"hello"
+        assert exchange(connection, b"hello") == b"hello"
 
 
-def test_two_envoys_of_one_agent_do_not_mix(cell: EnvoyCell, pair: Pair, served: Workload) -> None:
+def test_two_envoys_of_one_agent_do_not_mix(cell: EnvoyCell, pair: EnvoyPair, served: Workload) -> None:
     """The old one that is about to go, and its successor, which cannot bind yet: what counts is the newest's word."""
     folder = cell.folder / "second"
     folder.mkdir(mode=0o755)
@@ -242,7 +249,7 @@ def test_envoy_has_two_capabilities_and_cannot_get_more(cell: EnvoyCell) -> None
 
 
 def test_no_key_is_in_the_log_on_the_command_line_or_in_the_configuration_dump(
-    cell: EnvoyCell, pair: Pair, served: Workload
+    cell: EnvoyCell, pair: EnvoyPair, served: Workload
 ) -> None:
     assert served.tls is not None
     secrets = [line for line in served.tls.leaf.key.decode().splitlines() if not line.startswith("-")]
@@ -261,7 +268,7 @@ def test_envoy_gives_the_memory_that_it_does_not_need_back_to_the_host(cell: Env
     eventually(lambda: any((each / "comm").read_text().strip() == "TcmallocProcess" for each in threads.iterdir()))
 
 
-def test_the_admin_socket_tells_version_and_memory_to_root_alone(cell: EnvoyCell, pair: Pair, served: Workload) -> None:
+def test_the_admin_socket_tells_version_and_memory_to_root_alone(cell: EnvoyCell, pair: EnvoyPair, served: Workload) -> None:
     found = admin.server(cell.envoy.setting.admin)
     assert (found.version, found.state) == ("1.40.0", "LIVE")
     assert found.memory > 1_000_000
@@ -274,7 +281,7 @@ def test_an_admin_socket_of_nobody_is_unavailable(tmp_path: Path) -> None:
         admin.server(tmp_path / "admin.sock")
 
 
-def test_an_envoy_that_does_not_answer_is_named_with_what_it_lacks(cell: EnvoyCell, pair: Pair, served: Workload) -> None:
+def test_an_envoy_that_does_not_answer_is_named_with_what_it_lacks(cell: EnvoyCell, pair: EnvoyPair, served: Workload) -> None:
     os.kill(cell.envoy.pid, signal.SIGSTOP)
     try:
         cell.put(pair.workload(cell.leaf()))
@@ -285,7 +292,9 @@ def test_an_envoy_that_does_not_answer_is_named_with_what_it_lacks(cell: EnvoyCe
     cell.settle(API)
 
 
-def test_who_waits_for_a_version_that_was_overtaken_gets_the_later_one(cell: EnvoyCell, pair: Pair, served: Workload) -> None:
+def test_who_waits_for_a_version_that_was_overtaken_gets_the_later_one(
+    cell: EnvoyCell, pair: EnvoyPair, served: Workload
+) -> None:
     first = of_workload(cell.table, API)
     cell.put(pair.workload(cell.leaf()))
     cell.settle_versions(first)

@@ -18,9 +18,10 @@ from dataplane.state import Workload
 from host.namespace import run_in
 from host.netlink.messages import NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, SocketState
 from host.netlink.socket import connect
-from tests.testlib.envoy import API, PORT, EnvoyCell, Pair, eventually
-from tests.testlib.envoy_peers import App, dial_tls, says
-from tests.testlib.vouching import client_context
+from tests.testlib.certificates import client_context
+from tests.testlib.envoy import API, PORT, EnvoyCell, EnvoyPair
+from tests.testlib.envoy_traffic import EchoApp, dial_tls, exchange
+from tests.testlib.patience import eventually
 
 WORKERS = 2
 BAD_GROUND = {
@@ -57,7 +58,7 @@ def read_back(cell: EnvoyCell, monkeypatch: pytest.MonkeyPatch) -> ReadBack:
 
 
 @pytest.fixture
-def served(cell: EnvoyCell, pair: Pair, app: App) -> Workload:
+def served(cell: EnvoyCell, pair: EnvoyPair, app: EchoApp) -> Workload:
     workload = pair.workload(cell.leaf())
     cell.serve(workload)
     eventually(lambda: not closed(workload))
@@ -68,12 +69,12 @@ def closed(workload: Workload) -> bool:
     return bool(not_open({workload.address: workload.pin}, port=PORT, sockets=WORKERS))
 
 
-def every_socket(pair: Pair) -> None:
+def every_socket(pair: EnvoyPair) -> None:
     here = ("-ltn", "sport", "=", f":{PORT}")
     eventually(lambda: [pair.api.run("ss", "-K", *here), pair.api.run("ss", "-H", *here)][1] == "")  # one call may miss some
 
 
-def one_worker(pair: Pair) -> None:
+def one_worker(pair: EnvoyPair) -> None:
     """Half of the callers still get in, and a look for any socket finds one."""
 
     def destroy_one() -> int:
@@ -86,7 +87,7 @@ def one_worker(pair: Pair) -> None:
     assert run_in(pair.api.path, lambda: sockdiag.listening(API, PORT))
 
 
-def test_a_socket_that_was_destroyed_and_listens_again_is_no_listener(pair: Pair) -> None:
+def test_a_socket_that_was_destroyed_and_listens_again_is_no_listener(pair: EnvoyPair) -> None:
     """What it accepts is shut down from birth: Envoy does that if it is told too soon."""
 
     def destroyed_and_listening() -> tuple[int, bool, int]:
@@ -101,7 +102,7 @@ def test_a_socket_that_was_destroyed_and_listens_again_is_no_listener(pair: Pair
 
 @pytest.mark.parametrize("close", [every_socket, one_worker])
 def test_a_port_that_root_inside_has_closed_is_open_again_and_counted(
-    cell: EnvoyCell, pair: Pair, served: Workload, read_back: ReadBack, close: Callable[[Pair], None]
+    cell: EnvoyCell, pair: EnvoyPair, served: Workload, read_back: ReadBack, close: Callable[[EnvoyPair], None]
 ) -> None:
     context = client_context(cell.ca.root.bundle())
     with dial_tls(pair.web.path, context) as before:
@@ -110,10 +111,10 @@ def test_a_port_that_root_inside_has_closed_is_open_again_and_counted(
         read_back.look()
         assert (read_back.repairs, read_back.looks.closed) == (1, frozenset())
         assert not closed(served)
-        assert says(before, b"still here") == b"still here"
+        assert exchange(before, b"still here") == b"still here"
     for _ in range(10):
         with dial_tls(pair.web.path, context) as after:
-            assert says(after, b"hello") == b"hello"
+            assert exchange(after, b"hello") == b"hello"
 
 
 def test_what_is_open_is_left_alone(cell: EnvoyCell, served: Workload, read_back: ReadBack) -> None:
@@ -123,7 +124,7 @@ def test_what_is_open_is_left_alone(cell: EnvoyCell, served: Workload, read_back
 
 
 def test_a_port_that_stays_closed_is_told_until_it_is_open(
-    cell: EnvoyCell, pair: Pair, served: Workload, read_back: ReadBack, monkeypatch: pytest.MonkeyPatch
+    cell: EnvoyCell, pair: EnvoyPair, served: Workload, read_back: ReadBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MENDING", 0.3)
     every_socket(pair)
@@ -138,7 +139,9 @@ def test_a_port_that_stays_closed_is_told_until_it_is_open(
     assert read_back.looks.closed == frozenset()
 
 
-def test_nothing_is_closed_while_there_is_no_envoy(cell: EnvoyCell, pair: Pair, served: Workload, read_back: ReadBack) -> None:
+def test_nothing_is_closed_while_there_is_no_envoy(
+    cell: EnvoyCell, pair: EnvoyPair, served: Workload, read_back: ReadBack
+) -> None:
     cell.envoy.kill()
     eventually(lambda: not cell.status().connected)
     read_back.look()
@@ -147,7 +150,7 @@ def test_nothing_is_closed_while_there_is_no_envoy(cell: EnvoyCell, pair: Pair, 
 
 @pytest.mark.parametrize("ground", BAD_GROUND)
 def test_root_inside_cannot_make_envoy_fail_to_bind_and_keep_its_main_thread_there(
-    cell: EnvoyCell, pair: Pair, ground: str
+    cell: EnvoyCell, pair: EnvoyPair, ground: str
 ) -> None:
     """Envoy that fails stays in the namespace with that thread for good."""
     eventually(cell.envoy.is_live)

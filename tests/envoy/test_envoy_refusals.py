@@ -13,9 +13,10 @@ from dataplane.envoy.resources import listener_key, of_workload
 from dataplane.state import Leaf, Tls, Workload
 from host.errors import HostRefused
 from host.namespace import run_in
-from tests.testlib.envoy import API, PORT, WEB, EnvoyCell, Pair, eventually
-from tests.testlib.envoy_peers import App, dial_tls, says
-from tests.testlib.vouching import client_context
+from tests.testlib.certificates import client_context
+from tests.testlib.envoy import API, PORT, WEB, EnvoyCell, EnvoyPair
+from tests.testlib.envoy_traffic import EchoApp, dial_tls, exchange
+from tests.testlib.patience import eventually
 
 
 def strangers(cell: EnvoyCell, count: int, *, pin: Path = Path("/run/netns/nowhere")) -> dict[IPv4Address, Workload]:
@@ -25,13 +26,13 @@ def strangers(cell: EnvoyCell, count: int, *, pin: Path = Path("/run/netns/nowhe
     return {each: Workload(f"lost-{each}", each, 9, pin, tls=Tls(leaf, 8080)) for each in addresses}
 
 
-def test_a_listener_whose_namespace_is_missing_is_refused_alone(cell: EnvoyCell, pair: Pair, app: App) -> None:
+def test_a_listener_whose_namespace_is_missing_is_refused_alone(cell: EnvoyCell, pair: EnvoyPair, app: EchoApp) -> None:
     lost = strangers(cell, 5)
     cell.put(pair.workload(cell.leaf()), *lost.values())
     cell.settle(API)
     await_listening(pair.api.path, address=API, port=PORT, timeout=20)
     with dial_tls(pair.web.path, client_context(cell.ca.root.bundle())) as connection:
-        assert says(connection, b"hello") == b"hello"
+        assert exchange(connection, b"hello") == b"hello"
     for address in lost:
         with pytest.raises(HostRefused, match=f"refused listener {listener_key(address).name}: .*/run/netns/nowhere"):
             cell.settle(address)
@@ -39,7 +40,7 @@ def test_a_listener_whose_namespace_is_missing_is_refused_alone(cell: EnvoyCell,
     assert admin.listeners(cell.envoy.setting.admin) == {listener_key(API).name}
 
 
-def test_after_a_refusal_a_restarted_agent_pushes_only_what_was_refused(cell: EnvoyCell, pair: Pair) -> None:
+def test_after_a_refusal_a_restarted_agent_pushes_only_what_was_refused(cell: EnvoyCell, pair: EnvoyPair) -> None:
     cell.put(pair.workload(cell.leaf()), *strangers(cell, 1).values())
     with pytest.raises(HostRefused):
         cell.settle(*strangers(cell, 1))
@@ -50,7 +51,9 @@ def test_after_a_refusal_a_restarted_agent_pushes_only_what_was_refused(cell: En
     assert cell.status().pushed <= 2  # the listener; its secret too if Envoy has not subscribed to it
 
 
-def test_what_was_refused_is_forgotten_when_it_is_withdrawn_and_tried_anew_when_it_returns(cell: EnvoyCell, pair: Pair) -> None:
+def test_what_was_refused_is_forgotten_when_it_is_withdrawn_and_tried_anew_when_it_returns(
+    cell: EnvoyCell, pair: EnvoyPair
+) -> None:
     cell.put(*strangers(cell, 1).values())
     with pytest.raises(HostRefused):
         cell.settle(*strangers(cell, 1))
@@ -64,7 +67,7 @@ def test_what_was_refused_is_forgotten_when_it_is_withdrawn_and_tried_anew_when_
     assert cell.status().pushed > before
 
 
-def test_a_return_in_the_same_moment_is_a_new_try_as_well(cell: EnvoyCell, pair: Pair) -> None:
+def test_a_return_in_the_same_moment_is_a_new_try_as_well(cell: EnvoyCell, pair: EnvoyPair) -> None:
     cell.put(*strangers(cell, 1).values())
     with pytest.raises(HostRefused):
         cell.settle(*strangers(cell, 1))
@@ -81,7 +84,7 @@ def test_a_return_in_the_same_moment_is_a_new_try_as_well(cell: EnvoyCell, pair:
         cell.settle(*strangers(cell, 1))
 
 
-def test_what_was_in_the_way_may_go_and_a_retry_succeeds(cell: EnvoyCell, pair: Pair) -> None:
+def test_what_was_in_the_way_may_go_and_a_retry_succeeds(cell: EnvoyCell, pair: EnvoyPair) -> None:
     import socket
 
     squatter = run_in(pair.api.path, lambda: socket.create_server((str(API), PORT)))
@@ -95,7 +98,7 @@ def test_what_was_in_the_way_may_go_and_a_retry_succeeds(cell: EnvoyCell, pair: 
 
 
 @pytest.mark.parametrize("half", ["chain", "key"])
-def test_a_broken_secret_is_refused_and_the_others_of_its_push_are_taken(cell: EnvoyCell, pair: Pair, half: str) -> None:
+def test_a_broken_secret_is_refused_and_the_others_of_its_push_are_taken(cell: EnvoyCell, pair: EnvoyPair, half: str) -> None:
     leaf = cell.leaf()
     broken = Leaf(**{"chain": leaf.chain, "key": leaf.key, half: b"no PEM"})
     web = Workload("web", WEB, 8, pair.web.path, tls=Tls(broken, 8080))
@@ -106,21 +109,21 @@ def test_a_broken_secret_is_refused_and_the_others_of_its_push_are_taken(cell: E
     await_listening(pair.api.path, address=API, port=PORT, timeout=20)
 
 
-def test_a_broken_new_secret_leaves_the_old_one_in_force(cell: EnvoyCell, pair: Pair, app: App) -> None:
+def test_a_broken_new_secret_leaves_the_old_one_in_force(cell: EnvoyCell, pair: EnvoyPair, app: EchoApp) -> None:
     cell.serve(pair.workload(cell.leaf()))
     other = cell.leaf()
     cell.put(pair.workload(Leaf(other.chain, cell.leaf().key)))
     with pytest.raises(HostRefused, match="refused secret"):
         cell.settle(API)
     with dial_tls(pair.web.path, client_context(cell.ca.root.bundle())) as connection:
-        assert says(connection, b"hello") == b"hello"
+        assert exchange(connection, b"hello") == b"hello"
     cell.put(pair.workload(other))
     cell.settle(API)
     assert cell.status().refused == {}
 
 
 @pytest.mark.parametrize("type_url", [CLUSTER, LISTENER])
-def test_a_resource_that_is_no_message_at_all_is_found_among_fifty(cell: EnvoyCell, pair: Pair, type_url: str) -> None:
+def test_a_resource_that_is_no_message_at_all_is_found_among_fifty(cell: EnvoyCell, pair: EnvoyPair, type_url: str) -> None:
     bad = ResourceKey(type_url, "tls-0aff0150")
     good = {key: each for key, each in table_of(cell, pair, 50).items() if key.type_url == type_url}
     cell.publish_table({**good, bad: Resource("0" * 16, b"\xff\xff\xff")})
@@ -130,7 +133,7 @@ def test_a_resource_that_is_no_message_at_all_is_found_among_fifty(cell: EnvoyCe
     assert set(cell.status().refused) == {bad}
 
 
-def test_an_empty_message_is_refused_alone(cell: EnvoyCell, pair: Pair) -> None:
+def test_an_empty_message_is_refused_alone(cell: EnvoyCell, pair: EnvoyPair) -> None:
     from envoy.config.listener.v3.listener_pb2 import Listener
 
     bad, resource = ResourceKey(LISTENER, "tls-0aff0150"), serialized(Listener(name="tls-0aff0150"))
@@ -141,7 +144,7 @@ def test_an_empty_message_is_refused_alone(cell: EnvoyCell, pair: Pair) -> None:
     cell.settle_versions({key: each.version for key, each in good.items() if key.type_url != SECRET})
 
 
-def table_of(cell: EnvoyCell, pair: Pair, count: int) -> dict[ResourceKey, Resource]:
+def table_of(cell: EnvoyCell, pair: EnvoyPair, count: int) -> dict[ResourceKey, Resource]:
     """The resources of so many workloads, all in one namespace that has their addresses."""
     pair.api.run("sysctl", "-qw", "net.ipv4.ip_nonlocal_bind=1")
     one = pair.workload(cell.leaf())
@@ -150,7 +153,7 @@ def table_of(cell: EnvoyCell, pair: Pair, count: int) -> dict[ResourceKey, Resou
     return dict(cell.translation.of(replace(cell.state, workloads=workloads)))
 
 
-def test_settling_lists_what_is_refused_even_if_something_else_is_late(cell: EnvoyCell, pair: Pair) -> None:
+def test_settling_lists_what_is_refused_even_if_something_else_is_late(cell: EnvoyCell, pair: EnvoyPair) -> None:
     cell.put(*strangers(cell, 1).values())
     never = ResourceKey(LISTENER, "never-published")
     (address,) = strangers(cell, 1)

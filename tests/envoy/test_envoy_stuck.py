@@ -9,10 +9,11 @@ import pytest
 
 from dataplane.envoy import admin
 from host.errors import Unavailable
-from tests.testlib.envoy import EnvoyCell, Pair, eventually
-from tests.testlib.envoy_peers import App, dial_tls, says
-from tests.testlib.frozen import frozen_thread
-from tests.testlib.vouching import client_context
+from tests.testlib.certificates import client_context
+from tests.testlib.envoy import EnvoyCell, EnvoyPair
+from tests.testlib.envoy_traffic import EchoApp, dial_tls, exchange
+from tests.testlib.patience import eventually
+from tests.testlib.ptrace import frozen_thread
 
 LIMIT = 3  # seconds
 
@@ -30,18 +31,18 @@ def brief() -> Iterator[EnvoyCell]:
 
 
 def test_callers_are_served_while_the_main_thread_is_stuck_and_nobody_answers_the_agent(
-    cell: EnvoyCell, pair: Pair, app: App
+    cell: EnvoyCell, pair: EnvoyPair, app: EchoApp
 ) -> None:
     cell.serve(pair.workload(cell.leaf()))
     context = client_context(cell.ca.root.bundle())
     with dial_tls(pair.web.path, context) as live:
         with frozen_thread(cell.envoy.pid):
-            assert says(live, b"still") == b"still"
+            assert exchange(live, b"still") == b"still"
             with dial_tls(pair.web.path, context) as new:
-                assert says(new, b"new") == b"new"
+                assert exchange(new, b"new") == b"new"
             with pytest.raises(Unavailable, match="does not answer"):
                 admin.answer(cell.envoy.setting.admin, timeout=0.3)
-        assert says(live, b"again") == b"again"
+        assert exchange(live, b"again") == b"again"
     admin.answer(cell.envoy.setting.admin, timeout=10)
 
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.testlib.conntrack_bed import ConntrackBed
 from tests.testlib.netns import Netns
-from tests.testlib.policed import Bed
 
 
 @pytest.fixture
-def bed(netns: Callable[[str], Netns]) -> Iterator[Bed]:
-    made = Bed(netns)
+def bed(netns: Callable[[str], Netns]) -> Iterator[ConntrackBed]:
+    made = ConntrackBed(netns)
     yield made
     made.close()

@@ -14,7 +14,8 @@ import pytest
 from dataplane.flows import conntrack, cut, sockdiag
 from dataplane.flows.sockdiag import Ends
 from host.namespace import run_in
-from tests.testlib.policed import BROKEN, PATIENCE, Bed, is_alive, is_reset, pair
+from tests.testlib.connections import BROKEN, is_alive, is_reset
+from tests.testlib.conntrack_bed import PATIENCE, ConntrackBed, pair
 
 
 class Talker:
@@ -39,7 +40,7 @@ class Talker:
         return self._errno in BROKEN
 
 
-def test_an_idle_connection_is_reset_at_both_ends(bed: Bed) -> None:
+def test_an_idle_connection_is_reset_at_both_ends(bed: ConntrackBed) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
     client, server = pair(web, api, 8080)
@@ -56,7 +57,7 @@ def test_an_idle_connection_is_reset_at_both_ends(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize("sender", ["client", "server"])
-def test_a_connection_is_reset_at_both_ends_while_one_keeps_sending(bed: Bed, sender: str) -> None:
+def test_a_connection_is_reset_at_both_ends_while_one_keeps_sending(bed: ConntrackBed, sender: str) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
     client, server = pair(web, api, 8080)
@@ -71,7 +72,7 @@ def test_a_connection_is_reset_at_both_ends_while_one_keeps_sending(bed: Bed, se
     assert not bed.flows()
 
 
-def test_other_connections_of_the_same_containers_live_on(bed: Bed) -> None:
+def test_other_connections_of_the_same_containers_live_on(bed: ConntrackBed) -> None:
     web, api = bed.container("web"), bed.container("api")
     kept = (web, api, "tcp", 9000), (api, web, "tcp", 8080)
     bed.permit((web, api, "tcp", 8080), *kept)
@@ -84,7 +85,7 @@ def test_other_connections_of_the_same_containers_live_on(bed: Bed) -> None:
     assert len(receipt.flows) == 1
 
 
-def test_a_server_that_listens_on_both_families_is_cut_too(bed: Bed) -> None:
+def test_a_server_that_listens_on_both_families_is_cut_too(bed: ConntrackBed) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
     client, server = pair(web, api, 8080, everywhere=True)
@@ -95,7 +96,7 @@ def test_a_server_that_listens_on_both_families_is_cut_too(bed: Bed) -> None:
     assert is_reset(server)
 
 
-def test_a_server_bound_to_its_interface_is_cut_too(bed: Bed) -> None:
+def test_a_server_bound_to_its_interface_is_cut_too(bed: ConntrackBed) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
     client, server = pair(web, api, 8080)
@@ -106,7 +107,7 @@ def test_a_server_bound_to_its_interface_is_cut_too(bed: Bed) -> None:
     assert is_reset(client)
 
 
-def test_a_listener_survives_the_cut_of_its_connections(bed: Bed) -> None:
+def test_a_listener_survives_the_cut_of_its_connections(bed: ConntrackBed) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
     listener = api.listen(8080)
@@ -121,7 +122,7 @@ def test_a_listener_survives_the_cut_of_its_connections(bed: Bed) -> None:
     assert listener.accept()
 
 
-def test_a_connection_that_nobody_has_accepted_yet_is_cut(bed: Bed) -> None:
+def test_a_connection_that_nobody_has_accepted_yet_is_cut(bed: ConntrackBed) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
     api.listen(8080)
@@ -132,7 +133,7 @@ def test_a_connection_that_nobody_has_accepted_yet_is_cut(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize("everything", [False, True], ids=["one address", "all addresses"])
-def test_a_udp_flow_that_is_revoked_and_allowed_again_works_at_once(bed: Bed, everything: bool) -> None:
+def test_a_udp_flow_that_is_revoked_and_allowed_again_works_at_once(bed: ConntrackBed, everything: bool) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "udp", 5000))
     client, server = web.udp(), api.udp(5000)
@@ -154,7 +155,7 @@ def test_a_udp_flow_that_is_revoked_and_allowed_again_works_at_once(bed: Bed, ev
     assert client.recv(9) == b"four"
 
 
-def test_nothing_is_cut_where_everything_is_permitted(bed: Bed) -> None:
+def test_nothing_is_cut_where_everything_is_permitted(bed: ConntrackBed) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
     ends = pair(web, api, 8080)
@@ -163,7 +164,7 @@ def test_nothing_is_cut_where_everything_is_permitted(bed: Bed) -> None:
     assert is_alive(*ends)
 
 
-def test_a_sweep_of_one_address_leaves_others_alone(bed: Bed) -> None:
+def test_a_sweep_of_one_address_leaves_others_alone(bed: ConntrackBed) -> None:
     web, api, db = bed.container("web"), bed.container("api"), bed.container("db")
     bed.permit((web, api, "tcp", 8080), (web, db, "tcp", 5432))
     revoked, other = pair(web, api, 8080), pair(web, db, 5432)
@@ -175,7 +176,7 @@ def test_a_sweep_of_one_address_leaves_others_alone(bed: Bed) -> None:
     assert all(map(is_reset, other))
 
 
-def test_a_published_port_is_judged_by_who_answers(bed: Bed) -> None:
+def test_a_published_port_is_judged_by_who_answers(bed: ConntrackBed) -> None:
     """A container that dials the host's address is still a container that reaches another."""
     web, api = bed.container("web"), bed.container("api")
     bed.host.run("ip", "addr", "add", "192.0.2.1/32", "dev", "lo")
@@ -194,7 +195,7 @@ def test_a_published_port_is_judged_by_who_answers(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize("pin", ["missing", "a plain file"])
-def test_a_pin_that_is_gone_is_no_failure(bed: Bed, tmp_path: Path, pin: str) -> None:
+def test_a_pin_that_is_gone_is_no_failure(bed: ConntrackBed, tmp_path: Path, pin: str) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
     client, _ = pair(web, api, 8080)
@@ -210,7 +211,7 @@ def test_a_pin_that_is_gone_is_no_failure(bed: Bed, tmp_path: Path, pin: str) ->
     assert is_reset(client)
 
 
-def test_where_no_socket_is_found_whoever_sends_next_is_reset(bed: Bed) -> None:
+def test_where_no_socket_is_found_whoever_sends_next_is_reset(bed: ConntrackBed) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
     client, server = pair(web, api, 8080)
@@ -224,7 +225,7 @@ def test_where_no_socket_is_found_whoever_sends_next_is_reset(bed: Bed) -> None:
     assert is_reset(server)
 
 
-def test_flows_of_an_address_without_a_workload_are_cut_at_the_other_end(bed: Bed) -> None:
+def test_flows_of_an_address_without_a_workload_are_cut_at_the_other_end(bed: ConntrackBed) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
     client, _ = pair(web, api, 8080)
@@ -233,7 +234,7 @@ def test_flows_of_an_address_without_a_workload_are_cut_at_the_other_end(bed: Be
     assert is_reset(client)
 
 
-def test_a_sweep_of_an_address_that_lost_its_workload_cuts_flows_in_both_directions(bed: Bed) -> None:
+def test_a_sweep_of_an_address_that_lost_its_workload_cuts_flows_in_both_directions(bed: ConntrackBed) -> None:
     web, api, db = bed.container("web"), bed.container("api"), bed.container("db")
     bed.permit((web, api, "tcp", 8080), (api, db, "tcp", 5432), (web, db, "tcp", 5432))
     into, out, other = pair(web, api, 8080), pair(api, db, 5432), pair(web, db, 5432)
@@ -245,7 +246,7 @@ def test_a_sweep_of_an_address_that_lost_its_workload_cuts_flows_in_both_directi
     assert is_alive(*other)
 
 
-def test_flows_with_the_host_are_left_alone(bed: Bed) -> None:
+def test_flows_with_the_host_are_left_alone(bed: ConntrackBed) -> None:
     api = bed.container("api")
     bed.host.run("ip", "addr", "add", "192.0.2.1/32", "dev", "lo")
     listener = api.listen(8080)
@@ -256,7 +257,7 @@ def test_flows_with_the_host_are_left_alone(bed: Bed) -> None:
     client.close()
 
 
-def test_connections_that_open_during_the_sweep_do_not_outlive_it(bed: Bed) -> None:
+def test_connections_that_open_during_the_sweep_do_not_outlive_it(bed: ConntrackBed) -> None:
     """Clients dial as fast as they can while the rule goes: in the end none has a connection, on the server's side neither."""
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
@@ -291,7 +292,7 @@ def test_connections_that_open_during_the_sweep_do_not_outlive_it(bed: Bed) -> N
     assert all(map(is_reset, ends))
 
 
-def test_a_client_that_dials_anew_through_the_entry_of_its_reset_connection_is_refused(bed: Bed) -> None:
+def test_a_client_that_dials_anew_through_the_entry_of_its_reset_connection_is_refused(bed: ConntrackBed) -> None:
     """Between the destruction of the socket and the deletion of the entry, with the same ports."""
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
@@ -311,7 +312,7 @@ def test_a_client_that_dials_anew_through_the_entry_of_its_reset_connection_is_r
     listener.close()
 
 
-def test_an_entry_that_vanished_meanwhile_is_no_failure(bed: Bed) -> None:
+def test_an_entry_that_vanished_meanwhile_is_no_failure(bed: ConntrackBed) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
     client, _ = pair(web, api, 8080)
@@ -322,7 +323,7 @@ def test_an_entry_that_vanished_meanwhile_is_no_failure(bed: Bed) -> None:
     client.close()
 
 
-def test_many_connections_are_cut_in_one_sweep_and_no_descriptor_leaks(bed: Bed) -> None:
+def test_many_connections_are_cut_in_one_sweep_and_no_descriptor_leaks(bed: ConntrackBed) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
     listener = api.listen(8080)
@@ -337,7 +338,7 @@ def test_many_connections_are_cut_in_one_sweep_and_no_descriptor_leaks(bed: Bed)
     assert all(map(is_reset, ends))
 
 
-def test_a_receipt_is_falsy_when_nothing_was_cut_and_says_how_long_the_last_cut_took(bed: Bed) -> None:
+def test_a_receipt_is_falsy_when_nothing_was_cut_and_says_how_long_the_last_cut_took(bed: ConntrackBed) -> None:
     ticks = iter(range(100))
     nothing = bed.sweep_addresses(None, clock=lambda: float(next(ticks)))
     assert not nothing
@@ -351,7 +352,7 @@ def test_a_receipt_is_falsy_when_nothing_was_cut_and_says_how_long_the_last_cut_
     assert receipt.seconds > 0
 
 
-def test_an_address_that_is_none_of_ours_can_be_swept(bed: Bed) -> None:
+def test_an_address_that_is_none_of_ours_can_be_swept(bed: ConntrackBed) -> None:
     nobody = IPv4Address("10.200.1.99")
     assert not bed.sweep_addresses([nobody])
     assert bed.with_table(lambda link: conntrack.delete(link, ())) == 0

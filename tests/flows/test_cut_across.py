@@ -10,19 +10,19 @@ import pytest
 from dataplane.flows import conntrack
 from dataplane.flows.conntrack import Flow
 from host.namespace import run_in
-from tests.testlib.across import DB, OTHER, WEB, Across, across
-from tests.testlib.cell import eventually
+from tests.testlib.connections import is_alive, is_reset
 from tests.testlib.hosts import Host, allow
 from tests.testlib.netns import Netns
-from tests.testlib.policed import is_alive, is_reset
-from tests.testlib.standpoint import PATIENCE, Connected, Standpoint, pair
+from tests.testlib.node import PATIENCE, Connected, Node, pair
+from tests.testlib.patience import eventually
+from tests.testlib.two_hosts import DB, OTHER, WEB, TwoHosts, two_hosts
 
 RIGHTS = (allow(WEB, "8080"), allow(WEB, "8080", "udp"), allow(WEB, "9000"))
 
 
 @pytest.fixture
-def cells(netns: Callable[[str], Netns]) -> Iterator[Across]:
-    with across(netns, permit=RIGHTS) as made:
+def cells(netns: Callable[[str], Netns]) -> Iterator[TwoHosts]:
+    with two_hosts(netns, permit=RIGHTS) as made:
         yield made
 
 
@@ -34,7 +34,7 @@ def flows(host: Host) -> tuple[Flow, ...]:
     return run_in(host.netns.path, listed)
 
 
-def exchange(client: Standpoint, server: Standpoint) -> tuple[socket.socket, socket.socket]:
+def exchange(client: Node, server: Node) -> tuple[socket.socket, socket.socket]:
     """Both ends of a UDP flow that has been answered."""
     asking, answering = client.datagrams(5000), server.datagrams(8080)
     asking.connect((str(server.address), 8080))
@@ -54,14 +54,14 @@ def exchange(client: Standpoint, server: Standpoint) -> tuple[socket.socket, soc
     return asking, answering
 
 
-def test_a_flow_from_another_cell_carries_the_tag_it_came_with(cells: Across) -> None:
+def test_a_flow_from_another_cell_carries_the_tag_it_came_with(cells: TwoHosts) -> None:
     pair(cells.web, cells.api, 8080)
     exchange(cells.web, cells.api)
     assert {(each.protocol, each.mark) for each in flows(cells.there)} == {(6, WEB), (17, WEB)}
     assert {each.mark for each in flows(cells.here)} == {0}
 
 
-def test_what_is_allowed_is_left_alone_at_both_cells(cells: Across) -> None:
+def test_what_is_allowed_is_left_alone_at_both_cells(cells: TwoHosts) -> None:
     ends = pair(cells.web, cells.api, 8080)
     exchange(cells.web, cells.api)
     for host in (cells.here, cells.there):
@@ -71,7 +71,7 @@ def test_what_is_allowed_is_left_alone_at_both_cells(cells: Across) -> None:
 
 
 @pytest.mark.parametrize("everywhere", [False, True], ids=["one address", "everywhere"])
-def test_a_revoked_connection_is_reset_at_both_ends_and_no_other(cells: Across, everywhere: bool) -> None:
+def test_a_revoked_connection_is_reset_at_both_ends_and_no_other(cells: TwoHosts, everywhere: bool) -> None:
     revoked, kept = pair(cells.web, cells.api, 8080), pair(cells.web, cells.api, 9000)
     cells.there.turn(cells.reached(allow(WEB, "9000")))
     receipt = cells.there.sweep(*() if everywhere else (cells.api.address,))
@@ -81,7 +81,7 @@ def test_a_revoked_connection_is_reset_at_both_ends_and_no_other(cells: Across, 
     assert [each.destination_port for each in flows(cells.there)] == [9000]
 
 
-def test_a_udp_flow_that_is_revoked_is_refused_and_works_again_when_it_is_allowed(cells: Across) -> None:
+def test_a_udp_flow_that_is_revoked_is_refused_and_works_again_when_it_is_allowed(cells: TwoHosts) -> None:
     asking, answering = exchange(cells.web, cells.api)
     cells.there.turn(cells.reached())
     assert cells.there.sweep(cells.api.address).entries_deleted == 1
@@ -93,7 +93,7 @@ def test_a_udp_flow_that_is_revoked_is_refused_and_works_again_when_it_is_allowe
     assert answering.recv(9) == b"again"
 
 
-def test_a_connection_that_was_opened_while_the_rules_were_gone_is_cut(cells: Across) -> None:
+def test_a_connection_that_was_opened_while_the_rules_were_gone_is_cut(cells: TwoHosts) -> None:
     """Nobody has looked at its tag, whatever it was."""
     saved = cells.there.netns.run("iptables-nft", "-t", "mangle", "-S", "CELLNET-FORWARD").splitlines()
     (remembering,) = [line for line in saved if "CONNMARK" in line]
@@ -106,7 +106,7 @@ def test_a_connection_that_was_opened_while_the_rules_were_gone_is_cut(cells: Ac
 
 
 @pytest.mark.parametrize("gone", ["the one that was called", "the one that called"])
-def test_a_container_that_goes_takes_its_connections_with_other_cells_along_at_both_ends(cells: Across, gone: str) -> None:
+def test_a_container_that_goes_takes_its_connections_with_other_cells_along_at_both_ends(cells: TwoHosts, gone: str) -> None:
     ends, host = pair(cells.web, cells.api, 8080), cells.there if gone == "the one that was called" else cells.here
     address = host.empty.subnet[2]
     host.turn(replace(host.state, workloads={key: each for key, each in host.state.workloads.items() if key != address}))
@@ -115,7 +115,7 @@ def test_a_container_that_goes_takes_its_connections_with_other_cells_along_at_b
     assert not flows(host)
 
 
-def test_a_container_that_goes_has_its_connections_on_its_own_cell_cut_as_ever(cells: Across) -> None:
+def test_a_container_that_goes_has_its_connections_on_its_own_cell_cut_as_ever(cells: TwoHosts) -> None:
     cells.there.turn(cells.there.with_workloads(
         cells.workloads(cells.there)[0], replace(cells.workloads(cells.there)[1], allows=frozenset((allow(3, "5432"),)))
     ))  # fmt: skip
@@ -127,7 +127,7 @@ def test_a_container_that_goes_has_its_connections_on_its_own_cell_cut_as_ever(c
 
 
 @pytest.mark.parametrize("now", [0, OTHER], ids=["nobody", "another app"])
-def test_nobody_inherits_the_flows_of_a_container_that_has_left_another_cell(cells: Across, now: int) -> None:
+def test_nobody_inherits_the_flows_of_a_container_that_has_left_another_cell(cells: TwoHosts, now: int) -> None:
     exchange(cells.web, cells.api)
     ends = pair(cells.web, cells.api, 8080)
     assert not cells.there.sweep(departed={cells.web.address: WEB}), "it has come back as it was"
@@ -137,7 +137,7 @@ def test_nobody_inherits_the_flows_of_a_container_that_has_left_another_cell(cel
     assert not flows(cells.there)
 
 
-def test_a_peer_that_is_removed_has_its_connections_cut_in_both_directions(cells: Across) -> None:
+def test_a_peer_that_is_removed_has_its_connections_cut_in_both_directions(cells: TwoHosts) -> None:
     cells.here.turn(cells.here.with_workloads(
         cells.workloads(cells.here, allow(DB, "9090"))[0], cells.workloads(cells.here)[1]
     ))  # fmt: skip
@@ -149,7 +149,7 @@ def test_a_peer_that_is_removed_has_its_connections_cut_in_both_directions(cells
     assert not flows(cells.here)
 
 
-def test_the_cells_own_calls_to_its_containers_are_left_alone(cells: Across) -> None:
+def test_the_cells_own_calls_to_its_containers_are_left_alone(cells: TwoHosts) -> None:
     cell = cells.cell(cells.there)
     listener = cells.api.listen(8080)
     client = run_in(

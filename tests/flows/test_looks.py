@@ -4,13 +4,14 @@ import pytest
 
 from dataplane.flows import cut
 from dataplane.flows.cut import Looks
-from tests.testlib.policed import Bed, is_reset, pair
+from tests.testlib.connections import is_reset
+from tests.testlib.conntrack_bed import ConntrackBed, pair
 
 
 class IntrusiveClock:
     """Whenever it is read from the second time on, which is just after a look, another forbidden flow appears."""
 
-    def __init__(self, bed: Bed, target: str, *, appearances: int) -> None:
+    def __init__(self, bed: ConntrackBed, target: str, *, appearances: int) -> None:
         self._bed, self._target = bed, target
         self._left, self._reads = appearances, 0
 
@@ -24,7 +25,7 @@ class IntrusiveClock:
 
 
 @pytest.mark.parametrize("everything", [False, True], ids=["one address", "all addresses"])
-def test_a_flow_that_appears_just_after_a_look_is_cut_by_the_next(bed: Bed, everything: bool) -> None:
+def test_a_flow_that_appears_just_after_a_look_is_cut_by_the_next(bed: ConntrackBed, everything: bool) -> None:
     api = bed.container("api")
     clock = IntrusiveClock(bed, api.address, appearances=1)
     addresses = None if everything else [api.workload.address]
@@ -33,7 +34,7 @@ def test_a_flow_that_appears_just_after_a_look_is_cut_by_the_next(bed: Bed, ever
     assert not bed.flows()
 
 
-def test_a_sweep_ends_though_flows_keep_appearing(bed: Bed) -> None:
+def test_a_sweep_ends_though_flows_keep_appearing(bed: ConntrackBed) -> None:
     api = bed.container("api")
     clock = IntrusiveClock(bed, api.address, appearances=100)
     receipt = bed.sweep_addresses(None, clock=clock)
@@ -41,7 +42,7 @@ def test_a_sweep_ends_though_flows_keep_appearing(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize("everything", [False, True], ids=["one address", "all addresses"])
-def test_the_first_look_cuts_what_flows_and_a_later_one_what_came_after(bed: Bed, everything: bool) -> None:
+def test_the_first_look_cuts_what_flows_and_a_later_one_what_came_after(bed: ConntrackBed, everything: bool) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
     ends = pair(web, api, 8080)
@@ -56,7 +57,7 @@ def test_the_first_look_cuts_what_flows_and_a_later_one_what_came_after(bed: Bed
     assert not bed.sweep(*whom, looks=[Looks.LATER])
 
 
-def test_the_first_look_cuts_what_has_no_socket_too(bed: Bed) -> None:
+def test_the_first_look_cuts_what_has_no_socket_too(bed: ConntrackBed) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.host.run("conntrack", "-I", *f"-p udp -s {web.address} -d {api.address} --sport 5000 --dport 53 -t 60".split())
     assert len(bed.sweep(api, looks=[Looks.FIRST]).flows) == 1

@@ -7,7 +7,8 @@ import pytest
 from agent.loop.revocation import DELAY, NOWHERE, RETRY, Revocation
 from dataplane.apply import Kernel
 from dataplane.firewall.nft import NftFirewall
-from tests.testlib.policed import Bed, Container, is_alive, is_reset, pair
+from tests.testlib.connections import is_alive, is_reset
+from tests.testlib.conntrack_bed import BedContainer, ConntrackBed, pair
 
 
 class Clock:
@@ -21,7 +22,7 @@ class Clock:
 
 
 @pytest.fixture
-def kernel(bed: Bed) -> Iterator[Kernel]:
+def kernel(bed: ConntrackBed) -> Iterator[Kernel]:
     made = Kernel(NftFirewall(), namespace=bed.host.path)
     yield made
     made.close()
@@ -37,11 +38,11 @@ def revocation(kernel: Kernel, clock: Clock) -> Revocation:
     return Revocation(kernel, clock=clock)
 
 
-def appear(bed: Bed, source: Container, target: Container) -> None:
+def appear(bed: ConntrackBed, source: BedContainer, target: BedContainer) -> None:
     bed.host.run("conntrack", "-I", *f"-p udp -s {source.address} -d {target.address} --sport 5000 --dport 53 -t 60".split())
 
 
-async def test_a_second_look_is_due_a_little_after_the_first(bed: Bed, revocation: Revocation, clock: Clock) -> None:
+async def test_a_second_look_is_due_a_little_after_the_first(bed: ConntrackBed, revocation: Revocation, clock: Clock) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
     ends = pair(web, api, 8080)
@@ -60,12 +61,12 @@ async def test_a_second_look_is_due_a_little_after_the_first(bed: Bed, revocatio
     assert revocation.wait() is None
 
 
-async def test_where_nothing_was_lost_nothing_is_owed(bed: Bed, revocation: Revocation) -> None:
+async def test_where_nothing_was_lost_nothing_is_owed(bed: ConntrackBed, revocation: Revocation) -> None:
     assert await revocation.cut(bed.state, NOWHERE) is None
     assert revocation.wait() is None
 
 
-async def test_second_looks_of_several_changes_are_one_for_all(bed: Bed, revocation: Revocation, clock: Clock) -> None:
+async def test_second_looks_of_several_changes_are_one_for_all(bed: ConntrackBed, revocation: Revocation, clock: Clock) -> None:
     web, api, db = (bed.container(name) for name in ("web", "api", "db"))
     for each in (api, db):
         await revocation.cut(bed.state, frozenset([each.workload.address]))
@@ -77,7 +78,9 @@ async def test_second_looks_of_several_changes_are_one_for_all(bed: Bed, revocat
     assert {flow.destination for flow in receipt.flows} == {api.workload.address, db.workload.address}
 
 
-async def test_a_second_look_leaves_what_is_allowed_again_meanwhile(bed: Bed, revocation: Revocation, clock: Clock) -> None:
+async def test_a_second_look_leaves_what_is_allowed_again_meanwhile(
+    bed: ConntrackBed, revocation: Revocation, clock: Clock
+) -> None:
     web, api = bed.container("web"), bed.container("api")
     await revocation.cut(bed.state, None)
     bed.permit((web, api, "tcp", 8080))
@@ -88,7 +91,7 @@ async def test_a_second_look_leaves_what_is_allowed_again_meanwhile(bed: Bed, re
 
 
 async def test_a_second_look_that_fails_is_still_owed(
-    bed: Bed, revocation: Revocation, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    bed: ConntrackBed, revocation: Revocation, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await revocation.cut(bed.state, None)
     clock.seconds += DELAY

@@ -5,11 +5,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.testlib import crossing as crossings
+from tests.testlib.attacked_cell import BACKENDS, AttackedCell, attacked_cell
+from tests.testlib.attacked_hosts import AttackedHosts, attacked_hosts
 from tests.testlib.attacker import AttackSucceeded
-from tests.testlib.crossing import Crossing
 from tests.testlib.mutation import Kernel, asked, perhaps_mutated
-from tests.testlib.stage import BACKENDS, Stage, staged
 
 # (test, what was taken out) -> what came of it -> case -> backends
 _rows: dict[tuple[str, tuple[str, ...]], dict[str, dict[str, list[str]]]] = {}
@@ -45,10 +44,10 @@ class _Kept:
     def __init__(self) -> None:
         self._stack, self._stage = ExitStack(), None
 
-    def get(self, backend: str, *, mutated: bool) -> Stage:
+    def get(self, backend: str, *, mutated: bool) -> AttackedCell:
         if self._stage is None or self._stage.backend != backend:
             self.close()
-            self._stage = self._stack.enter_context(staged(backend, frozen=mutated))
+            self._stage = self._stack.enter_context(attacked_cell(backend, frozen=mutated))
         return self._stage
 
     def close(self) -> None:
@@ -74,15 +73,15 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module", params=crossings.BACKENDS)
-def module_cells(request: pytest.FixtureRequest) -> Iterator[Crossing]:
+@pytest.fixture(scope="module", params=BACKENDS)
+def module_cells(request: pytest.FixtureRequest) -> Iterator[AttackedHosts]:
     """Two cells and more on one segment, for the tests of a module."""
-    with crossings.crossing(request.param) as made:
+    with attacked_hosts(request.param) as made:
         yield made
 
 
 @pytest.fixture
-def cells(module_cells: Crossing, request: pytest.FixtureRequest) -> Iterator[Crossing]:
+def cells(module_cells: AttackedHosts, request: pytest.FixtureRequest) -> Iterator[AttackedHosts]:
     """The cells as they should be, or without what stops the test's attack."""
     if "egress" in request.fixturenames:
         request.getfixturevalue("egress")  # before the rules are changed by hand
@@ -92,7 +91,7 @@ def cells(module_cells: Crossing, request: pytest.FixtureRequest) -> Iterator[Cr
 
 
 @pytest.fixture
-def stage(backend: str, request: pytest.FixtureRequest) -> Iterator[Stage]:
+def stage(backend: str, request: pytest.FixtureRequest) -> Iterator[AttackedCell]:
     """The stage as it should be, or without what stops the test's attack."""
     kept = _kept.get(backend, mutated=asked(request.config))
     with perhaps_mutated(kept.ground, request):

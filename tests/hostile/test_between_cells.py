@@ -13,11 +13,11 @@ import pytest
 from scapy.layers.inet import IP, UDP
 
 from dataplane.firewall.tunnel_origin import mark_of
+from tests.testlib.attacked_hosts import API, VXLAN_PORT, AttackedHosts, send_to_tunnel
 from tests.testlib.attacker import Wire, mac_of, withstood
-from tests.testlib.crossing import API, VXLAN_PORT, Crossing, send
 from tests.testlib.mutation import At, Kernel, Member, With, Without, stopped_by
 from tests.testlib.netns import Netns
-from tests.testlib.standpoint import Connected, Standpoint
+from tests.testlib.node import Connected, Node
 
 OUTER = Without("filter", "CELLNET-INPUT", "--dport 4789 -j DROP")
 ALSO = "10.99.0.1"  # one more address of a cell
@@ -60,13 +60,13 @@ for address in ("", "127.0.0.1", "10.77.0.1", "10.255.1.0", "10.77.255.255"):
 
 
 @pytest.fixture(scope="module")
-def module_cells(module_cells: Crossing) -> Crossing:
+def module_cells(module_cells: AttackedHosts) -> AttackedHosts:
     module_cells.cell(1).run("ip", "addr", "add", f"{ALSO}/32", "dev", "lo")
     return module_cells
 
 
 @pytest.fixture(params=["egress denied", "egress allowed"])
-def egress(request: pytest.FixtureRequest, module_cells: Crossing) -> Iterator[None]:
+def egress(request: pytest.FixtureRequest, module_cells: AttackedHosts) -> Iterator[None]:
     """Whether the first cell's containers may leave the overlay."""
     host = module_cells.hosts[0]
     before = host.state
@@ -77,12 +77,12 @@ def egress(request: pytest.FixtureRequest, module_cells: Crossing) -> Iterator[N
         host.turn(before)
 
 
-def for_api(cells: Crossing) -> list[bytes]:
+def for_api(cells: AttackedHosts) -> list[bytes]:
     """From web to api, short and too long for one packet."""
     return [cells.tunnelled(cells.datagram("web", "api", b"forged" * count)) for count in (1, 300)]
 
 
-def for_web(cells: Crossing) -> list[bytes]:
+def for_web(cells: AttackedHosts) -> list[bytes]:
     """From api to web."""
     return [cells.tunnelled(cells.datagram("api", "web", b"forged"), tag=API, origin=2, to=1)]
 
@@ -92,13 +92,13 @@ def for_web(cells: Crossing) -> list[bytes]:
 
 @pytest.mark.parametrize("to", OWN)
 @stopped_by(OUTER, Without("filter", "CELLNET-INPUT", "-i cnet+"))
-def test_a_container_is_no_peer_to_its_own_cell(cells: Crossing, to: str) -> None:
-    withstood(it=not cells.arrived(partial(send, cells["mallory"], for_web(cells), to=to), at="web"))
+def test_a_container_is_no_peer_to_its_own_cell(cells: AttackedHosts, to: str) -> None:
+    withstood(it=not cells.arrived(partial(send_to_tunnel, cells["mallory"], for_web(cells), to=to), at="web"))
 
 
 @pytest.mark.parametrize("to", ["169.254.0.1", "255.255.255.255", "10.77.0.255", "224.0.0.1"])
-def test_a_container_is_no_peer_by_an_address_that_is_nobodys_own(cells: Crossing, egress: None, to: str) -> None:
-    withstood(it=not cells.arrived(partial(send, cells["mallory"], for_web(cells), to=to), at="web"))
+def test_a_container_is_no_peer_by_an_address_that_is_nobodys_own(cells: AttackedHosts, egress: None, to: str) -> None:
+    withstood(it=not cells.arrived(partial(send_to_tunnel, cells["mallory"], for_web(cells), to=to), at="web"))
 
 
 @pytest.mark.parametrize("port", [0, VXLAN_PORT, 40_000])
@@ -108,9 +108,9 @@ def test_a_container_is_no_peer_by_an_address_that_is_nobodys_own(cells: Crossin
     Without("filter", "CELLNET-NEW", "-j CELLNET-REJECT"),
     With("nat", "POSTROUTING", "-s 10.255.1.0/24 -j MASQUERADE"),
 )
-def test_a_container_is_no_peer_to_its_cells_peers(cells: Crossing, egress: None, port: int) -> None:
+def test_a_container_is_no_peer_to_its_cells_peers(cells: AttackedHosts, egress: None, port: int) -> None:
     """Masqueraded, it would have its cell's address."""
-    attack = partial(send, cells["mallory"], for_api(cells), to="10.77.0.2", port=port)
+    attack = partial(send_to_tunnel, cells["mallory"], for_api(cells), to="10.77.0.2", port=port)
     withstood(it=not cells.arrived(attack, at="api"))
 
 
@@ -118,19 +118,19 @@ def test_a_container_is_no_peer_to_its_cells_peers(cells: Crossing, egress: None
 @stopped_by(
     *(At(f"cell {cell}", each) for cell in (2, 3) for each in (OUTER, Without("filter", "CELLNET-INPUT", "-i cellnet0")))
 )
-def test_a_container_is_no_peer_through_the_tunnel_itself(cells: Crossing, to: str) -> None:
+def test_a_container_is_no_peer_through_the_tunnel_itself(cells: AttackedHosts, to: str) -> None:
     if to == cells.end_of(2):
         payload, victim = cells.tunnelled(cells.datagram("web", "api")), "api"
     else:
         payload, victim = cells.tunnelled(cells.datagram("web", "far", port=7000), to=3), "far"
-    withstood(it=not cells.arrived(partial(send, cells["mallory"], [payload], to=to), at=victim))
+    withstood(it=not cells.arrived(partial(send_to_tunnel, cells["mallory"], [payload], to=to), at=victim))
 
 
 @stopped_by(Kernel("unwraps what is for the host, and this is for a container"))
-def test_what_a_policy_lets_to_that_port_of_a_container_stays_data(cells: Crossing) -> None:
+def test_what_a_policy_lets_to_that_port_of_a_container_stays_data(cells: AttackedHosts) -> None:
     wrapped = cells.tunnelled(cells.datagram("web", "eve", port=7000))
     with cells["api"].datagrams(VXLAN_PORT) as server:
-        attack = partial(send, cells["mallory"], [wrapped], to=str(cells["api"].address))
+        attack = partial(send_to_tunnel, cells["mallory"], [wrapped], to=str(cells["api"].address))
         withstood(it=not cells.arrived(attack, at="eve"))
         assert server.recv(2000) == wrapped
 
@@ -140,18 +140,18 @@ def test_what_a_policy_lets_to_that_port_of_a_container_stays_data(cells: Crossi
 
 @pytest.mark.parametrize("to", ["10.77.0.2", "10.255.2.0"])
 @stopped_by(At("cell 2", Member("cellnet-vteps", f"10.77.0.254 {AS_CELL_1}")), At("cell 2", OUTER))
-def test_a_host_that_is_no_peer_is_not_taken_for_one(cells: Crossing, to: str) -> None:
+def test_a_host_that_is_no_peer_is_not_taken_for_one(cells: AttackedHosts, to: str) -> None:
     cells.outside.run("ip", "route", "replace", "10.255.0.0/16", "via", "10.77.0.2")
 
     def attack() -> None:
-        send(cells.outside, for_api(cells), to=to)
+        send_to_tunnel(cells.outside, for_api(cells), to=to)
         cells.dealt_with(at=2)
 
     withstood(it=not cells.arrived(attack, at="api"))
 
 
 @pytest.fixture
-def stranger(module_cells: Crossing) -> Iterator[Standpoint]:
+def stranger(module_cells: AttackedHosts) -> Iterator[Node]:
     """On another interface of the second cell, with the first one's address."""
     place = Netns("stranger")
     cell = module_cells.cell(2)
@@ -160,16 +160,16 @@ def stranger(module_cells: Crossing) -> Iterator[Standpoint]:
     cell.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0")
     place.run("sh", "-ec", "ip addr add 192.0.2.2/24 dev e0; ip addr add 10.77.0.1/32 dev e0; ip link set e0 up; "
               "ip route add default via 192.0.2.1")  # fmt: skip
-    yield Standpoint(place.path, address=module_cells.cell(1).address)
+    yield Node(place.path, address=module_cells.cell(1).address)
     cell.run("ip", "link", "del", "v0")
     place.close()
 
 
 @stopped_by(At("cell 2", OUTER))
-def test_a_peers_address_on_another_interface_is_not_taken(cells: Crossing, stranger: Standpoint) -> None:
+def test_a_peers_address_on_another_interface_is_not_taken(cells: AttackedHosts, stranger: Node) -> None:
     def attack() -> None:
         with cells.cell(2).datagrams(9002) as service:
-            send(stranger, for_api(cells), to="10.77.0.2", source="10.77.0.1")
+            send_to_tunnel(stranger, for_api(cells), to="10.77.0.2", source="10.77.0.1")
             with stranger.datagrams() as own:
                 own.sendto(b"after", ("192.0.2.1", 9002))
             assert service.recv(10) == b"after"
@@ -177,7 +177,7 @@ def test_a_peers_address_on_another_interface_is_not_taken(cells: Crossing, stra
     withstood(it=not cells.arrived(attack, at="api"))
 
 
-def test_a_host_on_the_segment_that_uses_a_peers_address_is_not_stopped(cells: Crossing) -> None:
+def test_a_host_on_the_segment_that_uses_a_peers_address_is_not_stopped(cells: AttackedHosts) -> None:
     """What no rule can tell, as docs/security.md says."""
     wire = Wire(cells.outside, "s", mac=mac_of(cells.outside, "s"), to=mac_of(cells.cell(2), "u0"))
     outer = IP(src="10.77.0.1", dst="10.77.0.2") / UDP(sport=5, dport=VXLAN_PORT)
@@ -187,36 +187,36 @@ def test_a_host_on_the_segment_that_uses_a_peers_address_is_not_stopped(cells: C
 # users of a cell, and guests of another engine there
 
 
-def as_nobody(cells: Crossing, script: str, *words: str, mapped: bool = False) -> str:
+def as_nobody(cells: AttackedHosts, script: str, *words: str, mapped: bool = False) -> str:
     """Run in the first cell without rights, or with all of them in a user namespace of one's own."""
     argv = (sys.executable, "-IS", "-c", BECOME + script, "mapped" if mapped else "plain", *words)
     return cells.cell(1).run(*argv)
 
 
-def sends(cells: Crossing, payloads: Sequence[bytes], *, to: str, mapped: bool = False) -> Callable[[], object]:
+def sends(cells: AttackedHosts, payloads: Sequence[bytes], *, to: str, mapped: bool = False) -> Callable[[], object]:
     return partial(as_nobody, cells, SEND, to, *(each.hex() for each in payloads), mapped=mapped)
 
 
 @pytest.mark.parametrize("mapped", [False, True], ids=["a user", "root of a user namespace"])
 @stopped_by(Without("filter", "CELLNET-OUTPUT", "--uid-owner"))
-def test_a_user_of_a_cell_is_no_peer_to_another(cells: Crossing, mapped: bool) -> None:
+def test_a_user_of_a_cell_is_no_peer_to_another(cells: AttackedHosts, mapped: bool) -> None:
     withstood(it=not cells.arrived(sends(cells, for_api(cells), to="10.77.0.2", mapped=mapped), at="api"))
 
 
 @pytest.mark.parametrize("to", [*OWN, "127.0.0.1"])
 @stopped_by(Without("filter", "CELLNET-OUTPUT", "--uid-owner"), OUTER)
-def test_a_user_of_a_cell_is_no_peer_to_it(cells: Crossing, to: str) -> None:
+def test_a_user_of_a_cell_is_no_peer_to_it(cells: AttackedHosts, to: str) -> None:
     withstood(it=not cells.arrived(sends(cells, for_web(cells), to=to), at="web"))
 
 
 @pytest.mark.parametrize("mapped", [False, True], ids=["a user", "root of a user namespace"])
 @stopped_by(Kernel("gives raw sockets to root alone, and a port that is taken to nobody"))
-def test_a_user_of_a_cell_gets_neither_raw_packets_nor_the_tunnels_port(cells: Crossing, mapped: bool) -> None:
+def test_a_user_of_a_cell_gets_neither_raw_packets_nor_the_tunnels_port(cells: AttackedHosts, mapped: bool) -> None:
     withstood(it=not (got := as_nobody(cells, TAKE, mapped=mapped)), what=got)
 
 
 @pytest.fixture(params=["masqueraded", "routed"])
-def guest(module_cells: Crossing, request: pytest.FixtureRequest) -> Iterator[Standpoint]:
+def guest(module_cells: AttackedHosts, request: pytest.FixtureRequest) -> Iterator[Node]:
     """A container of another engine on the first cell, behind its bridge."""
     cell, place = module_cells.cell(1), Netns("guest")
     for argv in (
@@ -233,7 +233,7 @@ def guest(module_cells: Crossing, request: pytest.FixtureRequest) -> Iterator[St
         module_cells.ground.iptables("-t", "nat", "-A", *masquerade)
     else:
         module_cells.cell(2).run("ip", "route", "add", "192.0.2.0/24", "via", "10.77.0.1")
-    made = Standpoint(place.path, address=cell.address)
+    made = Node(place.path, address=cell.address)
     assert made.connect("10.77.0.1", 9) is not Connected  # the way is there: somebody answers
     yield made
     if request.param == "masqueraded":
@@ -248,20 +248,20 @@ def guest(module_cells: Crossing, request: pytest.FixtureRequest) -> Iterator[St
 @stopped_by(
     Without("filter", "CELLNET-FORWARD", "--dport 4789"), At("cell 2", Member("cellnet-vteps", f"192.0.2.2 {AS_CELL_1}"))
 )
-def test_a_guest_of_another_engine_is_no_peer_to_another_cell(cells: Crossing, guest: Standpoint) -> None:
-    withstood(it=not cells.arrived(partial(send, guest, for_api(cells), to="10.77.0.2"), at="api"))
+def test_a_guest_of_another_engine_is_no_peer_to_another_cell(cells: AttackedHosts, guest: Node) -> None:
+    withstood(it=not cells.arrived(partial(send_to_tunnel, guest, for_api(cells), to="10.77.0.2"), at="api"))
 
 
 @pytest.mark.parametrize("to", OWN)
 @stopped_by(OUTER)
-def test_a_guest_of_another_engine_is_no_peer_to_its_cell(cells: Crossing, guest: Standpoint, to: str) -> None:
-    withstood(it=not cells.arrived(partial(send, guest, for_web(cells), to=to), at="web"))
+def test_a_guest_of_another_engine_is_no_peer_to_its_cell(cells: AttackedHosts, guest: Node, to: str) -> None:
+    withstood(it=not cells.arrived(partial(send_to_tunnel, guest, for_web(cells), to=to), at="web"))
 
 
 # root of a cell that is a peer
 
 
-def test_root_of_a_peer_is_taken_for_it(cells: Crossing) -> None:
+def test_root_of_a_peer_is_taken_for_it(cells: AttackedHosts) -> None:
     """By which all of the above would be delivered."""
     assert cells.arrived(partial(cells.as_root, for_api(cells)), at="api")
     assert cells.arrived(partial(cells.as_root, for_web(cells), of=2, at=1), at="web", origin=2)

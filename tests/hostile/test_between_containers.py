@@ -6,12 +6,12 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.packet import Packet
 
-from tests.testlib.attacker import carrying, heard, withstood
-from tests.testlib.crossing import SERVICE, UDP_SERVICE, Crossing
+from tests.testlib.attacked_cell import captured_segment
+from tests.testlib.attacked_hosts import SERVICE, UDP_SERVICE, AttackedHosts
+from tests.testlib.attacker import captured, carrying, withstood
+from tests.testlib.connections import is_alive
 from tests.testlib.mutation import At, Kernel, Setting, Without, stopped_by
-from tests.testlib.policed import is_alive
-from tests.testlib.stage import sent_by
-from tests.testlib.standpoint import Refused, TimedOut, outcome_of, pair
+from tests.testlib.node import Refused, TimedOut, outcome_of, pair
 
 _ports = itertools.count(20_000, 2)  # conntrack remembers those that were used
 ERRORS = Without("filter", "CELLNET-ERRORS", "--ctdir REPLY")
@@ -28,7 +28,7 @@ TO_HOST = At("cell 2", Without("filter", "CELLNET-INPUT", "-i cellnet0"))
 SILENCE = 0.1  # seconds after which nothing is taken to come
 
 
-def _error(cells: Crossing, sender: str, about: Packet, quoted: bytes) -> Packet:
+def _error(cells: AttackedHosts, sender: str, about: Packet, quoted: bytes) -> Packet:
     """That what it has been sent has found nobody, with words of its own where the packet should be quoted."""
     return IP(src=str(cells[sender].address), dst=about[IP].src) / ICMP(type=3, code=3) / about[IP] / quoted
 
@@ -37,21 +37,21 @@ def _error(cells: Crossing, sender: str, about: Packet, quoted: bytes) -> Packet
 @stopped_by(
     Without("filter", "CELLNET-ERRORS", "--ctdir REPLY"), At("cell 2", Without("filter", "CELLNET-ERRORS", "--ctdir REPLY"))
 )
-def test_two_that_have_both_called_in_vain_exchange_no_words_in_errors(cells: Crossing, kind: int) -> None:
+def test_two_that_have_both_called_in_vain_exchange_no_words_in_errors(cells: AttackedHosts, kind: int) -> None:
     calls = {"mallory": cells.datagram("mallory", "eve", b"call"), "eve": cells.datagram("eve", "mallory", b"call")}
     calls["eve"][UDP].sport, calls["eve"][UDP].dport = 8080, 5000  # the same flow, if it were one
     for name, call in calls.items():
-        heard(cells.wire(name), [call], at=cells["api" if name == "mallory" else "web"])
+        captured(cells.wire(name), [call], at=cells["api" if name == "mallory" else "web"])
     for sender, other in (("mallory", "eve"), ("eve", "mallory")):
         about = calls[other].copy()
         about[UDP].remove_payload()
         error = _error(cells, sender, about, b"words of a secret" * 8)
         error[ICMP].type = kind
-        found = heard(cells.wire(sender), [error], at=cells[other])
+        found = captured(cells.wire(sender), [error], at=cells[other])
         withstood(it=not any(b"secret" in bytes(each) for each in found), what=f"{other} hears {sender}")
 
 
-def test_an_error_about_a_flow_that_is_allowed_arrives_from_both_ends(cells: Crossing) -> None:
+def test_an_error_about_a_flow_that_is_allowed_arrives_from_both_ends(cells: AttackedHosts) -> None:
     """Nobody is at the server's port; then nobody at the client's any longer."""
     assert cells["web"].udp(cells["api"], 8080) is Refused
     with cells["api"].datagrams(8080) as server:
@@ -62,13 +62,13 @@ def test_an_error_about_a_flow_that_is_allowed_arrives_from_both_ends(cells: Cro
 
 
 @stopped_by(ANSWERS, At("cell 2", ANSWERS))
-def test_two_that_have_both_called_in_vain_exchange_no_datagrams(cells: Crossing) -> None:
+def test_two_that_have_both_called_in_vain_exchange_no_datagrams(cells: AttackedHosts) -> None:
     """By ports of their own each time, again and again: none of them becomes an answer."""
     calls = {"mallory": cells.datagram("mallory", "eve", b"secret"), "eve": cells.datagram("eve", "mallory", b"secret")}
     calls["mallory"][UDP].sport, calls["mallory"][UDP].dport = calls["eve"][UDP].dport, calls["eve"][UDP].sport = 5001, 8081
     for _ in range(3):
         for name, other in (("mallory", "eve"), ("eve", "mallory")):
-            found = heard(cells.wire(name), [calls[name]], at=cells[other])
+            found = captured(cells.wire(name), [calls[name]], at=cells[other])
             withstood(it=not carrying(b"secret", found), what=f"{other} hears {name}")
 
 
@@ -79,17 +79,17 @@ def test_two_that_have_both_called_in_vain_exchange_no_datagrams(cells: Crossing
     Without("filter", "{mallory_chain}", "CELLNET-REJECT"),
     At("cell 2", Without("filter", "{eve_chain}", "CELLNET-REJECT")),
 )  # fmt: skip
-def test_no_odd_segment_passes_between_two_that_have_both_called_in_vain(cells: Crossing, flags: str) -> None:
+def test_no_odd_segment_passes_between_two_that_have_both_called_in_vain(cells: AttackedHosts, flags: str) -> None:
     port = next(_ports)
     mallory, eve = str(cells["mallory"].address), str(cells["eve"].address)
     there = IP(src=mallory, dst=eve) / TCP(sport=port, dport=port + 1, seq=100)
     back = IP(src=eve, dst=mallory) / TCP(sport=port + 1, dport=port, seq=100)
     for wire, packet, other in ((cells.wire("mallory"), there, "api"), (cells.wire("eve"), back, "web")):
         packet[TCP].flags = "S"
-        heard(wire, [packet], at=cells[other])
+        captured(wire, [packet], at=cells[other])
     for wire, packet, other in ((cells.wire("mallory"), there, "eve"), (cells.wire("eve"), back, "mallory")):
         packet[TCP].flags, packet[TCP].ack, packet[TCP].seq = flags, 101, 101
-        found = heard(wire, [packet / b"secret"], at=cells[other])
+        found = captured(wire, [packet / b"secret"], at=cells[other])
         withstood(it=not any(b"secret" in bytes(each[TCP].payload) for each in found if TCP in each))
 
 
@@ -105,18 +105,18 @@ def test_no_odd_segment_passes_between_two_that_have_both_called_in_vain(cells: 
     At("cell 2", Setting("net/ipv4/conf/cellnet0/rp_filter", 0)),
     Setting("net/ipv4/conf/{mallory}/accept_local", 1),
 )
-def test_a_container_has_no_address_but_its_own_towards_another_cell(cells: Crossing, source: str) -> None:
-    found = heard(cells.wire("mallory"), [cells.datagram(source, "api")], at=cells["api"])
+def test_a_container_has_no_address_but_its_own_towards_another_cell(cells: AttackedHosts, source: str) -> None:
+    found = captured(cells.wire("mallory"), [cells.datagram(source, "api")], at=cells["api"])
     withstood(it=not carrying(b"forged", found))
 
 
 @stopped_by(*SPOOFING)
-def test_a_neighbour_does_not_get_into_a_connection_to_another_cell(cells: Crossing) -> None:
+def test_a_neighbour_does_not_get_into_a_connection_to_another_cell(cells: AttackedHosts) -> None:
     client, server = pair(cells["web"], cells["api"], 8080)
-    last = sent_by(client, b"own words", seen_at=cells["api"])
+    last = captured_segment(client, b"own words", seen_at=cells["api"])
     assert server.recv(100) == b"own words"
     following = TCP(sport=last[TCP].sport, dport=8080, seq=last[TCP].seq + 9, ack=last[TCP].ack, flags="PA", window=500)
-    heard(cells.wire("mallory"), [IP(src=last.src, dst=last.dst) / following / b"forged"], at=cells["api"])
+    captured(cells.wire("mallory"), [IP(src=last.src, dst=last.dst) / following / b"forged"], at=cells["api"])
     client.sendall(b"own words")
     withstood(it=server.recv(100) == b"own words")
     assert is_alive(client, server)
@@ -124,7 +124,7 @@ def test_a_neighbour_does_not_get_into_a_connection_to_another_cell(cells: Cross
 
 @pytest.mark.parametrize("by", ["mallory", "eve"])
 @stopped_by(OTHERS, At("cell 2", OTHERS))
-def test_no_neighbour_of_either_end_tells_an_error_about_a_flow(cells: Crossing, by: str) -> None:
+def test_no_neighbour_of_either_end_tells_an_error_about_a_flow(cells: AttackedHosts, by: str) -> None:
     flow, server = cells["web"].datagrams(), cells["api"].datagrams(8080)
     flow.connect((str(cells["api"].address), 8080))
     flow.send(b"question")
@@ -138,7 +138,7 @@ def test_no_neighbour_of_either_end_tells_an_error_about_a_flow(cells: Crossing,
     about, victim = (answer, "api") if by == "mallory" else (question, "web")
     for code in (3, 4):
         error = IP(src=str(cells[by].address), dst=about.src) / ICMP(type=3, code=code, nexthopmtu=600) / about
-        found = heard(cells.wire(by), [error], at=cells[victim])
+        found = captured(cells.wire(by), [error], at=cells[victim])
         withstood(it=not any(ICMP in each for each in found))
 
 
@@ -146,7 +146,7 @@ def test_no_neighbour_of_either_end_tells_an_error_about_a_flow(cells: Crossing,
 
 
 @stopped_by(TO_HOST)
-def test_a_container_reaches_no_service_of_another_cell_through_the_tunnel(cells: Crossing) -> None:
+def test_a_container_reaches_no_service_of_another_cell_through_the_tunnel(cells: AttackedHosts) -> None:
     cell, to = cells.cell(2), cells.end_of(2)
     listeners = [cell.listen(port) for port in (SERVICE, 2379, 15008, 61443)]
     for each in listeners:
@@ -158,15 +158,15 @@ def test_a_container_reaches_no_service_of_another_cell_through_the_tunnel(cells
 
 
 @stopped_by(TO_HOST)
-def test_a_container_hears_no_echo_from_another_cell(cells: Crossing) -> None:
+def test_a_container_hears_no_echo_from_another_cell(cells: AttackedHosts) -> None:
     echo = IP(src=str(cells["mallory"].address), dst=cells.end_of(2)) / ICMP(type=8, id=7, seq=1) / b"echo"
-    found = cells.frames(lambda: heard(cells.wire("mallory"), [echo], at=cells["api"]), at="mallory", origin=2)
+    found = cells.frames(lambda: captured(cells.wire("mallory"), [echo], at=cells["api"]), at="mallory", origin=2)
     withstood(it=not [each for each in found if ICMP in each and each[ICMP].type == 0])
 
 
 @pytest.mark.parametrize("mark", [1, 0xFFFF, 0x400001])
 @stopped_by(Kernel("forgets marks at the border of a namespace"))
-def test_a_mark_set_inside_is_no_tag_on_another_cell(cells: Crossing, mark: int) -> None:
+def test_a_mark_set_inside_is_no_tag_on_another_cell(cells: AttackedHosts, mark: int) -> None:
     mallory = cells["mallory"]
     mallory.run("iptables-nft", "-t", "mangle", "-A", "OUTPUT", "-j", "MARK", "--set-mark", str(mark))
     cells.extra.append(lambda: mallory.run("iptables-nft", "-t", "mangle", "-F"))

@@ -5,29 +5,29 @@ from collections.abc import Iterator
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
 
-from tests.testlib.attacker import ears, withstood
+from tests.testlib.attacked_cell import BACKENDS, AttackedCell, attacked_cell
+from tests.testlib.attacker import capture, withstood
 from tests.testlib.mutation import Without, asked, perhaps_mutated, stopped_by
-from tests.testlib.stage import BACKENDS, Stage, staged
-from tests.testlib.standpoint import Connected, Refused
+from tests.testlib.node import Connected, Refused
 
 METADATA = "169.254.169.254"
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-def open_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    with staged(str(request.param), "egress.default=allow", frozen=asked(request.config)) as made:
+def open_stage(request: pytest.FixtureRequest) -> Iterator[AttackedCell]:
+    with attacked_cell(str(request.param), "egress.default=allow", frozen=asked(request.config)) as made:
         made.outside.run("ip", "addr", "add", f"{METADATA}/32", "dev", "lo")
         yield made
 
 
 @pytest.fixture
-def stage(open_stage: Stage, request: pytest.FixtureRequest) -> Iterator[Stage]:
+def stage(open_stage: AttackedCell, request: pytest.FixtureRequest) -> Iterator[AttackedCell]:
     with perhaps_mutated(open_stage.ground, request):
         yield open_stage
         open_stage.undo()
 
 
-def test_a_container_gets_out_with_the_cells_address(stage: Stage) -> None:
+def test_a_container_gets_out_with_the_cells_address(stage: AttackedCell) -> None:
     with stage.outside.listen(8443) as listener:
         stage.mallory.dial(stage.outside, 8443)
         assert listener.accept()[1][0] == str(stage.host.address)
@@ -36,13 +36,13 @@ def test_a_container_gets_out_with_the_cells_address(stage: Stage) -> None:
         assert far.recvfrom(100)[1][0] == str(stage.host.address)
 
 
-def test_a_closed_port_outside_is_refused_at_once(stage: Stage) -> None:
+def test_a_closed_port_outside_is_refused_at_once(stage: AttackedCell) -> None:
     assert stage.mallory.connect(stage.outside, 9999) is Refused
     assert stage.mallory.udp(stage.outside, 9999) is Refused  # an error from outside about a masqueraded flow
 
 
 @stopped_by(Without("filter", "CELLNET-EGRESS", "-d 169.254.0.0/16"))
-def test_link_local_addresses_beyond_the_cell_stay_closed(stage: Stage) -> None:
+def test_link_local_addresses_beyond_the_cell_stay_closed(stage: AttackedCell) -> None:
     """Where clouds keep the keys of the host."""
     stage.outside.listen(80)
     assert stage.host.connect(METADATA, 80) is Connected
@@ -50,7 +50,7 @@ def test_link_local_addresses_beyond_the_cell_stay_closed(stage: Stage) -> None:
 
 
 @stopped_by(Without("filter", "{api_chain}", "CELLNET-REJECT"), Without("filter", "CELLNET-EGRESS", "-d 10.255.0.0/16"))
-def test_the_overlay_stays_closed_without_a_policy(stage: Stage) -> None:
+def test_the_overlay_stays_closed_without_a_policy(stage: AttackedCell) -> None:
     assert stage.web.connect(stage.api, 8080) is Connected
     for target in (stage.api, "10.255.1.99", "10.255.2.9"):
         withstood(it=stage.mallory.connect(target, 8080) is Refused)
@@ -58,7 +58,7 @@ def test_the_overlay_stays_closed_without_a_policy(stage: Stage) -> None:
 
 
 @stopped_by(Without("filter", "CELLNET-INPUT", "-i cnet+"))
-def test_the_cells_own_addresses_stay_closed(stage: Stage) -> None:
+def test_the_cells_own_addresses_stay_closed(stage: AttackedCell) -> None:
     stage.host.listen(9000)
     assert stage.outside.connect(stage.host, 9000) is Connected
     withstood(it=stage.mallory.connect(stage.host, 9000) is Refused)
@@ -69,11 +69,11 @@ def test_the_cells_own_addresses_stay_closed(stage: Stage) -> None:
     Without("filter", "CELLNET-NEW", "INVALID"),
     Without("filter", "CELLNET-NEW", "! --tcp-flags"),
 )
-def test_nothing_gets_out_with_an_overlay_address(stage: Stage) -> None:
+def test_nothing_gets_out_with_an_overlay_address(stage: AttackedCell) -> None:
     """What conntrack has no entry for is not masqueraded, so it must not pass."""
     outside = str(stage.outside.address)
     source = {"src": str(stage.mallory.address), "dst": outside}
-    with ears(stage.outside, "uplink1") as listening:
+    with capture(stage.outside, "uplink1") as listening:
         for number, flags in enumerate(("", "A", "PA", "FA", "R", "RA", "SA", "SF", "SR", "FPU")):
             stage.wire.send(IP(**source) / TCP(sport=40_000 + number, dport=80, flags=flags, seq=7, ack=7) / b"leaves")
         stage.wire.send(IP(src="10.255.1.99", dst=outside) / UDP(sport=9, dport=53) / b"leaves")

@@ -14,17 +14,17 @@ import pytest
 from dataplane.envoy.limits import CONNECTIONS
 from host.namespace import NamespaceId, run_in
 from lab.processes import Process, inside
-from tests.testlib.cell import eventually
+from tests.testlib.attacked_cell import AttackedCell
 from tests.testlib.instance import TLS_PORT, Instance
-from tests.testlib.stage import Stage
-from tests.testlib.standpoint import Connected, Standpoint, outcome_of
+from tests.testlib.node import Connected, Node, outcome_of
+from tests.testlib.patience import eventually
 
 FLOOD = "policies:\n- {from: evil/shop/mallory, to: acme/shop/api, tcp: [61443]}\n"
 LISTEN = "0A"
 pytestmark = pytest.mark.parametrize("backend", ["nft"], indirect=True)
 
 
-def test_root_inside_does_not_get_the_tls_port(stage: Stage) -> None:
+def test_root_inside_does_not_get_the_tls_port(stage: AttackedCell) -> None:
     """Neither on its address nor on all; sharing it needs Envoy's user."""
     for address in (str(stage.api.address), ""):
         for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
@@ -38,13 +38,13 @@ def _takes(address: str, option: int) -> bool:
         return outcome_of(lambda: made.bind((address, TLS_PORT))) is Connected
 
 
-def test_agent_and_envoy_listen_on_no_port_but_61443_in_the_containers(stage: Stage) -> None:
+def test_agent_and_envoy_listen_on_no_port_but_61443_in_the_containers(stage: AttackedCell) -> None:
     assert _ports(stage.host) == set()
     assert _ports(stage.api) == {8080, 7000, TLS_PORT}
     assert _ports(stage.mallory) == {8080, TLS_PORT}
 
 
-def _ports(place: Standpoint) -> set[int]:
+def _ports(place: Node) -> set[int]:
     def lines() -> Iterator[list[str]]:
         for name in ("tcp", "tcp6", "udp", "udp6"):
             yield from (line.split() for line in Path(f"/proc/thread-self/net/{name}").read_text().splitlines()[1:])
@@ -53,7 +53,7 @@ def _ports(place: Standpoint) -> set[int]:
     return {int(words[1].rpartition(":")[2], 16) for words in found if words[3] in (LISTEN, "07")}
 
 
-def test_the_agents_lock_cannot_be_seen_or_taken_from_inside(stage: Stage) -> None:
+def test_the_agents_lock_cannot_be_seen_or_taken_from_inside(stage: AttackedCell) -> None:
     names = Path(f"/proc/{stage.cell.agent_pid}/net/unix").read_text()
     assert "@cellnet-agent" in names
     assert "cellnet" not in run_in(stage.mallory.pin, lambda: Path("/proc/thread-self/net/unix").read_text())
@@ -73,7 +73,7 @@ def asleep(pin: Path) -> list[Process]:
     return [each for each in inside([NamespaceId.of(pin)]) if each.command[:1] == ("sleep",)]
 
 
-def test_an_app_inherits_nothing_of_the_agents(stage: Stage) -> None:
+def test_an_app_inherits_nothing_of_the_agents(stage: AttackedCell) -> None:
     """Descriptors of namespaces, netlink sockets or the control socket would be ways out."""
     app = stage.another()
     eventually(lambda: len(asleep(app.pin)) == 1)
@@ -83,7 +83,7 @@ def test_an_app_inherits_nothing_of_the_agents(stage: Stage) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_a_flood_of_half_open_handshakes_leaves_room_for_the_others(stage: Stage) -> None:
+def test_a_flood_of_half_open_handshakes_leaves_room_for_the_others(stage: AttackedCell) -> None:
     other = stage.cell.run_app("acme/shop/other", name="flooded-not", port=8080, server=True)
     stage.extra.append(other.stop)
     stage.cell.policy_file("flood.yaml", FLOOD + "- {from: acme/shop/web, to: acme/shop/other, tcp: [61443]}\n")

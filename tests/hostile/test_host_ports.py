@@ -11,11 +11,11 @@ from scapy.layers.l2 import ARP, Ether
 
 from dataplane.tables import container_mac, host_mac
 from host.namespace import run_in
-from tests.testlib.attacker import Wire, carrying, ears, mac_of, withstood
+from tests.testlib.attacked_cell import SERVICE, UDP_SERVICE, AttackedCell
+from tests.testlib.attacker import Wire, capture, carrying, mac_of, withstood
 from tests.testlib.mutation import Setting, Without, stopped_by
 from tests.testlib.netns import Netns
-from tests.testlib.stage import SERVICE, UDP_SERVICE, Stage
-from tests.testlib.standpoint import Connected, Refused, Standpoint
+from tests.testlib.node import Connected, Node, Refused
 
 CLOSED, VXLAN = 9000, 4789
 INPUT = Without("filter", "CELLNET-INPUT", "-i cnet+")
@@ -27,7 +27,7 @@ EVERY = ("10.77.0.1", EXTRA, "169.254.0.1", "169.254.0.2")
 
 
 @pytest.fixture
-def services(stage: Stage) -> Iterator[None]:
+def services(stage: AttackedCell) -> Iterator[None]:
     """The host listens on all addresses, and has some more of them."""
     for address in EVERY[1:]:
         stage.host.run("ip", "addr", "add", f"{address}/32", "dev", "lo")
@@ -40,14 +40,14 @@ def services(stage: Stage) -> Iterator[None]:
 
 @pytest.mark.parametrize("address", EVERY)
 @stopped_by(INPUT)
-def test_a_port_of_the_host_is_refused_on_every_address(stage: Stage, services: None, address: str) -> None:
+def test_a_port_of_the_host_is_refused_on_every_address(stage: AttackedCell, services: None, address: str) -> None:
     assert stage.mallory.connect(address, SERVICE) is Connected
     withstood(it=stage.mallory.connect(address, CLOSED) is Refused)
 
 
 @pytest.mark.parametrize("port", [VXLAN, CLOSED])
 @stopped_by(INPUT)
-def test_a_datagram_to_the_host_does_not_arrive(stage: Stage, port: int) -> None:
+def test_a_datagram_to_the_host_does_not_arrive(stage: AttackedCell, port: int) -> None:
     with closing(stage.host.datagrams(port)) as listening:
         stage.wire.send(IP(src=str(stage.mallory.address), dst=str(stage.host.address)) / UDP(sport=port, dport=port) / b"x")
         stage.wire.send(IP(src=str(stage.mallory.address), dst="255.255.255.255") / UDP(sport=port, dport=port) / b"x")
@@ -56,7 +56,7 @@ def test_a_datagram_to_the_host_does_not_arrive(stage: Stage, port: int) -> None
 
 
 @stopped_by(INPUT, Setting("net/ipv4/conf/{mallory}/route_localnet", 1))
-def test_the_hosts_loopback_is_not_reached_from_a_wire(stage: Stage) -> None:
+def test_the_hosts_loopback_is_not_reached_from_a_wire(stage: AttackedCell) -> None:
     with closing(run_in(stage.host.pin, lambda: _bound("127.0.0.1", CLOSED))) as listening:
         stage.wire.send(IP(src=str(stage.mallory.address), dst="127.0.0.1") / UDP(sport=9, dport=CLOSED) / b"x")
         stage.settle()
@@ -64,7 +64,7 @@ def test_the_hosts_loopback_is_not_reached_from_a_wire(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("target", ["169.254.0.1", "169.254.0.2", "10.255.1.1", "10.255.1.0"])
-def test_a_gateway_has_no_ports(stage: Stage, target: str) -> None:
+def test_a_gateway_has_no_ports(stage: AttackedCell, target: str) -> None:
     """Neither the one on the link nor what looks like one."""
     assert stage.mallory.connect(target, SERVICE) is Refused
     assert stage.mallory.udp(target, UDP_SERVICE) is Refused
@@ -72,7 +72,7 @@ def test_a_gateway_has_no_ports(stage: Stage, target: str) -> None:
 
 @pytest.mark.parametrize("to", ["link-local", "multicast"])
 @stopped_by(NO_DAD, IPV6, RAW6)
-def test_ipv6_is_closed_also_when_root_inside_turns_his_end_on(stage: Stage, to: str) -> None:
+def test_ipv6_is_closed_also_when_root_inside_turns_his_end_on(stage: AttackedCell, to: str) -> None:
     """A link-local address is derived from the MAC, which he knows."""
     assert stage.web.connect(stage.api, 8080) is Connected
     with closing(run_in(stage.host.pin, lambda: _bound("::", CLOSED, family=socket.AF_INET6))) as listening:
@@ -81,7 +81,7 @@ def test_ipv6_is_closed_also_when_root_inside_turns_his_end_on(stage: Stage, to:
             target, mac = "ff02::1", "33:33:00:00:00:01"
         frame = Ether(src=container_mac(stage.mallory.address), dst=mac)
         datagram = IPv6(src="fe80::2", dst=target) / UDP(sport=9, dport=CLOSED) / b"x"
-        with ears(stage.mallory) as back:
+        with capture(stage.mallory) as back:
             stage.wire.send(frame / datagram, frame / IPv6(src="fe80::2", dst=target) / ICMPv6EchoRequest())
             stage.settle()
             heard = [each for each in back.pending() if IPv6 in each]
@@ -89,7 +89,7 @@ def test_ipv6_is_closed_also_when_root_inside_turns_his_end_on(stage: Stage, to:
 
 
 @stopped_by(Setting("net/ipv4/conf/all/rp_filter", 0), Setting("net/ipv4/conf/{mallory}/rp_filter", 0))
-def test_an_arp_flood_does_not_fill_the_hosts_neighbour_table(stage: Stage) -> None:
+def test_an_arp_flood_does_not_fill_the_hosts_neighbour_table(stage: AttackedCell) -> None:
     link = stage.mallory.interface
     before = stage.host.run("ip", "neigh", "show", "dev", link)
     asking = {"op": 1, "hwsrc": container_mac(stage.mallory.address), "pdst": str(stage.host.address)}
@@ -108,23 +108,23 @@ def test_an_arp_flood_does_not_fill_the_hosts_neighbour_table(stage: Stage) -> N
     Setting("net/ipv4/conf/all/rp_filter", 0),
     Without("filter", "{api_chain}", "CELLNET-REJECT"),
 )
-def test_a_link_that_only_has_our_kind_of_name_reaches_nobody(stage: Stage, source: str) -> None:
+def test_a_link_that_only_has_our_kind_of_name_reaches_nobody(stage: AttackedCell, source: str) -> None:
     address = {"web": str(stage.web.address), "mallory": str(stage.mallory.address)}.get(source, source)
-    with _foreign_link(stage, "cnetdeadbeef") as wire, ears(stage.api) as listening:
+    with _foreign_link(stage, "cnetdeadbeef") as wire, capture(stage.api) as listening:
         wire.send(IP(src=address, dst=str(stage.api.address)) / UDP(sport=9, dport=8080) / b"forged")
         found = listening.packets(until=stage.wire.canary(stage.api))
     withstood(it=not carrying(b"forged", found))
 
 
 @contextmanager
-def _foreign_link(stage: Stage, name: str) -> Iterator[Wire]:
+def _foreign_link(stage: AttackedCell, name: str) -> Iterator[Wire]:
     place = Netns("foreign")
     stage.host.run("ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", str(place.path))
     stage.host.run("sysctl", "-qw", f"net/ipv4/conf/{name}/rp_filter=0")
     stage.host.run("ip", "link", "set", name, "up")
     place.run("ip", "link", "set", "eth0", "up")
     try:
-        far = Standpoint(place.path, address=stage.host.address)
+        far = Node(place.path, address=stage.host.address)
         yield Wire(far, mac="02:00:00:00:00:09", to=mac_of(stage.host, name))
         far.close()
     finally:

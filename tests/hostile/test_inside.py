@@ -12,13 +12,13 @@ from scapy.layers.l2 import ARP, Ether
 
 from dataplane.tables import container_mac
 from host.namespace import run_in
-from tests.testlib.attacker import carrying, ears, withstood
-from tests.testlib.cell import eventually
+from tests.testlib.attacked_cell import AttackedCell
+from tests.testlib.attacker import capture, carrying, withstood
+from tests.testlib.connections import is_reset
 from tests.testlib.instance import Instance
 from tests.testlib.mutation import Kernel, Setting, Without, stopped_by
-from tests.testlib.policed import is_reset
-from tests.testlib.stage import Stage
-from tests.testlib.standpoint import Connected, Refused, Standpoint, outcome_of, pair
+from tests.testlib.node import Connected, Node, Refused, outcome_of, pair
+from tests.testlib.patience import eventually
 
 SPOOFING = (
     Without("raw", "CELLNET-PREROUTING", "-i cnet+ -j DROP"),
@@ -55,20 +55,20 @@ CHANGES = {
 }
 
 
-def _does(attacker: Instance, stage: Stage, commands: tuple[str, ...]) -> None:
+def _does(attacker: Instance, stage: AttackedCell, commands: tuple[str, ...]) -> None:
     for command in commands:
         attacker.run(*command.replace("WEB", str(stage.web.address)).split(), code=None)
 
 
 @pytest.fixture
-def other(stage: Stage) -> Instance:
+def other(stage: AttackedCell) -> Instance:
     """An attacker who may ruin his namespace."""
     return stage.another()
 
 
 @pytest.mark.parametrize("backend", ["nft"], indirect=True)
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_root_does_at_his_end_concerns_nobody_else(stage: Stage, other: Instance, change: str) -> None:
+def test_what_root_does_at_his_end_concerns_nobody_else(stage: AttackedCell, other: Instance, change: str) -> None:
     client, server = pair(stage.web, stage.api, 8081)
     _does(other, stage, CHANGES[change])
     before = len(stage.api.callers(8080))
@@ -86,7 +86,7 @@ def test_what_root_does_at_his_end_concerns_nobody_else(stage: Stage, other: Ins
 
 
 @pytest.mark.parametrize("backend", ["nft"], indirect=True)
-def test_the_cell_is_well_again_when_a_ruined_container_has_gone(stage: Stage) -> None:
+def test_the_cell_is_well_again_when_a_ruined_container_has_gone(stage: AttackedCell) -> None:
     for change in ("link deleted, another there", "another name"):
         ruined = stage.cell.run_app("evil/shop/ruined", name="ruined")
         _does(ruined, stage, CHANGES[change])
@@ -96,7 +96,7 @@ def test_the_cell_is_well_again_when_a_ruined_container_has_gone(stage: Stage) -
 
 
 @pytest.mark.parametrize("backend", ["nft"], indirect=True)
-def test_a_ruined_container_hides_no_repair(stage: Stage) -> None:
+def test_a_ruined_container_hides_no_repair(stage: AttackedCell) -> None:
     """What was opened while our rules were flushed is cut, whatever somebody else is up to."""
     ruined, agent = stage.another("evil/shop/ruined"), stage.cell.agent_pid
     os.kill(agent, signal.SIGSTOP)  # or it repairs him between his two commands
@@ -113,12 +113,12 @@ def test_a_ruined_container_hides_no_repair(stage: Stage) -> None:
 
 
 @stopped_by(*SPOOFING)
-def test_a_program_with_anothers_address_is_not_let_through(stage: Stage) -> None:
+def test_a_program_with_anothers_address_is_not_let_through(stage: AttackedCell) -> None:
     """By the kernel's own sockets this time."""
     mallory, web = stage.mallory, str(stage.web.address)
     mallory.run("ip", "addr", "add", f"{web}/32", "dev", "lo")
     try:
-        with ears(stage.api) as listening, closing(run_in(mallory.pin, lambda: _bound(web))) as forging:
+        with capture(stage.api) as listening, closing(run_in(mallory.pin, lambda: _bound(web))) as forging:
             forging.sendto(b"forged", (str(stage.api.address), 8080))
             found = listening.packets(until=stage.wire.canary(stage.api))
         withstood(it=not carrying(b"forged", found))
@@ -127,9 +127,9 @@ def test_a_program_with_anothers_address_is_not_let_through(stage: Stage) -> Non
 
 
 @stopped_by(Kernel("has one route and one permanent neighbour entry for each container"))
-def test_anothers_mac_and_announcements_attract_no_traffic(stage: Stage) -> None:
+def test_anothers_mac_and_announcements_attract_no_traffic(stage: AttackedCell) -> None:
     mac, web = container_mac(stage.web.address), str(stage.web.address)
-    with ears(stage.mallory) as listening:
+    with capture(stage.mallory) as listening:
         for operation in (1, 2):
             announcing = ARP(op=operation, hwsrc=container_mac(stage.mallory.address), psrc=web, pdst=web)
             stage.wire.send(Ether(src=mac, dst="ff:ff:ff:ff:ff:ff") / announcing)
@@ -139,7 +139,7 @@ def test_anothers_mac_and_announcements_attract_no_traffic(stage: Stage) -> None
     withstood(it=not found)
 
 
-def _reaches(caller: Standpoint, target: Standpoint, port: int) -> bool:
+def _reaches(caller: Node, target: Node, port: int) -> bool:
     """Within a moment: whoever has no way out waits for ever."""
     dial = lambda: socket.create_connection((str(target.address), port), timeout=0.3).close()  # noqa: E731
     return outcome_of(lambda: run_in(caller.pin, dial)) is Connected

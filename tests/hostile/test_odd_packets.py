@@ -12,11 +12,11 @@ from scapy.packet import Packet, Raw
 
 from dataplane.tables import ORIGINAL_SOURCE_MARK
 from host.namespace import run_in
-from tests.testlib.attacker import carrying, ears, heard, withstood
+from tests.testlib.attacked_cell import AttackedCell
+from tests.testlib.attacker import capture, captured, carrying, withstood
 from tests.testlib.instance import Instance
 from tests.testlib.mutation import Kernel, Setting, With, Without, stopped_by
-from tests.testlib.stage import Stage
-from tests.testlib.standpoint import Connected, Outcome, Refused, Standpoint, outcome_of, pair
+from tests.testlib.node import Connected, Node, Outcome, Refused, outcome_of, pair
 
 DENIED = Without("filter", "{api_chain}", "CELLNET-REJECT")
 INVALID = Without("filter", "CELLNET-NEW", "INVALID")
@@ -26,11 +26,11 @@ HELPED = 2121
 _ports = itertools.count(20_000)  # conntrack remembers those that were used
 
 
-def _to_api(stage: Stage, source: Standpoint, **options: object) -> Packet:
+def _to_api(stage: AttackedCell, source: Node, **options: object) -> Packet:
     return IP(src=str(source.address), dst=str(stage.api.address), **options)
 
 
-def _of_mallory(stage: Stage, packets: list[Packet], port: int = 8080) -> list[Packet]:
+def _of_mallory(stage: AttackedCell, packets: list[Packet], port: int = 8080) -> list[Packet]:
     """What got through to a port of api, whole or in pieces; not what its kernel answers or says of it."""
     mine = [each for each in packets if each.src == str(stage.mallory.address)]
     return [each for each in mine if each.frag or any(kind in each and each[kind].dport == port for kind in (TCP, UDP))]
@@ -38,20 +38,20 @@ def _of_mallory(stage: Stage, packets: list[Packet], port: int = 8080) -> list[P
 
 @pytest.mark.parametrize("size", [8, 16, 800])
 @stopped_by(DENIED)
-def test_a_datagram_in_fragments_is_judged_as_a_whole(stage: Stage, size: int) -> None:
+def test_a_datagram_in_fragments_is_judged_as_a_whole(stage: AttackedCell, size: int) -> None:
     big = _to_api(stage, stage.mallory, id=7) / UDP(sport=9, dport=8080) / (b"x" * 2 * size)
-    withstood(it=not _of_mallory(stage, stage.heard(*fragment(big, fragsize=size))))
+    withstood(it=not _of_mallory(stage, stage.captured(*fragment(big, fragsize=size))))
     assert _echoed(stage.web, stage.api, 4_000)
 
 
 @stopped_by(DENIED)
-def test_a_syn_in_fragments_is_judged_as_a_whole(stage: Stage) -> None:
+def test_a_syn_in_fragments_is_judged_as_a_whole(stage: AttackedCell) -> None:
     syn = _to_api(stage, stage.mallory, id=8) / TCP(sport=9, dport=8080, flags="S", options=[("MSS", 1400), ("NOP", None)])
-    withstood(it=not _of_mallory(stage, stage.heard(*fragment(syn, fragsize=8))))
+    withstood(it=not _of_mallory(stage, stage.captured(*fragment(syn, fragsize=8))))
 
 
 @stopped_by(Kernel("puts fragments together before any rule, and sends on what the rules have seen"))
-def test_overlapping_fragments_do_not_change_a_port_that_was_judged(stage: Stage) -> None:
+def test_overlapping_fragments_do_not_change_a_port_that_was_judged(stage: AttackedCell) -> None:
     """The second one would put another port over that of the first, which is allowed."""
     allowed = bytes(UDP(sport=9, dport=7000, len=24, chksum=0) / (b"x" * 16))
     other = bytes(UDP(sport=9, dport=8080, len=24, chksum=0) / (b"x" * 16))
@@ -59,21 +59,21 @@ def test_overlapping_fragments_do_not_change_a_port_that_was_judged(stage: Stage
     pieces = [head.copy() / Raw(allowed[:16]), head.copy() / Raw(other[:16]), head.copy() / Raw(allowed[16:])]
     pieces[0].flags = pieces[1].flags = "MF"
     pieces[2].frag = 2
-    withstood(it=not [each for each in stage.heard(*pieces) if UDP in each and each[UDP].dport == 8080])
+    withstood(it=not [each for each in stage.captured(*pieces) if UDP in each and each[UDP].dport == 8080])
 
 
 @pytest.mark.parametrize("flags", ["", "F", "A", "PA", "SA", "SF", "SR", "SFR", "FPU", "R", "RA", "SFRPAUEC"])
 @stopped_by(DENIED, INVALID, NOT_SYN)
-def test_odd_flags_open_nothing(stage: Stage, flags: str) -> None:
+def test_odd_flags_open_nothing(stage: AttackedCell, flags: str) -> None:
     odd = TCP(sport=next(_ports), dport=8080, flags=flags, seq=1000, ack=1000) / b"data"
-    withstood(it=not _of_mallory(stage, stage.heard(_to_api(stage, stage.mallory) / odd)))
+    withstood(it=not _of_mallory(stage, stage.captured(_to_api(stage, stage.mallory) / odd)))
 
 
 @pytest.mark.parametrize("flags", ["SF", "SR", "A", "PA", "SA"])
 @stopped_by(DENIED, INVALID, NOT_SYN)
-def test_odd_flags_open_nothing_for_the_rightful_caller_either(stage: Stage, flags: str) -> None:
+def test_odd_flags_open_nothing_for_the_rightful_caller_either(stage: AttackedCell, flags: str) -> None:
     odd = TCP(sport=next(_ports), dport=8080, flags=flags, seq=1000, ack=1000) / b"data"
-    found = heard(stage.wire_of(stage.web), [_to_api(stage, stage.web) / odd], at=stage.api)
+    found = captured(stage.wire_of(stage.web), [_to_api(stage, stage.web) / odd], at=stage.api)
     withstood(it=not [each for each in found if TCP in each and each[TCP].dport == 8080])
     assert stage.web.connect(stage.api, 8080) is Connected
 
@@ -83,22 +83,22 @@ def test_odd_flags_open_nothing_for_the_rightful_caller_either(stage: Stage, fla
     Setting("net/ipv4/conf/{mallory}/accept_source_route", 1),
     Without("filter", "CELLNET-TO", "-j CELLNET-REJECT"),
 )
-def test_a_source_route_through_the_host_leads_nowhere(stage: Stage) -> None:
+def test_a_source_route_through_the_host_leads_nowhere(stage: AttackedCell) -> None:
     routed = IP(
         src=str(stage.mallory.address), dst=str(stage.host.address), options=[IPOption_LSRR(routers=[str(stage.api.address)])]
     )
-    withstood(it=not _of_mallory(stage, stage.heard(routed / UDP(sport=9, dport=8080, chksum=0) / b"routed")))
+    withstood(it=not _of_mallory(stage, stage.captured(routed / UDP(sport=9, dport=8080, chksum=0) / b"routed")))
 
 
 @stopped_by(Kernel("forwards nothing that has no time left"))
-def test_a_packet_with_one_hop_left_is_not_delivered(stage: Stage) -> None:
+def test_a_packet_with_one_hop_left_is_not_delivered(stage: AttackedCell) -> None:
     short = _to_api(stage, stage.mallory, ttl=1) / UDP(sport=9, dport=7000) / b"short"
-    withstood(it=not carrying(b"short", stage.heard(short)))
+    withstood(it=not carrying(b"short", stage.captured(short)))
 
 
 @pytest.mark.parametrize("mark", ["web's tag", "0xffff"])
 @stopped_by(Kernel("forgets marks at the border of a namespace"))
-def test_a_mark_set_inside_is_no_tag(stage: Stage, mark: str) -> None:
+def test_a_mark_set_inside_is_no_tag(stage: AttackedCell, mark: str) -> None:
     number = _tag(stage, stage.web) if mark == "web's tag" else int(mark, 0)
     with _all_marked(stage.mallory, number):
         withstood(it=stage.mallory.connect(stage.api, 8080) is Refused)
@@ -107,15 +107,15 @@ def test_a_mark_set_inside_is_no_tag(stage: Stage, mark: str) -> None:
 
 
 @stopped_by(Kernel("keeps a packet with the mark of original source in its own namespace"))
-def test_the_mark_of_original_source_leads_nowhere(stage: Stage) -> None:
-    with ears(stage.api) as listening, _all_marked(stage.mallory, ORIGINAL_SOURCE_MARK):
+def test_the_mark_of_original_source_leads_nowhere(stage: AttackedCell) -> None:
+    with capture(stage.api) as listening, _all_marked(stage.mallory, ORIGINAL_SOURCE_MARK):
         stage.mallory.udp(stage.api, 8080, seconds=0.2)
         found = listening.packets(until=stage.wire.canary(stage.api))
     withstood(it=not [each for each in found if UDP in each and each[UDP].dport == 8080])
 
 
 @stopped_by(TAGGING)
-def test_a_mark_that_another_program_has_set_before_is_no_tag(stage: Stage) -> None:
+def test_a_mark_that_another_program_has_set_before_is_no_tag(stage: AttackedCell) -> None:
     """As portmap does in nat PREROUTING, with any number that the operator has chosen."""
     tag = _tag(stage, stage.web)
     with stage.rule("mangle", "PREROUTING", "-i", stage.mallory.interface, "-j", "MARK", "--set-mark", str(tag)):
@@ -127,7 +127,7 @@ def test_a_mark_that_another_program_has_set_before_is_no_tag(stage: Stage) -> N
 @stopped_by(
     With("filter", "CELLNET-FORWARD", "-i cnet+ -m conntrack --ctstate RELATED -j ACCEPT"),
 )
-def test_a_conntrack_helper_of_the_hosts_opens_no_port(stage: Stage, direction: str) -> None:
+def test_a_conntrack_helper_of_the_hosts_opens_no_port(stage: AttackedCell, direction: str) -> None:
     """An FTP helper expects another connection when it reads of one in an allowed one."""
     helper = ("-p", "tcp", "--dport", str(HELPED), "-j", "CT", "--helper", "ftp")
     with stage.rule("raw", "PREROUTING", *helper):
@@ -150,14 +150,14 @@ def test_a_conntrack_helper_of_the_hosts_opens_no_port(stage: Stage, direction: 
 
 
 @stopped_by(Without("filter", "{web_chain}", "CELLNET-REJECT"))
-def test_an_answerer_does_not_call_back_by_the_same_ports(stage: Stage) -> None:
+def test_an_answerer_does_not_call_back_by_the_same_ports(stage: AttackedCell) -> None:
     client, server = pair(stage.web, stage.api, 8081)
     port = client.getsockname()[1]
     client.close()
     assert server.recv(1) == b""
     server.close()
     syn = IP(src=str(stage.api.address), dst=str(stage.web.address)) / TCP(sport=8081, dport=port, flags="S", seq=2**31)
-    found = heard(stage.wire_of(stage.api), [syn], at=stage.web, canary_to=stage.web)
+    found = captured(stage.wire_of(stage.api), [syn], at=stage.web, canary_to=stage.web)
     withstood(it=not [each for each in found if TCP in each and each[TCP].flags == "S"])
 
 
@@ -167,7 +167,7 @@ def _echoed(caller: Instance, target: Instance, size: int) -> bool:
         return len(sender.recv(size + 1)) == size
 
 
-def _tag(stage: Stage, of: Instance) -> int:
+def _tag(stage: AttackedCell, of: Instance) -> int:
     listed = stage.host.run("ipset", "list", "cellnet-tags")
     found = re.search(rf"^{of.address} .*skbmark (0x[0-9a-f]+)", listed, re.MULTILINE)
     assert found, listed
@@ -175,7 +175,7 @@ def _tag(stage: Stage, of: Instance) -> int:
 
 
 @contextmanager
-def _all_marked(caller: Standpoint, mark: int) -> Iterator[None]:
+def _all_marked(caller: Node, mark: int) -> Iterator[None]:
     """Root inside marks all that leaves his sockets."""
     caller.run("iptables-nft", "-t", "mangle", "-A", "OUTPUT", "-j", "MARK", "--set-mark", str(mark))
     try:
@@ -184,7 +184,7 @@ def _all_marked(caller: Standpoint, mark: int) -> Iterator[None]:
         caller.run("iptables-nft", "-t", "mangle", "-F")
 
 
-def _marked(caller: Standpoint, target: Standpoint, mark: int) -> Outcome:
+def _marked(caller: Node, target: Node, mark: int) -> Outcome:
     def call() -> None:
         with socket.socket() as made:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)

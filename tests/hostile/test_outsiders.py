@@ -6,11 +6,11 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.packet import Packet
 
-from tests.testlib.attacker import Wire, carrying, ears, heard, mac_of, withstood
+from tests.testlib.attacked_cell import AttackedCell, captured_segment, conntrack_state
+from tests.testlib.attacker import Wire, capture, captured, carrying, mac_of, withstood
+from tests.testlib.connections import is_alive
 from tests.testlib.mutation import Setting, Without, stopped_by
-from tests.testlib.policed import is_alive
-from tests.testlib.stage import Stage, conntrack, sent_by
-from tests.testlib.standpoint import Connected, Refused, pair
+from tests.testlib.node import Connected, Refused, pair
 
 UPLINK = "uplink1"
 PUBLISHED = 7001  # udp, at the cell: the canary's port at api
@@ -21,7 +21,7 @@ LOOSE = (Setting("net/ipv4/conf/all/rp_filter", 0), Setting("net/ipv4/conf/eth0/
 
 
 @pytest.fixture
-def outsider(stage: Stage) -> Iterator[Wire]:
+def outsider(stage: AttackedCell) -> Iterator[Wire]:
     """A wire at the other end of the cell's uplink, whose canary comes in by a published port."""
     outside, host = stage.outside, stage.host
     outside.run("ip", "route", "replace", "10.255.0.0/16", "via", str(host.address))
@@ -30,12 +30,12 @@ def outsider(stage: Stage) -> Iterator[Wire]:
         yield Wire(outside, UPLINK, mac=mac_of(outside, UPLINK), to=mac_of(host, "eth0"))
 
 
-def _heard(stage: Stage, outsider: Wire, *packets: Packet) -> list[Packet]:
-    return heard(outsider, packets, at=stage.api, port=PUBLISHED, canary_to=stage.host)
+def _heard(stage: AttackedCell, outsider: Wire, *packets: Packet) -> list[Packet]:
+    return captured(outsider, packets, at=stage.api, port=PUBLISHED, canary_to=stage.host)
 
 
 @stopped_by(STRAIGHT_IN)
-def test_the_overlay_is_not_routed_from_outside(stage: Stage, outsider: Wire) -> None:
+def test_the_overlay_is_not_routed_from_outside(stage: AttackedCell, outsider: Wire) -> None:
     withstood(it=stage.outside.connect(stage.api, 8080) is Refused)
     withstood(it=stage.outside.connect(stage.api, 61443) is Refused)
     withstood(it=stage.outside.udp(stage.api, 8080) is Refused)
@@ -43,20 +43,20 @@ def test_the_overlay_is_not_routed_from_outside(stage: Stage, outsider: Wire) ->
 
 
 @stopped_by(Without("filter", "CELLNET-FORWARD", "-j CELLNET-REJECT"))
-def test_an_address_without_container_is_not_bounced_back(stage: Stage, outsider: Wire) -> None:
-    with ears(stage.outside, UPLINK) as listening:
+def test_an_address_without_container_is_not_bounced_back(stage: AttackedCell, outsider: Wire) -> None:
+    with capture(stage.outside, UPLINK) as listening:
         _heard(stage, outsider, IP(src="10.77.0.254", dst="10.255.1.99") / UDP(sport=5, dport=6) / b"bounce")
         withstood(it=not [each for each in listening.pending() if UDP in each and each[UDP].dport == 6])
     withstood(it=stage.outside.connect("10.255.1.99", 8080) is Refused)
 
 
 @stopped_by(PATH, *LOOSE)
-def test_a_containers_address_delivers_nothing_from_outside(stage: Stage, outsider: Wire) -> None:
+def test_a_containers_address_delivers_nothing_from_outside(stage: AttackedCell, outsider: Wire) -> None:
     web, api = str(stage.web.address), str(stage.api.address)
     datagram = IP(src=web, dst=api) / UDP(sport=5, dport=8080) / b"forged"
     withstood(it=not carrying(b"forged", _heard(stage, outsider, datagram)))
     client, server = pair(stage.web, stage.api, 8081)
-    last = sent_by(client, b"own words", seen_at=stage.api)
+    last = captured_segment(client, b"own words", seen_at=stage.api)
     assert server.recv(100) == b"own words"
     following = TCP(
         sport=last[TCP].sport, dport=last[TCP].dport, seq=last[TCP].seq + 9, ack=last[TCP].ack, flags="PA", window=500
@@ -68,19 +68,19 @@ def test_a_containers_address_delivers_nothing_from_outside(stage: Stage, outsid
 
 @pytest.mark.parametrize("claims", ["a container", "the cell"])
 @stopped_by(PATH)
-def test_a_forged_reset_from_outside_closes_no_conntrack_entry(stage: Stage, outsider: Wire, claims: str) -> None:
+def test_a_forged_reset_from_outside_closes_no_conntrack_entry(stage: AttackedCell, outsider: Wire, claims: str) -> None:
     caller = stage.web if claims == "a container" else stage.host
     client, server = pair(caller, stage.api, 8081)
-    last = sent_by(client, b"own words", seen_at=stage.api)
+    last = captured_segment(client, b"own words", seen_at=stage.api)
     assert server.recv(100) == b"own words"
     reset = TCP(sport=last[TCP].sport, dport=last[TCP].dport, seq=last[TCP].seq + 9, flags="R")
     _heard(stage, outsider, IP(src=last.src, dst=last.dst) / reset)
-    withstood(it=conntrack(stage, client) == "ESTABLISHED", what=f"the entry is {conntrack(stage, client)}")
+    withstood(it=conntrack_state(stage, client) == "ESTABLISHED", what=f"the entry is {conntrack_state(stage, client)}")
     assert is_alive(client, server)
 
 
 @stopped_by(Without("filter", "CELLNET-ERRORS", "-j CELLNET-REJECT"))
-def test_an_error_from_outside_about_a_flow_inside_is_refused(stage: Stage, outsider: Wire) -> None:
+def test_an_error_from_outside_about_a_flow_inside_is_refused(stage: AttackedCell, outsider: Wire) -> None:
     flow = stage.web.datagrams()
     flow.connect((str(stage.api.address), 8080))
     flow.send(b"question")

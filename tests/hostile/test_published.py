@@ -6,11 +6,11 @@ from contextlib import contextmanager
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 
-from tests.testlib.attacker import Wire, carrying, ears, mac_of, withstood
+from tests.testlib.attacked_cell import AttackedCell
+from tests.testlib.attacker import Wire, capture, carrying, mac_of, withstood
 from tests.testlib.mutation import Setting, Without, stopped_by
 from tests.testlib.netns import Netns
-from tests.testlib.stage import Stage
-from tests.testlib.standpoint import Connected, Refused, Standpoint
+from tests.testlib.node import Connected, Node, Refused
 
 PORT = 7080
 BRIDGE, GATEWAY, GUEST = "docker7", "172.30.0.1", "172.30.0.2"
@@ -20,7 +20,7 @@ STRAIGHT_IN = Without("filter", "CELLNET-NEW", "-j CELLNET-REJECT")
 
 
 @contextmanager
-def _published(stage: Stage, target: str, *, to: str | None = None) -> Iterator[None]:
+def _published(stage: AttackedCell, target: str, *, to: str | None = None) -> Iterator[None]:
     """Somebody else's rules publish a port of the host's, with the detour that lets a container reach its own."""
     where = ("-d", to) if to else ()
     for protocol in ("tcp", "udp"):
@@ -31,7 +31,7 @@ def _published(stage: Stage, target: str, *, to: str | None = None) -> Iterator[
 
 
 @pytest.fixture
-def guest(stage: Stage) -> Iterator[Standpoint]:
+def guest(stage: AttackedCell) -> Iterator[Node]:
     """A container of another engine on the same host, behind a bridge."""
     place = Netns("guest")
     host = stage.host
@@ -43,7 +43,7 @@ def guest(stage: Stage) -> Iterator[Standpoint]:
     place.run("ip", "addr", "add", f"{GUEST}/24", "dev", "eth0")
     place.run("ip", "link", "set", "eth0", "up")
     place.run("ip", "route", "add", "default", "via", GATEWAY)
-    made = Standpoint(place.path, address=stage.host.address)
+    made = Node(place.path, address=stage.host.address)
     yield made
     made.close()
     host.run("ip", "link", "del", "vethguest")  # at once: with its namespace it would go some time later
@@ -51,7 +51,7 @@ def guest(stage: Stage) -> Iterator[Standpoint]:
     place.close()
 
 
-def test_a_published_port_reaches_its_container_from_outside(stage: Stage) -> None:
+def test_a_published_port_reaches_its_container_from_outside(stage: AttackedCell) -> None:
     with _published(stage, f"{stage.api.address}:8080", to=str(stage.host.address)):
         assert stage.outside.connect(stage.host, PORT) is Connected
         assert stage.outside.udp(stage.host, PORT) is Connected
@@ -61,7 +61,7 @@ def test_a_published_port_reaches_its_container_from_outside(stage: Stage) -> No
 
 @pytest.mark.parametrize("dialled", ["the host's address", "any address"])
 @stopped_by(DENIED)
-def test_no_container_gets_round_a_policy_by_a_published_port(stage: Stage, dialled: str) -> None:
+def test_no_container_gets_round_a_policy_by_a_published_port(stage: AttackedCell, dialled: str) -> None:
     """Also where somebody's rule forgets to name the host's address."""
     to = str(stage.host.address) if dialled == "the host's address" else None
     target = stage.host if to else "10.255.1.77"
@@ -72,13 +72,13 @@ def test_no_container_gets_round_a_policy_by_a_published_port(stage: Stage, dial
         withstood(it=stage.mallory.udp(target, PORT) is Refused)
 
 
-def test_the_cell_reaches_its_own_containers_and_nothing_else_does(stage: Stage, guest: Standpoint) -> None:
+def test_the_cell_reaches_its_own_containers_and_nothing_else_does(stage: AttackedCell, guest: Node) -> None:
     assert stage.host.connect(stage.api, 8080) is stage.host.udp(stage.api, 8080) is Connected
     assert stage.host.connect(stage.mallory, 8080) is Connected
 
 
 @stopped_by(STRAIGHT_IN)
-def test_a_guest_of_another_engine_reaches_no_container(stage: Stage, guest: Standpoint) -> None:
+def test_a_guest_of_another_engine_reaches_no_container(stage: AttackedCell, guest: Node) -> None:
     assert guest.connect(GATEWAY, 9) is Refused  # the host itself has no rule against it
     withstood(it=guest.connect(stage.api, 8080) is Refused)
     withstood(it=guest.udp(stage.api, 8080) is Refused)
@@ -90,16 +90,16 @@ def test_a_guest_of_another_engine_reaches_no_container(stage: Stage, guest: Sta
     Setting("net/ipv4/conf/default/rp_filter", 0),
     STRAIGHT_IN,
 )
-def test_a_guest_of_another_engine_forges_no_container(stage: Stage, guest: Standpoint) -> None:
+def test_a_guest_of_another_engine_forges_no_container(stage: AttackedCell, guest: Node) -> None:
     wire = Wire(guest, mac=mac_of(guest, "eth0"), to=mac_of(stage.host, BRIDGE))
-    with ears(stage.api) as listening:
+    with capture(stage.api) as listening:
         wire.send(IP(src=str(stage.web.address), dst=str(stage.api.address)) / UDP(sport=9, dport=8080) / b"forged")
         found = listening.packets(until=stage.wire.canary(stage.api))
     withstood(it=not carrying(b"forged", found))
 
 
 @stopped_by(EGRESS)
-def test_a_guest_of_another_engine_is_not_reached_either(stage: Stage, guest: Standpoint) -> None:
+def test_a_guest_of_another_engine_is_not_reached_either(stage: AttackedCell, guest: Node) -> None:
     """Neither by its address nor by its published port."""
     guest.listen(8080)
     assert stage.host.connect(GUEST, 8080) is Connected
@@ -110,10 +110,10 @@ def test_a_guest_of_another_engine_is_not_reached_either(stage: Stage, guest: St
 
 
 @stopped_by(EGRESS, Without("filter", "CELLNET-NEW", "! --tcp-flags"), Without("filter", "CELLNET-NEW", "INVALID"))
-def test_nothing_leaves_the_cell(stage: Stage) -> None:
+def test_nothing_leaves_the_cell(stage: AttackedCell) -> None:
     target = str(stage.outside.address)
     source = {"src": str(stage.mallory.address), "dst": target}
-    with ears(stage.outside, "uplink1") as listening:
+    with capture(stage.outside, "uplink1") as listening:
         stage.wire.send(
             IP(**source) / UDP(sport=9, dport=53) / b"leaves",
             IP(**source) / ICMP() / b"leaves",

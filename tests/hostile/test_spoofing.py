@@ -3,11 +3,11 @@
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
 
+from tests.testlib.attacked_cell import AttackedCell, captured_segment, conntrack_state
 from tests.testlib.attacker import carrying, withstood
+from tests.testlib.connections import is_alive
 from tests.testlib.mutation import Kernel, Setting, Without, stopped_by
-from tests.testlib.policed import is_alive
-from tests.testlib.stage import Stage, conntrack, sent_by
-from tests.testlib.standpoint import Connected, pair
+from tests.testlib.node import Connected, pair
 
 SPOOFING = (
     Without("raw", "CELLNET-PREROUTING", "-i cnet+ -j DROP"),
@@ -17,13 +17,13 @@ SPOOFING = (
 UNTAGGED = (Without("filter", "{api_chain}", "CELLNET-REJECT"),)
 
 
-def _spoofed(stage: Stage, source: str) -> bool:
+def _spoofed(stage: AttackedCell, source: str) -> bool:
     forged = IP(src=source, dst=str(stage.api.address)) / UDP(sport=5000, dport=8080) / b"forged"
-    return bool(carrying(b"forged", stage.heard(forged)))
+    return bool(carrying(b"forged", stage.captured(forged)))
 
 
 @stopped_by(*SPOOFING)
-def test_another_containers_address_delivers_nothing(stage: Stage) -> None:
+def test_another_containers_address_delivers_nothing(stage: AttackedCell) -> None:
     assert stage.web.udp(stage.api, 8080) is Connected
     withstood(it=not _spoofed(stage, str(stage.web.address)))
 
@@ -32,31 +32,31 @@ def test_another_containers_address_delivers_nothing(stage: Stage) -> None:
     "source", ["10.255.1.200", "10.255.1.255", "10.255.2.9", "10.77.0.254", "8.8.8.8", "169.254.0.1", "240.0.0.1"]
 )
 @stopped_by(*SPOOFING, *UNTAGGED)
-def test_an_address_of_nobody_here_delivers_nothing(stage: Stage, source: str) -> None:
+def test_an_address_of_nobody_here_delivers_nothing(stage: AttackedCell, source: str) -> None:
     withstood(it=not _spoofed(stage, source))
 
 
 @stopped_by(*SPOOFING, *UNTAGGED, Setting("net/ipv4/conf/{mallory}/accept_local", 1))
-def test_the_hosts_address_delivers_nothing(stage: Stage) -> None:
+def test_the_hosts_address_delivers_nothing(stage: AttackedCell) -> None:
     assert stage.host.udp(stage.api, 8080) is Connected
     withstood(it=not _spoofed(stage, str(stage.host.address)))
 
 
 @pytest.mark.parametrize("source", ["127.0.0.1", "255.255.255.255", "0.0.0.0", "224.0.0.1"])
 @stopped_by(*SPOOFING, *UNTAGGED, Kernel("drops martian sources by itself"))
-def test_an_address_that_cannot_be_a_source_delivers_nothing(stage: Stage, source: str) -> None:
+def test_an_address_that_cannot_be_a_source_delivers_nothing(stage: AttackedCell, source: str) -> None:
     withstood(it=not _spoofed(stage, source))
 
 
 @stopped_by(*SPOOFING)
-def test_forged_data_does_not_reach_an_established_connection(stage: Stage) -> None:
+def test_forged_data_does_not_reach_an_established_connection(stage: AttackedCell) -> None:
     client, server = pair(stage.web, stage.api, 8081)
-    last = sent_by(client, b"own words", seen_at=stage.api)
+    last = captured_segment(client, b"own words", seen_at=stage.api)
     assert server.recv(100) == b"own words"
     following = TCP(
         sport=last[TCP].sport, dport=last[TCP].dport, seq=last[TCP].seq + 9, ack=last[TCP].ack, flags="PA", window=500
     )
-    stage.heard(IP(src=last.src, dst=last.dst) / following / b"forged")
+    stage.captured(IP(src=last.src, dst=last.dst) / following / b"forged")
     client.sendall(b"own words")
     withstood(it=server.recv(100) == b"own words")
     assert is_alive(client, server)
@@ -64,27 +64,27 @@ def test_forged_data_does_not_reach_an_established_connection(stage: Stage) -> N
 
 @pytest.mark.parametrize("towards", ["server", "client"])
 @stopped_by(Without("raw", "CELLNET-PREROUTING", "rpfilter"))
-def test_a_forged_reset_closes_neither_connection_nor_conntrack_entry(stage: Stage, towards: str) -> None:
+def test_a_forged_reset_closes_neither_connection_nor_conntrack_entry(stage: AttackedCell, towards: str) -> None:
     client, server = pair(stage.web, stage.api, 8081)
-    last = sent_by(client, b"own words", seen_at=stage.api)[TCP]
+    last = captured_segment(client, b"own words", seen_at=stage.api)[TCP]
     assert server.recv(100) == b"own words"
     web, api = str(stage.web.address), str(stage.api.address)
     reset = {
         "server": IP(src=web, dst=api) / TCP(sport=last.sport, dport=last.dport, seq=last.seq + 9, flags="R"),
         "client": IP(src=api, dst=web) / TCP(sport=last.dport, dport=last.sport, seq=last.ack, flags="R"),
     }
-    stage.heard(reset[towards])
-    withstood(it=conntrack(stage, client) == "ESTABLISHED", what=f"the entry is {conntrack(stage, client)}")
+    stage.captured(reset[towards])
+    withstood(it=conntrack_state(stage, client) == "ESTABLISHED", what=f"the entry is {conntrack_state(stage, client)}")
     assert is_alive(client, server)
 
 
 @stopped_by(*SPOOFING)
-def test_a_forged_answer_does_not_reach_somebody_elses_datagram_flow(stage: Stage) -> None:
+def test_a_forged_answer_does_not_reach_somebody_elses_datagram_flow(stage: AttackedCell) -> None:
     flow = stage.web.datagrams()
     flow.connect((str(stage.api.address), 8080))
     flow.send(b"question")
     assert flow.recv(100) == b"question"
     forged = IP(src=str(stage.api.address), dst=str(stage.web.address)) / UDP(sport=8080, dport=flow.getsockname()[1])
-    stage.heard(forged / b"forged", at=stage.web)
+    stage.captured(forged / b"forged", at=stage.web)
     flow.send(b"question")
     withstood(it=flow.recv(100) == b"question")

@@ -14,7 +14,7 @@ from agent.identity.keyring import Keyring, on_tmpfs
 from agent.identity.leaf import issue
 from dataplane.state import Leaf
 from host import syscalls
-from tests.testlib.vouching import TODAY, identity, make_ca
+from tests.testlib.certificates import TODAY, identity, make_ca
 
 CA = make_ca()
 

@@ -11,7 +11,7 @@ from agent.errors import HostRefused, InvalidInput
 from agent.identity.leaf import issue, unfit, validity
 from ca.names import Identity
 from dataplane.state import Leaf
-from tests.testlib.vouching import TODAY, Ca, client_context, handshake, identity, make_ca, server_context
+from tests.testlib.certificates import TODAY, Ca, client_context, handshake, identity, make_ca, server_context
 
 DAY = timedelta(days=1)
 WEB = identity(names=("web.apps.internal",))

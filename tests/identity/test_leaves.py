@@ -17,7 +17,7 @@ from agent.identity.leaves import LeafFacts, Leaves
 from agent.model.attachment import Attachment, Phase
 from ca.disk import load_or_create
 from ca.errors import CaRefused
-from tests.testlib.attachments import OWNER, request
+from tests.testlib.samples import OWNER, request
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

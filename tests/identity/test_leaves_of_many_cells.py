@@ -58,16 +58,16 @@ def copy(office: Office, *names: str, of: Path) -> None:
         shutil.copy(of / name, office.ca / name)
 
 
-def until(leaves: Leaves) -> object:
+def end_of(leaves: Leaves) -> object:
     return leaves.authorities.cell.valid.not_after
 
 
 async def test_a_renewed_certificate_is_taken_up_by_itself_and_the_leaves_stay(office: Office) -> None:
     leaves = loaded(office)
-    before, ends = leaves.all(), until(leaves)
+    before, ends = leaves.all(), end_of(leaves)
     office.now += timedelta(minutes=10)
     copy(office, "cell.crt", "cell.key", of=office.issue())
-    await office.run_until(leaves, lambda: until(leaves) != ends)
+    await office.run_until(leaves, lambda: end_of(leaves) != ends)
     assert leaves.all() == before
     assert leaves.failures == {}
     assert office.changes == 1
@@ -75,16 +75,16 @@ async def test_a_renewed_certificate_is_taken_up_by_itself_and_the_leaves_stay(o
 
 async def test_a_pair_that_does_not_belong_together_is_told_and_the_old_one_stays_in_use(office: Office) -> None:
     leaves = loaded(office)
-    ends = until(leaves)
+    ends = end_of(leaves)
     office.now += DAY / 24
     new = office.issue()
     copy(office, "cell.crt", of=new)
     await office.run_until(leaves, lambda: "cell.key is not the key of" in leaves.failures.get("", ""))
-    assert until(leaves) == ends
+    assert end_of(leaves) == ends
     leaves.ensure(WEB)
     copy(office, "cell.key", of=new)
     await office.run_until(leaves, lambda: leaves.failures == {})
-    assert until(leaves) != ends
+    assert end_of(leaves) != ends
 
 
 async def test_files_that_are_gone_are_told_and_nothing_is_made_in_their_place(office: Office) -> None:

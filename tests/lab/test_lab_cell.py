@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from lab.cell import Part
-from tests.testlib.cell import CellUnderTest, eventually
-from tests.testlib.policed import is_alive, is_reset
-from tests.testlib.standpoint import Connected, Refused, pair
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.connections import is_alive, is_reset
+from tests.testlib.node import Connected, Refused, pair
+from tests.testlib.patience import eventually
 
 POLICY = "policies:\n- {from: acme/shop/web, to: acme/shop/api, tcp: [8080, 61443], udp: 8080}\n"
 

@@ -4,9 +4,10 @@ import contextlib
 from collections.abc import Callable
 
 from agent.errors import Unavailable
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
-from tests.testlib.standpoint import Connected, Refused
+from tests.testlib.node import Connected, Refused
+from tests.testlib.patience import eventually
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 

@@ -14,8 +14,8 @@ import pytest
 
 from lab.claims import BASE
 from lab.processes import Process, everybody
-from tests.testlib.cell import eventually
-from tests.testlib.nobody import NOBODY
+from tests.testlib.patience import eventually
+from tests.testlib.users import NOBODY
 
 CELLNET = (sys.executable, "-P", "-m", "agent")
 DEMO = ("demo", "--cells", "1")

@@ -9,8 +9,8 @@ from pathlib import Path
 from lab.cell import Cell, Part
 from lab.children import CELLNET
 from lab.processes import belonging
-from tests.testlib.cell import eventually
 from tests.testlib.netns import Netns
+from tests.testlib.patience import eventually
 
 FORKS = "import os, time\nif os.fork():\n    print('forked', flush=True)\ntime.sleep(60)\n"
 

@@ -14,7 +14,7 @@ from agent.metrics import Metrics
 from dataplane.compile import compile_tables
 from dataplane.state import HostState
 from dataplane.tables import Tables
-from tests.testlib.moody_kernel import FACTS, MoodyKernel, Silence, empty
+from tests.testlib.fake_kernel import FACTS, FakeKernel, SilentEdge, empty_snapshot
 
 
 async def test_only_a_turn_with_a_change_is_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,20 +25,20 @@ async def test_only_a_turn_with_a_change_is_worked_out(monkeypatch: pytest.Monke
         compiled.append(state)
         return compile_tables(state)
 
-    class Envoy(Silence):
+    class Envoy(SilentEdge):
         def publish(self, resources: object) -> None:
             published.append(resources)
 
     bundle = b"roots"
 
     async def snapshot() -> Snapshot:
-        found = await empty()
+        found = await empty_snapshot()
         return Snapshot(found.attachments, found.tags, found.leaves, found.resolve, bundle)
 
     monkeypatch.setattr(looping, "compile_tables", counted)
-    kernel = MoodyKernel()
+    kernel = FakeKernel()
     kernel.failures = {}
-    edges: Any = {"kernel": kernel, "monitor": Silence(), "ads": Envoy(), "metrics": Metrics()}
+    edges: Any = {"kernel": kernel, "monitor": SilentEdge(), "ads": Envoy(), "metrics": Metrics()}
     reconciler = Reconciler(snapshot, facts=FACTS, effects=Effects(**edges, elapsed=time.monotonic))
     running = asyncio.create_task(reconciler.run())
     try:

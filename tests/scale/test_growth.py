@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from host.namespace import run_in
-from tests.testlib.attached import Attached, traces
-from tests.testlib.cell import CellUnderTest, eventually, running_cell
-from tests.testlib.crowd import Crowd, detach
-from tests.testlib.weight import agent_memory, envoy_allocated, envoy_serves, held, weighable
+from tests.testlib.cell import CellUnderTest, running_cell
+from tests.testlib.containers import Container, ContainerPool, detach_all
+from tests.testlib.footprint import traces
+from tests.testlib.patience import eventually
+from tests.testlib.resource_use import agent_memory, envoy_allocated, envoy_holdings, measurable, open_files
 
 AT_ONCE = 50
 WARM = 6  # rounds of so many, in which caches fill, pools of threads reach their size and every address is used once
@@ -24,13 +25,13 @@ POLICY = "policies:\n- {from: same-space, to: crowd/there/*, tcp: [8080, 61443]}
 
 @pytest.fixture(scope="module")
 def cell() -> Iterator[CellUnderTest]:
-    with weighable() as setting, running_cell(setting) as made:
+    with measurable() as setting, running_cell(setting) as made:
         made.policy_file("crowd.yaml", POLICY)
         yield made
 
 
 def test_a_thousand_attaches_and_detaches_leave_everything_as_it_was(cell: CellUnderTest) -> None:
-    crowd = Crowd(cell, AT_ONCE)
+    crowd = ContainerPool(cell, AT_ONCE)
     go_round(crowd, times=WARM)
     await_drained(cell)
     before, weights = possessions(cell), [weight(cell)]
@@ -43,14 +44,14 @@ def test_a_thousand_attaches_and_detaches_leave_everything_as_it_was(cell: CellU
     assert all(min(growth[kind]) < allowed * AT_ONCE * ROUNDS for kind, allowed in ALLOWED.items()), growth
 
 
-def go_round(crowd: Crowd, *, times: int) -> None:
+def go_round(crowd: ContainerPool, *, times: int) -> None:
     for _ in range(times):
         attached = crowd.attach()
         talk(*attached[:2])
-        detach(attached)
+        detach_all(attached)
 
 
-def talk(one: Attached, other: Attached) -> None:
+def talk(one: Container, other: Container) -> None:
     """Connections that the detach ends, plain and through Envoy."""
     other.listen(8080)
     one.dial(other, 8080)
@@ -59,7 +60,7 @@ def talk(one: Attached, other: Attached) -> None:
 
 def await_drained(cell: CellUnderTest) -> None:
     """Until Envoy has forgotten what was removed."""
-    eventually(lambda: not any("-0a" in each for each in envoy_serves(cell).resources))
+    eventually(lambda: not any("-0a" in each for each in envoy_holdings(cell).resources))
 
 
 def weight(cell: CellUnderTest) -> Mapping[str, int]:
@@ -77,9 +78,9 @@ def possessions(cell: CellUnderTest) -> Mapping[str, object]:
     """All that the cell has, but for the sizes."""
     return {
         **traces(cell),
-        "agent": held(cell.agent_pid),
-        "envoy itself": held(cell.envoy_pid),
-        "envoy serves": envoy_serves(cell),
+        "agent": open_files(cell.agent_pid),
+        "envoy itself": open_files(cell.envoy_pid),
+        "envoy serves": envoy_holdings(cell),
         "sockets": run_in(cell.lab.netns, sockets),
         "connections": cell.host.run("conntrack", "-C"),
         "neighbours of all kinds": [line for line in cell.host.run("ip", "neigh").splitlines() if "dev cnet" in line],

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.testlib.attached import Attached, traces
-from tests.testlib.cell import CellUnderTest, eventually, running_cell
-from tests.testlib.crowd import Crowd, detach
-from tests.testlib.footprint import expected, footprint
-from tests.testlib.standpoint import Connected, Refused
-from tests.testlib.weight import resident
+from tests.testlib.cell import CellUnderTest, running_cell
+from tests.testlib.containers import Container, ContainerPool, detach_all
+from tests.testlib.footprint import expected, footprint, traces
+from tests.testlib.node import Connected, Refused
+from tests.testlib.patience import eventually
+from tests.testlib.resource_use import resident
 
 MANY = 250
 AGENT, ENVOY = 130 << 20, 100 << 20  # bytes of memory that they may have then
@@ -24,16 +24,16 @@ def bare_cell() -> Iterator[CellUnderTest]:
 
 
 @pytest.fixture(scope="module")
-def crowd(bare_cell: CellUnderTest) -> Iterator[Sequence[Attached]]:
+def crowd(bare_cell: CellUnderTest) -> Iterator[Sequence[Container]]:
     before = traces(bare_cell)
-    attached = Crowd(bare_cell, MANY).attach()
+    attached = ContainerPool(bare_cell, MANY).attach()
     yield attached
-    detach(attached)
+    detach_all(attached)
     eventually(lambda: traces(bare_cell) == before)
 
 
 @pytest.fixture
-def cell(bare_cell: CellUnderTest, crowd: Sequence[Attached]) -> Iterator[CellUnderTest]:
+def cell(bare_cell: CellUnderTest, crowd: Sequence[Container]) -> Iterator[CellUnderTest]:
     """With the crowd, and without policies again after the test."""
     yield bare_cell
     for each in (bare_cell, *crowd):
@@ -43,7 +43,7 @@ def cell(bare_cell: CellUnderTest, crowd: Sequence[Attached]) -> Iterator[CellUn
     bare_cell.sync()
 
 
-def test_each_of_250_has_an_address_of_its_own_and_all_are_listed(cell: CellUnderTest, crowd: Sequence[Attached]) -> None:
+def test_each_of_250_has_an_address_of_its_own_and_all_are_listed(cell: CellUnderTest, crowd: Sequence[Container]) -> None:
     addresses = {each.address for each in crowd}
     assert len(addresses) == MANY
     listed = [line.split() for line in cell.cellnet("ps").out.splitlines()[1:]]
@@ -59,7 +59,7 @@ def test_idle_they_cost_no_more_memory_than_was_promised(cell: CellUnderTest) ->
     assert resident(cell.envoy_pid) < ENVOY
 
 
-def test_each_of_250_is_refused_and_let_in_as_a_policy_says(cell: CellUnderTest, crowd: Sequence[Attached]) -> None:
+def test_each_of_250_is_refused_and_let_in_as_a_policy_says(cell: CellUnderTest, crowd: Sequence[Container]) -> None:
     caller, *others = crowd
     for each in others:
         each.listen(8080)
@@ -69,7 +69,7 @@ def test_each_of_250_is_refused_and_let_in_as_a_policy_says(cell: CellUnderTest,
     assert {others[0].connect(each, 8080) for each in others[1:]} == {Refused}
 
 
-def test_each_of_250_answers_on_61443_with_a_certificate_of_its_own(cell: CellUnderTest, crowd: Sequence[Attached]) -> None:
+def test_each_of_250_answers_on_61443_with_a_certificate_of_its_own(cell: CellUnderTest, crowd: Sequence[Container]) -> None:
     cell.policy_file("crowd.yaml", "policies:\n- {from: crowd/there/crowd-0, to: crowd/there/*, tcp: [61443]}\n")
     caller, *others = crowd
     context = caller.tls_context()
@@ -83,7 +83,7 @@ def test_each_of_250_answers_on_61443_with_a_certificate_of_its_own(cell: CellUn
     assert len(serials) == len(others)
 
 
-def test_each_of_250_is_known_by_its_own_tag(cell: CellUnderTest, crowd: Sequence[Attached]) -> None:
+def test_each_of_250_is_known_by_its_own_tag(cell: CellUnderTest, crowd: Sequence[Container]) -> None:
     cell.policy_file("crowd.yaml", f"policies:\n- {{from: [{EVEN}], to: crowd/there/crowd-1, tcp: [8080]}}\n")
     target = crowd[1]
     target.listen(8080)

@@ -17,14 +17,16 @@ import pytest
 
 from agent.errors import Unavailable
 from agent.store.etcd import records
-from tests.testlib import thousand
-from tests.testlib.among import tables
-from tests.testlib.between import API, WEB, Placed, at_once
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib import large_store
+from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
-from tests.testlib.standpoint import Connected, Refused
-from tests.testlib.thousand import BELOW, CELLS, POLICIES, record
-from tests.testlib.weight import resident
+from tests.testlib.containers import ServingContainer
+from tests.testlib.kernel_changes import tables
+from tests.testlib.large_store import BELOW, CELLS, POLICIES, record
+from tests.testlib.node import Connected, Refused, connect_at_once
+from tests.testlib.patience import eventually
+from tests.testlib.resource_use import resident
+from tests.testlib.shop import API, WEB
 
 LONG = 90.0  # seconds: that it does not hang
 MEMORY = 600 << 20  # bytes
@@ -36,7 +38,7 @@ MOVED = IPv4Address("10.79.0.1")
 @pytest.fixture
 def one(make_cells: Callable[..., CellsUnderTest]) -> CellsUnderTest:
     """The first of a thousand and one; its agent is not running, and the store is full."""
-    made = make_cells(1, f"overlay.network={thousand.NETWORK}")
+    made = make_cells(1, f"overlay.network={large_store.NETWORK}")
     cell = made[1]
     cell.kill("agent")
     argv = [sys.executable, "-P", "-m", "tests.testlib.thousand", made.etcd.url]
@@ -72,12 +74,12 @@ def own_apps_only(one: CellsUnderTest, figures: dict[str, str]) -> None:
     cell = one[1]
     before = len(cell.rules())
     with placed(cell, WEB) as web, placed(cell, API, 8080) as api:
-        assert at_once(web, api, 8080) is Refused
+        assert connect_at_once(web, api, 8080) is Refused
         heard = received(cell)
         with timed(figures, "a policy of the store until it is in force"):
-            policy = thousand.policy("mine", WEB, API, 8080)
+            policy = large_store.policy("mine", WEB, API, 8080)
             put(one, BELOW.policy("mine"), records.policy_data(policy))
-            eventually(lambda: at_once(web, api, 8080) is Connected)
+            eventually(lambda: connect_at_once(web, api, 8080) is Connected)
         figures["octets from etcd for it"] = str(received(cell) - heard)
         assert received(cell) - heard < BYTES
         assert len(cell.rules()) < before + 60 < RULES
@@ -94,8 +96,8 @@ def peers_that_move(one: CellsUnderTest, figures: dict[str, str]) -> None:
 
 
 @contextmanager
-def placed(cell: CellUnderTest, app: str, *ports: int) -> Iterator[Placed]:
-    made = Placed(cell, app, name=None, ports=ports)
+def placed(cell: CellUnderTest, app: str, *ports: int) -> Iterator[ServingContainer]:
+    made = ServingContainer(cell, app, name=None, ports=ports)
     try:
         yield made
     finally:

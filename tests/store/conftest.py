@@ -19,10 +19,10 @@ from agent.store.protocols import Store
 from agent.store.sqlite import SqliteStore
 from agent.store.tags import LAST_TAG
 from tests.testlib.etcd import Etcd
-from tests.testlib.lossy import Cell, Lossy
+from tests.testlib.etcd_data_loss import LossyEtcd, StoreWithDisk
 
 MakeStore = Callable[..., Store]
-Cells = Callable[[str], Cell]
+Cells = Callable[[str], StoreWithDisk]
 
 
 @pytest.fixture
@@ -79,21 +79,21 @@ async def store(make_store: MakeStore) -> Store:
 
 
 @pytest.fixture
-def lossy(tmp_path: Path) -> Iterator[Lossy]:
+def lossy(tmp_path: Path) -> Iterator[LossyEtcd]:
     """An etcd that the test may ruin."""
-    etcd = Lossy(tmp_path / "etcd")
+    etcd = LossyEtcd(tmp_path / "etcd")
     etcd.start()
     yield etcd
     etcd.kill()
 
 
 @pytest.fixture
-async def cells(lossy: Lossy, tmp_path: Path) -> AsyncIterator[Cells]:
+async def cells(lossy: LossyEtcd, tmp_path: Path) -> AsyncIterator[Cells]:
     """Starts a cell's store with a disk of its own."""
-    made: list[Cell] = []
+    made: list[StoreWithDisk] = []
 
-    def make(name: str) -> Cell:
-        made.append(Cell(name, lossy, tmp_path).start())
+    def make(name: str) -> StoreWithDisk:
+        made.append(StoreWithDisk(name, lossy, tmp_path).start())
         return made[-1]
 
     yield make

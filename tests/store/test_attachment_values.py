@@ -7,7 +7,7 @@ import pytest
 from agent.errors import InvalidInput
 from agent.model.attachment import AttachRequest, target_port
 from agent.model.owner import NamespaceOwner, ProcessOwner
-from tests.testlib.attachments import app
+from tests.testlib.samples import app
 
 NETNS = Path("/run/netns/x")
 

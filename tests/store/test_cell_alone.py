@@ -11,7 +11,7 @@ from agent.errors import Conflict, InvalidInput
 from agent.model.cell import Cell
 from agent.store.database import Database
 from agent.store.sqlite import SqliteStore
-from tests.testlib.attachments import app
+from tests.testlib.samples import app
 from tests.testlib.stores import NOW, cell, endpoint
 
 

@@ -10,9 +10,10 @@ import pytest
 from agent.errors import Conflict, InvalidInput
 from agent.model.cell import Cell
 from agent.store.protocols import Store
-from tests.testlib.attachments import app
 from tests.testlib.etcd import Etcd
-from tests.testlib.stores import DAY, NOW, OVERLAY, Cells, EtcdCells, MemoryCells, cell, endpoint, eventually, runs
+from tests.testlib.patience import eventually_async
+from tests.testlib.samples import app
+from tests.testlib.stores import DAY, NOW, OVERLAY, Cells, EtcdCells, MemoryCells, cell, endpoint, runs
 
 
 @pytest.fixture(params=["memory", "etcd"])
@@ -27,14 +28,14 @@ async def sees(store: Store, *expected: str) -> None:
     async def so() -> bool:
         return [each.record.name for each in await store.cells() if each.alive_since == NOW] == list(expected)
 
-    await eventually(so)
+    await eventually_async(so)
 
 
 async def knows(store: Store, *expected: Cell) -> None:
     async def so() -> bool:
         return await store.cells() == expected
 
-    await eventually(so)
+    await eventually_async(so)
 
 
 async def test_cells_that_announce_themselves_find_each_other(cells: Cells) -> None:
@@ -94,10 +95,10 @@ async def test_only_other_cells_addresses_depart_and_each_is_told_once(cells: Ce
     web, api, db = endpoint(first, "web"), endpoint(first, "api", of="api", last=3), endpoint(first, "db", of="db", last=4)
     await one.publish([web, api, db])
     await two.publish([endpoint(second, "job")])
-    await eventually(lambda: len(one.endpoints()) == len(two.endpoints()) == 4)
+    await eventually_async(lambda: len(one.endpoints()) == len(two.endpoints()) == 4)
     await one.publish([replace(web, app=app("other")), replace(db, ports=(9090,))])
     await two.publish([])
-    await eventually(lambda: len(one.endpoints()) == len(two.endpoints()) == 2)
+    await eventually_async(lambda: len(one.endpoints()) == len(two.endpoints()) == 2)
     assert two.take_departed() == {web.address, api.address}
     assert two.take_departed() == frozenset()
     assert one.take_departed() == {second.subnet[2]}
@@ -108,7 +109,7 @@ async def test_what_runs_on_a_cell_that_is_no_longer_alive_departs_and_its_recor
     first, second = await cell(one, "one"), await cell(two, "two")
     web = endpoint(first, "web")
     await one.publish([web])
-    await eventually(lambda: web.address in two.endpoints())
+    await eventually_async(lambda: web.address in two.endpoints())
     await cells.lapse(one, "one")
     await runs(two)
     await knows(two, Cell(first, None), Cell(second, NOW))
@@ -212,11 +213,11 @@ async def test_the_operators_roots_reach_every_cell(cells: Cells) -> None:
     async def so() -> bool:
         return await two.trust() == b"-----BEGIN CERTIFICATE-----\n"
 
-    await eventually(so)
+    await eventually_async(so)
     assert heard == [1]
     await one.set_trust(b"")
 
     async def gone() -> bool:
         return await two.trust() == b""
 
-    await eventually(gone)
+    await eventually_async(gone)

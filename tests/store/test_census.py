@@ -15,7 +15,7 @@ from agent.store.etcd.cells import Census
 from agent.store.etcd.client import Value
 from agent.store.etcd.keys import Keys
 from agent.store.subnets import SubnetClaim
-from tests.testlib.attachments import app
+from tests.testlib.samples import app
 
 KEYS = Keys("/cellnet")
 OVERLAY = IPv4Network("10.255.0.0/16")

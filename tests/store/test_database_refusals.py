@@ -20,7 +20,7 @@ from agent.store.ledger import Ledger
 from agent.store.protocols import StoredPolicy
 from agent.store.schema import MIGRATIONS, is_ours, migrate, version_of
 from agent.store.sqlite import SqliteStore
-from tests.testlib.attachments import OWNER, app, request
+from tests.testlib.samples import OWNER, app, request
 
 SUBNET = IPv4Network("10.255.1.0/24")
 

@@ -16,10 +16,11 @@ from agent.store.etcd.client import EtcdClient, put
 from agent.store.etcd.heartbeat import Timing
 from agent.store.etcd.store import EtcdStore
 from agent.store.protocols import StoredPolicy
-from tests.testlib.attachments import app
 from tests.testlib.etcd import Etcd
-from tests.testlib.stores import NOW, OVERLAY, EtcdCells, cell, endpoint, eventually, runs
-from tests.testlib.wire import Wire
+from tests.testlib.patience import eventually_async
+from tests.testlib.relay import Relay
+from tests.testlib.samples import app
+from tests.testlib.stores import NOW, OVERLAY, EtcdCells, cell, endpoint, runs
 
 SHORT = Timing(lease=1, again=0.1)
 
@@ -50,13 +51,13 @@ async def knows(store: EtcdStore, *expected: Cell) -> None:
     async def so() -> bool:
         return await store.cells() == expected
 
-    await eventually(so)
+    await eventually_async(so)
 
 
 async def test_who_has_caught_up_knows_what_was_done_before(cells: EtcdCells) -> None:
     """Removed and made, by a cell whose watch brings it a while later."""
     one, two = cells.store("one"), cells.store("two")
-    await eventually(lambda: two.mirror.problem is None)
+    await eventually_async(lambda: two.mirror.problem is None)
     for _ in range(20):
         await one.apply_policies([StoredPolicy("p", "made"), StoredPolicy("q", "made")])
         await two.catch_up()
@@ -69,7 +70,7 @@ async def test_who_has_caught_up_knows_what_was_done_before(cells: EtcdCells) ->
 async def test_nobody_catches_up_with_an_etcd_that_does_not_answer(own: Etcd) -> None:
     async with contextlib.AsyncExitStack() as stack:
         one = EtcdCells(own, stack).store("one")
-        await eventually(lambda: one.mirror.problem is None)
+        await eventually_async(lambda: one.mirror.problem is None)
         own.kill()
         with pytest.raises(Unavailable):
             await one.catch_up()
@@ -153,7 +154,7 @@ async def test_a_lease_that_is_lost_is_replaced_and_all_is_written_anew(brief: E
     for value in (await client.read(brief.keys.alive("one"))).values.values():
         await client.revoke(value.lease)
     await client.close()
-    await eventually(lambda: web.address in two.take_departed())
+    await eventually_async(lambda: web.address in two.take_departed())
     await runs(two, web)
     await knows(two, Cell(first, NOW))
 
@@ -177,7 +178,7 @@ async def test_an_endpoint_that_somebody_adds_in_a_cells_name_is_taken_away(brie
     await one.publish([endpoint(first, "web")])
     brief.etcd.ctl("put", brief.keys.endpoints_of("one") + "job", "{}")
     await runs(two, endpoint(first, "web"))
-    await eventually(lambda: not two.malformed)
+    await eventually_async(lambda: not two.malformed)
 
 
 async def test_an_etcd_that_is_restarted_changes_nothing(own: Etcd) -> None:
@@ -191,10 +192,10 @@ async def test_an_etcd_that_is_restarted_changes_nothing(own: Etcd) -> None:
         await runs(one, web, job)
         known = await one.cells()
         own.kill()
-        await eventually(lambda: one.mirror.problem is not None)
+        await eventually_async(lambda: one.mirror.problem is not None)
         assert (await one.cells(), len(one.endpoints())) == (known, 2)
         own.start()
-        await eventually(lambda: one.mirror.problem is None and two.mirror.problem is None)
+        await eventually_async(lambda: one.mirror.problem is None and two.mirror.problem is None)
         third = endpoint(second, "more", of="api", last=3)
         await two.publish([job, third])
         await runs(one, web, job, third)
@@ -205,7 +206,7 @@ async def test_an_etcd_that_is_restarted_changes_nothing(own: Etcd) -> None:
 async def test_a_cell_that_was_cut_off_for_longer_than_its_lease_comes_back_by_itself(brief: EtcdCells) -> None:
     two = brief.store("two")
     second = await cell(two, "two")
-    async with Wire.to(brief.etcd) as wire:
+    async with Relay.to(brief.etcd) as wire:
         one = brief.store("one", etcd=wire.config)
         first = await cell(one, "one")
         web = endpoint(first, "web")
@@ -225,7 +226,7 @@ async def test_a_cell_that_was_cut_off_for_longer_than_its_lease_comes_back_by_i
 async def test_a_cell_that_was_removed_while_it_was_cut_off_writes_itself_again(brief: EtcdCells) -> None:
     two = brief.store("two")
     second = await cell(two, "two")
-    async with Wire.to(brief.etcd) as wire:
+    async with Relay.to(brief.etcd) as wire:
         one = brief.store("one", etcd=wire.config)
         first = await cell(one, "one")
         await one.publish([endpoint(first, "web")])
@@ -242,7 +243,7 @@ async def test_a_cell_that_was_removed_while_it_was_cut_off_writes_itself_again(
 
 async def test_a_cell_whose_subnet_went_to_another_meanwhile_says_so(brief: EtcdCells) -> None:
     two = brief.store("two")
-    async with Wire.to(brief.etcd) as wire:
+    async with Relay.to(brief.etcd) as wire:
         one = brief.store("one", etcd=wire.config)
         first = await cell(one, "one")
         wire.cut()
@@ -253,7 +254,7 @@ async def test_a_cell_whose_subnet_went_to_another_meanwhile_says_so(brief: Etcd
         await two.announce(replace(first, name="two", id="id-of-two", underlay=IPv4Address("198.51.100.9")))
         assert taken == first.subnet
         wire.mend()
-        await eventually(lambda: any("was given to cell two" in what for what, _ in one.problems()))
+        await eventually_async(lambda: any("was given to cell two" in what for what, _ in one.problems()))
         assert [each.record.name for each in await two.cells()] == ["two"]
 
 
@@ -285,7 +286,7 @@ async def test_fifty_cells_that_start_at_once_all_find_each_other(cells: EtcdCel
 
     await asyncio.gather(*map(start, range(50)))
     for store in stores:
-        await eventually(partial(all_run, store))
+        await eventually_async(partial(all_run, store))
         found = await store.cells()
         assert len({each.record.subnet for each in found}) == 50
         assert all(each.record.subnet.subnet_of(OVERLAY) and each.alive_since == NOW for each in found)
@@ -294,7 +295,7 @@ async def test_fifty_cells_that_start_at_once_all_find_each_other(cells: EtcdCel
 async def test_a_reading_that_is_ahead_of_the_watch_breaks_nothing(cells: EtcdCells) -> None:
     one = cells.store("one")
     await cell(one, "one")
-    await eventually(lambda: one.mirror.following)
+    await eventually_async(lambda: one.mirror.following)
     clients = [EtcdClient(cells.etcd.config) for _ in range(10)]
 
     async def write(client: EtcdClient, key: str) -> None:

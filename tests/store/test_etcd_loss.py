@@ -10,21 +10,22 @@ import pytest
 from agent.errors import InvalidInput, Unavailable
 from agent.model.names import AppName
 from agent.store.protocols import StoredPolicy
-from tests.testlib.attachments import app
-from tests.testlib.lossy import NOW, Cell, Lossy, eventually
+from tests.testlib.etcd_data_loss import NOW, LossyEtcd, StoreWithDisk
+from tests.testlib.patience import eventually_async
+from tests.testlib.samples import app
 
 WEB, API, DB, NEW = app("web"), app("api"), app("db"), app("new")
 NETWORK = IPv4Network("10.255.0.0/16")
 RECORD = '{"id": "1", "subnet": "10.255.1.0/24", "underlay": "192.0.2.1", "version": "1"}'
-Cells = Callable[[str], Cell]
+Cells = Callable[[str], StoreWithDisk]
 
 
-async def claimed(cell: Cell, *apps: AppName) -> dict[AppName, int]:
+async def claimed(cell: StoreWithDisk, *apps: AppName) -> dict[AppName, int]:
     """One after the other, which are other numbers than they would get all at once."""
     return {each: (await cell.store.claim_tags([each], now=NOW))[each] for each in apps}
 
 
-async def test_a_loss_of_all_data_takes_no_policy_and_no_tag_away(lossy: Lossy, cells: Cells) -> None:
+async def test_a_loss_of_all_data_takes_no_policy_and_no_tag_away(lossy: LossyEtcd, cells: Cells) -> None:
     one, two = cells("one"), cells("two")
     await one.store.apply_policies([StoredPolicy("a", "1"), StoredPolicy("b", "1")])
     tags = await claimed(one, WEB, API)
@@ -46,7 +47,9 @@ async def test_a_loss_of_all_data_takes_no_policy_and_no_tag_away(lossy: Lossy, 
     assert (await fresh.store.claim_tags([NEW], now=NOW))[NEW] == 3
 
 
-async def test_a_held_policy_is_the_operators_again_once_it_is_applied_deleted_or_given_up(lossy: Lossy, cells: Cells) -> None:
+async def test_a_held_policy_is_the_operators_again_once_it_is_applied_deleted_or_given_up(
+    lossy: LossyEtcd, cells: Cells
+) -> None:
     one, two = cells("one"), cells("two")
     await one.store.apply_policies([StoredPolicy(name, "1") for name in "abcd"])
     await two.has(a="1", b="1", c="1", d="1")
@@ -68,7 +71,7 @@ async def test_a_held_policy_is_the_operators_again_once_it_is_applied_deleted_o
         assert each.told() == ""
 
 
-async def test_what_is_held_outlives_the_agent_and_what_was_given_up_meanwhile_goes(lossy: Lossy, cells: Cells) -> None:
+async def test_what_is_held_outlives_the_agent_and_what_was_given_up_meanwhile_goes(lossy: LossyEtcd, cells: Cells) -> None:
     one, two = cells("one"), cells("two")
     await one.store.apply_policies([StoredPolicy("a", "1"), StoredPolicy("b", "1")])
     await two.has(a="1", b="1")
@@ -90,7 +93,7 @@ async def test_what_is_held_outlives_the_agent_and_what_was_given_up_meanwhile_g
     assert two.told() == ""
 
 
-async def test_a_loss_while_the_agent_was_down_is_seen_though_the_revision_has_passed(lossy: Lossy, cells: Cells) -> None:
+async def test_a_loss_while_the_agent_was_down_is_seen_though_the_revision_has_passed(lossy: LossyEtcd, cells: Cells) -> None:
     one, two = cells("one"), cells("two")
     await one.store.apply_policies([StoredPolicy("a", "1"), StoredPolicy("b", "1")])
     await two.has(a="1", b="1")
@@ -99,7 +102,7 @@ async def test_a_loss_while_the_agent_was_down_is_seen_though_the_revision_has_p
     await one.stop()
     lossy.lose()
     one.start()
-    await eventually(lambda: "2 policies are held" in one.told())
+    await eventually_async(lambda: "2 policies are held" in one.told())
     for number in range(known + 5):
         lossy.ctl("put", "/elsewhere", str(number))
     await one.store.apply_policies([StoredPolicy("b", "2")])
@@ -112,7 +115,7 @@ async def test_a_loss_while_the_agent_was_down_is_seen_though_the_revision_has_p
     assert two.flaps == []
 
 
-async def test_the_same_is_seen_of_older_data_in_the_same_cluster(lossy: Lossy, cells: Cells) -> None:
+async def test_the_same_is_seen_of_older_data_in_the_same_cluster(lossy: LossyEtcd, cells: Cells) -> None:
     one, two = cells("one"), cells("two")
     await one.store.apply_policies([StoredPolicy("old", "1"), StoredPolicy("gone", "1")])
     lossy.keep_copy()
@@ -131,7 +134,7 @@ async def test_the_same_is_seen_of_older_data_in_the_same_cluster(lossy: Lossy, 
     await one.store.claim_tags([API], now=NOW)
     two.start()
     two.watch("new", "old")
-    await eventually(lambda: "3 policies are held" in two.told())
+    await eventually_async(lambda: "3 policies are held" in two.told())
     assert await two.documents() == {"new": "1", "old": "2"}
     assert await two.tags() == {**tags, API: 2}
     assert two.flaps == []
@@ -140,7 +143,7 @@ async def test_the_same_is_seen_of_older_data_in_the_same_cluster(lossy: Lossy, 
         await each.has(gone="1", old="1")
 
 
-async def test_the_right_data_brought_back_is_no_loss_though_it_is_another_cluster(lossy: Lossy, cells: Cells) -> None:
+async def test_the_right_data_brought_back_is_no_loss_though_it_is_another_cluster(lossy: LossyEtcd, cells: Cells) -> None:
     one, two = cells("one"), cells("two")
     await one.store.apply_policies([StoredPolicy("a", "1")])
     tags = dict(await one.store.claim_tags([WEB], now=NOW))
@@ -149,7 +152,7 @@ async def test_the_right_data_brought_back_is_no_loss_though_it_is_another_clust
     lossy.save()
     cluster = one.store.mirror.copy.cluster
     lossy.restore()
-    await eventually(lambda: one.store.mirror.copy.cluster != cluster and one.store.mirror.problem is None)
+    await eventually_async(lambda: one.store.mirror.copy.cluster != cluster and one.store.mirror.problem is None)
     assert one.told() == ""
     await one.store.apply_policies([StoredPolicy("b", "1")])
     two.start()
@@ -161,7 +164,7 @@ async def test_the_right_data_brought_back_is_no_loss_though_it_is_another_clust
 
 
 async def test_the_right_data_brought_back_after_cells_have_gone_on_with_an_empty_etcd_ends_what_is_held(
-    lossy: Lossy, cells: Cells
+    lossy: LossyEtcd, cells: Cells
 ) -> None:
     one, two = cells("one"), cells("two")
     await one.store.apply_policies([StoredPolicy("a", "1")])
@@ -174,12 +177,12 @@ async def test_the_right_data_brought_back_after_cells_have_gone_on_with_an_empt
     assert "1 policies are held" in one.told()
     lossy.restore()
     for each in (one, two):
-        await eventually(lambda each=each: each.store.mirror.problem is None and each.told() == "")  # type: ignore[misc]
+        await eventually_async(lambda each=each: each.store.mirror.problem is None and each.told() == "")  # type: ignore[misc]
         assert await each.documents() == {"a": "1"}
         assert await each.tags() == tags
 
 
-async def test_two_losses_in_a_row_lose_nothing(lossy: Lossy, cells: Cells) -> None:
+async def test_two_losses_in_a_row_lose_nothing(lossy: LossyEtcd, cells: Cells) -> None:
     one, two = cells("one"), cells("two")
     await one.store.apply_policies([StoredPolicy("a", "1"), StoredPolicy("b", "1")])
     tags = dict(await one.store.claim_tags([WEB], now=NOW))
@@ -203,7 +206,7 @@ async def test_two_losses_in_a_row_lose_nothing(lossy: Lossy, cells: Cells) -> N
         assert "2 policies are held" in each.told()
 
 
-async def test_all_records_deleted_by_hand_are_a_loss_too(lossy: Lossy, cells: Cells) -> None:
+async def test_all_records_deleted_by_hand_are_a_loss_too(lossy: LossyEtcd, cells: Cells) -> None:
     one = cells("one")
     await one.store.apply_policies([StoredPolicy("a", "1")])
     tags = dict(await one.store.claim_tags([WEB], now=NOW))
@@ -216,7 +219,7 @@ async def test_all_records_deleted_by_hand_are_a_loss_too(lossy: Lossy, cells: C
     assert one.flaps == []
 
 
-async def test_no_new_tag_is_given_before_the_known_ones_are_written_back(lossy: Lossy, cells: Cells) -> None:
+async def test_no_new_tag_is_given_before_the_known_ones_are_written_back(lossy: LossyEtcd, cells: Cells) -> None:
     one = cells("one")
     tags = await claimed(one, WEB, DB, API)
     before = one.store.mirror.data
@@ -228,14 +231,14 @@ async def test_no_new_tag_is_given_before_the_known_ones_are_written_back(lossy:
             got.update(await one.store.claim_tags([NEW], now=NOW))
         return bool(got)
 
-    await eventually(claims)
+    await eventually_async(claims)
     assert one.store.mirror.data > before
     assert got == {NEW: 4}
     assert await one.tags() == tags | got
 
 
 async def test_an_app_whose_number_went_to_another_meanwhile_gets_one_of_its_own_and_it_is_told(
-    lossy: Lossy, cells: Cells
+    lossy: LossyEtcd, cells: Cells
 ) -> None:
     one = cells("one")
     await one.store.claim_tags([API, WEB], now=NOW)
@@ -251,19 +254,19 @@ async def test_an_app_whose_number_went_to_another_meanwhile_gets_one_of_its_own
         seen.append(await one.tags())
         return NEW in seen[-1]
 
-    await eventually(settled)
+    await eventually_async(settled)
     assert await one.tags() == {NEW: 1, WEB: 2, API: 3}
     assert all(API in each and len(set(each.values())) == len(each) for each in seen)
     assert f"tag 1 of {API} was given to {NEW}" in one.told()
-    await eventually(lambda: newcomer.store.mirror.copy.revision >= one.store.mirror.copy.revision)
+    await eventually_async(lambda: newcomer.store.mirror.copy.revision >= one.store.mirror.copy.revision)
     assert await newcomer.tags() == {NEW: 1, WEB: 2, API: 3}
 
 
-async def test_many_cells_that_notice_at_different_times_end_with_the_same_tags(lossy: Lossy, cells: Cells) -> None:
+async def test_many_cells_that_notice_at_different_times_end_with_the_same_tags(lossy: LossyEtcd, cells: Cells) -> None:
     made = [cells(f"cell-{number}") for number in range(8)]
     for number, each in enumerate(made):
         await each.store.claim_tags([app(f"a{number}")], now=NOW)
-    await eventually(lambda: len({each.store.mirror.copy.revision for each in made}) == 1)
+    await eventually_async(lambda: len({each.store.mirror.copy.revision for each in made}) == 1)
     known = await made[0].tags()
     assert len(known) == 8
     for each in made[4:]:
@@ -277,31 +280,31 @@ async def test_many_cells_that_notice_at_different_times_end_with_the_same_tags(
         each.start()
     for number, each in enumerate(made):
 
-        async def claims(each: Cell = each, number: int = number) -> bool:
+        async def claims(each: StoreWithDisk = each, number: int = number) -> bool:
             with contextlib.suppress(Unavailable):
                 await each.store.claim_tags([app(f"b{number}")], now=NOW)
                 return True
             return False
 
-        await eventually(claims)
+        await eventually_async(claims)
 
     async def agreed() -> bool:
         found = [await each.tags() for each in made]
         return len(found[0]) == 16 and all(each == found[0] for each in found)
 
-    await eventually(agreed)
+    await eventually_async(agreed)
     tags = await made[0].tags()
     assert known.items() <= tags.items()
     assert len(set(tags.values())) == 16
 
 
-async def test_other_cells_records_stay_until_those_cells_have_written_them_again(lossy: Lossy, cells: Cells) -> None:
+async def test_other_cells_records_stay_until_those_cells_have_written_them_again(lossy: LossyEtcd, cells: Cells) -> None:
     one = cells("one")
     await one.well()
     key = "/cellnet/v1/cells/two/record"
     for name in ("two", "gone"):
         lossy.ctl("put", f"/cellnet/v1/cells/{name}/record", RECORD)
-    await eventually(lambda: len([each for each in one.store.mirror.in_force if each.endswith("/record")]) == 2)
+    await eventually_async(lambda: len([each for each in one.store.mirror.in_force if each.endswith("/record")]) == 2)
     before = one.store.mirror.data
     lossy.lose()
     await one.recovered(before)
@@ -311,17 +314,17 @@ async def test_other_cells_records_stay_until_those_cells_have_written_them_agai
     assert key in one.store.mirror.in_force
     moved = json.dumps(json.loads(RECORD) | {"underlay": "192.0.2.9"})
     lossy.ctl("put", key, moved)
-    await eventually(lambda: one.store.mirror.in_force[key].data.decode() == moved)
+    await eventually_async(lambda: one.store.mirror.in_force[key].data.decode() == moved)
     assert "yet to hear of 1 cells, which are kept as they were known: gone" in one.told()
 
 
-async def test_own_records_and_every_cells_claims_are_written_back(lossy: Lossy, cells: Cells) -> None:
+async def test_own_records_and_every_cells_claims_are_written_back(lossy: LossyEtcd, cells: Cells) -> None:
     one, two = cells("one"), cells("two")
     await one.store.refer([WEB])
     subnets = [
         await each.store.claim_subnet(f"id-{each.name}", network=NETWORK, cell_prefix=24, now=NOW) for each in (one, two)
     ]
-    await eventually(lambda: one.store.mirror.copy.revision == two.store.mirror.copy.revision)
+    await eventually_async(lambda: one.store.mirror.copy.revision == two.store.mirror.copy.revision)
     await two.stop()
     before = one.store.mirror.data
     lossy.lose()

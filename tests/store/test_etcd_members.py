@@ -12,7 +12,8 @@ from agent.errors import Unavailable
 from agent.store.etcd.store import EtcdStore
 from agent.store.protocols import StoredPolicy
 from tests.testlib.etcd import Etcd
-from tests.testlib.stores import EtcdCells, eventually
+from tests.testlib.patience import eventually_async
+from tests.testlib.stores import EtcdCells
 
 
 class Member(Etcd):
@@ -73,6 +74,6 @@ async def test_whichever_member_dies_cells_go_on_with_the_others(members: tuple[
             each.kill()
             await applied(one, f"p{number}")
             expected.append(f"p{number}")
-            await eventually(known)
+            await eventually_async(known)
             each.start()
-        await eventually(lambda: one.mirror.problem is None and two.mirror.problem is None)
+        await eventually_async(lambda: one.mirror.problem is None and two.mirror.problem is None)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from agent.store.etcd.disk_copy import Kept
 from agent.store.etcd.errors import NoSuchLease
 from agent.store.etcd.store import EtcdStore
 from agent.store.protocols import StoredPolicy
-from tests.testlib.attachments import app
 from tests.testlib.etcd import Etcd
+from tests.testlib.patience import eventually_async
+from tests.testlib.samples import app
 
 NUMBERS = itertools.count()
 NOW = 1_700_000_000.0
@@ -52,15 +53,6 @@ async def make(own: Etcd) -> AsyncIterator[Make]:
         yield another
 
 
-async def eventually(true: Callable[[], Awaitable[bool] | bool]) -> None:
-    for _ in range(2000):
-        found = true()
-        if found is True or (not isinstance(found, bool) and await found):
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("not so after 20 s")
-
-
 async def names(store: EtcdStore) -> list[str]:
     return [policy.name for policy in await store.policies()]
 
@@ -69,7 +61,7 @@ async def sees(store: EtcdStore, *expected: str) -> None:
     async def so() -> bool:
         return await names(store) == list(expected)
 
-    await eventually(so)
+    await eventually_async(so)
 
 
 async def test_what_one_cell_writes_every_cell_reads(make: Make) -> None:
@@ -110,12 +102,12 @@ async def test_an_outage_changes_nothing_that_was_known_and_ends_by_itself(own: 
     own.start() if outage == "killed" else own.thaw()
     other = make()
     await other.apply_policies([StoredPolicy("c", "3")])
-    await eventually(lambda: store.mirror.problem is None)
+    await eventually_async(lambda: store.mirror.problem is None)
 
     async def comes() -> bool:
         return {"a", "c"} <= set(await names(store))
 
-    await eventually(comes)
+    await eventually_async(comes)
 
 
 async def test_what_was_compacted_while_nobody_watched_is_read_anew(own: Etcd, make: Make) -> None:
@@ -123,7 +115,7 @@ async def test_what_was_compacted_while_nobody_watched_is_read_anew(own: Etcd, m
     await store.apply_policies([StoredPolicy("a", "1"), StoredPolicy("b", "1")])
     await sees(other, "a", "b")
     own.kill()
-    await eventually(lambda: store.mirror.problem is not None)
+    await eventually_async(lambda: store.mirror.problem is not None)
     own.start()
     for number in range(5):
         own.ctl("put", "/elsewhere", str(number))
@@ -158,10 +150,10 @@ async def test_a_record_that_nobody_can_read_is_named_and_left_out(own: Etcd, ma
     await store.apply_policies([StoredPolicy("a", "1")])
     for key in ("policies/bad", "tags/apps/a/b/c", "claims/subnets/10.255.1.0"):
         own.ctl("put", f"/cellnet/v1/{key}", "not JSON")
-    await eventually(lambda: len(store.malformed) == 3)
+    await eventually_async(lambda: len(store.malformed) == 3)
     assert await names(store) == ["a"]
     own.ctl("del", "/cellnet/v1/policies/bad")
-    await eventually(lambda: len(store.malformed) == 2)
+    await eventually_async(lambda: len(store.malformed) == 2)
 
 
 async def test_whatever_somebody_else_writes_below_the_prefix_ends_nothing(own: Etcd, make: Make) -> None:
@@ -191,7 +183,7 @@ async def test_a_key_cannot_speak_to_an_operators_terminal(own: Etcd, make: Make
     put = rpc.PutRequest(key=b"/cellnet/v1/policies/\x1b[2Jall is well", value=b"not JSON")
     await client.commit(do=[rpc.RequestOp(request_put=put)])
     await client.close()
-    await eventually(lambda: bool(store.malformed))
+    await eventually_async(lambda: bool(store.malformed))
     ((what, _),) = store.problems()
     assert what.isprintable()
     assert "all is well" in what
@@ -218,7 +210,7 @@ async def test_a_lease_that_is_not_kept_takes_its_records_along(own: Etcd, make:
     async def gone() -> bool:
         return not (await client.read("/k")).values
 
-    await eventually(gone)
+    await eventually_async(gone)
     with pytest.raises(NoSuchLease):
         await client.keep(lease)
     assert await client.commit(do=[remove("/k")])

@@ -15,9 +15,10 @@ from agent.errors import HostRefused, Unavailable
 from agent.store.etcd.client import EtcdClient, put, remove
 from agent.store.etcd.store import EtcdStore
 from agent.store.protocols import StoredPolicy
-from tests.testlib.attachments import app
 from tests.testlib.etcd import LOOPBACK, Etcd
-from tests.testlib.stores import cell, endpoint, eventually, runs
+from tests.testlib.patience import eventually_async
+from tests.testlib.samples import app
+from tests.testlib.stores import cell, endpoint, runs
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "store.md"
 NOW = 1_700_000_000.0
@@ -151,7 +152,7 @@ async def test_a_renamed_host_whose_role_cannot_reach_its_old_record_works_and_t
     operator = make(replace(by_password, username="root", password_file=secret(own.folder)))
     await operator.claim_tags([app("web")], now=NOW)
     await operator.remove_cell("before", now=NOW)
-    await eventually(lambda: not store.malformed)
+    await eventually_async(lambda: not store.malformed)
     assert [each.record for each in await store.cells()] == [first]
 
 

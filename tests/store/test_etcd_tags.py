@@ -9,9 +9,10 @@ import pytest
 from agent.errors import Conflict
 from agent.store.etcd.store import EtcdStore
 from agent.store.tags import REST
-from tests.testlib.attachments import app
 from tests.testlib.etcd import Etcd
-from tests.testlib.stores import NOW, EtcdCells, eventually
+from tests.testlib.patience import eventually_async
+from tests.testlib.samples import app
+from tests.testlib.stores import NOW, EtcdCells
 
 WEB = app("web")
 
@@ -35,9 +36,9 @@ async def test_a_claim_tells_the_tag_though_another_cell_that_does_not_need_the_
     async def reach_late(revision: int) -> None:
         await reach(revision)
         monkeypatch.undo()
-        await eventually(partial(has, two, wanted=True))
+        await eventually_async(partial(has, two, wanted=True))
         await two.release_tags([WEB], now=NOW)
-        await eventually(partial(has, one, wanted=False))
+        await eventually_async(partial(has, one, wanted=False))
 
     monkeypatch.setattr(one.mirror, "reach", reach_late)
     given = await one.claim_tags([WEB], now=NOW)
@@ -51,7 +52,7 @@ async def test_a_number_that_one_cell_has_given_back_is_no_other_cells_for_a_wee
     monkeypatch.setattr(two, "_last_tag", 2)  # so that there is no other
     given = await one.claim_tags([WEB, app("api")], now=NOW)
     await one.release_tags([WEB], now=NOW)
-    await eventually(partial(has, two, wanted=False))
+    await eventually_async(partial(has, two, wanted=False))
     with pytest.raises(Conflict):
         await two.claim_tags([app("db")], now=NOW + REST - 1)
     assert await two.claim_tags([app("db")], now=NOW + REST) == {app("db"): given[WEB]}

@@ -6,9 +6,10 @@ import pytest
 
 from agent.errors import InvalidInput
 from agent.store.protocols import StoredPolicy
-from tests.testlib.lossy import Cell, eventually
+from tests.testlib.etcd_data_loss import StoreWithDisk
+from tests.testlib.patience import eventually_async
 
-Cells = Callable[[str], Cell]
+Cells = Callable[[str], StoreWithDisk]
 
 
 @pytest.mark.parametrize("count", [1, 129, 4_000])
@@ -22,7 +23,7 @@ async def test_many_policies_are_applied_at_once_or_not_at_all(cells: Cells, cou
 
     two.store.subscribe(lambda: seen.add(sum("/policies/" in key for key in two.store.mirror.in_force)))
     await one.store.apply_policies([StoredPolicy(f"p{number}", "x" * 100) for number in range(count)])
-    await eventually(lambda: two.store.mirror.copy.revision >= one.store.mirror.copy.revision)
+    await eventually_async(lambda: two.store.mirror.copy.revision >= one.store.mirror.copy.revision)
     await look()
     assert seen <= {0, count}
     assert len(await two.documents()) == count

@@ -10,7 +10,7 @@ from agent.model.attachment import AttachRequest, Phase
 from agent.model.owner import NamespaceOwner
 from agent.store.database import Database
 from agent.store.ledger import Ledger
-from tests.testlib.attachments import OWNER, app, request
+from tests.testlib.samples import OWNER, app, request
 
 SUBNET = IPv4Network("10.255.1.0/24")
 

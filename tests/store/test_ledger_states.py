@@ -14,7 +14,7 @@ from agent.errors import Conflict
 from agent.model.attachment import Attachment, Phase
 from agent.store.database import Database
 from agent.store.ledger import Ledger
-from tests.testlib.attachments import OWNER, request
+from tests.testlib.samples import OWNER, request
 
 SUBNET = IPv4Network("10.255.1.0/29")
 USABLE = [IPv4Address(f"10.255.1.{last}") for last in range(2, 7)]

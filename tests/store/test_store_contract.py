@@ -17,7 +17,7 @@ from agent.store.memory import MemoryStore
 from agent.store.protocols import Store, StoredPolicy
 from agent.store.sqlite import SqliteStore
 from agent.store.tags import REST
-from tests.testlib.attachments import app
+from tests.testlib.samples import app
 
 NOW = 1_700_000_000.0
 DAY = 24 * 3600.0

@@ -10,8 +10,8 @@ import pytest
 from agent.store.database import Database
 from agent.store.ledger import Ledger
 from agent.store.sqlite import SqliteStore
-from tests.testlib.attachments import OWNER, request
 from tests.testlib.ledger_steps import SUBNET, contents, step
+from tests.testlib.samples import OWNER, request
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from agent.errors import Conflict
 from agent.model.names import AppName
 from agent.store.tags import REST, TagClaim, claim, in_use, release
-from tests.testlib.attachments import app
+from tests.testlib.samples import app
 
 APPS = [app(name) for name in "abcdef"]
 LAST = 4

@@ -15,7 +15,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
 from host.namespace import run_in
-from tests.testlib.standpoint import PATIENCE, Standpoint
+from tests.testlib.node import PATIENCE, Node
 
 EVERYTHING = 0x0003  # ETH_P_ALL
 OUTGOING = 4  # PACKET_OUTGOING
@@ -36,7 +36,7 @@ def withstood(*, it: bool, what: str = "the attack succeeded") -> None:
 class Wire:
     """One interface of a place, by raw frames in both directions. `mac` and `to` are what its frames have by default."""
 
-    def __init__(self, place: Standpoint, interface: str = "eth0", *, mac: str, to: str) -> None:
+    def __init__(self, place: Node, interface: str = "eth0", *, mac: str, to: str) -> None:
         self.place, self.interface, self._mac, self._to = place, interface, mac, to
         self._socket = place.keep(run_in(place.pin, lambda: _packet_socket(interface)))
 
@@ -46,7 +46,7 @@ class Wire:
             whole = packet if isinstance(packet, Ether) else Ether(src=self._mac, dst=self._to) / packet
             self._socket.send(bytes(whole))
 
-    def canary(self, to: Standpoint, port: int = CANARY_PORT) -> bytes:
+    def canary(self, to: Node, port: int = CANARY_PORT) -> bytes:
         """Send a datagram that is allowed, from our own address; the payload by which it is known."""
         payload = f"canary {next(_numbers)}".encode()
         # from a port where nobody answers: two that echo would go on for ever
@@ -54,15 +54,15 @@ class Wire:
         return payload
 
 
-class Ears:
+class Capture:
     """Everything that arrives at one interface of a place, from now on."""
 
-    def __init__(self, place: Standpoint, interface: str = "eth0") -> None:
+    def __init__(self, place: Node, interface: str = "eth0") -> None:
         self._socket = run_in(place.pin, lambda: _packet_socket(interface))
 
     def frames(self, *, until: Callable[[Packet], bool], seconds: float = PATIENCE) -> list[Packet]:
         """What has come, up to the one that `until` knows, which is left out. Fails if that does not come."""
-        heard: list[Packet] = []
+        frames: list[Packet] = []
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._socket.settimeout(max(end - time.monotonic(), 0.001))
@@ -74,9 +74,9 @@ class Ears:
                 continue
             frame = Ether(got)
             if until(frame):
-                return heard
-            heard.append(frame)
-        raise AssertionError(f"nothing of the kind came within {seconds:g} s, only {[each.summary() for each in heard[-9:]]}")
+                return frames
+            frames.append(frame)
+        raise AssertionError(f"nothing of the kind came within {seconds:g} s, only {[each.summary() for each in frames[-9:]]}")
 
     def packets(self, *, until: bytes) -> list[Packet]:
         """What has come over IPv4 before the canary `until`."""
@@ -86,35 +86,35 @@ class Ears:
     def pending(self) -> list[Packet]:
         """What has come so far, without waiting."""
         self._socket.setblocking(False)
-        heard: list[Packet] = []
+        frames: list[Packet] = []
         while True:
             try:
                 got, sender = self._socket.recvfrom(65536)
             except BlockingIOError:
-                return heard
+                return frames
             if sender[2] != OUTGOING:
-                heard.append(Ether(got))
+                frames.append(Ether(got))
 
     def close(self) -> None:
         self._socket.close()
 
 
 @contextmanager
-def ears(place: Standpoint, interface: str = "eth0") -> Iterator[Ears]:
+def capture(place: Node, interface: str = "eth0") -> Iterator[Capture]:
     """Ears for a while."""
-    made = Ears(place, interface)
+    made = Capture(place, interface)
     try:
         yield made
     finally:
         made.close()
 
 
-def heard(
-    wire: Wire, packets: Sequence[Packet], *, at: Standpoint, interface: str = "eth0", port: int = CANARY_PORT,
-    canary_to: Standpoint | None = None,
+def captured(
+    wire: Wire, packets: Sequence[Packet], *, at: Node, interface: str = "eth0", port: int = CANARY_PORT,
+    canary_to: Node | None = None,
 ) -> list[Packet]:  # fmt: skip
     """What arrives over IPv4 at a place of all that is sent."""
-    with ears(at, interface) as listening:
+    with capture(at, interface) as listening:
         wire.send(*packets)
         return listening.packets(until=wire.canary(canary_to or at, port))
 
@@ -124,7 +124,7 @@ def carrying(payload: bytes, packets: Sequence[Packet]) -> list[Packet]:
     return [each for each in packets if ICMP not in each and Raw in each and each[Raw].load == payload]
 
 
-def mac_of(place: Standpoint, interface: str) -> str:
+def mac_of(place: Node, interface: str) -> str:
     return place.run("ip", "-o", "link", "show", "dev", interface).split("link/ether ")[1].split()[0]
 
 

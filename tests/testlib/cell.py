@@ -6,7 +6,6 @@ its own configuration or leaves the cell in ruins takes `make_cell`.
 
 import itertools
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,20 +22,12 @@ from lab.cell import Cell, Part
 from lab.children import Finished, ended_within
 from lab.segment import OUTSIDE
 from tests.testlib.instance import Instance, await_serving, serving
-from tests.testlib.standpoint import Standpoint
+from tests.testlib.node import Node
+from tests.testlib.patience import PATIENCE, eventually
 
 BASE = Path("/run/cellnet-test")
-PATIENCE = 20.0  # seconds
 _numbers = itertools.count()
 IDLE = ("sleep", "infinity")
-
-
-def eventually(true: Callable[[], bool], *, seconds: float = PATIENCE) -> None:
-    """Wait until something is so; fails if it does not come."""
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, f"not so after {seconds:g} s"
-        time.sleep(0.01)
 
 
 class CellUnderTest:
@@ -44,8 +35,8 @@ class CellUnderTest:
 
     def __init__(self, lab: Cell) -> None:
         self.lab = lab
-        self.host = Standpoint(lab.netns, address=lab.address.ip)
-        self.outside = Standpoint(lab.outside, address=OUTSIDE.ip)
+        self.host = Node(lab.netns, address=lab.address.ip)
+        self.outside = Node(lab.outside, address=OUTSIDE.ip)
         self._instances: list[Instance] = []
 
     # apps
@@ -56,7 +47,7 @@ class CellUnderTest:
     ) -> Instance:  # fmt: skip
         """`cellnet run`, attached when this returns. `port`: what is declared by --port; `name`: else the app's last part.
 
-        `server=True` answers on these ports (8080 if none) over TCP and UDP, see answering.py; otherwise it idles, unless a
+        `server=True` answers on these ports (8080 if none) over TCP and UDP, see echo_app.py; otherwise it idles, unless a
         `command` is given.
         """
         ports = (port,) if isinstance(port, int) else tuple(port)

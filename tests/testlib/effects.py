@@ -1,7 +1,7 @@
 """Every effect of a process, held up until this side lets it happen, so that the process can be killed before any of them.
 
 An effect is a system call that may change something: a netlink message, a table of legacy iptables, a setting, a file, a
-mount; those of the tools it starts count too. The kernel holds them up (seccomp, trap.py); the process knows nothing of it.
+mount; those of the tools it starts count too. The kernel holds them up (seccomp, seccomp.py); the process knows nothing of it.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import threading
 from io import RawIOBase
 from typing import Final
 
-from tests.testlib.trap import TRAPPED, number
+from tests.testlib.seccomp import TRAPPED, number
 
 SYS_PIDFD_GETFD: Final = 438  # on every architecture
 RECEIVE, SEND = 0xC0502100, 0xC0182101  # ioctls of the descriptor

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -23,25 +22,17 @@ from dataplane.envoy.listening import await_listening
 from dataplane.envoy.resource import Resource, ResourceKey
 from dataplane.envoy.resources import BUNDLE_KEY, Translation, of_workload
 from dataplane.state import HostState, Leaf, Tls, Workload
+from tests.testlib.certificates import TODAY, identity, make_ca
 from tests.testlib.netns import Netns
-from tests.testlib.vouching import TODAY, identity, make_ca
+from tests.testlib.patience import PATIENCE
 
 ENVOY_ID = 64001
-PATIENCE = 20.0
 WEB, API = IPv4Address("10.255.1.2"), IPv4Address("10.255.1.3")
 PORT = 61443
 Result = TypeVar("Result")
 
 
-def eventually(claim: Callable[[], object], *, within: float = PATIENCE) -> None:
-    """Look again until the claim holds."""
-    end = time.monotonic() + within
-    while not claim():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.02)
-
-
-class Loop:
+class LoopThread:
     """An event loop in a thread of its own, so that tests may block."""
 
     def __init__(self) -> None:
@@ -115,7 +106,7 @@ class EnvoyCell:
         self.folder = Path(tempfile.mkdtemp(prefix="cnt-envoy-"))
         self.folder.chmod(0o755)
         self.home = Netns("envoy")
-        self.loop = Loop()
+        self.loop = LoopThread()
         # older than any expired certificate that a test wants
         self.ca = make_ca(now=TODAY - timedelta(days=10))
         self.envoy = EnvoyProcess(self.home, self.folder, workers=workers, stuck=stuck)
@@ -184,7 +175,7 @@ class EnvoyCell:
         shutil.rmtree(self.folder)
 
 
-class Pair:
+class EnvoyPair:
     """Two containers on one link: `web` calls, `api` is called. Both are set up as an attach leaves them for Envoy."""
 
     def __init__(self) -> None:

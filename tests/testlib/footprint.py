@@ -1,73 +1,20 @@
-"""What cellnet has made of a cell, read by other means than its own, and what is done to it meanwhile."""
+"""What cellnet has made of a cell and of its containers' namespaces, read by other means than its own."""
 
 import json
 import os
-import socket
-import struct
-import subprocess
+import sqlite3
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from dataplane.envoy import admin
-from host.namespace import run_in
+from lab.cell import Part
 from tests.testlib.cell import CellUnderTest
-
-NETLINK_NETFILTER, NFT_GETGEN, NFTA_GEN_ID = 12, 0x0A10, 1
-MONITORED = ("link", "address", "route", "neigh", "rule")
-
-
-def rules_generation(pin: Path) -> int:
-    """The number of the namespace's set of rules: the kernel counts every commit to nf_tables, whatever it changed."""
-
-    def ask() -> bytes:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as link:
-            link.send(struct.pack("=IHHIIBBH", 20, NFT_GETGEN, 1, 1, 0, 0, 0, 0))
-            return link.recv(4096)
-
-    length, kind = struct.unpack_from("=HH", answer := run_in(pin, ask), 20)
-    assert (length, kind & 0x3FFF) == (8, NFTA_GEN_ID)
-    return int(struct.unpack_from("!I", answer, 24)[0])
-
-
-def envoy_updates(cell: CellUnderTest) -> Mapping[str, tuple[str, str]]:
-    """Version and time of the last update of everything that Envoy was given, by name."""
-    found: dict[str, tuple[str, str]] = {}
-
-    def collect(value: object, name: str) -> None:
-        if isinstance(value, dict):
-            inner = str(value.get("name", name))
-            if "last_updated" in value and "version_info" in value:
-                while inner in found:  # the same in another state
-                    inner += "+"
-                found[inner] = (str(value["version_info"]), str(value["last_updated"]))
-            for each in value.values():
-                collect(each, inner)
-        elif isinstance(value, list):
-            for each in value:
-                collect(each, name)
-
-    collect(admin._get(cell.lab.root / "run/cellnet/envoy/admin/admin.sock", "/config_dump", timeout=5), "")
-    return found
-
-
-@contextmanager
-def kernel_events(cell: CellUnderTest) -> Iterator[list[str]]:
-    """What happens to links of ours, their addresses, routes, neighbours and to rules meanwhile; complete after the block."""
-    events: list[str] = []
-    argv = ["nsenter", f"--net={cell.lab.netns}", "--", "ip", "-o", "monitor", *MONITORED]
-    monitor = subprocess.Popen(argv, stdout=subprocess.PIPE)
-    try:
-        time.sleep(0.1)  # until it listens
-        yield events
-        time.sleep(0.1)
-    finally:
-        monitor.kill()
-        output = monitor.communicate()[0].decode()
-    events += [line for line in output.splitlines() if "cnet" in line or "lookup" in line]
+from tests.testlib.netns import Netns
+from tests.testlib.patience import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -125,3 +72,51 @@ def expected(cell: CellUnderTest) -> Footprint:
     addresses = frozenset(IPv4Address(each.text("address")) for each in listed)
     names = frozenset(each.text("name") for each in listed)
     return Footprint(*[addresses] * 6, names, names)
+
+
+def traces(cell: CellUnderTest) -> dict[str, object]:
+    """All that an attachment leaves on the cell, by kind."""
+    host, run = cell.host, cell.lab.root / "run/cellnet"
+    with closing(sqlite3.connect(f"file:{cell.lab.root}/var/lib/cellnet/cellnet.db?mode=ro", uri=True)) as ledger:
+        held = ledger.execute("SELECT name, phase FROM attachments ORDER BY name").fetchall()
+    return {
+        "ps": cell.attachments(),
+        "ledger": held,
+        "links": sorted(host.run("ls", "/proc/sys/net/ipv4/conf").split()),
+        "routes": host.run("ip", "-4", "route", "show", "table", "all"),
+        "neighbours": host.run("ip", "-4", "neigh", "show", "nud", "permanent"),
+        "rules": [line for line in cell.rules() if line[:1] in "-:*"],
+        "sets": host.run("ipset", "save"),
+        "pins": sorted(os.listdir(run / "netns")),
+        "mounts": [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(run) in line],
+        "files": sorted(str(path.relative_to(run)) for path in (run / "identity").rglob("*")),
+        "envoy": cell.lab.part(Part.ENVOY) is not None,  # in the cell's namespace, not stuck in a container's
+        "listeners": cell.status().at("envoy").text("listeners"),
+    }
+
+
+def interior(place: Netns) -> dict[str, str]:
+    """All that an attachment changes in a namespace, by kind."""
+    asked = {
+        "links": ("ls", "/proc/sys/net/ipv4/conf"),
+        "addresses": ("ip", "-4", "-o", "addr"),
+        "rules": ("ip", "rule"),
+        "routes": ("ip", "-4", "route", "show", "table", "all"),
+        "neighbours": ("ip", "-4", "neigh", "show", "nud", "permanent"),
+        "sysctls": ("sysctl", "net.ipv4.tcp_fwmark_accept", "net.ipv4.fwmark_reflect"),
+    }
+    return {kind: place.run(*argv) for kind, argv in asked.items()}
+
+
+@contextmanager
+def nothing_left(cell: CellUnderTest, *places: Netns, swept: bool = False) -> Iterator[None]:
+    """Compare the cell and some namespaces before and after; at once, or with `swept` within a few seconds."""
+    before = traces(cell), [interior(each) for each in places]
+    yield
+    until = time.monotonic() + PATIENCE * swept
+    while time.monotonic() < until and traces(cell) != before[0]:
+        time.sleep(0.05)
+    after = traces(cell), [interior(each) for each in places]
+    changed = {kind: (before[0][kind], value) for kind, value in after[0].items() if value != before[0][kind]}
+    assert not changed, f"left on the cell: {changed}"
+    assert after[1] == before[1], f"left in the namespaces: {after[1]} instead of {before[1]}"

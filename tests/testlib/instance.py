@@ -8,13 +8,14 @@ from pathlib import Path
 
 from host.namespace import run_in
 from lab.apps import App, log_of
-from tests.testlib.standpoint import PATIENCE, Standpoint, Target, address_of, page
+from tests.testlib.node import PATIENCE, Node, Target, address_of, page
 
 TLS_PORT = 61443
-SCRIPT = Path(__file__).parent / "answering.py"
+SCRIPT = Path(__file__).parent / "echo_app.py"
+LISTENING = "0A"  # a state in /proc/net/tcp
 
 
-class Instance(Standpoint):
+class Instance(Node):
     """One attachment with its process. `app` is the lab's view of it."""
 
     def __init__(self, app: App) -> None:
@@ -46,9 +47,8 @@ class Instance(Standpoint):
         return context
 
     def callers(self, port: int) -> list[str]:
-        """Who has connected to a port of this `server=True` so far: source addresses, in order."""
-        words = [line.split() for line in log_of(self.app.cell, self.name).read_text().splitlines()]
-        return [word[1] for word in words if word[:1] == [str(port)]]
+        """The source addresses of all connections to a port of this `server=True` so far, in order."""
+        return sources(log_of(self.app.cell, self.name), port)
 
     def exec(self, *argv: str, code: int | None = 0) -> str:
         """What `cellnet exec NAME -- ARGV` prints (both streams); `code` is the exit code that is expected, None for any."""
@@ -62,7 +62,7 @@ class Instance(Standpoint):
         return self.app.stop()
 
     def kill(self) -> None:
-        """kill -9 of `cellnet run`: nobody detaches."""
+        """kill -9 of `cellnet run`, so that nothing detaches it."""
         self.runner.send_signal(signal.SIGKILL)
         self.runner.wait()
 
@@ -76,13 +76,19 @@ def await_serving(instance: Instance, port: int) -> None:
     """Wait until it listens on the last of its ports."""
     until = time.monotonic() + PATIENCE
     while instance.runner.poll() is None and time.monotonic() < until:
-        if _listens(instance.pin, port):
+        if is_listening(instance.pin, port):
             return
         time.sleep(0.005)
     raise AssertionError(f"{instance.name} does not listen: {log_of(instance.app.cell, instance.name).read_text()}")
 
 
-def _listens(pin: Path, port: int) -> bool:
-    """Without a connection, which the app would count as a caller."""
+def is_listening(pin: Path, port: int) -> bool:
+    """Whether a TCP port is open in a namespace; without a connection, which the app would count as a caller."""
     lines = run_in(pin, lambda: Path("/proc/thread-self/net/tcp").read_text().splitlines())
-    return any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in lines[1:])
+    return any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == LISTENING for line in lines[1:])
+
+
+def sources(log: Path, port: int) -> list[str]:
+    """The source addresses of all connections to a port, in order, by the log of echo_app.py."""
+    words = [line.split() for line in log.read_text().splitlines()]
+    return [word[1] for word in words if word[:1] == [str(port)]]

@@ -15,7 +15,7 @@ from agent.store.database import Database
 from agent.store.ledger import Ledger
 from agent.store.protocols import StoredPolicy
 from agent.store.sqlite import SqliteStore
-from tests.testlib.attachments import OWNER, app, request
+from tests.testlib.samples import OWNER, app, request
 
 SUBNET = IPv4Network("10.255.1.0/26")
 TABLES = ("attachments", "freed", "tags", "policies", "meta")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from tests.testlib.standpoint import Standpoint
+from tests.testlib.node import Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,10 @@ class Ground:
     `others` are more hosts, by name.
     """
 
-    host: Standpoint
+    host: Node
     backend: str
     words: dict[str, str]
-    others: Mapping[str, Standpoint] = field(default_factory=dict)
+    others: Mapping[str, Node] = field(default_factory=dict)
 
     def iptables(self, *words: str, family: int = 4) -> str:
         return self.host.run(f"ip{'6' if family == 6 else ''}tables-{self.backend}", *words)

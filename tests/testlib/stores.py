@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import uuid
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
@@ -16,23 +15,14 @@ from agent.store.etcd.keys import Keys
 from agent.store.etcd.store import EtcdStore
 from agent.store.memory import MemoryStore
 from agent.store.protocols import Store
-from tests.testlib.attachments import app
 from tests.testlib.etcd import Etcd
+from tests.testlib.patience import eventually_async
+from tests.testlib.samples import app
 
 NOW = 1_700_000_000.0
 DAY = 24 * 3600.0
 OVERLAY = IPv4Network("10.255.0.0/16")
 NUMBERS = itertools.count(1)
-
-
-async def eventually(true: Callable[[], Awaitable[bool] | bool]) -> None:
-    """Wait until it is so, for 20 seconds at most."""
-    for _ in range(2000):
-        found = true()
-        if found is True or (not isinstance(found, bool) and await found):
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("not so after 20 s")
 
 
 @dataclass
@@ -113,4 +103,4 @@ def endpoint(record: CellRecord, name: str, *, of: str = "web", last: int = 2) -
 
 async def runs(store: Store, *expected: Endpoint) -> None:
     """Wait until just these are seen there."""
-    await eventually(lambda: store.endpoints() == {each.address: each for each in expected})
+    await eventually_async(lambda: store.endpoints() == {each.address: each for each in expected})

@@ -15,10 +15,11 @@ import pytest
 from agent.client.connection import attachment_address
 from agent.errors import Unavailable
 from host import namespace
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.instance import Instance
 from tests.testlib.oracle import Rule, opened
+from tests.testlib.patience import eventually
 from tests.walk.model import Container, Model
 from tests.walk.table import Call, Place, Table, tried
 

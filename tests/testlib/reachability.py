@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 from dataplane.state import HostState
 from host.namespace import NamespaceThread
 from tests.testlib.hosts import FIRST, Host
-from tests.testlib.standpoint import PATIENCE
+from tests.testlib.node import PATIENCE
 
 PORTS = (8080, 9090)
 SILENCE = 0.1  # seconds after which nothing is taken to come, where nothing need come

@@ -26,7 +26,7 @@ def done(value: object) -> "Future[Any]":
     return future
 
 
-class MoodyKernel:
+class FakeKernel:
     """Has nothing, and refuses one container as long as it is told to."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class MoodyKernel:
         return done(Receipt((), 0, 0, 0.0, 0.0))
 
 
-class Silence:
+class SilentEdge:
     """A monitor that hears nothing, and an Envoy that nobody asks."""
 
     def drain(self) -> bool:
@@ -57,5 +57,5 @@ class Silence:
         pass
 
 
-async def empty() -> Snapshot:
+async def empty_snapshot() -> Snapshot:
     return Snapshot(attachments=(), tags={}, leaves={}, resolve=lambda _: frozenset(), trust_bundle=b"")

@@ -11,7 +11,7 @@ from agent.config.etcd import Etcd as Config
 from tests.testlib.etcd import Etcd
 
 
-class Wire:
+class Relay:
     """Between `cut` and `mend` whatever is there ends, and nothing comes through."""
 
     def __init__(self, etcd: Etcd) -> None:

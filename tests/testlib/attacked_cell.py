@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from scapy.packet import Packet
 
 from dataplane.tables import container_mac, host_mac
-from tests.testlib.attacker import CANARY_PORT, Wire, ears, heard
+from tests.testlib.attacker import CANARY_PORT, Wire, capture, captured
 from tests.testlib.cell import CellUnderTest, running_cell
 from tests.testlib.instance import Instance
 from tests.testlib.mutation import Ground
-from tests.testlib.standpoint import Standpoint
+from tests.testlib.node import Node
 
 BACKENDS = ("nft", "legacy")
 SERVICE, UDP_SERVICE = 9001, 9002
@@ -29,7 +29,7 @@ _numbers = itertools.count()
 
 
 @dataclass(frozen=True)
-class Stage:
+class AttackedCell:
     """Who is there. `wire` is mallory's interface."""
 
     cell: CellUnderTest
@@ -42,20 +42,20 @@ class Stage:
     extra: list[Callable[[], object]] = field(default_factory=list)
 
     @property
-    def host(self) -> Standpoint:
+    def host(self) -> Node:
         return self.cell.host
 
     @property
-    def outside(self) -> Standpoint:
+    def outside(self) -> Node:
         return self.cell.outside
 
-    def heard(self, *packets: Packet, at: Standpoint | None = None) -> list[Packet]:
+    def captured(self, *packets: Packet, at: Node | None = None) -> list[Packet]:
         """What arrives at a container (api) of what mallory sends."""
-        return heard(self.wire, packets, at=at or self.api)
+        return captured(self.wire, packets, at=at or self.api)
 
-    def heard_by_the_host(self, *packets: Packet) -> list[Packet]:
+    def captured_by_host(self, *packets: Packet) -> list[Packet]:
         """What the host gets to see on mallory's link, filtered or not."""
-        return heard(self.wire, packets, at=self.host, interface=self.mallory.interface, port=UDP_SERVICE)
+        return captured(self.wire, packets, at=self.host, interface=self.mallory.interface, port=UDP_SERVICE)
 
     def settle(self) -> None:
         """Return when all that mallory has sent to the host is dealt with."""
@@ -96,7 +96,7 @@ class Stage:
 
 
 @contextmanager
-def staged(backend: str, *overrides: str, frozen: bool = False) -> Iterator[Stage]:
+def attacked_cell(backend: str, *overrides: str, frozen: bool = False) -> Iterator[AttackedCell]:
     """A stage with a cell of its own; `frozen`: without its agent, which would put back what a test takes out."""
     services = f"host_services=[{{protocol: tcp, port: {SERVICE}}}, {{protocol: udp, port: {UDP_SERVICE}}}]"
     with running_cell(f"firewall.backend={backend}", services, *overrides) as cell:
@@ -110,10 +110,10 @@ def staged(backend: str, *overrides: str, frozen: bool = False) -> Iterator[Stag
         wire = Wire(mallory, mac=container_mac(mallory.address), to=host_mac(mallory.address))
         if frozen:
             cell.kill("agent")
-        yield Stage(cell, backend, web, api, mallory, wire, ground)
+        yield AttackedCell(cell, backend, web, api, mallory, wire, ground)
 
 
-def conntrack(stage: Stage, connection: socket.socket) -> str:
+def conntrack_state(stage: AttackedCell, connection: socket.socket) -> str:
     """What the host's conntrack says of a connection's state, by one of its ends."""
     (_, one), (_, other) = connection.getsockname(), connection.getpeername()
     lines = stage.host.run("conntrack", "-L", "-p", "tcp").splitlines()
@@ -121,9 +121,9 @@ def conntrack(stage: Stage, connection: socket.socket) -> str:
     return next((line.split()[3] for line in lines if all(port in line for port in ports)), "gone")
 
 
-def sent_by(end: socket.socket, payload: bytes, *, seen_at: Standpoint) -> Packet:
+def captured_segment(end: socket.socket, payload: bytes, *, seen_at: Node) -> Packet:
     """Send on a connection and give the TCP packet as the other end's wire had it: what an attacker at best can know."""
-    with ears(seen_at) as listening:
+    with capture(seen_at) as listening:
         end.sendall(payload)
         found: Sequence[Packet] = []
 

@@ -8,15 +8,15 @@ from typing import ClassVar
 from lab.cell import Part
 from lab.processes import Process
 from tests.testlib.effects import Effects
-from tests.testlib.mortals import Agent, Mortal, Parent, parent
-from tests.testlib.unsupervised import Unsupervised
+from tests.testlib.fork_server import ForkServer, KillableProcess, RunAgent, fork_server
+from tests.testlib.unsupervised_cell import UnsupervisedCell
 
 
-class HeldUp(Unsupervised):
+class KillableCell(UnsupervisedCell):
     """As Unsupervised; its agents are forked, which takes a tenth of the time, and are otherwise the same program."""
 
-    parent: ClassVar[Parent]
-    _agents: ClassVar[dict[Path, Mortal]] = {}
+    fork_server: ClassVar[ForkServer]
+    _agents: ClassVar[dict[Path, KillableProcess]] = {}
 
     @property
     def effects(self) -> Effects:
@@ -36,12 +36,12 @@ class HeldUp(Unsupervised):
             return
         if self.root in self._agents:
             self._agents.pop(self.root).forget()
-        made = self._agents[self.root] = self.parent.bear(Agent(self.root, self.netns, self.log))
+        made = self._agents[self.root] = self.fork_server.fork(RunAgent(self.root, self.netns, self.log))
         made.go(killed_before=killed_before, with_tools=False)
 
 
 @contextmanager
-def held_up() -> Iterator[type[HeldUp]]:
+def killable_cells() -> Iterator[type[KillableCell]]:
     """The kind of cell, for as long as such cells are needed."""
-    with parent(loads="agent.daemon.main agent.cli.daemons agent.config.load") as HeldUp.parent:
-        yield HeldUp
+    with fork_server(loads="agent.daemon.main agent.cli.daemons agent.config.load") as KillableCell.fork_server:
+        yield KillableCell

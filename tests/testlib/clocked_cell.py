@@ -1,4 +1,4 @@
-"""An agent whose clock a test sets: `python -m tests.testlib.clocked ROOT`. The offset in seconds is in ROOT/clock.
+"""An agent whose clock a test sets: `python -m tests.testlib.clocked_cell ROOT`. The offset in seconds is in ROOT/clock.
 
 How often the agent has asked for the time is in ROOT/clock.asked, so that a loop that never rests is seen.
 """
@@ -15,21 +15,21 @@ from host.namespace import NamespaceId
 from lab import children, processes
 from lab.cell import Part
 from lab.processes import Process
-from tests.testlib.unsupervised import Unsupervised
+from tests.testlib.unsupervised_cell import UnsupervisedCell
 
 ROOT = Path(__file__).parents[2]
-NAME = "tests.testlib.clocked"
+NAME = "tests.testlib.clocked_cell"
 DAY = timedelta(days=1)
-FIRST = -3 * DAY
+FIRST_OFFSET = -3 * DAY
 
 
-class OnItsOwnClock(Unsupervised):
+class ClockedCell(UnsupervisedCell):
     """Its agent is three days behind at first, so that its authorities are older than any jump."""
 
     def make(self, overrides: tuple[str, ...] = ()) -> None:  # type: ignore[override]
         """As Cell.make."""
         super().make(overrides)
-        self.set_clock(FIRST)
+        self.set_clock(FIRST_OFFSET)
 
     def set_clock(self, offset: timedelta) -> None:
         """What the agent's clock is ahead of ours from now on."""
@@ -39,7 +39,7 @@ class OnItsOwnClock(Unsupervised):
 
     def now(self) -> datetime:
         """What its clock shows."""
-        return told(self.root)
+        return shown(self.root)
 
     def asked(self) -> int:
         """How often it has looked at it."""
@@ -61,7 +61,7 @@ class OnItsOwnClock(Unsupervised):
         return next((each for each in inside if NAME in each.command), None)
 
 
-def told(root: Path) -> datetime:
+def shown(root: Path) -> datetime:
     return utc_now() + timedelta(seconds=float((root / "clock").read_text()))
 
 
@@ -70,7 +70,7 @@ def main(root: Path) -> int:
 
     def now() -> datetime:
         (root / "clock.asked").write_text(str(next(numbers)))
-        return told(root)
+        return shown(root)
 
     return run_agent(Place(root=root, config=None).load(), clock=Clock(now=now))
 

@@ -1,4 +1,4 @@
-"""An app for tests, run as a script inside a container: `python answering.py PORT...`.
+"""An app for tests, run as a script inside a container: `python echo_app.py PORT...`.
 
 On every port it answers TCP and UDP alike: `GET /stream` by lines without end, any other GET by a page that names the caller,
 everything else by itself. Each TCP connection that it accepts is a line on standard output: `8080 10.255.1.3`.

@@ -5,9 +5,10 @@ Calls are made by the test's own process, in a thread inside the namespace, so t
 
 import http.client
 import socket
+import struct
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -17,6 +18,7 @@ from host.namespace import run_in
 
 PATIENCE = 5.0  # seconds after which a test takes it that nothing comes
 RESEND_SECONDS = 0.2
+TOTAL_RETRANSMISSIONS = 100  # an offset in struct tcp_info
 
 
 class Outcome(Enum):
@@ -30,7 +32,7 @@ class Outcome(Enum):
 
 
 Connected, Refused, TimedOut, Reset, Unreachable = Outcome
-Target: TypeAlias = "Standpoint | IPv4Address | str"
+Target: TypeAlias = "Node | IPv4Address | str"
 ERRORS: Mapping[type[OSError], Outcome] = {
     ConnectionRefusedError: Refused,
     ConnectionResetError: Reset,
@@ -49,10 +51,10 @@ def outcome_of(call: Callable[[], object]) -> Outcome:
 
 
 def address_of(target: Target) -> str:
-    return str(target.address) if isinstance(target, Standpoint) else str(target)
+    return str(target.address) if isinstance(target, Node) else str(target)
 
 
-class Standpoint:
+class Node:
     """A network namespace, pinned at `pin`, with the address by which others know it."""
 
     def __init__(self, pin: Path, *, address: IPv4Address) -> None:
@@ -128,14 +130,14 @@ def page(connection: socket.socket, path: str) -> str:
     return response.read().decode()
 
 
-def pair(client: Standpoint, server: Standpoint, port: int) -> tuple[socket.socket, socket.socket]:
+def pair(client: Node, server: Node, port: int) -> tuple[socket.socket, socket.socket]:
     """Both ends of a new connection: the client's and the server's. The listener is gone when this returns."""
     with server.listen(port) as listener:
         asking = client.dial(server, port)
         return asking, server.keep(listener.accept()[0])
 
 
-def udp_pair(client: Standpoint, server: Standpoint, port: int) -> tuple[socket.socket, socket.socket]:
+def udp_pair(client: Node, server: Node, port: int) -> tuple[socket.socket, socket.socket]:
     """Both ends of a UDP flow that both have used."""
     asking, answering = client.datagrams(), server.datagrams(port)
     asking.connect((str(server.address), port))
@@ -145,3 +147,37 @@ def udp_pair(client: Standpoint, server: Standpoint, port: int) -> tuple[socket.
     answering.send(b"!")
     assert asking.recv(1) == b"!"
     return asking, answering
+
+
+def connect_at_once(client: Node, target: Target, port: int, *, source_port: int = 0) -> Outcome:
+    """As `connect`, decided by the first SYN: what only a repeated one has brought about counts as TimedOut."""
+
+    def make() -> socket.socket:
+        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        made.bind(("", source_port))
+        return made
+
+    with run_in(client.pin, make) as made:
+        made.settimeout(PATIENCE)
+        found = outcome_of(lambda: made.connect((address_of(target), port)))
+        return TimedOut if retransmissions(made) else found
+
+
+def retransmissions(connection: socket.socket) -> int:
+    """How many segments TCP had to send again, SYNs among them."""
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    return int(struct.unpack_from("=I", info, TOTAL_RETRANSMISSIONS)[0])
+
+
+def one_datagram(client: Node, target: Target, port: int, *, source_port: int = 0) -> Outcome:
+    """What comes of a single datagram, sent once."""
+    with client.datagrams(source_port) as sender:
+        sender.connect((address_of(target), port))
+        return outcome_of(lambda: (sender.send(b"?"), sender.recv(16)))
+
+
+def reachable_ports(client: Node, server: Target, ports: Iterable[int], *, over: str = "tcp") -> set[int]:
+    """The ports that `client` reaches at once; all others refuse it at once."""
+    found = {port: connect_at_once(client, server, port) if over == "tcp" else client.udp(server, port) for port in ports}
+    assert set(found.values()) <= {Connected, Refused}, found
+    return {port for port, outcome in found.items() if outcome is Connected}

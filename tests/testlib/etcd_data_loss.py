@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import shutil
 import subprocess
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from agent.model.names import AppName
@@ -13,11 +12,12 @@ from agent.store.etcd.client import EtcdClient
 from agent.store.etcd.disk_copy import Kept
 from agent.store.etcd.store import EtcdStore
 from tests.testlib.etcd import Etcd
+from tests.testlib.patience import eventually_async
 
 NOW = 1_700_000_000.0
 
 
-class Cell:
+class StoreWithDisk:
     """A cell's store with its disk. It can be stopped, and started again."""
 
     def __init__(self, name: str, etcd: Etcd, folder: Path) -> None:
@@ -28,7 +28,7 @@ class Cell:
         self._task: asyncio.Task[None] | None = None
         self.flaps: list[str] = []
 
-    def start(self) -> "Cell":
+    def start(self) -> "StoreWithDisk":
         self._database = Database(self._folder / f"{self.name}.db")
         self.store = EtcdStore(self._client, prefix="/cellnet", cell=self.name, kept=Kept(self._database), clock=lambda: NOW)
         self._task = asyncio.get_running_loop().create_task(self.store.run())
@@ -50,17 +50,17 @@ class Cell:
         async def so() -> bool:
             return await self.documents() == documents
 
-        await eventually(so)
+        await eventually_async(so)
 
     async def tags(self) -> dict[AppName, int]:
         return dict(await self.store.tags())
 
     async def well(self) -> None:
-        await eventually(lambda: self.store.mirror.problem is None)
+        await eventually_async(lambda: self.store.mirror.problem is None)
 
     async def recovered(self, before: int) -> None:
         """It has taken other data than that of `before`."""
-        await eventually(lambda: self.store.mirror.data > before and self.store.mirror.problem is None)
+        await eventually_async(lambda: self.store.mirror.data > before and self.store.mirror.problem is None)
 
     def told(self) -> str:
         return "\n".join(what for what, _ in self.store.problems())
@@ -75,7 +75,7 @@ class Cell:
         self.store.subscribe(look)
 
 
-class Lossy(Etcd):
+class LossyEtcd(Etcd):
     """An etcd that can lose its data, and have other data put in its place."""
 
     def lose(self) -> None:
@@ -109,12 +109,3 @@ class Lossy(Etcd):
         environment = {"ETCDCTL_API": "3", "PATH": "/usr/bin"}
         subprocess.run([*command, *names, *token], env=environment, check=True, capture_output=True)
         self.start()
-
-
-async def eventually(true: Callable[[], Awaitable[bool] | bool]) -> None:
-    for _ in range(2000):
-        found = true()
-        if found is True or (not isinstance(found, bool) and await found):
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("not so after 20 s")

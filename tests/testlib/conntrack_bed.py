@@ -1,6 +1,5 @@
 """A host with containers on veths, policed by a minimum of rules by hand, and the connections between them."""
 
-import errno
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -22,7 +21,6 @@ Result = TypeVar("Result")
 OVERLAY = IPv4Network("10.200.0.0/16")
 SUBNET = IPv4Network("10.200.1.0/24")
 PATIENCE = 5.0  # seconds after which a test takes it that nothing comes
-BROKEN = (errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE)  # what a reset looks like from inside
 
 RULES = """*filter
 :INPUT ACCEPT [0:0]
@@ -39,7 +37,7 @@ COMMIT
 
 
 @dataclass(frozen=True)
-class Container:
+class BedContainer:
     """A namespace with an address."""
 
     netns: Netns
@@ -66,7 +64,7 @@ class Container:
             return self.inside(lambda: socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True))
         return self.inside(lambda: socket.create_server((self.address, port)))
 
-    def connect(self, peer: "Container | str", port: int, *, source_port: int = 0) -> socket.socket:
+    def connect(self, peer: "BedContainer | str", port: int, *, source_port: int = 0) -> socket.socket:
         address = peer if isinstance(peer, str) else peer.address
         return self.inside(
             lambda: socket.create_connection((address, port), timeout=PATIENCE, source_address=("", source_port))
@@ -81,19 +79,19 @@ class Container:
         return self.inside(make)
 
 
-class Bed:
+class ConntrackBed:
     """The host, its containers and what it should permit; `permit` changes rules and state alike."""
 
     def __init__(self, make: Callable[[str], Netns]) -> None:
         self._make = make
         self._numbers = count(2)
-        self._containers: list[Container] = []
+        self._containers: list[BedContainer] = []
         self.host = make("host")
         self.host.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
         self.host.run("iptables-nft-restore", stdin=RULES.encode())
         self.state = HostState(overlay=OVERLAY, subnet=SUBNET, mtu=1450, workloads={})
 
-    def container(self, name: str, *, tag: int = 0) -> Container:
+    def container(self, name: str, *, tag: int = 0) -> BedContainer:
         number = next(self._numbers)
         address = SUBNET[number]
         netns = self._make(name)
@@ -114,7 +112,7 @@ class Bed:
         netns.run("ip", "-batch", "-", stdin="\n".join(inside).encode())
         workload = Workload(name=name, address=address, tag=tag or number, pin=netns.path)
         self.state = replace(self.state, workloads={**self.state.workloads, address: workload})
-        self._containers.append(Container(netns, workload))
+        self._containers.append(BedContainer(netns, workload))
         return self._containers[-1]
 
     def close(self) -> None:
@@ -122,7 +120,7 @@ class Bed:
         for made in (each for container in self._containers for each in container.sockets):
             made.close()
 
-    def permit(self, *allowed: tuple[Container, Container, str, int]) -> None:
+    def permit(self, *allowed: tuple[BedContainer, BedContainer, str, int]) -> None:
         """Exactly these from now on: source, destination, protocol, port."""
         rules = "*filter\n:POLICED - [0:0]\n" + "".join(
             f"-A POLICED -s {source.address} -d {target.address} -p {protocol} --dport {port} -j ACCEPT\n"
@@ -149,7 +147,7 @@ class Bed:
 
         return run_in(self.host.path, inside)
 
-    def sweep(self, *containers: Container, looks: Iterable[Looks] = Looks) -> Receipt:
+    def sweep(self, *containers: BedContainer, looks: Iterable[Looks] = Looks) -> Receipt:
         """Cut what is forbidden to reach these containers, or any when none is named."""
         return self.sweep_addresses([each.workload.address for each in containers] or None, looks=looks)
 
@@ -165,43 +163,10 @@ class Bed:
         return self.with_table(taken)
 
 
-def pair(client: Container, server: Container, port: int, *, everywhere: bool = False) -> tuple[socket.socket, socket.socket]:
+def pair(
+    client: BedContainer, server: BedContainer, port: int, *, everywhere: bool = False
+) -> tuple[socket.socket, socket.socket]:
     """Both ends of a new connection: the client's and the server's."""
     with server.listen(port, everywhere=everywhere) as listener:
         asking = client.connect(server, port)
         return asking, server.keep(listener.accept()[0])
-
-
-def is_reset(end: socket.socket) -> bool:
-    """Wait for the end of a connection to break, and tell whether it broke by a reset; what arrives before is forgotten."""
-    end.settimeout(PATIENCE)
-    try:
-        while end.recv(65536):
-            pass
-    except TimeoutError:
-        return False
-    except OSError as error:
-        return error.errno in BROKEN
-    return False
-
-
-def is_alive(*ends: socket.socket) -> bool:
-    """Whether a byte gets through from each end to the other."""
-    one, other = ends
-    for sender, receiver in ((one, other), (other, one)):
-        sender.send(b"!")
-        if receiver.recv(1) != b"!":
-            return False
-    return True
-
-
-def ended(connection: socket.socket) -> bool:
-    """Whether the other side ends it, by a reset or without, with or without last words, as long as its timeout lasts."""
-    try:
-        while connection.recv(65536):
-            pass
-    except TimeoutError:
-        return False
-    except OSError:
-        return True
-    return True

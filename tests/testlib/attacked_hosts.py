@@ -19,11 +19,11 @@ from dataplane.firewall.nft import NftFirewall
 from dataplane.state import HostService, HostState
 from dataplane.tables import container_mac, host_interface, host_mac, tunnel_mac
 from host.namespace import run_in
-from tests.testlib.attacker import CANARY_PORT, Wire, ears
+from tests.testlib.attacker import CANARY_PORT, Wire, capture
 from tests.testlib.hosts import WORLD, Host, allow, await_carrier, make_hosts, underlay_of
 from tests.testlib.mutation import Ground
 from tests.testlib.netns import Netns
-from tests.testlib.standpoint import Standpoint
+from tests.testlib.node import Node
 
 BACKENDS = {"nft": NftFirewall, "legacy": LegacyFirewall}
 WEB, MALLORY, API, EVE, FAR, NEAR = range(1, 7)  # tags
@@ -34,20 +34,20 @@ CANARY = b"canary"
 
 
 @dataclass(frozen=True)
-class Crossing:
+class AttackedHosts:
     """Who is there: cells from 1, containers by name."""
 
     hosts: Sequence[Host]
-    cells: Sequence[Standpoint]
-    containers: dict[str, Standpoint]
-    outside: Standpoint
+    cells: Sequence[Node]
+    containers: dict[str, Node]
+    outside: Node
     ground: Ground
     extra: list[Callable[[], object]] = field(default_factory=list)
 
-    def __getitem__(self, name: str) -> Standpoint:
+    def __getitem__(self, name: str) -> Node:
         return self.containers[name]
 
-    def cell(self, number: int) -> Standpoint:
+    def cell(self, number: int) -> Node:
         """A cell itself, known by its address in the underlay."""
         return self.cells[number - 1]
 
@@ -69,11 +69,11 @@ class Crossing:
         """What the kernel of cell `origin` would wrap it in for cell `to`."""
         ends = [tunnel_mac(self.hosts[number - 1].empty.subnet[0]) for number in (origin, to)]
         frame = inner if isinstance(inner, Ether) else Ether(src=ends[0], dst=ends[1]) / inner
-        return wrapped(bytes(frame), tag=tag, **header)
+        return vxlan(bytes(frame), tag=tag, **header)
 
     def as_root(self, payloads: Sequence[bytes], *, of: int = 1, at: int = 2) -> None:
         """Root of a cell sends these to another cell's tunnel."""
-        send(self.cell(of), payloads, to=str(underlay_of(at)))
+        send_to_tunnel(self.cell(of), payloads, to=str(underlay_of(at)))
 
     def arrived(self, attack: Callable[[], object], *, at: str, origin: int = 1, payload: bytes = b"forged") -> bool:
         """Whether a payload arrives at a container, sent through the tunnel by root of a cell or dropped before."""
@@ -84,7 +84,7 @@ class Crossing:
         known = f"{CANARY!r} {len(self.extra)} {id(attack)}".encode()
         sender = "mallory" if origin == 1 else "eve" if origin == 2 else "near"
         number = 1 + list(self.containers).index(at) // 2
-        with ears(self[at]) as listening:
+        with capture(self[at]) as listening:
             attack()
             canary = self.datagram(sender, at, known, port=CANARY_PORT)
             if number == origin:
@@ -108,12 +108,12 @@ class Crossing:
             self.extra.pop()()
 
 
-def wrapped(frame: bytes, *, tag: int, flags: int = 0x88, policy: int = 0, vni: int = 1, reserved: int = 0) -> bytes:
+def vxlan(frame: bytes, *, tag: int, flags: int = 0x88, policy: int = 0, vni: int = 1, reserved: int = 0) -> bytes:
     """In VXLAN: flags 0x80 says that there is a tag, 0x08 that there is a VNI."""
     return struct.pack(">BBHI", flags, policy, tag, vni << 8 | reserved) + frame
 
 
-def send(place: Standpoint, payloads: Sequence[bytes], *, to: str, source: str = "", port: int = 0) -> None:
+def send_to_tunnel(place: Node, payloads: Sequence[bytes], *, to: str, source: str = "", port: int = 0) -> None:
     """Datagrams to a tunnel's port from a socket of a place."""
     with run_in(place.pin, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sender:
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
@@ -126,7 +126,7 @@ def send(place: Standpoint, payloads: Sequence[bytes], *, to: str, source: str =
 
 
 @contextmanager
-def crossing(backend: str) -> Iterator[Crossing]:
+def attacked_hosts(backend: str) -> Iterator[AttackedHosts]:
     """All up, with one backend."""
     with ExitStack() as stack:
 
@@ -142,7 +142,7 @@ def crossing(backend: str) -> Iterator[Crossing]:
             for place, address in zip(host.containers, host.state.workloads, strict=True):
                 await_carrier(place, "eth0")
                 await_carrier(host.netns, host_interface(address))
-        made = _crossing(hosts, backend)
+        made = _attacked(hosts, backend)
         stack.callback(made.undo)
         yield made
 
@@ -159,10 +159,10 @@ def _inhabited(host: Host, *, first: int) -> HostState:
     return replace(host.with_workloads(*workloads), host_services=services)
 
 
-def _crossing(hosts: Sequence[Host], backend: str) -> Crossing:
-    cells = [Standpoint(host.netns.path, address=underlay_of(number)) for number, host in enumerate(hosts, 1)]
+def _attacked(hosts: Sequence[Host], backend: str) -> AttackedHosts:
+    cells = [Node(host.netns.path, address=underlay_of(number)) for number, host in enumerate(hosts, 1)]
     places = [
-        Standpoint(inside.path, address=host.empty.subnet[2 + number])
+        Node(inside.path, address=host.empty.subnet[2 + number])
         for host in hosts for number, inside in enumerate(host.containers)
     ]  # fmt: skip
     containers = dict(zip(NAMES, places, strict=True))
@@ -172,4 +172,4 @@ def _crossing(hosts: Sequence[Host], backend: str) -> Crossing:
     assert world is not None
     others = {f"cell {number}": cell for number, cell in enumerate(cells, 1)}
     ground = Ground(cells[0], backend, words, others)
-    return Crossing(hosts, cells, containers, Standpoint(world.path, address=WORLD), ground)
+    return AttackedHosts(hosts, cells, containers, Node(world.path, address=WORLD), ground)

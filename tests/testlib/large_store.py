@@ -1,4 +1,4 @@
-"""A large store, as a thousand cells leave it: `python -m tests.testlib.thousand URL` writes it into the etcd there."""
+"""A large store, as a thousand cells leave it: `python -m tests.testlib.large_store URL` writes it into the etcd there."""
 
 import asyncio
 import json

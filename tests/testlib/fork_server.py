@@ -1,7 +1,7 @@
 """Processes that can be killed before any of their effects: one that makes a HostState true, or a whole agent.
 
-`parent` speaks to a process of its own, made once, which forks all others: a new Python that loads an agent takes a second of
-a processor. Nothing but the host passes from one to the next. It runs this file as a script.
+`fork_server` speaks to a process of its own, made once, which forks all others: a new Python that loads an agent takes a second
+of a processor. Nothing but the host passes from one to the next. It runs this file as a script.
 """
 
 import importlib
@@ -25,21 +25,21 @@ from dataplane.plan import plan
 from dataplane.state import HostState
 from host.namespace import enter
 from lab import children
-from tests.testlib import trap
+from tests.testlib import seccomp
 from tests.testlib.effects import Effects, descriptor_of
 
 LONGEST: Final = 1 << 17  # octets of a message
 
 
 @dataclass(frozen=True)
-class Applying:
+class ApplyState:
     """Make a state true in a host's namespace: read, plan, apply. The result are the addresses that failed."""
 
     host: Path
     backend: Backend
     state: HostState
 
-    def live(self) -> tuple[IPv4Address, ...]:
+    def run(self) -> tuple[IPv4Address, ...]:
         kernel = Kernel(firewall(self.backend), namespace=self.host)
         tables = compile_tables(self.state)
         found = kernel.read(tables, known={}).result()
@@ -47,14 +47,14 @@ class Applying:
 
 
 @dataclass(frozen=True)
-class Agent:
+class RunAgent:
     """Be the agent of the cell at `root`. The result is its exit code."""
 
     root: Path
     netns: Path
     log: Path
 
-    def live(self) -> int:
+    def run(self) -> int:
         from agent.cli.main import run
 
         output = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -67,8 +67,8 @@ class Agent:
         return run(["--root", str(self.root), "agent"])
 
 
-class Mortal:
-    """One of them, from its birth on. `life` is a socket to it, whose end is its end."""
+class KillableProcess:
+    """A forked process that waits for `go`. `life` is a socket to it, which ends with it."""
 
     def __init__(self, life: socket.socket) -> None:
         self._life = life
@@ -82,12 +82,12 @@ class Mortal:
 
     def result(self) -> object:
         """Wait for its end; None if it was killed."""
-        said = self._life.recv(LONGEST)
-        assert said or self.effects.stopped_before, "it has ended by itself"
-        return pickle.loads(said) if said else None
+        answer = self._life.recv(LONGEST)
+        assert answer or self.effects.stopped_before, "it has ended by itself"
+        return pickle.loads(answer) if answer else None
 
     def forget(self) -> None:
-        """Nobody waits for its end any more; tools of its may go on after it."""
+        """Do not wait for its end any more; its tools may go on after it."""
         self._life.close()
 
     def close(self) -> None:
@@ -96,54 +96,54 @@ class Mortal:
         self.forget()
 
 
-class Parent:
-    """Who forks them."""
+class ForkServer:
+    """Has processes forked."""
 
     def __init__(self, orders: socket.socket) -> None:
         self._orders = orders
 
-    def bear(self, work: Applying | Agent) -> Mortal:
-        """A new one that waits for `go` to do this work."""
+    def fork(self, work: ApplyState | RunAgent) -> KillableProcess:
+        """A new process that waits for `go` to do this work."""
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with there:
             socket.send_fds(self._orders, [pickle.dumps(work)], [there.fileno()])
-        return Mortal(here)
+        return KillableProcess(here)
 
 
 @contextmanager
-def parent(*, loads: str = "") -> Iterator[Parent]:
-    """For as long as mortals are needed. `loads` are modules that none of them has to load then."""
+def fork_server(*, loads: str = "") -> Iterator[ForkServer]:
+    """For as long as killable processes are needed. `loads` are modules that none of them has to load then."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     root = Path(__file__).parents[2]
-    argv = [sys.executable, "-P", "-m", "tests.testlib.mortals", str(there.fileno()), *loads.split()]
+    argv = [sys.executable, "-P", "-m", "tests.testlib.fork_server", str(there.fileno()), *loads.split()]
     with here:
         with there:
             process = subprocess.Popen(argv, pass_fds=[there.fileno()], cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
-        yield Parent(here)
+        yield ForkServer(here)
     process.wait()
 
 
-def bear_all(orders: socket.socket) -> None:
-    """Fork for each order, until nobody gives any."""
+def serve(orders: socket.socket) -> None:
+    """Fork for each order, until the other end closes."""
     while True:
         order, descriptors, _, _ = socket.recv_fds(orders, LONGEST, 1)
         if not order:
             return
         if os.fork() == 0:
             orders.close()
-            live(descriptors[0], pickle.loads(order))
+            work_once(descriptors[0], pickle.loads(order))
         os.close(descriptors[0])
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
 
 
-def live(life: int, work: Applying | Agent) -> None:
-    """One life, in the trap from its first line on. write(2) is none of the calls that are held up."""
-    os.write(life, pickle.dumps((os.getpid(), trap.spring())))
+def work_once(life: int, work: ApplyState | RunAgent) -> None:
+    """The forked process, behind the seccomp filter from its first line on. write(2) is no call that the filter holds up."""
+    os.write(life, pickle.dumps((os.getpid(), seccomp.install())))
     os.read(life, 1)
     try:
-        os.write(life, pickle.dumps(work.live()))
+        os.write(life, pickle.dumps(work.run()))
     except BaseException:
         traceback.print_exc()
     os._exit(0)
@@ -153,4 +153,4 @@ if __name__ == "__main__":
     firewall(Backend.LEGACY)  # python-iptables looks for its libraries with a compiler
     for name in sys.argv[2:]:
         importlib.import_module(name)
-    bear_all(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])))

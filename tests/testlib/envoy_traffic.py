@@ -14,7 +14,7 @@ TIMEOUT = 10.0
 
 
 @dataclass
-class App:
+class EchoApp:
     """A TCP server inside a namespace: greets with `greeting`, then sends back what it gets. `peers` are all it accepted."""
 
     namespace: Path
@@ -62,13 +62,13 @@ def dial_tls(namespace: Path, context: ssl.SSLContext, *, name: str = "api.test"
     return context.wrap_socket(dial(namespace, address=address), server_hostname=name)
 
 
-def says(connection: socket.socket, words: bytes) -> bytes:
+def exchange(connection: socket.socket, words: bytes) -> bytes:
     """Send, and read as much as was sent."""
     connection.sendall(words)
-    return reads(connection, len(words))
+    return read_exactly(connection, len(words))
 
 
-def reads(connection: socket.socket, size: int) -> bytes:
+def read_exactly(connection: socket.socket, size: int) -> bytes:
     """Read exactly so much, or what came before the end."""
     got = b""
     while len(got) < size and (part := connection.recv(size - len(got))):
@@ -76,7 +76,7 @@ def reads(connection: socket.socket, size: int) -> bytes:
     return got
 
 
-def anything() -> ssl.SSLContext:
+def lax_context() -> ssl.SSLContext:
     """A client that takes any server and every old protocol: what it cannot do, Envoy forbids."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

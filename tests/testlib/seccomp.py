@@ -40,7 +40,7 @@ def number(name: str) -> int:
     return int(library().seccomp_syscall_resolve_name(name.encode()))
 
 
-def spring() -> int:
+def install() -> int:
     """Set the trap for the calling thread and all that come of it; the descriptor of who is to answer."""
     seccomp = library()
     context = ctypes.c_void_p(seccomp.seccomp_init(ctypes.c_uint32(_ALLOW)))

@@ -4,12 +4,12 @@ import signal
 
 from lab import children
 from lab.cell import Cell, Part
-from tests.testlib.cell import eventually
+from tests.testlib.patience import eventually
 
 PARTS = (Part.AGENT, Part.ENVOY)
 
 
-class Unsupervised(Cell):
+class UnsupervisedCell(Cell):
     """As Cell, but for what starts it."""
 
     def start(self) -> None:

@@ -8,56 +8,56 @@ from dataplane.firewall.driver import Firewall
 from dataplane.state import Allow, HostState, Workload
 from tests.testlib.hosts import WORLD, Host, make_hosts
 from tests.testlib.netns import Netns
-from tests.testlib.standpoint import Standpoint
+from tests.testlib.node import Node
 
 WEB, OTHER, API, DB = 1, 2, 3, 4  # tags
 
 
 @dataclass
-class Across:
+class TwoHosts:
     """The cells `here` and `there`, and their containers as places to call from."""
 
     here: Host
     there: Host
-    places: list[Standpoint] = field(default_factory=list)
+    places: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for host in (self.here, self.there):
             self.places += [self.place(host, number) for number in range(len(host.containers))]
 
     @property
-    def web(self) -> Standpoint:
+    def web(self) -> Node:
         return self.places[0]
 
     @property
-    def other(self) -> Standpoint:
+    def other(self) -> Node:
         return self.places[1]
 
     @property
-    def api(self) -> Standpoint:
+    def api(self) -> Node:
         return self.places[2]
 
     @property
-    def db(self) -> Standpoint:
+    def db(self) -> Node:
         return self.places[3]
 
-    def cell(self, host: Host) -> Standpoint:
+    def cell(self, host: Host) -> Node:
         """The cell itself, known by its address in the underlay."""
         assert host.empty.tunnel
-        place = Standpoint(host.netns.path, address=host.empty.tunnel.address)
+        place = Node(host.netns.path, address=host.empty.tunnel.address)
         self.places.append(place)
         return place
 
-    def world(self) -> Standpoint:
+    def world(self) -> Node:
         """Where everything else is."""
         assert self.here.world
-        place = Standpoint(self.here.world.path, address=WORLD)
+        place = Node(self.here.world.path, address=WORLD)
         self.places.append(place)
         return place
 
-    def place(self, host: Host, number: int) -> Standpoint:
+    def place(self, host: Host, number: int) -> Node:
         """A container."""
-        return Standpoint(host.containers[number].path, address=host.empty.subnet[2 + number])
+        return Node(host.containers[number].path, address=host.empty.subnet[2 + number])
 
     def workloads(self, host: Host, *allows: Allow) -> tuple[Workload, ...]:
         """Both of a cell; the first may be reached by these."""
@@ -81,12 +81,12 @@ class Across:
 
 
 @contextmanager
-def across(
+def two_hosts(
     netns: Callable[[str], Netns], *, firewalls: Sequence[Firewall] = (), permit: Sequence[Allow] = ()
-) -> Iterator[Across]:
+) -> Iterator[TwoHosts]:
     """Both up, with these rights to reach api."""
     here, there = make_hosts(netns, count=2, containers=2, firewalls=firewalls)
-    made = Across(here, there)
+    made = TwoHosts(here, there)
     here.become(here.with_workloads(*made.workloads(here)))
     made.permit(*permit)
     yield made

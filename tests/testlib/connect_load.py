@@ -1,5 +1,5 @@
-"""Streams of connects, one process each, as scripts inside a container: `connecting.py ADDRESS PORT`, and `connecting.py PORT`,
-who accepts them.
+"""Streams of connects, one process each, as a script inside a container: `connect_load.py ADDRESS PORT` connects, and
+`connect_load.py PORT` accepts.
 
 A caller connects again and again until its standard input ends. For each line there it says what came of all connects so far:
 `{"connected": 123}`. A connection is reset at once, so that its port is free again.

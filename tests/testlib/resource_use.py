@@ -14,9 +14,10 @@ import pytest
 
 from dataplane.envoy import admin
 from dataplane.envoy.command import bundled_envoy
-from tests.testlib.cell import CellUnderTest, eventually
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.patience import eventually
 
-SCALES = Path(__file__).parent / "scales"
+PROBE = Path(__file__).parent / "memory_probe"
 # Envoy holds what was removed for half a minute, in case somebody is still connected
 IMPATIENT = """#!/bin/sh
 before=
@@ -31,7 +32,7 @@ exec {envoy} "$@"
 
 
 @contextmanager
-def weighable() -> Iterator[str]:
+def measurable() -> Iterator[str]:
     """Cells that start meanwhile can be weighed. Gives the setting for an Envoy that soon forgets what was removed."""
     with tempfile.TemporaryDirectory(dir="/run", prefix="cellnet-weight-") as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name)
@@ -41,8 +42,8 @@ def weighable() -> Iterator[str]:
         (folder / "envoy").chmod(0o755)
         envoy.write_text(IMPATIENT.format(envoy=folder / "envoy"))
         envoy.chmod(0o755)
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(SCALES), *filter(None, [os.environ.get("PYTHONPATH")])]))
-        patch.setenv("CELLNET_TEST_SCALES", name)
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(PROBE), *filter(None, [os.environ.get("PYTHONPATH")])]))
+        patch.setenv("CELLNET_TEST_MEMORY_PROBE", name)
         yield f"envoy.binary={envoy}"
 
 
@@ -58,7 +59,7 @@ class AgentMemory:
 def agent_memory(cell: CellUnderTest) -> AgentMemory:
     """As of now; of a cell that was started as `weighable`."""
     pid = cell.agent_pid
-    written = Path(os.environ["CELLNET_TEST_SCALES"], str(pid))
+    written = Path(os.environ["CELLNET_TEST_MEMORY_PROBE"], str(pid))
     written.unlink(missing_ok=True)
     os.kill(pid, signal.SIGUSR1)
     eventually(written.exists)
@@ -77,7 +78,7 @@ def envoy_allocated(cell: CellUnderTest) -> int:
     return admin.server(_admin(cell), timeout=5).memory
 
 
-def held(pid: int) -> Mapping[str, object]:
+def open_files(pid: int) -> Mapping[str, object]:
     """What a process has open, by kind of thing, and how many threads."""
     kinds: dict[str, int] = {}
     for number in os.listdir(f"/proc/{pid}/fd"):
@@ -91,14 +92,14 @@ def held(pid: int) -> Mapping[str, object]:
 
 
 @dataclass(frozen=True)
-class Served:
+class EnvoyHoldings:
     """`resources` are the names of all that Envoy was given, with their kinds; `counters` is how many it keeps."""
 
     resources: frozenset[str]
     counters: int
 
 
-def envoy_serves(cell: CellUnderTest) -> Served:
+def envoy_holdings(cell: CellUnderTest) -> EnvoyHoldings:
     """What it holds, what it is draining included."""
     dump = admin._get(_admin(cell), "/config_dump", timeout=5)["configs"]
     assert isinstance(dump, list)
@@ -111,7 +112,7 @@ def envoy_serves(cell: CellUnderTest) -> Served:
     )
     stats = admin._get(_admin(cell), "/stats?format=json", timeout=5)["stats"]
     assert isinstance(stats, list)
-    return Served(names, len(stats))
+    return EnvoyHoldings(names, len(stats))
 
 
 def _name(entry: dict[str, object]) -> str:

@@ -28,12 +28,12 @@ def weigh(_signal: int, _frame: FrameType | None) -> None:
     libc.mallinfo2.restype = MallocState
     state = libc.mallinfo2()
     weight = {"objects": sys.getallocatedblocks(), "bytes": state.uordblks + state.hblkhd}
-    path = os.path.join(os.environ["CELLNET_TEST_SCALES"], str(os.getpid()))
+    path = os.path.join(os.environ["CELLNET_TEST_MEMORY_PROBE"], str(os.getpid()))
     with open(f"{path}.new", "w") as file:
         json.dump(weight, file)
     os.rename(f"{path}.new", path)
 
 
-if "CELLNET_TEST_SCALES" in os.environ:
+if "CELLNET_TEST_MEMORY_PROBE" in os.environ:
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGUSR1, weigh)

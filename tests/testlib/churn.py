@@ -10,36 +10,34 @@ from pathlib import Path
 from agent.client.connection import attachment_address
 from agent.errors import Unavailable
 from lab.cell import Part
-from tests.testlib.attached import interior
-from tests.testlib.cell import CellUnderTest, eventually
-from tests.testlib.footprint import expected, footprint
-from tests.testlib.held_up import HeldUp
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.footprint import expected, footprint, interior
 from tests.testlib.instance import TLS_PORT
-from tests.testlib.live import WEB
+from tests.testlib.killable_cell import KillableCell
 from tests.testlib.netns import Netns
-from tests.testlib.standpoint import Connected, Refused, Standpoint
+from tests.testlib.node import Connected, Node, Refused
+from tests.testlib.patience import eventually
+from tests.testlib.shop import WEB
 
-GUEST, FILE, STORED = "acme/shop/guest", "guests.yaml", "stored"
-GUESTS = f"policies:\n- {{from: {WEB}, to: {GUEST}, tcp: [9000, 61443]}}\n"
+APP, FILE, STORED = "acme/shop/guest", "guests.yaml", "stored"
+POLICIES = f"policies:\n- {{from: {WEB}, to: {APP}, tcp: [9000, 61443]}}\n"
 AT_LEISURE = 0.3  # seconds for an effect that comes after the answer, as those of a policy file do
 
 
 @dataclass
-class Guests:
+class Churn:
     """Containers and policies for them that come and go. `untouched` is how the containers' namespaces were at first."""
 
     cell: CellUnderTest
     places: dict[str, Netns]
     untouched: dict[str, dict[str, str]]
 
-    def attached(self) -> dict[str, Standpoint]:
+    def attached(self) -> dict[str, Node]:
         """Those that are in `cellnet ps`."""
         client = self.cell.client
         names = [each.text("name") for each in client.get("/v1/attachments").each()]
         found = {name: client.get(attachment_address(name)) for name in names if name in self.places}
-        return {
-            name: Standpoint(Path(each.text("pin")), address=IPv4Address(each.text("address"))) for name, each in found.items()
-        }
+        return {name: Node(Path(each.text("pin")), address=IPv4Address(each.text("address"))) for name, each in found.items()}
 
     def next_change(self, number: int, chance: random.Random) -> tuple[str, str, Callable[[], None]]:
         """Its kind, its container and what begins it: each kind in turn."""
@@ -57,7 +55,7 @@ class Guests:
         return kind, name, lambda: self.detach(name)
 
     def attach(self, name: str) -> None:
-        self.cell.client.ask("PUT", attachment_address(name), {"app": GUEST, "netns": str(self.places[name].path)})
+        self.cell.client.ask("PUT", attachment_address(name), {"app": APP, "netns": str(self.places[name].path)})
 
     def detach(self, name: str) -> None:
         self.cell.client.delete(attachment_address(name))
@@ -66,13 +64,13 @@ class Guests:
         if self.in_file():
             self.cell.remove_policy_file(FILE, sync=False)
         else:
-            self.cell.policy_file(FILE, GUESTS, sync=False)
+            self.cell.policy_file(FILE, POLICIES, sync=False)
 
     def change_store(self) -> None:
         if self.in_store():
             self.cell.client.delete(f"/v1/policies/{STORED}")
         else:
-            body = {"from": WEB, "to": GUEST, "ports": ["tcp/9001"], "name": STORED}
+            body = {"from": WEB, "to": APP, "ports": ["tcp/9001"], "name": STORED}
             self.cell.client.post("/v1/policies/allow", body)
 
     def in_file(self) -> bool:
@@ -106,16 +104,16 @@ class Guests:
         self.cell.wait_well()
 
     @property
-    def lab(self) -> HeldUp:
+    def lab(self) -> KillableCell:
         """Whose agent is held up."""
-        assert isinstance(self.cell.lab, HeldUp)
+        assert isinstance(self.cell.lab, KillableCell)
         return self.cell.lab
 
     def rights(self) -> dict[int, bool]:
         """The ports that WEB may call now."""
         return {9000: self.in_file(), 9001: self.in_store()}
 
-    def assert_unmoved(self, web: Standpoint, attached: Mapping[str, Standpoint], rights: Mapping[int, bool]) -> None:
+    def assert_unmoved(self, web: Node, attached: Mapping[str, Node], rights: Mapping[int, bool]) -> None:
         """What an unfinished change is not about is as it was."""
         for guest in attached.values():
             with guest.listen(9000), guest.listen(9001):
@@ -127,7 +125,7 @@ class Guests:
         left = {name: interior(place) for name, place in self.places.items() if name not in self.attached()}
         assert left == {name: self.untouched[name] for name in left}, note
 
-    def assert_reached(self, web: Standpoint, note: str) -> None:
+    def assert_reached(self, web: Node, note: str) -> None:
         """Those that are attached are reached exactly as file and store say now."""
         by_file, by_store = (Connected if there else Refused for there in (self.in_file(), self.in_store()))
         for name, guest in self.attached().items():
