@@ -6,7 +6,7 @@ from scapy.layers.inet import UDP
 
 from dataplane.firewall.legacy import LegacyFirewall
 from host.namespace import run_in
-from tests.dataplane.test_across import both, echoing, tunnelled
+from tests.dataplane.test_tunnel_packets import both, echoing, tunnelled
 from tests.testlib.node import Connected
 from tests.testlib.patience import eventually
 from tests.testlib.two_hosts import TwoHosts

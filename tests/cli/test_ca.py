@@ -53,7 +53,7 @@ def test_the_folder_is_named_after_the_cell_and_the_lifetime_is_what_was_asked_f
 
 
 def test_the_documents_commands_make_what_two_cells_start_with(cellnet: Cli, tmp_path: Path) -> None:
-    block = DOCUMENT.read_text().partition("test_cli_ca.py runs this block -->\n```console\n")[2].partition("```")[0]
+    block = DOCUMENT.read_text().partition("test_ca.py runs this block -->\n```console\n")[2].partition("```")[0]
     for command in block.splitlines():
         cellnet(*command.removeprefix("$ cellnet ").split())
     now = datetime.now(UTC)

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from tests.cells.conftest import Place
-from tests.cells.test_operating_cells import listed
+from tests.cells.test_operator import listed
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.clocked_cell import ClockedCell

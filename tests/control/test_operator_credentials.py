@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.model.credentials import StoreCredentials
-from tests.control.test_control_api import Curl, curl
+from tests.control.test_api import Curl, curl
 
 __all__ = ["curl"]
 SECRET = "correct-horse"

@@ -11,7 +11,7 @@ import pytest
 from agent.client.connection import attachment_address
 from agent.errors import Unavailable
 from tests.cells.conftest import Place
-from tests.cells.test_operating_cells import listed
+from tests.cells.test_operator import listed
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.connections import ConnectionPair
 from tests.testlib.kernel_changes import undisturbed

@@ -5,7 +5,7 @@ for good is told, and no container of the cell itself is the worse for it.
 import pytest
 
 from tests.cells.conftest import Place
-from tests.cells.test_operating_cells import listed
+from tests.cells.test_operator import listed
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.connections import ConnectionPair
