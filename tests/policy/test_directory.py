@@ -15,6 +15,7 @@ import pytest
 from agent.policy import directory as module
 from agent.policy.directory import watch
 from agent.policy.files import PolicyFiles
+from tests.testlib.patience import eventually_async
 
 ONE = "policies: [{name: one, from: a/b/c, to: a/b/d, tcp: 80}]\n"
 TWO = ONE.replace("name: one", "name: two")
@@ -228,12 +229,11 @@ async def test_a_writer_who_never_closes_is_believed_when_it_rests(followed: Fol
 async def test_a_removed_file_is_gone_and_its_copy_too(followed: Followed, tmp_path: Path) -> None:
     followed.file.write_text(ONE)
     await followed.until(lambda: followed.names == ("one",))
-    await followed.quiet()
-    assert (tmp_path / "state" / "a.yaml").exists()
+    copy = tmp_path / "state" / "a.yaml"
+    await eventually_async(copy.exists)
     followed.file.unlink()
     await followed.until(lambda: followed.names == ())
-    await followed.quiet()
-    assert not (tmp_path / "state" / "a.yaml").exists()
+    await eventually_async(lambda: not copy.exists())
 
 
 async def test_a_bad_file_is_announced_and_so_is_its_mending(followed: Followed) -> None:
