@@ -6,20 +6,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
 from agent.attach.owners import Owners
-from agent.model.attachment import Attachment, Phase
-from agent.model.names import AppName
+from agent.model.attachment import Attachment
 from agent.model.owner import Owner, ProcessOwner
 from agent.store.database import Database
 from agent.store.ledger import Ledger
 from host import namespace
 from tests.testlib.netns import Netns
-from tests.testlib.samples import OWNER, request
+from tests.testlib.samples import FIRST, OWNER, WEB, attachment, request
 
 
 @pytest.fixture
@@ -31,10 +30,7 @@ def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
 
 def owned(owner: Owner | None) -> Attachment:
     assert owner is not None
-    return Attachment(
-        name="web", app=AppName("acme", "shop", "web"), instance=0, address=IPv4Address("10.255.1.2"), interface="eth0",
-        ports=(), routes=(), tls_target=8080, tls_http=False, owner=owner, phase=Phase.ATTACHED,
-    )  # fmt: skip
+    return attachment(WEB, address=FIRST, owner=owner)
 
 
 def of_process(pid: int) -> Owner | None:

@@ -8,10 +8,9 @@ import pytest
 
 from lab.cell import Cell
 from lab.segment import OUTSIDE
-from tests.store.test_etcd_operator import SECRET, add_operator
-from tests.store.test_etcd_rights import secured
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.node import Connected, Refused
+from tests.testlib.secured_etcd import SECRET, add_operator, secured
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 _running = ExitStack()

@@ -13,7 +13,7 @@ from agent.errors import Conflict, Unavailable
 from agent.model.attachment import Attachment, Phase
 from agent.model.cell import CellRecord, Endpoint
 from agent.store.memory import MemoryStore
-from tests.loop.test_desired import API, FIRST, SECOND, WEB, attachment
+from tests.testlib.samples import API, FIRST, SECOND, WEB, attachment
 
 OVERLAY, MINE, THEIRS = (IPv4Network(each) for each in ("10.255.0.0/16", "10.255.1.0/24", "10.255.2.0/24"))
 HERE, THERE, ELSEWHERE = (IPv4Address(f"10.77.0.{number}") for number in (1, 2, 9))

@@ -16,7 +16,6 @@ from ipaddress import IPv4Address
 import pytest
 
 from tests.cells.conftest import Place
-from tests.cells.test_operator import listed
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.clocked_cell import ClockedCell
@@ -28,7 +27,7 @@ from tests.testlib.kernel_changes import tables, undisturbed
 from tests.testlib.node import Connected, connect_at_once, one_datagram, pair
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, OTHER, WEB, policies
-from tests.testlib.status import is_seen_alive, is_well, name_of, peer
+from tests.testlib.status import is_seen_alive, is_well, listed, name_of, peer
 
 ALL = policies(f"from: same-org, to: {API}, tcp: any, udp: any", f"from: same-org, to: {OTHER}, tcp: any, udp: any")
 FAR = "acme/shop/far"

@@ -8,7 +8,7 @@ from agent.cells.peers import Peers
 from agent.model.cell import CellRecord, Endpoint
 from agent.model.names import AppName
 from agent.store.memory import MemoryStore
-from tests.loop.test_desired import API, WEB
+from tests.testlib.samples import API, WEB
 
 OVERLAY, MINE, THEIRS = (IPv4Network(each) for each in ("10.255.0.0/16", "10.255.1.0/24", "10.255.2.0/24"))
 THERE, NEXT = THEIRS[2], THEIRS[3]

@@ -5,7 +5,6 @@ for good is told, and no container of the cell itself is the worse for it.
 import pytest
 
 from tests.cells.conftest import Place
-from tests.cells.test_operator import listed
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.connections import ConnectionPair
@@ -14,7 +13,7 @@ from tests.testlib.kernel_changes import tables
 from tests.testlib.node import Connected, Refused, connect_at_once
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, OTHER, WEB
-from tests.testlib.status import is_seen_alive, is_well, name_of, reports
+from tests.testlib.status import is_seen_alive, is_well, listed, name_of, reports
 
 PATIENCE = 60.0  # seconds: the kernel is looked at every 10, and this machine is busy
 FLUSHED = "iptables-nft -F; iptables-nft -t raw -F; iptables-nft -t mangle -F; iptables-nft -t nat -F"

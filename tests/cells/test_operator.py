@@ -1,19 +1,13 @@
 """What an operator does with cells, and what all of them then hold to: who is there, who is trusted, who is gone."""
 
-import json
 from pathlib import Path
 
 from tests.testlib import certificates
-from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.patience import eventually
+from tests.testlib.status import listed
 
 WEB = "acme/shop/web"
-
-
-def listed(cell: CellUnderTest) -> dict[str, dict[str, object]]:
-    """`cellnet cell list`, by name."""
-    return {each["name"]: each for each in json.loads(cell.cellnet("cell", "list", "--json").out)}
 
 
 def test_every_cell_lists_all_and_itself_once(cells: CellsUnderTest) -> None:

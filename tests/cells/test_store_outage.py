@@ -11,7 +11,6 @@ import pytest
 from agent.client.connection import attachment_address
 from agent.errors import Unavailable
 from tests.cells.conftest import Place
-from tests.cells.test_operator import listed
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.connections import ConnectionPair
 from tests.testlib.kernel_changes import undisturbed
@@ -19,7 +18,7 @@ from tests.testlib.netns import Netns
 from tests.testlib.node import Connected, Refused, connect_at_once
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, OTHER, WEB, policies
-from tests.testlib.status import is_seen_alive, is_well, reports
+from tests.testlib.status import is_seen_alive, is_well, listed, reports
 
 NEW, JOB = "acme/shop/new", "acme/shop/job"
 PATIENCE = 60.0  # seconds until an outage is over, or known: an etcd is tried every 5 seconds at most

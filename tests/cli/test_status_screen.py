@@ -18,12 +18,11 @@ import pytest
 
 from agent.cli.screen import columns
 from agent.control import service
-from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
-from agent.model.owner import ProcessOwner
 from agent.model.status import Problem
 from dataplane.tunnel_probe import TunnelAnswer
 from tests.testlib.fake_cell import NOW, FakeCell, serving
+from tests.testlib.samples import attachment
 
 CODE = re.compile(r"\x1b\[[0-9;]*m")
 LONG = "a" * 63
@@ -90,10 +89,7 @@ def fits(shown: str, width: int = 80, height: int = 24) -> bool:
 
 def attached(number: int) -> service.AttachmentView:
     name, address = f"{number:03d}-{LONG[:59]}", IPv4Address("10.255.1.2") + number
-    held = Attachment(
-        name=name, app=AppName(LONG, LONG, LONG), instance=0, address=address, interface="eth0", ports=(), routes=(),
-        tls_target=8080, tls_http=False, owner=ProcessOwner(0, 0, ""), phase=Phase.ATTACHED,
-    )  # fmt: skip
+    held = attachment(AppName(LONG, LONG, LONG), address=address, name=name)
     return service.AttachmentView(held, service.TlsView(service.TlsState.READY, NOW), Path("/nowhere"), {})
 
 

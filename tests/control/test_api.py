@@ -3,11 +3,8 @@
 import json
 import os
 import socket
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +13,8 @@ import pytest
 from agent.errors import Bug, Conflict, HostRefused, InvalidInput, Unavailable
 from agent.model.policy import Origin, Policy, Ports
 from agent.model.status import Problem
+from tests.control.conftest import Curl
 from tests.testlib.fake_cell import FakeCell, an_app, serving
-
-
-@dataclass
-class Curl:
-    """The API as a user of curl sees it."""
-
-    path: Path
-    cell: FakeCell
-
-    def __call__(self, method: str, address: str, body: Any = None, raw: bytes | None = None) -> tuple[int, Any]:
-        data = raw if raw is not None else None if body is None else json.dumps(body).encode()
-        argv = ["curl", "-s", "--unix-socket", str(self.path), "-X", method, "-w", "\n%{http_code}", f"http://cell{address}"]
-        given = [] if data is None else ["--data-binary", "@-"]
-        out = subprocess.run([*argv, *given], input=data, capture_output=True, timeout=30).stdout.decode()
-        text, _, code = out.rpartition("\n")
-        return int(code), json.loads(text)
-
-
-@pytest.fixture
-def curl(tmp_path: Path) -> Iterator[Curl]:
-    cell = FakeCell()
-    with serving(cell, tmp_path / "agent.sock", group="daemon") as path:
-        yield Curl(path, cell)
-
 
 WEB = {"app": "acme/shop/web", "netns": "/run/netns/web"}
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from agent.model.credentials import StoreCredentials
-from tests.control.test_api import Curl, curl
+from tests.control.conftest import Curl
 
-__all__ = ["curl"]
 SECRET = "correct-horse"
 USER = {"username": "operator", "password": SECRET}
 ALLOW = {"from": "acme/shop/web", "to": "acme/shop/api", "ports": ["tcp/8080"]}

@@ -13,13 +13,14 @@ from ca.authority import make_root
 from ca.disk import init_root
 from ca.issuing import issue
 from ca.pem import certificates, chain_bytes
-from tests.identity.test_leaves import DAY, NOON, WEB, Desk, desk
+from tests.identity.conftest import DAY, NOON, LeafScene
+from tests.testlib.samples import FIRST, app, attachment
 
-__all__ = ["desk"]
+WEB = attachment(app("web"), address=FIRST)
 DOMAIN = "cell.internal"
 
 
-class Office(Desk):
+class ExternalRoot(LeafScene):
     """A cell whose root lives elsewhere."""
 
     def __init__(self, folder: Path) -> None:
@@ -42,77 +43,77 @@ class Office(Desk):
 
 
 @pytest.fixture
-def office(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Office:
+def external(scene: LeafScene, monkeypatch: pytest.MonkeyPatch) -> ExternalRoot:
     monkeypatch.setattr("agent.identity.leaves.LONGEST_SLEEP", 0.05)
-    return Office(desk.folder)
+    return ExternalRoot(scene.folder)
 
 
-def loaded(office: Office) -> Leaves:
-    leaves = office.leaves()
+def loaded(external: ExternalRoot) -> Leaves:
+    leaves = external.leaves()
     leaves.load([WEB])
     return leaves
 
 
-def copy(office: Office, *names: str, of: Path) -> None:
+def copy(external: ExternalRoot, *names: str, of: Path) -> None:
     for name in names:
-        shutil.copy(of / name, office.ca / name)
+        shutil.copy(of / name, external.ca / name)
 
 
 def end_of(leaves: Leaves) -> object:
     return leaves.authorities.cell.valid.not_after
 
 
-async def test_a_renewed_certificate_is_taken_up_by_itself_and_the_leaves_stay(office: Office) -> None:
-    leaves = loaded(office)
+async def test_a_renewed_certificate_is_taken_up_by_itself_and_the_leaves_stay(external: ExternalRoot) -> None:
+    leaves = loaded(external)
     before, ends = leaves.all(), end_of(leaves)
-    office.now += timedelta(minutes=10)
-    copy(office, "cell.crt", "cell.key", of=office.issue())
-    await office.run_until(leaves, lambda: end_of(leaves) != ends)
+    external.now += timedelta(minutes=10)
+    copy(external, "cell.crt", "cell.key", of=external.issue())
+    await external.run_until(leaves, lambda: end_of(leaves) != ends)
     assert leaves.all() == before
     assert leaves.failures == {}
-    assert office.changes == 1
+    assert external.changes == 1
 
 
-async def test_a_pair_that_does_not_belong_together_is_told_and_the_old_one_stays_in_use(office: Office) -> None:
-    leaves = loaded(office)
+async def test_a_pair_that_does_not_belong_together_is_told_and_the_old_one_stays_in_use(external: ExternalRoot) -> None:
+    leaves = loaded(external)
     ends = end_of(leaves)
-    office.now += DAY / 24
-    new = office.issue()
-    copy(office, "cell.crt", of=new)
-    await office.run_until(leaves, lambda: "cell.key is not the key of" in leaves.failures.get("", ""))
+    external.now += DAY / 24
+    new = external.issue()
+    copy(external, "cell.crt", of=new)
+    await external.run_until(leaves, lambda: "cell.key is not the key of" in leaves.failures.get("", ""))
     assert end_of(leaves) == ends
     leaves.ensure(WEB)
-    copy(office, "cell.key", of=new)
-    await office.run_until(leaves, lambda: leaves.failures == {})
+    copy(external, "cell.key", of=new)
+    await external.run_until(leaves, lambda: leaves.failures == {})
     assert end_of(leaves) != ends
 
 
-async def test_files_that_are_gone_are_told_and_nothing_is_made_in_their_place(office: Office) -> None:
-    leaves = loaded(office)
-    for path in office.ca.iterdir():
+async def test_files_that_are_gone_are_told_and_nothing_is_made_in_their_place(external: ExternalRoot) -> None:
+    leaves = loaded(external)
+    for path in external.ca.iterdir():
         path.unlink()
-    await office.run_until(leaves, lambda: "" in leaves.failures)
-    assert not list(office.ca.iterdir())
+    await external.run_until(leaves, lambda: "" in leaves.failures)
+    assert not list(external.ca.iterdir())
     leaves.ensure(WEB)
 
 
-async def test_with_another_root_every_leaf_is_issued_anew(office: Office) -> None:
-    leaves = loaded(office)
-    new = office.issue(office.other_root())
-    copy(office, "root.crt", "cell.crt", "cell.key", of=new)
-    await office.run_until(leaves, lambda: leaves.bundle == (new / "root.crt").read_bytes())
-    await office.run_until(leaves, lambda: not misfit(leaves))
+async def test_with_another_root_every_leaf_is_issued_anew(external: ExternalRoot) -> None:
+    leaves = loaded(external)
+    new = external.issue(external.other_root())
+    copy(external, "root.crt", "cell.crt", "cell.key", of=new)
+    await external.run_until(leaves, lambda: leaves.bundle == (new / "root.crt").read_bytes())
+    await external.run_until(leaves, lambda: not misfit(leaves))
     assert leaves.keyring.trust.read_bytes() == leaves.bundle
 
 
-async def test_with_another_root_every_leaf_is_issued_anew_though_the_store_has_the_old_one_too(office: Office) -> None:
+async def test_with_another_root_every_leaf_is_issued_anew_though_the_store_has_the_old_one_too(external: ExternalRoot) -> None:
     """Or the step after, in which the old one goes, would leave leaves that nobody takes."""
-    leaves = loaded(office)
-    new, old = office.issue(office.other_root()), leaves.bundle
+    leaves = loaded(external)
+    new, old = external.issue(external.other_root()), leaves.bundle
     leaves.trust(old + (new / "root.crt").read_bytes(), others=True)
-    copy(office, "root.crt", "cell.crt", "cell.key", of=new)
-    await office.run_until(leaves, lambda: leaves.own_root == (new / "root.crt").read_bytes())
-    await office.run_until(leaves, lambda: not misfit(leaves))
+    copy(external, "root.crt", "cell.crt", "cell.key", of=new)
+    await external.run_until(leaves, lambda: leaves.own_root == (new / "root.crt").read_bytes())
+    await external.run_until(leaves, lambda: not misfit(leaves))
 
 
 def misfit(leaves: Leaves) -> object:
@@ -120,25 +121,25 @@ def misfit(leaves: Leaves) -> object:
     return unfit(leaf, identity=leaves._identity(WEB), bundle=leaves.own_root, now=NOON)
 
 
-def test_the_operator_is_asked_for_the_next_one_fifteen_days_before_the_end(office: Office) -> None:
-    leaves = loaded(office)
-    office.now = NOON + 74 * DAY
+def test_the_operator_is_asked_for_the_next_one_fifteen_days_before_the_end(external: ExternalRoot) -> None:
+    leaves = loaded(external)
+    external.now = NOON + 74 * DAY
     assert list(leaves.problems()) == []
-    office.now = NOON + 76 * DAY
+    external.now = NOON + 76 * DAY
     (problem,) = leaves.problems()
     assert "ends at 2027-02-19 12:00:00 UTC" in problem.what
     assert "cellnet ca issue-cell" in problem.hint
 
 
-def test_a_cell_with_its_own_root_asks_nobody(desk: Desk) -> None:
-    leaves = desk.leaves()
-    desk.now = NOON + 89 * DAY
+def test_a_cell_with_its_own_root_asks_nobody(scene: LeafScene) -> None:
+    leaves = scene.leaves()
+    scene.now = NOON + 89 * DAY
     assert list(leaves.problems()) == []
 
 
-def test_roots_of_the_store_are_trusted_with_the_own_one_as_soon_as_they_are_heard_of(office: Office) -> None:
-    leaves = loaded(office)
-    own, theirs = leaves.bundle, (office.other_root() / "root.crt").read_bytes()
+def test_roots_of_the_store_are_trusted_with_the_own_one_as_soon_as_they_are_heard_of(external: ExternalRoot) -> None:
+    leaves = loaded(external)
+    own, theirs = leaves.bundle, (external.other_root() / "root.crt").read_bytes()
     leaves.trust(own + theirs, others=True)
     assert set(certificates(leaves.bundle, where="")) == {*certificates(own, where=""), *certificates(theirs, where="")}
     assert leaves.keyring.trust.read_bytes() == leaves.bundle
@@ -147,17 +148,17 @@ def test_roots_of_the_store_are_trusted_with_the_own_one_as_soon_as_they_are_hea
     assert leaves.keyring.trust.read_bytes() == leaves.bundle == own
 
 
-def test_what_the_store_said_last_is_what_apps_read_from_the_start(office: Office) -> None:
-    theirs = (office.other_root() / "root.crt").read_bytes()
-    leaves = office.leaves()
+def test_what_the_store_said_last_is_what_apps_read_from_the_start(external: ExternalRoot) -> None:
+    theirs = (external.other_root() / "root.crt").read_bytes()
+    leaves = external.leaves()
     leaves.trust(theirs, others=True)
     leaves.load([WEB])
     assert leaves.keyring.trust.read_bytes() == leaves.bundle
     assert leaves.bundle.count(b"BEGIN") == 2
 
 
-def test_a_root_that_is_none_is_left_out_and_told(office: Office) -> None:
-    leaves = loaded(office)
+def test_a_root_that_is_none_is_left_out_and_told(external: ExternalRoot) -> None:
+    leaves = loaded(external)
     own = leaves.bundle
     leaves.trust(own + chain_bytes((leaves.authorities.cell.certificate,)), others=True)
     assert leaves.bundle == own
@@ -176,25 +177,25 @@ def test_a_root_that_is_none_is_left_out_and_told(office: Office) -> None:
     ],
 )
 def test_a_cell_that_others_do_not_trust_says_so(
-    office: Office, elsewhere: bool, shared: bool, others: bool, told: bool
+    external: ExternalRoot, elsewhere: bool, shared: bool, others: bool, told: bool
 ) -> None:
     """With the root elsewhere and nothing in the store, every cell may have the same root: nothing is known to be wrong."""
     if not elsewhere:
-        shutil.rmtree(office.ca)
-    leaves = loaded(office)
-    leaves.trust((office.other_root() / "root.crt").read_bytes() if shared else b"", others=others)
+        shutil.rmtree(external.ca)
+    leaves = loaded(external)
+    leaves.trust((external.other_root() / "root.crt").read_bytes() if shared else b"", others=others)
     assert any("other cells do not trust this cell" in each.what for each in leaves.problems()) is told
 
 
-async def test_a_full_tmpfs_stops_no_turn_and_apps_read_the_new_roots_when_there_is_room(office: Office) -> None:
-    leaves = loaded(office)
-    filler = office.folder / "filler"
+async def test_a_full_tmpfs_stops_no_turn_and_apps_read_the_new_roots_when_there_is_room(external: ExternalRoot) -> None:
+    leaves = loaded(external)
+    filler = external.folder / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(bytes(4096)):
             pass
     leaves.trust(make_root(trust_domain=DOMAIN, now=NOON, lifetime=DAY).bundle(), others=True)
     assert any("No space left" in each.what for each in leaves.problems())
     filler.unlink()
-    await office.run_until(leaves, lambda: leaves.keyring.trust.read_bytes() == leaves.bundle)
+    await external.run_until(leaves, lambda: leaves.keyring.trust.read_bytes() == leaves.bundle)
     leaves.trust(b"", others=True)
     assert list(leaves.problems()) == []

@@ -12,10 +12,9 @@ from agent.loop.revocation import lost_rights
 from agent.loop.snapshot import Snapshot
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
-from agent.model.owner import ProcessOwner
 from dataplane.state import Allow, HostState, Leaf
+from tests.testlib.samples import API, FIRST, SECOND, WEB, attachment
 
-WEB, API = AppName("acme", "shop", "web"), AppName("acme", "shop", "api")
 FACTS = CellFacts(
     overlay=IPv4Network("10.255.0.0/16"),
     subnet=IPv4Network("10.255.1.0/24"),
@@ -25,23 +24,6 @@ FACTS = CellFacts(
     host_services=(),
 )
 RIGHT = Allow(1, "tcp", 8080, 8080)
-FIRST, SECOND = IPv4Address("10.255.1.2"), IPv4Address("10.255.1.3")
-
-
-def attachment(app: AppName, *, address: IPv4Address, phase: Phase = Phase.ATTACHED) -> Attachment:
-    return Attachment(
-        name=app.app,
-        app=app,
-        instance=0,
-        address=address,
-        interface="eth0",
-        ports=(8080,),
-        routes=(),
-        tls_target=8080,
-        tls_http=False,
-        owner=ProcessOwner(1, 1, "boot"),
-        phase=phase,
-    )
 
 
 def snapshot(*attachments: Attachment) -> Snapshot:

@@ -20,6 +20,7 @@ from agent.store.sqlite import SqliteStore
 from agent.store.tags import LAST_TAG
 from tests.testlib.etcd import Etcd
 from tests.testlib.etcd_data_loss import LossyEtcd, StoreWithDisk
+from tests.testlib.secured_etcd import secured
 
 MakeStore = Callable[..., Store]
 Cells = Callable[[str], StoreWithDisk]
@@ -99,6 +100,12 @@ async def cells(lossy: LossyEtcd, tmp_path: Path) -> AsyncIterator[Cells]:
     yield make
     for each in made:
         await each.stop()
+
+
+@pytest.fixture
+def certificate_etcd(tmp_path: Path) -> Iterator[Etcd]:
+    """An etcd with the users and roles of docs/store.md, which takes its users from certificates."""
+    yield from secured(tmp_path, ask=True)
 
 
 @pytest.fixture

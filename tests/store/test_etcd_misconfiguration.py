@@ -9,8 +9,8 @@ import pytest
 
 from agent.errors import Unavailable
 from agent.store.etcd.client import EtcdClient
-from tests.store.test_etcd_rights import certify
 from tests.testlib.etcd import Etcd
+from tests.testlib.secured_etcd import certify
 
 
 def started(folder: Path, *, ask: bool = False) -> Iterator[Etcd]:
@@ -29,8 +29,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
 
 
 @pytest.fixture(scope="module")
-def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    yield from started(tmp_path_factory.mktemp("asking"), ask=True)
+def certificate_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    yield from started(tmp_path_factory.mktemp("mtls"), ask=True)
 
 
 async def hint(etcd: Etcd, **changes: object) -> str:
@@ -51,13 +51,13 @@ async def test_a_ca_that_is_no_certificate_is_told(plain: Etcd, tmp_path: Path) 
     assert "must be PEM" in await hint(plain, ca=tmp_path / "ca.crt")
 
 
-async def test_an_etcd_that_wants_a_certificate_is_told(asking: Etcd) -> None:
-    assert "store.etcd.cert and key" in await hint(asking)
+async def test_an_etcd_that_wants_a_certificate_is_told(certificate_etcd: Etcd) -> None:
+    assert "store.etcd.cert and key" in await hint(certificate_etcd)
 
 
-async def test_a_certificate_that_is_renewed_is_taken_up(asking: Etcd, tmp_path: Path) -> None:
+async def test_a_certificate_that_is_renewed_is_taken_up(certificate_etcd: Etcd, tmp_path: Path) -> None:
     certify(tmp_path, "mine")
-    mine = replace(asking.config, cert=tmp_path / "mine.crt", key=tmp_path / "mine.key")
+    mine = replace(certificate_etcd.config, cert=tmp_path / "mine.crt", key=tmp_path / "mine.key")
     client = EtcdClient(mine)
     with pytest.raises(Unavailable):
         await client.read("/")

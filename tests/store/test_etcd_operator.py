@@ -23,12 +23,9 @@ from agent.store.database import Database
 from agent.store.etcd.client import EtcdClient, put
 from agent.store.etcd.operator import Presented, acting_as
 from agent.store.protocols import StoredPolicy
-from tests.store.test_etcd_rights import ROOT_USER, asking, certify, secured
 from tests.testlib.etcd import Etcd
+from tests.testlib.secured_etcd import SECRET, add_operator, certify, secured
 
-__all__ = ["asking"]
-DOCUMENT = Path(__file__).parents[2] / "docs/cells.md"
-SECRET = "correct-horse-battery"
 OPERATOR = StoreCredentials(username="operator", password=SECRET)
 POLICY = StoredPolicy("a", "1")
 
@@ -39,12 +36,6 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
     for made in secured(tmp_path_factory.mktemp("etcd"), ask=False):
         add_operator(made)
         yield made
-
-
-def add_operator(etcd: Etcd) -> None:
-    block = DOCUMENT.read_text().partition("runs this block -->\n```console\n$ etcdctl ")[2].partition("```")[0]
-    for command in f"$ etcdctl {block}".splitlines():
-        etcd.ctl(*ROOT_USER, *command.removeprefix("$ etcdctl ").replace("SECRET", SECRET).split())
 
 
 @dataclass
@@ -173,13 +164,13 @@ async def test_others_write_as_the_cell_while_an_operator_acts(cell: Opened) -> 
     await task
 
 
-async def test_a_certificate_can_be_the_operator(asking: Etcd, tmp_path: Path) -> None:
+async def test_a_certificate_can_be_the_operator(certificate_etcd: Etcd, tmp_path: Path) -> None:
     certify(tmp_path, "operator", issuer="ca")
     for command in (("role", "add", "operator"), ("user", "add", "operator:x"), ("user", "grant-role", "operator", "operator"),
                     ("role", "grant-permission", "operator", "--prefix=true", "readwrite", "/cellnet/v1/")):  # fmt: skip
-        asking.ctl(*command)
+        certificate_etcd.ctl(*command)
     pair = StoreCredentials(cert=(tmp_path / "operator.crt").read_text(), key=(tmp_path / "operator.key").read_text())
-    etcd = replace(asking.config, cert=tmp_path / "cell-1.crt", key=tmp_path / "cell-1.key")
+    etcd = replace(certificate_etcd.config, cert=tmp_path / "cell-1.crt", key=tmp_path / "cell-1.key")
     client = EtcdClient(etcd)
     write = put("/cellnet/v1/policies/a", b"{}")
     with pytest.raises(HostRefused):

@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -15,59 +13,20 @@ from agent.errors import HostRefused, Unavailable
 from agent.store.etcd.client import EtcdClient, put, remove
 from agent.store.etcd.store import EtcdStore
 from agent.store.protocols import StoredPolicy
-from tests.testlib.etcd import LOOPBACK, Etcd
+from tests.testlib.etcd import Etcd
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
+from tests.testlib.secured_etcd import ROOT_USER, certify, commands, secured
 from tests.testlib.stores import cell, endpoint, runs
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "store.md"
 NOW = 1_700_000_000.0
-ROOT_USER = ("--user", "root:secret")
 Make = Callable[[Config], EtcdStore]
-
-
-def commands() -> tuple[list[str], ...]:
-    """The etcdctl commands of each block of the document."""
-    blocks = DOCUMENT.read_text().split("```console\n")[1:]
-    return tuple([line.removeprefix("$ etcdctl ") for line in block.partition("```")[0].splitlines()] for block in blocks)
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Etcd]:
     """An etcd with TLS and authentication, with the users and roles of the document."""
     yield from secured(tmp_path, ask=False)
-
-
-@pytest.fixture
-def asking(tmp_path: Path) -> Iterator[Etcd]:
-    """The same, which takes its users from certificates."""
-    yield from secured(tmp_path, ask=True)
-
-
-def secured(tmp_path: Path, *, ask: bool, netns: Path | None = None, address: IPv4Address = LOOPBACK) -> Iterator[Etcd]:
-    certify(tmp_path, "ca")
-    for name in ("server", "root", "cell-1"):
-        certify(tmp_path, name, issuer="ca", address=address)
-    etcd = Etcd(tmp_path / "etcd", certificates=tmp_path, ask=ask, netns=netns, address=address)
-    etcd.start()
-    etcd.ctl("user", "add", "root:secret")
-    etcd.ctl("user", "grant-role", "root", "root")
-    for command in commands()[0]:
-        etcd.ctl(*command.split())
-    etcd.ctl("auth", "enable")
-    yield etcd
-    etcd.kill()
-
-
-def certify(folder: Path, name: str, *, issuer: str | None = None, address: IPv4Address = LOOPBACK) -> None:
-    """A key and a certificate for an address or, as a user, for the name."""
-    signed = ["-CA", f"{folder}/{issuer}.crt", "-CAkey", f"{folder}/{issuer}.key"] if issuer else []
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", f"/CN={name}", "-addext", f"subjectAltName=IP:{address}", *signed,
-         "-keyout", f"{folder}/{name}.key", "-out", f"{folder}/{name}.crt"],
-        check=True, capture_output=True,
-    )  # fmt: skip
 
 
 @pytest.fixture
@@ -171,8 +130,8 @@ async def test_with_the_second_role_policies_can_be_applied(own: Etcd, by_passwo
     assert [policy.name for policy in await store.policies()] == ["a"]
 
 
-async def test_a_certificate_can_be_the_user(asking: Etcd, make: Make, tmp_path: Path) -> None:
-    store = make(replace(asking.config, cert=tmp_path / "cell-1.crt", key=tmp_path / "cell-1.key"))
+async def test_a_certificate_can_be_the_user(certificate_etcd: Etcd, make: Make, tmp_path: Path) -> None:
+    store = make(replace(certificate_etcd.config, cert=tmp_path / "cell-1.crt", key=tmp_path / "cell-1.key"))
     assert await store.claim_tags([app("web")], now=NOW) == {app("web"): 1}
 
 

@@ -1,5 +1,6 @@
-"""What a cell's status reports: its problems, and its peers."""
+"""What a cell's status and lists report: its problems, its peers, the cells of the store."""
 
+import json
 from contextlib import suppress
 
 from agent.client.answer import Fields
@@ -45,3 +46,8 @@ def is_seen_alive(cell: CellUnderTest, *, by: CellUnderTest) -> bool:
     """Whether the status of another cell shows the agent of `cell` as alive."""
     found = peer(by, cell)
     return found is not None and not found.at("alive_since").missing
+
+
+def listed(cell: CellUnderTest) -> dict[str, dict[str, object]]:
+    """`cellnet cell list`, by name."""
+    return {each["name"]: each for each in json.loads(cell.cellnet("cell", "list", "--json").out)}

@@ -1,0 +1,58 @@
+"""An etcd that wants TLS and users, with the users and roles that the documents make."""
+
+import subprocess
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from tests.testlib.etcd import LOOPBACK, Etcd
+
+DOCS = Path(__file__).parents[2] / "docs"
+ROOT_USER = ("--user", "root:secret")
+SECRET = "correct-horse-battery"  # the operator's password
+
+
+def documented(text: str) -> list[str]:
+    """The etcdctl commands of the first block of a text."""
+    block = text.partition("```console\n")[2].partition("```")[0]
+    return [line.removeprefix("$ etcdctl ") for line in block.splitlines()]
+
+
+def commands() -> tuple[list[str], ...]:
+    """The etcdctl commands of each block of docs/store.md."""
+    blocks = (DOCS / "store.md").read_text().split("```console\n")[1:]
+    return tuple(documented(f"```console\n{block}") for block in blocks)
+
+
+def secured(folder: Path, *, ask: bool, netns: Path | None = None, address: IPv4Address = LOOPBACK) -> Iterator[Etcd]:
+    """With the users and roles of docs/store.md; `ask`: it takes users from certificates."""
+    certify(folder, "ca")
+    for name in ("server", "root", "cell-1"):
+        certify(folder, name, issuer="ca", address=address)
+    etcd = Etcd(folder / "etcd", certificates=folder, ask=ask, netns=netns, address=address)
+    etcd.start()
+    etcd.ctl("user", "add", "root:secret")
+    etcd.ctl("user", "grant-role", "root", "root")
+    for command in commands()[0]:
+        etcd.ctl(*command.split())
+    etcd.ctl("auth", "enable")
+    yield etcd
+    etcd.kill()
+
+
+def add_operator(etcd: Etcd) -> None:
+    """The user `operator`, with SECRET, as docs/cells.md makes it."""
+    text = (DOCS / "cells.md").read_text().partition("tests/store/test_etcd_operator.py runs this block -->\n")[2]
+    for command in documented(text):
+        etcd.ctl(*ROOT_USER, *command.replace("SECRET", SECRET).split())
+
+
+def certify(folder: Path, name: str, *, issuer: str | None = None, address: IPv4Address = LOOPBACK) -> None:
+    """A key and a certificate for an address or, as a user, for the name."""
+    signed = ["-CA", f"{folder}/{issuer}.crt", "-CAkey", f"{folder}/{issuer}.key"] if issuer else []
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", f"/CN={name}", "-addext", f"subjectAltName=IP:{address}", *signed,
+         "-keyout", f"{folder}/{name}.key", "-out", f"{folder}/{name}.crt"],
+        check=True, capture_output=True,
+    )  # fmt: skip
