@@ -118,6 +118,10 @@ class AttachTransactions(Part):
             if held.phase is not Phase.DETACHING and held.name not in self._parts.leaving
         )
 
+    def attached(self) -> tuple[Attachment, ...]:
+        """Those that are in place and not on their way out."""
+        return tuple(held for held in self.present() if held.phase is Phase.ATTACHED)
+
     async def sweep(self) -> None:
         """Detach what has lost its owner, and go on with what could not be undone before: all at once, in one turn."""
         over = [held.name for held in self._parts.ledger.all() if self._is_over(held)]

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from ipaddress import IPv4Address
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import IPv4Address, IPv4Network
 
 from agent import log
 from agent.model.cell import Cell
-from agent.model.status import Part, Problem
+from agent.model.status import Part, Problem, moment
 from agent.wording import listed
 from dataplane.state import HostState
 from dataplane.tunnel_probe import TunnelAnswer, probe
@@ -26,6 +28,18 @@ FAILURES = {
         "the network between the cells carries less than the MTU of underlay.interface says: set overlay.mtu on all cells",
     ),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRow:
+    """Another cell: its part of the overlay, its address in the underlay, since when its agent is alive (None while it is not),
+    and what its end of the tunnel answered last (None if it was not asked yet)."""
+
+    name: str
+    subnet: IPv4Network
+    underlay: IPv4Address
+    alive_since: datetime | None
+    tunnel: TunnelAnswer | None
 
 
 class TunnelHealth(Part):
@@ -50,6 +64,14 @@ class TunnelHealth(Part):
             if failing:
                 names = [f"{each.name} ({each.underlay})" for each in failing]
                 yield Problem("overlay", f"tunnels {what}: {listed(names)}", hint)
+
+    async def rows(self) -> Mapping[str, object]:
+        """`peers`."""
+        return {"peers": tuple(map(self._row, self._peers()))}
+
+    def _row(self, peer: Cell) -> PeerRow:
+        record, answer = peer.record, self._answers.get(vtep(peer))
+        return PeerRow(record.name, record.subnet, record.underlay, alive_since=moment(peer.alive_since), tunnel=answer)
 
     async def run(self) -> None:
         """Runs until cancelled."""

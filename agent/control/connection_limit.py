@@ -1,4 +1,4 @@
-"""How many connections each user may have open: whoever may read must not be able to use up the agent's descriptors.
+"""How many connections each user may have open, so that a reader cannot use up the agent's descriptors.
 
 Between the listening socket and the HTTP server. It counts when a connection is made, since one that never asks anything
 holds a descriptor too, and counts sockets that are open: one that is closing still is, while its reader does not read.
@@ -17,22 +17,20 @@ from agent.control.errors import refusal
 LIMIT = 64  # of 1024 descriptors, in the usual limits
 REFUSED = refusal(503, "Unavailable", "you have too many open connections", hint="close some").text or ""
 
-Open = defaultdict[int, set[socket.socket]]
 
+class ConnectionLimit:
+    """Makes a protocol for each new connection: the server's own, or one that refuses."""
 
-class Entrance:
-    """Makes a protocol for each new connection: `inside`'s own, or one that refuses."""
-
-    def __init__(self, inside: Callable[[], asyncio.Protocol], *, limit: int = LIMIT) -> None:
-        self._inside = inside
+    def __init__(self, server: Callable[[], asyncio.Protocol], *, limit: int = LIMIT) -> None:
+        self._server = server
         self._limit = limit
-        self._open: Open = defaultdict(set)
+        self._open: defaultdict[int, set[socket.socket]] = defaultdict(set)
 
     def __call__(self) -> asyncio.Protocol:
         """For loop.create_server."""
-        return _Arrival(self)
+        return _NewConnection(self)
 
-    def enter(self, transport: asyncio.Transport) -> None:
+    def admit(self, transport: asyncio.Transport) -> None:
         """Hand a new connection over to the server, or refuse it."""
         connection = cast("socket.socket", transport.get_extra_info("socket"))
         uid = peers.peer_of(connection).uid
@@ -40,7 +38,7 @@ class Entrance:
             transport.write(_response(REFUSED))
             transport.close()  # at once: to wait for the question would hold the descriptor
             return
-        protocol = self._inside()
+        protocol = self._server()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
 
@@ -52,15 +50,15 @@ class Entrance:
         return True
 
 
-class _Arrival(asyncio.Protocol):
+class _NewConnection(asyncio.Protocol):
     """A connection until it is handed over."""
 
-    def __init__(self, entrance: Entrance) -> None:
-        self._entrance = entrance
+    def __init__(self, limit: ConnectionLimit) -> None:
+        self._limit = limit
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Who it is stands fast by now."""
-        self._entrance.enter(cast("asyncio.Transport", transport))
+        """The peer's user is known by now."""
+        self._limit.admit(cast("asyncio.Transport", transport))
 
 
 def _response(text: str) -> bytes:

@@ -4,9 +4,9 @@ import json
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from pydantic_core import to_jsonable_python
 
 from agent import log
-from agent.control.views import Json
 from agent.errors import Bug, CellnetError, Conflict, HostRefused, InvalidInput, Unavailable
 from ca.errors import CaRefused
 
@@ -23,9 +23,13 @@ HINTS = {404: "see docs/api.md", 405: "see docs/api.md", 413: "send less at once
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def answer(content: Json, *, status: int = 200) -> web.Response:
-    """JSON with a newline at its end, as curl's users like it."""
-    return web.Response(text=json.dumps(content) + "\n", status=status, content_type="application/json")
+def answer(content: object, *, status: int = 200, exclude: dict[str, set[str]] | None = None) -> web.Response:
+    """JSON of dataclasses, models and plain values, with a newline at its end, as curl's users like it.
+
+    `exclude` as pydantic has it. Times come out as `2030-01-02T03:04:05Z`, so they must be UTC and whole seconds.
+    """
+    text = json.dumps(to_jsonable_python(content, exclude=exclude))
+    return web.Response(text=text + "\n", status=status, content_type="application/json")
 
 
 def refusal(status: int, kind: str, what: str, *, hint: str) -> web.Response:

@@ -1,4 +1,4 @@
-"""Who is at the other end of the socket, and what they may do: root may change, the cell's group may read.
+"""The peer at the other end of the socket, and what it may do: root may change, the cell's group may read.
 
 The kernel notes user and groups when the peer connects (SO_PEERCRED, SO_PEERGROUPS), so nothing here can be forged or goes
 stale with a reused pid.
@@ -10,13 +10,30 @@ import os
 import pwd
 import socket
 import struct
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
-from agent.control.service import Peer
+from aiohttp import web
 
 SO_PEERGROUPS = 59  # asm-generic/socket.h; Python 3.11 has no name for it
 MOST_BYTES = 1024  # of socket.getsockopt: 256 groups
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The process at the other end of the socket, as the kernel saw it when it connected (pid 0: not visible from here).
+
+    A path that a client names is looked up below `/proc/<pid>/root`.
+    """
+
+    pid: int
+    uid: int
+    gid: int
+
+
+PEER = web.RequestKey("peer", Peer)
+"""Where the server leaves it for the handlers."""
 
 
 class Access(IntEnum):

@@ -1,168 +1,168 @@
-"""Builds every object of the daemon from the configuration, once, in the order in which they need each other."""
+"""Builds every object of the daemon from the configuration, once, in the order in which they need each other.
 
+A new part is made here, and has its place in the list of parts; what it does for as long as the agent runs, among the tasks.
+"""
+
+import asyncio
 import contextlib
 import os
-import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
-from agent.attach.owners import Owners
+from aiohttp import web
+
+from agent.attach.owners import OwnerWatch
 from agent.attach.transaction import AttachParts, AttachTransactions
+from agent.cells.announcement import Announcement
+from agent.cells.departures import Departures
+from agent.cells.peers import Peers
 from agent.cells.tunnel_health import TunnelHealth
-from agent.config.config import BackendChoice, Config, Verdict
+from agent.config.config import Config
+from agent.control import api
+from agent.daemon.answers.attachments import AttachmentAnswers
+from agent.daemon.answers.ca import CaAnswers
+from agent.daemon.answers.cells import CellAnswers
+from agent.daemon.answers.enforcement import Enforcement
+from agent.daemon.answers.policies import PolicyAnswers
+from agent.daemon.answers.status import StatusAnswers
 from agent.daemon.clock import Clock
 from agent.daemon.disk_space import DiskSpace
+from agent.daemon.firewall import FirewallPart, clear_other_backend
+from agent.daemon.foundation import Foundation, lay_foundation
 from agent.daemon.lock import ForeignHolders
-from agent.daemon.peering import Peering, peering, underlay_monitor
-from agent.daemon.service import Service
-from agent.daemon.storing import Storing, storing
+from agent.daemon.this_cell import ThisCell
 from agent.envoy.connection import EnvoyConnection
 from agent.envoy.listeners import Listeners
 from agent.envoy.liveness import Liveness
 from agent.envoy.process import envoy_account, worker_count
-from agent.errors import Conflict
+from agent.errors import HostRefused, Unavailable
 from agent.identity.keyring import Keyring
 from agent.identity.leaves import LeafFacts, Leaves
-from agent.loop.desired import CellFacts
+from agent.loop import drift
 from agent.loop.loop import Effects, Reconciler
 from agent.loop.snapshot import SnapshotSources
-from agent.metrics import Metrics
+from agent.metrics import Levels, Metrics
+from agent.model.cell import CellRecord
+from agent.model.status import Part, problems_of
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.tags_in_use import TagsInUse
-from agent.store.database import Database
-from agent.store.ledger import Ledger
-from agent.store.protocols import Store
+from agent.store.tending import tend_for_ever
 from ca.disk import load_or_create
-from dataplane.apply import Kernel
 from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer
-from dataplane.firewall import backends
-from dataplane.netlink.monitor import Monitor
-from dataplane.netlink.underlay import clashes
+
+PATIENCE = 3.0  # seconds: a start in an outage must not wait long for what the other cells need not hear at once
+
+Work = tuple[str, Callable[[], Coroutine[Any, Any, None]]]
+"""A task by its name; it ends only by being cancelled."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """What `main` runs."""
+    """What `main` runs: `recover`, then the tasks `from_start`; when `preparations` are done, the rest."""
 
-    facts: CellFacts
-    backend: backends.Backend
-    kernel: Kernel
-    monitor: Monitor
-    database: Database
-    storage: Storing
-    ledger: Ledger
+    subnet: IPv4Network
+    recover: Callable[[], None]
+    from_start: tuple[Work, ...]
+    preparations: tuple[Callable[[], Awaitable[None]], ...]
+    ads: AdsServer
+    routes: list[web.RouteDef]
+    tasks: tuple[Work, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    metrics: Metrics
     leaves: Leaves
     policies: PoliciesInForce
-    reconciler: Reconciler
-    listeners: Listeners
-    attaching: AttachTransactions
+    tags: TagsInUse
+    announcement: Announcement
     ads: AdsServer
-    pulse: Liveness
-    others: Peering
+    loop: Reconciler
+    listeners: Listeners
+    liveness: Liveness
     tunnels: TunnelHealth
-    service: Service
+    attaching: AttachTransactions
 
 
 @contextlib.asynccontextmanager
-async def build(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> AsyncIterator[Agent]:
-    """Everything, opened; closed at the end. `strangers` are uids that hold names of the agent's lock."""
+async def build(config: Config, *, foreign_holders: ForeignHolders, clock: Clock) -> AsyncIterator[Agent]:
+    """Everything, opened; closed at the end."""
     async with contextlib.AsyncExitStack() as stack:
-        database = Database(config.paths.database)
-        stack.callback(database.close)
-        storage, ledger = storing(config, database, stack), Ledger(database)
-        backend, kernel, monitor = _kernel(config, stack)
-        store, owners = storage.store, Owners()
-        owners.strike_out_earlier_boots(ledger, now=clock.seconds())
-        facts, underlay = await _facts(config, store, ledger, kernel, now=clock.seconds()), underlay_monitor(config, kernel)
-        await underlay.refresh()
-        others = await peering(config, facts, store=store, ledger=ledger, monitor=underlay, elapsed=clock.elapsed)
-        earliest, latest = clock.bounds()
-        leaves, tagging = _leaves(config, clock), TagsInUse(store, earliest=earliest, latest=latest)
-        policies = PoliciesInForce(config.policies, last_good=config.paths.last_good, store=store)
-        envoy = envoy_account(config)
-        ads = AdsServer(config.paths.xds_socket, gid=envoy.pw_gid)
-        stack.push_async_callback(ads.stop)
-        metrics, leaving = Metrics(), set[str]()
-        effects = Effects(kernel=kernel, monitor=monitor, metrics=metrics, ads=ads, elapsed=clock.elapsed)
-        sources = SnapshotSources(
-            store=store, ledger=ledger, policies=policies, tags=tagging, leaves=leaves, underlay=underlay, peers=others.peers,
-            departures=others.departures, announcement=others.announcement, leaving=leaving,
-        )  # fmt: skip
-        await sources.refresh_trust()
-        reconciler = Reconciler(sources.take, facts=facts, effects=effects)
-        store.subscribe(reconciler.kick)
-        listeners, pulse = _listeners(config, reconciler, ads), _pulse(config, ads, clock)
-        tunnels = TunnelHealth(reconciler.applied, lambda: others.peers.all)
-        attaching = AttachTransactions(
-            AttachParts(
-                ledger=ledger, leaves=leaves, owners=owners, reconciler=reconciler, claim=tagging.claim,
-                pins=config.paths.netns, tls_port=config.tls.port, envoy_uid=envoy.pw_uid, leaving=leaving,
-                now=clock.seconds, hung=lambda: pulse.problem,
-            )
-        )  # fmt: skip
-        parts = (
-            reconciler, attaching, _disk_space(config), database, storage, reconciler.mass_loss, underlay, others.announcement,
-            tunnels, reconciler.contested, EnvoyConnection(ads, admin_socket=config.paths.envoy_admin), pulse, listeners,
-            policies, tagging, leaves, ForeignHolders(*strangers),
-        )  # fmt: skip
-        service = Service(
-            config=config, facts=facts, storage=storage, leaves=leaves, policies=policies,
-            reconciler=reconciler, listeners=listeners, attaching=attaching, metrics=metrics, ads=ads,
-            clock=clock, parts=parts, backend=backend.value, others=others, tunnels=tunnels,
-        )  # fmt: skip
+        base = await lay_foundation(config, clock=clock, stack=stack)
+        parts = await _parts(base, stack)
+
+        def recover() -> None:
+            parts.attaching.recover()
+            parts.leaves.load(parts.attaching.present())
+
         yield Agent(
-            facts, backend, kernel, monitor, database, storage, ledger, leaves, policies, reconciler, listeners, attaching, ads,
-            pulse, others, tunnels, service,
-        )  # fmt: skip
-
-
-def _disk_space(config: Config) -> DiskSpace:
-    paths = config.paths
-    return DiskSpace(paths.database.parent, paths.ca, paths.last_good, paths.run, paths.identity)
-
-
-def _kernel(config: Config, stack: contextlib.AsyncExitStack) -> tuple[backends.Backend, Kernel, Monitor]:
-    asked = config.firewall.backend
-    backend = backends.detect() if asked is BackendChoice.AUTO else backends.Backend(asked.value)
-    kernel, monitor = Kernel(backends.firewall(backend)), Monitor()
-    stack.callback(kernel.close)
-    stack.callback(monitor.close)
-    return backend, kernel, monitor
-
-
-def _listeners(config: Config, reconciler: Reconciler, ads: AdsServer) -> Listeners:
-    port, workers = config.tls.port, worker_count(config)
-    return Listeners(reconciler.served, ads=ads, port=port, workers=workers, on_repair=reconciler.count_repair)
-
-
-def _pulse(config: Config, ads: AdsServer, clock: Clock) -> Liveness:
-    ask = partial(admin.answer, config.paths.envoy_admin)
-    return Liveness(ask, connected=lambda: ads.status().connected, clock=clock.elapsed)
-
-
-async def _facts(config: Config, store: Store, ledger: Ledger, kernel: Kernel, *, now: float) -> CellFacts:
-    """What the cell is. Raises Conflict where the overlay's addresses are the host's already."""
-    found = kernel.submit(lambda: clashes(config.overlay.network)).result()
-    if found:
-        places = ", ".join(clash.what for clash in found)
-        raise Conflict(
-            f"the overlay network {config.overlay.network} overlaps what this host uses: {places}",
-            hint="choose another overlay.network in agent.yaml, the same on every cell",
+            subnet=base.facts.subnet,
+            recover=recover,
+            from_start=(("loop", parts.loop.run), *([] if base.storage.run is None else [("store", base.storage.run)])),
+            preparations=(partial(_enforced, parts.loop), partial(clear_other_backend, base.kernel, base.backend)),
+            ads=parts.ads,
+            routes=_routes(base, parts, foreign_holders),
+            tasks=_tasks(base, parts),
         )
-    cell = ledger.cell_id(fresh=uuid.uuid4().hex)
-    overlay = config.overlay
-    subnet = await store.claim_subnet(cell, network=overlay.network, cell_prefix=overlay.cell_prefix, now=now)
-    ledger.adopt_subnet(subnet)
-    return CellFacts(
-        overlay=config.overlay.network,
-        subnet=subnet,
-        pins=config.paths.netns,
-        tls_port=config.tls.port,
-        egress_allowed=config.egress.default is Verdict.ALLOW,
-        host_services=config.host_services,
+
+
+async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
+    config, clock, store, facts = base.config, base.clock, base.storage.store, base.facts
+    peers = Peers(store, name=config.cell, overlay=facts.overlay, subnet=facts.subnet)
+    announcement, metrics, leaving = await _announcement(base), Metrics(), set[str]()
+    earliest, latest = clock.bounds()
+    leaves, tags = _leaves(config, clock), TagsInUse(store, earliest=earliest, latest=latest)
+    policies = PoliciesInForce(config.policies, last_good=config.paths.last_good, store=store)
+    account = envoy_account(config)
+    ads = AdsServer(config.paths.xds_socket, gid=account.pw_gid)
+    stack.push_async_callback(ads.stop)
+    sources = SnapshotSources(
+        store=store, ledger=base.ledger, policies=policies, tags=tags, leaves=leaves, underlay=base.underlay, peers=peers,
+        departures=Departures(store, owner=peers.owner, elapsed=clock.elapsed), announcement=announcement, leaving=leaving,
+    )  # fmt: skip
+    await sources.refresh_trust()
+    effects = Effects(
+        kernel=base.kernel, monitor=base.monitor, metrics=metrics, ads=ads, elapsed=clock.elapsed, called=clock.called
     )
+    loop = Reconciler(sources.take, facts=facts, effects=effects)
+    store.subscribe(loop.kick)
+    ask = partial(admin.answer, config.paths.envoy_admin)
+    liveness = Liveness(ask, connected=lambda: ads.status().connected, clock=clock.elapsed)
+    attaching = AttachTransactions(
+        AttachParts(
+            ledger=base.ledger, leaves=leaves, owners=base.owners, reconciler=loop, claim=tags.claim, pins=facts.pins,
+            tls_port=facts.tls_port, envoy_uid=account.pw_uid, leaving=leaving, now=clock.seconds,
+            hung=lambda: liveness.problem,
+        )
+    )  # fmt: skip
+    return _Parts(
+        metrics=metrics, leaves=leaves, policies=policies, tags=tags, announcement=announcement, ads=ads, loop=loop,
+        liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching,
+        listeners=Listeners(
+            loop.served, ads=ads, port=facts.tls_port, workers=worker_count(config), on_repair=loop.count_repair
+        ),
+    )  # fmt: skip
+
+
+async def _announcement(base: Foundation) -> Announcement:
+    """Made to the others already, if it can be. Raises Conflict where this cell's name is another machine's."""
+    config, subnet = base.config, base.facts.subnet
+    identity = base.ledger.cell_id(fresh="")  # it has had one since it got its subnet
+
+    def record(address: IPv4Address) -> CellRecord:
+        return CellRecord(config.cell, identity, subnet, address, version("cellnet"))
+
+    made = Announcement(base.storage.store, record, cell=config.cell)
+    made.update((), underlay=base.underlay.address)
+    with contextlib.suppress(Unavailable, HostRefused, TimeoutError):  # its task goes on trying
+        async with asyncio.timeout(PATIENCE):
+            await made.announce()
+    return made
 
 
 def _leaves(config: Config, clock: Clock) -> Leaves:
@@ -173,4 +173,88 @@ def _leaves(config: Config, clock: Clock) -> Leaves:
         facts=LeafFacts(trust_domain=config.trust_domain, dns_domain=config.dns.domain, lifetime=config.tls.leaf_lifetime),
         now=clock.now,
         folder=config.paths.ca,
+    )
+
+
+async def _enforced(loop: Reconciler) -> None:
+    """The kernel must be right before any client is served."""
+    problem = (await loop.settle()).problem
+    if problem is not None:
+        raise problem
+
+
+def _tasks(base: Foundation, parts: _Parts) -> tuple[Work, ...]:
+    """What runs while clients are served."""
+    kick = parts.loop.kick
+    return (
+        ("policies", partial(parts.policies.watch, kick)),
+        ("drift", partial(drift.run, parts.loop, base.monitor, underlay=base.underlay)),
+        ("listeners", parts.listeners.run),
+        ("leaves", partial(parts.leaves.run, kick)),
+        ("database", partial(tend_for_ever, base.database, kick)),
+        ("liveness", parts.liveness.run),
+        ("announcement", parts.announcement.run),
+        ("tunnels", parts.tunnels.run),
+        ("owners", OwnerWatch(parts.attaching.sweep, base.ledger).run),
+    )
+
+
+def _reporting(base: Foundation, parts: _Parts) -> tuple[Part, ...]:
+    """What `status` walks: rows come in this order."""
+    config, loop, paths = base.config, parts.loop, base.config.paths
+    cell = ThisCell(config.cell, facts=base.facts, underlay=base.underlay, attaching=parts.attaching, clock=base.clock)
+    return (
+        cell,
+        DiskSpace(paths.database.parent, paths.ca, paths.last_good, paths.run, paths.identity),
+        base.database,
+        base.storage,
+        loop.mass_loss,
+        base.underlay,
+        parts.announcement,
+        parts.tunnels,
+        parts.policies,
+        parts.tags,
+        FirewallPart(base.backend, lambda: loop.rule_count),
+        loop.contested,
+        EnvoyConnection(parts.ads, admin_socket=paths.envoy_admin),
+        parts.liveness,
+        parts.listeners,
+        parts.leaves,
+        loop,
+        parts.attaching,
+    )
+
+
+def _routes(base: Foundation, parts: _Parts, *more: Part) -> list[web.RouteDef]:
+    """The API, answered by the parts."""
+    clock, storage, enforcement = base.clock, base.storage, Enforcement(parts.loop)
+    attachments = AttachmentAnswers(
+        parts.attaching, leaves=parts.leaves, listeners=parts.listeners, facts=base.facts, metrics=parts.metrics
+    )
+    reporting = (*_reporting(base, parts), attachments, *more)
+    return api.routes(
+        attachments=attachments,
+        policies=PolicyAnswers(parts.policies, storage=storage, enforcement=enforcement),
+        cells=CellAnswers(base.config.cell, storage=storage, enforcement=enforcement, clock=clock),
+        ca=CaAnswers(parts.leaves, folder=base.config.paths.ca, storage=storage, enforcement=enforcement, clock=clock),
+        status=StatusAnswers(
+            reporting,
+            policies=parts.policies,
+            storage=storage,
+            enforcement=enforcement,
+            metrics=lambda: parts.metrics.text(_levels(parts, reporting), now=clock.now()),
+        ),
+    )
+
+
+def _levels(parts: _Parts, reporting: tuple[Part, ...]) -> Levels:
+    envoy, ends, leaf_ends = parts.ads.status(), parts.leaves.expiries(), parts.leaves.next_expiry()
+    return Levels(
+        attachments=len(parts.attaching.attached()),
+        rules=parts.loop.rule_count,
+        envoy_connected=envoy.connected,
+        envoy_refused=len(envoy.refused),
+        envoy_pushed=envoy.pushed,
+        problems=len(problems_of(reporting)),
+        expiries={"root": ends.root_not_after, "cell": ends.cell_not_after} | ({"leaf": leaf_ends} if leaf_ends else {}),
     )

@@ -28,8 +28,8 @@ class Clock:
         return self.now().timestamp()
 
     def called(self, moment: float) -> datetime:
-        """What the clock, as it is set now, calls a moment of `elapsed`."""
-        return self.now() - timedelta(seconds=self.elapsed() - moment)
+        """What the clock, as it is set now, calls a moment of `elapsed`; to the second."""
+        return (self.now() - timedelta(seconds=self.elapsed() - moment)).replace(microsecond=0)
 
     def bounds(self) -> tuple[Callable[[], float], Callable[[], float]]:
         """The earliest and the latest that it may be, in seconds since 1970: the clock, and what it would be had nobody set it

@@ -41,16 +41,16 @@ class ForeignHolders(Part):
             yield Problem("lock", f"uid {uid} holds a name of the agent's lock", "see ss -xlp | grep cellnet-agent")
 
 
-def take(part: str = AGENT, *, on_stranger: Callable[[int], None], token: Token = secrets.token_hex) -> socket.socket:
+def take(part: str = AGENT, *, on_foreign: Callable[[int], None], token: Token = secrets.token_hex) -> socket.socket:
     """Hold the lock until the socket is closed or the process ends. Raises Conflict if another of root's has it.
 
-    `on_stranger` is told the uid, once, of who holds a name of the lock without being root. `token` makes what they cannot
+    `on_foreign` is told the uid, once, of who holds a name of the lock without being root. `token` makes what they cannot
     guess. Raises HostRefused where the kernel does not list unix sockets.
     """
     lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         name = _bind(lock, part, token)
-        _outlast(name, part, on_stranger)
+        _outlast(name, part, on_foreign)
         lock.listen(0)  # the mark of having the lock: nobody is ever answered
     except BaseException:
         lock.close()
@@ -71,14 +71,14 @@ def _bind(lock: socket.socket, part: str, token: Token) -> str:
             return name
 
 
-def _outlast(name: str, part: str, on_stranger: Callable[[int], None]) -> None:
+def _outlast(name: str, part: str, on_foreign: Callable[[int], None]) -> None:
     """Return when no other of root's has a name of the lock, or is about to have it."""
     told: set[int] = set()
     rivals: list[Holder] = []
     for _ in range(LOOKS):
         others = [each for each in unix_sockets.holders() if _is_ours(each.name, part) and each.name != name]
         for uid in sorted({each.uid for each in others} - told - {0}):
-            on_stranger(uid)
+            on_foreign(uid)
             told.add(uid)
         rivals = [each for each in others if each.uid == 0]
         if not rivals:

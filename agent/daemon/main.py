@@ -6,28 +6,25 @@ End: the sockets close; kernel, pins and Envoy's configuration stay, so that tra
 """
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable
 
 from agent import log
-from agent.attach.owners import OwnerWatch
+from agent.complaint import Complaints
 from agent.config.config import Config
 from agent.control.server import serve
 from agent.daemon import lock
-from agent.daemon.build import Agent, build
+from agent.daemon.build import Agent, Work, build
 from agent.daemon.clock import Clock
+from agent.daemon.lock import ForeignHolders
 from agent.daemon.tasks import lasting
 from agent.envoy.process import raise_descriptor_limit
 from agent.errors import RAISED, HostRefused
 from agent.last_start import Failure, note, retract
-from agent.loop import drift
 from agent.notify import notify
-from agent.store.tending import tend_for_ever
-from dataplane.firewall.backends import clear_other
+from agent.pacing import wait_for_event
 
 AGAIN = 1.0  # seconds
 
@@ -39,28 +36,30 @@ def run_agent(config: Config, *, clock: Clock | None = None) -> int:
     """
     log.configure()
     raise_descriptor_limit()
-    strangers: list[int] = []
-    with lock.take(on_stranger=strangers.append):
-        for uid in strangers:
-            log.get("daemon").warning("lock_held_by_stranger", uid=uid)
+    foreign: list[int] = []
+    with lock.take(on_foreign=foreign.append):
+        for uid in foreign:
+            log.get("daemon").warning("lock_held_by_another_user", uid=uid)
         try:
-            return asyncio.run(_main(config, strangers=tuple(strangers), clock=clock or Clock()))
+            return asyncio.run(_main(config, foreign_holders=ForeignHolders(*foreign), clock=clock or Clock()))
         except BaseExceptionGroup as group:
-            raise _noted(_first_told(group), config) from group
+            error = _first_known(group)
+            _leave_note(error, config)
+            raise error from group
         except RAISED as error:
-            _noted(error, config)
+            _leave_note(error, config)
             raise
 
 
-def _noted(error: BaseException, config: Config) -> BaseException:
-    """`error`, once those who ask for the agent can read it."""
+def _leave_note(error: BaseException, config: Config) -> None:
+    """For those who ask an agent that is not there."""
     if isinstance(error, RAISED):
         note(config.paths.control_socket.parent, Failure(error.what, error.hint))
-    return error
 
 
-def _first_told(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What somebody can act on, out of the group that a TaskGroup makes of it; the group itself if it is our own mistake."""
+def _first_known(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """An error that an operator can act on, out of the group that a TaskGroup makes of it; the group itself if it is a mistake
+    of our own."""
     known, others = group.split(RAISED)
     if known is None or others is not None:
         return group
@@ -70,80 +69,49 @@ def _first_told(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return found
 
 
-async def _main(config: Config, *, strangers: tuple[int, ...], clock: Clock) -> int:
+async def _main(config: Config, *, foreign_holders: ForeignHolders, clock: Clock) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with build(config, strangers=strangers, clock=clock) as agent:
-        agent.attaching.recover()
-        agent.leaves.load(agent.attaching.present())
-        async with asyncio.TaskGroup() as tasks:
-            running = [lasting(tasks, agent.reconciler.run(), name="reconcile")]
-            if agent.storage.run is not None:
-                running.append(lasting(tasks, agent.storage.run(), name="store"))
-            first = partial(_done_before, stop, config=config)
-            if await first(partial(_enforced, agent)) and await first(partial(_clear_other_backend, agent)):
-                await agent.ads.start()
-                running += await _serve(agent, tasks, stop, config=config)
-            for task in running:
-                task.cancel()
+    async with build(config, foreign_holders=foreign_holders, clock=clock) as agent, asyncio.TaskGroup() as tasks:
+        agent.recover()
+        running = _begin(tasks, agent.from_start)
+        if await _prepared(agent.preparations, stop, config=config):
+            await agent.ads.start()
+            async with serve(agent.routes, path=config.paths.control_socket):
+                running += _begin(tasks, agent.tasks)
+                await _ready(agent, stop, config=config)
+        for task in running:
+            task.cancel()
     return 0
 
 
-async def _serve(agent: Agent, tasks: asyncio.TaskGroup, stop: asyncio.Event, *, config: Config) -> list[asyncio.Task[None]]:
-    """Answer until `stop`; the tasks that were started meanwhile."""
+def _begin(tasks: asyncio.TaskGroup, work: Iterable[Work]) -> list[asyncio.Task[None]]:
+    return [lasting(tasks, begin(), name=name) for name, begin in work]
+
+
+async def _ready(agent: Agent, stop: asyncio.Event, *, config: Config) -> None:
+    """Report it, and wait for `stop`."""
     logger = log.get("daemon")
-    async with serve(agent.service, path=config.paths.control_socket):
-        begun = partial(lasting, tasks)
-        running = [
-            begun(agent.policies.watch(agent.reconciler.kick), name="policies"),
-            begun(drift.run(agent.reconciler, agent.monitor, underlay=agent.others.underlay), name="look"),
-            begun(agent.listeners.run(), name="listeners"),
-            begun(agent.leaves.run(agent.reconciler.kick), name="leaves"),
-            begun(tend_for_ever(agent.database, agent.reconciler.kick), name="database"),
-            begun(agent.pulse.run(), name="pulse"),
-            begun(agent.others.announcement.run(), name="announcement"),
-            begun(agent.tunnels.run(), name="tunnels"),
-            begun(OwnerWatch(agent.attaching.sweep, agent.ledger).run(), name="owners"),
-        ]
-        gc.freeze()  # what is loaded by now stays: each look through it for garbage takes 60 ms, and nobody is served meanwhile
-        retract(config.paths.control_socket.parent)
-        notify("READY=1\nSTATUS=enforcing")
-        logger.info("ready", cell=config.cell, subnet=str(agent.facts.subnet), pid=os.getpid())
-        await stop.wait()
-        notify("STOPPING=1")
-        logger.info("stopping")
-    return running
+    gc.freeze()  # what is loaded by now stays: each look through it for garbage takes 60 ms, and nobody is served meanwhile
+    retract(config.paths.control_socket.parent)
+    notify("READY=1\nSTATUS=enforcing")
+    logger.info("ready", cell=config.cell, subnet=str(agent.subnet), pid=os.getpid())
+    await stop.wait()
+    notify("STOPPING=1")
+    logger.info("stopping")
 
 
-async def _enforced(agent: Agent) -> None:
-    """The kernel must be right before anybody is served."""
-    report = await agent.reconciler.settle()
-    if report.problem is not None:
-        raise report.problem
-
-
-async def _clear_other_backend(agent: Agent) -> None:
-    """Rules of ours that an earlier choice of backend left would go on refusing what is allowed now."""
-    gone = await asyncio.wrap_future(agent.kernel.submit(lambda: clear_other(agent.backend)))
-    if gone:
-        log.get("daemon").info("other_backend_cleared", kept=agent.backend.value, chains=gone)
-
-
-async def _done_before(stop: asyncio.Event, work: Callable[[], Awaitable[None]], *, config: Config) -> bool:
-    """Do what a host may refuse, again and again for as long as that takes. False if the agent is to stop before it is done."""
-    said = ""
-    while not stop.is_set():
-        try:
-            await work()
-        except HostRefused as error:
-            if error.what != said:
-                log.get("daemon").error("not_ready", what=error.what, hint=error.hint)
-                _noted(error, config)
-            said = error.what
-        else:
-            return True
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(AGAIN):
-                await stop.wait()
-    return False
+async def _prepared(steps: Iterable[Callable[[], Awaitable[None]]], stop: asyncio.Event, *, config: Config) -> bool:
+    """Take steps that a host may refuse, each again and again for as long as it takes. False if the agent is to stop first."""
+    complaints = Complaints(log.get("daemon"), failed="not_ready")
+    for step in steps:
+        while not stop.is_set():
+            try:
+                await step()
+                break
+            except HostRefused as error:
+                complaints.about(error)
+                _leave_note(error, config)
+            await wait_for_event(stop, within=AGAIN)
+    return not stop.is_set()

@@ -1,12 +1,11 @@
 """Which store this cell has, and what runs and is told with it."""
 
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from agent.config.config import Config
-from agent.control.service import StoreView
 from agent.errors import InvalidInput
 from agent.model.credentials import StoreCredentials
 from agent.model.status import Part, Problem
@@ -16,11 +15,19 @@ from agent.store.sqlite import SqliteStore
 
 
 @dataclass(frozen=True, slots=True)
+class StoreRow:
+    """`kind` is the implementation (sqlite, etcd), `location` its file or its endpoints."""
+
+    kind: str
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
 class Storing(Part):
     """`run` must be awaited as long as the store is used; it ends only by being cancelled."""
 
     store: Store
-    view: StoreView
+    row: StoreRow
     complaints: Callable[[], tuple[tuple[str, str], ...]]
     acting_as: Callable[[StoreCredentials | None], AbstractAsyncContextManager[None]]
     """What the caller's task changes in the store meanwhile is changed with these rights; with the cell's own for None."""
@@ -30,12 +37,16 @@ class Storing(Part):
         """What keeps the cells from hearing of each other."""
         return tuple(Problem("store", what, hint) for what, hint in self.complaints())
 
+    async def rows(self) -> Mapping[str, object]:
+        """`store`."""
+        return {"store": self.row}
+
 
 def storing(config: Config, database: Database, stack: contextlib.AsyncExitStack) -> Storing:
     """The store that the configuration names, opened; nothing is asked of it yet."""
     if config.store is None:
-        view = StoreView(kind="sqlite", location=str(config.paths.database))
-        return Storing(SqliteStore(database), view, complaints=tuple, acting_as=_as_nobody_else)
+        row = StoreRow("sqlite", str(config.paths.database))
+        return Storing(SqliteStore(database), row, complaints=tuple, acting_as=_as_nobody_else)
     from agent.store.etcd.client import EtcdClient  # a cell of its own need not load what speaks to an etcd
     from agent.store.etcd.disk_copy import Kept
     from agent.store.etcd.operator import acting_as
@@ -48,7 +59,7 @@ def storing(config: Config, database: Database, stack: contextlib.AsyncExitStack
     store = EtcdStore(client, prefix=etcd.prefix, cell=config.cell, overlay=overlay, kept=kept)
     return Storing(
         store,
-        StoreView(kind="etcd", location=str(config.store)),
+        StoreRow("etcd", str(config.store)),
         complaints=store.problems,
         acting_as=lambda who: contextlib.nullcontext() if who is None else acting_as(who, client=client, etcd=etcd),
         run=store.run,

@@ -38,7 +38,7 @@ def run_up(config: Config) -> int:
     Raises Conflict where another `up`, or an agent that does not end, is at work in this network namespace.
     """
     log.configure()
-    with lock.take(lock.UP, on_stranger=_tell_stranger):
+    with lock.take(lock.UP, on_foreign=_tell_stranger):
         _await_lone(seconds=STOP_SECONDS)
         return _supervise(config)
 
@@ -52,7 +52,7 @@ def _await_lone(*, seconds: float) -> None:
     end = time.monotonic() + seconds
     while True:
         try:
-            lock.take(on_stranger=_ignored).close()
+            lock.take(on_foreign=_ignored).close()
         except Conflict:
             if time.monotonic() > end:
                 raise

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -34,6 +35,14 @@ class Served:
 
     pin: Path
     versions: Mapping[ResourceKey, str | None]
+
+
+class TlsState(Enum):
+    """How far TLS of one attachment is: listening, waiting for Envoy or a certificate, refused by Envoy."""
+
+    READY = "ready"
+    WAITING = "waiting"
+    REFUSED = "refused"
 
 
 class Listeners(Part):
@@ -61,6 +70,13 @@ class Listeners(Part):
         for address in sorted(self.closed & served.keys()):
             hint = "Envoy is told to open it again; if this stays, see Envoy's log, and `ss -ltn` inside"
             yield Problem("envoy", f"{served[address].pin.name}: its TLS port is not open, though Envoy has it", hint)
+
+    def tls_state(self, address: IPv4Address) -> TlsState:
+        """How far the listener of one container is, as of the last look."""
+        status = self._ads.status()
+        if listener_key(address) in status.refused:
+            return TlsState.REFUSED
+        return TlsState.READY if status.connected and address not in self.closed else TlsState.WAITING
 
     async def run(self) -> None:
         """Runs until cancelled."""

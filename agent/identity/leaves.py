@@ -37,6 +37,16 @@ class LeafFacts:
     lifetime: timedelta
 
 
+@dataclass(frozen=True, slots=True)
+class CaRow:
+    """When the root and this cell's certificate end, and when the next certificate of all (leaves included) does (UTC)."""
+
+    trust_domain: str
+    root_not_after: datetime
+    cell_not_after: datetime
+    next_expiry: datetime
+
+
 class Leaves(Part):
     """`authorities` reads this cell's CA from `folder`, renewing what is due; `now` is the time of day (UTC)."""
 
@@ -75,6 +85,11 @@ class Leaves(Part):
         return self._trust.bundle
 
     @property
+    def trust_domain(self) -> str:
+        """Of every leaf of this cell."""
+        return self._facts.trust_domain
+
+    @property
     def own_root(self) -> bytes:
         """PEM of the root that vouches for this cell."""
         return self._issuer.root
@@ -89,6 +104,16 @@ class Leaves(Part):
         for name, what in self.failures.items():
             yield Problem("identity", f"no new certificate for {name or 'the cell'}: {what}")
         yield from (Problem("identity", what, hint) for what, hint in self._about_trust())
+
+    async def rows(self) -> Mapping[str, object]:
+        """`ca`."""
+        return {"ca": self.expiries()}
+
+    def expiries(self) -> CaRow:
+        """When what this cell vouches with ends."""
+        cell, leaf = self.authorities.cell, self.next_expiry()
+        root_ends, cell_ends = cell.chain[-1].not_valid_after_utc, cell.certificate.not_valid_after_utc
+        return CaRow(self._facts.trust_domain, root_ends, cell_ends, next_expiry=min(cell_ends, leaf or cell_ends))
 
     def _about_trust(self) -> Iterator[tuple[str, str]]:
         expiry = self._issuer.expiry()

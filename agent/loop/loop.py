@@ -8,6 +8,7 @@ nothing; if it does plan something although nothing changed, the host was change
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from ipaddress import IPv4Address
 
 from agent import log
@@ -38,13 +39,23 @@ TOLD = 20  # flows of one receipt that are named in the log; the rest are counte
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """The edges of the loop. `elapsed` is a clock in seconds that never jumps."""
+    """The edges of the loop. `elapsed` is a clock in seconds that never jumps, `called` a moment of it in UTC."""
 
     kernel: Kernel
     monitor: Monitor
     metrics: Metrics
     ads: AdsServer
     elapsed: Callable[[], float]
+    called: Callable[[float], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class LastApplyRow:
+    """The last time that the kernel or Envoy was changed: when (UTC), how long it took, how many changes."""
+
+    at: datetime
+    milliseconds: float
+    changes: int
 
 
 class Reconciler(Part):
@@ -190,6 +201,13 @@ class Reconciler(Part):
         """Of the last turn as a whole. What failed of single containers their attachments report."""
         yield from as_problems("kernel", self.last.problem)
         yield from as_problems("overlay", self.last.overlay)
+
+    async def rows(self) -> Mapping[str, object]:
+        """`last_apply`, and `repairs` since the agent's start."""
+        last, applied = self.last_change, None
+        if last is not None:
+            applied = LastApplyRow(self._effects.called(last.ended), round(last.milliseconds, 3), last.changes)
+        return {"last_apply": applied, "repairs": self.repairs}
 
     async def look(self) -> bool:
         """Read the kernel beside the loop, and have what is wrong repaired. False if a turn made it worthless meanwhile."""

@@ -6,6 +6,7 @@ that knows it, and a new part is its own folder and a line in the builder.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal, get_args
 
 from agent.complaint import Complaint
@@ -34,6 +35,11 @@ class Part:
     async def rows(self) -> Mapping[str, object]:
         """Fields of the status by name: dataclasses, and whatever else pydantic writes as JSON. Times are UTC, in seconds."""
         return {}
+
+
+def moment(seconds: float | None) -> datetime | None:
+    """A time since 1970 as a row has it: UTC, to the second."""
+    return None if seconds is None else datetime.fromtimestamp(int(seconds), UTC)
 
 
 def as_problems(area: Area, complaint: Complaint | None) -> tuple[Problem, ...]:

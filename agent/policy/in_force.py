@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -24,6 +25,16 @@ STRETCH = 500  # documents that are parsed before other tasks have their turn
 Resolve = Callable[[AppName], frozenset[Allow]]
 
 
+@dataclass(frozen=True, slots=True)
+class PoliciesRow:
+    """How many policies are in force from files and from the store; `bad_files` keep their last good version."""
+
+    from_files: int
+    from_store: int
+    files: int
+    bad_files: tuple[str, ...]
+
+
 class PoliciesInForce(Part):
     """One per agent. The tuple of policies is the same object as long as nothing changed."""
 
@@ -37,20 +48,16 @@ class PoliciesInForce(Part):
         self._log = log.get("policies")
         self._files.scan(time.monotonic())
 
-    @property
-    def file_count(self) -> int:
-        """How many files there are."""
-        return self._files.count
-
-    @property
-    def bad_files(self) -> tuple[str, ...]:
-        """Those with an error, whose last good version is in force."""
-        return tuple(sorted({each.file for each in self._files.problems()}))
-
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong in files and store, each with its place."""
         found = (*map(str, self._files.problems()), *self._stored.problems)
         return tuple(Problem("policies", each) for each in found)
+
+    async def rows(self) -> Mapping[str, object]:
+        """`policies`."""
+        bad = sorted({each.file for each in self._files.problems()})
+        files, stored = self.from_files(), await self.from_store()
+        return {"policies": PoliciesRow(len(files), len(stored), files=self._files.count, bad_files=tuple(bad))}
 
     async def watch(self, on_change: Callable[[], None]) -> None:
         """Follow the directory for ever, and tell the log what is wrong in it."""

@@ -58,8 +58,8 @@ def test_a_command_runs_in_a_namespace_of_its_own_with_its_environment(cell: Fak
 def test_the_attachment_is_there_while_the_command_lives_and_gone_with_it(cell: FakeCell, argv: Argv) -> None:
     with subprocess.Popen(argv(*WEB, "--name", "w", "--port", "80", "--", "cat"), stdin=subprocess.PIPE) as running:
         eventually(lambda: "w" in cell.views)
-        assert cell.views["w"].attachment.owner.pid == running.pid
-        assert cell.views["w"].attachment.ports == (80,)
+        assert cell.owners["w"] == running.pid
+        assert cell.views["w"].ports == (80,)
         assert cell.detached == []
         running.stdin.close()
         assert running.wait() == 0

@@ -11,18 +11,21 @@ import sys
 import termios
 import time
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
+from agent.cells.tunnel_health import PeerRow
 from agent.cli.screen import columns
-from agent.control import service
-from agent.model.names import AppName
+from agent.control.api.attachments import AttachmentView, TlsView
+from agent.daemon.storing import StoreRow
+from agent.envoy.connection import EnvoyRow
+from agent.envoy.listeners import TlsState
 from agent.model.status import Problem
+from agent.policy.in_force import PoliciesRow
 from dataplane.tunnel_probe import TunnelAnswer
-from tests.testlib.fake_cell import NOW, FakeCell, serving
-from tests.testlib.samples import attachment
+from tests.testlib.fake_cell import NOW, FakeCell, peer_row, serving
 
 CODE = re.compile(r"\x1b\[[0-9;]*m")
 LONG = "a" * 63
@@ -87,14 +90,14 @@ def fits(shown: str, width: int = 80, height: int = 24) -> bool:
     return max(map(columns, found)) <= width and len(found) < height
 
 
-def attached(number: int) -> service.AttachmentView:
+def attached(number: int) -> AttachmentView:
     name, address = f"{number:03d}-{LONG[:59]}", IPv4Address("10.255.1.2") + number
-    held = attachment(AppName(LONG, LONG, LONG), address=address, name=name)
-    return service.AttachmentView(held, service.TlsView(service.TlsState.READY, NOW), Path("/nowhere"), {})
+    tls = TlsView(TlsState.READY, NOW)
+    return AttachmentView(name, f"{LONG}/{LONG}/{LONG}", 0, address, (), (), "eth0", tls, {}, Path("/nowhere"))
 
 
 def test_a_healthy_cell_is_one_screen_with_what_an_operator_asks_for(agent: Path, cell: FakeCell) -> None:
-    cell.views = {view.attachment.name: view for view in map(attached, range(250))}
+    cell.views = {view.name: view for view in map(attached, range(250))}
     shown = on_a_terminal(agent)
     assert fits(shown)
     assert lines(shown) == [
@@ -114,32 +117,27 @@ def test_a_healthy_cell_is_one_screen_with_what_an_operator_asks_for(agent: Path
     ]
 
 
-def peer(name: str, *, alive: bool = True, tunnel: TunnelAnswer | None = TunnelAnswer.ALL) -> service.PeerView:
-    since = NOW if alive else None
-    return service.PeerView(name, IPv4Network("10.255.2.0/24"), IPv4Address("10.77.0.2"), since, tunnel)
-
-
 @pytest.mark.parametrize(
     ("peers", "text"),
     [
-        ((peer("two"), peer("three", tunnel=None)), "2, all alive"),
-        ((peer("two", alive=False, tunnel=TunnelAnswer.NONE), peer("three")), "2, not alive: two"),
+        ((peer_row("two"), peer_row("three", tunnel=None)), "2, all alive"),
+        ((peer_row("two", alive=False, tunnel=TunnelAnswer.NONE), peer_row("three")), "2, not alive: two"),
         (
-            (peer("two", tunnel=TunnelAnswer.NONE), peer("three", tunnel=TunnelAnswer.ONLY_SMALL), peer("four")),
+            (peer_row("two", tunnel=TunnelAnswer.NONE), peer_row("three", tunnel=TunnelAnswer.ONLY_SMALL), peer_row("four")),
             "\x1b[31m3, tunnel does not answer as it should: two, three\x1b[0m",
         ),
     ],
 )
-def test_peers_that_need_a_look_are_named(agent: Path, cell: FakeCell, peers: tuple[service.PeerView, ...], text: str) -> None:
-    cell.facts = {"peers": peers}
+def test_peers_that_need_a_look_are_named(agent: Path, cell: FakeCell, peers: tuple[PeerRow, ...], text: str) -> None:
+    cell.rows = {"peers": peers}
     assert f"  peers        {text}\n" in on_a_terminal(agent)
 
 
 def test_what_was_refused_is_counted_on_its_row(agent: Path, cell: FakeCell) -> None:
-    cell.facts = {
+    cell.rows = {
         "refused_attaches": 3,
-        "envoy": service.EnvoyView(True, "1.40.0", 7, ("listener tls-0aff0102: no", "secret leaf-0aff0102: no")),
-        "policies": service.PoliciesView(3, 1, 2, ("/a.yaml",)),
+        "envoy": EnvoyRow(True, "1.40.0", 7, ("listener tls-0aff0102: no", "secret leaf-0aff0102: no")),
+        "policies": PoliciesRow(3, 1, 2, ("/a.yaml",)),
     }
     shown = on_a_terminal(agent)
     assert "  containers   0, 3 attaches refused since the agent's start\n" in shown
@@ -149,7 +147,7 @@ def test_what_was_refused_is_counted_on_its_row(agent: Path, cell: FakeCell) -> 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (132, 50), (200, 10), (40, 24), (20, 5), (3, 2)])
 def test_no_terminal_is_too_small_or_too_large(agent: Path, cell: FakeCell, width: int, height: int) -> None:
-    cell.facts = {"store": service.StoreView("sqlite", f"/srv/{LONG}/{LONG}/cellnet.db")}
+    cell.rows = {"store": StoreRow("sqlite", f"/srv/{LONG}/{LONG}/cellnet.db")}
     cell.problems += [BAD_FILE, Problem("envoy", "Envoy refused listener tls-0aff0102: " + "words " * 300, "see its log")]
     found = lines(on_a_terminal(agent, width, height))
     assert max(map(columns, found)) <= max(width, 32)

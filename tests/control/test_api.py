@@ -86,7 +86,7 @@ def test_the_owner_of_a_callers_attachment_is_the_process_that_calls(curl: Curl)
         body = json.dumps({**WEB, "owner": "caller"}).encode()
         caller.sendall(b"PUT /v1/attachments/w HTTP/1.1\r\nHost: cell\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         assert caller.recv(100).startswith(b"HTTP/1.1 201")
-    assert curl.cell.views["w"].attachment.owner.pid == os.getpid()
+    assert curl.cell.owners["w"] == os.getpid()
     assert curl.cell.peers[0].pid == os.getpid()
     assert curl.cell.peers[0].uid == 0
 

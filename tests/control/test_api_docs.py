@@ -8,8 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from agent.control.server import Api
-from tests.testlib.fake_cell import FakeCell, serving
+from tests.testlib.fake_cell import FakeCell, routes_of, serving
 
 PAGE = Path(__file__).parents[2] / "docs/api.md"
 EXAMPLE = re.compile(r"^\$ (curl .*)\n(.*)$", re.MULTILINE)
@@ -39,7 +38,7 @@ def test_the_examples_answer_what_the_page_shows(tmp_path: Path) -> None:
 
 def test_every_address_is_on_the_page() -> None:
     app = web.Application()
-    Api(FakeCell()).add_to(app)
+    app.add_routes(routes_of(FakeCell()))
     page = PAGE.read_text()
     for route in app.router.routes():
         if route.method != "HEAD":

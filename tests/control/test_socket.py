@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.control.peer import Access, access_of, peer_of
-from agent.control.service import Peer
+from agent.control.peer import Access, Peer, access_of, peer_of
 from agent.control.socket import listening
 from agent.errors import Conflict, HostRefused
 from tests.testlib.fake_cell import FakeCell, serving

@@ -20,7 +20,7 @@ NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
 def taken(host: Netns, *, strangers: list[int] | None = None):  # type: ignore[no-untyped-def]
-    return run_in(host.path, lambda: lock.take(on_stranger=(strangers if strangers is not None else []).append))
+    return run_in(host.path, lambda: lock.take(on_foreign=(strangers if strangers is not None else []).append))
 
 
 def test_a_second_agent_is_refused_and_a_later_one_is_not(netns: Callable[[str], Netns]) -> None:
@@ -51,9 +51,9 @@ def test_asking_again_and_again_never_lets_a_second_one_in(netns: Callable[[str]
 def test_a_lock_of_another_part_is_another_lock(netns: Callable[[str], Netns]) -> None:
     host = netns("host")
     first = taken(host)
-    up = run_in(host.path, lambda: lock.take(lock.UP, on_stranger=print))
+    up = run_in(host.path, lambda: lock.take(lock.UP, on_foreign=print))
     with pytest.raises(Conflict, match="`cellnet up` runs"):
-        run_in(host.path, lambda: lock.take(lock.UP, on_stranger=print))
+        run_in(host.path, lambda: lock.take(lock.UP, on_foreign=print))
     up.close()
     first.close()
 
@@ -129,7 +129,7 @@ def test_an_agent_in_another_pid_namespace_is_an_agent(netns: Callable[[str], Ne
     """Seen from a container that shares the network namespace: its /proc does not show the holder."""
     host = netns("host")
     held = taken(host)
-    asks = "from agent.daemon import lock; lock.take(on_stranger=print)"
+    asks = "from agent.daemon import lock; lock.take(on_foreign=print)"
     inside = ("unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", asks)
     with host.start(*inside, stderr=subprocess.PIPE) as asking:
         assert asking.stderr is not None
@@ -144,7 +144,7 @@ def test_of_many_that_start_at_once_exactly_one_has_the_lock(netns: Callable[[st
     def attempt(number: int) -> socket.socket | None:
         gate.wait()
         try:
-            return lock.take(on_stranger=lambda _: None, token=lambda: str(number))
+            return lock.take(on_foreign=lambda _: None, token=lambda: str(number))
         except Conflict:
             return None
 

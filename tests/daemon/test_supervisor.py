@@ -14,7 +14,7 @@ from tests.testlib.netns import Netns
 
 def test_an_agent_that_stays_is_a_conflict(netns: Callable[[str], Netns]) -> None:
     host = netns("host")
-    held = run_in(host.path, lambda: lock.take(on_stranger=print))
+    held = run_in(host.path, lambda: lock.take(on_foreign=print))
     with pytest.raises(Conflict, match="an agent runs in this network namespace already"):
         run_in(host.path, lambda: up._await_lone(seconds=0.2))
     held.close()
@@ -22,7 +22,7 @@ def test_an_agent_that_stays_is_a_conflict(netns: Callable[[str], Netns]) -> Non
 
 def test_one_that_is_about_to_end_is_waited_for(netns: Callable[[str], Netns]) -> None:
     host = netns("host")
-    held = run_in(host.path, lambda: lock.take(on_stranger=print))
+    held = run_in(host.path, lambda: lock.take(on_foreign=print))
     ending = threading.Timer(0.2, held.close)
     ending.start()
     run_in(host.path, lambda: up._await_lone(seconds=30))

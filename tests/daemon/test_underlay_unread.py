@@ -9,7 +9,7 @@ import pytest
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.config.load import load
-from agent.daemon import peering
+from agent.daemon import foundation
 from agent.errors import HostRefused
 from dataplane.apply import Kernel
 
@@ -37,6 +37,6 @@ async def test_what_keeps_us_from_asking_for_the_underlay_is_the_hosts_refusal(
 
     (tmp_path / "agent.yaml").touch()
     config = load(tmp_path / "agent.yaml", root=tmp_path, hostname="one")
-    monkeypatch.setattr(peering, "underlay", underlay)
+    monkeypatch.setattr(foundation, "underlay", underlay)
     with pytest.raises(HostRefused):
-        await peering.underlay_monitor(config, cast("Kernel", Thread())).refresh()
+        await foundation.follow_underlay(config, cast("Kernel", Thread())).refresh()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agent.daemon.clock import Clock
 from agent.loop import loop as looping
 from agent.loop.loop import Effects, Reconciler
 from agent.loop.snapshot import Snapshot
@@ -39,7 +40,7 @@ async def test_only_a_turn_with_a_change_is_worked_out(monkeypatch: pytest.Monke
     kernel = FakeKernel()
     kernel.failures = {}
     edges: Any = {"kernel": kernel, "monitor": SilentEdge(), "ads": Envoy(), "metrics": Metrics()}
-    reconciler = Reconciler(snapshot, facts=FACTS, effects=Effects(**edges, elapsed=time.monotonic))
+    reconciler = Reconciler(snapshot, facts=FACTS, effects=Effects(**edges, elapsed=time.monotonic, called=Clock().called))
     running = asyncio.create_task(reconciler.run())
     try:
         for _ in range(3):

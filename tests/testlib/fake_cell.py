@@ -1,29 +1,43 @@
-"""An agent without a kernel: a CellService on memory, served at a real unix socket for tests of the API and of the CLI."""
+"""An agent without a kernel: it answers the whole API from memory, at a real unix socket for tests of the API and the CLI."""
 
 import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator, MutableMapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
 import structlog
+from aiohttp import web
 
-from agent.control import server, service
+from agent.cells.tunnel_health import PeerRow
+from agent.control import api, server
+from agent.control.api.attachments import AttachmentView, TlsView
+from agent.control.api.cells import CellView
+from agent.control.api.policies import Verdict
+from agent.control.api.status import Status
+from agent.control.peer import Peer
+from agent.daemon.firewall import FirewallRow
+from agent.daemon.storing import StoreRow
+from agent.daemon.this_cell import ThisCellRow
+from agent.envoy.connection import EnvoyRow
+from agent.envoy.listeners import TlsState
 from agent.errors import Conflict, InvalidInput
+from agent.identity.leaves import CaRow
+from agent.loop.loop import LastApplyRow
 from agent.model import policy
-from agent.model.attachment import Attachment, AttachRequest, Phase
-from agent.model.cell import CellRecord
+from agent.model.attachment import AttachRequest
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
-from agent.model.owner import ProcessOwner
 from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports
+from agent.model.status import Problem
+from agent.policy.in_force import PoliciesRow
 from ca.show import Shown, Summary
+from dataplane.tunnel_probe import TunnelAnswer
 from host.namespace import open_namespace, pin, unpin
-from host.process import boot_id, start_time
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 STORE = Origin("store")
@@ -34,11 +48,11 @@ def an_app(text: str) -> Pattern:
     return Pattern(*text.split("/"))
 
 
-def row(name: str, *, alive: bool = False, here: bool = False) -> service.CellRow:
+def listed_cell(name: str, *, alive: bool = False, here: bool = False) -> CellView:
     """A cell, as `cellnet cell list` has it."""
     number = len(name)
-    record = CellRecord(name, f"id-{name}", IPv4Network(f"10.255.{number}.0/24"), IPv4Address("192.0.2.0") + number, "0.1.0")
-    return service.CellRow(record, NOW if alive else None, here)
+    subnet, underlay = IPv4Network(f"10.255.{number}.0/24"), IPv4Address("192.0.2.0") + number
+    return CellView(name, underlay, subnet, NOW if alive else None, "0.1.0", here)
 
 
 @dataclass
@@ -46,15 +60,16 @@ class FakeCell:
     """Keeps what it is told. With `folder` it pins the namespaces it is given, so that `exec` can enter them."""
 
     folder: Path | None = None
-    views: dict[str, service.AttachmentView] = field(default_factory=dict)
+    views: dict[str, AttachmentView] = field(default_factory=dict)
+    owners: dict[str, int | None] = field(default_factory=dict)  # pids by name
     rules: list[Policy] = field(default_factory=list)
-    problems: list[service.Problem] = field(default_factory=list)
-    peers: list[service.Peer] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    peers: list[Peer] = field(default_factory=list)
     detached: list[str] = field(default_factory=list)
     fails: Exception | None = None
     leaving: set[str] = field(default_factory=set)
     missing: tuple[str, ...] = ()
-    facts: dict[str, Any] = field(default_factory=dict)  # in place of what the status would say
+    rows: dict[str, Any] = field(default_factory=dict)  # in place of those that the status would have
     gate: threading.Event = field(default_factory=threading.Event)
     waits: bool = False
     cancelled: int = 0
@@ -62,7 +77,7 @@ class FakeCell:
     environment: dict[str, str] = field(default_factory=dict)
 
     operators: list[StoreCredentials | None] = field(default_factory=list)
-    cell_rows: list[service.CellRow] = field(default_factory=lambda: [row("one", alive=True, here=True), row("two")])
+    listed: list[CellView] = field(default_factory=lambda: [listed_cell("one", alive=True, here=True), listed_cell("two")])
     published: list[tuple[str | None, bool]] = field(default_factory=list)
 
     async def _step(self) -> None:
@@ -75,7 +90,7 @@ class FakeCell:
         if self.fails is not None:
             raise self.fails
 
-    async def attach(self, request: AttachRequest, *, peer: service.Peer) -> service.AttachmentView:
+    async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentView:
         self.peers.append(peer)
         await self._step()
         if request.name in self.views or request.name in self.leaving:
@@ -85,15 +100,14 @@ class FakeCell:
         if self.folder is not None:
             place = self.folder / request.name
             pin(open_namespace(request.netns, root=Path(f"/proc/{peer.pid}/root")), place)
-        started = 0 if request.owner_pid is None else start_time(request.owner_pid) or 0
-        made = Attachment(
-            name=request.name, app=request.app, instance=request.instance or 0, address=address,
-            interface=request.interface, ports=request.ports, routes=request.routes, tls_target=request.target(),
-            tls_http=request.tls_http, owner=ProcessOwner(request.owner_pid or 0, started, boot_id()), phase=Phase.ATTACHED,
+        instance = request.instance or 0
+        environment = {"CF_INSTANCE_INTERNAL_IP": str(address), "CF_INSTANCE_INDEX": str(instance), **self.environment}
+        self.views[request.name] = AttachmentView(
+            name=request.name, app=str(request.app), instance=instance, address=address, ports=request.ports,
+            routes=request.routes, interface=request.interface, tls=TlsView(TlsState.READY, NOW + timedelta(hours=24)),
+            environment=environment, pin=place,
         )  # fmt: skip
-        tls = service.TlsView(service.TlsState.READY, NOW + timedelta(hours=24))
-        environment = {"CF_INSTANCE_INTERNAL_IP": str(address), "CF_INSTANCE_INDEX": str(made.instance), **self.environment}
-        self.views[request.name] = service.AttachmentView(made, tls, place, environment)
+        self.owners[request.name] = request.owner_pid
         return self.views[request.name]
 
     async def detach(self, name: str) -> bool:
@@ -104,31 +118,30 @@ class FakeCell:
             unpin(found.pin)
         return found is not None
 
-    async def attachments(self) -> tuple[service.AttachmentView, ...]:
+    async def attachments(self) -> tuple[AttachmentView, ...]:
         return tuple(self.views[name] for name in sorted(self.views))
 
-    async def attachment(self, name: str) -> service.AttachmentView | None:
+    async def attachment(self, name: str) -> AttachmentView | None:
         return self.views.get(name)
 
-    async def status(self) -> service.Status:
+    async def status(self) -> Status:
         await self._step()
         stored = sum(not each.origin.line for each in self.rules)
-        found = service.Status(
-            problems=tuple(self.problems),
-            cell=service.CellView(
+        rows = {
+            "cell": ThisCellRow(
                 "one", IPv4Network("10.255.0.0/16"), IPv4Network("10.255.1.0/24"), 1450, len(self.views), "0.1.0", 7, NOW
             ),
-            store=service.StoreView("sqlite", "/var/lib/cellnet/cellnet.db"),
-            peers=(),
-            policies=service.PoliciesView(len(self.rules) - stored, stored, 1),
-            firewall=service.FirewallView("nft", 74),
-            envoy=service.EnvoyView(True, "1.40.0", len(self.views)),
-            ca=service.CaView("cell.internal", NOW, NOW, NOW),
-            last_apply=service.LastApply(NOW, 12.3456, 4),
-            repairs=0,
-            refused_attaches=0,
-        )
-        return replace(found, **self.facts)
+            "store": StoreRow("sqlite", "/var/lib/cellnet/cellnet.db"),
+            "peers": (),
+            "policies": PoliciesRow(len(self.rules) - stored, stored, 1, ()),
+            "firewall": FirewallRow("nft", 74),
+            "envoy": EnvoyRow(True, "1.40.0", len(self.views), ()),
+            "ca": CaRow("cell.internal", NOW, NOW, NOW),
+            "last_apply": LastApplyRow(NOW, 12.346, 4),
+            "repairs": 0,
+            "refused_attaches": 0,
+        }
+        return Status(tuple(self.problems), rows | self.rows)
 
     async def policies(self) -> tuple[Policy, ...]:
         return tuple(self.rules)
@@ -164,8 +177,8 @@ class FakeCell:
         self.operators.append(credentials)
         return ("held",)
 
-    async def check(self, source: AppName, *, destination: AppName, protocol: policy.Protocol, port: int) -> service.Verdict:
-        return service.Verdict(
+    async def check(self, source: AppName, *, destination: AppName, protocol: policy.Protocol, port: int) -> Verdict:
+        return Verdict(
             by=self._first(source, destination, protocol, port), reverse=self._first(destination, source, protocol, port)
         )
 
@@ -194,17 +207,27 @@ class FakeCell:
         self.published.append((roots, add))
         return ((await self.ca()).root,)
 
-    async def cells(self) -> tuple[service.CellRow, ...]:
+    async def cells(self) -> tuple[CellView, ...]:
         await self._step()
-        return tuple(self.cell_rows)
+        return tuple(self.listed)
 
     async def remove_cell(self, name: str, *, credentials: StoreCredentials | None) -> None:
         await self._step()
         self.operators.append(credentials)
-        kept = [each for each in self.cell_rows if each.record.name != name]
-        if len(kept) == len(self.cell_rows):
+        kept = [each for each in self.listed if each.name != name]
+        if len(kept) == len(self.listed):
             raise InvalidInput(f"there is no cell '{name}' in the store", hint="did you mean 'two'?")
-        self.cell_rows = kept
+        self.listed = kept
+
+
+def routes_of(cell: FakeCell) -> list[web.RouteDef]:
+    """The API, answered by `cell`."""
+    return api.routes(attachments=cell, policies=cell, cells=cell, ca=cell, status=cell)
+
+
+def peer_row(name: str, *, alive: bool = True, tunnel: TunnelAnswer | None = TunnelAnswer.ALL) -> PeerRow:
+    """Another cell, as the status has it."""
+    return PeerRow(name, IPv4Network("10.255.2.0/24"), IPv4Address("10.77.0.2"), NOW if alive else None, tunnel)
 
 
 async def _set(event: threading.Event) -> None:
@@ -221,7 +244,7 @@ def serving(cell: FakeCell, path: Path, *, group: str = "cellnet", limit: float 
 
     async def main() -> None:
         with structlog.testing.capture_logs() as cell.log:
-            async with server.serve(cell, path=path, group=group, limit=limit):
+            async with server.serve(routes_of(cell), path=path, group=group, limit=limit):
                 ready.set()
                 await _set(stop)
 

@@ -1,0 +1,42 @@
+"""What the API asks about authorities."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+from agent.daemon.answers.enforcement import Enforcement
+from agent.daemon.clock import Clock
+from agent.daemon.storing import Storing
+from agent.identity.ca_errors import refusals_told
+from agent.identity.leaves import Leaves
+from agent.identity.trust import added, checked
+from agent.model.credentials import StoreCredentials
+from ca.show import Shown, Summary, show, summaries
+
+
+class CaAnswers:
+    """`folder` is this cell's CA."""
+
+    def __init__(self, leaves: Leaves, *, folder: Path, storage: Storing, enforcement: Enforcement, clock: Clock) -> None:
+        self._leaves = leaves
+        self._folder = folder
+        self._storage = storage
+        self._enforcement = enforcement
+        self._clock = clock
+
+    async def ca(self) -> Shown:
+        """See CaService; here and below."""
+        with refusals_told():
+            shown = await asyncio.to_thread(show, self._folder)
+        return replace(shown, bundle=self._leaves.bundle)
+
+    async def publish_trust(self, roots: str | None, *, add: bool, credentials: StoreCredentials | None) -> tuple[Summary, ...]:
+        store, domain = self._storage.store, self._leaves.trust_domain
+        text = self._leaves.own_root if roots is None else roots.encode()
+        given = checked(text, trust_domain=domain, now=self._clock.now())
+        if add:
+            given = added(given, to=await store.trust(), trust_domain=domain)
+        async with self._storage.acting_as(credentials):
+            await store.set_trust(given)
+        await self._enforcement.next()
+        return summaries(given)

@@ -1,0 +1,84 @@
+"""What all other objects of the daemon stand on: the database, the kernel, the store, and what this cell is in the overlay."""
+
+import asyncio
+import contextlib
+import uuid
+from dataclasses import dataclass
+from functools import partial
+
+from agent.attach.owners import Owners
+from agent.cells.underlay import UnderlayMonitor
+from agent.config.config import Config, Verdict
+from agent.daemon.clock import Clock
+from agent.daemon.firewall import chosen_backend
+from agent.daemon.storing import Storing, storing
+from agent.errors import Conflict
+from agent.loop.desired import CellFacts
+from agent.store.database import Database
+from agent.store.ledger import Ledger
+from dataplane.apply import Kernel, told
+from dataplane.firewall import backends
+from dataplane.netlink.monitor import Monitor
+from dataplane.netlink.underlay import clashes, underlay
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """Opened, and closed by the stack that it was made with."""
+
+    config: Config
+    clock: Clock
+    database: Database
+    ledger: Ledger
+    owners: Owners
+    storage: Storing
+    backend: backends.Backend
+    kernel: Kernel
+    monitor: Monitor
+    underlay: UnderlayMonitor
+    facts: CellFacts
+
+
+async def lay_foundation(config: Config, *, clock: Clock, stack: contextlib.AsyncExitStack) -> Foundation:
+    """Raises Conflict where the overlay's addresses are the host's already, HostRefused and Unavailable."""
+    database = Database(config.paths.database)
+    stack.callback(database.close)
+    storage, ledger = storing(config, database, stack), Ledger(database)
+    backend = chosen_backend(config)
+    kernel, monitor = Kernel(backends.firewall(backend)), Monitor()
+    stack.callback(kernel.close)
+    stack.callback(monitor.close)
+    owners, underlay_monitor = Owners(), follow_underlay(config, kernel)
+    owners.strike_out_earlier_boots(ledger, now=clock.seconds())
+    facts = await _facts(config, storage, ledger, kernel, now=clock.seconds())
+    await underlay_monitor.refresh()
+    return Foundation(config, clock, database, ledger, owners, storage, backend, kernel, monitor, underlay_monitor, facts)
+
+
+def follow_underlay(config: Config, kernel: Kernel) -> UnderlayMonitor:
+    """Reads the underlay in the kernel's thread."""
+    read = partial(told, partial(underlay, config.underlay.address, config.underlay.interface))
+    return UnderlayMonitor(
+        lambda: asyncio.wrap_future(kernel.submit(read)), overlay=config.overlay, shared=config.store is not None
+    )
+
+
+async def _facts(config: Config, storage: Storing, ledger: Ledger, kernel: Kernel, *, now: float) -> CellFacts:
+    found = kernel.submit(lambda: clashes(config.overlay.network)).result()
+    if found:
+        places = ", ".join(clash.what for clash in found)
+        raise Conflict(
+            f"the overlay network {config.overlay.network} overlaps what this host uses: {places}",
+            hint="choose another overlay.network in agent.yaml, the same on every cell",
+        )
+    cell, overlay = ledger.cell_id(fresh=uuid.uuid4().hex), config.overlay
+    subnet = await storage.store.claim_subnet(cell, network=overlay.network, cell_prefix=overlay.cell_prefix, now=now)
+    ledger.adopt_subnet(subnet)
+    return CellFacts(
+        overlay=config.overlay.network,
+        subnet=subnet,
+        pins=config.paths.netns,
+        tls_port=config.tls.port,
+        egress_allowed=config.egress.default is Verdict.ALLOW,
+        host_services=config.host_services,
+    )
