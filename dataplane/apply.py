@@ -18,8 +18,6 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from dataplane.detachment import reset_remote_connections
 from dataplane.firewall.driver import Firewall
-from dataplane.firewall.overlay import NAMING, UNTRACKED, VTEPS_SET
-from dataplane.firewall.rules import TAGGING, TAGS_SET
 from dataplane.flows import conntrack
 from dataplane.flows.cut import Clock, Looks, Receipt, sweep
 from dataplane.flows.judge import NOBODY
@@ -27,7 +25,7 @@ from dataplane.ipset import MarkSet
 from dataplane.netlink import interior, links, overlay, peers, routes, vtep
 from dataplane.plan import Plan
 from dataplane.state import HostState
-from dataplane.tables import TAG_MASK, TUNNEL_LINK, Interior, Tables, host_interface
+from dataplane.tables import TAG_MASK, TAGS_SET, TUNNEL_LINK, VTEPS_SET, WHOLE_MARK, Interior, Tables, host_interface
 from host import sysctl
 from host.errors import HostRefused
 from host.namespace import NamespaceThread
@@ -128,7 +126,7 @@ class Kernel:
         failures: Failures = {}
         apart = self._apart(overlay.withdraw, plan)
         self._remove(plan, desired, failures)  # unreachable before unpoliced
-        self._police(plan, desired)  # police before reachable
+        self._police(plan)  # police before reachable
         self._connect(plan, desired, failures)
         return Outcome(failures, overlay=apart or self._apart(overlay.extend, plan))
 
@@ -156,15 +154,13 @@ class Kernel:
             if key.device not in gone:
                 routes.drop_neighbour(self._route, key)
 
-    def _police(self, plan: Plan, desired: Tables) -> None:
+    def _police(self, plan: Plan) -> None:
         later = [f"/conf/{link}/" for link in (*plan.veths.add, TUNNEL_LINK)]
         sysctl.write({key: value for key, value in plan.sysctls.put.items() if not within(key, later)})
-        if plan.tags or TAGGING in plan.chains.put:
-            self._tags.ensure()  # its rules name the set: it must be there first
-        self._tags.put(plan.tags.put)
-        if UNTRACKED in desired.chains and (plan.senders or not plan.chains.put.keys().isdisjoint(NAMING)):
-            self._senders.ensure()
-            self._senders.put(plan.senders.put)
+        for marks, wanted in ((self._tags, plan.tags.put), (self._senders, plan.senders.put)):
+            if wanted or any(marks.name in rule for rules in plan.chains.put.values() for rule in rules):
+                marks.ensure()  # a set must be there before a rule that names it
+                marks.put(wanted)
         if plan.chains or plan.jumps:
             self._firewall.apply(chains=plan.chains, jumps=plan.jumps)
         self._tags.drop(plan.tags.drop)  # last, so that no packet of a known container is without its tag
@@ -204,7 +200,7 @@ def _tag_set() -> MarkSet:
 
 
 def _sender_set() -> MarkSet:
-    return MarkSet(VTEPS_SET, mask=0xFFFFFFFF)
+    return MarkSet(VTEPS_SET, mask=WHOLE_MARK)
 
 
 def told(work: Callable[[], Result]) -> Result:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from dataplane.firewall import rules
-from dataplane.firewall.tunnel_origin import mark_of
+from dataplane.firewall import ruleset
+from dataplane.firewall.bpf import part_mark
 from dataplane.state import HostState, Workload
 from dataplane.tables import (
     CELLFUL,
@@ -53,11 +53,12 @@ def compile_tables(state: HostState) -> Tables:
     peers = {subnet: _peer(subnet) for subnet in state.peers} if vtep else {}
     underlays = state.peers.values() if vtep else ()
     own = dict(_sysctls(TUNNEL_LINK)) if vtep else {}
+    chains = ruleset.chains(state)
     return Tables(
         sysctls={"net/ipv4/ip_forward": "1"} | own | {key: value for host in hosts for key, value in host.sysctls},
         tags={workload.address: workload.tag for workload in workloads},
-        chains=rules.chains(state),
-        jumps=dict.fromkeys(rules.jumps(state), (0,)),
+        chains=chains,
+        jumps=ruleset.jumps(chains),
         veths={host.link: host.veth for host in hosts},
         links_up={host.link: True for host in hosts} | dict.fromkeys(vtep, True),
         interiors={workload.address: _interior(workload, mtu=state.mtu) for workload in workloads},
@@ -89,7 +90,7 @@ def _vtep(state: HostState) -> dict[str, Vtep]:
 @lru_cache(maxsize=CELLFUL)
 def _peer(subnet: IPv4Network) -> PeerEntries:
     gateway = subnet.network_address
-    return PeerEntries(tunnel_mac(gateway), NeighbourKey(TUNNEL_LINK, gateway), Route(TUNNEL_LINK, gateway), mark_of(subnet))
+    return PeerEntries(tunnel_mac(gateway), NeighbourKey(TUNNEL_LINK, gateway), Route(TUNNEL_LINK, gateway), part_mark(subnet))
 
 
 @lru_cache(maxsize=CELLFUL)

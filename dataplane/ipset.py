@@ -1,6 +1,6 @@
 """Sets of addresses, each with the mark that the kernel writes into its packets. Ours by their names: `cellnet-tags`, the
 containers with their tags, and `cellnet-vteps`, the peers from which tunnelled packets are taken, with the part of the overlay
-that is each one's own (`firewall/origin.py`).
+that is each one's own (`firewall/bpf.py`).
 
 Asked in binary, and several entries at a time: there may be a thousand.
 """
@@ -27,7 +27,7 @@ class MarkSet:
     """One of the namespace that the calling thread is in; one thread only. `mask` says which bits of a mark are written."""
 
     def __init__(self, name: str, *, mask: int) -> None:
-        self._name, self._mask = name, mask
+        self.name, self._mask = name, mask
         self._named = NFGENMSG_IPV4 + attribute(PROTOCOL, b"\x06") + attribute(SET, name.encode() + b"\0")
         self._link = connect(NETLINK_NETFILTER)
 
@@ -39,7 +39,7 @@ class MarkSet:
         """Its entries; a set that is not there has none. Raises HostRefused."""
         found: dict[IPv4Address, int] = {}
         try:
-            bodies = self._link.dump(LIST, self._named, what=f"set {self._name}")
+            bodies = self._link.dump(LIST, self._named, what=f"set {self.name}")
         except HostRefused as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 return {}
@@ -58,8 +58,8 @@ class MarkSet:
         asked = attribute(TYPE, b"hash:ip\0") + attribute(REVISION, b"\4") + attribute(FAMILY, bytes([socket.AF_INET]))
         (answer,) = self._link.ask(CREATE, [self._named + asked + WITH], flags=NLM_F_ACK)
         if isinstance(answer, OSError):
-            hint = f"a set {self._name} of another type is in the way: ipset destroy {self._name}"
-            raise HostRefused(f"cannot make set {self._name}: {answer.strerror}", hint=hint) from answer
+            hint = f"a set {self.name} of another type is in the way: ipset destroy {self.name}"
+            raise HostRefused(f"cannot make set {self.name}: {answer.strerror}", hint=hint) from answer
 
     def put(self, marks: Mapping[IPv4Address, int]) -> None:
         """Write entries; those that are there are fine. Raises HostRefused."""
@@ -75,7 +75,7 @@ class MarkSet:
         bodies = [self._named + entry for entry in entries]
         refused = [each for each in self._link.ask(kind, bodies, flags=NLM_F_ACK) if isinstance(each, OSError)]
         if refused:
-            what = f"cannot {what} set {self._name}, {len(refused)} of {len(bodies)}: {refused[0].strerror}"
+            what = f"cannot {what} set {self.name}, {len(refused)} of {len(bodies)}: {refused[0].strerror}"
             raise HostRefused(what, hint=HINT) from refused[0]
 
 

@@ -6,7 +6,7 @@ Pure. The order in which a plan takes effect is `dataplane/apply.py`'s business 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from ipaddress import IPv4Address, IPv4Network
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from dataplane.tables import TUNNEL_LINK, ChainKey, Interior, NeighbourKey, Route, Tables, Veth, Vtep, without
 
@@ -56,14 +56,18 @@ def diff(desired: Mapping[K, V], actual: Mapping[K, V]) -> Delta[K, V]:
     return Delta(add, change, {key: actual[key] for key in change}, drop)
 
 
+ChainDelta: TypeAlias = Delta[ChainKey, tuple[str, ...]]
+JumpDelta: TypeAlias = Delta[ChainKey, tuple[int, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The changes of every table. Nothing to do is falsy."""
 
     sysctls: Delta[str, str]
     tags: Delta[IPv4Address, int]
-    chains: Delta[ChainKey, tuple[str, ...]]
-    jumps: Delta[ChainKey, tuple[int, ...]]
+    chains: ChainDelta
+    jumps: JumpDelta
     veths: Delta[str, Veth]
     links_up: Delta[str, bool]
     interiors: Delta[IPv4Address, Interior]

@@ -10,11 +10,13 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
+CHAIN_PREFIX = "CELLNET-"
 LINK_PREFIX = "cnet"
 TUNNEL_LINK = "cellnet0"  # matches neither `cnet+` nor a container's link
 CELLFUL = 4096  # what is made of an address is kept for as many: every turn wants it for all containers
 ROUTE_PROTOCOL = 157  # nobody's in iproute2's rt_protos; 99 is Open/R
-TAG_MASK = 0xFFFF
+TAGS_SET, VTEPS_SET = "cellnet-tags", "cellnet-vteps"
+TAG_MASK, WHOLE_MARK = 0xFFFF, 0xFFFFFFFF
 GATEWAY = IPv4Address("169.254.0.1")
 # Envoy marks the connections it makes with a caller's address, so that their answers come back to it
 ORIGINAL_SOURCE_MARK = 77
@@ -54,6 +56,11 @@ class ChainKey:
 
     def __str__(self) -> str:
         return f"ip{'6' if self.family == 6 else ''}tables {self.table} {self.chain}"
+
+    @property
+    def jump_target(self) -> str:
+        """The chain of ours that is jumped to from a built-in one."""
+        return CHAIN_PREFIX + self.chain
 
 
 @dataclass(frozen=True, slots=True)

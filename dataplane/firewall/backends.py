@@ -1,5 +1,5 @@
-"""Which backend: the one that was asked for, or the one that the host already uses. Both see every packet, so the rules of
-ours that a change of mind leaves in the other one are taken out, once the new ones are in place.
+"""Which backend: the configured one, or the one that the host already uses. Both see every packet, so when another is chosen
+our rules are removed from the old one, once the new ones are in place.
 """
 
 from enum import Enum
@@ -43,7 +43,7 @@ def detect() -> Backend:
 
 
 def clear_other(backend: Backend) -> int:
-    """Take our chains out of the backend that is not in use, and return how many there were. Raises HostRefused."""
+    """Remove our chains from the backend that is not in use, and return how many there were. Raises HostRefused."""
     other = next(each for each in Backend if each is not backend)
     if other is Backend.LEGACY and not (LOADED.exists() and LOADED.read_text().split()):
         return 0

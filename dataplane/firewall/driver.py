@@ -1,10 +1,10 @@
-"""What the dataplane needs of a packet filter; one contract test suite holds for every backend."""
+"""What the dataplane needs of a packet filter. One contract test suite holds for every backend."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from dataplane.plan import Delta
+from dataplane.plan import ChainDelta, JumpDelta
 from dataplane.tables import ChainKey
 
 
@@ -22,5 +22,5 @@ class Firewall(Protocol):
     def read(self) -> FirewallTables:
         """Everything of ours. Raises HostRefused."""
 
-    def apply(self, *, chains: Delta[ChainKey, tuple[str, ...]], jumps: Delta[ChainKey, tuple[int, ...]]) -> None:
+    def apply(self, *, chains: ChainDelta, jumps: JumpDelta) -> None:
         """Make the changes, each table at once or not at all. Raises HostRefused."""

@@ -1,8 +1,8 @@
 """The legacy backend: python-iptables in process for few chains and jumps, iptables-legacy-restore for many, and for all where
-the library cannot be relied on or fails.
+that library cannot be relied on or fails.
 
-A legacy table is one blob in the kernel that whoever changes it reads, edits and writes back whole; the xtables lock keeps
-two from undoing each other. python-iptables knows nothing of that lock, so we hold it from the reading to the writing.
+A legacy table is one blob in the kernel: a program that changes it reads, edits and writes it back whole, and the xtables lock
+keeps two from undoing each other. python-iptables does not know that lock, so we hold it from reading to writing.
 """
 
 import contextlib
@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataplane.firewall import library
+from dataplane.firewall import python_iptables_trial
 from dataplane.firewall.driver import FirewallTables
-from dataplane.firewall.restore import read_both, restore_text
-from dataplane.plan import Delta
-from dataplane.tables import ChainKey
+from dataplane.firewall.restore import restore_text
+from dataplane.firewall.save import read_both
+from dataplane.plan import ChainDelta, JumpDelta
 from host.errors import HostRefused
 from host.process import run
 
@@ -25,18 +25,15 @@ TOOLS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 FEW = 8  # chains; more are faster by the tool, which writes the table once too but builds rules in C
 LOOK_AGAIN = 0.005
 
-Chains = Delta[ChainKey, tuple[str, ...]]
-Jumps = Delta[ChainKey, tuple[int, ...]]
-
 
 def lock_file() -> Path:
-    """Where the tools have it: the same for all who change rules on this host, unless their environment says otherwise."""
+    """Where the tools have it: the same for every program that changes rules here, unless its environment says otherwise."""
     return Path(os.environ.get("XTABLES_LOCKFILE", "/run/xtables.lock"))
 
 
 @dataclass(frozen=True, slots=True)
 class LegacyFirewall:
-    """`timeout` seconds bound each call of a tool, `patience` those for which somebody else may hold the lock."""
+    """`timeout` seconds bound each call of a tool, `patience` those for which another program may hold the lock."""
 
     timeout: float = 30.0
     patience: float = 5.0
@@ -47,9 +44,9 @@ class LegacyFirewall:
         """Ours of both families. Raises HostRefused."""
         return read_both(TOOLS, timeout=self.timeout)
 
-    def apply(self, *, chains: Chains, jumps: Jumps) -> None:
-        """IPv6 first: it only ever closes. Raises HostRefused, also where the lock is held for longer than we wait."""
-        if library.reliable() and self._is_small(chains, jumps) and self._edited(chains, jumps):
+    def apply(self, *, chains: ChainDelta, jumps: JumpDelta) -> None:
+        """IPv6 first: it only ever closes. Raises HostRefused, also where the lock is held for longer than `patience`."""
+        if python_iptables_trial.passed() and self._is_small(chains, jumps) and self._written(chains, jumps):
             return
         for family in (6, 4):
             text = restore_text(family=family, chains=chains, jumps=jumps)
@@ -59,22 +56,22 @@ class LegacyFirewall:
     def restore(self, text: str, *, family: int) -> None:
         """Write what `restore_text` says; each COMMIT in it is a change of its own. Raises HostRefused."""
         argv = [f"{TOOLS[family]}-restore", "--noflush", "-w", f"{self.patience:.0f}"]
-        # waiting for the lock it must not outlive us: the next agent would not know what is still to come
+        # it must not outlive this agent waiting for the lock: the next agent would not know what is still to come
         run(argv, stdin=text.encode(), timeout=self.timeout, with_us=True)
 
-    def _edited(self, chains: Chains, jumps: Jumps) -> bool:
-        """Whether the library has done it. What it refuses, the tool may do, or refuse in words that say why."""
-        from dataplane.firewall import legacy_edits
+    def _written(self, chains: ChainDelta, jumps: JumpDelta) -> bool:
+        """Whether python-iptables has done it. What it refuses, the tool may do, or refuse with a reason."""
+        from dataplane.firewall import python_iptables
 
         with self._locked():
             try:
-                legacy_edits.edit(chains, jumps)
+                python_iptables.write(chains, jumps)
             except HostRefused:
                 return False
         return True
 
-    def _is_small(self, chains: Chains, jumps: Jumps) -> bool:
-        from dataplane.firewall import legacy_edits  # not before it is known to be reliable
+    def _is_small(self, chains: ChainDelta, jumps: JumpDelta) -> bool:
+        from dataplane.firewall import python_iptables  # not before it has passed its trial
 
         if (
             chains.drop
@@ -83,7 +80,7 @@ class LegacyFirewall:
             or any(key.family == 6 for key in (*chains.put, *jumps.put))
         ):
             return False
-        return all(legacy_edits.understands(rule) for rules in chains.put.values() for rule in rules)
+        return all(python_iptables.can_write(rule) for rules in chains.put.values() for rule in rules)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -92,8 +89,8 @@ class LegacyFirewall:
             end = self.clock() + self.patience
             while not taken(descriptor):
                 if self.clock() >= end:
-                    hint = f"see who holds it: fuser -v {self.lock}"
-                    raise HostRefused(f"somebody has held the xtables lock for {self.patience:g} s", hint=hint)
+                    hint = f"see which: fuser -v {self.lock}"
+                    raise HostRefused(f"another program has held the xtables lock for {self.patience:g} s", hint=hint)
                 time.sleep(LOOK_AGAIN)
             yield
         finally:

@@ -1,15 +1,15 @@
 """The nft backend: iptables-nft-restore and -save. One call per family and change; each table changes at once or not at all.
 
-The kernel has taken the rules long before iptables-nft-restore has ended: it closes its socket first, which waits until no
-processor can still see the old rules (8 to 20 ms). So it is given a last line to echo, which it does after the last commit.
+The kernel has taken the rules long before iptables-nft-restore ends: before that the tool closes its socket, which waits until
+no processor can still see the old rules (8 to 20 ms). So the input has a last line that the tool echoes after the last commit.
 """
 
 from dataclasses import dataclass
 
 from dataplane.firewall.driver import FirewallTables
-from dataplane.firewall.restore import read_both, restore_text
-from dataplane.plan import Delta
-from dataplane.tables import ChainKey
+from dataplane.firewall.restore import restore_text
+from dataplane.firewall.save import read_both
+from dataplane.plan import ChainDelta, JumpDelta
 from host.process import run_until
 
 DONE = b"# enforced"
@@ -26,7 +26,7 @@ class NftFirewall:
         """Ours of both families. Raises HostRefused."""
         return read_both(TOOLS, timeout=self.timeout)
 
-    def apply(self, *, chains: Delta[ChainKey, tuple[str, ...]], jumps: Delta[ChainKey, tuple[int, ...]]) -> None:
+    def apply(self, *, chains: ChainDelta, jumps: JumpDelta) -> None:
         """IPv6 first: it only ever closes. Raises HostRefused with the tool's words."""
         for family in (6, 4):
             text = restore_text(family=family, chains=chains, jumps=jumps)

@@ -9,7 +9,7 @@ from bench.crossing import FROM, TO, by_hand, sides
 from bench.paths import CHAIN, CLIENT_TAG, Rules, Setting, state_of, written
 from dataplane.compile import compile_tables
 from dataplane.firewall.backends import Backend
-from dataplane.firewall.rules import container_chain
+from dataplane.firewall.rights import container_chain
 from dataplane.state import HostState
 from dataplane.tables import ChainKey
 

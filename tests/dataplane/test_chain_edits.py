@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.compile import compile_tables
-from dataplane.firewall import edits
-from dataplane.firewall.restore import restore_text
+from dataplane.firewall.restore import MOST_EDITS, edits, restore_text
 from dataplane.plan import diff, plan
 from dataplane.state import HostState
 from host.errors import HostRefused
@@ -38,20 +37,20 @@ def edited(old: Sequence[str], lines: Sequence[str]) -> list[str]:
 
 @given(old=rules, wanted=rules)
 def test_edits_lead_to_the_wanted_chain(old: list[str], wanted: list[str]) -> None:
-    lines = edits.lines(CHAIN, wanted, old=old)
+    lines = edits(CHAIN, wanted, old=old)
     assert lines is None or edited(old, lines) == wanted
 
 
 @given(old=rules.map(lambda found: sorted(set(found))), added=rules)
 def test_rules_more_take_none_away(old: list[str], added: list[str]) -> None:
-    lines = edits.lines(CHAIN, sorted({*old, *added}), old=old)
+    lines = edits(CHAIN, sorted({*old, *added}), old=old)
     assert lines is not None
     assert all(line.startswith("-I ") for line in lines)
 
 
 def test_a_chain_that_changes_a_lot_is_written_anew() -> None:
-    wanted = [f"-p tcp -m tcp --dport {port} -j ACCEPT" for port in range(edits.MOST + 1)]
-    assert edits.lines(CHAIN, wanted, old=["-j CELLNET-REJECT"]) is None
+    wanted = [f"-p tcp -m tcp --dport {port} -j ACCEPT" for port in range(MOST_EDITS + 1)]
+    assert edits(CHAIN, wanted, old=["-j CELLNET-REJECT"]) is None
 
 
 def text(before: HostState, after: HostState) -> list[str]:

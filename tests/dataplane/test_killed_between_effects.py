@@ -13,7 +13,7 @@ from dataplane.apply import within
 from dataplane.compile import compile_tables
 from dataplane.detachment import clear_namespace
 from dataplane.firewall.backends import Backend, firewall
-from dataplane.firewall.rules import JUMPS, LEAVING, container_chain
+from dataplane.firewall.rights import container_chain
 from dataplane.netlink.links import address_of
 from dataplane.state import Allow, HostService, HostState, Workload
 from dataplane.tables import ChainKey, Tables, host_interface, host_mac
@@ -79,12 +79,12 @@ class Scene:
         """Where one has died, or one has arrived: as these states say, one way or the other."""
         tables = [Tables() if state is None else compile_tables(state) for state in states]
         found = self.host.read(tables[-1])
-        for table in (*JUMPS, *LEAVING):
+        for table in {key for each in tables for key in each.jumps}:
             assert _of(table, found) in [_of(table, each) for each in tables], f"{table.table} is half written"
         up = frozenset(address for name, yes in found.links_up.items() if yes and (address := address_of(name)))
         for address in up:
             assert ChainKey(4, "filter", container_chain(address)) in found.chains, f"{address} is attached without a chain"
-        assert not up or found.jumps in [dict.fromkeys(each, (0,)) for each in (JUMPS, (*JUMPS, *LEAVING))]
+        assert not up or found.jumps in [each.jumps for each in tables if each.jumps]
         settings = {
             key: value
             for key, value in tables[-1].sysctls.items()

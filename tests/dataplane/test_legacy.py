@@ -15,7 +15,7 @@ import iptc
 import pytest
 
 from dataplane.compile import compile_tables
-from dataplane.firewall import legacy, legacy_edits, library
+from dataplane.firewall import legacy, python_iptables, python_iptables_trial
 from dataplane.firewall.backends import Backend
 from dataplane.firewall.legacy import LegacyFirewall
 from dataplane.firewall.restore import restore_text
@@ -64,12 +64,12 @@ def grant_more(host: Host) -> None:
 def test_one_right_more_starts_no_tool_where_the_library_is_reliable(host: Host, restored: list[str]) -> None:
     grant_more(host)
     assert not host.left_to_do(), str(host.left_to_do())
-    assert bool(restored) is not library.reliable()
+    assert bool(restored) is not python_iptables_trial.passed()
 
 
 def test_a_library_that_is_not_reliable_is_not_used(host: Host, restored: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "reliable", lambda: False)
-    monkeypatch.delattr(legacy_edits, "edit")
+    monkeypatch.setattr(python_iptables_trial, "passed", lambda: False)
+    monkeypatch.delattr(python_iptables, "write")
     grant_more(host)
     assert not host.left_to_do(), str(host.left_to_do())
     assert len(restored) == 1
@@ -83,7 +83,7 @@ def test_what_the_library_refuses_for_whatever_reason_is_done_by_the_tool(
     def fails(_table: object) -> None:
         raise error
 
-    monkeypatch.setattr(library, "reliable", lambda: True)
+    monkeypatch.setattr(python_iptables_trial, "passed", lambda: True)
     monkeypatch.setattr(iptc.Table, where, fails)
     grant_more(host)
     assert not host.left_to_do(), str(host.left_to_do())
@@ -96,28 +96,30 @@ def test_what_the_library_refuses_for_whatever_reason_is_done_by_the_tool(
 def test_a_library_that_writes_anything_else_than_it_was_asked_for_is_found_out(
     monkeypatch: pytest.MonkeyPatch, written: str, instead: str
 ) -> None:
-    wanted = {key: tuple(rule.replace(written, instead) for rule in rules) for key, rules in library.CHAINS.items()}
-    monkeypatch.setattr(legacy_edits, "edit", lambda _chains, _jumps: restore_by_tool(wanted))
+    wanted = {
+        key: tuple(rule.replace(written, instead) for rule in rules) for key, rules in python_iptables_trial.CHAINS.items()
+    }
+    monkeypatch.setattr(python_iptables, "write", lambda _chains, _jumps: restore_by_tool(wanted))
     thread = NamespaceThread(name="trial")
-    assert not thread.call(library.trial)
-    wanted = dict(library.CHAINS)
-    assert thread.call(library.trial)
+    assert not thread.call(python_iptables_trial.trial)
+    wanted = dict(python_iptables_trial.CHAINS)
+    assert thread.call(python_iptables_trial.trial)
     thread.close()
 
 
 def restore_by_tool(chains: Mapping[ChainKey, tuple[str, ...]]) -> None:
-    text = restore_text(family=4, chains=Delta(chains, {}, {}, {}), jumps=Delta(library.JUMPS, {}, {}, {}))
+    text = restore_text(family=4, chains=Delta(chains, {}, {}, {}), jumps=Delta(python_iptables_trial.JUMPS, {}, {}, {}))
     LegacyFirewall().restore(text, family=4)
 
 
 def test_the_library_of_this_host_is_judged_the_same_in_a_process_of_its_own() -> None:
     thread = NamespaceThread(name="trial")
     try:
-        here = thread.call(library.trial)
+        here = thread.call(python_iptables_trial.trial)
     except HostRefused:
         here = False
     thread.close()
-    assert library.reliable() is here
+    assert python_iptables_trial.passed() is here
 
 
 def test_a_jump_that_was_moved_is_put_back_in_process(host: Host) -> None:

@@ -4,7 +4,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from dataplane.firewall.tunnel_origin import mark_of
+from dataplane.firewall.bpf import part_mark
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,4 @@ from dataplane.firewall.tunnel_origin import mark_of
     ],
 )
 def test_below_a_prefix_stands_one_bit(part: str, mark: str) -> None:
-    assert str(mark_of(IPv4Network(part))) == mark
+    assert str(part_mark(IPv4Network(part))) == mark

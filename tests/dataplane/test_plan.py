@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.compile import compile_tables
-from dataplane.firewall.restore import read_save, restore_text
+from dataplane.firewall.restore import restore_text
+from dataplane.firewall.save import read_save
 from dataplane.plan import Plan, diff, plan
 from dataplane.state import Allow, HostState, Workload
 from dataplane.tables import ChainKey, Tables, host_interface

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dataplane.compile import compile_tables
 from dataplane.firewall.backends import Backend, firewall
-from dataplane.firewall.rights import LONGEST, group_chain, of_container, of_group
+from dataplane.firewall.rights import LONGEST, container_chain, group_chain, of_container, of_group
 from dataplane.plan import plan
 from dataplane.state import Allow, HostState, Workload
 from tests.testlib.hosts import EMPTY, FIRST, Host, allow, make_host
@@ -40,8 +40,8 @@ def walked(chains: dict[str, tuple[str, ...]], chain: str, tag: int) -> str | No
 
 @given(tags=st.frozensets(st.integers(1, 3000), max_size=700), asked=st.integers(1, 3000))
 def test_a_chain_accepts_the_same_whether_it_is_split_or_not(tags: frozenset[int], asked: int) -> None:
-    chains = dict(of_container("C", frozenset(Allow(tag, "tcp", 80, 80) for tag in tags)))
-    assert walked(chains, "C", asked) == ("ACCEPT" if asked in tags else "CELLNET-REJECT")
+    chains = dict(of_container(FIRST, frozenset(Allow(tag, "tcp", 80, 80) for tag in tags)))
+    assert walked(chains, container_chain(FIRST), asked) == ("ACCEPT" if asked in tags else "CELLNET-REJECT")
     assert all(len(rules) <= LONGEST + 1 for rules in chains.values())
     group = dict(of_group(ORG, tags))
     assert walked(group, group_chain(ORG), asked) == ("ACCEPT" if asked in tags else None)

@@ -12,7 +12,7 @@ from ipaddress import IPv4Network
 import pytest
 from scapy.layers.inet import IP, UDP
 
-from dataplane.firewall.tunnel_origin import mark_of
+from dataplane.firewall.bpf import part_mark
 from tests.testlib.attacked_hosts import API, VXLAN_PORT, AttackedHosts, send_to_tunnel
 from tests.testlib.attacker import Wire, mac_of, withstood
 from tests.testlib.mutation import At, Kernel, Member, With, Without, stopped_by
@@ -21,7 +21,7 @@ from tests.testlib.node import Connected, Node
 
 OUTER = Without("filter", "CELLNET-INPUT", "--dport 4789 -j DROP")
 ALSO = "10.99.0.1"  # one more address of a cell
-AS_CELL_1 = f"skbmark {int(mark_of(IPv4Network('10.255.1.0/24'))):#x}"
+AS_CELL_1 = f"skbmark {int(part_mark(IPv4Network('10.255.1.0/24'))):#x}"
 OWN = ("10.77.0.1", "10.255.1.0", ALSO)
 BECOME = """
 import ctypes, os, socket, sys

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from agent.loop.mass_loss import WAIT, MassLossGuard
-from dataplane.firewall.rules import chains
+from dataplane.firewall.ruleset import chains
 from dataplane.state import Allow, HostState, Workload
 
 SUBNET = IPv4Network("10.255.1.0/24")

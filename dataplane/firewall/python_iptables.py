@@ -1,6 +1,6 @@
-"""Single chains and jumps of the legacy tables, edited in this process by python-iptables: no tool is started.
+"""Single chains and jumps of the legacy tables, written in this process by python-iptables: no tool is started.
 
-Its Table objects are singletons that hold what they read last, so every edit begins with reading anew. The caller holds
+Its Table objects are singletons that hold what they read last, so every change begins with reading anew. The caller holds
 the xtables lock and is always the same thread.
 """
 
@@ -9,9 +9,7 @@ from typing import Final
 
 import iptc
 
-from dataplane.firewall.rules import EVERY_JUMP
-from dataplane.plan import Delta
-from dataplane.tables import ChainKey
+from dataplane.plan import ChainDelta, JumpDelta
 from host.errors import HostRefused
 
 RULE: Final = re.compile(
@@ -23,23 +21,23 @@ RULE: Final = re.compile(
 )
 
 
-def understands(rule: str) -> bool:
-    """Whether a rule, in iptables-save's words, is of the plain kinds that containers' and dispatch chains have."""
+def can_write(rule: str) -> bool:
+    """Whether a rule, in iptables-save's words, is of the plain kinds that containers' chains and the way to them have."""
     return RULE.fullmatch(rule) is not None
 
 
-def edit(chains: Delta[ChainKey, tuple[str, ...]], jumps: Delta[ChainKey, tuple[int, ...]]) -> None:
+def write(chains: ChainDelta, jumps: JumpDelta) -> None:
     """Write these chains and jumps, each table in one commit. Raises HostRefused, whatever the library raises; then that table
     is as it was."""
     names = sorted({key.table for key in (*chains.put, *jumps.put)})
     for name in names:
         try:
-            _edit_table(name, chains, jumps)
+            _write_table(name, chains, jumps)
         except Exception as error:
             raise HostRefused(f"cannot change legacy table {name}: {error}", hint="see `iptables-legacy-save`") from error
 
 
-def _edit_table(name: str, chains: Delta[ChainKey, tuple[str, ...]], jumps: Delta[ChainKey, tuple[int, ...]]) -> None:
+def _write_table(name: str, chains: ChainDelta, jumps: JumpDelta) -> None:
     table = iptc.Table(name, autocommit=False)
     table.refresh()
     for key in sorted(key for key in chains.put if key.table == name):
@@ -52,9 +50,9 @@ def _edit_table(name: str, chains: Delta[ChainKey, tuple[str, ...]], jumps: Delt
             chain.append_rule(_rule(text))
     for key in sorted(key for key in jumps.put if key.table == name):
         chain = iptc.Chain(table, key.chain)
-        for rule in [each for each in chain.rules if each.target.name == EVERY_JUMP[key]]:
+        for rule in [each for each in chain.rules if each.target.name == key.jump_target]:
             chain.delete_rule(rule)
-        chain.insert_rule(_rule(f"-j {EVERY_JUMP[key]}"), position=0)
+        chain.insert_rule(_rule(f"-j {key.jump_target}"), position=0)
     table.commit()
     table.refresh()
 

@@ -1,14 +1,14 @@
-"""Whether python-iptables can be relied on here. It repeats structures of libxtables by hand, which changes them with its
-releases: Debian 13's refuses ports of UDP, another may take a rule for a different one, or crash.
+"""Whether python-iptables can be relied on here. It repeats structures of libxtables by hand, and each release of that may
+change them: with Debian 13's it refuses ports of UDP, another may take a rule for a different one, or crash.
 
-So it is tried out, in a process and a network namespace of its own, before the agent loads it; what it writes is compared with
+So it is tried out in a process and a network namespace of its own before the agent loads it: what it writes is compared with
 what iptables-legacy-save reads. Where they differ, all changes are left to iptables-legacy-restore.
 """
 
 import functools
 import sys
 
-from dataplane.firewall.restore import read_save
+from dataplane.firewall.save import read_save
 from dataplane.plan import Delta
 from dataplane.tables import ChainKey
 from host import syscalls
@@ -16,7 +16,7 @@ from host.errors import HostRefused
 from host.process import run
 
 SECONDS = 30.0
-# one of each kind that legacy_edits writes
+# one of each kind that python_iptables writes
 CHAINS = {
     ChainKey(4, "filter", "CELLNET-FORWARD"): (
         "-d 192.0.2.1/32 -g CELLNET-TO",
@@ -40,8 +40,8 @@ JUMPS = {ChainKey(4, "filter", "FORWARD"): (0,)}
 
 
 @functools.cache
-def reliable() -> bool:
-    """Whether the library writes here what it is asked for."""
+def passed() -> bool:
+    """Whether the library writes the rules here that it is given."""
     try:
         run([sys.executable, "-P", "-m", __name__], timeout=SECONDS)
     except HostRefused:
@@ -51,10 +51,10 @@ def reliable() -> bool:
 
 def trial() -> bool:
     """The trial itself, in a new namespace that the calling thread is in from then on. Raises HostRefused."""
-    from dataplane.firewall import legacy_edits
+    from dataplane.firewall import python_iptables
 
     syscalls.unshare(syscalls.CLONE_NEWNET)
-    legacy_edits.edit(Delta(CHAINS, {}, {}, {}), Delta(JUMPS, {}, {}, {}))
+    python_iptables.write(Delta(CHAINS, {}, {}, {}), Delta(JUMPS, {}, {}, {}))
     found = read_save(run(["iptables-legacy-save", "-t", "filter"], timeout=SECONDS).decode(), family=4)
     return (found.chains, found.jumps) == (CHAINS, JUMPS)
 

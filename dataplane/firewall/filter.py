@@ -1,0 +1,159 @@
+"""Table filter: whether a packet passes. To the host, from the host, through the host; then the way to a container's own chain.
+
+Nothing reaches a container that its chain does not accept (`rights.py`). Refusal is answered at once.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network
+from typing import Final
+
+from dataplane.firewall import rights
+from dataplane.firewall.matches import CONTAINERS, ESTABLISHED, NOT_A_SYN, OPENER, arriving, tunnelled
+from dataplane.state import HostState
+from dataplane.tables import CELLFUL, TAG_MASK, TUNNEL_LINK, VTEPS_SET
+
+RESET: Final = "REJECT --reject-with tcp-reset"
+# errors about what is allowed. Not all that is related: a conntrack helper of the host's (FTP, SIP) would open ports by it
+ERROR: Final = "-p icmp -m conntrack --ctstate RELATED"
+# an answer as conntrack sees it here, but its sender has opened the flow; the mark first, which is cheaper to look at
+NO_ANSWER: Final = f"-m mark --mark {OPENER} -m conntrack --ctdir REPLY"
+LINK_LOCAL: Final = "169.254.0.0/16"
+USERS: Final = "1-4294967294"  # all but root: `! --uid-owner 0` would be the kernel's own packets too
+
+
+def filter_chains(state: HostState) -> Mapping[str, Iterable[str]]:
+    """The rules of each chain by its name."""
+    found: dict[str, Iterable[str]] = {
+        "CELLNET-INPUT": _input(state),
+        "CELLNET-HOST": _host(state),
+        "CELLNET-OUTPUT": _output(state),
+        "CELLNET-FORWARD": _forward(state),
+        "CELLNET-NEW": _new(state),
+        "CELLNET-ERRORS": _errors(state),
+        "CELLNET-EGRESS": _egress(state),
+        "CELLNET-REJECT": (f"-p tcp -j {RESET}", "-j REJECT --reject-with icmp-port-unreachable"),
+        **_dispatch(state),
+    }
+    for workload in state.workloads.values():
+        found.update(rights.of_container(workload.address, workload.allows))
+    for group, tags in state.groups.items():
+        found.update(rights.of_group(group, tags))
+    return found
+
+
+def _input(state: HostState) -> Iterator[str]:
+    """To the host itself."""
+    if state.tunnel:
+        yield f"{arriving(state.tunnel)} -j ACCEPT"  # a peer's: mangle has seen to that
+        yield f"{tunnelled(state.tunnel)} -j DROP"  # the kernel listens on every address
+    yield f"-i {CONTAINERS} -g CELLNET-HOST"
+    if state.tunnel:
+        yield f"-i {TUNNEL_LINK} {ESTABLISHED} -m mark ! --mark {OPENER} -j ACCEPT"  # answers to the cell's own connections
+        yield f"-i {TUNNEL_LINK} {ERROR} -j ACCEPT"
+        yield f"-i {TUNNEL_LINK} -j CELLNET-REJECT"  # an answer all the same: by it a peer sees that the tunnel works
+
+
+def _host(state: HostState) -> Iterator[str]:
+    """From a container to the host."""
+    yield f"{ESTABLISHED} -j ACCEPT"  # answers to the cell's own connections
+    yield f"{ERROR} -j ACCEPT"
+    for service in sorted(state.host_services):
+        yield f"-p {service.protocol} -m {service.protocol} --dport {service.port} -j ACCEPT"
+    yield "-j CELLNET-REJECT"
+
+
+def _output(state: HostState) -> Iterator[str]:
+    """From the host. The rest is for hosts whose own policy is DROP."""
+    if state.tunnel:
+        yield f"{tunnelled(state.tunnel)} -m owner --uid-owner {USERS} -j DROP"  # no user but the kernel sends any
+        yield f"-s {state.tunnel.address}/32 {tunnelled(state.tunnel)} -j ACCEPT"
+        # the host is no app, so nothing of it may carry a tag
+        yield f"-o {TUNNEL_LINK} -m conntrack --ctstate NEW -m mark ! --mark 0x0/{TAG_MASK:#x} -j CELLNET-REJECT"
+        yield f"-o {TUNNEL_LINK} -j ACCEPT"
+    yield f"-o {CONTAINERS} -j ACCEPT"
+
+
+def _forward(state: HostState) -> Iterator[str]:
+    """From or to containers."""
+    if state.tunnel:
+        # guests of other engines: masqueraded to this cell's address, they would be a peer to the others. Answers too: a
+        # peer's guest, behind its address, may call a published port from the tunnel's
+        yield f"{tunnelled(state.tunnel)} -m set --match-set {VTEPS_SET} dst -j DROP"
+    yield f"-i {CONTAINERS} {ESTABLISHED} -j ACCEPT"  # the fast path
+    if state.tunnel:
+        yield f"-i {TUNNEL_LINK} -o {CONTAINERS} {NO_ANSWER} -g CELLNET-NEW"
+    yield f"-o {CONTAINERS} {ESTABLISHED} -j ACCEPT"
+    yield f"-i {CONTAINERS} -g CELLNET-NEW"
+    yield f"-o {CONTAINERS} -g CELLNET-NEW"
+    if state.tunnel:
+        yield f"-i {TUNNEL_LINK} -j CELLNET-REJECT"  # for a container that has gone, or with this cell as a router
+        yield f"-o {TUNNEL_LINK} -j DROP"  # from outside into the overlay
+    yield f"-d {state.overlay} -j CELLNET-REJECT"  # no such container: not out again by the default route
+
+
+def _new(state: HostState) -> Iterator[str]:
+    """What belongs to no connection, from or to a container."""
+    yield "-m conntrack --ctstate INVALID -j DROP"
+    yield f"{ERROR} -g CELLNET-ERRORS"
+    yield f"{NOT_A_SYN} -j {RESET}"  # what a revoke has cut: the end that sends first is reset
+    yield f"-i {CONTAINERS} -o {CONTAINERS} -g CELLNET-TO"
+    if state.tunnel:
+        yield f"-i {TUNNEL_LINK} -o {CONTAINERS} -g CELLNET-TO"
+        yield f"-i {CONTAINERS} -o {TUNNEL_LINK} -j ACCEPT"  # the destination's cell judges
+    yield f"-i {CONTAINERS} -g CELLNET-EGRESS"
+    yield "-m conntrack --ctstate DNAT -j ACCEPT"  # a published port, from outside only: containers were judged above
+    yield "-j CELLNET-REJECT"  # routed straight in
+
+
+def _errors(state: HostState) -> Iterator[str]:
+    """ICMP errors about flows."""
+    yield f"-i {CONTAINERS} -j ACCEPT"  # about its own flows only: raw has seen to that
+    if state.tunnel:
+        yield f"-i {TUNNEL_LINK} {NO_ANSWER} -j CELLNET-REJECT"  # an error quotes what its sender likes
+        yield f"-i {TUNNEL_LINK} -j ACCEPT"  # about their own flows only: the peer's cell has seen to that
+    # from elsewhere only about masqueraded and published flows: no other is seen out there
+    yield "-m conntrack --ctstate SNAT -j ACCEPT"
+    yield "-m conntrack --ctstate DNAT -j ACCEPT"
+    yield "-j CELLNET-REJECT"
+
+
+def _egress(state: HostState) -> Iterator[str]:
+    """From a container out of the overlay."""
+    yield f"-d {state.overlay} -j CELLNET-REJECT"  # no such container: refused at once
+    if not state.egress_allowed:
+        yield "-j CELLNET-REJECT"
+        return
+    yield f"-d {LINK_LOCAL} -j CELLNET-REJECT"
+    if state.tunnel:
+        # to what is a peer's address now, or will be: masqueraded, it would be taken for this cell's
+        yield f"{tunnelled(state.tunnel)} -j CELLNET-REJECT"
+        yield f"-m set --match-set {VTEPS_SET} dst -j CELLNET-REJECT"
+    yield "-j ACCEPT"
+
+
+def _dispatch(state: HostState) -> dict[str, Iterable[str]]:
+    """To a container's chain in two levels of 16, so that the way is at most 32 rules among 256 containers."""
+    blocks = _blocks(state.subnet)
+    members: list[list[IPv4Address]] = [[] for _ in blocks]
+    size = blocks[0].num_addresses
+    for address in sorted(state.workloads, key=int):
+        members[(int(address) - int(state.subnet.network_address)) // size].append(address)
+    to_blocks = (f"-d {block} -g CELLNET-TO-{number:x}" for number, block in enumerate(blocks))
+    return {
+        "CELLNET-TO": (*to_blocks, "-j CELLNET-REJECT"),
+        **{
+            f"CELLNET-TO-{number:x}": (*map(_to_container, addresses), "-j CELLNET-REJECT")
+            for number, addresses in enumerate(members)
+        },
+    }
+
+
+@lru_cache(maxsize=8)
+def _blocks(subnet: IPv4Network) -> tuple[IPv4Network, ...]:
+    return tuple(subnet.subnets(new_prefix=min(subnet.prefixlen + 4, 32)))
+
+
+@lru_cache(maxsize=CELLFUL)
+def _to_container(address: IPv4Address) -> str:
+    return f"-d {address}/32 -g {rights.container_chain(address)}"

@@ -1,0 +1,24 @@
+"""Matches that the rules of several tables share, in iptables-save's own words, so that what is read back compares equal."""
+
+from typing import Final
+
+from dataplane.state import Tunnel
+from dataplane.tables import LINK_PREFIX
+
+CONTAINERS: Final = f"{LINK_PREFIX}+"  # every container's link, and not the tunnel's
+NOT_A_SYN: Final = "-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN"
+ESTABLISHED: Final = "-m conntrack --ctstate ESTABLISHED"
+# The mark's bit that crosses the tunnel beside the tag, as VXLAN's "don't learn", which we never do: the sender has opened this
+# flow, as its cell sees it. Else each of two cells would take for an answer what the other's container sends once its own has
+# called, and two containers that have called each other, both in vain, would be connected
+OPENER: Final = "0x400000/0x400000"
+
+
+def tunnelled(tunnel: Tunnel) -> str:
+    """One packet in another: UDP between two cells' underlay addresses."""
+    return f"-p udp -m udp --dport {tunnel.port}"
+
+
+def arriving(tunnel: Tunnel) -> str:
+    """What is tunnelled to this cell, by the way on which it has to come."""
+    return f"-d {tunnel.address}/32 -i {tunnel.interface} {tunnelled(tunnel)}"

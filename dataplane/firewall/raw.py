@@ -1,0 +1,38 @@
+"""Table raw, before conntrack sees a packet: from here on a source address can be believed."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from dataplane.firewall import bpf
+from dataplane.firewall.matches import CONTAINERS, tunnelled
+from dataplane.state import HostState, Tunnel
+from dataplane.tables import TUNNEL_LINK
+
+# the overlay has no IPv6
+RAW_IPV6_CHAINS: Final[Mapping[str, Iterable[str]]] = {"CELLNET-PREROUTING": (f"-i {CONTAINERS} -j DROP",)}
+
+
+def raw_chains(state: HostState) -> Mapping[str, Iterable[str]]:
+    """The rules of each chain by its name."""
+    return {"CELLNET-PREROUTING": _prerouting(state)} | ({"CELLNET-OUTPUT": _output(state.tunnel)} if state.tunnel else {})
+
+
+def _prerouting(state: HostState) -> Iterator[str]:
+    """Whatever arrives at this host, from its containers, its peers or the world."""
+    yield f"! -s {state.subnet} -i {CONTAINERS} -j DROP"  # a foreign source
+    if state.tunnel:
+        yield f"-i {TUNNEL_LINK} -j RETURN"  # where it may come from was judged before it was unwrapped
+    # wrong veth, a veth that is not set up, an outsider; before conntrack, so that a forged reset closes nothing
+    yield f"-s {state.overlay} -m rpfilter --invert -j DROP"
+    # the same for a source that claims to be the cell itself, or a host that the cell has connected to
+    yield f"! -s {state.overlay} -d {state.overlay} -m rpfilter --invert -j DROP"
+    # conntrack relates an error to the flow that it quotes, whatever its source: containers speak of their own flows only
+    yield f'-i {CONTAINERS} -p icmp -m bpf --bytecode "{bpf.FOREIGN_QUOTE}" -j DROP'
+    if state.tunnel:
+        # an entry for each tunnelled packet would cost, and say nothing
+        yield f"-d {state.tunnel.address}/32 {tunnelled(state.tunnel)} -j CT --notrack"
+
+
+def _output(tunnel: Tunnel) -> Iterator[str]:
+    """What this host itself sends."""
+    yield f"-s {tunnel.address}/32 {tunnelled(tunnel)} -j CT --notrack"  # as for those that arrive
