@@ -27,7 +27,7 @@ from dataplane.plan import Plan
 from dataplane.state import HostState
 from dataplane.tables import TAG_MASK, TAGS_SET, TUNNEL_LINK, VTEPS_SET, WHOLE_MARK, Interior, Tables, host_interface
 from host import sysctl
-from host.errors import HostRefused
+from host.errors import HostRefused, Unexpected
 from host.namespace import NamespaceThread
 from host.netlink.socket import connect
 
@@ -217,7 +217,7 @@ def refusal(error: Exception) -> HostRefused:
     """What to raise for an error of the kernel's, or for one that a library raises and does not tell of in advance."""
     if isinstance(error, OSError | NetlinkError):
         return HostRefused(f"the kernel refused: {error}", hint="see the kernel's log, and file descriptors left")
-    return HostRefused(f"unexpected: {type(error).__name__}: {error}", hint="please report this, with the agent's log")
+    return Unexpected(error)
 
 
 def within(key: str, parts: Iterable[str]) -> bool:

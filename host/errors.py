@@ -13,6 +13,14 @@ class HostRefused(OSError):
         return self.what
 
 
+class Unexpected(HostRefused):
+    """What a library, or our own code, raised without telling of it in advance; that is the cause, with its traceback."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"unexpected: {type(error).__name__}: {error}", hint="please report this, with the agent's log")
+        self.__cause__ = error
+
+
 class Unavailable(ConnectionError):
     """A part that cellnet needs (Envoy, the agent, a store) is not there now; the same call may work later."""
 

@@ -166,7 +166,9 @@ def _compose(text: str, report: Report) -> Node | None:
     except yaml.MarkedYAMLError as error:
         _note_syntax(error, report)
         report.raise_if_any()
-    except yaml.YAMLError as error:
+    except InvalidSource:
+        raise
+    except Exception as error:  # a file that the library trips over must not keep others from being read
         report.add(1, 1, f"not YAML: {error}")
         report.raise_if_any()
     if not root.items:

@@ -34,6 +34,7 @@ from agent.daemon.disk_space import DiskSpace
 from agent.daemon.firewall import FirewallPart, clear_other_backend
 from agent.daemon.foundation import Foundation, lay_foundation
 from agent.daemon.lock import ForeignHolders
+from agent.daemon.tasks import TaskFailures
 from agent.daemon.this_cell import ThisCell
 from agent.envoy.connection import EnvoyConnection
 from agent.envoy.listeners import Listeners
@@ -69,7 +70,6 @@ class Agent:
     recover: Callable[[], None]
     from_start: tuple[Work, ...]
     preparations: tuple[Callable[[], Awaitable[None]], ...]
-    ads: AdsServer
     routes: list[web.RouteDef]
     tasks: tuple[Work, ...]
 
@@ -90,7 +90,9 @@ class _Parts:
 
 
 @contextlib.asynccontextmanager
-async def build(config: Config, *, foreign_holders: ForeignHolders, clock: Clock) -> AsyncIterator[Agent]:
+async def build(
+    config: Config, *, foreign_holders: ForeignHolders, failures: TaskFailures, clock: Clock
+) -> AsyncIterator[Agent]:
     """Everything, opened; closed at the end."""
     async with contextlib.AsyncExitStack() as stack:
         base = await lay_foundation(config, clock=clock, stack=stack)
@@ -104,9 +106,12 @@ async def build(config: Config, *, foreign_holders: ForeignHolders, clock: Clock
             subnet=base.facts.subnet,
             recover=recover,
             from_start=(("loop", parts.loop.run), *([] if base.storage.run is None else [("store", base.storage.run)])),
-            preparations=(partial(_enforced, parts.loop), partial(clear_other_backend, base.kernel, base.backend)),
-            ads=parts.ads,
-            routes=_routes(base, parts, foreign_holders),
+            preparations=(
+                partial(_enforced, parts.loop),
+                partial(clear_other_backend, base.kernel, base.backend),
+                parts.ads.start,
+            ),
+            routes=_routes(base, parts, foreign_holders, failures),
             tasks=_tasks(base, parts),
         )
 

@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 from agent import log
 from agent.complaint import Complaints
@@ -19,7 +20,7 @@ from agent.daemon import lock
 from agent.daemon.build import Agent, Work, build
 from agent.daemon.clock import Clock
 from agent.daemon.lock import ForeignHolders
-from agent.daemon.tasks import lasting
+from agent.daemon.tasks import TaskFailures, lasting
 from agent.envoy.process import raise_descriptor_limit
 from agent.errors import RAISED, HostRefused
 from agent.last_start import Failure, note, retract
@@ -73,21 +74,23 @@ async def _main(config: Config, *, foreign_holders: ForeignHolders, clock: Clock
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with build(config, foreign_holders=foreign_holders, clock=clock) as agent, asyncio.TaskGroup() as tasks:
+    failures = TaskFailures(clock.elapsed)
+    built = build(config, foreign_holders=foreign_holders, failures=failures, clock=clock)
+    async with built as agent, asyncio.TaskGroup() as tasks:
+        begin = partial(_begin, tasks, failures=failures)
         agent.recover()
-        running = _begin(tasks, agent.from_start)
+        running = begin(agent.from_start)
         if await _prepared(agent.preparations, stop, config=config):
-            await agent.ads.start()
             async with serve(agent.routes, path=config.paths.control_socket):
-                running += _begin(tasks, agent.tasks)
+                running += begin(agent.tasks)
                 await _ready(agent, stop, config=config)
         for task in running:
             task.cancel()
     return 0
 
 
-def _begin(tasks: asyncio.TaskGroup, work: Iterable[Work]) -> list[asyncio.Task[None]]:
-    return [lasting(tasks, begin(), name=name) for name, begin in work]
+def _begin(tasks: asyncio.TaskGroup, work: Iterable[Work], *, failures: TaskFailures) -> list[asyncio.Task[None]]:
+    return [lasting(tasks, begin, name=name, failures=failures) for name, begin in work]
 
 
 async def _ready(agent: Agent, stop: asyncio.Event, *, config: Config) -> None:

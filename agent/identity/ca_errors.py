@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from agent.errors import HostRefused, InvalidInput
+from agent.errors import RAISED, HostRefused, InvalidInput
 from ca.errors import CaRefused
+from host.errors import Unexpected
 
 
 @contextmanager
@@ -18,8 +19,13 @@ def refusals_told() -> Iterator[None]:
 
 @contextmanager
 def host_refusals_told() -> Iterator[None]:
-    """Turn CaRefused into HostRefused: for files that the host would not take, and for its clock."""
+    """Turn CaRefused into HostRefused, for files that the host would not take, and for its clock; and whatever else comes up:
+    one certificate must not keep the others waiting."""
     try:
         yield
     except CaRefused as error:
         raise HostRefused(error.what, hint=error.hint) from error
+    except RAISED:
+        raise
+    except Exception as error:
+        raise Unexpected(error) from error

@@ -33,6 +33,7 @@ from dataplane.netlink.monitor import Monitor
 from dataplane.plan import plan
 from dataplane.state import HostState
 from dataplane.tables import Tables, without
+from host.errors import Unexpected
 
 TOLD = 20  # flows of one receipt that are named in the log; the rest are counted
 
@@ -122,9 +123,9 @@ class Reconciler(Part):
         started = self._effects.elapsed()
         try:
             report = await self._converge()
-        except RAISED as error:
+        except Exception as error:
             self._actual, self._unswept = None, True
-            report = TurnReport(problem=error)
+            report = TurnReport(problem=error if isinstance(error, RAISED) else Unexpected(error))
         return report.timed(started, self._effects.elapsed())
 
     async def _converge(self) -> TurnReport:
@@ -292,7 +293,9 @@ class Reconciler(Part):
     def _tell(self, report: TurnReport) -> None:
         if report.problem is not None:
             if self.last.problem is None or str(self.last.problem) != str(report.problem):
-                self._log.error("not_converged", what=report.problem.what, hint=report.problem.hint)
+                self._log.error(
+                    "not_converged", what=report.problem.what, hint=report.problem.hint, exc_info=report.problem.__cause__
+                )
             return
         if self.last.problem is not None:
             self._log.info("recovered")

@@ -11,7 +11,9 @@ from typing import Literal, get_args
 
 from agent.complaint import Complaint
 
-Area = Literal["kernel", "disk", "store", "overlay", "cell", "firewall", "envoy", "policies", "tags", "identity", "lock"]
+Area = Literal[
+    "kernel", "disk", "store", "overlay", "cell", "firewall", "envoy", "policies", "tags", "identity", "lock", "agent"
+]
 """Where a problem is, the gravest first."""
 AREAS: tuple[Area, ...] = get_args(Area)
 

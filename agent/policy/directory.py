@@ -67,6 +67,7 @@ class _Events:
         self._reread = True
         self._due = False
         self._writing = False
+        self._failure = ""  # why there was nothing to hear since the last `arm`
 
     def __enter__(self) -> "_Events":
         return self
@@ -89,11 +90,17 @@ class _Events:
             inside = self._watched(self._inside, self._directory, INSIDE)
             if inside is not self._inside:
                 self._inside, self._reread = inside, True
-        except OSError as error:
-            self.__exit__()
-            self._inotify = self._inside = self._above = None
-            return f"cannot be watched: {error.strerror}"
-        return ""
+        except Exception as error:
+            self._give_up()
+            return _unwatched(error)
+        failure, self._failure = self._failure, ""
+        return failure
+
+    def _give_up(self) -> None:
+        """Until it is armed again, nothing is noticed at once, and what has been is not known."""
+        self.__exit__()
+        self._inotify = self._inside = self._above = None
+        self._reread = self._due = True
 
     def take(self) -> tuple[Collection[str], bool]:
         """The files whose writers have finished since the last call, and whether everything must be read again."""
@@ -105,11 +112,20 @@ class _Events:
     def drain(self) -> Collection[str]:
         """Take in what inotify has to tell; the names of the files whose content it was about."""
         names: set[str] = set()
-        while self._inotify is not None and (event := self._inotify.sync_get()) is not None:
+        while self._inotify is not None and (event := self._next()) is not None:
             self._sort(event)
             if not event.mask & Mask.ATTRIB:
                 names.add(str(event.name or ""))
         return names
+
+    def _next(self) -> Event | None:
+        assert self._inotify is not None
+        try:
+            return self._inotify.sync_get()
+        except Exception as error:
+            self._failure = _unwatched(error)
+            self._give_up()
+            return None
 
     async def wait(self, seconds: float) -> None:
         """Return when there is reason to scan, or after `seconds`."""
@@ -171,6 +187,10 @@ class _Events:
             with suppress(OSError):  # gone with its directory
                 self._inotify.rm_watch(old)
         return new
+
+
+def _unwatched(error: Exception) -> str:
+    return f"cannot be watched: {getattr(error, 'strerror', None) or error}"
 
 
 async def _readable(descriptor: int, seconds: float) -> bool:

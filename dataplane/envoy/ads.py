@@ -74,7 +74,7 @@ class AdsServer:
             self._server = await self._listen()
             os.chown(self._path, 0, self._gid)
             self._path.chmod(0o660)
-        except (OSError, RuntimeError) as error:
+        except Exception as error:
             await self.stop()
             raise HostRefused(f"cannot listen on {self._path}: {error}", hint="see who else uses that path") from error
 

@@ -1,11 +1,15 @@
 """What runs as long as the agent does must not end without a word."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from agent.daemon.tasks import lasting
-from agent.errors import Bug
+import pytest
+
+from agent.daemon import tasks as tasks_
+from agent.daemon.tasks import SHOWN, TaskFailures, lasting
+from agent.errors import Bug, HostRefused
+from agent.pacing import Backoff
 
 
 async def for_ever() -> None:
@@ -20,12 +24,21 @@ async def cancelled_inside() -> None:
     raise asyncio.CancelledError
 
 
-async def ending(work: Coroutine[Any, Any, None]) -> BaseException:
+class Time:
+    """A clock that is set by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def ending(work: Callable[[], Coroutine[Any, Any, None]]) -> BaseException:
     """What the agent ends with, where one of its two tasks is `work`."""
     try:
         async with asyncio.TaskGroup() as tasks:
-            lasting(tasks, for_ever(), name="one")
-            lasting(tasks, work, name="two")
+            lasting(tasks, for_ever, name="one", failures=TaskFailures(Time()))
+            lasting(tasks, work, name="two", failures=TaskFailures(Time()))
     except BaseExceptionGroup as group:
         (found,) = group.exceptions
         return found
@@ -33,25 +46,46 @@ async def ending(work: Coroutine[Any, Any, None]) -> BaseException:
 
 
 async def test_who_returns_ends_the_agent_with_its_name() -> None:
-    bug = await ending(at_once())
+    bug = await ending(at_once)
     assert isinstance(bug, Bug)
     assert "'two' has ended by itself" in bug.what
 
 
 async def test_who_is_cancelled_by_something_of_its_own_ends_the_agent() -> None:
-    assert isinstance(await ending(cancelled_inside()), Bug)
+    assert isinstance(await ending(cancelled_inside), Bug)
 
 
 async def test_who_is_cancelled_by_the_agent_ends_in_peace() -> None:
     async with asyncio.TaskGroup() as tasks:
-        one = lasting(tasks, for_ever(), name="one")
+        one = lasting(tasks, for_ever, name="one", failures=TaskFailures(Time()))
         await asyncio.sleep(0)
         one.cancel()
     assert one.cancelled()
 
 
-async def test_what_goes_wrong_is_told_as_it_is() -> None:
-    async def fails() -> None:
-        raise OSError("no room")
+ERRORS = [OSError("no room"), KeyError("ifname"), HostRefused("no room"), ExceptionGroup("in a group", [ValueError("inside")])]
 
-    assert isinstance(await ending(fails()), OSError)
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda each: type(each).__name__)
+async def test_who_fails_is_reported_and_begun_again(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks_, "Backoff", lambda: Backoff(first=0.0))
+    clock, fine, times = Time(), asyncio.Event(), 0
+
+    async def work() -> None:
+        nonlocal times
+        times += 1
+        if times < 4:
+            raise error
+        fine.set()
+        await for_ever()
+
+    failures = TaskFailures(clock)
+    async with asyncio.TaskGroup() as tasks:
+        running = lasting(tasks, work, name="two", failures=failures)
+        await fine.wait()
+        (problem,) = failures.problems()
+        assert "'two' has failed" in problem.what
+        assert (str(error) if not isinstance(error, ExceptionGroup) else "ValueError: inside") in problem.what
+        clock.now += SHOWN
+        assert not list(failures.problems()), "it has run well for long enough"
+        running.cancel()

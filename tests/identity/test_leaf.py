@@ -77,3 +77,12 @@ def test_an_expired_authority_is_told_in_the_agents_words(ours: Ca) -> None:
     with pytest.raises(HostRefused, match="the issuer is valid from") as refusal:
         issue(ours.cell, identity=WEB, now=TODAY + 91 * DAY, lifetime=DAY)
     assert refusal.value.hint
+
+
+def test_whatever_a_library_raises_when_a_leaf_is_issued_is_refused(ours: Ca, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise NotImplementedError("this curve")
+
+    monkeypatch.setattr("cryptography.x509.CertificateBuilder.sign", fails)
+    with pytest.raises(HostRefused, match="this curve"):
+        issue(ours.cell, identity=WEB, now=TODAY, lifetime=DAY)

@@ -6,7 +6,9 @@ import time
 from typing import Any
 
 from agent.daemon.clock import Clock
+from agent.errors import HostRefused
 from agent.loop.loop import Effects, Reconciler
+from agent.loop.snapshot import Snapshot
 from agent.metrics import Metrics
 from tests.testlib.fake_kernel import FACTS, FakeKernel, SilentEdge, empty_snapshot
 from tests.testlib.patience import eventually_async
@@ -26,6 +28,31 @@ async def test_every_look_tries_a_failed_container_again_until_it_is_in_place() 
         kernel.failures = {}
         await loop.look()
         await eventually_async(lambda: not loop.last.failures)
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+async def test_an_error_that_nobody_expects_in_a_turn_is_reported_and_the_next_turn_comes() -> None:
+    kernel, silence = FakeKernel(), SilentEdge()
+    kernel.failures = {}
+    snapshots = iter([KeyError("a library's own"), ValueError("another's")])
+
+    async def snapshot() -> Snapshot:
+        error = next(snapshots, None)
+        if error is not None:
+            raise error
+        return await empty_snapshot()
+
+    edges: Any = {"kernel": kernel, "monitor": silence, "ads": silence, "metrics": Metrics()}
+    loop = Reconciler(snapshot, facts=FACTS, effects=Effects(**edges, elapsed=time.monotonic, called=Clock().called))
+    running = asyncio.create_task(loop.run())
+    try:
+        first = (await loop.settle()).problem
+        assert isinstance(first, HostRefused)
+        assert "KeyError" in first.what
+        await eventually_async(lambda: loop.last.problem is None)
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):

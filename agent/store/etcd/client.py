@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import grpc
 
 from agent.config.etcd import Endpoint, Etcd
-from agent.errors import HostRefused, Unavailable
+from agent.errors import RAISED, HostRefused, Unavailable
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.connection import Access
 from agent.store.etcd.errors import Compacted, NoSuchLease, refused
@@ -193,7 +193,9 @@ class EtcdClient:
                     if not answer.fragment:
                         yield _batch(tuple(parts), answer)
                         parts.clear()
-        except (grpc.RpcError, asyncio.InvalidStateError, TimeoutError) as error:
+        except RAISED:
+            raise
+        except Exception as error:
             self._after(error)
             raise refused(error, self._etcd) from error
 
@@ -220,7 +222,9 @@ class EtcdClient:
             try:
                 channel, metadata = await self._ready()
                 return await once(channel, metadata)
-            except grpc.RpcError as error:
+            except RAISED:
+                raise
+            except Exception as error:
                 last = error
                 if not self._after(error):
                     raise refused(error, self._etcd) from error

@@ -1,9 +1,12 @@
 """What etcd's errors mean for whoever must act on them."""
 
+import asyncio
+
 import grpc
 
 from agent.config.etcd import Etcd
 from agent.errors import HostRefused, Unavailable
+from host.errors import Unexpected
 
 AGAIN = "it is tried again by itself"
 # what gRPC says of a mistake in the settings -> what to do; it cannot tell it from an outage
@@ -24,9 +27,11 @@ class NoSuchLease(Exception):
     """The lease has run out or was revoked."""
 
 
-def refused(error: BaseException, etcd: Etcd) -> Exception:
+def refused(error: Exception, etcd: Etcd) -> Exception:
     """The error to raise for one of gRPC's."""
     where = ", ".join(map(str, etcd.endpoints))
+    if not isinstance(error, grpc.RpcError | asyncio.InvalidStateError | TimeoutError):
+        return Unexpected(error)
     if not isinstance(error, grpc.RpcError):
         return Unavailable(f"etcd ({where}) went silent", hint="it is tried again by itself")
     code, words = error.code(), error.details() or ""
