@@ -17,7 +17,7 @@ from dataplane.compile import compile_tables
 from dataplane.firewall.backends import Backend, firewall
 from dataplane.firewall.driver import Firewall, FirewallTables
 from dataplane.plan import Delta, plan
-from dataplane.state import Allow, HostState, Leaf, Tls, Workload
+from dataplane.state import Allow, HostState, Leaf, TlsListener, Workload
 from dataplane.tables import ChainKey, Tables
 from host import namespace
 from host.process import run
@@ -134,10 +134,10 @@ def crowd(subnet: IPv4Network, rules: int, *, folder: Path, ours: bool) -> tuple
     addresses = [subnet[3 + number] for number in range(-(-rules // CHAIN))]
     last = max(addresses, key=_steps)
     shares = dict(zip([last, *(each for each in addresses if each != last)], _shares(rules), strict=True))
-    tls = Tls(Leaf(b"", b""), PORT) if ours else None  # a container that has a TLS port costs more
+    listeners = (TlsListener(61443, Leaf(b"", b""), PORT),) if ours else ()  # a container that has a TLS port costs more
     return last, {
         address: Workload(
-            name=str(address), address=address, tag=int(address) & 0xFF, pin=folder / str(address), tls=tls,
+            name=str(address), address=address, tag=int(address) & 0xFF, pin=folder / str(address), listeners=listeners,
             allows=frozenset(_allows(share, last=address == last)),
         )
         for address, share in shares.items()

@@ -121,5 +121,5 @@ def _interior(workload: Workload, *, mtu: int) -> Interior:
         mac=container_mac(workload.address),
         gateway_mac=host_mac(workload.address),
         mtu=mtu,
-        original_source=workload.tls is not None,
+        original_source=bool(workload.listeners),
     )

@@ -48,12 +48,13 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
-    """What Envoy does on the TLS port of one workload: terminate with `leaf`, forward to `target_port` on the overlay address.
+class TlsListener:
+    """A port of one workload where Envoy ends TLS with `leaf` and forwards to `target_port`, both on the overlay address.
 
     `http`: speak HTTP to the target (X-Forwarded-Client-Cert, HTTP/2) instead of plain TCP.
     """
 
+    port: int
     leaf: Leaf
     target_port: int
     http: bool = False
@@ -63,7 +64,8 @@ class Tls:
 class Workload:
     """One attachment as the host sees it.
 
-    `pin` is the bind mount that holds its network namespace, `interface` the name inside; `tag` is its app's number.
+    `pin` is the bind mount that holds its network namespace, `interface` the name inside; `tag` is its app's number;
+    `listeners` are what Envoy serves in there.
     """
 
     name: str
@@ -72,7 +74,7 @@ class Workload:
     pin: Path
     interface: str = "eth0"
     allows: frozenset[Allow] = frozenset()
-    tls: Tls | None = None
+    listeners: tuple[TlsListener, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,6 @@ class HostState:
     subnet: IPv4Network
     mtu: int
     workloads: Mapping[IPv4Address, Workload]
-    tls_port: int = 61443
     egress_allowed: bool = False
     host_services: tuple[HostService, ...] = ()
     trust_bundle: bytes = b""

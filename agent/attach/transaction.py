@@ -18,7 +18,7 @@ from agent import log
 from agent.attach.owners import Owners
 from agent.errors import RAISED, Conflict, HostRefused, InvalidInput, Unavailable
 from agent.identity.leaves import Leaves
-from agent.loop.desired import pin_of
+from agent.loop.desired import CellFacts, envoy_ports, pin_of
 from agent.loop.loop import Reconciler
 from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.names import AppName
@@ -48,8 +48,7 @@ class AttachParts:
     owners: Owners
     reconciler: Reconciler
     claim: Callable[[AppName], Awaitable[None]]
-    pins: Path
-    tls_port: int
+    facts: CellFacts
     envoy_uid: int
     leaving: set[str]
     now: Callable[[], float] = time.time
@@ -64,7 +63,7 @@ class AttachTransactions(Part):
         # weak: a name's lock lives as long as somebody holds it or waits for it
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._pinned: dict[NamespaceId, str] = {}
-        self._reserved: dict[str, socket.socket] = {}
+        self._reserved: dict[str, tuple[socket.socket, ...]] = {}
         self._not_undone: dict[str, str] = {}  # what was said last of those that could not be undone
         self._log = log.get("attach")
 
@@ -94,9 +93,9 @@ class AttachTransactions(Part):
 
     def recover(self) -> None:
         """At the start, before the first turn: mark what a crash cut short and what lost its owner as on its way out."""
-        self._parts.pins.mkdir(parents=True, exist_ok=True)
+        self._parts.facts.pins.mkdir(parents=True, exist_ok=True)
         for held in self._parts.ledger.all():
-            pin = pin_of(held.name, pins=self._parts.pins)
+            pin = pin_of(held.name, pins=self._parts.facts.pins)
             alive = held.phase is Phase.ATTACHED and namespace.is_pin(pin) and self._parts.owners.live(held)
             if alive:
                 self._pinned[NamespaceId.of(pin)] = held.name
@@ -107,8 +106,8 @@ class AttachTransactions(Part):
             else:
                 self._leave_out(held.name)
         known = {held.name for held in self._parts.ledger.all()}
-        for stranger in set(os.listdir(self._parts.pins)) - known:
-            namespace.unpin(self._parts.pins / stranger)
+        for stranger in set(os.listdir(self._parts.facts.pins)) - known:
+            namespace.unpin(self._parts.facts.pins / stranger)
 
     def present(self) -> tuple[Attachment, ...]:
         """Those that are not on their way out."""
@@ -163,7 +162,7 @@ class AttachTransactions(Part):
 
     async def _put_in_place(self, held: Attachment, descriptor: int) -> Attachment:
         parts = self._parts
-        pin = pin_of(held.name, pins=parts.pins)
+        pin = pin_of(held.name, pins=parts.facts.pins)
         namespace.pin(descriptor, pin)
         self._reserve(held)
         await parts.claim(held.app)
@@ -172,7 +171,8 @@ class AttachTransactions(Part):
         if failure is not None:
             raise failure
         await parts.reconciler.envoy_has(held.address, timeout=ENVOY_SECONDS)
-        await asyncio.to_thread(await_listening, pin, address=held.address, port=parts.tls_port, timeout=ENVOY_SECONDS)
+        for port in envoy_ports(held, facts=parts.facts):
+            await asyncio.to_thread(await_listening, port, timeout=ENVOY_SECONDS)
         if not parts.owners.live(held):
             raise Conflict(f"the owner of '{held.name}' ended while it was being attached", hint="start it again")
         attached = parts.ledger.complete(held.name)
@@ -225,7 +225,7 @@ class AttachTransactions(Part):
         if parts.hung() is None:
             with contextlib.suppress(Unavailable):
                 await parts.reconciler.envoy_has(held.address, timeout=ENVOY_SECONDS)
-        pin = pin_of(name, pins=parts.pins)
+        pin = pin_of(name, pins=parts.facts.pins)
         self._give_back(name)
         await asyncio.to_thread(clear_namespace, pin, address=held.address)
         parts.owners.forget(name)
@@ -238,13 +238,13 @@ class AttachTransactions(Part):
         return True
 
     def _reserve(self, held: Attachment) -> None:
-        pin = pin_of(held.name, pins=self._parts.pins)
-        port, uid = self._parts.tls_port, self._parts.envoy_uid
-        self._reserved[held.name] = reserve(pin, address=held.address, port=port, uid=uid)
+        with contextlib.ExitStack() as undo:
+            ports = envoy_ports(held, facts=self._parts.facts)
+            self._reserved[held.name] = tuple(undo.enter_context(reserve(port, uid=self._parts.envoy_uid)) for port in ports)
+            undo.pop_all()
 
     def _give_back(self, name: str) -> None:
-        reserved = self._reserved.pop(name, None)
-        if reserved is not None:
+        for reserved in self._reserved.pop(name, ()):
             reserved.close()
 
     def _lock(self, name: str) -> asyncio.Lock:

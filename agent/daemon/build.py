@@ -140,17 +140,15 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
     liveness = Liveness(ask, connected=lambda: ads.status().connected, clock=clock.elapsed)
     attaching = AttachTransactions(
         AttachParts(
-            ledger=base.ledger, leaves=leaves, owners=base.owners, reconciler=loop, claim=tags.claim, pins=facts.pins,
-            tls_port=facts.tls_port, envoy_uid=account.pw_uid, leaving=leaving, now=clock.seconds,
+            ledger=base.ledger, leaves=leaves, owners=base.owners, reconciler=loop, claim=tags.claim, facts=facts,
+            envoy_uid=account.pw_uid, leaving=leaving, now=clock.seconds,
             hung=lambda: liveness.problem,
         )
     )  # fmt: skip
     return _Parts(
         metrics=metrics, leaves=leaves, policies=policies, tags=tags, announcement=announcement, ads=ads, loop=loop,
         liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching,
-        listeners=Listeners(
-            loop.served, ads=ads, port=facts.tls_port, workers=worker_count(config), on_repair=loop.count_repair
-        ),
+        listeners=Listeners(loop.served, ads=ads, workers=worker_count(config), on_repair=loop.count_repair),
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Reading Envoy's listeners back: what Envoy says that it serves must be open in the container's own socket table.
 
-Whoever is root in a container can destroy any socket in there (`ss -K`), Envoy's too. Envoy does not notice: it keeps turning
-on the dead socket, and nobody gets in. So the kernel is asked, and Envoy made to give the listener up and then to take it
-again. Apart from the loop's own look, which must never wait for a container.
+Root in a container can destroy any socket in there (`ss -K`), Envoy's too. Envoy does not notice: it keeps turning on the dead
+socket, and no caller gets in. So the kernel is asked, and Envoy made to give the listener up and then to take it again. Apart
+from the loop's own look, which must never wait for a container.
 """
 
 import asyncio
@@ -12,13 +12,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address
-from pathlib import Path
 
 from agent import log
 from agent.errors import HostRefused, Unavailable
 from agent.model.status import Part, Problem
 from dataplane.envoy.ads import AdsServer
-from dataplane.envoy.listening import not_open
+from dataplane.envoy.listening import ContainerPort, not_open
 from dataplane.envoy.resource import ResourceKey
 from dataplane.envoy.resources import listener_key
 
@@ -30,11 +29,14 @@ POLL = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """What should be open for one container: the versions of all that its listener needs, and where to look for it."""
+class ServedListener:
+    """One that should be open: its key in Envoy's table, and the versions of all that it needs there."""
 
-    pin: Path
+    key: ResourceKey
     versions: Mapping[ResourceKey, str | None]
+
+
+Served = Mapping[ContainerPort, ServedListener]
 
 
 class TlsState(Enum):
@@ -46,40 +48,31 @@ class TlsState(Enum):
 
 
 class Listeners(Part):
-    """`served` is asked at each look; `port` and `workers` are Envoy's; `on_repair` is called for each that was mended."""
+    """`served` is asked at each look; `workers` are Envoy's threads; `on_repair` is called for each that was repaired."""
 
-    def __init__(
-        self,
-        served: Callable[[], Mapping[IPv4Address, Served]],
-        *,
-        ads: AdsServer,
-        port: int,
-        workers: int,
-        on_repair: Callable[[], None],
-    ) -> None:
+    def __init__(self, served: Callable[[], Served], *, ads: AdsServer, workers: int, on_repair: Callable[[], None]) -> None:
         self._served = served
         self._ads = ads
-        self._port, self._workers = port, workers
+        self._workers = workers
         self._on_repair = on_repair
         self._log = log.get("listeners")
-        self.closed: frozenset[IPv4Address] = frozenset()  # as of the last look
+        self.closed: frozenset[ContainerPort] = frozenset()  # as of the last look
 
     def problems(self) -> Iterator[Problem]:
         """Ports that are not open, each by its container."""
-        served = self._served() if self.closed else {}
-        for address in sorted(self.closed & served.keys()):
-            hint = "Envoy is told to open it again; if this stays, see Envoy's log, and `ss -ltn` inside"
-            yield Problem("envoy", f"{served[address].pin.name}: its TLS port is not open, though Envoy has it", hint)
+        for port in sorted(self.closed & self._served().keys()):
+            hint = "Envoy is made to open it again; if this stays, see Envoy's log, and `ss -ltn` inside"
+            yield Problem("envoy", f"{port.pin.name}: its TLS port is not open, though Envoy has it", hint)
 
     def tls_state(self, address: IPv4Address) -> TlsState:
         """How far the listener of one container is, as of the last look."""
-        status = self._ads.status()
+        status, closed = self._ads.status(), any(port.address == address for port in self.closed)
         if listener_key(address) in status.refused:
             return TlsState.REFUSED
-        return TlsState.READY if status.connected and address not in self.closed else TlsState.WAITING
+        return TlsState.READY if status.connected and not closed else TlsState.WAITING
 
     async def run(self) -> None:
-        """Runs until cancelled."""
+        """Ends only by cancellation."""
         while True:
             await asyncio.sleep(PERIOD)
             await self.look()
@@ -90,18 +83,18 @@ class Listeners(Part):
         if suspects:
             await asyncio.sleep(SURE)
         found = await self._still(suspects)
-        for address in sorted(found - self.closed):
-            self._log.warning("listener_closed", address=str(address), port=self._port)
+        for port in sorted(found - self.closed):
+            self._log.warning("listener_closed", address=str(port.address), port=port.number)
         self.closed = found
         served = self._served()
-        lost = {address for address in found & served.keys() if self._ads.has(served[address].versions)}
+        lost = {port: served[port] for port in found & served.keys() if self._ads.has(served[port].versions)}
         if lost:
-            await self._given_up(lost)
-            await self._mended(lost)
+            await self._give_up(lost)
+            await self._await_repair(lost.keys())
 
-    async def _given_up(self, lost: AbstractSet[IPv4Address]) -> None:
-        """Returns when Envoy has closed what it had. One that is told sooner would listen on the dead sockets once more."""
-        absent = {listener_key(address): None for address in lost}
+    async def _give_up(self, lost: Served) -> None:
+        """Returns when Envoy has closed these: given back sooner, it would listen on the dead sockets once more."""
+        absent = {each.key: None for each in lost.values()}
         self._ads.withhold(absent.keys())
         try:
             with contextlib.suppress(Unavailable, HostRefused):
@@ -110,26 +103,25 @@ class Listeners(Part):
         finally:
             self._ads.withhold(())
 
-    async def _mended(self, lost: set[IPv4Address]) -> None:
-        left: Collection[IPv4Address] = lost
+    async def _await_repair(self, lost: AbstractSet[ContainerPort]) -> None:
+        left: Collection[ContainerPort] = lost
         for _ in range(round(MENDING / POLL)):
             await asyncio.sleep(POLL)
             left = await self._still(lost)
             if not left:
                 break
-        for address in sorted(lost.difference(left)):
-            self._log.info("listener_repaired", address=str(address), port=self._port)
+        repaired = lost - frozenset(left)
+        for port in sorted(repaired):
+            self._log.info("listener_repaired", address=str(port.address), port=port.number)
             self._on_repair()
-        self.closed -= lost.difference(left)
+        self.closed -= repaired
 
-    async def _still(self, suspects: AbstractSet[IPv4Address]) -> frozenset[IPv4Address]:
+    async def _still(self, suspects: AbstractSet[ContainerPort]) -> frozenset[ContainerPort]:
         """Those of them that should be open and are not."""
-        served = self._served() if suspects else {}
-        return await self._not_open({address: served[address] for address in suspects & served.keys()})
+        return await self._not_open(suspects & self._served().keys()) if suspects else frozenset()
 
-    async def _not_open(self, served: Mapping[IPv4Address, Served]) -> frozenset[IPv4Address]:
-        """An Envoy that is not there has nothing open, and that is told already."""
-        if not served or not self._ads.status().connected:
+    async def _not_open(self, ports: Collection[ContainerPort]) -> frozenset[ContainerPort]:
+        """An Envoy that is not there has nothing open, and that is reported already."""
+        if not ports or not self._ads.status().connected:
             return frozenset()
-        places = {address: each.pin for address, each in served.items()}
-        return await asyncio.to_thread(not_open, places, port=self._port, sockets=self._workers)
+        return await asyncio.to_thread(not_open, tuple(ports), sockets=self._workers)

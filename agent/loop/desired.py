@@ -7,10 +7,11 @@ from pathlib import Path
 
 from agent.loop.snapshot import Snapshot
 from agent.model.attachment import Attachment, Phase
+from dataplane.envoy.listening import ContainerPort
 from dataplane.envoy.resource import Resource, ResourceKey
 from dataplane.envoy.resources import listener_key
 from dataplane.memo import Memo
-from dataplane.state import Allow, HostService, HostState, Leaf, Tls, Workload
+from dataplane.state import Allow, HostService, HostState, Leaf, TlsListener, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,6 @@ def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | N
         subnet=facts.subnet,
         mtu=snapshot.underlay.mtu,
         workloads=workloads,
-        tls_port=facts.tls_port,
         egress_allowed=facts.egress_allowed,
         host_services=facts.host_services,
         trust_bundle=snapshot.trust_bundle,
@@ -66,9 +66,16 @@ def pin_of(name: str, *, pins: Path) -> Path:
     return pins / name
 
 
+def envoy_ports(attachment: Attachment, *, facts: CellFacts) -> tuple[ContainerPort, ...]:
+    """The ports that Envoy needs in a container: reserved before its listeners are made, and awaited after."""
+    return (ContainerPort(attachment.address, facts.tls_port, pin_of(attachment.name, pins=facts.pins)),)
+
+
 def _workload(attachment: Attachment, snapshot: Snapshot, *, facts: CellFacts, known: Workload | None) -> Workload:
-    leaf, tag, allows = snapshot.leaves.get(attachment.name), snapshot.tags[attachment.app], snapshot.resolve(attachment.app)
-    if known is not None and _is_that(known, attachment, leaf):
+    tag, allows = snapshot.tags[attachment.app], snapshot.resolve(attachment.app)
+    listeners = _listeners(attachment, snapshot.leaves.get(attachment.name), facts=facts)
+    shape = (attachment.name, attachment.interface, listeners)
+    if known is not None and (known.name, known.interface, known.listeners) == shape:
         return known if known.tag == tag and known.allows is allows else replace(known, tag=tag, allows=allows)
     return Workload(
         name=attachment.name,
@@ -77,19 +84,15 @@ def _workload(attachment: Attachment, snapshot: Snapshot, *, facts: CellFacts, k
         pin=pin_of(attachment.name, pins=facts.pins),
         interface=attachment.interface,
         allows=allows,
-        tls=None if leaf is None else Tls(leaf=leaf, target_port=attachment.tls_target, http=attachment.tls_http),
+        listeners=listeners,
     )
 
 
-def _is_that(known: Workload, attachment: Attachment, leaf: Leaf | None) -> bool:
-    """Whether a workload is still that of an attachment, whatever may have become of its tag and rights."""
-    tls = known.tls
-    return (
-        tls is not None
-        and tls.leaf is leaf
-        and (known.name, known.interface) == (attachment.name, attachment.interface)
-        and (tls.target_port, tls.http) == (attachment.tls_target, attachment.tls_http)
-    )
+def _listeners(attachment: Attachment, leaf: Leaf | None, *, facts: CellFacts) -> tuple[TlsListener, ...]:
+    """None without a leaf, which is a failed issue that is tried again."""
+    if leaf is None:
+        return ()
+    return (TlsListener(facts.tls_port, leaf, target_port=attachment.tls_target, http=attachment.tls_http),)
 
 
 def servable(state: HostState, *, failures: Collection[IPv4Address], served: Mapping[ResourceKey, Resource]) -> HostState:

@@ -12,7 +12,7 @@ from datetime import datetime
 from ipaddress import IPv4Address
 
 from agent import log
-from agent.envoy.listeners import Served
+from agent.envoy.listeners import Served, ServedListener
 from agent.errors import RAISED, HostRefused
 from agent.loop.contested_jumps import ContestedJumps
 from agent.loop.desired import CellFacts, desired_state, servable
@@ -26,6 +26,7 @@ from agent.pacing import Backoff
 from dataplane.apply import Kernel, Outcome
 from dataplane.compile import compile_tables
 from dataplane.envoy.ads import AdsServer
+from dataplane.envoy.listening import ContainerPort
 from dataplane.envoy.resource import Resource, ResourceKey
 from dataplane.envoy.resources import Translation, listener_key, of_workload
 from dataplane.flows.cut import Receipt
@@ -185,12 +186,15 @@ class Reconciler(Part):
         """Return when Envoy has acknowledged what it serves at `address`, or its absence. Raises as AdsServer.settled."""
         await self._effects.ads.settled(of_workload(self._resources, address), timeout=timeout)
 
-    def served(self) -> Mapping[IPv4Address, Served]:
+    def served(self) -> Served:
         """What Envoy should have open, of the containers that are in place."""
         workloads = {} if self._applied is None else self._applied[1].workloads
         return {
-            address: Served(workload.pin, of_workload(self._resources, address))
+            ContainerPort(address, listener.port, workload.pin): ServedListener(
+                listener_key(address), of_workload(self._resources, address)
+            )
             for address, workload in workloads.items()
+            for listener in workload.listeners
             if listener_key(address) in self._resources and address not in self.last.failures
         }
 

@@ -5,7 +5,8 @@ comes too. Only the kernel knows.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -17,49 +18,57 @@ from host.namespace import NamespaceThread, enter
 LOOK_AGAIN = 0.002
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class ContainerPort:
+    """Where Envoy listens: a TCP port of an address in the network namespace pinned at `pin`."""
+
+    address: IPv4Address
+    number: int
+    pin: Path
+
+
 def await_listening(
-    pin: Path,
+    port: ContainerPort,
     *,
-    address: IPv4Address,
-    port: int,
     timeout: float,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Return when Envoy listens on `address`:`port` in the namespace at `pin`. Blocks; meant for a worker thread.
+    """Return when Envoy listens there. Blocks; meant for a worker thread.
 
     Raises Unavailable after `timeout` seconds, HostRefused if the namespace cannot be entered.
     """
     try:
-        thread = NamespaceThread(pin, name="listening")
+        thread = NamespaceThread(port.pin, name="listening")
     except OSError as error:
-        raise HostRefused(f"cannot enter the namespace at {pin}: {error}") from error
+        raise HostRefused(f"cannot enter the namespace at {port.pin}: {error}") from error
     try:
         end = clock() + timeout
-        while not thread.call(lambda: listening(address, port)):
+        while not thread.call(lambda: listening(port.address, port.number)):
             if clock() >= end:
-                raise Unavailable(f"nothing listens on {address}:{port} after {timeout:g} s", hint="see Envoy's log")
+                what = f"nothing listens on {port.address}:{port.number} after {timeout:g} s"
+                raise Unavailable(what, hint="see Envoy's log")
             sleep(LOOK_AGAIN)
     finally:
         thread.close()
 
 
-def not_open(places: Mapping[IPv4Address, Path], *, port: int, sockets: int) -> frozenset[IPv4Address]:
-    """Those of `places` (address -> pin) where fewer than so many sockets listen. Blocks; meant for a worker thread.
+def not_open(ports: Collection[ContainerPort], *, sockets: int) -> frozenset[ContainerPort]:
+    """Those of `ports` where fewer than so many sockets listen. Blocks; meant for a worker thread.
 
-    A namespace that cannot be looked into is passed over: it is on its way out.
+    A namespace that cannot be entered is left out: it is on its way out.
     """
     thread = NamespaceThread(name="not-open")  # one for all of them: it is a tenth of a millisecond from one to the next
     try:
-        found = {address: thread.call(partial(_opened, pin, address, port)) for address, pin in places.items()}
+        found = {port: thread.call(partial(_opened, port)) for port in ports}
     finally:
         thread.close()
-    return frozenset(address for address, count in found.items() if count is not None and count < sockets)
+    return frozenset(port for port, count in found.items() if count is not None and count < sockets)
 
 
-def _opened(pin: Path, address: IPv4Address, port: int) -> int | None:
+def _opened(port: ContainerPort) -> int | None:
     try:
-        enter(pin)
-        return listeners(address, port)
+        enter(port.pin)
+        return listeners(port.address, port.number)
     except OSError:  # HostRefused is one
         return None

@@ -9,28 +9,28 @@ import errno
 import os
 import socket
 from ipaddress import IPv4Address
-from pathlib import Path
 
+from dataplane.envoy.listening import ContainerPort
 from host.errors import HostRefused
 from host.namespace import run_in
 
 IP_FREEBIND = 15  # of Linux: the address may not be there yet
 
 
-def reserve(pin: Path, *, address: IPv4Address, port: int, uid: int) -> socket.socket:
-    """Hold `address`:`port` in the namespace at `pin` for user `uid`, until the socket is closed.
+def reserve(port: ContainerPort, *, uid: int) -> socket.socket:
+    """Hold `port` for user `uid`, until the socket is closed.
 
     Raises HostRefused if somebody else has it, or if the namespace cannot be entered.
     """
     try:
-        return run_in(pin, lambda: _bound(address, port, uid=uid))
+        return run_in(port.pin, lambda: _bound(port.address, port.number, uid=uid))
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise HostRefused(
-                f"cannot hold port {port} in {pin}: {error.strerror}", hint="is the container still there?"
+                f"cannot hold port {port.number} in {port.pin}: {error.strerror}", hint="is the container still there?"
             ) from error
         hint = "cellnet terminates TLS there: let the container's process use another port, see `ss -ltn` inside"
-        raise HostRefused(f"port {port} is in use in the namespace already", hint=hint) from error
+        raise HostRefused(f"port {port.number} is in use in the namespace already", hint=hint) from error
 
 
 def _bound(address: IPv4Address, port: int, *, uid: int) -> socket.socket:

@@ -1,4 +1,4 @@
-"""HostState in, Envoy's table out: for each workload with TLS a listener, a cluster and a secret, and one trust bundle.
+"""HostState in, Envoy's table out: for each listener of a workload its own, a cluster and a secret, and one trust bundle.
 
 Pure. Everything of a workload is made of the few facts in `Made`, so that a change of its policies or of another workload makes
 nothing anew.
@@ -14,13 +14,13 @@ from dataplane.envoy.address import suffix
 from dataplane.envoy.cluster import target_cluster
 from dataplane.envoy.listener import tls_listener
 from dataplane.envoy.resource import CLUSTER, LISTENER, SECRET, Resource, ResourceKey, serialized
-from dataplane.state import HostState, Tls, Workload
+from dataplane.state import HostState, TlsListener, Workload
 
 Entry = tuple[ResourceKey, Resource]
 
 
 def listener_key(address: IPv4Address) -> ResourceKey:
-    """The listener of the workload at `address`."""
+    """The listener on the TLS port of the workload at `address`."""
     return ResourceKey(LISTENER, f"tls-{suffix(address)}")
 
 
@@ -37,7 +37,7 @@ def leaf_key(address: IPv4Address) -> ResourceKey:
 BUNDLE_KEY = ResourceKey(SECRET, secret.BUNDLE)
 
 
-def _entries(workload: Workload, tls: Tls, *, port: int) -> tuple[Entry, ...]:
+def _entries(workload: Workload, tls: TlsListener) -> tuple[Entry, ...]:
     address = workload.address
     listener, cluster, leaf = listener_key(address), cluster_key(address), leaf_key(address)
     return (
@@ -51,7 +51,7 @@ def _entries(workload: Workload, tls: Tls, *, port: int) -> tuple[Entry, ...]:
             listener,
             serialized(
                 tls_listener(
-                    listener.name, address=address, port=port, pin=workload.pin,
+                    listener.name, address=address, port=tls.port, pin=workload.pin,
                     leaf_name=leaf.name, cluster_name=cluster.name, is_http=tls.http,
                 )
             ),
@@ -64,15 +64,14 @@ def _entries(workload: Workload, tls: Tls, *, port: int) -> tuple[Entry, ...]:
 class Made:
     """What was made of one workload, and of which facts."""
 
-    tls: Tls
+    listeners: tuple[TlsListener, ...]
     pin: Path
-    port: int
     entries: tuple[Entry, ...]
 
-    def is_of(self, workload: Workload, *, port: int) -> bool:
+    def is_of(self, workload: Workload) -> bool:
         """Whether nothing has changed. Identity comes first: comparing 250 certificates at each turn costs milliseconds."""
-        same = self.tls is workload.tls or self.tls == workload.tls
-        return same and self.port == port and (self.pin is workload.pin or self.pin == workload.pin)
+        same = self.listeners is workload.listeners or self.listeners == workload.listeners
+        return same and (self.pin is workload.pin or self.pin == workload.pin)
 
 
 class Translation:
@@ -88,18 +87,19 @@ class Translation:
 
         Without a trust bundle there is no secret to verify callers against: listeners then wait and serve nobody.
         """
-        made = {each.address: self._of(each, each.tls, port=state.tls_port) for each in state.workloads.values() if each.tls}
+        made = {each.address: self._of(each) for each in state.workloads.values() if each.listeners}
         changed = made.keys() != self._made.keys() or any(made[address] is not held for address, held in self._made.items())
         if changed or state.trust_bundle != self._bundle:
             self._made, self._bundle = made, state.trust_bundle
             self._table = dict(sorted(self._all(state), key=lambda entry: (entry[0].type_url, entry[0].name)))
         return self._table
 
-    def _of(self, workload: Workload, tls: Tls, *, port: int) -> Made:
+    def _of(self, workload: Workload) -> Made:
         known = self._made.get(workload.address)
-        if known is not None and known.is_of(workload, port=port):
+        if known is not None and known.is_of(workload):
             return known
-        return Made(tls, workload.pin, port, _entries(workload, tls, port=port))
+        entries = tuple(entry for listener in workload.listeners for entry in _entries(workload, listener))
+        return Made(workload.listeners, workload.pin, entries)
 
     def _all(self, state: HostState) -> Iterator[Entry]:
         for made in self._made.values():

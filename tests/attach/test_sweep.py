@@ -5,6 +5,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -27,6 +28,7 @@ from agent.store.ledger import Ledger
 from agent.store.memory import MemoryStore
 from ca.disk import load_or_create
 from host import process
+from tests.testlib.fake_kernel import FACTS as CELL
 from tests.testlib.samples import app, request
 
 FACTS = LeafFacts(trust_domain="cell.internal", dns_domain="cell.internal", lifetime=timedelta(hours=24))
@@ -70,8 +72,8 @@ def attaching(tmp_path: Path, ledger: Ledger, loop: Obliging) -> AttachTransacti
     (tmp_path / "pins").mkdir()
     any_loop: Any = loop
     return AttachTransactions(
-        AttachParts(ledger=ledger, leaves=leaves, owners=Owners(), reconciler=any_loop, claim=no_claim, pins=tmp_path / "pins",
-              tls_port=61443, envoy_uid=0, leaving=set())
+        AttachParts(ledger=ledger, leaves=leaves, owners=Owners(), reconciler=any_loop, claim=no_claim,
+                    facts=replace(CELL, pins=tmp_path / "pins"), envoy_uid=0, leaving=set())
     )  # fmt: skip
 
 

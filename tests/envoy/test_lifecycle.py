@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dataplane.envoy import admin
-from dataplane.envoy.listening import await_listening
+from dataplane.envoy.listening import ContainerPort, await_listening
 from dataplane.envoy.resources import listener_key, of_workload
 from dataplane.flows.sockdiag import listening
 from dataplane.state import Workload
@@ -108,7 +108,7 @@ def test_an_envoy_that_was_killed_gets_everything_again(cell: EnvoyCell, pair: E
     with pytest.raises(Unavailable, match="not connected"):
         cell.settle(API, timeout=0.1)
     cell.envoy.start()
-    await_listening(pair.api.path, address=API, port=PORT, timeout=20)
+    await_listening(ContainerPort(API, PORT, pair.api.path), timeout=20)
     cell.settle(API)
     assert call(cell, pair) == b"hello"
 
@@ -153,7 +153,7 @@ def test_a_removed_workload_has_no_socket_any_more(cell: EnvoyCell, pair: EnvoyP
     cell.settle(API)
     eventually(lambda: not run_in(pair.api.path, lambda: listening(API, PORT)))
     with pytest.raises(Unavailable, match="nothing listens"):
-        await_listening(pair.api.path, address=API, port=PORT, timeout=0)
+        await_listening(ContainerPort(API, PORT, pair.api.path), timeout=0)
 
 
 def test_workloads_come_and_go_a_hundred_times(cell: EnvoyCell, pair: EnvoyPair, app: EchoApp) -> None:
@@ -195,7 +195,7 @@ def test_a_successor_never_shows_the_certificate_of_who_had_the_address(
 
 
 def test_one_workload_changes_and_the_others_connections_live_on(cell: EnvoyCell, pair: EnvoyPair, served: Workload) -> None:
-    web = Workload("web", WEB, 8, pair.web.path, tls=served.tls)
+    web = Workload("web", WEB, 8, pair.web.path, listeners=served.listeners)
     cell.serve(web)
     before = cell.status().pushed
     with dial_tls(pair.web.path, client_context(cell.ca.root.bundle())) as connection:
@@ -251,8 +251,7 @@ def test_envoy_has_two_capabilities_and_cannot_get_more(cell: EnvoyCell) -> None
 def test_no_key_is_in_the_log_on_the_command_line_or_in_the_configuration_dump(
     cell: EnvoyCell, pair: EnvoyPair, served: Workload
 ) -> None:
-    assert served.tls is not None
-    secrets = [line for line in served.tls.leaf.key.decode().splitlines() if not line.startswith("-")]
+    secrets = [line for line in served.listeners[0].leaf.key.decode().splitlines() if not line.startswith("-")]
     table = repr(cell.table) + str(cell.table) + repr(cell.state) + " ".join(cell.envoy.argv)
     dump = pair.web.run("curl", "-sS", "--unix-socket", str(cell.envoy.setting.admin), "http://envoy/config_dump?include_eds")
     assert "tls-0aff0103" in dump

@@ -4,15 +4,14 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address
+from collections.abc import Callable
 
 import pytest
 
 from agent.envoy import listeners as module
-from agent.envoy.listeners import Listeners, Served
-from dataplane.envoy.listening import not_open
-from dataplane.envoy.resources import of_workload
+from agent.envoy.listeners import Listeners, Served, ServedListener
+from dataplane.envoy.listening import ContainerPort, not_open
+from dataplane.envoy.resources import listener_key, of_workload
 from dataplane.flows import sockdiag
 from dataplane.state import Workload
 from host.namespace import run_in
@@ -38,11 +37,14 @@ class ReadBack:
     def __init__(self, cell: EnvoyCell) -> None:
         self._cell = cell
         self.repairs = 0
-        self.looks = Listeners(self._served, ads=cell.ads, port=PORT, workers=WORKERS, on_repair=self._count)
+        self.looks = Listeners(self._served, ads=cell.ads, workers=WORKERS, on_repair=self._count)
 
-    def _served(self) -> Mapping[IPv4Address, Served]:
+    def _served(self) -> Served:
         workloads = self._cell.state.workloads
-        return {each: Served(workload.pin, of_workload(self._cell.table, each)) for each, workload in workloads.items()}
+        return {
+            ContainerPort(each, PORT, workload.pin): ServedListener(listener_key(each), of_workload(self._cell.table, each))
+            for each, workload in workloads.items()
+        }
 
     def _count(self) -> None:
         self.repairs += 1
@@ -66,7 +68,7 @@ def served(cell: EnvoyCell, pair: EnvoyPair, app: EchoApp) -> Workload:
 
 
 def closed(workload: Workload) -> bool:
-    return bool(not_open({workload.address: workload.pin}, port=PORT, sockets=WORKERS))
+    return bool(not_open([ContainerPort(workload.address, PORT, workload.pin)], sockets=WORKERS))
 
 
 def every_socket(pair: EnvoyPair) -> None:
@@ -131,7 +133,7 @@ def test_a_port_that_stays_closed_is_told_until_it_is_open(
     os.kill(cell.envoy.pid, signal.SIGSTOP)
     try:
         read_back.look()
-        assert (read_back.repairs, read_back.looks.closed) == (0, {API})
+        assert (read_back.repairs, {port.address for port in read_back.looks.closed}) == (0, {API})
     finally:
         os.kill(cell.envoy.pid, signal.SIGCONT)
     eventually(lambda: not closed(served))

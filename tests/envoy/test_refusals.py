@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from dataplane.envoy import admin
-from dataplane.envoy.listening import await_listening
+from dataplane.envoy.listening import ContainerPort, await_listening
 from dataplane.envoy.resource import CLUSTER, LISTENER, SECRET, Resource, ResourceKey, serialized
 from dataplane.envoy.resources import listener_key, of_workload
-from dataplane.state import Leaf, Tls, Workload
+from dataplane.state import Leaf, TlsListener, Workload
 from host.errors import HostRefused
 from host.namespace import run_in
 from tests.testlib.certificates import client_context
@@ -23,14 +23,14 @@ def strangers(cell: EnvoyCell, count: int, *, pin: Path = Path("/run/netns/nowhe
     """Workloads whose namespace is not there."""
     leaf = cell.leaf()
     addresses = [IPv4Address("10.255.1.100") + each for each in range(count)]
-    return {each: Workload(f"lost-{each}", each, 9, pin, tls=Tls(leaf, 8080)) for each in addresses}
+    return {each: Workload(f"lost-{each}", each, 9, pin, listeners=(TlsListener(PORT, leaf, 8080),)) for each in addresses}
 
 
 def test_a_listener_whose_namespace_is_missing_is_refused_alone(cell: EnvoyCell, pair: EnvoyPair, app: EchoApp) -> None:
     lost = strangers(cell, 5)
     cell.put(pair.workload(cell.leaf()), *lost.values())
     cell.settle(API)
-    await_listening(pair.api.path, address=API, port=PORT, timeout=20)
+    await_listening(ContainerPort(API, PORT, pair.api.path), timeout=20)
     with dial_tls(pair.web.path, client_context(cell.ca.root.bundle())) as connection:
         assert exchange(connection, b"hello") == b"hello"
     for address in lost:
@@ -94,19 +94,19 @@ def test_what_was_in_the_way_may_go_and_a_retry_succeeds(cell: EnvoyCell, pair: 
     squatter.close()
     cell.loop.call(cell.ads.retry)
     cell.settle(API)
-    await_listening(pair.api.path, address=API, port=PORT, timeout=20)
+    await_listening(ContainerPort(API, PORT, pair.api.path), timeout=20)
 
 
 @pytest.mark.parametrize("half", ["chain", "key"])
 def test_a_broken_secret_is_refused_and_the_others_of_its_push_are_taken(cell: EnvoyCell, pair: EnvoyPair, half: str) -> None:
     leaf = cell.leaf()
     broken = Leaf(**{"chain": leaf.chain, "key": leaf.key, half: b"no PEM"})
-    web = Workload("web", WEB, 8, pair.web.path, tls=Tls(broken, 8080))
+    web = Workload("web", WEB, 8, pair.web.path, listeners=(TlsListener(PORT, broken, 8080),))
     cell.put(pair.workload(leaf), web)
     with pytest.raises(HostRefused, match="refused secret leaf-0aff0102"):
         cell.settle(WEB)
     cell.settle(API)
-    await_listening(pair.api.path, address=API, port=PORT, timeout=20)
+    await_listening(ContainerPort(API, PORT, pair.api.path), timeout=20)
 
 
 def test_a_broken_new_secret_leaves_the_old_one_in_force(cell: EnvoyCell, pair: EnvoyPair, app: EchoApp) -> None:

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from dataplane.envoy.listening import ContainerPort
 from dataplane.envoy.reservation import reserve
 from host.errors import HostRefused
 from host.namespace import run_in
@@ -37,7 +38,7 @@ def listening(place: Netns, address: str, *, uid: int = 0, reuse: bool = False) 
 
 def test_nobody_but_envoys_user_gets_a_port_that_is_held(netns: Callable[[str], Netns]) -> None:
     place = netns("web")
-    with reserve(place.path, address=API, port=PORT, uid=ENVOY):
+    with reserve(ContainerPort(API, PORT, place.path), uid=ENVOY):
         place.run("ip", "addr", "add", f"{API}/32", "dev", "lo")  # later: an attach holds the port before the address is there
         for address in (str(API), "0.0.0.0"):
             for uid, reuse in ((0, False), (0, True), (SOMEBODY, True)):
@@ -52,12 +53,12 @@ def test_nobody_but_envoys_user_gets_a_port_that_is_held(netns: Callable[[str], 
 def test_a_port_is_held_beside_an_envoy_that_has_it(netns: Callable[[str], Netns]) -> None:
     place = netns("web")
     place.run("ip", "addr", "add", f"{API}/32", "dev", "lo")
-    with listening(place, str(API), uid=ENVOY, reuse=True), reserve(place.path, address=API, port=PORT, uid=ENVOY):
+    with listening(place, str(API), uid=ENVOY, reuse=True), reserve(ContainerPort(API, PORT, place.path), uid=ENVOY):
         pass
 
 
 def test_a_port_that_somebody_has_is_refused(netns: Callable[[str], Netns]) -> None:
     place = netns("web")
     with listening(place, "0.0.0.0", reuse=True), pytest.raises(HostRefused, match="port 61443 is in use") as refusal:
-        reserve(place.path, address=API, port=PORT, uid=ENVOY)
+        reserve(ContainerPort(API, PORT, place.path), uid=ENVOY)
     assert "ss -ltn" in refusal.value.hint

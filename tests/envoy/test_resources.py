@@ -15,15 +15,18 @@ from dataplane.envoy.bootstrap import Setting, bootstrap, connections_for
 from dataplane.envoy.command import command
 from dataplane.envoy.resource import LISTENER, ResourceKey
 from dataplane.envoy.resources import BUNDLE_KEY, Translation, cluster_key, leaf_key, listener_key, of_workload, resources
-from dataplane.state import Allow, HostState, Leaf, Tls, Workload
+from dataplane.state import Allow, HostState, Leaf, TlsListener, Workload
 
 SETTING = Setting(cell="no", ads=Path("/run/a/ads.sock"), admin=Path("/run/b/admin.sock"), connections=500)
 
 
 def workload(number: int, *, http: bool = False) -> Workload:
     address = IPv4Address("10.255.1.2") + number
-    tls = Tls(Leaf(b"chain %d" % number, b"-----secret key----- %d" % number), 8080, http=http)
-    return Workload(f"w{number}", address, number + 1, Path(f"/run/cellnet/netns/{number}"), tls=tls)
+    tls = TlsListener(61443, Leaf(b"chain %d" % number, b"-----secret key----- %d" % number), 8080, http=http)
+    return Workload(f"w{number}", address, number + 1, Path(f"/run/cellnet/netns/{number}"), listeners=(tls,))
+
+
+(TLS,) = workload(0).listeners
 
 
 def state(*workloads: Workload) -> HostState:
@@ -38,7 +41,7 @@ def test_a_workload_is_a_cluster_a_leaf_and_a_listener() -> None:
 
 
 def test_a_workload_without_tls_is_nothing_to_envoy() -> None:
-    assert resources(state(replace(workload(0), tls=None))).keys() == {BUNDLE_KEY}
+    assert resources(state(replace(workload(0), listeners=()))).keys() == {BUNDLE_KEY}
 
 
 def test_without_a_bundle_there_is_no_secret_that_would_verify_nothing() -> None:
@@ -63,9 +66,9 @@ def test_a_translation_that_remembers_says_the_same_as_a_fresh_one() -> None:
     ("change", "kinds"),
     [
         ({"allows": frozenset({Allow(1, "tcp", 1, 2)}), "tag": 99, "name": "other"}, []),
-        ({"tls": replace(workload(0).tls, leaf=Leaf(b"new", b"new"))}, ["secret"]),
-        ({"tls": replace(workload(0).tls, target_port=9000)}, ["cluster"]),
-        ({"tls": replace(workload(0).tls, http=True)}, ["cluster", "listener"]),
+        ({"listeners": (replace(TLS, leaf=Leaf(b"new", b"new")),)}, ["secret"]),
+        ({"listeners": (replace(TLS, target_port=9000),)}, ["cluster"]),
+        ({"listeners": (replace(TLS, http=True),)}, ["cluster", "listener"]),
         ({"pin": Path("/run/cellnet/netns/other")}, ["cluster", "listener"]),
     ],
 )

@@ -5,14 +5,16 @@ from pathlib import Path
 
 from agent.loop.desired import servable
 from dataplane.envoy.resources import resources
-from dataplane.state import HostState, Leaf, Tls, Workload
+from dataplane.state import HostState, Leaf, TlsListener, Workload
 
 WEB, API = IPv4Address("10.255.1.2"), IPv4Address("10.255.1.3")
 
 
 def state(*addresses: IPv4Address) -> HostState:
-    tls = Tls(leaf=Leaf(chain=b"chain", key=b"key"), target_port=8080)
-    workloads = {each: Workload(name=str(each), address=each, tag=1, pin=Path("/pin"), tls=tls) for each in addresses}
+    listeners = (TlsListener(61443, Leaf(chain=b"chain", key=b"key"), target_port=8080),)
+    workloads = {
+        each: Workload(name=str(each), address=each, tag=1, pin=Path("/pin"), listeners=listeners) for each in addresses
+    }
     return HostState(
         overlay=IPv4Network("10.255.0.0/16"),
         subnet=IPv4Network("10.255.1.0/24"),

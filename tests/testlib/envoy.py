@@ -18,10 +18,10 @@ from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer, EnvoyStatus
 from dataplane.envoy.bootstrap import STUCK_SECONDS, Setting
 from dataplane.envoy.command import bundled_envoy, command
-from dataplane.envoy.listening import await_listening
+from dataplane.envoy.listening import ContainerPort, await_listening
 from dataplane.envoy.resource import Resource, ResourceKey
 from dataplane.envoy.resources import BUNDLE_KEY, Translation, of_workload
-from dataplane.state import HostState, Leaf, Tls, Workload
+from dataplane.state import HostState, Leaf, TlsListener, Workload
 from tests.testlib.certificates import TODAY, identity, make_ca
 from tests.testlib.netns import Netns
 from tests.testlib.patience import PATIENCE
@@ -114,7 +114,7 @@ class EnvoyCell:
         self.translation = Translation()
         self.table: Mapping[ResourceKey, Resource] = {}
         overlay, subnet = IPv4Network("10.255.0.0/16"), IPv4Network("10.255.1.0/24")
-        self.state = HostState(overlay, subnet, 1450, {}, tls_port=PORT, trust_bundle=self.ca.root.bundle())
+        self.state = HostState(overlay, subnet, 1450, {}, trust_bundle=self.ca.root.bundle())
 
     def start(self) -> None:
         self.loop.run(self.ads.start())
@@ -158,7 +158,7 @@ class EnvoyCell:
         """What an attach does: publish, wait for Envoy's word, wait for the kernel's."""
         self.put(workload)
         self.settle(workload.address)
-        await_listening(workload.pin, address=workload.address, port=PORT, timeout=PATIENCE)
+        await_listening(ContainerPort(workload.address, PORT, workload.pin), timeout=PATIENCE)
 
     def status(self) -> EnvoyStatus:
         return self.loop.call(self.ads.status)
@@ -187,7 +187,7 @@ class EnvoyPair:
             allow_original_source(netns)
 
     def workload(self, leaf: Leaf, *, target_port: int = 8080, http: bool = False) -> Workload:
-        return Workload("api", API, 7, self.api.path, tls=Tls(leaf, target_port, http=http))
+        return Workload("api", API, 7, self.api.path, listeners=(TlsListener(PORT, leaf, target_port, http=http),))
 
     def close(self) -> None:
         self.web.close()

@@ -13,7 +13,7 @@ from dataplane.firewall.nft import NftFirewall
 from dataplane.flows.cut import Looks, Receipt
 from dataplane.flows.judge import NOBODY
 from dataplane.plan import Plan, plan
-from dataplane.state import Allow, HostState, Leaf, Tls, Tunnel, Workload
+from dataplane.state import Allow, HostState, Leaf, TlsListener, Tunnel, Workload
 from dataplane.tables import Tables
 from tests.testlib.netns import Netns
 
@@ -75,7 +75,7 @@ class Host:
         """Container `number` (from 0) with tag number + 1."""
         return Workload(
             name=f"c{number}", address=self.empty.subnet[2 + number], tag=tag or number + 1, pin=self.containers[number].path,
-            allows=frozenset(allows), tls=Tls(Leaf(b"", b""), 8080),
+            allows=frozenset(allows), listeners=(TlsListener(61443, Leaf(b"", b""), 8080),),
         )  # fmt: skip
 
     def with_workloads(self, *workloads: Workload) -> HostState:
