@@ -21,6 +21,7 @@ from typing import Final
 from dataplane.apply import Kernel
 from dataplane.compile import compile_tables
 from dataplane.firewall.backends import Backend, firewall
+from dataplane.firewall.python_iptables_trial import passed
 from dataplane.plan import plan
 from dataplane.state import HostState
 from host.namespace import enter
@@ -150,7 +151,8 @@ def work_once(life: int, work: ApplyState | RunAgent) -> None:
 
 
 if __name__ == "__main__":
-    firewall(Backend.LEGACY)  # python-iptables looks for its libraries with a compiler
-    for name in sys.argv[2:]:
+    # else each fork would run the trial, and then have python-iptables look for its libraries with a compiler
+    library = ["dataplane.firewall.python_iptables"] if passed() else []
+    for name in (*library, *sys.argv[2:]):
         importlib.import_module(name)
     serve(socket.socket(fileno=int(sys.argv[1])))
