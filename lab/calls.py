@@ -7,12 +7,11 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from agent.client.answer import Fields
 from agent.errors import Unavailable
 from lab.apps import App
-from lab.children import Running
+from lab.children import Running, opened
 
 SCRIPT = Path(__file__).parent / "caller.py"
 ANSWER_SECONDS = 15.0
@@ -44,13 +43,13 @@ class Caller:
         """The question alone."""
         line = json.dumps({"do": do, "address": str(app.address), "port": port})
         try:
-            os.write(_open(self._process.stdin).fileno(), line.encode() + b"\n")
+            os.write(opened(self._process.stdin).fileno(), line.encode() + b"\n")
         except BrokenPipeError as error:
             raise self._silent() from error
 
     def answer(self) -> Answer:
         """The next answer."""
-        pipe = _open(self._process.stdout).fileno()
+        pipe = opened(self._process.stdout).fileno()
         until = time.monotonic() + ANSWER_SECONDS
         while b"\n" not in self._rest:
             ready, _, _ = select.select([pipe], [], [], max(until - time.monotonic(), 0.0))
@@ -69,8 +68,3 @@ class Caller:
 
     def _silent(self) -> Unavailable:
         return Unavailable(f"nothing measures in '{self._name}' anymore", hint=f"see {self._name}.log in the cell's folder")
-
-
-def _open(pipe: IO[bytes] | None) -> IO[bytes]:
-    assert pipe is not None
-    return pipe

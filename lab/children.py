@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, AnyStr
 
 from host.errors import HostRefused
 
@@ -61,6 +62,12 @@ def ended_within(child: Running, seconds: float) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return True
+
+
+def opened(pipe: IO[AnyStr] | None) -> IO[AnyStr]:
+    """A pipe to or from a child that was asked for."""
+    assert pipe is not None
+    return pipe
 
 
 def environment(root: Path) -> Mapping[str, str]:

@@ -1,6 +1,7 @@
 """The documents and the chart say what the scripts have found, and nothing that somebody typed."""
 
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_a_block_is_written_anew_and_the_rest_left_alone() -> None:
 
 
 def test_a_bar_of_the_figure_itself_is_told_with_the_figure() -> None:
-    row = {
+    row: Mapping[str, str | float | Mapping[str, float]] = {
         "what": "memory",
         "setting": "here",
         "unit": "MB",

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,19 +15,19 @@ ROOT = Path(__file__).parents[2]
 ONCE = ("--rounds", "1", "--runs", "1")
 
 
-def run(script: str, *options: str, results: Path) -> list[dict[str, object]]:
+def run(script: str, *options: str, results: Path) -> list[dict[str, Any]]:
     """Run a script; what is in its JSON, all of which is in its table."""
     command = [sys.executable, "-m", f"bench.{script}", *ONCE, *options, "--results", str(results)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     (written,) = results.iterdir()
     text = json.loads(written.read_text())
-    found: list[dict[str, object]] = text.get("series") or text["figures"]
+    found: list[dict[str, Any]] = text.get("series") or text["figures"]
     assert all(str(each[word]) in done.stdout for each in found for word in ("what", "setting"))
     return found
 
 
-def measured(script: str, *options: str, results: Path) -> dict[object, dict[str, object]]:
+def measured(script: str, *options: str, results: Path) -> dict[str, dict[str, Any]]:
     """Run a script that measures in one setting; its series by name."""
     return {each["what"]: each for each in run(script, *options, results=results)}
 

@@ -120,8 +120,8 @@ def test_an_address_that_changes_hands_takes_no_rights_along(
         attach("acme/shop/filler", name=f"filler-{number}", on=cell)
     place, addresses = netns("bad"), set()
 
-    def put(app: str, **options: Netns) -> Container:
-        made = attach(app, on=cell, **options)
+    def put(app: str, *, to: Netns | None = None) -> Container:
+        made = attach(app, on=cell, to=to)
         addresses.add(made.address)
         return made
 

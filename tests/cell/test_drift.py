@@ -119,7 +119,7 @@ def test_a_rival_that_keeps_moving_the_jump_is_an_alarm_not_a_war(make_cell: Cal
             break
         before = repairs(cell)
         cell.host.run("iptables-nft", "-I", "FORWARD", "1", "-j", "ACCEPT")
-        eventually(lambda: repairs(cell) > before or not cell.status().flag("ok"))  # noqa: B023
+        eventually(lambda: repairs(cell) > before or not cell.status().flag("ok"))
     problems = [each.text("area") for each in cell.status().at("problems").each()]
     assert problems == ["firewall"]
     assert cell.host.run("iptables-nft", "-S", "FORWARD").splitlines()[1] == "-A FORWARD -j ACCEPT"

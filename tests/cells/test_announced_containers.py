@@ -7,7 +7,7 @@ from tests.testlib.shop import API
 from tests.testlib.status import name_of
 
 
-def told(cells: CellsUnderTest, number: int) -> list[str]:
+def stored(cells: CellsUnderTest, number: int) -> list[str]:
     """The containers that the store has of a cell, by name."""
     prefix = f"/cellnet/v1/endpoints/{name_of(cells[number])}/"
     return [key.removeprefix(prefix) for key in cells.etcd.try_ctl("get", "--prefix", "--keys-only", prefix).out.split()]
@@ -17,4 +17,4 @@ def test_each_instance_that_is_attached_is_told_to_the_others(cells: CellsUnderT
     names = [f"one-{number}" for number in range(4)]
     for number, name in enumerate(names):  # of one app: after the first there is no tag that anybody hears of
         place(2, API, name=name)
-        eventually(lambda number=number: told(cells, 2) == names[: number + 1])
+        eventually(lambda: stored(cells, 2) == names[: number + 1])

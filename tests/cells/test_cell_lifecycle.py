@@ -100,7 +100,7 @@ def test_a_dead_cell_that_is_removed_frees_its_place_and_comes_back_anew(cells: 
     eventually(lambda: not is_seen_alive(cells[3], by=cells[2]))
     assert cells[2].cellnet("cell", "remove", name).out == f"removed {name}\n"
     for each in (cells[1], cells[2]):
-        eventually(lambda each=each: name not in listed(each) and subnet not in "".join(ways(each)["routes"]))  # type: ignore[misc]
+        eventually(lambda: name not in listed(each) and subnet not in "".join(ways(each)["routes"]))
         assert str(cells[3].host.address) not in "".join(map("".join, ways(each).values()))
     assert tie.go_on()
     assert '"released"' in cells.etcd.try_ctl("get", f"/cellnet/v1/claims/subnets/{subnet.partition('/')[0]}").out
@@ -144,8 +144,8 @@ def test_a_cell_whose_underlay_address_changes_is_followed_by_all(cells: CellsUn
     for address, before in ((RENEWED, old), (old, RENEWED)):
         renumber(cells[3], address)
         for each in (cells[1], cells[2]):
-            eventually(lambda each=each, new=str(address): is_at(cells[3], new, to=each), seconds=60)  # type: ignore[misc]
-            eventually(lambda each=each, gone=before: f"{gone} " not in senders(each))  # type: ignore[misc]
+            eventually(lambda: is_at(cells[3], str(address), to=each), seconds=60)
+            eventually(lambda: f"{before} " not in senders(each))
             assert listed(each)[name_of(cells[3])]["alive_since"]
         assert ties[0].go_on()
         eventually(lambda: ties[1].go_on_again() and ties[2].go_on_again())
@@ -170,7 +170,7 @@ def test_an_underlay_that_carries_less_is_followed_by_tunnel_and_containers(cell
     tie, host = ConnectionPair(web, far), cells[3].host
     for underlay in (1400, 1500):
         host.run("ip", "link", "set", "eth0", "mtu", str(underlay))
-        eventually(lambda mtu=underlay - 50: mtus(cells[3], far) == {mtu})  # type: ignore[misc]
+        eventually(lambda: mtus(cells[3], far) == {underlay - 50})
         assert cells[3].status().at("cell").text("mtu") == str(underlay - 50)
         assert mtus(cells[1], web) == {1450}
         for client, server in ((web, far), (far, web)):

@@ -39,7 +39,7 @@ def test_whatever_is_taken_from_the_ways_to_peers_is_put_back(cells: CellsUnderT
     for damage in damages:
         count = repairs(cell)
         cell.host.run("sh", "-ec", damage)
-        eventually(lambda count=count: repairs(cell) > count, seconds=PATIENCE)  # type: ignore[misc]
+        eventually(lambda: repairs(cell) > count, seconds=PATIENCE)
         eventually(lambda: tables(cell) == before, seconds=PATIENCE)
         eventually(tie.go_on_again)
         assert connect_at_once(api, web, 8080) is Refused

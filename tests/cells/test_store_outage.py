@@ -31,16 +31,16 @@ def stop(cells: CellsUnderTest, how: str) -> None:
 def told(cells: CellsUnderTest) -> None:
     """Return when every cell's status says so."""
     for each in cells:
-        eventually(lambda each=each: reports(each, "store", "etcd"), seconds=PATIENCE)  # type: ignore[misc]
+        eventually(lambda: reports(each, "store", "etcd"), seconds=PATIENCE)
 
 
 def over(cells: CellsUnderTest) -> None:
     """Return when every cell is well and knows that all others are alive."""
     for each in cells:
-        eventually(lambda each=each: is_well(each), seconds=PATIENCE)  # type: ignore[misc]
+        eventually(lambda: is_well(each), seconds=PATIENCE)
         others = [other for other in cells if other is not each]
         for other in others:
-            eventually(lambda each=each, other=other: is_seen_alive(other, by=each), seconds=PATIENCE)  # type: ignore[misc]
+            eventually(lambda: is_seen_alive(other, by=each), seconds=PATIENCE)
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
@@ -89,7 +89,7 @@ def restart_agents(cells: CellsUnderTest, *numbers: int) -> None:
     for number in numbers:
         cells[number].start(well=False)
     for number in numbers:
-        eventually(lambda number=number: reports(cells[number], "store", "etcd"), seconds=PATIENCE)  # type: ignore[misc]
+        eventually(lambda: reports(cells[number], "store", "etcd"), seconds=PATIENCE)
 
 
 def test_a_cell_that_was_cut_off_meets_what_was_changed_and_compacted_meanwhile(cells: CellsUnderTest, place: Place) -> None:
@@ -161,4 +161,4 @@ def test_older_data_of_etcd_changes_nothing_until_the_operator_accepts_it(cells:
 def held(cells: CellsUnderTest) -> None:
     """Return when every cell's status tells that policies are held."""
     for each in cells:
-        eventually(lambda each=each: reports(each, "store", "held"), seconds=PATIENCE)  # type: ignore[misc]
+        eventually(lambda: reports(each, "store", "held"), seconds=PATIENCE)

@@ -296,7 +296,7 @@ def test_connections_between_cells_outlive_a_reload_of_all_rules(cells: CellsUnd
             before = repairs(cells, number)
             cells[number].host.run("iptables-nft", "-F")
             cells[number].host.run("iptables-nft", "-t", "mangle", "-F")
-            eventually(lambda number=number, before=before: repairs(cells, number) > before)  # type: ignore[misc]
+            eventually(lambda: repairs(cells, number) > before)
         cells.sync()
 
 

@@ -14,8 +14,8 @@ class Host:
     def __init__(self, found: Underlay | None) -> None:
         self.found = found
 
-    def underlay(self, *, shared: bool = True, **overlay: int) -> UnderlayMonitor:
-        return UnderlayMonitor(self.read, overlay=Overlay(**overlay), shared=shared)
+    def underlay(self, overlay: Overlay = Overlay(), *, shared: bool = True) -> UnderlayMonitor:  # noqa: B008 -- frozen
+        return UnderlayMonitor(self.read, overlay=overlay, shared=shared)
 
     async def read(self) -> Underlay | None:
         return self.found
@@ -23,7 +23,7 @@ class Host:
 
 async def test_the_tunnel_and_the_mtu_follow_the_underlay() -> None:
     host = Host(FIRST)
-    underlay = host.underlay(vni=7, port=8472)
+    underlay = host.underlay(Overlay(vni=7, port=8472))
     assert await underlay.refresh()
     assert underlay.facts == UnderlayFacts(1450, Tunnel("eth0", FIRST.address, 7, 8472))
     assert not await underlay.refresh()
@@ -46,7 +46,7 @@ async def test_a_moment_without_an_underlay_changes_nothing_and_is_told() -> Non
 
 
 async def test_an_mtu_that_is_configured_holds() -> None:
-    underlay = Host(FIRST).underlay(mtu=1200)
+    underlay = Host(FIRST).underlay(Overlay(mtu=1200))
     assert underlay.facts.mtu == 1200
     await underlay.refresh()
     assert underlay.facts.mtu == 1200

@@ -14,6 +14,7 @@ import pytest
 
 from agent.errors import HostRefused
 from host.process import start_time
+from lab.children import opened
 from tests.testlib.fake_cell import FakeCell, serving
 from tests.testlib.patience import eventually
 from tests.testlib.users import NOBODY
@@ -61,7 +62,7 @@ def test_the_attachment_is_there_while_the_command_lives_and_gone_with_it(cell: 
         assert cell.owners["w"] == running.pid
         assert cell.views["w"].ports == (80,)
         assert cell.detached == []
-        running.stdin.close()
+        opened(running.stdin).close()
         assert running.wait() == 0
     assert (cell.views, cell.detached) == ({}, ["w"])
 
@@ -98,9 +99,9 @@ def test_a_refused_attach_runs_nothing(cell: FakeCell, argv: Argv, tmp_path: Pat
 def test_signals_reach_the_command(cell: FakeCell, argv: Argv, number: signal.Signals) -> None:
     script = f"trap 'echo got; exit 9' {number.name[3:]}; echo ready; while :; do sleep 0.05; done"
     with subprocess.Popen(argv(*WEB, "--", "sh", "-c", script), stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout.readline() == "ready\n"
+        assert opened(running.stdout).readline() == "ready\n"
         running.send_signal(number)
-        assert running.stdout.read() == "got\n"
+        assert opened(running.stdout).read() == "got\n"
         assert running.wait() == 9
     assert cell.views == {}
 
@@ -141,7 +142,7 @@ def test_an_agent_that_hangs_does_not_keep_an_interrupt_from_ending_us(cell: Fak
     with subprocess.Popen(argv(*WEB, "--", "cat"), stdin=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         eventually(lambda: "web" in cell.views)
         cell.waits = True
-        running.stdin.close()
+        opened(running.stdin).close()
         while running.poll() is None:
             running.send_signal(signal.SIGINT)
             time.sleep(0.1)
@@ -161,7 +162,7 @@ def test_an_interrupt_while_it_is_attached_kills_the_child_and_runs_nothing(cell
 
 def test_kill_9_of_run_kills_the_command(cell: FakeCell, argv: Argv) -> None:
     with subprocess.Popen(argv(*WEB, "--", "sh", "-c", "echo $$; sleep 1000"), stdout=subprocess.PIPE, text=True) as running:
-        child = int(running.stdout.readline())
+        child = int(opened(running.stdout).readline())
         running.kill()
         running.wait()
         eventually(lambda: start_time(child) is None)
@@ -201,7 +202,7 @@ def test_exec_enters_the_namespace_with_its_environment(cell: FakeCell, argv: Ar
         assert entered == [str(cell.views["w"].pin.stat().st_ino), "10.255.1.2"]
         assert done(argv("exec", "w", "sh", "-c", "exit 3")).returncode == 3
         assert done(argv("exec", "w", "--", "no-such-command")).returncode == 127
-        running.stdin.close()
+        opened(running.stdin).close()
     gone = done(argv("exec", "w", "--", "true"))
     assert (gone.returncode, gone.stderr) == (1, "error: there is no attachment 'w'; hint: see 'cellnet ps'\n")
 
@@ -217,7 +218,7 @@ def test_run_and_exec_work_from_another_mount_namespace(cell: FakeCell, argv: Ar
         with subprocess.Popen([*elsewhere, *argv(*WEB, "--name", "w", "--", "cat")], stdin=subprocess.PIPE) as running:
             eventually(lambda: "w" in cell.views)
             assert late.communicate("go\n")[0].strip() == f"net:[{cell.views['w'].pin.stat().st_ino}]"
-            running.stdin.close()
+            opened(running.stdin).close()
             assert running.wait() == 0
 
 
@@ -232,7 +233,7 @@ def test_the_agents_files_are_found_from_another_mount_namespace_and_stay_live(
          *argv(*WEB, "--", "sh", "-c", script)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path,
     )  # fmt: skip
-    assert caller.stdout.readline() == "here\n"
+    assert opened(caller.stdout).readline() == "here\n"
     # the agent's tmpfs comes after the caller's mount namespace, which therefore does not have it
     subprocess.run(["mount", "-t", "tmpfs", "none", str(identity)], check=True)
     try:
@@ -243,10 +244,10 @@ def test_the_agents_files_are_found_from_another_mount_namespace_and_stay_live(
             "CF_INSTANCE_CERT": str(identity / "web/instance.crt"),
             "CF_SYSTEM_CERT_PATH": str(identity / "trust.crt"),
         }
-        caller.stdin.write("go\n")
-        caller.stdin.flush()
-        assert caller.stdout.readline() == f"{tmp_path}\n"
-        assert caller.stdout.readline() == "first\n"
+        opened(caller.stdin).write("go\n")
+        opened(caller.stdin).flush()
+        assert opened(caller.stdout).readline() == f"{tmp_path}\n"
+        assert opened(caller.stdout).readline() == "first\n"
         (identity / "web/new").write_text("second\n")
         os.rename(identity / "web/new", identity / "web/instance.crt")
         assert caller.communicate("go\n")[0] == "second\ntrust\n"
@@ -262,7 +263,7 @@ def test_a_command_outlives_its_agent_and_keeps_its_exit_code(argv: Argv, tmp_pa
             argv(*WEB, "--", "sh", "-c", "echo ready; read line; exit 6"),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        assert running.stdout.readline() == "ready\n"
+        assert opened(running.stdout).readline() == "ready\n"
     errors = running.communicate("go\n")[1]
     assert running.returncode == 6
     assert errors.startswith("error: 'web' is not detached: no agent answers at ")
@@ -278,4 +279,4 @@ def test_json_of_a_run_attachment_is_the_lists(cell: FakeCell, argv: Argv) -> No
     with subprocess.Popen(argv(*WEB, "--", "cat"), stdin=subprocess.PIPE) as running:
         eventually(lambda: "web" in cell.views)
         assert [each["name"] for each in json.loads(done(argv("ps", "--json")).stdout)] == ["web"]
-        running.stdin.close()
+        opened(running.stdin).close()

@@ -10,9 +10,10 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -195,7 +196,7 @@ def test_letters_that_are_two_columns_wide_are_counted_so(agent: Path, cell: Fak
     [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
 )
 def test_colour_is_for_terminals_that_have_it_and_users_who_want_it(
-    agent: Path, cell: FakeCell, environment: Mapping[str, str], coloured: bool
+    agent: Path, cell: FakeCell, environment: dict[str, Any], coloured: bool
 ) -> None:
     assert ("\x1b[32mall is well\x1b[0m" in on_a_terminal(agent, **environment)) is coloured
     cell.fails = RuntimeError("for an error on the other stream")

@@ -11,8 +11,8 @@ from tests.control.conftest import Curl
 
 SECRET = "correct-horse"
 USER = {"username": "operator", "password": SECRET}
-ALLOW = {"from": "acme/shop/web", "to": "acme/shop/api", "ports": ["tcp/8080"]}
-CHANGES = [
+ALLOW: dict[str, object] = {"from": "acme/shop/web", "to": "acme/shop/api", "ports": ["tcp/8080"]}
+CHANGES: list[tuple[str, str, dict[str, object]]] = [
     ("POST", "/v1/policies/allow", ALLOW),
     ("POST", "/v1/policies/accept-loss", {}),
     ("POST", "/v1/policies/apply", {"document": "policies: []"}),

@@ -84,6 +84,7 @@ def test_a_crowd_of_one_user_is_refused_and_keeps_nobody_else_out(folder: Path) 
         argv = ["setpriv", *MAIN_GROUP, "/usr/bin/python3", "-c", CROWD, str(path)]
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as crowd:
             assert crowd.stdout is not None
+            assert crowd.stdin is not None
             assert crowd.stdout.readline() == "200 503\n"
             assert ask(path, "GET", "/v1/status", *MAIN_GROUP) != "200"
             another = ("--reuid=65533", f"--regid={GID}", "--clear-groups")

@@ -11,7 +11,7 @@ from dataplane.detachment import clear_namespace
 from dataplane.firewall.driver import Firewall
 from dataplane.firewall.legacy import LegacyFirewall
 from dataplane.firewall.nft import NftFirewall
-from dataplane.state import HostService
+from dataplane.state import Allow, HostService
 from host.errors import HostRefused
 from tests.testlib.hosts import EMPTY, FIRST, Host, allow, make_host
 from tests.testlib.netns import Netns
@@ -166,7 +166,7 @@ rights = st.frozensets(
 
 @given(steps=st.lists(st.dictionaries(st.integers(0, 2), rights, max_size=3), min_size=2, max_size=5))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_from_any_state_to_any_state(host: Host, steps: list[dict[int, frozenset[object]]]) -> None:
+def test_from_any_state_to_any_state(host: Host, steps: list[dict[int, frozenset[Allow]]]) -> None:
     for step in steps:
         host.become(host.with_workloads(*(host.workload(number, *allows) for number, allows in step.items())))
         assert not host.left_to_do(), str(host.left_to_do())

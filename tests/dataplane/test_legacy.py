@@ -21,6 +21,7 @@ from dataplane.firewall.legacy import LegacyFirewall
 from dataplane.firewall.restore import restore_text
 from dataplane.plan import Delta
 from dataplane.tables import ChainKey
+from host import process
 from host.errors import HostRefused
 from host.namespace import NamespaceId, NamespaceThread
 from lab import processes
@@ -46,7 +47,7 @@ def host(netns: Callable[[str], Netns], firewall: LegacyFirewall) -> Iterator[Ho
 @pytest.fixture
 def restored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The texts that iptables-legacy-restore was given since."""
-    run, given = legacy.run, list[str]()
+    run, given = process.run, list[str]()
 
     def noted(argv: list[str], *, stdin: bytes, **options: Any) -> bytes:
         given.append(stdin.decode())

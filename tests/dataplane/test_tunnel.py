@@ -128,8 +128,12 @@ def test_a_tunnel_that_must_be_made_anew_keeps_its_peers(host: Host, what: str) 
     host.become(host.empty)
     before = index(host)
     assert host.empty.tunnel
-    other = {"vni": 7, "port": 4790, "address": IPv4Address("10.77.0.9")}[what]
-    state = replace(host.empty, tunnel=replace(host.empty.tunnel, **{what: other}))
+    other = {
+        "vni": replace(host.empty.tunnel, vni=7),
+        "port": replace(host.empty.tunnel, port=4790),
+        "address": replace(host.empty.tunnel, address=IPv4Address("10.77.0.9")),
+    }
+    state = replace(host.empty, tunnel=other[what])
     assert "~ cellnet0" in str(host.turn(state))
     assert not host.left_to_do(), str(host.left_to_do())
     assert index(host) != before

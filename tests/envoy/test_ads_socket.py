@@ -60,12 +60,20 @@ def talk(channel: grpc.Channel, *requests: bytes) -> Iterator[DeltaDiscoveryResp
 
         time.sleep(2)
 
-    call = channel.stream_stream(METHOD, response_deserializer=DeltaDiscoveryResponse.FromString)
+    call: grpc.StreamStreamMultiCallable[bytes, DeltaDiscoveryResponse] = channel.stream_stream(
+        METHOD, response_deserializer=DeltaDiscoveryResponse.FromString
+    )
     return iter(call(words(), timeout=10))
 
 
 def subscribe() -> bytes:
-    return DeltaDiscoveryRequest(type_url=CLUSTER).SerializeToString()
+    return bytes(DeltaDiscoveryRequest(type_url=CLUSTER).SerializeToString())
+
+
+def stream(channel: grpc.Channel, request: bytes) -> "grpc._CallIterator[bytes]":
+    """A stream of one request."""
+    call: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD)
+    return call(iter([request]), timeout=10)
 
 
 def test_only_root_and_envoys_group_may_enter(server: AdsServer, tmp_path: Path) -> None:
@@ -98,14 +106,15 @@ def test_a_peer_that_wants_too_much_is_told_so(channel: grpc.Channel, server: Ad
 
 
 def test_a_method_that_is_not_served_is_an_error(channel: grpc.Channel) -> None:
+    call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/StreamAggregatedResources")
     with pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(f"/{SERVICE}/StreamAggregatedResources")(b"", timeout=10)
+        call(b"", timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_what_a_liar_acknowledges_ends_with_its_stream(channel: grpc.Channel, loop: LoopThread, server: AdsServer) -> None:
     liar = DeltaDiscoveryRequest(type_url=CLUSTER, initial_resource_versions={"c": "1"})
-    call = channel.stream_stream(METHOD)(iter([liar.SerializeToString()]), timeout=10)
+    call = stream(channel, liar.SerializeToString())
     loop.run(server.settled({KEY: "1"}, timeout=5))
     call.cancel()
     eventually(lambda: not loop.call(server.status).connected)
@@ -114,7 +123,7 @@ def test_what_a_liar_acknowledges_ends_with_its_stream(channel: grpc.Channel, lo
 
 
 def test_a_peer_that_ends_its_side_is_gone(channel: grpc.Channel, loop: LoopThread, server: AdsServer) -> None:
-    call = channel.stream_stream(METHOD)(iter([subscribe()]), timeout=10)
+    call = stream(channel, subscribe())
     next(call)
     eventually(lambda: not loop.call(server.status).connected)
     assert call.code() is grpc.StatusCode.OK
@@ -152,7 +161,7 @@ def test_nobody_connected_is_unavailable_even_for_nothing(loop: LoopThread, serv
 def test_an_envoy_that_has_ended_has_nothing_and_nobody_waits_for_its_word(
     channel: grpc.Channel, loop: LoopThread, server: AdsServer
 ) -> None:
-    next(channel.stream_stream(METHOD)(iter([subscribe()]), timeout=10))
+    next(stream(channel, subscribe()))
     eventually(lambda: not loop.call(server.status).connected)
     loop.run(server.settled({ResourceKey(LISTENER, "l"): None}, timeout=0.05))
     with pytest.raises(Unavailable, match="not connected"):

@@ -5,6 +5,7 @@ import random
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap
@@ -72,7 +73,7 @@ def test_a_translation_that_remembers_says_the_same_as_a_fresh_one() -> None:
         ({"pin": Path("/run/cellnet/netns/other")}, ["cluster", "listener"]),
     ],
 )
-def test_only_what_depends_on_a_change_changes(change: dict[str, object], kinds: list[str]) -> None:
+def test_only_what_depends_on_a_change_changes(change: dict[str, Any], kinds: list[str]) -> None:
     others = [workload(number) for number in range(1, 5)]
     before, after = resources(state(workload(0), *others)), resources(state(replace(workload(0), **change), *others))
     assert sorted(str(key).split()[0] for key in after if after[key] != before[key]) == kinds

@@ -1,7 +1,7 @@
 """The protocol without a socket: any table to any table, in a safe order, whatever the other side refuses or forgets."""
 
 import pytest
-from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
+from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,11 +56,11 @@ def test_pushes_may_change_while_answers_are_on_their_way(
 ) -> None:
     envoy = FakeEnvoy(hates=bad, wants={f"n{each}" for each in range(6)})
     stream = envoy.connect()
-    flying = []
+    flying: list[DeltaDiscoveryResponse] = []
     for state in (before, after, before, after):
         while data.draw(st.booleans()) and (push := stream.next_push(by_type(state))):
             flying.append(push)
-        while flying and data.draw(st.booleans()):
+        while flying and bool(data.draw(st.booleans())):
             envoy.take(stream, flying.pop(0))
     for push in flying:
         envoy.take(stream, push)

@@ -42,7 +42,8 @@ class _Kept:
     """The stage of one backend at a time, until the tests of this folder are over."""
 
     def __init__(self) -> None:
-        self._stack, self._stage = ExitStack(), None
+        self._stack = ExitStack()
+        self._stage: AttackedCell | None = None
 
     def get(self, backend: str, *, mutated: bool) -> AttackedCell:
         if self._stage is None or self._stage.backend != backend:
@@ -101,7 +102,7 @@ def stage(backend: str, request: pytest.FixtureRequest) -> Iterator[AttackedCell
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     removed = dict(report.user_properties).get("removed")
-    if report.when != "call" or removed is None:
+    if report.when != "call" or not isinstance(removed, list):
         return
     said = "succeeds" if hasattr(report, "wasxfail") and report.skipped else "stopped" if report.passed else "FAILED"
     name, _, params = report.nodeid.rpartition("::")[2].rstrip("]").partition("[")

@@ -30,7 +30,8 @@ SILENCE = 0.1  # seconds after which nothing is taken to come
 
 def _error(cells: AttackedHosts, sender: str, about: Packet, quoted: bytes) -> Packet:
     """That what it has been sent has found nobody, with words of its own where the packet should be quoted."""
-    return IP(src=str(cells[sender].address), dst=about[IP].src) / ICMP(type=3, code=3) / about[IP] / quoted
+    packet: Packet = IP(src=str(cells[sender].address), dst=about[IP].src) / ICMP(type=3, code=3) / about[IP] / quoted
+    return packet
 
 
 @pytest.mark.parametrize("kind", [3, 11, 12])

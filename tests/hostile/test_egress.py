@@ -1,6 +1,7 @@
 """A cell whose containers may leave the overlay: masqueraded, and nowhere else than out."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
@@ -72,7 +73,7 @@ def test_the_cells_own_addresses_stay_closed(stage: AttackedCell) -> None:
 def test_nothing_gets_out_with_an_overlay_address(stage: AttackedCell) -> None:
     """What conntrack has no entry for is not masqueraded, so it must not pass."""
     outside = str(stage.outside.address)
-    source = {"src": str(stage.mallory.address), "dst": outside}
+    source: dict[str, Any] = {"src": str(stage.mallory.address), "dst": outside}
     with capture(stage.outside, "uplink1") as listening:
         for number, flags in enumerate(("", "A", "PA", "FA", "R", "RA", "SA", "SF", "SR", "FPU")):
             stage.wire.send(IP(**source) / TCP(sport=40_000 + number, dport=80, flags=flags, seq=7, ack=7) / b"leaves")

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -92,7 +93,7 @@ def test_ipv6_is_closed_also_when_root_inside_turns_his_end_on(stage: AttackedCe
 def test_an_arp_flood_does_not_fill_the_hosts_neighbour_table(stage: AttackedCell) -> None:
     link = stage.mallory.interface
     before = stage.host.run("ip", "neigh", "show", "dev", link)
-    asking = {"op": 1, "hwsrc": container_mac(stage.mallory.address), "pdst": str(stage.host.address)}
+    asking: dict[str, Any] = {"op": 1, "hwsrc": container_mac(stage.mallory.address), "pdst": str(stage.host.address)}
     broadcast = Ether(src=container_mac(stage.mallory.address), dst="ff:ff:ff:ff:ff:ff")
     for number in range(200):
         stage.wire.send(broadcast / ARP(psrc=f"10.255.{number}.77", **asking))

@@ -1,6 +1,7 @@
 """ICMP errors, which conntrack relates to the flow that they quote, whoever has sent them."""
 
 from contextlib import closing
+from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
@@ -16,7 +17,7 @@ ERRORS = (UNREACHABLE, TOO_BIG, QUENCH, REDIRECT, EXPIRED, BAD_HEADER)
 OTHERS = Without("raw", "CELLNET-PREROUTING", "-m bpf")
 
 
-def _error(source: object, flow: Packet, kind: tuple[int, int], **fields: object) -> Packet:
+def _error(source: object, flow: Packet, kind: tuple[int, int], **fields: Any) -> Packet:
     """An error to the sender of a packet of a flow."""
     return IP(src=str(source), dst=flow[IP].src) / ICMP(type=kind[0], code=kind[1], **fields) / flow
 

@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP, IPOption_LSRR, fragment
@@ -26,7 +27,7 @@ HELPED = 2121
 _ports = itertools.count(20_000)  # conntrack remembers those that were used
 
 
-def _to_api(stage: AttackedCell, source: Node, **options: object) -> Packet:
+def _to_api(stage: AttackedCell, source: Node, **options: Any) -> Packet:
     return IP(src=str(source.address), dst=str(stage.api.address), **options)
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -26,7 +28,7 @@ def _published(stage: AttackedCell, target: str, *, to: str | None = None) -> It
     for protocol in ("tcp", "udp"):
         rule = ("-p", protocol, *where, "--dport", str(PORT), "-j", "DNAT", "--to-destination", target)
         stage.iptables("-t", "nat", "-A", "PREROUTING", *rule)
-        stage.extra.append(lambda rule=rule: stage.iptables("-t", "nat", "-D", "PREROUTING", *rule))
+        stage.extra.append(partial(stage.iptables, "-t", "nat", "-D", "PREROUTING", *rule))
     yield
 
 
@@ -112,7 +114,7 @@ def test_a_guest_of_another_engine_is_not_reached_either(stage: AttackedCell, gu
 @stopped_by(EGRESS, Without("filter", "CELLNET-NEW", "! --tcp-flags"), Without("filter", "CELLNET-NEW", "INVALID"))
 def test_nothing_leaves_the_cell(stage: AttackedCell) -> None:
     target = str(stage.outside.address)
-    source = {"src": str(stage.mallory.address), "dst": target}
+    source: dict[str, Any] = {"src": str(stage.mallory.address), "dst": target}
     with capture(stage.outside, "uplink1") as listening:
         stage.wire.send(
             IP(**source) / UDP(sport=9, dport=53) / b"leaves",

@@ -199,7 +199,8 @@ for turn in range(200):
 
 
 async def test_a_file_rewritten_in_place_again_and_again_is_never_seen_half(timeless: Followed) -> None:
-    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", REWRITING, timeless.file], check=True)
+    writer = await asyncio.create_subprocess_exec(sys.executable, "-c", REWRITING, str(timeless.file))
+    assert await writer.wait() == 0
     await timeless.until(lambda: timeless.names[:1] == ("t199r0",))
     assert {len(names) for names in timeless.seen} == {200}
     assert timeless.files.problems() == ()

@@ -140,7 +140,9 @@ PORTS = st.lists(RANGES, max_size=4).map(merged)
 def policies(draw: st.DrawFn) -> Policy:
     sources = tuple(draw(st.lists(PATTERNS | st.sampled_from(Scope), min_size=1, max_size=4, unique=True)))
     tcp, udp = draw(PORTS.filter(bool)), draw(PORTS)
-    return Policy(draw(LABELS), sources, draw(PATTERNS), *draw(st.permutations([tcp, udp])), Origin("store"))
+    if draw(st.booleans()):
+        tcp, udp = udp, tcp
+    return Policy(draw(LABELS), sources, draw(PATTERNS), tcp, udp, Origin("store"))
 
 
 @given(policies())

@@ -2,6 +2,8 @@
 
 import pytest
 
+from agent.config.problems import InvalidSource
+from agent.model.policy import Policy
 from agent.policy import language
 from agent.policy.in_force import StoredPolicies
 from agent.store.protocols import StoredPolicy
@@ -15,7 +17,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     parse = language.parse_stored
 
-    def counted(name: str, text: str) -> language.Policy:
+    def counted(name: str, text: str) -> Policy:
         names.append(name)
         return parse(name, text)
 
@@ -88,5 +90,5 @@ def test_a_document_means_the_same_however_it_was_written(document: str) -> None
     ],
 )  # fmt: skip
 def test_a_document_that_is_wrong_is_refused_however_it_was_written(document: str) -> None:
-    with pytest.raises(language.InvalidSource):
+    with pytest.raises(InvalidSource):
         language.parse_stored("a", document)

@@ -16,8 +16,12 @@ def policy(source: AppName, to: AppName) -> Policy:
     return Policy("p", (exact[0], Scope.SAME_SPACE), exact[1], (Ports(80, 80),), (), Origin("file", 1, 1))
 
 
+def policies(*rules: Policy) -> tuple[Policy, ...]:
+    return rules
+
+
 async def test_every_app_that_a_policy_names_has_a_tag_before_any_instance() -> None:
-    tags = await TagsInUse(MemoryStore(), earliest=lambda: 0, latest=lambda: 0).follow([policy(WEB, API)], [])
+    tags = await TagsInUse(MemoryStore(), earliest=lambda: 0, latest=lambda: 0).follow(policies(policy(WEB, API)), [])
     assert tags.keys() == {WEB, API}
     assert len(set(tags.values())) == 2
 
@@ -25,30 +29,30 @@ async def test_every_app_that_a_policy_names_has_a_tag_before_any_instance() -> 
 async def test_a_tag_that_nothing_refers_to_is_given_back_and_rests_a_week() -> None:
     store, now = MemoryStore(), 0.0
     tagging = TagsInUse(store, earliest=lambda: now, latest=lambda: now)
-    old = await tagging.follow([policy(WEB, API)], [])
-    assert not await tagging.follow([], [])
+    old = await tagging.follow(policies(policy(WEB, API)), [])
+    assert not await tagging.follow(policies(), [])
     now = WEEK - 1
     other = AppName("acme", "shop", "other")
-    assert (await tagging.follow([policy(other, other)], []))[other] not in old.values()
+    assert (await tagging.follow(policies(policy(other, other)), []))[other] not in old.values()
 
 
 async def test_an_app_that_another_policy_still_names_keeps_its_tag() -> None:
     tagging = TagsInUse(MemoryStore(), earliest=lambda: 0, latest=lambda: 0)
     third = AppName("acme", "shop", "third")
-    both = await tagging.follow([policy(WEB, API), policy(third, API)], [])
+    both = await tagging.follow(policies(policy(WEB, API), policy(third, API)), [])
     assert both.keys() == {WEB, API, third}
-    one = await tagging.follow([policy(third, API)], [])
+    one = await tagging.follow(policies(policy(third, API)), [])
     assert (one.keys(), one[API]) == ({third, API}, both[API])
 
 
 async def test_too_many_apps_are_a_problem_that_leaves_the_tags_there_are() -> None:
     store = MemoryStore(last_tag=2)
     tagging = TagsInUse(store, earliest=lambda: 0, latest=lambda: 0)
-    first = await tagging.follow([policy(WEB, API)], [])
+    first = await tagging.follow(policies(policy(WEB, API)), [])
     third = AppName("acme", "shop", "third")
-    assert await tagging.follow([policy(WEB, API), policy(third, third)], []) == first
+    assert await tagging.follow(policies(policy(WEB, API), policy(third, third)), []) == first
     assert tagging.problem is not None
-    await tagging.follow([policy(WEB, API)], [])
+    await tagging.follow(policies(policy(WEB, API)), [])
     assert tagging.problem is None
 
 
@@ -72,6 +76,6 @@ class Telling(MemoryStore):
 async def test_no_tag_is_claimed_before_the_other_cells_can_know_that_it_is_needed() -> None:
     store, third = Telling(), AppName("acme", "shop", "third")
     tagging = TagsInUse(store, earliest=lambda: 0, latest=lambda: 0)
-    await tagging.follow([policy(WEB, API)], [], files=[policy(WEB, API)])
+    await tagging.follow(policies(policy(WEB, API)), [], files=policies(policy(WEB, API)))
     await tagging.claim(third)
     assert store.claimed_while == [{WEB, API}, {WEB, API, third}]

@@ -151,13 +151,13 @@ class Checkout:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(name)
         (folder / ".venv" / "bin" / "cellnet").chmod(0o755)
-        self.sh('venv_stamp "$(venv_inputs)" "check " >$STAMP')
+        self.sh('venv_stamp "$(venv_inputs)" "test " >$STAMP')
 
     def sh(self, script: str) -> int:
         """The exit code of a script that has setup's functions."""
         return subprocess.run(["sh", "-c", f"cd {self.folder}; . {ROOT}/setup/venv.sh; {script}"], check=False).returncode
 
-    def current(self, purposes: str = "cellnet check") -> bool:
+    def current(self, purposes: str = "cellnet test") -> bool:
         """Whether setup would leave .venv alone."""
         return self.sh(f"venv_current '{purposes}'") == 0
 
@@ -170,7 +170,7 @@ def checkout(tmp_path: Path) -> Checkout:
 def test_a_venv_made_from_these_files_is_left_alone(checkout: Checkout) -> None:
     assert checkout.current()
     assert checkout.current("cellnet")  # asked for less than is there
-    assert not checkout.current("cellnet test")
+    assert not checkout.current("cellnet check")
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "uv.lock", "setup/uv.txt"])
@@ -189,4 +189,8 @@ def test_a_half_made_or_moved_venv_is_not_trusted(checkout: Checkout) -> None:
 
 
 def test_groups_of_an_earlier_setup_are_kept(checkout: Checkout) -> None:
-    assert checkout.sh("[ \"$(venv_groups 'cellnet test')\" = 'test check ' ]") == 0
+    assert checkout.sh("[ \"$(venv_groups 'cellnet')\" = 'test ' ]") == 0
+
+
+def test_the_checks_need_what_the_tests_import(checkout: Checkout) -> None:
+    assert checkout.sh("[ \"$(venv_groups 'cellnet check')\" = 'test check ' ]") == 0

@@ -36,7 +36,8 @@ def crowd(bare_cell: CellUnderTest) -> Iterator[Sequence[Container]]:
 def cell(bare_cell: CellUnderTest, crowd: Sequence[Container]) -> Iterator[CellUnderTest]:
     """With the crowd, and without policies again after the test."""
     yield bare_cell
-    for each in (bare_cell, *crowd):
+    bare_cell.close()
+    for each in crowd:
         each.close()
     for path in bare_cell.lab.policies.iterdir():
         path.unlink()

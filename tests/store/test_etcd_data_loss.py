@@ -177,7 +177,7 @@ async def test_the_right_data_brought_back_after_cells_have_gone_on_with_an_empt
     assert "1 policies are held" in one.told()
     lossy.restore()
     for each in (one, two):
-        await eventually_async(lambda each=each: each.store.mirror.problem is None and each.told() == "")  # type: ignore[misc]
+        await eventually_async(lambda: each.store.mirror.problem is None and each.told() == "")
         assert await each.documents() == {"a": "1"}
         assert await each.tags() == tags
 

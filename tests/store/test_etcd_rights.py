@@ -152,12 +152,12 @@ async def test_a_token_that_etcd_has_forgotten_is_replaced(own: Etcd, by_passwor
 async def test_who_is_not_known_is_refused_in_words(by_password: Config, make: Make, tmp_path: Path, wrong: str) -> None:
     (tmp_path / "wrong").write_text("WRONG")
     certify(tmp_path, "other")
-    changes = {
-        "password": {"password_file": tmp_path / "wrong"},
-        "ca": {"ca": tmp_path / "other.crt"},
-        "user": {"username": None, "password_file": None},
+    configs = {
+        "password": replace(by_password, password_file=tmp_path / "wrong"),
+        "ca": replace(by_password, ca=tmp_path / "other.crt"),
+        "user": replace(by_password, username=None, password_file=None),
     }
-    store = make(replace(by_password, **changes[wrong]))
+    store = make(configs[wrong])
     with pytest.raises(HostRefused if wrong != "ca" else Unavailable, match="etcd"):
         await store.claim_tags([app("web")], now=NOW)
 

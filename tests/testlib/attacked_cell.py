@@ -130,7 +130,8 @@ def captured_segment(end: socket.socket, payload: bytes, *, seen_at: Node) -> Pa
         def this(frame: Packet) -> bool:
             nonlocal found
             found = [frame]
-            return frame.haslayer("TCP") and bytes(frame["TCP"].payload) == payload
+            return bool(frame.haslayer("TCP")) and bytes(frame["TCP"].payload) == payload
 
         listening.frames(until=this)
-    return found[0]["IP"]
+    segment: Packet = found[0]["IP"]
+    return segment

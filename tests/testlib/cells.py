@@ -83,12 +83,17 @@ class CellsUnderTest:
             each.tidy()
 
 
+def _print_log(cell: Cell) -> None:
+    """pytest shows it for a test that failed."""
+    print(f"cell {cell.number}:\n{cell.log.read_text(errors='replace')[-4_000:]}")
+
+
 def _started(stack: ExitStack, count: int, overrides: Sequence[str], kind: type[Cell] = Cell) -> CellsUnderTest:
     folder = stack.enter_context(claims.short_lived(BASE, name=f"{os.getpid()}-c{next(_numbers)}"))
     lab = Lab.planned(folder, cells=count)
     lab = replace(lab, cells=tuple(kind(each.root, each.number, each.segment) for each in lab.cells))
     for each in lab.cells:
-        stack.callback(lambda cell=each: print(f"cell {cell.number}:\n{cell.log.read_text(errors='replace')[-4_000:]}"))
+        stack.callback(_print_log, each)
     lab.make(overrides)
     lab.start()
     lab.wait_well()

@@ -130,5 +130,5 @@ class Churn:
         by_file, by_store = (Connected if there else Refused for there in (self.in_file(), self.in_store()))
         for name, guest in self.attached().items():
             with guest.listen(9000), guest.listen(9001):
-                eventually(lambda guest=guest: web.connect(guest, TLS_PORT) is by_file)
+                eventually(lambda: web.connect(guest, TLS_PORT) is by_file)
                 assert (web.connect(guest, 9000), web.connect(guest, 9001)) == (by_file, by_store), f"{note}: {name}"

@@ -4,6 +4,7 @@ How often the agent has asked for the time is in ROOT/clock.asked, so that a loo
 """
 
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -26,7 +27,7 @@ FIRST_OFFSET = -3 * DAY
 class ClockedCell(UnsupervisedCell):
     """Its agent is three days behind at first, so that its authorities are older than any jump."""
 
-    def make(self, overrides: tuple[str, ...] = ()) -> None:  # type: ignore[override]
+    def make(self, overrides: Sequence[str] = ()) -> None:
         """As Cell.make."""
         super().make(overrides)
         self.set_clock(FIRST_OFFSET)

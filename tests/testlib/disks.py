@@ -2,7 +2,7 @@
 
 import contextlib
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ class SmallDisksCell(UnsupervisedCell):
     def log(self) -> Path:
         return self.root / "var/log/cell.log"
 
-    def make(self, overrides: tuple[str, ...] = ()) -> None:  # type: ignore[override]
+    def make(self, overrides: Sequence[str] = ()) -> None:
         """As Cell.make, and the disks."""
         super().make(overrides)
         for folder in (self.state, self.log.parent, self.root / "run/cellnet"):

@@ -67,11 +67,11 @@ def _addresses(digits: Iterator[str]) -> frozenset[IPv4Address]:
 
 
 def expected(cell: CellUnderTest) -> Footprint:
-    """What `cellnet ps` speaks of, and nothing else."""
+    """The traces of exactly the attachments in `cellnet ps`."""
     listed = list(cell.client.get("/v1/attachments").each())
     addresses = frozenset(IPv4Address(each.text("address")) for each in listed)
     names = frozenset(each.text("name") for each in listed)
-    return Footprint(*[addresses] * 6, names, names)
+    return Footprint(addresses, addresses, addresses, addresses, addresses, addresses, names, names)
 
 
 def traces(cell: CellUnderTest) -> dict[str, object]:

@@ -33,11 +33,11 @@ def serve_grpc(address: str, port: int) -> None:
     import grpc
 
     def mirror(request: bytes, context: grpc.ServicerContext) -> bytes:
-        headers = {item.key: item.value for item in context.invocation_metadata() if isinstance(item.value, str)}
+        headers = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         return json.dumps({"peer": context.peer(), "headers": headers, "body": request.decode()}).encode()
 
     server = grpc.server(ThreadPoolExecutor(2))
-    handlers = {"Call": grpc.unary_unary_rpc_method_handler(mirror)}
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {"Call": grpc.unary_unary_rpc_method_handler(mirror)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
     server.add_insecure_port(f"{address}:{port}")
     server.start()
@@ -51,8 +51,8 @@ def call_grpc(target: str, bundle: str, name: str, *metadata: str) -> None:
     with open(bundle, "rb") as file:
         credentials = grpc.ssl_channel_credentials(root_certificates=file.read())
     with grpc.secure_channel(target, credentials, [("grpc.ssl_target_name_override", name)]) as channel:
-        call = channel.unary_unary(METHOD)
-        pairs = [tuple(each.split("=", 1)) for each in metadata]
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
+        pairs = tuple((key, value) for key, _, value in (each.partition("=") for each in metadata))
         print(call(b"hello", metadata=pairs, timeout=10).decode())
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address
 
 from dataplane.state import HostState
@@ -97,7 +98,7 @@ def callers(host: Host) -> Iterator[Callers]:
             stack.callback(thread.close)
             made.inside[FIRST + number] = thread
             for port in PORTS:
-                listener = thread.call(lambda port=port: socket.create_server(("", port), backlog=100))
+                listener = thread.call(partial(socket.create_server, ("", port), backlog=100))
                 listener.setblocking(False)
                 made.listeners.append(stack.enter_context(listener))
         yield made
