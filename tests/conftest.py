@@ -21,9 +21,10 @@ settings.register_profile(
 )
 settings.load_profile("cellnet")
 
-# Workers have hosts of their own, but would share the lock of this machine's iptables-legacy.
+# Workers, of this run and of others, have hosts of their own, but would share the lock of this machine's iptables-legacy.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["XTABLES_LOCKFILE"] = f"/run/cellnet-test-{os.environ['PYTEST_XDIST_WORKER']}.lock"
+    run, worker = os.environ["PYTEST_XDIST_TESTRUNUID"], os.environ["PYTEST_XDIST_WORKER"]
+    os.environ["XTABLES_LOCKFILE"] = f"/run/cellnet-test-{run}-{worker}.lock"
 
 
 @pytest.fixture
