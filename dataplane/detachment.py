@@ -9,12 +9,10 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from dataplane.flows import sockdiag
 from dataplane.netlink import interior
 from dataplane.network_set import NetworkSet
-from host.errors import HostRefused
+from host.errors import refused_as
 from host.namespace import is_pin, run_in
 
 
@@ -47,9 +45,5 @@ def clear_namespace(pin: Path, *, address: IPv4Address) -> None:
         sockdiag.destroy(sockdiag.tcp_sockets(local=address) + sockdiag.tcp_sockets(remote=address))
         interior.clear()
 
-    try:
+    with refused_as(f"cannot clean up in {pin}", hint="see the kernel's log"):
         run_in(pin, inside)
-    except (OSError, NetlinkError) as error:
-        if isinstance(error, HostRefused):
-            raise
-        raise HostRefused(f"cannot clean up in {pin}: {error}", hint="see the kernel's log") from error

@@ -4,7 +4,7 @@
 How we know that an entry is ours stands beside each table.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -154,6 +154,11 @@ class Tables:
     senders: Mapping[IPv4Address, int] = field(default_factory=dict)
 
 
+def is_of_links(setting: str, links: Set[str]) -> bool:
+    """Whether a sysctl is one of these links'."""
+    return not links.isdisjoint(setting.split("/"))
+
+
 def without(tables: Tables, addresses: Collection[IPv4Address], *, overlay: bool = False) -> Tables:
     """All but what connects these containers, and with `overlay` this cell with others; what polices them stays."""
     if not addresses and not overlay:
@@ -161,7 +166,7 @@ def without(tables: Tables, addresses: Collection[IPv4Address], *, overlay: bool
     links = {host_interface(address) for address in addresses} | ({TUNNEL_LINK} if overlay else set())
     return replace(
         tables,
-        sysctls={key: value for key, value in tables.sysctls.items() if links.isdisjoint(key.split("/"))},
+        sysctls={key: value for key, value in tables.sysctls.items() if not is_of_links(key, links)},
         veths={key: value for key, value in tables.veths.items() if key not in links},
         links_up={key: value for key, value in tables.links_up.items() if key not in links},
         interiors={key: value for key, value in tables.interiors.items() if key not in addresses},

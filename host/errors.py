@@ -1,5 +1,8 @@
 """What the host or Envoy may refuse, named by who must act. The agent adds the kinds that only it can raise."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class HostRefused(OSError):
     """The kernel or a tool of this host refused a change. `what` says which; `hint` says what the operator can do."""
@@ -31,3 +34,14 @@ class Unavailable(ConnectionError):
 
     def __str__(self) -> str:
         return self.what
+
+
+@contextmanager
+def refused_as(what: str, *, hint: str = "") -> Iterator[None]:
+    """Raise any OSError of the block as HostRefused: `what`, and the system's words. A HostRefused passes as it is."""
+    try:
+        yield
+    except HostRefused:
+        raise
+    except OSError as error:
+        raise HostRefused(f"{what}: {error.strerror or error}", hint=hint) from error

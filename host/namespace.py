@@ -1,7 +1,7 @@
 """Network namespaces: opening one that somebody names, pinning it, and running code inside it.
 
 A namespace is identified by device and inode of its nsfs file. setns(2) is per thread, so code runs inside a namespace in
-a thread of its own; forking for it (as pyroute2's NetNS does) would be slow and unsafe beside gRPC.
+a thread of its own; forking for it would be slow and unsafe beside gRPC.
 """
 
 import fcntl

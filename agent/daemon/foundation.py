@@ -16,10 +16,10 @@ from agent.errors import Conflict
 from agent.loop.desired import CellFacts
 from agent.store.database import Database
 from agent.store.ledger import Ledger
-from dataplane.apply import Kernel, told
+from dataplane.apply import Kernel
 from dataplane.firewall import backends
 from dataplane.netlink.monitor import Monitor
-from dataplane.netlink.underlay import clashes, underlay
+from dataplane.netlink.underlay import clashes, find_underlay
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ async def lay_foundation(config: Config, *, clock: Clock, stack: contextlib.Asyn
 
 def follow_underlay(config: Config, kernel: Kernel) -> UnderlayMonitor:
     """Reads the underlay in the kernel's thread."""
-    read = partial(told, partial(underlay, config.underlay.address, config.underlay.interface))
+    read = partial(find_underlay, config.underlay.address, config.underlay.interface)
     return UnderlayMonitor(
         lambda: asyncio.wrap_future(kernel.submit(read)), overlay=config.overlay, shared=config.store is not None
     )

@@ -1,98 +1,127 @@
 """A container's end of its link, set up from inside its namespace: address, gateway without ARP, and Envoy's way back.
 
-Runs in a thread that entered the namespace (`host.namespace.run_in`). Whoever is root in there may undo any of it;
-that harms only the container itself, since nothing on the host relies on it.
+Runs in a thread that entered the namespace (`host.namespace.run_in`). Root in the container may undo any of it; that harms only
+the container itself, since nothing on the host relies on it. Nothing here lists a table of the namespace: its root may put a
+million routes there, and reading 100,000 takes 20 s.
 """
 
+import errno
 import socket
-from collections.abc import Callable
-from ipaddress import IPv4Address
+import struct
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
-from dataplane.netlink import lookup
-from dataplane.tables import GATEWAY, ORIGINAL_SOURCE_MARK, Interior
+from dataplane.netlink import addresses, links, neighbours, routes
+from dataplane.netlink.links import LOOPBACK
+from dataplane.netlink.routes import RT_SCOPE_HOST, RTM_DELROUTE, RTM_NEWROUTE, RTN_LOCAL
+from dataplane.netlink.rtnetlink import NEW, NUMBER, PUT, change
+from dataplane.tables import GATEWAY, ORIGINAL_SOURCE_MARK, Interior, NeighbourKey
 from host import sysctl
-from host.errors import HostRefused
+from host.errors import HostRefused, refused_as
 from host.namespace import run_in
+from host.netlink.messages import NETLINK_ROUTE, attribute
+from host.netlink.socket import NetlinkSocket, connect
 
-LINK_SCOPE, HOST_SCOPE, ONLINK = 253, 254, 4
-RULE_PRIORITY = 100
-OUR_RULE = {"table": ORIGINAL_SOURCE_MARK, "fwmark": ORIGINAL_SOURCE_MARK, "priority": RULE_PRIORITY}
-OUR_ROUTE = {"dst": "0.0.0.0/0", "type": "local", "scope": HOST_SCOPE, "oif": 1, "table": ORIGINAL_SOURCE_MARK}
+RTM_NEWRULE, RTM_DELRULE = 32, 33
+RULE = struct.Struct("=BBBBBxxBI")  # family, lengths of destination and source, service, table, action, flags
+FRA_PRIORITY, FRA_FWMARK, FR_ACT_TO_TBL = 6, 10, 1
+RTPROT_STATIC = 4
+
+DEFAULT = IPv4Network("0.0.0.0/0")
+OUR_RULE = (
+    RULE.pack(socket.AF_INET, 0, 0, 0, ORIGINAL_SOURCE_MARK, FR_ACT_TO_TBL, 0)
+    + attribute(FRA_PRIORITY, NUMBER.pack(100))
+    + attribute(FRA_FWMARK, NUMBER.pack(ORIGINAL_SOURCE_MARK))
+)
+OUR_ROUTE = routes.message(
+    DEFAULT, index=LOOPBACK, protocol=RTPROT_STATIC, table=ORIGINAL_SOURCE_MARK, kind=RTN_LOCAL, scope=RT_SCOPE_HOST
+)
 # without these the answers to a connection that Envoy makes with the caller's address would leave for the caller
 BACK_TO_ENVOY = {"net/ipv4/tcp_fwmark_accept": "1", "net/ipv4/fwmark_reflect": "1"}
-EXISTS, ABSENT = 17, (2, 3, 19, 22, 97)
+ABSENT = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EINVAL, errno.EAFNOSUPPORT)
 
 
 def program(address: IPv4Address, interior: Interior) -> None:
     """Set up one container's end; what is right already stays. Raises HostRefused."""
-    try:
+    with refused_as(f"cannot set up {interior.interface} in {interior.pin}", hint="is it still there?"):
         run_in(interior.pin, lambda: _program(address, interior))
-    except (OSError, NetlinkError) as error:
-        if isinstance(error, HostRefused):
-            raise
-        raise HostRefused(
-            f"cannot set up {interior.interface} in {interior.pin}: {error}", hint="is it still there?"
-        ) from error
 
 
 def _program(address: IPv4Address, interior: Interior) -> None:
-    with IPRoute() as route:
+    with connect(NETLINK_ROUTE) as kernel:
         index = _index(interior)
-        route.link("set", index=1, state="up")
-        route.link("set", index=index, mtu=interior.mtu, address=interior.mac, state="up")
-        _keep(lambda: route.addr("add", index=index, address=str(address), prefixlen=32))
-        route.neigh("replace", dst=str(GATEWAY), lladdr=interior.gateway_mac, ifindex=index, state=lookup.PERMANENT)
-        route.route("replace", dst=f"{GATEWAY}/32", oif=index, scope=LINK_SCOPE)
-        route.route("replace", dst="default", gateway=str(GATEWAY), oif=index, flags=ONLINK)
+        links.configure(kernel, LOOPBACK, up=True)
+        links.configure(kernel, index, mac=interior.mac, mtu=interior.mtu, up=True)
+        with suppress(FileExistsError):
+            addresses.add(kernel, index, IPv4Interface(address))
+        neighbours.put(kernel, {NeighbourKey(interior.interface, GATEWAY): interior.gateway_mac})
+        _put_route(kernel, routes.message(IPv4Network(GATEWAY), index=index, protocol=RTPROT_STATIC))
+        _put_route(kernel, routes.message(DEFAULT, index=index, gateway=GATEWAY, protocol=RTPROT_STATIC))
         if interior.original_source:
-            _keep(lambda: route.rule("add", **OUR_RULE))
-            route.route("replace", **OUR_ROUTE)
+            with suppress(FileExistsError):
+                change(kernel, RTM_NEWRULE, OUR_RULE, flags=NEW)
+            _put_route(kernel, OUR_ROUTE)
             sysctl.write(BACK_TO_ENVOY)
+
+
+def _put_route(kernel: NetlinkSocket, route: bytes) -> None:
+    change(kernel, RTM_NEWROUTE, route, flags=PUT)
 
 
 def read(address: IPv4Address, interior: Interior) -> Interior | None:
     """What the namespace has of `interior`: the same value if all of it is there, else None."""
-    try:
-        return run_in(interior.pin, lambda: _read(address, interior))
-    except (OSError, NetlinkError):
-        return None
+    with suppress(OSError):
+        if run_in(interior.pin, lambda: _is_there(address, interior)):
+            return interior
+    return None
 
 
-def _read(address: IPv4Address, interior: Interior) -> Interior | None:
-    link = lookup.link(interior.interface)
-    if link is None or not link.up or (link.mac, link.mtu) != (interior.mac, interior.mtu):
-        return None
-    with IPRoute() as route:
-        right = (
-            lookup.is_local(route, address)
-            and lookup.default_route(route) == (str(GATEWAY), link.index)
-            and lookup.permanent_neighbour(route, GATEWAY, index=link.index) == interior.gateway_mac
+def _is_there(address: IPv4Address, interior: Interior) -> bool:
+    with connect(NETLINK_ROUTE) as kernel:
+        link = links.look_up(kernel, name=interior.interface)
+        if link is None or not link.up or (link.mac, link.mtu) != (interior.mac, interior.mtu):
+            return False
+        out = routes.next_hop(kernel)
+        return (
+            _is_local(kernel, address)
+            and out is not None
+            and (out.index, out.gateway) == (link.index, GATEWAY)
+            and neighbours.look_up(kernel, GATEWAY, index=link.index) == interior.gateway_mac
+            and (not interior.original_source or _leads_back_to_envoy(kernel))
         )
-        if not right or (interior.original_source and not _back_to_envoy(route)):
-            return None
-    return interior
 
 
-def _back_to_envoy(route: IPRoute) -> bool:
-    found = lookup.is_local(route, lookup.ANYWHERE, mark=ORIGINAL_SOURCE_MARK)
-    return found and sysctl.read(BACK_TO_ENVOY) == BACK_TO_ENVOY
+def _leads_back_to_envoy(kernel: NetlinkSocket) -> bool:
+    return _is_local(kernel, routes.ANYWHERE, mark=ORIGINAL_SOURCE_MARK) and sysctl.read(BACK_TO_ENVOY) == BACK_TO_ENVOY
+
+
+def _is_local(kernel: NetlinkSocket, address: IPv4Address, *, mark: int = 0) -> bool:
+    found = routes.next_hop(kernel, address, mark=mark)
+    return found is not None and found.is_local
 
 
 def clear() -> None:
-    """Take out of the calling thread's namespace what the removal of the link leaves there, and nothing of anybody else's.
+    """Take out of the calling thread's namespace what the removal of the link leaves there of ours.
 
     Our rule is the first thing written and the last removed: where it is missing nothing of ours is left.
     """
-    with IPRoute() as route:
-        if _keep(lambda: route.rule("add", **OUR_RULE)):
-            route.rule("del", **OUR_RULE)  # it was not there; asking so takes no list of all rules
-            return
-        sysctl.write(dict.fromkeys(BACK_TO_ENVOY, "0"))
-        _skip_absent(lambda: route.route("del", **OUR_ROUTE))
-        _skip_absent(lambda: route.rule("del", **OUR_RULE))
+    with connect(NETLINK_ROUTE) as kernel:
+        try:
+            change(kernel, RTM_NEWRULE, OUR_RULE, flags=NEW)
+        except FileExistsError:
+            sysctl.write(dict.fromkeys(BACK_TO_ENVOY, "0"))
+            for kind, body in ((RTM_DELROUTE, OUR_ROUTE), (RTM_DELRULE, OUR_RULE)):
+                _drop(kernel, kind, body)
+        else:
+            change(kernel, RTM_DELRULE, OUR_RULE)  # it was not there; asking so takes no list of all rules
+
+
+def _drop(kernel: NetlinkSocket, kind: int, body: bytes) -> None:
+    try:
+        change(kernel, kind, body)
+    except OSError as error:
+        if error.errno not in ABSENT:
+            raise
 
 
 def _index(interior: Interior) -> int:
@@ -101,22 +130,3 @@ def _index(interior: Interior) -> int:
     except OSError as error:
         what = f"{interior.interface} is missing in {interior.pin}"
         raise HostRefused(what, hint="did the container remove it?") from error
-
-
-def _keep(change: Callable[[], object]) -> bool:
-    """Make a change that may be there already; whether it was made now."""
-    try:
-        change()
-    except NetlinkError as error:
-        if error.code != EXISTS:
-            raise
-        return False
-    return True
-
-
-def _skip_absent(change: Callable[[], object]) -> None:
-    try:
-        change()
-    except NetlinkError as error:
-        if error.code not in ABSENT:
-            raise

@@ -1,5 +1,8 @@
-"""Veth pairs: made with both MACs and the peer already inside its namespace, down until everything else is in place."""
+"""Links: read, looked up, and veth pairs made with both MACs and the peer already inside its namespace, down until everything
+else is in place.
+"""
 
+import errno
 import os
 import socket
 import struct
@@ -9,81 +12,96 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
+from dataplane.netlink.rtnetlink import NEW, NUMBER, change, octets
 from dataplane.tables import LINK_PREFIX, TUNNEL_LINK, Veth, container_mac, host_mac
-from host.errors import HostRefused
-from host.netlink.messages import attribute, attributes
+from host.errors import HostRefused, refused_as
+from host.netlink.messages import NLM_F_ACK, attribute, contents, nested
 from host.netlink.socket import NetlinkSocket
 
-EXISTS, NO_DEVICE = 17, 19
-GET_LINKS = 18
-LINK = struct.Struct("=BxHiII")  # family, type, index, flags, change; attributes follow
-NUMBER = struct.Struct("=I")
-MAC, NAME, MTU, INFO, EXT_MASK, INFO_KIND = 1, 3, 4, 18, 29, 1
-SKIP_STATISTICS = NUMBER.pack(1 << 3)
-UP = 1
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+LINK = struct.Struct("=BxHiII")  # family, type, index, flags, which flags to change; attributes follow
+IFF_UP = 1
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
+IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 27, 28, 29
+IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+RTEXT_FILTER_SKIP_STATS = 1 << 3
+VETH_INFO_PEER = 1
+
+LOOPBACK = 1  # index, in every namespace
 LEAVING = 0x636E6574  # "cnet": the group of links that are about to be removed, and of nothing else
+NO_STATISTICS = attribute(IFLA_EXT_MASK, NUMBER.pack(RTEXT_FILTER_SKIP_STATS))
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Any link. `details` is what its kind says of itself, undecoded."""
+
+    index: int
+    name: str
+    up: bool
+    mac: str
+    mtu: int
+    kind: str
+    details: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
     """Our host ends (veths named `cnet` + 8 hex digits) by name, whether each is up, and their names by index.
 
-    `tunnel` is whatever has the name of the tunnel's end, ours or not, as it was read; it is in none of the others.
+    `tunnel` is whatever has the name of the tunnel's end, ours or not; it is in none of the others.
     """
 
     veths: Mapping[str, Veth]
     up: Mapping[str, bool]
     names: Mapping[int, str]
-    tunnel: "Link | None" = None
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """Any link; `info` is its own description of its kind, undecoded."""
-
-    index: int
-    up: bool
-    mac: str
-    mtu: int
-    info: bytes
+    tunnel: Link | None = None
 
 
 def read(kernel: NetlinkSocket) -> Links:
-    """One dump, decoded by hand: a look reads all links while changes wait for the interpreter. Raises HostRefused."""
+    """One dump of all links. Raises HostRefused."""
     veths: dict[str, Veth] = {}
     up: dict[str, bool] = {}
     names: dict[int, str] = {}
     tunnel: Link | None = None
-    for body in kernel.dump(GET_LINKS, LINK.pack(0, 0, 0, 0, 0) + attribute(EXT_MASK, SKIP_STATISTICS), what="links"):
-        _, _, index, flags, _ = LINK.unpack_from(body)
-        found = {kind: body[start:end] for kind, start, end in attributes(body, start=LINK.size)}
-        name = found[NAME].rstrip(b"\0").decode(errors="replace")
-        if name == TUNNEL_LINK:
-            mac, mtu = found.get(MAC, b"").hex(":"), NUMBER.unpack(found[MTU])[0]
-            tunnel = Link(index, bool(flags & UP), mac, mtu, found.get(INFO, b""))
-            continue
-        address = address_of(name)
-        if address is None or not _is_veth(found.get(INFO, b"")):
-            continue
-        veths[name] = Veth(address=address, mac=found[MAC].hex(":"), mtu=NUMBER.unpack(found[MTU])[0])
-        up[name] = bool(flags & UP)
-        names[index] = name
+    for body in kernel.dump(RTM_GETLINK, LINK.pack(0, 0, 0, 0, 0) + NO_STATISTICS, what="links"):
+        found = _link(body)
+        address = address_of(found.name)
+        if found.name == TUNNEL_LINK:
+            tunnel = found
+        elif address is not None and found.kind == "veth":
+            veths[found.name] = Veth(address=address, mac=found.mac, mtu=found.mtu)
+            up[found.name] = found.up
+            names[found.index] = found.name
     return Links(veths, up, names, tunnel)
 
 
-def _is_veth(info: bytes) -> bool:
-    return any(kind == INFO_KIND and info[start:end].rstrip(b"\0") == b"veth" for kind, start, end in attributes(info))
+def look_up(kernel: NetlinkSocket, *, name: str = "", index: int = 0) -> Link | None:
+    """The link of that name, or of that index; None if it is not there. Takes the time of one link, however many there are."""
+    named = attribute(IFLA_IFNAME, name.encode() + b"\0") if name else b""
+    (answer,) = kernel.ask(RTM_GETLINK, [LINK.pack(0, 0, index, 0, 0) + named + NO_STATISTICS])
+    return None if isinstance(answer, OSError) else _link(answer)
+
+
+def _link(body: bytes) -> Link:
+    _, _, index, flags, _ = LINK.unpack_from(body)
+    found = contents(body, start=LINK.size)
+    info = contents(found.get(IFLA_LINKINFO, b""))
+    return Link(
+        index=index,
+        name=found[IFLA_IFNAME].rstrip(b"\0").decode(errors="replace"),
+        up=bool(flags & IFF_UP),
+        mac=found.get(IFLA_ADDRESS, b"").hex(":"),
+        mtu=NUMBER.unpack(found[IFLA_MTU])[0],
+        kind=info.get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace"),
+        details=info.get(IFLA_INFO_DATA, b""),
+    )
 
 
 def index_of(name: str) -> int:
     """A link's index in the calling thread's namespace. Raises HostRefused."""
-    try:
+    with refused_as(f"link {name} has gone", hint="did another program remove it?"):
         return socket.if_nametoindex(name)
-    except OSError as error:
-        raise HostRefused(f"link {name} has gone", hint="did somebody remove it?") from error
 
 
 def address_of(name: str) -> IPv4Address | None:
@@ -94,66 +112,78 @@ def address_of(name: str) -> IPv4Address | None:
     return IPv4Address(int(digits, 16))
 
 
-def create(route: IPRoute, name: str, veth: Veth, *, pin: Path, peer: str) -> None:
+def create_veth(kernel: NetlinkSocket, name: str, veth: Veth, *, pin: Path, peer: str) -> None:
     """Make one pair, both ends down. Raises HostRefused, also where a foreign link has a name of ours."""
-    try:
+    with refused_as(f"cannot open {pin}", hint="the container has gone"):
         namespace = os.open(pin, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise HostRefused(f"cannot open {pin}: {error.strerror}", hint="the container has gone") from error
     try:
-        inside = {"ifname": peer, "net_ns_fd": namespace, "address": container_mac(veth.address), "mtu": veth.mtu}
-        route.link("add", ifname=name, kind="veth", address=host_mac(veth.address), mtu=veth.mtu, peer=inside)
-    except NetlinkError as error:
-        raise HostRefused(f"cannot make {name} with {peer} in {pin}: {error}", hint=_hint(error, peer=peer)) from error
+        far = _description(peer, container_mac(veth.address), veth.mtu) + attribute(IFLA_NET_NS_FD, NUMBER.pack(namespace))
+        near = _description(name, host_mac(veth.address), veth.mtu)
+        change(kernel, RTM_NEWLINK, near + _kind(b"veth", attribute(VETH_INFO_PEER, far)), flags=NEW)
+    except OSError as error:
+        hint = f"is there another {peer} in the namespace?" if error.errno == errno.EEXIST else "see the kernel's log"
+        raise HostRefused(f"cannot make {name} with {peer} in {pin}: {error.strerror}", hint=hint) from error
     finally:
         os.close(namespace)
 
 
-def _hint(error: NetlinkError, *, peer: str) -> str:
-    return f"is there another {peer} in the namespace?" if error.code == EXISTS else "see the kernel's log"
+def create(kernel: NetlinkSocket, name: str, *, mac: str, mtu: int, kind: str, details: bytes) -> None:
+    """Make a link of another kind, down. Raises OSError."""
+    change(kernel, RTM_NEWLINK, _description(name, mac, mtu) + _kind(kind.encode(), details), flags=NEW)
 
 
-def change(route: IPRoute, name: str, veth: Veth, *, old: Veth) -> None:
+def _description(name: str, mac: str, mtu: int) -> bytes:
+    named = attribute(IFLA_IFNAME, name.encode() + b"\0")
+    return LINK.pack(0, 0, 0, 0, 0) + named + attribute(IFLA_ADDRESS, octets(mac)) + attribute(IFLA_MTU, NUMBER.pack(mtu))
+
+
+def _kind(kind: bytes, details: bytes) -> bytes:
+    return nested(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, kind), nested(IFLA_INFO_DATA, details))
+
+
+def configure(kernel: NetlinkSocket, index: int, *, mac: str | None = None, mtu: int | None = None, up: bool = False) -> None:
+    """Set MAC and MTU of a link, as far as they are given, and then bring it up, if that is wanted. Raises OSError."""
+    wanted = b"" if mac is None else attribute(IFLA_ADDRESS, octets(mac))
+    wanted += b"" if mtu is None else attribute(IFLA_MTU, NUMBER.pack(mtu))
+    flags = IFF_UP if up else 0
+    change(kernel, RTM_NEWLINK, LINK.pack(0, 0, index, flags, flags) + wanted)
+
+
+def change_veth(kernel: NetlinkSocket, name: str, veth: Veth, *, old: Veth) -> None:
     """Set what differs on a pair that is there. Raises HostRefused."""
-    try:
-        if veth.mtu != old.mtu:
-            route.link("set", index=index_of(name), mtu=veth.mtu)
-        if veth.mac != old.mac:  # not otherwise: it makes the kernel forget the link's neighbours
-            route.link("set", index=index_of(name), address=veth.mac)
-    except NetlinkError as error:
-        raise HostRefused(f"cannot set MAC and MTU of {name}: {error}", hint="see `ip link`") from error
+    with refused_as(f"cannot set MAC and MTU of {name}", hint="see `ip link`"):
+        # the MAC only where it differs: setting it makes the kernel forget the link's neighbours
+        configure(kernel, index_of(name), mac=None if veth.mac == old.mac else veth.mac, mtu=veth.mtu)
 
 
-def delete_together(route: IPRoute, names: Collection[str]) -> None:
+def delete_together(kernel: NetlinkSocket, names: Collection[str]) -> None:
     """Remove several pairs at once: the kernel waits 15 to 20 ms for each removal, or once for all links of a group.
 
-    What cannot be removed like this is left, for `delete` to say why.
+    A link that cannot be removed like this stays, and `delete` reports why.
     """
-    try:
-        for name in names:
-            with suppress(OSError):  # gone with its namespace
-                route.link("set", index=socket.if_nametoindex(name), group=LEAVING)
-        route.link("del", group=LEAVING)
-    except NetlinkError:
-        return
+    group, indexes = attribute(IFLA_GROUP, NUMBER.pack(LEAVING)), []
+    for name in names:
+        with suppress(OSError):  # gone with its namespace
+            indexes.append(socket.if_nametoindex(name))
+    kernel.ask(RTM_NEWLINK, [LINK.pack(0, 0, index, 0, 0) + group for index in indexes], flags=NLM_F_ACK)
+    with suppress(OSError):
+        change(kernel, RTM_DELLINK, LINK.pack(0, 0, 0, 0, 0) + group)
 
 
-def delete(route: IPRoute, name: str) -> None:
-    """Remove a pair; one that has gone with its namespace is fine."""
+def delete(kernel: NetlinkSocket, name: str) -> None:
+    """Remove a link; one that has gone is fine. Raises HostRefused."""
     try:
         index = socket.if_nametoindex(name)
     except OSError:
         return
     try:
-        route.link("del", index=index)
-    except NetlinkError as error:
-        if error.code != NO_DEVICE:
-            raise HostRefused(f"cannot remove {name}: {error}", hint="see the kernel's log") from error
+        change(kernel, RTM_DELLINK, LINK.pack(0, 0, index, 0, 0))
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise HostRefused(f"cannot remove {name}: {error.strerror}", hint="see the kernel's log") from error
 
 
-def set_up(route: IPRoute, name: str) -> None:
+def set_up(kernel: NetlinkSocket, name: str) -> None:
     """Bring a host end up. Raises HostRefused."""
-    try:
-        route.link("set", index=index_of(name), state="up")
-    except NetlinkError as error:
-        raise HostRefused(f"cannot bring {name} up: {error}", hint="did somebody remove it?") from error
+    with refused_as(f"cannot bring {name} up", hint="did another program remove it?"):
+        configure(kernel, index_of(name), up=True)

@@ -3,24 +3,20 @@
 It has no lower link, so it can be made before the underlay is there, and lives on when that changes.
 """
 
+import errno
 import socket
-import struct
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
-from dataplane.netlink.links import INFO_KIND, NUMBER, Link, index_of
+from dataplane.netlink import addresses, links
+from dataplane.netlink.links import Link, index_of
+from dataplane.netlink.rtnetlink import NUMBER
 from dataplane.tables import TUNNEL_LINK, Vtep
-from host.errors import HostRefused
-from host.netlink.messages import attributes
+from host.errors import HostRefused, refused_as
+from host.netlink.messages import attribute, contents
 from host.netlink.socket import NetlinkSocket
 
-EXISTS, IN_USE, NO_DEVICE = 17, 98, 19
-GET_ADDRESSES = 22
-ADDRESS = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index; attributes follow
-LOCAL_ADDRESS = 2
-INFO_DATA = 2
+KIND = "vxlan"
+# linux/if_link.h: IFLA_VXLAN_ID, _GROUP, _LOCAL, _LINK, _LEARNING, _PORT, _GROUP6, _GBP, _COLLECT_METADATA
 VNI, GROUP, LOCAL, LOWER, LEARNING, PORT, GROUP6, GBP, EXTERNAL = 1, 2, 4, 3, 7, 15, 16, 23, 25
 KINDS = {GROUP: "group", GROUP6: "group", LOWER: "link", GBP: "gbp"}  # there, or not
 SWITCHES = {LEARNING: "learning", EXTERNAL: "external"}  # on, or off
@@ -29,19 +25,14 @@ ANYWHERE = bytes(4)
 
 def read(kernel: NetlinkSocket, link: Link | None) -> Vtep | None:
     """Ours, of the link of that name; None if that is no VXLAN. Raises HostRefused."""
-    if link is None:
+    if link is None or link.kind != KIND:
         return None
-    info = link.info
-    found = {kind: info[start:end] for kind, start, end in attributes(info)}
-    if found.get(INFO_KIND, b"").rstrip(b"\0") != b"vxlan":
-        return None
-    inner = found.get(INFO_DATA, b"")
-    about = {kind: inner[start:end] for kind, start, end in attributes(inner)}
+    about = contents(link.details)
     local = about.get(LOCAL, ANYWHERE)
     there = {word for kind, word in KINDS.items() if kind in about and (about[kind].strip(b"\0") or kind == GBP)}
     on = {word for kind, word in SWITCHES.items() if about.get(kind, b"").strip(b"\0")}
     return Vtep(
-        addresses=_addresses(kernel, link.index),
+        addresses=tuple(sorted(each.local for each in addresses.read(kernel) if each.index == link.index)),
         mac=link.mac,
         mtu=link.mtu,
         vni=NUMBER.unpack(about[VNI])[0] if VNI in about else 0,
@@ -51,31 +42,26 @@ def read(kernel: NetlinkSocket, link: Link | None) -> Vtep | None:
     )
 
 
-def _addresses(kernel: NetlinkSocket, wanted: int) -> tuple[IPv4Interface, ...]:
-    found: list[IPv4Interface] = []
-    for body in kernel.dump(GET_ADDRESSES, ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0), what="addresses"):
-        _, length, _, _, index = ADDRESS.unpack_from(body)
-        if index != wanted:
-            continue
-        found += [IPv4Interface((body[start:end], length)) for kind, start, end in attributes(body, start=ADDRESS.size)
-                  if kind == LOCAL_ADDRESS]  # fmt: skip
-    return tuple(sorted(found))
-
-
-def create(route: IPRoute, vtep: Vtep) -> None:
+def create(kernel: NetlinkSocket, vtep: Vtep) -> None:
     """Make it, down. Raises HostRefused."""
+    details = (
+        attribute(VNI, NUMBER.pack(vtep.vni)),
+        attribute(PORT, vtep.port.to_bytes(2, "big")),
+        attribute(LOCAL, ANYWHERE if vtep.local is None else vtep.local.packed),
+        attribute(LEARNING, b"\0"),
+        attribute(GBP, b""),
+    )
     try:
-        route.link(
-            "add", ifname=TUNNEL_LINK, kind="vxlan", address=vtep.mac, mtu=vtep.mtu, vxlan_id=vtep.vni, vxlan_port=vtep.port,
-            vxlan_local=str(vtep.local), vxlan_gbp=True, vxlan_learning=0,
-        )  # fmt: skip
-        route.addr("add", index=index_of(TUNNEL_LINK), address=str(vtep.addresses[0].ip), prefixlen=32)
-    except NetlinkError as error:
-        raise HostRefused(f"cannot make {TUNNEL_LINK}: {error}", hint=_hint(error, vtep)) from error
+        links.create(kernel, TUNNEL_LINK, mac=vtep.mac, mtu=vtep.mtu, kind=KIND, details=b"".join(details))
+        addresses.add(kernel, index_of(TUNNEL_LINK), vtep.addresses[0])
+    except OSError as error:
+        if isinstance(error, HostRefused):
+            raise
+        raise HostRefused(f"cannot make {TUNNEL_LINK}: {error.strerror}", hint=_hint(error, vtep)) from error
 
 
-def _hint(error: NetlinkError, vtep: Vtep) -> str:
-    if error.code != EXISTS:
+def _hint(error: OSError, vtep: Vtep) -> str:
+    if error.errno != errno.EEXIST:
         return "the kernel needs the vxlan module; see its log"
     try:
         socket.if_nametoindex(TUNNEL_LINK)
@@ -84,39 +70,25 @@ def _hint(error: NetlinkError, vtep: Vtep) -> str:
     return f"a link of that name is not cellnet's: ip link delete {TUNNEL_LINK}, or rename it"
 
 
-def change(route: IPRoute, vtep: Vtep, *, old: Vtep) -> None:
+def change(kernel: NetlinkSocket, vtep: Vtep, *, old: Vtep) -> None:
     """Set what differs on a device that is there, without a cut. Raises HostRefused."""
     index = index_of(TUNNEL_LINK)
-    try:
-        if vtep.mtu != old.mtu:
-            route.link("set", index=index, mtu=vtep.mtu)
-        if vtep.mac != old.mac:
-            route.link("set", index=index, address=vtep.mac)
+    with refused_as(f"cannot set up {TUNNEL_LINK}", hint="see `ip address` and the kernel's log"):
+        links.configure(kernel, index, mac=None if vtep.mac == old.mac else vtep.mac, mtu=vtep.mtu)
         for address in vtep.addresses:
             if address not in old.addresses:  # before another goes: with its last address a link loses all its routes
-                route.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
+                addresses.add(kernel, index, address)
         for address in old.addresses:
             if address not in vtep.addresses:
-                route.addr("del", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
-    except NetlinkError as error:
-        raise HostRefused(f"cannot set up {TUNNEL_LINK}: {error}", hint="see `ip address` and the kernel's log") from error
+                addresses.delete(kernel, index, address)
 
 
-def delete(route: IPRoute) -> None:
-    """Remove it, with its routes, neighbours and forwarding entries; one that has gone is fine. Raises HostRefused."""
-    try:
-        route.link("del", index=socket.if_nametoindex(TUNNEL_LINK))
-    except NetlinkError as error:
-        if error.code != NO_DEVICE:
-            raise HostRefused(f"cannot remove {TUNNEL_LINK}: {error}", hint="see the kernel's log") from error
-    except OSError:
-        return
-
-
-def set_up(route: IPRoute) -> None:
+def set_up(kernel: NetlinkSocket) -> None:
     """Bring it up: only now its port is taken. Raises HostRefused."""
     try:
-        route.link("set", index=index_of(TUNNEL_LINK), state="up")
-    except NetlinkError as error:
-        hint = "somebody else has its UDP port: see `ss -lnu`" if error.code == IN_USE else "see the kernel's log"
-        raise HostRefused(f"cannot bring {TUNNEL_LINK} up: {error}", hint=hint) from error
+        links.configure(kernel, index_of(TUNNEL_LINK), up=True)
+    except OSError as error:
+        if isinstance(error, HostRefused):
+            raise
+        hint = "another program has its UDP port: see `ss -lnu`" if error.errno == errno.EADDRINUSE else "see the kernel's log"
+        raise HostRefused(f"cannot bring {TUNNEL_LINK} up: {error.strerror}", hint=hint) from error

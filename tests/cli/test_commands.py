@@ -262,7 +262,7 @@ def test_errors_are_coloured_on_a_terminal_only(tmp_path: Path) -> None:
     assert "\x1b[31m" in seen.stdout
 
 
-HEAVY = ("pydantic", "pyroute2", "grpc", "aiohttp", "cryptography", "yaml", "asyncio", "structlog")
+HEAVY = ("pydantic", "grpc", "aiohttp", "cryptography", "yaml", "asyncio", "structlog")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ps"], ["run", "--help"], ["policy", "allow", "--help"]])

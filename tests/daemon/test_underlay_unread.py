@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import pytest
-from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.config.load import load
 from agent.daemon import foundation
 from agent.errors import HostRefused
-from dataplane.apply import Kernel
+from dataplane.apply import Kernel, with_refusals
 
 Result = TypeVar("Result")
 
@@ -22,21 +21,21 @@ class Thread:
     def submit(self, work: Callable[[], Result]) -> "Future[Result]":
         done: Future[Result] = Future()
         try:
-            done.set_result(work())
+            done.set_result(with_refusals(work))
         except BaseException as error:
             done.set_exception(error)
         return done
 
 
-@pytest.mark.parametrize("error", [NetlinkError(105, "No buffer space available"), OSError(24, "Too many open files")])
+@pytest.mark.parametrize("error", [OSError(105, "No buffer space available"), OSError(24, "Too many open files")])
 async def test_what_keeps_us_from_asking_for_the_underlay_is_the_hosts_refusal(
     error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def underlay(*_: object) -> None:
+    def fails(*_: object) -> None:
         raise error
 
     (tmp_path / "agent.yaml").touch()
     config = load(tmp_path / "agent.yaml", root=tmp_path, hostname="one")
-    monkeypatch.setattr(foundation, "underlay", underlay)
+    monkeypatch.setattr(foundation, "find_underlay", fails)
     with pytest.raises(HostRefused):
         await foundation.follow_underlay(config, cast("Kernel", Thread())).refresh()

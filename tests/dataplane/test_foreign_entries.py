@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
 
-from dataplane.netlink import links, routes
+from dataplane.netlink import links, neighbours, routes
 from dataplane.tables import NeighbourKey, Route, Veth
 from host.namespace import run_in
 from host.netlink.socket import connect
@@ -37,16 +37,16 @@ def test_ours_are_read_and_nobody_elses(netns: Callable[[str], Netns]) -> None:
     def read() -> tuple[links.Links, dict[NeighbourKey, str], dict[IPv4Network, Route]]:
         with connect(socket.NETLINK_ROUTE) as kernel:
             found = links.read(kernel)
-            return found, routes.read_neighbours(kernel, found.names), routes.read_routes(kernel, found.names)
+            return found, neighbours.read(kernel, found.names), routes.read(kernel, found.names)
 
-    found, neighbours, ways = run_in(host.path, read)
+    found, nearby, ways = run_in(host.path, read)
     assert found.veths == {
         OURS: Veth(address=IPv4Address("10.255.1.2"), mac="02:00:0a:ff:01:02", mtu=1400),
         DOWN: Veth(address=IPv4Address("10.255.1.3"), mac="02:00:0a:ff:01:03", mtu=1500),
     }
     assert found.up == {OURS: True, DOWN: False}
     assert set(found.names.values()) == {OURS, DOWN}
-    assert neighbours == {NeighbourKey(OURS, IPv4Address("10.255.1.2")): "02:c0:0a:ff:01:02"}
+    assert nearby == {NeighbourKey(OURS, IPv4Address("10.255.1.2")): "02:c0:0a:ff:01:02"}
     assert ways == {
         IPv4Network("10.255.1.2/32"): Route(OURS),
         IPv4Network("10.255.1.8/31"): Route("?"),

@@ -9,14 +9,13 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from dataplane.apply import within
 from dataplane.compile import compile_tables
 from dataplane.detachment import clear_namespace
 from dataplane.firewall.backends import Backend, firewall
 from dataplane.firewall.rights import container_chain
 from dataplane.netlink.links import address_of
 from dataplane.state import Allow, HostService, HostState, Workload
-from dataplane.tables import ChainKey, Tables, host_interface, host_mac
+from dataplane.tables import ChainKey, Tables, host_interface, host_mac, is_of_links
 from tests.testlib.fork_server import ApplyState, ForkServer, KillableProcess, fork_server
 from tests.testlib.hosts import FIRST, Host, allow, make_host
 from tests.testlib.netns import Netns
@@ -88,7 +87,7 @@ class Scene:
         settings = {
             key: value
             for key, value in tables[-1].sysctls.items()
-            if within(key, [f"/{host_interface(address)}/" for address in up])
+            if is_of_links(key, {host_interface(address) for address in up})
         }
         assert settings.items() <= found.sysctls.items(), "up before IPv6 is off"
         self._assert_reached(up, [frozenset() if state is None else permitted(state) for state in states])

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from dataplane.netlink.underlay import Underlay, clashes, underlay
+from dataplane.netlink.underlay import Underlay, clashes, find_underlay
 from host.namespace import run_in
 from tests.testlib.hosts import make_host
 from tests.testlib.netns import Netns
@@ -23,7 +23,7 @@ def host(netns: Callable[[str], Netns]) -> Netns:
 
 def asked(host: Netns, address: str | None = None, interface: str | None = None) -> Underlay | None:
     given = None if address is None else IPv4Address(address)
-    return run_in(host.path, lambda: underlay(given, interface))
+    return run_in(host.path, lambda: find_underlay(given, interface))
 
 
 def test_the_underlay_is_where_the_default_route_leads(host: Netns) -> None:
