@@ -185,6 +185,8 @@ def validate(paths: tuple[Path, ...], as_json: bool) -> int:
         for each in found:
             for problem in each.problems:
                 click.echo(f"{click.style('error:', fg='red', bold=True)} {problem}", err=True)
+            if each.warning:
+                click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {each.warning}", err=True)
             if each.ok:
                 click.echo(f"{each.path}: {counted(str(each.policies), 'policy', plural='policies')}")
     return 0 if all(each.ok for each in found) else FAILED

@@ -22,6 +22,14 @@ class Checked:
         """Whether the agent would take it."""
         return not self.problems
 
+    @property
+    def warning(self) -> str:
+        """Why the agent would not read a good file at all, empty where it would."""
+        if not self.ok or str(self.path) == "-" or self.path.suffix == ".yaml":
+            return ""
+        hint = f"rename it to {self.path.with_suffix('.yaml').name}"
+        return f"{self.path}: the agent reads only files whose name ends in .yaml; hint: {hint}"
+
     def json(self) -> Mapping[str, object]:
         """For `--json`."""
         return {

@@ -31,17 +31,21 @@ class Place:
         return path if self.root is None else self.root.absolute() / path.relative_to("/")
 
     def load(self) -> "Config":
-        """The whole config. Raises InvalidInput that shows every error of the file."""
+        """The whole config. Raises InvalidInput that shows every error of the file, HostRefused where it cannot be read.
+
+        A file that was named must be there.
+        """
         from agent.config.load import load
 
-        return load(self.config_file, root=None if self.root is None else self.root.absolute(), hostname=os.uname().nodename)
+        root, named = None if self.root is None else self.root.absolute(), self.config is not None
+        return load(self.config_file, root=root, hostname=os.uname().nodename, required=named)
 
     def socket(self) -> Path:
         """The control socket. Parsing YAML takes longer than a whole `ps`, so it is left out where no path is set."""
         try:
             moved = b"paths" in self.config_file.read_bytes()
         except OSError:
-            moved = False  # no config, or not ours to read: the default place
+            moved = self.config is not None  # else there is none, or it is not ours to read: the default place
         return self.load().paths.control_socket if moved else self._below(SOCKET)
 
     def client(self) -> Client:

@@ -1,6 +1,6 @@
 """The cell's configuration as one frozen value. The annotations are the whole truth about agent.yaml's keys."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
@@ -9,6 +9,7 @@ from typing import Annotated
 
 from agent.config import texts
 from agent.config.etcd import Etcd, read_store
+from agent.config.file import ConfigFile
 from agent.config.key import Key
 from agent.config.paths import Paths
 from agent.config.services import host_service
@@ -144,3 +145,5 @@ class Config:
     ] = ()
     envoy: Envoy = Envoy()
     paths: Paths
+    file: ConfigFile | None = field(default=None, compare=False)
+    """Where all this was read; no key."""

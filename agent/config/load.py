@@ -7,17 +7,17 @@ from pathlib import Path
 
 from agent.config import texts
 from agent.config.config import Config
+from agent.config.file import ConfigFile, digest_of, read
 from agent.config.paths import all_below, below, derived
 from agent.config.problems import Report, raise_all
 from agent.config.settings import Setting, read_file, read_override
-from agent.config.source import MAX_BYTES
-from agent.errors import HostRefused, InvalidInput
+from agent.errors import InvalidInput
 
 SOCKET_LIMIT = 107  # bytes that the kernel takes for the path of a unix socket
 
 
-def load(path: Path, *, root: Path | None, hostname: str, overrides: Sequence[str] = ()) -> Config:
-    """The configuration in the file `path`; a missing file means the defaults.
+def load(path: Path, *, root: Path | None, hostname: str, overrides: Sequence[str] = (), required: bool = False) -> Config:
+    """The configuration in the file `path`; a missing file means the defaults, unless it is `required`.
 
     `root` (absolute) prefixes every path but Envoy's binary; `overrides` are `KEY=VALUE` (see `read_override`) and win
     over the file, a later one over an earlier. `hostname` names the cell where nothing else does.
@@ -26,7 +26,8 @@ def load(path: Path, *, root: Path | None, hostname: str, overrides: Sequence[st
     settings: dict[str, Setting] = {}
     whole = Report(str(path))
     reports = [whole]
-    for found, report in (read_file(_content(path), file=str(path)), *map(read_override, overrides)):
+    content = read(path, required=required)
+    for found, report in (read_file(content or b"", file=str(path)), *map(read_override, overrides)):
         settings |= found
         reports.append(report)
     raise_all(reports)
@@ -35,18 +36,7 @@ def load(path: Path, *, root: Path | None, hostname: str, overrides: Sequence[st
         config = replace(config, cell=_named_after(hostname, whole))
     _check_together(config, settings, whole)
     raise_all(reports)
-    return config
-
-
-def _content(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and not path.is_symlink():  # a link to nowhere was meant to be something
-            return b""
-        hint = "check the path and the permissions of the file"
-        raise HostRefused(f"cannot read {path}: {error.strerror}", hint=hint) from error
+    return replace(config, file=ConfigFile(path, None if content is None else digest_of(content)))
 
 
 def _named_after(hostname: str, whole: Report) -> str:

@@ -10,8 +10,10 @@ from agent.config.settings import fields_of
 
 HEAD = """# Configuration
 
-`/etc/cellnet/agent.yaml`; every key is optional, a missing file means the defaults. Unknown keys, wrong types and values
-that YAML would convert oddly (`on`, `010`, `22:22`) are errors, all told at once as `file:line:column: message`.
+`/etc/cellnet/agent.yaml`; every key is optional, a missing file means the defaults. A file that is named by `--config` or
+`CELLNET_CONFIG` must be there. The agent reads it at its start; `cellnet status` reports a file that has changed since.
+Unknown keys, wrong types and values that YAML would convert oddly (`on`, `010`, `22:22`) are errors, all reported at once as
+`file:line:column: message`.
 
 A duration is a number and `s`, `m`, `h` or `d`: `90s`, `15m`, `24h`, `7d`. With `--root DIR` or `CELLNET_ROOT=DIR` every
 path gets DIR in front of it, those given here too, the program in `envoy.binary` excepted.

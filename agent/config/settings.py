@@ -35,8 +35,9 @@ class Field:
 
 @cache
 def fields_of(section: type) -> tuple[Field, ...]:
-    """The fields of Config or of one of its sections, in order."""
-    return tuple(_field(name, hint) for name, hint in get_type_hints(section, include_extras=True).items())
+    """The keys and sections of Config or of one of its sections, in order."""
+    found = (_field(name, hint) for name, hint in get_type_hints(section, include_extras=True).items())
+    return tuple(each for each in found if each.key is not None or each.section is not None)
 
 
 def _field(name: str, hint: object) -> Field:

@@ -30,6 +30,7 @@ from agent.daemon.answers.enforcement import Enforcement
 from agent.daemon.answers.policies import PolicyAnswers
 from agent.daemon.answers.status import StatusAnswers
 from agent.daemon.clock import Clock
+from agent.daemon.config_changes import ConfigChanges
 from agent.daemon.disk_space import DiskSpace
 from agent.daemon.firewall import FirewallPart, clear_other_backend
 from agent.daemon.foundation import Foundation, lay_foundation
@@ -225,6 +226,7 @@ def _reporting(base: Foundation, parts: _Parts) -> tuple[Part, ...]:
         parts.leaves,
         loop,
         parts.attaching,
+        ConfigChanges(config.file),
     )
 
 

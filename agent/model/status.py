@@ -12,8 +12,9 @@ from typing import Literal, get_args
 from agent.complaint import Complaint
 
 Area = Literal[
-    "kernel", "disk", "store", "overlay", "cell", "firewall", "envoy", "policies", "tags", "identity", "lock", "agent"
-]
+    "kernel", "disk", "store", "overlay", "cell", "firewall", "envoy", "policies", "tags", "identity", "config", "lock",
+    "agent",
+]  # fmt: skip
 """Where a problem is, the gravest first."""
 AREAS: tuple[Area, ...] = get_args(Area)
 

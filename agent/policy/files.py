@@ -63,6 +63,8 @@ class PolicyFiles:
         self._save_problem: Problem | None = None
         self._folder_problem: Problem | None = None
         self._watch_problem: Problem | None = None
+        self._others: dict[str, float] = {}  # what is no policy file, and since when it is there
+        self._unread: dict[str, Problem] = {}
         self._started = False
 
     def policies(self) -> tuple[Policy, ...]:
@@ -75,7 +77,7 @@ class PolicyFiles:
 
     def unenforced(self) -> tuple[Problem, ...]:
         """Those for which something on disk is not in force; the others only threaten what comes later."""
-        later = (self._watch_problem, self._save_problem)
+        later = (self._watch_problem, self._save_problem, *self._unread.values())
         return tuple(each for each in self._problems if each not in later)
 
     def waiting(self) -> tuple[str, ...]:
@@ -91,6 +93,7 @@ class PolicyFiles:
         """When `scan` will know more without any event, on the clock of `now`; None for never."""
         times = [file.missing_since + VANISH for file in self._files.values() if file.missing_since is not None]
         times += [file.candidate.since + SETTLE for file in self._files.values() if file.candidate]
+        times += [since + SETTLE for name, since in self._others.items() if name not in self._unread]
         return min(times, default=None)
 
     def scan(
@@ -184,6 +187,16 @@ class PolicyFiles:
         for name in [name for name, file in self._files.items() if self._is_gone(file, now)]:
             del self._files[name]
             self._unsaved[name] = None
+        self._look_at_others(folder, now)
+
+    def _look_at_others(self, folder: Folder | None, now: float) -> None:
+        """What is no policy file is reported when it stays: a new file may have another name until it is whole."""
+        self._others = {name: self._others.get(name, now) for name in folder.others} if folder else {}
+        self._unread = {
+            name: Problem(str(self.directory / name), 0, 0, *folder.why_unread(name))
+            for name, since in sorted(self._others.items())
+            if folder and (not self._started or now >= since + SETTLE)
+        }
 
     def _look_at(self, folder: Folder, name: str, file: _File, now: float, *, certainly: bool) -> None:
         if not name.isprintable():
@@ -219,7 +232,7 @@ class PolicyFiles:
         files = [self._files[name] for name in sorted(self._files)]
         policies = tuple(policy for file in files for policy in file.policies)
         general = (self._watch_problem, self._folder_problem, self._save_problem)
-        problems = (*filter(None, general), *(problem for file in files for problem in file.problems))
+        problems = (*filter(None, general), *self._unread.values(), *(problem for file in files for problem in file.problems))
         changed = False
         if policies != self._policies:
             self._policies, changed = policies, True

@@ -55,7 +55,7 @@ class PoliciesInForce(Part):
 
     async def rows(self) -> Mapping[str, object]:
         """`policies`."""
-        bad = sorted({each.file for each in self._files.problems()})
+        bad = sorted({each.file for each in self._files.unenforced()})
         files, stored = self.from_files(), await self.from_store()
         return {"policies": PoliciesRow(len(files), len(stored), files=self._files.count, bad_files=tuple(bad))}
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from agent.config.source import MAX_BYTES
 
+SUFFIX, BACKUP = ".yaml", "~"
 ROOT = 0
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -45,10 +46,23 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """An open policy directory: its descriptor and the names of the policy files in it."""
+    """An open policy directory: its descriptor, the names of the policy files in it, and what else is there to be seen."""
 
     descriptor: int
     names: frozenset[str]
+    others: frozenset[str]
+
+    def why_unread(self, name: str) -> tuple[str, str]:
+        """Why one of the `others` is not read, and what to do."""
+        try:
+            is_folder = stat.S_ISDIR(os.stat(name, dir_fd=self.descriptor).st_mode)
+        except OSError:
+            is_folder = False
+        if is_folder:
+            return "is not read: policy files stand in the directory itself", "move its files up, or move it away"
+        stem = name.rpartition(".")[0] if name.lower().endswith((".yml", ".yaml", ".json")) else name
+        wanted = f"{stem}{SUFFIX}" if name.isprintable() else f"NAME{SUFFIX}"
+        return f"is not read: the name of a policy file ends in {SUFFIX}", f"rename it to {wanted}, or move it away"
 
     def stamp(self, name: str) -> Stamp:
         """The stamp of the file, or of what it links to. Raises FileNotFoundError where it has vanished, Unbelievable."""
@@ -97,16 +111,13 @@ def opened(directory: Path) -> Iterator[Folder | None]:
     try:
         _check_trust(os.fstat(descriptor), f"chown root {directory} && chmod go-w {directory}")
         try:
-            names = frozenset(filter(_is_policy_file, os.listdir(descriptor)))
+            seen = frozenset(name for name in os.listdir(descriptor) if not name.startswith("."))
         except OSError as error:
             raise Unbelievable(f"cannot be listed: {error.strerror}", hint="check the disk") from error
-        yield Folder(descriptor, names)
+        names = frozenset(name for name in seen if name.endswith(SUFFIX))
+        yield Folder(descriptor, names, frozenset(name for name in seen - names if not name.endswith(BACKUP)))
     finally:
         os.close(descriptor)
-
-
-def _is_policy_file(name: str) -> bool:
-    return name.endswith(".yaml") and not name.startswith(".")
 
 
 def _check_trust(seen: os.stat_result, hint: str) -> None:

@@ -241,9 +241,22 @@ def test_a_file_that_others_may_write_is_refused_and_told(cell: CellUnderTest, w
     assert web.connect(api, 8081) is Connected
 
 
-def test_files_that_are_none_of_ours_are_not_read(cell: CellUnderTest) -> None:
-    for name in (".hidden.yaml", "shop.yaml~", "shop.yml", "shop.yaml.bak", "README"):
+def test_hidden_files_and_backups_are_not_read(cell: CellUnderTest) -> None:
+    for name in (".hidden.yaml", "shop.yaml~"):
         (cell.lab.policies / name).write_text("neither policy nor YAML: [")
     cell.sync()
     assert cell.cellnet("status").out.startswith("all is well")
     assert cell.status().at("policies").text("files") == "0"
+
+
+def test_a_file_that_is_not_read_is_a_line_in_the_status(cell: CellUnderTest) -> None:
+    (cell.lab.policies / "shop.yml").write_text(GOOD)
+    eventually(lambda: not cell.status().flag("ok"))
+    said = cell.cellnet("status", code=1).out
+    assert "shop.yml: is not read" in said
+    assert "rename it to shop.yaml" in said
+    assert cell.status().at("policies").text("files") == "0"
+    assert cell.status().at("policies").texts("bad_files") == ()
+    (cell.lab.policies / "shop.yml").rename(cell.lab.policies / "shop.yaml")
+    cell.sync()
+    assert cell.wait_well().at("policies").text("files") == "1"

@@ -114,3 +114,14 @@ def test_sync_names_the_file_that_cannot_be_enforced(cell: CellUnderTest) -> Non
     assert f"{cell.lab.policies}/bad.yaml:1:12" in said
     cell.remove_policy_file("bad.yaml", sync=False)
     cell.cellnet("sync")
+
+
+def test_a_config_that_changes_under_the_agent_is_a_line_in_the_status(cell: CellUnderTest) -> None:
+    path = cell.lab.policies.parent / "agent.yaml"
+    before = path.read_text()
+    path.write_text(f"{before}# more\n")
+    said = cell.cellnet("status", code=1).out
+    assert f"config: {path} has changed since the agent started" in said
+    assert "hint: restart the agent to take it up" in said
+    path.write_text(before)
+    assert cell.status().flag("ok")

@@ -97,6 +97,13 @@ def test_without_an_agent_the_user_is_told_how_to_start_one(cellnet: Cli, tmp_pa
         assert done.err == f"{words} cellnet-agent\n"
 
 
+@pytest.mark.parametrize("command", [["agent"], ["envoy"], ["up"], ["ps"], ["ca", "init"]])
+def test_a_config_that_is_named_must_be_there(cellnet: Cli, tmp_path: Path, command: list[str]) -> None:
+    done = cellnet("--config", str(tmp_path / "nope.yaml"), *command)
+    words = f"error: cannot read {tmp_path}/nope.yaml: No such file or directory; hint: name one that is there\n"
+    assert (done.code, done.out, done.err) == (1, "", words)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -188,6 +195,14 @@ def test_validate_shows_every_mistake_with_its_line_and_a_caret(cellnet: Cli, tm
     assert told["ok"] is False
     assert {4, 5} <= {each["line"] for each in told["files"][0]["problems"]}
     assert "cannot be read" in cellnet("policy", "validate", str(tmp_path / "none.yaml")).err
+
+
+def test_validate_warns_of_a_name_that_the_agent_does_not_read(cellnet: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "shop.yml"
+    path.write_text("policies: []\n")
+    done = cellnet("policy", "validate", str(path))
+    assert (done.code, done.out) == (0, f"{path}: 0 policies\n")
+    assert done.err == f"warning: {path}: the agent reads only files whose name ends in .yaml; hint: rename it to shop.yaml\n"
 
 
 def test_the_schema_is_json(cellnet: Cli) -> None:

@@ -10,12 +10,13 @@ import pytest
 from agent.client.answer import Fields
 from agent.client.connection import Client
 from agent.client.location import Place
-from agent.errors import Bug, InvalidInput, Unavailable
+from agent.errors import Bug, HostRefused, InvalidInput, Unavailable
 
 
 def test_the_socket_is_below_the_root(tmp_path: Path) -> None:
-    assert Place(root=None, config=Path("/nowhere")).socket() == Path("/run/cellnet/agent.sock")
     assert Place(root=tmp_path, config=None).socket() == tmp_path / "run/cellnet/agent.sock"
+    with pytest.raises(HostRefused, match="cannot read /nowhere"):
+        Place(root=None, config=Path("/nowhere")).socket()
 
 
 def test_the_socket_is_where_the_config_puts_it(tmp_path: Path) -> None:

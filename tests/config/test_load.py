@@ -57,6 +57,28 @@ def test_a_missing_file_means_the_defaults(tmp_path: Path) -> None:
     assert config.paths.database == Path("/var/lib/cellnet/cellnet.db")
 
 
+def test_a_file_that_is_required_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(HostRefused) as refused:
+        load(tmp_path / "none.yaml", root=None, hostname="host", required=True)
+    assert refused.value.what == f"cannot read {tmp_path}/none.yaml: No such file or directory"
+
+
+def test_the_file_knows_what_has_become_of_it_since(tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    missing = load(path, root=None, hostname="host").file
+    path.write_text("cell: one\n")
+    there = load(path, root=None, hostname="host").file
+    assert missing is not None
+    assert there is not None
+    assert (missing.change(), there.change()) == ("was not there when the agent started", "")
+    path.write_text("cell: one\n")
+    assert there.change() == ""
+    path.write_text("cell: two\n")
+    assert there.change() == "has changed since the agent started"
+    path.unlink()
+    assert (missing.change(), there.change()) == ("", "is gone")
+
+
 @pytest.mark.parametrize("text", ["", "# all commented out\n", "---\n", "{}"])
 def test_a_file_that_says_nothing_means_the_defaults(tmp_path: Path, text: str) -> None:
     assert loaded(tmp_path, text) == load(tmp_path / "none.yaml", root=None, hostname="host")

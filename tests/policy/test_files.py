@@ -72,11 +72,56 @@ def test_a_missing_and_an_empty_directory_allow_nothing_and_are_no_problem(place
     assert (place.names(), place.messages()) == ([], [])
 
 
-@pytest.mark.parametrize("name", [".hidden.yaml", "a.yml", "a.yaml~", ".a.yaml.swp", "README", "a.yaml.new"])
-def test_other_names_are_not_policy_files(place: Place, name: str) -> None:
+@pytest.mark.parametrize("name", [".hidden.yaml", "a.yaml~", ".a.yaml.swp"])
+def test_hidden_files_and_editors_backups_are_not_policy_files(place: Place, name: str) -> None:
     place.write(name, GOOD % "one")
     place.files.scan(0.0)
     assert (place.names(), place.messages()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("a.yml", "a.yaml"),
+        ("a.json", "a.yaml"),
+        ("a.YAML", "a.yaml"),
+        ("a.yaml.new", "a.yaml.new.yaml"),
+        ("README", "README.yaml"),
+        ("\x1b[31m.yml", "NAME.yaml"),
+    ],
+)
+def test_what_is_not_read_is_a_problem_with_the_name_that_would_be(place: Place, name: str, wanted: str) -> None:
+    path = place.write(name, GOOD % "one")
+    place.files.scan(0.0)
+    assert place.names() == []
+    assert place.messages() == [f"{name}: is not read: the name of a policy file ends in .yaml"]
+    assert place.files.problems()[0].hint == f"rename it to {wanted}, or move it away"
+    assert place.files.unenforced() == ()
+    path.rename(path.with_name("b.yaml"))
+    place.files.scan(1.0, closed={"b.yaml"})
+    assert (place.names(), place.messages()) == (["one"], [])
+
+
+def test_a_subfolder_is_not_read_and_a_problem(place: Place) -> None:
+    (place.directory / "team").mkdir()
+    (place.directory / "team" / "a.yaml").write_text(GOOD % "one")
+    place.files.scan(0.0)
+    assert place.messages() == ["team: is not read: policy files stand in the directory itself"]
+
+
+def test_a_name_that_is_there_for_a_moment_only_is_no_problem(place: Place) -> None:
+    place.files.scan(0.0)
+    path = place.write("a.yaml.tmp", GOOD % "one")
+    assert not place.files.scan(1.0)
+    assert place.files.next_wakeup() == 1.0 + SETTLE
+    path.rename(place.directory / "a.yaml")
+    assert place.files.scan(1.1, closed={"a.yaml"})
+    assert (place.names(), place.messages(), place.files.next_wakeup()) == (["one"], [], None)
+    place.write("b.yaml.tmp", GOOD % "two")
+    place.files.scan(2.0)
+    assert place.files.scan(2.0 + SETTLE)
+    assert [each.partition(":")[0] for each in place.messages()] == ["b.yaml.tmp"]
+    assert place.files.next_wakeup() is None
 
 
 def test_a_file_whose_writer_has_closed_it_is_believed_at_once(place: Place) -> None:

@@ -1,0 +1,46 @@
+"""agent.yaml on disk: its bytes at the start, and whether it still says the same."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.config.source import MAX_BYTES
+from agent.errors import HostRefused
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """The file as it was read. `digest` is of its content, None where there was no file."""
+
+    path: Path
+    digest: bytes | None
+
+    def change(self) -> str:
+        """What has become of it since, in words; empty while it says the same. Raises HostRefused where it cannot be read."""
+        content = read(self.path)
+        if content is None:
+            return "" if self.digest is None else "is gone"
+        if self.digest is None:
+            return "was not there when the agent started"
+        return "" if digest_of(content) == self.digest else "has changed since the agent started"
+
+
+def digest_of(content: bytes) -> bytes:
+    """What tells two contents apart."""
+    return hashlib.sha256(content).digest()
+
+
+def read(path: Path, *, required: bool = False) -> bytes | None:
+    """The content, up to one byte more than is allowed; None for a file that is not there and need not be.
+
+    Raises HostRefused.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        if missing and not required and not path.is_symlink():  # a link to nowhere was meant to be something
+            return None
+        hint = "name one that is there" if missing and required else "check the path and the permissions of the file"
+        raise HostRefused(f"cannot read {path}: {error.strerror}", hint=hint) from error
