@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import click
@@ -14,6 +15,9 @@ from agent.client.answer import Fields
 from agent.client.connection import Client, Refused
 from agent.client.location import Place
 from agent.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from agent.cli.validation import Checked
 
 
 @click.group()
@@ -78,16 +82,19 @@ def allow(
 @json_option
 @click.pass_obj
 def apply(place: Place, path: Path, credentials: Path | None, as_json: bool) -> int:
-    """Put the policies of FILE into the store; one of the same name is replaced."""
-    with click.open_file(str(path), encoding="utf-8") as file:
-        try:
-            document = file.read()
-        except UnicodeDecodeError:
-            complain(f"{path} is not UTF-8")
-            return FAILED
+    """Put the policies of FILE into the store; one of the same name is replaced.
+
+    One without a name gets the name that 'policy allow' makes up, so it is replaced by its equal only.
+    """
+    from agent.cli.validation import check_file
+
+    checked = check_file(path)
+    if not checked.ok:
+        _show_problems(checked)
+        return FAILED
     who = sent(credentials)
     try:
-        made = place.client().post("/v1/policies/apply", {"document": document, **who})
+        made = place.client().post("/v1/policies/apply", {"document": checked.content.decode(), **who})
     except InvalidInput as error:
         complain(error.what, hint=error.hint)  # the file is wrong, the command line is not
         return FAILED
@@ -183,13 +190,17 @@ def validate(paths: tuple[Path, ...], as_json: bool) -> int:
         print_json({"ok": all(each.ok for each in found), "files": [each.json() for each in found]})
     else:
         for each in found:
-            for problem in each.problems:
-                click.echo(f"{click.style('error:', fg='red', bold=True)} {problem}", err=True)
+            _show_problems(each)
             if each.warning:
                 click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {each.warning}", err=True)
             if each.ok:
                 click.echo(f"{each.path}: {counted(str(each.policies), 'policy', plural='policies')}")
     return 0 if all(each.ok for each in found) else FAILED
+
+
+def _show_problems(checked: "Checked") -> None:
+    for problem in checked.problems:
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {problem}", err=True)
 
 
 @policy.command()

@@ -11,11 +11,12 @@ from agent.policy.language import parse
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One file: how many policies it holds, or all its mistakes."""
+    """One file: how many policies it holds, or all its mistakes. `content` is what was read."""
 
     path: Path
-    policies: int
-    problems: tuple[Problem, ...]
+    policies: int = 0
+    problems: tuple[Problem, ...] = ()
+    content: bytes = b""
 
     @property
     def ok(self) -> bool:
@@ -47,8 +48,8 @@ def check_file(path: Path) -> Checked:
     """Read and parse; `-` is standard input."""
     try:
         content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        return Checked(path, len(parse(content, source=str(path))), ())
+        return Checked(path, policies=len(parse(content, source=str(path))), content=content)
     except InvalidSource as error:
-        return Checked(path, 0, error.problems)
+        return Checked(path, problems=error.problems)
     except OSError as error:
-        return Checked(path, 0, (Problem(str(path), 0, 0, f"cannot be read: {error.strerror}"),))
+        return Checked(path, problems=(Problem(str(path), 0, 0, f"cannot be read: {error.strerror}"),))

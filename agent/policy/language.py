@@ -82,8 +82,18 @@ def _as_written(name: str, text: str) -> Policy | None:
 
 
 def parse_applied(content: bytes, *, source: str) -> tuple[Policy, ...]:
-    """The policies of a file that go into the store: each has a name. Raises InvalidSource."""
-    return tuple(replace(policy, origin=STORE) for policy in parse(content, source=source, named=True))
+    """The policies of a file that go into the store: one without a name gets that which `allowed` makes up.
+
+    Raises InvalidSource.
+    """
+    found: dict[str, Policy] = {}
+    for policy in parse(content, source=source):
+        has_name = NAME.fullmatch(policy.name) is not None  # no name has a colon, as the place of a rule without one does
+        made = replace(policy, name=policy.name if has_name else _made_up(policy), origin=STORE)
+        if found.setdefault(made.name, made) != made:
+            line, column = policy.origin.line, policy.origin.column
+            raise InvalidSource((Problem(source, line, column, f"name '{made.name}' is given twice", "give each its own"),))
+    return tuple(found.values())
 
 
 def allowed(source: str, to: str, ports: Sequence[str], *, name: str | None = None) -> Policy:
@@ -102,9 +112,16 @@ def allowed(source: str, to: str, ports: Sequence[str], *, name: str | None = No
 
 
 def _made_up(policy: Policy) -> str:
-    ends = [re.sub(r"[^a-z0-9-]", "all", str(each).rsplit("/", 1)[-1])[:20] for each in (policy.sources[0], policy.to)]
-    digest = hashlib.sha256(document(policy).encode()).hexdigest()[:8]
-    return f"{ends[0].rstrip('-')}-to-{ends[1].rstrip('-')}-{digest}"
+    """`web-to-api-ce5cb521`: from the first source, to the destination, and a digest of all that is allowed."""
+    digest = hashlib.sha256(document(replace(policy, name="")).encode()).hexdigest()[:8]
+    return f"{_word(policy.sources[0])}-to-{_word(policy.to)}-{digest}"
+
+
+def _word(end: Pattern | Scope) -> str:
+    """One end of a policy in a name: `web`, `shop-all` of `acme/shop/*`, `acme-all` of `acme/*/*`, `same-space`."""
+    if isinstance(end, Scope):
+        return end.value
+    return end.app[:20].rstrip("-") if end.app else f"{(end.space or end.org)[:20].rstrip('-')}-all"
 
 
 def _rules(node: Node | None, report: Report) -> tuple[Node, ...]:

@@ -175,7 +175,11 @@ def test_a_wrong_document_is_a_failure_and_not_wrong_usage(cellnet: Cli, tmp_pat
     (tmp_path / "bad.yaml").write_text("polices: []\n")
     done = cellnet("policy", "apply", "-f", str(tmp_path / "bad.yaml"))
     assert done.code == 1
-    assert done.err == ("error: <policies>:1:1: unknown key 'polices'\n  polices: []\n  ^\nhint: did you mean 'policies'?\n")
+    assert done.err == (
+        f"error: {tmp_path}/bad.yaml:1:1: unknown key 'polices'\npolices: []\n^\nhint: did you mean 'policies'?\n"
+        f"error: {tmp_path}/bad.yaml:1:1: `policies:` is missing\npolices: []\n^\nhint: `policies: []` means none\n"
+    )
+    assert cellnet("policy", "validate", str(tmp_path / "bad.yaml")) == done
     (tmp_path / "good.yaml").write_text("policies: []\n")
     assert cellnet("policy", "apply", "-f", str(tmp_path / "good.yaml")) == Done(0, "applied from-a-document\n", "")
     assert cellnet("policy", "apply", "-f", str(tmp_path / "none.yaml")).code == 1

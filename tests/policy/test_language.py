@@ -1,6 +1,7 @@
 """The language: what is accepted means what it says, what is not is told exactly (the corpus), and nothing else happens."""
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -205,17 +206,56 @@ def test_a_made_up_name_is_a_good_name(source: str, to: str) -> None:
     assert parse_stored(made.name, document(made)) == made
 
 
+@pytest.mark.parametrize(
+    ("source", "to", "words"),
+    [
+        ("acme/shop/web", "acme/shop/db", "web-to-db"),
+        ("same-space", "acme/shop/db", "same-space-to-db"),
+        ("same-org", "acme/shop/*", "same-org-to-shop-all"),
+        ("acme/shop/*", "acme/shop/db", "shop-all-to-db"),
+        ("acme/*/*", "acme/*/*", "acme-all-to-acme-all"),
+    ],
+)
+def test_a_made_up_name_says_from_where_and_to_where(source: str, to: str, words: str) -> None:
+    assert allowed(source, to, ["tcp/5432"]).name.rpartition("-")[0] == words
+
+
 def test_allow_refuses_a_bad_name_and_bad_apps() -> None:
     for source, to, name in (("acme", "a/b/c", None), ("a/b/c", "same-org", None), ("a/b/c", "a/b/c", "x/y")):
         with pytest.raises(InvalidInput):
             allowed(source, to, ["tcp/1"], name=name)
 
 
-def test_what_goes_into_the_store_needs_a_name() -> None:
-    with pytest.raises(InvalidSource, match="'name' is missing"):
-        parse_applied(b"policies: [{from: a/b/c, to: a/b/d, tcp: 1}]", source="f.yaml")
-    (policy,) = parse_applied(b"policies: [{name: one, from: a/b/c, to: a/b/d, tcp: 1}]", source="f.yaml")
-    assert str(policy.origin) == "store"
+def test_what_goes_into_the_store_without_a_name_gets_the_one_that_allow_makes_up() -> None:
+    text = b"policies: [{name: one, from: a/b/c, to: a/b/d, tcp: 1}, {from: a/b/c, to: a/b/d, tcp: 1}]"
+    named, unnamed = parse_applied(text, source="f.yaml")
+    assert (named.name, str(named.origin)) == ("one", "store")
+    assert unnamed == allowed("a/b/c", "a/b/d", ["tcp/1"])
+
+
+def test_two_without_a_name_that_allow_the_same_are_one_in_the_store() -> None:
+    rule = "{from: a/b/c, to: a/b/d, tcp: 1}"
+    (policy,) = parse_applied(f"policies: [{rule}, {rule}]".encode(), source="f.yaml")
+    assert policy.tcp == (Ports(1, 1),)
+
+
+def test_a_made_up_name_that_another_has_in_the_same_file_is_refused() -> None:
+    name = allowed("a/b/c", "a/b/d", ["tcp/1"]).name
+    text = f"policies:\n- {{name: {name}, from: a/b/c, to: a/b/d, tcp: 2}}\n- {{from: a/b/c, to: a/b/d, tcp: 1}}\n"
+    with pytest.raises(InvalidSource, match=f"^f.yaml:3:3: name '{name}' is given twice"):
+        parse_applied(text.encode(), source="f.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_apply_takes_and_refuses_what_a_file_may_say_for_the_same_reasons(path: Path) -> None:
+    def judged(parser: Callable[..., object]) -> str:
+        try:
+            parser(path.read_bytes(), source=path.name)
+        except InvalidSource as error:
+            return str(error)
+        return ""
+
+    assert judged(parse_applied) == judged(parse)
 
 
 @pytest.mark.parametrize("text", ["policies: []", "policies: [{name: b, from: a/b/c, to: a/b/d, tcp: 1}]", "nonsense"])
