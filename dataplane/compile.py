@@ -72,7 +72,7 @@ def compile_tables(state: HostState) -> Tables:
 
 
 def _vtep(state: HostState) -> dict[str, Vtep]:
-    """None without a tunnel. It has the subnet's first address, by which this cell's ICMP errors are known to its peers."""
+    """Empty without a tunnel. It has the subnet's first address: peers believe this cell's ICMP errors from there."""
     if state.tunnel is None:
         return {}
     address = state.subnet.network_address

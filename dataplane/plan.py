@@ -1,6 +1,6 @@
 """What has to change, as a value: the difference between the tables that should be and those that are.
 
-Pure. The order in which a plan takes effect is `dataplane/apply.py`'s business alone.
+Pure. The order in which a plan takes effect is in `dataplane/apply.py` alone.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,7 +33,7 @@ class Delta(Generic[K, V]):
         return {**self.add, **self.change}
 
     def lines(self) -> Iterator[str]:
-        """`+ key value`, `~ key value`, `- key`, sorted, for people."""
+        """`+ key value`, `~ key value`, `- key`, sorted, for logs and people."""
         yield from (f"+ {key} {value}" for key, value in sorted(self.add.items(), key=lambda item: str(item[0])))
         yield from (f"~ {key} {value}" for key, value in sorted(self.change.items(), key=lambda item: str(item[0])))
         yield from (f"- {key}" for key in sorted(self.drop, key=str))
@@ -62,7 +62,7 @@ JumpDelta: TypeAlias = Delta[ChainKey, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The changes of every table. Nothing to do is falsy."""
+    """The changes of every table, by the fields of `Tables`. Nothing to do is falsy."""
 
     sysctls: Delta[str, str]
     tags: Delta[IPv4Address, int]
@@ -95,7 +95,7 @@ def plan(desired: Tables, actual: Tables) -> Plan:
 
 
 def _lost_with_the_tunnel(desired: Tables, actual: Tables) -> Tables:
-    """What there is, less what goes when this cell's end of the overlay is made anew, or gets another MAC."""
+    """What there is, less what the kernel removes when this cell's end of the overlay is made anew or gets another MAC."""
     wanted, found = desired.vteps.get(TUNNEL_LINK), actual.vteps.get(TUNNEL_LINK)
     if wanted is None or found is None or wanted == found:
         return actual

@@ -107,5 +107,5 @@ class HostState:
     peers: Mapping[IPv4Network, IPv4Address] = field(default_factory=dict)
 
     def tags_of(self, allow: Allow) -> frozenset[int]:
-        """Whose right it is."""
+        """The tags of the apps that have this right."""
         return self.groups.get(allow.group, frozenset()) if allow.group else frozenset({allow.tag})

@@ -13,8 +13,8 @@ from pathlib import Path
 CHAIN_PREFIX = "CELLNET-"
 LINK_PREFIX = "cnet"
 TUNNEL_LINK = "cellnet0"  # matches neither `cnet+` nor a container's link
-CELLFUL = 4096  # what is made of an address is kept for as many: every turn wants it for all containers
-ROUTE_PROTOCOL = 157  # nobody's in iproute2's rt_protos; 99 is Open/R
+CELLFUL = 4096  # addresses for which what follows from one is cached: every turn wants it for all containers
+ROUTE_PROTOCOL = 157  # no other program's in iproute2's rt_protos; 99 is Open/R
 TAGS_SET, VTEPS_SET = "cellnet-tags", "cellnet-vteps"
 TAG_MASK, WHOLE_MARK = 0xFFFF, 0xFFFFFFFF
 GATEWAY = IPv4Address("169.254.0.1")
@@ -30,7 +30,7 @@ def host_interface(address: IPv4Address) -> str:
 
 @lru_cache(maxsize=CELLFUL)
 def container_mac(address: IPv4Address) -> str:
-    """The container's end; derived, so that nobody has to ask for it."""
+    """The container's end; derived, so that the host need not ask for it."""
     return "02:c0:" + address.packed.hex(":")
 
 
@@ -149,8 +149,8 @@ class Tables:
     vteps: Mapping[str, Vtep] = field(default_factory=dict)
     # ours: all of cellnet0's; a peer's MAC and the underlay addresses that its frames are sent to
     fdb: Mapping[str, tuple[IPv4Address, ...]] = field(default_factory=dict)
-    # ours: set `cellnet-vteps`, the underlay addresses whose tunnelled packets are taken; a value is the mark that each
-    # gets, as an address: its part of the overlay
+    # ours: set `cellnet-vteps`, the underlay addresses whose tunnelled packets are taken; a value is the mark that stands
+    # for that peer's part of the overlay (`firewall/bpf.py`)
     senders: Mapping[IPv4Address, int] = field(default_factory=dict)
 
 

@@ -1,8 +1,9 @@
 """The planner: a diff applied to where we are leads to where we want to be, and then there is nothing to do."""
 
 from dataclasses import fields, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,9 +12,9 @@ from dataplane.compile import compile_tables
 from dataplane.firewall.restore import restore_text
 from dataplane.firewall.save import read_save
 from dataplane.plan import Plan, diff, plan
-from dataplane.state import Allow, HostState, Workload
+from dataplane.state import Allow, HostState, Tunnel, Workload
 from dataplane.tables import ChainKey, Tables, host_interface
-from tests.testlib.hosts import EMPTY, FIRST
+from tests.testlib.hosts import EMPTY, FIRST, underlay_of
 
 small = st.dictionaries(st.integers(0, 5), st.integers(0, 3))
 
@@ -77,6 +78,24 @@ def test_restore_text_read_as_a_save_gives_the_chains_back(before: HostState, af
     text = restore_text(family=4, chains=diff(wanted.chains, {}), jumps=diff(wanted.jumps, {}))
     found = read_save(text, family=4).chains
     assert found == {key: rules for key, rules in wanted.chains.items() if key.family == 4}
+
+
+def test_a_plan_has_a_delta_of_the_same_types_for_each_table() -> None:
+    tables, deltas = get_type_hints(Tables), get_type_hints(Plan)
+    assert [*tables] == [*deltas]
+    assert {name: get_args(table) for name, table in tables.items()} == {name: get_args(deltas[name]) for name in tables}
+
+
+def test_no_table_is_left_out_when_a_state_is_compiled() -> None:
+    """What no state fills, no apply would ever write; what `Kernel.read` leaves out, every test with a kernel finds."""
+    whole = replace(
+        EMPTY,
+        workloads={FIRST: Workload("web", FIRST, 7, Path("/p"))},
+        tunnel=Tunnel("u0", underlay_of(1), vni=1, port=4789),
+        peers={IPv4Network("10.255.2.0/24"): underlay_of(2)},
+    )
+    tables = compile_tables(whole)
+    assert not [each.name for each in fields(Tables) if not getattr(tables, each.name)]
 
 
 def test_a_plan_prints_what_apply_would_do() -> None:
