@@ -14,9 +14,9 @@ from pathlib import Path
 from agent.client.connection import Client, Sent, attachment_address
 from agent.client.location import Place
 from host import namespace
-from lab import claims, signals
+from lab import folders, signals
 from lab.cell import Cell
-from lab.lab import Lab
+from lab.cells import Lab
 
 BASE = Path("/run/cellnet-bench")
 CHAIN = 80  # rules for each container around: 250 of them make the 20,000 that the bars speak of
@@ -127,7 +127,7 @@ def policies(number: int, *, rules: int) -> str:
 @contextlib.contextmanager
 def opened(*overrides: str) -> Iterator[Scene]:
     """A cell, with these of its settings (`KEY=VALUE`), for as long as the block lasts; removed whatever ends it."""
-    with signals.ending_in_order(), claims.short_lived(BASE, name=f"bench-{os.getpid()}") as folder:
+    with signals.ending_in_order(), folders.short_lived(BASE, name=f"bench-{os.getpid()}") as folder:
         cell = Cell(folder)
         cell.make(overrides)
         cell.start()
@@ -149,5 +149,5 @@ def joined(count: int, *overrides: str) -> Iterator[tuple[Lab, tuple[Scene, ...]
 @contextlib.contextmanager
 def short_lived_folder() -> Iterator[Path]:
     """For namespaces without a cell: a folder that goes as a cell's does, with all that runs in it and is mounted below."""
-    with signals.ending_in_order(), claims.short_lived(BASE, name=f"bench-{os.getpid()}") as folder:
+    with signals.ending_in_order(), folders.short_lived(BASE, name=f"bench-{os.getpid()}") as folder:
         yield folder

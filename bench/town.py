@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from agent.client.connection import Sent
 from bench.inside import Everywhere
 from bench.scene import CHAIN, Scene, containers, joined, policies
-from lab.lab import Lab
+from lab.cells import Lab
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 TOGETHER = 50  # documents of the crowd in one request: 4,000 policies

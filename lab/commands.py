@@ -11,11 +11,10 @@ from agent.client.answer import Fields
 from agent.client.location import need_root
 from agent.errors import HostRefused, InvalidInput
 from host import namespace
-from lab import children, claims, signals
+from lab import children, folders, signals
 from lab.cell import Cell, Part
-from lab.claims import BASE
-from lab.lab import Lab
-from lab.removal import remove
+from lab.cells import Lab
+from lab.folders import BASE
 from lab.segment import CELLS, Segment
 
 NUMBER = click.argument("number", metavar="CELL", type=click.IntRange(1, CELLS))
@@ -59,18 +58,18 @@ def up(cells: int | None, overrides: tuple[str, ...], as_json: bool) -> None:
     need_root("cellnet lab up")
     made = Lab.alone(BASE) if cells is None else Lab.planned(BASE, cells=cells)
     with signals.ending_in_order():
-        with claims.only_one(BASE):
-            claims.remove_leftovers(BASE)
-            claims.claim(*made.folders)
+        with folders.only_one(BASE):
+            folders.remove_leftovers(BASE)
+            folders.claim(*made.folders)
         try:
             made.make(overrides)
             made.start()
             found = made.wait_well()
             pids = [_held(cell) for cell in made.cells]
             if made.segment and (etcd := made.segment.etcd.process):
-                claims.hold(made.segment.root, etcd)
+                folders.hold(made.segment.root, etcd)
         except BaseException:
-            claims.give_up(BASE, *made.folders)
+            folders.give_up(BASE, *made.folders)
             raise
     _tell_up(made, found, pids, as_json=as_json)
 
@@ -80,7 +79,7 @@ def _held(cell: Cell) -> int:
     supervisor = cell.part(Part.UP)
     if supervisor is None:
         raise HostRefused(f"'cellnet up' has ended:\n{cell.last_words()}", hint="see the messages above")
-    claims.hold(cell.root, supervisor)
+    folders.hold(cell.root, supervisor)
     return supervisor.pid
 
 
@@ -207,7 +206,7 @@ def start_etcd(as_json: bool) -> None:
     segment = _segment("start")
     segment.etcd.start()
     if process := segment.etcd.process:
-        claims.hold(segment.root, process)
+        folders.hold(segment.root, process)
     if as_json:
         print_json({"etcd": segment.etcd.url})
     else:
@@ -219,9 +218,9 @@ def start_etcd(as_json: bool) -> None:
 def down(as_json: bool) -> None:
     """Remove the lab's cells with all that runs in them, and what a killed lab or demo has left."""
     need_root("cellnet lab down")
-    with signals.held(), claims.only_one(BASE):
-        removed = [*claims.remove_leftovers(BASE), *(standing := Lab.standing(BASE).folders)]
-        remove(*standing)
+    with signals.held(), folders.only_one(BASE):
+        removed = [*folders.remove_leftovers(BASE), *(standing := Lab.standing(BASE).folders)]
+        folders.remove(*standing)
     if not removed:
         raise HostRefused(NOT_UP, hint=BRING_UP)
     if as_json:
@@ -237,8 +236,7 @@ def down(as_json: bool) -> None:
 def demo(cells: str) -> int:
     """Show what cellnet does, step by step, in cells that are gone afterwards. Exit code 0 if every answer was as expected."""
     need_root("cellnet lab demo")
-    from lab.demo import run_demo
-    from lab.tour import run_tour
+    from lab.demo.steps import run_demo
 
-    with signals.ending_in_order(), claims.short_lived(BASE, name="demo") as folder:
-        return run_demo(Cell(folder)) if cells == "1" else run_tour(Lab.planned(folder, cells=3))
+    with signals.ending_in_order(), folders.short_lived(BASE, name="demo") as folder:
+        return run_demo(Lab((Cell(folder),)) if cells == "1" else Lab.planned(folder, cells=3))

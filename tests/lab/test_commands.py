@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.claims import BASE
+from lab.folders import BASE
 from lab.processes import Process, everybody
 from tests.testlib.patience import eventually
 from tests.testlib.users import NOBODY

@@ -16,7 +16,7 @@ import pytest
 from agent.client.answer import Fields
 from agent.client.connection import Client
 from agent.client.location import Place
-from lab import claims
+from lab import folders
 from lab.apps import run_app
 from lab.cell import Cell, Part
 from lab.children import Finished, ended_within
@@ -189,7 +189,7 @@ class CellUnderTest:
 
 
 def _started(stack: ExitStack, overrides: Sequence[str] = (), kind: type[Cell] = Cell) -> CellUnderTest:
-    lab = kind(stack.enter_context(claims.short_lived(BASE, name=f"{os.getpid()}-{next(_numbers)}")))
+    lab = kind(stack.enter_context(folders.short_lived(BASE, name=f"{os.getpid()}-{next(_numbers)}")))
     stack.callback(lambda: print(lab.log.read_text(errors="replace")[-4_000:]))  # pytest shows it for a test that failed
     lab.make(overrides)
     lab.start()

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import pytest
 
-from lab import claims
+from lab import folders
 from lab.cell import Cell
+from lab.cells import Lab
 from lab.etcd import Etcd
-from lab.lab import Lab
 from tests.testlib.cell import BASE, CellUnderTest
 
 COUNT = 3
@@ -89,7 +89,7 @@ def _print_log(cell: Cell) -> None:
 
 
 def _started(stack: ExitStack, count: int, overrides: Sequence[str], kind: type[Cell] = Cell) -> CellsUnderTest:
-    folder = stack.enter_context(claims.short_lived(BASE, name=f"{os.getpid()}-c{next(_numbers)}"))
+    folder = stack.enter_context(folders.short_lived(BASE, name=f"{os.getpid()}-c{next(_numbers)}"))
     lab = Lab.planned(folder, cells=count)
     lab = replace(lab, cells=tuple(kind(each.root, each.number, each.segment) for each in lab.cells))
     for each in lab.cells:

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 
 from ca.issuing import issue
 from lab.cell import Cell, Part
-from lab.removal import remove
+from lab.folders import remove
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest

@@ -9,15 +9,17 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agent.errors import Conflict
 from host import process
-from lab import signals
-from lab.lab import is_part_of_a_lab
+from host.namespace import NamespaceId
+from lab import mounts, processes, signals
+from lab.cell import Part, is_part
+from lab.cells import is_part_of_a_lab
 from lab.processes import Process
-from lab.removal import remove
 
 BASE = Path("/run/cellnet-lab")
 FILE = "holder.json"
@@ -109,3 +111,17 @@ def give_up(base: Path, *folders: Path) -> None:
     """Remove folders; signals that would stop us have to wait for the end of it."""
     with signals.held(), only_one(base):
         remove(*folders)
+
+
+def remove(*roots: Path) -> None:
+    """Kill everything that runs there and in its containers, undo all mounts, remove the folders. Repeating it is fine.
+
+    All are killed before the first is removed: cells that see others go one by one would only be kept busy by it.
+    """
+    namespaces = frozenset[NamespaceId]().union(*map(mounts.namespaces_below, roots))
+    supervisors = [each for each in processes.inside(namespaces) if is_part(Part.UP, each.command)]
+    processes.end_all(roots, namespaces, first=supervisors)
+    for root in roots:
+        mounts.umount_below(root)
+        if root.exists():
+            shutil.rmtree(root)

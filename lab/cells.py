@@ -3,11 +3,12 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.client.answer import Fields
-from agent.errors import InvalidInput, Unavailable
-from lab.authority import vouch_for
+from agent.client.location import Place
+from agent.errors import HostRefused, InvalidInput, Unavailable
 from lab.cell import POLL_SECONDS, Cell
 from lab.segment import Segment
 
@@ -63,7 +64,7 @@ class Lab:
         for cell in self.cells:
             cell.make(overrides)
         if self.segment:
-            vouch_for(self.cells, folder=self.segment.root / "ca")
+            _issue(self.cells, folder=self.segment.root / "ca")
 
     def start(self) -> None:
         """Start all cells at once."""
@@ -92,3 +93,20 @@ class Lab:
 def is_part_of_a_lab(folder: Path) -> bool:
     """Whether a folder's name is a cell's number, or the segment's."""
     return folder.name == SEGMENT or folder.name.isdecimal()
+
+
+def _issue(cells: tuple[Cell, ...], *, folder: Path) -> None:
+    """Make a root in `folder`, which signs each cell's certificate. Raises HostRefused."""
+    from ca.disk import init_root  # `cellnet --help` imports this file, and cryptography loads slowly
+    from ca.errors import CaRefused
+    from ca.issuing import issue
+
+    now = datetime.now(UTC)
+    configs = [Place(root=each.root, config=None).load() for each in cells]
+    try:
+        init_root(folder, trust_domain=configs[0].trust_domain, now=now)
+        for config in configs:
+            config.paths.ca.parent.mkdir(parents=True, exist_ok=True)
+            issue(folder, cell=config.cell, out=config.paths.ca, now=now)
+    except CaRefused as error:
+        raise HostRefused(error.what, hint=error.hint) from error

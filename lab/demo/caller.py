@@ -1,4 +1,4 @@
-"""The other end of caller.py: connections made and measured inside a container by a process that is there already."""
+"""The other end of caller_script.py: connections made and measured inside a container by a process that is there already."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from agent.errors import Unavailable
 from lab.apps import App
 from lab.children import Running, opened
 
-SCRIPT = Path(__file__).parent / "caller.py"
+SCRIPT = Path(__file__).parent / "caller_script.py"
 ANSWER_SECONDS = 15.0
 
 

@@ -1,8 +1,11 @@
 """What the demo shows: each step with what was run, what came back, how long it took, and whether that was expected."""
 
+import shlex
 import time
 
 import click
+
+from lab.cell import Cell
 
 TIME = 8
 INDENT = " " * (TIME + 2)
@@ -25,15 +28,24 @@ class Screen:
         self._number += 1
         click.echo(f"\n{click.style(f'{self._number}. {title}', bold=True)}")
 
-    def ran(self, command: str, *, seconds: float | None = None, at: str = "") -> None:
-        """A command line as somebody would type it (`at` some place), and how long it took."""
+    def ran(self, command: str, *, seconds: float | None = None, at: Cell | None = None) -> None:
+        """A command line as a user would type it, and how long it took; the cell is named where there are several."""
         took = "" if seconds is None else spoken(seconds)
-        click.echo(f"{click.style(f'{took:>{TIME}}', dim=True)}  {f'{at} $' if at else '$'} {command}")
+        prompt = f"cell-{at.number} $" if at is not None and at.segment else "$"
+        click.echo(f"{click.style(f'{took:>{TIME}}', dim=True)}  {prompt} {command}")
 
     def came(self, text: str) -> None:
         """What came back."""
         for line in text.rstrip().splitlines():
             click.echo(f"{INDENT}  {line}".rstrip())
+
+    def cellnet(self, cell: Cell, *words: str, told: str = "") -> None:
+        """Run `cellnet WORDS` in a cell and show it. A failure is unexpected; a success is judged only if there is `told`."""
+        done = cell.cellnet(*words)
+        self.ran(f"cellnet {shlex.join(words)}", seconds=done.seconds, at=cell)
+        self.came(done.out + done.err)
+        if told or done.code != 0:
+            self.expect(done.code == 0, told=told, otherwise=f"exit code {done.code}", hint="see 'cellnet status'")
 
     def expect(self, good: bool, *, told: str, otherwise: str, hint: str) -> bool:
         """Judge what came back: `told` if it was as expected, else `otherwise` with a hint."""
