@@ -18,6 +18,15 @@ CIPHERS = (
     "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]",
     "ECDHE-ECDSA-AES256-GCM-SHA384",
 )
+# Unless told otherwise Envoy signs with SHA-1 for a TLS 1.2 client that offers nothing else. RSA: for callers' certificates.
+SIGNATURES = (
+    "ecdsa_secp256r1_sha256",
+    "ecdsa_secp384r1_sha384",
+    "rsa_pss_rsae_sha256",
+    "rsa_pss_rsae_sha384",
+    "rsa_pss_rsae_sha512",
+    "rsa_pkcs1_sha256",
+)
 # A resumed session is not verified again: this is how long an expired client certificate can still be used.
 SESSION = Duration(seconds=600)
 # A secret that Envoy has not got by then leaves a listener that refuses every handshake, but holds up no other one.
@@ -39,6 +48,7 @@ def server(*, leaf_name: str, alpn: Sequence[str]) -> TransportSocket:
                 tls_minimum_protocol_version=TlsParameters.TLSv1_2,
                 tls_maximum_protocol_version=TlsParameters.TLSv1_3,
                 cipher_suites=CIPHERS,
+                signature_algorithms=SIGNATURES,
             ),
             tls_certificate_sds_secret_configs=[_by_sds(leaf_name)],
             validation_context_sds_secret_config=_by_sds(secret.BUNDLE),

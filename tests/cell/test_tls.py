@@ -220,6 +220,13 @@ def test_every_strong_cipher_serves(two: tuple[Instance, Instance]) -> None:
     assert "Protocol version: TLSv1.3" in openssl(web, api)
 
 
+def test_nothing_is_signed_with_sha1_though_the_caller_offers_nothing_else(two: tuple[Instance, Instance]) -> None:
+    web, api = two
+    options = ("-tls1_2", "-cipher", "ALL:@SECLEVEL=0", "-sigalgs")
+    assert "alert number 40" in openssl(web, api, *options, "ECDSA+SHA1")
+    assert "Verification: OK" in openssl(web, api, *options, "ECDSA+SHA1:ECDSA+SHA256")
+
+
 def test_renegotiation_and_compression_are_not_offered(two: tuple[Instance, Instance]) -> None:
     web, api = two
     said = web.run("sh", "-c", f"openssl s_client -connect {api.address}:{TLS_PORT} -tls1_2 </dev/null", code=None)

@@ -15,6 +15,7 @@ from agent.identity.leaf import issue
 from dataplane.state import Leaf
 from host import syscalls
 from tests.testlib.certificates import TODAY, identity, make_ca
+from tests.testlib.disks import outside_memory
 
 CA = make_ca()
 
@@ -36,35 +37,41 @@ def fill(directory: Path) -> Path:
 
 def mounts_below(path: Path) -> list[str]:
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return [line for line in lines if line.split()[4].startswith(str(path))]
+    return [line for line in lines if line.split()[4].startswith(f"{path}/")]
 
 
 @pytest.fixture
-def ring(tmp_path: Path) -> Iterator[Keyring]:
-    ring = Keyring(tmp_path / "run" / "identity")
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with outside_memory(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def ring(disk: Path) -> Iterator[Keyring]:
+    ring = Keyring(disk / "run" / "identity")
     ring.open()
     yield ring
-    for _ in mounts_below(tmp_path):
+    for _ in mounts_below(disk):
         syscalls.umount(str(ring.directory))
-    assert not mounts_below(tmp_path)
+    assert not mounts_below(disk)
 
 
-def test_a_directory_on_disk_gets_a_tmpfs_once(ring: Keyring, tmp_path: Path) -> None:
+def test_a_directory_on_disk_gets_a_tmpfs_once(ring: Keyring, disk: Path) -> None:
     ring.put("web", WEB)
     ring.open()
-    (line,) = mounts_below(tmp_path)
+    (line,) = mounts_below(disk)
     assert " - tmpfs cellnet-identity " in line
     assert {"nosuid", "nodev", "noexec"} <= set(line.split()[5].split(","))
     assert stat.S_IMODE(ring.directory.stat().st_mode) == 0o755
     assert on_tmpfs(ring.directory)
-    assert not on_tmpfs(tmp_path)
+    assert not on_tmpfs(disk)
     assert ring.load() == {"web": WEB}
 
 
-def test_a_directory_below_a_tmpfs_gets_none_of_its_own(ring: Keyring, tmp_path: Path) -> None:
+def test_a_directory_below_a_tmpfs_gets_none_of_its_own(ring: Keyring, disk: Path) -> None:
     below = Keyring(ring.directory / "deeper" / "identity")
     below.open()
-    assert len(mounts_below(tmp_path)) == 1
+    assert len(mounts_below(disk)) == 1
 
 
 def test_a_new_keyring_reads_the_same_bytes(ring: Keyring) -> None:

@@ -41,7 +41,7 @@ def one(make_cells: Callable[..., CellsUnderTest]) -> CellsUnderTest:
     made = make_cells(1, f"overlay.network={large_store.NETWORK}")
     cell = made[1]
     cell.kill("agent")
-    argv = [sys.executable, "-P", "-m", "tests.testlib.thousand", made.etcd.url]
+    argv = [sys.executable, "-P", "-m", "tests.testlib.large_store", made.etcd.url]
     filling = ["nsenter", f"--net={made.segment.netns}", "--", "env", f"PYTHONPATH={Path(__file__).parents[2]}", *argv]
     subprocess.run(filling, check=True, timeout=180)
     return made

@@ -68,3 +68,17 @@ def read_only(folder: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
+
+
+@contextlib.contextmanager
+def outside_memory(folder: Path) -> Iterator[Path]:
+    """A folder below `folder` that is on no tmpfs, though the machine's /tmp may be one."""
+    parts = {name: folder / name for name in ("lower", "upper", "work", "disk")}
+    for each in parts.values():
+        each.mkdir()
+    options = f"lowerdir={parts['lower']},upperdir={parts['upper']},workdir={parts['work']}"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", parts["disk"]], check=True)
+    try:
+        yield parts["disk"]
+    finally:
+        subprocess.run(["umount", "--lazy", parts["disk"]], check=True)
