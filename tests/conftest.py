@@ -12,7 +12,7 @@ from tests.testlib.cell import cell, cell_kind, cell_overrides, make_cell, modul
 from tests.testlib.cells import cells, make_cells, module_cells  # noqa: F401 -- fixtures
 from tests.testlib.netns import PREFIX, Netns
 
-pytest_plugins = ["tests.repository.skips"]
+pytest_plugins = ["tests.repository.skips", "tests.repository.durations"]
 BEFORE = pytest.StashKey[dict[str, str]]()
 
 # A busy machine is not a defect: an example may take its time. CI tries the same examples at each run, all others new ones.
