@@ -5,7 +5,7 @@ import os
 import click
 
 from agent.cli.child import NOT_EXECUTABLE, NOT_FOUND, execute
-from agent.cli.errors import complain
+from agent.cli.errors import print_error
 from agent.cli.output import json_option, print_json
 from agent.client.answer import Fields
 from agent.client.location import need_root
@@ -114,10 +114,10 @@ def exec(number: int, command: tuple[str, ...]) -> int:  # noqa: A001 -- the wor
     try:
         execute(command, {})
     except FileNotFoundError:
-        complain(f"cannot run {command[0]}: no such command")
+        print_error(f"cannot run {command[0]}: no such command")
         return NOT_FOUND
     except OSError as error:
-        complain(f"cannot run {command[0]}: {error.strerror}")
+        print_error(f"cannot run {command[0]}: {error.strerror}")
     return NOT_EXECUTABLE
 
 

@@ -33,7 +33,7 @@ def init(place: Place, folder: Path | None, trust_domain: str | None, as_json: b
     from ca.disk import init_root
 
     there, domain = folder or config.paths.ca, trust_domain or config.trust_domain
-    with _refusals_told():
+    with _refusals_reported():
         init_root(there, trust_domain=domain, now=datetime.now(UTC))
     if as_json:
         print_json({"directory": str(there), "trust_domain": domain})
@@ -58,7 +58,7 @@ def issue_cell(place: Place, cell: str, out: Path | None, folder: Path | None, l
     from ca.issuing import issue
 
     there, made = folder or place.load().paths.ca, out or Path(cell)
-    with _refusals_told():
+    with _refusals_reported():
         issued = issue(there, cell=cell, out=made.absolute(), now=datetime.now(UTC), lifetime=duration(lifetime))
     ends = issued.valid.not_after
     if as_json:
@@ -68,7 +68,7 @@ def issue_cell(place: Place, cell: str, out: Path | None, folder: Path | None, l
 
 
 @contextlib.contextmanager
-def _refusals_told() -> Iterator[None]:
+def _refusals_reported() -> Iterator[None]:
     from agent.errors import HostRefused
     from ca.errors import CaRefused
 
@@ -119,12 +119,12 @@ def show(place: Place, pem: bool, as_json: bool) -> None:
         click.echo(found.text("bundle"), nl=False)
     else:
         for role in ("root", "cell"):
-            _tell(role, found.at(role))
+            _show_certificate(role, found.at(role))
         by = "this agent" if found.flag("root_key_here") else "the root's owner, with 'cellnet ca issue-cell'"
         click.echo(f"the cell's certificate is renewed by {by}")
 
 
-def _tell(role: str, certificate: Fields) -> None:
+def _show_certificate(role: str, certificate: Fields) -> None:
     if certificate.missing:
         click.echo(f"{role}  none")
         return

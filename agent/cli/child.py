@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.cli.identity_mounts import bring, private_mounts
+from agent.cli.identity_mounts import bind_here, private_mounts
 from agent.errors import HostRefused
 from host import syscalls
 
@@ -43,22 +43,22 @@ class CannotRun(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """The waiting process. `said` is where it tells, `told` where it is told."""
+    """The waiting process: `answers` and `orders` are our ends of its two pipes."""
 
     pid: int
-    said: int
-    told: int
+    answers: int
+    orders: int
 
     def go(self, environment: Mapping[str, str], *, folders: Sequence[Path], agent_pid: int) -> None:
         """Let it become the command, with `environment` added to ours. Raises CannotRun if it could not.
 
-        From here on the signals of FORWARDED are blocked, so that `wait` sees them all; `heed_signals` ends that.
+        From here on the signals of FORWARDED are blocked, so that `wait` sees them all; `unblock_signals` ends that.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED | {signal.SIGCHLD})
         order = {"environment": dict(environment), "folders": [str(folder) for folder in folders], "agent_pid": agent_pid}
-        with os.fdopen(self.told, "wb") as pipe:
+        with os.fdopen(self.orders, "wb") as pipe:
             pipe.write(json.dumps(order).encode())
-        with os.fdopen(self.said, "rb") as pipe:
+        with os.fdopen(self.answers, "rb") as pipe:
             answer = pipe.read()
         if answer:
             number, what = json.loads(answer)
@@ -87,7 +87,7 @@ class Child:
             pass  # reaped by wait()
 
 
-def heed_signals() -> None:
+def unblock_signals() -> None:
     """Let signals end us again. Those that came until now were the command's: Ctrl-C, which ended it, must not end us too."""
     while signal.sigtimedwait(FORWARDED | {signal.SIGCHLD}, 0) is not None:
         pass
@@ -97,28 +97,28 @@ def heed_signals() -> None:
 def start(command: Sequence[str]) -> Child:
     """Fork a process that will become `command`. Raises HostRefused if it gets no namespaces."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a caller's SIG_IGN would reap the child behind our back
-    said, tell = os.pipe()
-    order, told = os.pipe()
+    answers, answering = os.pipe()
+    ordered, orders = os.pipe()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         try:
-            os.close(said)
-            os.close(told)
-            _become(command, order=order, tell=tell, parent=parent)
+            os.close(answers)
+            os.close(orders)
+            _become(command, orders=ordered, answers=answering, parent=parent)
         finally:
             os._exit(NOT_FOUND)  # also on KeyboardInterrupt: this is not the parent's Python
-    os.close(tell)
-    os.close(order)
-    child = Child(pid, said, told)
-    answer = os.read(said, 4096)
+    os.close(answering)
+    os.close(ordered)
+    child = Child(pid, answers, orders)
+    answer = os.read(answers, 4096)
     if answer != READY:
         child.end()
         raise HostRefused(f"no new namespaces: {answer.decode() or 'the process died'}", hint="be root, outside a sandbox")
     return child
 
 
-def _become(command: Sequence[str], *, order: int, tell: int, parent: int) -> None:
+def _become(command: Sequence[str], *, orders: int, answers: int, parent: int) -> None:
     syscalls.die_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         return
@@ -126,16 +126,16 @@ def _become(command: Sequence[str], *, order: int, tell: int, parent: int) -> No
         syscalls.unshare(syscalls.CLONE_NEWNET)
         private_mounts()
     except OSError as error:
-        os.write(tell, str(error).encode())
+        os.write(answers, str(error).encode())
         return
-    os.write(tell, READY)
-    with os.fdopen(order, "rb") as pipe:
+    os.write(answers, READY)
+    with os.fdopen(orders, "rb") as pipe:
         text = pipe.read()
     if text:
         try:
             _execute(command, json.loads(text))
         except OSError as error:
-            os.write(tell, json.dumps([error.errno, f"{command[0]}: {error.strerror}"]).encode())
+            os.write(answers, json.dumps([error.errno, f"{command[0]}: {error.strerror}"]).encode())
 
 
 def _execute(command: Sequence[str], order: "dict[str, dict[str, str] | list[str] | int]") -> None:
@@ -144,7 +144,7 @@ def _execute(command: Sequence[str], order: "dict[str, dict[str, str] | list[str
     assert isinstance(folders, list)
     assert isinstance(agent_pid, int)
     try:
-        bring([Path(folder) for folder in folders], agent_pid=agent_pid)
+        bind_here([Path(folder) for folder in folders], agent_pid=agent_pid)
     except OSError as error:
         raise OSError(errno.EIO, f"the agent's files are out of reach: {error}") from error
     execute(command, environment)

@@ -11,7 +11,7 @@ from agent.errors import RAISED, InvalidInput
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 
-def complain(what: str, *, hint: str = "") -> None:
+def print_error(what: str, *, hint: str = "") -> None:
     """Print one error. What spans lines (a file's errors) has its hint on a line of its own."""
     line = f"{click.style('error:', fg='red', bold=True)} {what.rstrip()}"
     if hint:
@@ -19,24 +19,24 @@ def complain(what: str, *, hint: str = "") -> None:
     click.echo(line, err=True, color=colour())
 
 
-def said(error: Exception) -> int:
-    """Tell the user about `error`; the exit code. Raises what is nobody's expectation, traceback and all."""
+def report(error: Exception) -> int:
+    """Print `error`, and return the exit code. Raises what is not expected, traceback and all."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return WRONG_USAGE
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "cellnet"
-        complain(error.format_message().rstrip("."), hint=f"see '{command} --help'")
+        print_error(error.format_message().rstrip("."), hint=f"see '{command} --help'")
         return WRONG_USAGE
     if isinstance(error, click.Abort):
         return INTERRUPTED
     if isinstance(error, click.ClickException):
-        complain(error.format_message())
+        print_error(error.format_message())
         return FAILED
     if isinstance(error, RAISED + (Refused,)):
-        complain(error.what, hint=error.hint)
+        print_error(error.what, hint=error.hint)
         return WRONG_USAGE if isinstance(error, InvalidInput) else FAILED
     if isinstance(error, OSError) and error.filename is not None:
-        complain(f"{os.fsdecode(error.filename)}: {error.strerror}")
+        print_error(f"{os.fsdecode(error.filename)}: {error.strerror}")
         return FAILED
     raise error

@@ -7,8 +7,8 @@ import click
 
 from agent.cli.child import NOT_EXECUTABLE, NOT_FOUND, execute
 from agent.cli.completion import attachment_names
-from agent.cli.errors import complain
-from agent.cli.identity_mounts import bring, private_mounts, unseen_folders
+from agent.cli.errors import print_error
+from agent.cli.identity_mounts import bind_here, missing_folders, private_mounts
 from agent.client.connection import attachment_address
 from agent.client.location import Place, need_root
 from agent.errors import HostRefused
@@ -27,18 +27,18 @@ def execute_in(place: Place, name: str, command: tuple[str, ...]) -> int:
         raise click.UsageError("Missing CMD", click.get_current_context())
     found = place.client().ask("GET", attachment_address(name))
     environment, pin = found.fields.mapping("environment"), found.fields.text("pin")
-    folders = unseen_folders(environment, agent_pid=found.agent_pid)
+    folders = missing_folders(environment, agent_pid=found.agent_pid)
     if folders:
         private_mounts()
-        bring(folders, agent_pid=found.agent_pid)
+        bind_here(folders, agent_pid=found.agent_pid)
     _enter(Path(pin), agent_pid=found.agent_pid)
     try:
         execute(command, environment)
     except FileNotFoundError:
-        complain(f"cannot run {command[0]}: no such command")
+        print_error(f"cannot run {command[0]}: no such command")
         return NOT_FOUND
     except OSError as error:
-        complain(f"cannot run {command[0]}: {error.strerror}")
+        print_error(f"cannot run {command[0]}: {error.strerror}")
     return NOT_EXECUTABLE
 
 

@@ -14,7 +14,7 @@ from host import syscalls
 FILES = ("CF_INSTANCE_CERT", "CF_INSTANCE_KEY", "CF_SYSTEM_CERT_PATH")
 
 
-def unseen_folders(environment: Mapping[str, str], *, agent_pid: int) -> tuple[Path, ...]:
+def missing_folders(environment: Mapping[str, str], *, agent_pid: int) -> tuple[Path, ...]:
     """The folders of `environment`'s files that are not here as the agent (0: nobody that we can see) has them."""
     if not agent_pid:
         return ()
@@ -45,7 +45,7 @@ def private_mounts() -> None:
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_SLAVE)
 
 
-def bring(folders: Sequence[Path], *, agent_pid: int) -> None:
+def bind_here(folders: Sequence[Path], *, agent_pid: int) -> None:
     """Attach the agent's `folders` at the same paths here. Call it single-threaded, after private_mounts()."""
     if not folders:
         return

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import click
 
-from agent.cli.errors import said
+from agent.cli.errors import report
 from agent.cli.output import colour
 from agent.client.location import Place
+from agent.wording import nearest
 
 COMMANDS: Mapping[str, str] = {
     "agent": "agent.cli.daemons:agent",
@@ -38,7 +39,7 @@ def _installed(place: str) -> bool:
 
 
 class LazyGroup(click.Group):
-    """A group that imports a subcommand's module when somebody asks for it."""
+    """A group that imports the module of a subcommand only when that is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names. The lab is left out where it is not installed."""
@@ -55,10 +56,8 @@ class LazyGroup(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does it, with a suggestion for a name that is not there."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib
-
-            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            more = f" Did you mean '{close[0]}'?" if close else ""
+            near = nearest(args[0], COMMANDS)
+            more = "" if near is None else f" Did you mean '{near}'?"
             raise click.UsageError(f"No such command '{args[0]}'.{more}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -90,14 +89,14 @@ def cli(ctx: click.Context, root: Path | None, config: Path | None) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; what goes wrong is told on standard error as `error: what; hint: what to do`."""
+    """Run one command line; what goes wrong is reported on standard error as `error: what; hint: what to do`."""
     try:
         code = cli.main(list(arguments), prog_name="cellnet", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        # whoever read our output has seen enough; Python would complain when it flushes at exit
+        # the reader of our output has seen enough; Python would print_error when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        return said(error)
+        return report(error)
     return code if isinstance(code, int) else 0

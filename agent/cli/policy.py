@@ -9,7 +9,7 @@ import click
 
 from agent.cli.completion import policy_names
 from agent.cli.credentials import credentials_option, sent
-from agent.cli.errors import FAILED, complain
+from agent.cli.errors import FAILED, print_error
 from agent.cli.output import counted, json_option, print_json, spoken, table
 from agent.client.answer import Fields
 from agent.client.connection import Client, Refused
@@ -96,7 +96,7 @@ def apply(place: Place, path: Path, credentials: Path | None, as_json: bool) -> 
     try:
         made = place.client().post("/v1/policies/apply", {"document": checked.content.decode(), **who})
     except InvalidInput as error:
-        complain(error.what, hint=error.hint)  # the file is wrong, the command line is not
+        print_error(error.what, hint=error.hint)  # the file is wrong, the command line is not
         return FAILED
     if as_json:
         print_json(made)
@@ -168,11 +168,11 @@ def check(place: Place, source: str, destination: str, port: str, as_json: bool)
         click.echo(f"{click.style('allowed', fg='green')} by {found.text('by')} ({found.text('origin')})")
     else:
         click.echo(click.style("denied", fg="red"))
-        _say_reverse(found.at("reverse"), source=source, destination=destination)
+        _show_reverse(found.at("reverse"), source=source, destination=destination)
     return 0 if allowed else FAILED
 
 
-def _say_reverse(reverse: Fields, *, source: str, destination: str) -> None:
+def _show_reverse(reverse: Fields, *, source: str, destination: str) -> None:
     if not reverse.missing:
         ends = f"{destination} to {source}"
         click.echo(f"the other direction, {ends}, is allowed by {reverse.text('by')} ({reverse.text('origin')})")

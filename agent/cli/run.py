@@ -6,9 +6,9 @@ from types import FrameType
 import click
 
 from agent.cli.attach_options import Asked, asked_options, attach_request
-from agent.cli.child import CannotRun, Child, heed_signals, start
-from agent.cli.errors import complain
-from agent.cli.identity_mounts import unseen_folders
+from agent.cli.child import CannotRun, Child, start, unblock_signals
+from agent.cli.errors import print_error
+from agent.cli.identity_mounts import missing_folders
 from agent.client.connection import Client, Reply, attachment_address
 from agent.client.location import Place, need_root
 from agent.errors import RAISED
@@ -53,14 +53,14 @@ def _undo_on_signals() -> None:
 def _live(child: Child, client: Client, made: Reply) -> int:
     environment = made.fields.mapping("environment")
     try:
-        child.go(environment, folders=unseen_folders(environment, agent_pid=made.agent_pid), agent_pid=made.agent_pid)
+        child.go(environment, folders=missing_folders(environment, agent_pid=made.agent_pid), agent_pid=made.agent_pid)
         return child.wait()
     except CannotRun as error:
-        complain(f"cannot run {error.what}")
+        print_error(f"cannot run {error.what}")
         return error.code
     finally:
         child.end()
-        heed_signals()
+        unblock_signals()
         _detach(client, made.fields.text("name"))
 
 
@@ -68,4 +68,4 @@ def _detach(client: Client, name: str) -> None:
     try:
         client.delete(attachment_address(name), within=DETACH_WITHIN)
     except RAISED as error:
-        complain(f"'{name}' is not detached: {error.what}", hint="the agent sweeps it when it runs again")
+        print_error(f"'{name}' is not detached: {error.what}", hint="the agent sweeps it when it runs again")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.config.problems import InvalidSource, Problem
+from agent.config.problems import InvalidSource, Mistake
 from agent.policy.language import parse
 
 
@@ -15,7 +15,7 @@ class Checked:
 
     path: Path
     policies: int = 0
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Mistake, ...] = ()
     content: bytes = b""
 
     @property
@@ -52,4 +52,4 @@ def check_file(path: Path) -> Checked:
     except InvalidSource as error:
         return Checked(path, problems=error.problems)
     except OSError as error:
-        return Checked(path, problems=(Problem(str(path), 0, 0, f"cannot be read: {error.strerror}"),))
+        return Checked(path, problems=(Mistake(str(path), 0, 0, f"cannot be read: {error.strerror}"),))

@@ -18,7 +18,7 @@ WHAT = "`sqlite`, or {etcd: {endpoints: [https://HOST:2379]}}"
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class EtcdEndpoint:
     """One member's client address."""
 
     host: str
@@ -33,7 +33,7 @@ class Endpoint:
 class Etcd:
     """One etcd. A user comes with a password's file; a certificate with its key."""
 
-    endpoints: tuple[Endpoint, ...]
+    endpoints: tuple[EtcdEndpoint, ...]
     prefix: str = "/cellnet"
     ca: Path | None = None
     cert: Path | None = None
@@ -55,12 +55,12 @@ class Etcd:
         return replace(self, ca=ca, cert=cert, key=key, password_file=password_file)
 
 
-def endpoint(text: str) -> Endpoint:
+def endpoint(text: str) -> EtcdEndpoint:
     """`https://HOST:PORT`."""
     match = ENDPOINT.fullmatch(text)
     if match is None or int(match[3]) > 65535:
         raise InvalidInput(f"'{text}' is not an endpoint of etcd", hint="e.g. https://192.0.2.5:2379")
-    return Endpoint(match[2], int(match[3]), tls=match[1] == "https")
+    return EtcdEndpoint(match[2], int(match[3]), tls=match[1] == "https")
 
 
 def prefix(text: str) -> str:

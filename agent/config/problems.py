@@ -19,7 +19,7 @@ UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufef
 UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff]")
 
 
-class Place(Protocol):
+class Position(Protocol):
     """Whatever has a position in the text."""
 
     @property
@@ -30,7 +30,7 @@ class Place(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Mistake:
     """One mistake. `line` and `column` count from 1; line 0 means the file as a whole.
 
     `text` is the offending line (of a very long one, the part around the place), `caret` the column's place in it.
@@ -61,7 +61,7 @@ class Problem:
 class InvalidSource(InvalidInput):
     """A text with mistakes: `problems` lists them all, never empty, in the order of the text."""
 
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
+    def __init__(self, problems: tuple[Mistake, ...]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
 
@@ -72,7 +72,7 @@ class Report:
 
     file: str
     text: str = ""
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Mistake] = field(default_factory=list)
     more: int = 0
     _lines: list[str] | None = None
 
@@ -86,18 +86,18 @@ class Report:
         text = self._lines[line - 1] if 0 < line <= len(self._lines) else ""
         start = max(0, column - 1 - SNIPPET // 2) if len(text) > SNIPPET else 0
         shown = text[start : start + SNIPPET]
-        self.problems.append(Problem(self.file, line, column, _spoken(message), _spoken(hint), shown, column - start))
+        self.problems.append(Mistake(self.file, line, column, _spoken(message), _spoken(hint), shown, column - start))
 
-    def wrong(self, place: Place, message: str, *, hint: str = "") -> None:
+    def wrong(self, place: Position, message: str, *, hint: str = "") -> None:
         """Note one problem where `place`, a node, starts; line 0 means that it was reported before."""
         if place.line:
             self.add(place.line, place.column, message, hint=hint)
 
-    def found(self) -> tuple[Problem, ...]:
+    def found(self) -> tuple[Mistake, ...]:
         """Everything noted, in the order of the text."""
         found = sorted(self.problems, key=lambda problem: (problem.line, problem.column))
         if self.more:
-            found.append(Problem(self.file, 0, 0, f"{self.more} more problems", "mend the first ones, then look again"))
+            found.append(Mistake(self.file, 0, 0, f"{self.more} more problems", "mend the first ones, then look again"))
         return tuple(found)
 
     def raise_if_any(self) -> None:

@@ -36,7 +36,7 @@ PEER = web.RequestKey("peer", Peer)
 """Where the server leaves it for the handlers."""
 
 
-class Access(IntEnum):
+class Permission(IntEnum):
     """What a peer may do; each includes those before it."""
 
     NONE = 0
@@ -64,13 +64,13 @@ def peer_of(connection: Options) -> Peer:
     return Peer(*struct.unpack("3i", credentials))
 
 
-def access_of(connection: Options, peer: Peer, *, readers: int | None) -> Access:
+def permission_of(connection: Options, peer: Peer, *, readers: int | None) -> Permission:
     """`readers` is the number of the group that may read."""
     if peer.uid == 0:
-        return Access.CHANGE
+        return Permission.CHANGE
     if readers is None or readers not in {peer.gid, *_groups(connection, peer)}:
-        return Access.NONE
-    return Access.READ
+        return Permission.NONE
+    return Permission.READ
 
 
 def _groups(connection: Options, peer: Peer) -> tuple[int, ...]:

@@ -60,8 +60,8 @@ def _permission(readers: int | None, *, limit: float) -> Middleware:
             raise ConnectionResetError
         connection = transport.get_extra_info("socket")
         peer = peers.peer_of(connection)
-        access = peers.access_of(connection, peer, readers=readers)
-        if access < (peers.Access.READ if request.method in READING else peers.Access.CHANGE):
+        allowed = peers.permission_of(connection, peer, readers=readers)
+        if allowed < (peers.Permission.READ if request.method in READING else peers.Permission.CHANGE):
             return refusal(403, "Forbidden", f"uid {peer.uid} may not do this", hint=_needed(request.method))
         request[peers.PEER] = peer
         async with asyncio.timeout(limit + (SYNC_LIMIT if request.path == "/v1/sync" else 0)):

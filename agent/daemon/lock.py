@@ -1,10 +1,10 @@
 """One agent per network namespace: an abstract socket is the lock, since its names belong to the namespace.
 
-Anybody may bind an abstract name, so whoever is not root counts for nothing: if one has the lock's name we take another that
-nobody can guess, look for root's sockets under all such names, and tell of the stranger. The kernel says whose they are.
+Every user may bind an abstract name, so only root's sockets count: where another user has the lock's name, the agent takes one
+that cannot be guessed, looks for root's sockets under all such names, and reports the other user. The kernel knows whose it is.
 
-    bind      we can be seen; who binds later sees us
-    look      root's that listens has the lock; of root's that only bind, the first by name may go on, the others give up
+    bind      we can be seen by all that bind later
+    look      a socket of root's that listens has the lock; of those that only bind, the first by name may go on
     listen    we have the lock
 """
 
@@ -23,7 +23,7 @@ from host.unix_sockets import Holder
 
 AGENT, UP = "agent", "up"
 WORDS = {AGENT: "an agent runs", UP: "`cellnet up` runs"}
-LOOKS, LOOK_AGAIN = 250, 0.02  # seconds; one that starts beside us gets five seconds to give up
+LOOKS, LOOK_AGAIN = 250, 0.02  # seconds; an agent that starts beside us gets five seconds to give up
 PROC = Path("/proc")
 
 Token = Callable[[], str]
@@ -44,14 +44,14 @@ class ForeignHolders(Part):
 def take(part: str = AGENT, *, on_foreign: Callable[[int], None], token: Token = secrets.token_hex) -> socket.socket:
     """Hold the lock until the socket is closed or the process ends. Raises Conflict if another of root's has it.
 
-    `on_foreign` is told the uid, once, of who holds a name of the lock without being root. `token` makes what they cannot
+    `on_foreign` is called with the uid of each other user that holds a name of the lock, once. `token` makes what they cannot
     guess. Raises HostRefused where the kernel does not list unix sockets.
     """
     lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         name = _bind(lock, part, token)
         _outlast(name, part, on_foreign)
-        lock.listen(0)  # the mark of having the lock: nobody is ever answered
+        lock.listen(0)  # the mark of having the lock: no connection is ever accepted
     except BaseException:
         lock.close()
         raise
@@ -72,14 +72,14 @@ def _bind(lock: socket.socket, part: str, token: Token) -> str:
 
 
 def _outlast(name: str, part: str, on_foreign: Callable[[int], None]) -> None:
-    """Return when no other of root's has a name of the lock, or is about to have it."""
-    told: set[int] = set()
+    """Return when no other socket of root's has a name of the lock, or is about to have it."""
+    reported: set[int] = set()
     rivals: list[Holder] = []
     for _ in range(LOOKS):
         others = [each for each in unix_sockets.holders() if _is_ours(each.name, part) and each.name != name]
-        for uid in sorted({each.uid for each in others} - told - {0}):
+        for uid in sorted({each.uid for each in others} - reported - {0}):
             on_foreign(uid)
-            told.add(uid)
+            reported.add(uid)
         rivals = [each for each in others if each.uid == 0]
         if not rivals:
             return

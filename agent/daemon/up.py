@@ -1,4 +1,4 @@
-"""`cellnet up`: agent and Envoy as children of one process in the foreground, each started again when it ends.
+"""`cellnet up`: the host's daemons as children of one process in the foreground, each started again when it ends.
 
 Stopping it changes nothing in the kernel. A second one takes over what is left; a lock of its own keeps two apart, and it
 starts nothing beside an agent that is not its child: a second Envoy would take the first one's callers.
@@ -7,29 +7,56 @@ starts nothing beside an agent that is not its child: a second Envoy would take 
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
 from types import FrameType
 
 from agent import log
 from agent.config.config import Config
 from agent.daemon import lock
 from agent.errors import Conflict
+from agent.pacing import Backoff
 from host import process
 
-FIRST_WAIT, LONGEST_WAIT, STABLE = 0.2, 10.0, 30.0
+CHILDREN = ("agent", "envoy")
+"""Each is a command of `cellnet`."""
+FIRST_WAIT, LONGEST_WAIT, STABLE = 0.4, 10.0, 30.0
 STOP_SECONDS = 10.0
 REFUSED = 2  # exit code of wrong usage: trying again would not help
 
 
-@dataclass(slots=True)
-class Child:
-    """One of the parts: how to start it, and how it has fared."""
+class SupervisedCommand:
+    """One of the children: started when it is due, and again when it has ended."""
 
-    word: str
-    running: process.Running | None = None
-    started: float = 0.0
-    wait: float = FIRST_WAIT
-    due: float = field(default=0.0)
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._process: process.Running | None = None
+        self._started = self._due = 0.0
+        self._backoff = Backoff(first=FIRST_WAIT, longest=LONGEST_WAIT)
+
+    def tend(self) -> int | None:
+        """Start it if it is due. Returns its exit code when it has ended."""
+        now = time.monotonic()
+        if self._process is None:
+            if now >= self._due:
+                # -P: the folder that we happen to be in must not shadow a module
+                self._process = process.start([sys.executable, "-P", "-m", "agent", *_globals(), self._name])
+                self._started = now
+            return None
+        code = self._process.poll()
+        if code is None:
+            return None
+        self._process = None
+        if now - self._started > STABLE:
+            self._backoff.reset()
+        wait = self._backoff.next()
+        self._due = now + wait
+        log.get("up").warning("ended", part=self._name, code=code, again_in_seconds=wait)
+        return code
+
+    def terminate(self) -> process.Running | None:
+        """Ask it to end; the process, if it runs."""
+        if self._process is not None:
+            self._process.terminate()
+        return self._process
 
 
 def run_up(config: Config) -> int:
@@ -38,21 +65,17 @@ def run_up(config: Config) -> int:
     Raises Conflict where another `up`, or an agent that does not end, is at work in this network namespace.
     """
     log.configure()
-    with lock.take(lock.UP, on_foreign=_tell_stranger):
-        _await_lone(seconds=STOP_SECONDS)
+    with lock.take(lock.UP, on_foreign=lambda uid: log.get("up").warning("lock_held_by_another_user", uid=uid)):
+        _await_former_agent(seconds=STOP_SECONDS)
         return _supervise(config)
 
 
-def _tell_stranger(uid: int) -> None:
-    log.get("up").warning("lock_held_by_stranger", uid=uid)
-
-
-def _await_lone(*, seconds: float) -> None:
+def _await_former_agent(*, seconds: float) -> None:
     """Wait for the agent of an `up` that was killed: it is asked to end when that dies."""
     end = time.monotonic() + seconds
     while True:
         try:
-            lock.take(on_foreign=_ignored).close()
+            lock.take(on_foreign=lambda _uid: None).close()  # the agent itself will report that
         except Conflict:
             if time.monotonic() > end:
                 raise
@@ -61,12 +84,7 @@ def _await_lone(*, seconds: float) -> None:
             return
 
 
-def _ignored(_uid: int) -> None:
-    """The agent itself will tell."""
-
-
 def _supervise(config: Config) -> int:
-    logger = log.get("up")
     stopping = False
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -75,37 +93,16 @@ def _supervise(config: Config) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    children = [Child("agent"), Child("envoy")]
-    logger.info("up", cell=config.cell, socket=str(config.paths.control_socket))
+    children = [SupervisedCommand(name) for name in CHILDREN]
+    log.get("up").info("up", cell=config.cell, socket=str(config.paths.control_socket))
     try:
         while not stopping:
-            for child in children:
-                if _tend(child) == REFUSED:
-                    return 1
+            if any(child.tend() == REFUSED for child in children):
+                return 1
             time.sleep(0.05)
     finally:
         _stop(children)
     return 0
-
-
-def _tend(child: Child) -> int | None:
-    """Start what is due, and notice what has ended; returns its exit code then."""
-    now = time.monotonic()
-    if child.running is None:
-        if now >= child.due:
-            # -P: the folder that we happen to be in must not shadow a module
-            argv = [sys.executable, "-P", "-m", "agent", *_globals(), child.word]
-            child.running = process.start(argv)
-            child.started = now
-        return None
-    code = child.running.poll()
-    if code is None:
-        return None
-    child.running = None
-    child.wait = FIRST_WAIT if now - child.started > STABLE else min(child.wait * 2, LONGEST_WAIT)
-    child.due = now + child.wait
-    log.get("up").warning("ended", part=child.word, code=code, again_in_seconds=child.wait)
-    return code
 
 
 def _globals() -> list[str]:
@@ -115,10 +112,8 @@ def _globals() -> list[str]:
     return words[:last]
 
 
-def _stop(children: list[Child]) -> None:
-    running = [child.running for child in children if child.running is not None]
-    for each in running:
-        each.terminate()
+def _stop(children: list[SupervisedCommand]) -> None:
+    running = [each for child in children if (each := child.terminate()) is not None]
     end = time.monotonic() + STOP_SECONDS
     for each in running:
         if not process.ended_within(each, end - time.monotonic()):

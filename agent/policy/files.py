@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from agent.config.problems import InvalidSource, Problem
+from agent.config.problems import InvalidSource, Mistake
 from agent.model.policy import Policy
 from agent.policy.language import parse
 from agent.policy.lastgood import LastGood
@@ -40,13 +40,13 @@ class _File:
     stamp: Stamp | None = None
     digest: bytes | None = None
     policies: tuple[Policy, ...] = ()
-    mistakes: tuple[Problem, ...] = ()
-    refused: Problem | None = None
+    mistakes: tuple[Mistake, ...] = ()
+    refused: Mistake | None = None
     candidate: _Candidate | None = None
     missing_since: float | None = None
 
     @property
-    def problems(self) -> tuple[Problem, ...]:
+    def problems(self) -> tuple[Mistake, ...]:
         return self.mistakes if self.refused is None else (self.refused, *self.mistakes)
 
 
@@ -58,24 +58,24 @@ class PolicyFiles:
         self._copies = LastGood(last_good)
         self._files: dict[str, _File] = {}
         self._policies: tuple[Policy, ...] = ()
-        self._problems: tuple[Problem, ...] = ()
+        self._problems: tuple[Mistake, ...] = ()
         self._unsaved: dict[str, bytes | None] = {}
-        self._save_problem: Problem | None = None
-        self._folder_problem: Problem | None = None
-        self._watch_problem: Problem | None = None
+        self._save_problem: Mistake | None = None
+        self._folder_problem: Mistake | None = None
+        self._watch_problem: Mistake | None = None
         self._others: dict[str, float] = {}  # what is no policy file, and since when it is there
-        self._unread: dict[str, Problem] = {}
+        self._unread: dict[str, Mistake] = {}
         self._started = False
 
     def policies(self) -> tuple[Policy, ...]:
         """The policies in force, by file name and line; the same object as long as nothing changed."""
         return self._policies
 
-    def problems(self) -> tuple[Problem, ...]:
+    def problems(self) -> tuple[Mistake, ...]:
         """Everything that is wrong now, by file and line; the same object as long as nothing changed."""
         return self._problems
 
-    def unenforced(self) -> tuple[Problem, ...]:
+    def unenforced(self) -> tuple[Mistake, ...]:
         """Those for which something on disk is not in force; the others only threaten what comes later."""
         later = (self._watch_problem, self._save_problem, *self._unread.values())
         return tuple(each for each in self._problems if each not in later)
@@ -117,7 +117,7 @@ class PolicyFiles:
                 self._folder_problem = None
                 self._look(folder, now, closed=closed, reread=reread)
         except Unbelievable as error:
-            self._folder_problem = Problem(str(self.directory), 0, 0, error.what, error.hint)
+            self._folder_problem = Mistake(str(self.directory), 0, 0, error.what, error.hint)
         touched = unsettled()
         for name, file in self._files.items():
             if file.candidate and name in touched:
@@ -153,13 +153,13 @@ class PolicyFiles:
         for name, error in failures.items():
             hint = "until it is kept, a restart while the file is broken loses its policies; free the disk"
             path = str(self.directory / name)
-            self._save_problem = Problem(path, 0, 0, f"its last good version cannot be kept: {error.strerror}", hint)
+            self._save_problem = Mistake(path, 0, 0, f"its last good version cannot be kept: {error.strerror}", hint)
         return self._summed_up()
 
     def note_watch(self, problem: str) -> bool:
         """Say that changes are not noticed at once, empty for that they are again; True if that changed the problems."""
         hint = "changes take effect within seconds; raise fs.inotify.max_user_instances or max_user_watches"
-        self._watch_problem = Problem(str(self.directory), 0, 0, problem, hint) if problem else None
+        self._watch_problem = Mistake(str(self.directory), 0, 0, problem, hint) if problem else None
         return self._summed_up()
 
     def _recall(self) -> None:
@@ -180,7 +180,7 @@ class PolicyFiles:
             except FileNotFoundError:
                 self._miss(file, now)
             except Unbelievable as error:
-                file.refused = Problem(str(self.directory / name), 0, 0, error.what, error.hint)
+                file.refused = Mistake(str(self.directory / name), 0, 0, error.what, error.hint)
                 file.candidate = file.stamp = None
         for name in self._files.keys() - (folder.names if folder else ()):
             self._miss(self._files[name], now)
@@ -193,7 +193,7 @@ class PolicyFiles:
         """What is no policy file is reported when it stays: a new file may have another name until it is whole."""
         self._others = {name: self._others.get(name, now) for name in folder.others} if folder else {}
         self._unread = {
-            name: Problem(str(self.directory / name), 0, 0, *folder.why_unread(name))
+            name: Mistake(str(self.directory / name), 0, 0, *folder.why_unread(name))
             for name, since in sorted(self._others.items())
             if folder and (not self._started or now >= since + SETTLE)
         }

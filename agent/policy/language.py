@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import PurePath
 
-from agent.config.problems import InvalidSource, Problem, Report
+from agent.config.problems import InvalidSource, Mistake, Report
 from agent.config.source import BROKEN, Listing, Node, Scalar, Table, compose
 from agent.config.values import Kind, clipped, described, kind, noted, parsed, table
 from agent.errors import InvalidInput
@@ -65,7 +65,7 @@ def parse_stored(name: str, text: str) -> Policy:
         return known
     policies = parse(text.encode(errors="surrogateescape"), source=f"store/{name}", named=True)
     if len(policies) != 1 or policies[0].name != name:
-        raise InvalidSource((Problem(f"store/{name}", 0, 0, f"holds other than one policy named '{name}'"),))
+        raise InvalidSource((Mistake(f"store/{name}", 0, 0, f"holds other than one policy named '{name}'"),))
     return replace(policies[0], origin=STORE)
 
 
@@ -92,7 +92,7 @@ def parse_applied(content: bytes, *, source: str) -> tuple[Policy, ...]:
         made = replace(policy, name=policy.name if has_name else _made_up(policy), origin=STORE)
         if found.setdefault(made.name, made) != made:
             line, column = policy.origin.line, policy.origin.column
-            raise InvalidSource((Problem(source, line, column, f"name '{made.name}' is given twice", "give each its own"),))
+            raise InvalidSource((Mistake(source, line, column, f"name '{made.name}' is given twice", "give each its own"),))
     return tuple(found.values())
 
 

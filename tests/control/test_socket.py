@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.control.peer import Access, Peer, access_of, peer_of
+from agent.control.peer import Peer, Permission, peer_of, permission_of
 from agent.control.socket import listening
 from agent.errors import Conflict, HostRefused
 from tests.testlib.fake_cell import FakeCell, serving
@@ -103,8 +103,8 @@ def test_many_groups_do_not_hide_the_one_that_counts() -> None:
             raise OSError(34, "too many groups")
 
     account = subprocess.run(["id", "-u", READERS], capture_output=True, text=True, check=True).stdout
-    assert access_of(Crowded(), Peer(1, int(account), NOBODY), readers=GID) is Access.READ
-    assert access_of(Crowded(), Peer(1, NOBODY, NOBODY), readers=GID) is Access.NONE
+    assert permission_of(Crowded(), Peer(1, int(account), NOBODY), readers=GID) is Permission.READ
+    assert permission_of(Crowded(), Peer(1, NOBODY, NOBODY), readers=GID) is Permission.NONE
 
 
 def test_without_the_group_only_root_gets_in(folder: Path) -> None:

@@ -16,7 +16,7 @@ def test_an_agent_that_stays_is_a_conflict(netns: Callable[[str], Netns]) -> Non
     host = netns("host")
     held = run_in(host.path, lambda: lock.take(on_foreign=print))
     with pytest.raises(Conflict, match="an agent runs in this network namespace already"):
-        run_in(host.path, lambda: up._await_lone(seconds=0.2))
+        run_in(host.path, lambda: up._await_former_agent(seconds=0.2))
     held.close()
 
 
@@ -25,9 +25,9 @@ def test_one_that_is_about_to_end_is_waited_for(netns: Callable[[str], Netns]) -
     held = run_in(host.path, lambda: lock.take(on_foreign=print))
     ending = threading.Timer(0.2, held.close)
     ending.start()
-    run_in(host.path, lambda: up._await_lone(seconds=30))
+    run_in(host.path, lambda: up._await_former_agent(seconds=30))
     ending.join()
-    run_in(host.path, lambda: up._await_lone(seconds=0))
+    run_in(host.path, lambda: up._await_former_agent(seconds=0))
 
 
 @pytest.mark.parametrize("given", [[], ["--root", "/srv/cell"], ["--root", "up"], ["--config", "up", "--root", "up"]])

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from agent.config.etcd import Endpoint
 from agent.config.etcd import Etcd as Config
+from agent.config.etcd import EtcdEndpoint
 from agent.config.load import load
 from agent.daemon.storing import Storing, storing
 from agent.errors import HostRefused, InvalidInput, Unavailable
@@ -181,7 +181,7 @@ async def test_a_certificate_can_be_the_operator(certificate_etcd: Etcd, tmp_pat
 
 
 async def test_without_tls_nothing_is_sent() -> None:
-    plain = Config(endpoints=(Endpoint("127.0.0.1", 2379, tls=True), Endpoint("127.0.0.1", 2380, tls=False)))
+    plain = Config(endpoints=(EtcdEndpoint("127.0.0.1", 2379, tls=True), EtcdEndpoint("127.0.0.1", 2380, tls=False)))
     client = EtcdClient(plain)
     with pytest.raises(InvalidInput, match="without TLS"):
         async with acting_as(OPERATOR, client=client, etcd=plain):

@@ -4,20 +4,20 @@ from typing import Any
 
 import pytest
 
-from agent.config.etcd import Endpoint, Etcd
+from agent.config.etcd import Etcd, EtcdEndpoint
 from agent.errors import HostRefused
 from agent.store.etcd.client import EtcdClient
 from agent.store.etcd.connection import Access
 
-ENDPOINTS = (Endpoint("127.0.0.1", 1, tls=False), Endpoint("127.0.0.1", 2, tls=False))
+ENDPOINTS = (EtcdEndpoint("127.0.0.1", 1, tls=False), EtcdEndpoint("127.0.0.1", 2, tls=False))
 
 
 class Faulty(Access):
     """Makes no channel, but notes for what."""
 
-    asked: list[Endpoint]
+    asked: list[EtcdEndpoint]
 
-    def channel(self, endpoint: Endpoint) -> Any:
+    def channel(self, endpoint: EtcdEndpoint) -> Any:
         self.asked.append(endpoint)
         raise ValueError("Channel is closed.")
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from agent.config.etcd import Endpoint
 from agent.config.etcd import Etcd as Config
+from agent.config.etcd import EtcdEndpoint
 from lab import etcd
 
 LOOPBACK = IPv4Address("127.0.0.1")
@@ -28,7 +28,7 @@ class Etcd(etcd.Etcd):
         port, peer = (2379, 2380) if netns else (free_port(), free_port())
         tls = certificates is not None
         super().__init__(folder, netns=netns, host=str(address), port=port, peer_port=peer, tls=tls)
-        self.endpoint = Endpoint(str(address), port, tls=tls)
+        self.endpoint = EtcdEndpoint(str(address), port, tls=tls)
         self._certificates = certificates
         self._ask = ask
 

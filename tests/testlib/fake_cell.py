@@ -17,7 +17,7 @@ from agent.cells.tunnel_health import PeerRow
 from agent.control import api, server
 from agent.control.api.attachments import AttachmentView, TlsView
 from agent.control.api.cells import CellView
-from agent.control.api.policies import Verdict
+from agent.control.api.policies import CheckResult
 from agent.control.api.status import Status
 from agent.control.peer import Peer
 from agent.daemon.firewall import FirewallRow
@@ -177,8 +177,8 @@ class FakeCell:
         self.operators.append(credentials)
         return ("held",)
 
-    async def check(self, source: AppName, *, destination: AppName, protocol: policy.Protocol, port: int) -> Verdict:
-        return Verdict(
+    async def check(self, source: AppName, *, destination: AppName, protocol: policy.Protocol, port: int) -> CheckResult:
+        return CheckResult(
             by=self._first(source, destination, protocol, port), reverse=self._first(destination, source, protocol, port)
         )
 

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-from agent.config.etcd import Endpoint as Place
-from agent.config.etcd import Etcd
+from agent.config.etcd import Etcd, EtcdEndpoint
 from agent.model.cell import CellRecord, Endpoint
 from agent.model.names import AppName
 from agent.store.etcd import records
@@ -67,7 +66,7 @@ def writes(lease: int) -> Iterator[rpc.RequestOp]:
 
 async def fill(url: str) -> None:
     host, _, port = url.removeprefix("http://").partition(":")
-    client = EtcdClient(Etcd(endpoints=(Place(host, int(port), tls=False),)), seconds=30.0)
+    client = EtcdClient(Etcd(endpoints=(EtcdEndpoint(host, int(port), tls=False),)), seconds=30.0)
     lease, batch = await client.grant(DAY), list[rpc.RequestOp]()
     for each in writes(lease):
         batch.append(each)

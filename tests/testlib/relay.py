@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Self
 
-from agent.config.etcd import Endpoint
 from agent.config.etcd import Etcd as Config
+from agent.config.etcd import EtcdEndpoint
 from tests.testlib.etcd import Etcd
 
 
@@ -27,7 +27,7 @@ class Relay:
         wire = cls(etcd)
         server = await asyncio.start_server(wire._join, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        wire.config = replace(etcd.config, endpoints=(Endpoint("127.0.0.1", port, tls=False),))
+        wire.config = replace(etcd.config, endpoints=(EtcdEndpoint("127.0.0.1", port, tls=False),))
         try:
             yield wire
         finally:

@@ -51,7 +51,7 @@ class PolicyView(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CheckResult:
     """May a source reach a destination: the policy that says so, and the one that allows the other direction."""
 
     by: Policy | None
@@ -82,7 +82,7 @@ class PolicyService(Protocol):
     async def accept_loss(self, *, credentials: StoreCredentials | None) -> tuple[str, ...]:
         """Give up the policies that are held since the store lost its data, on all cells. Names those held here."""
 
-    async def check(self, source: AppName, *, destination: AppName, protocol: policy.Protocol, port: int) -> Verdict:
+    async def check(self, source: AppName, *, destination: AppName, protocol: policy.Protocol, port: int) -> CheckResult:
         """What the policies in force say about a connection."""
 
 

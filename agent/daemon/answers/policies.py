@@ -1,6 +1,6 @@
 """What the API asks about policies."""
 
-from agent.control.api.policies import Verdict
+from agent.control.api.policies import CheckResult
 from agent.daemon.answers.enforcement import Enforcement
 from agent.daemon.storing import Storing
 from agent.model.credentials import StoreCredentials
@@ -47,8 +47,8 @@ class PolicyAnswers:
         await self._enforcement.next()
         return names
 
-    async def check(self, source: AppName, *, destination: AppName, protocol: Protocol, port: int) -> Verdict:
-        return Verdict(
+    async def check(self, source: AppName, *, destination: AppName, protocol: Protocol, port: int) -> CheckResult:
+        return CheckResult(
             by=await self._policies.check(source, to=destination, protocol=protocol, port=port),
             reverse=await self._policies.check(destination, to=source, protocol=protocol, port=port),
         )

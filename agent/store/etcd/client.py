@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from agent.config.etcd import Endpoint, Etcd
+from agent.config.etcd import Etcd, EtcdEndpoint
 from agent.errors import RAISED, HostRefused, Unavailable
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.connection import Access
@@ -81,7 +81,7 @@ class EtcdClient:
         self._access = access or Access(etcd)
         self._writers: ContextVar[Sequence[EtcdClient]] = ContextVar("writers", default=())
         self._seconds = seconds
-        self._channels: dict[Endpoint, tuple[object, grpc.aio.Channel]] = {}
+        self._channels: dict[EtcdEndpoint, tuple[object, grpc.aio.Channel]] = {}
         self._former: list[grpc.aio.Channel] = []  # a watch may go on there: one for each time that a certificate is renewed
         self._first = 0
         self._token: str | None = None
@@ -243,7 +243,7 @@ class EtcdClient:
             self._token = (await method(asked, timeout=self._seconds)).token
         return channel, (("token", self._token),)
 
-    def _channel(self, endpoint: Endpoint) -> grpc.aio.Channel:
+    def _channel(self, endpoint: EtcdEndpoint) -> grpc.aio.Channel:
         stamp, held = self._access.stamp(), self._channels.get(endpoint)
         if held is not None and held[0] == stamp:
             return held[1]

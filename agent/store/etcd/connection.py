@@ -6,7 +6,7 @@ from pathlib import Path
 
 import grpc
 
-from agent.config.etcd import Endpoint, Etcd
+from agent.config.etcd import Etcd, EtcdEndpoint
 from agent.errors import HostRefused
 
 # An endpoint that has vanished without a word must be noticed before a lease of 15 s runs out.
@@ -33,13 +33,13 @@ class Access:
         """Changes whenever one of the files does: then it is time for a new channel."""
         return tuple(_stamp(path) for path in (self.etcd.ca, self.etcd.cert, self.etcd.key) if path is not None)
 
-    def channel(self, endpoint: Endpoint) -> grpc.aio.Channel:
+    def channel(self, endpoint: EtcdEndpoint) -> grpc.aio.Channel:
         """A new channel, which connects with its first call. Raises HostRefused where a file cannot be read."""
         if not endpoint.tls:
             return grpc.aio.insecure_channel(_target(endpoint), options=OPTIONS)
         return self.secured(endpoint, cert=_content(self.etcd.cert), key=_content(self.etcd.key))
 
-    def secured(self, endpoint: Endpoint, *, cert: bytes | None, key: bytes | None) -> grpc.aio.Channel:
+    def secured(self, endpoint: EtcdEndpoint, *, cert: bytes | None, key: bytes | None) -> grpc.aio.Channel:
         """A channel with TLS, showing this certificate."""
         credentials = grpc.ssl_channel_credentials(_content(self.etcd.ca), key, cert)
         return grpc.aio.secure_channel(_target(endpoint), credentials, options=OPTIONS)
@@ -49,7 +49,7 @@ class Access:
         return (_content(self.etcd.password_file) or b"").decode(errors="replace").strip("\n")
 
 
-def _target(endpoint: Endpoint) -> str:
+def _target(endpoint: EtcdEndpoint) -> str:
     return f"{endpoint.host}:{endpoint.port}"
 
 

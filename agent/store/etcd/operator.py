@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import grpc
 
-from agent.config.etcd import Endpoint, Etcd
+from agent.config.etcd import Etcd, EtcdEndpoint
 from agent.errors import InvalidInput
 from agent.model.credentials import StoreCredentials
 from agent.store.etcd.client import EtcdClient
@@ -22,7 +22,7 @@ class Presented(Access):
 
     credentials: StoreCredentials
 
-    def channel(self, endpoint: Endpoint) -> grpc.aio.Channel:
+    def channel(self, endpoint: EtcdEndpoint) -> grpc.aio.Channel:
         """See Access."""
         return self.secured(endpoint, cert=_bytes(self.credentials.cert), key=_bytes(self.credentials.key))
 
