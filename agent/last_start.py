@@ -2,9 +2,10 @@
 
 import contextlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from host.durable import PUBLIC, Write, make_folder, replace
 
 NOTE = "agent.failed"
 
@@ -19,12 +20,9 @@ class Failure:
 
 def note(folder: Path, failure: Failure) -> None:
     """Leave the note, readable by everybody. A folder that takes none has to do without: the log has it too."""
-    new = folder / f".{NOTE}.new"
     with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        new.write_text(json.dumps(asdict(failure)))
-        new.chmod(0o644)
-        os.replace(new, folder / NOTE)
+        make_folder(folder, mode=0o755)
+        replace(Write(folder / NOTE, json.dumps(asdict(failure)).encode(), PUBLIC))
 
 
 def retract(folder: Path) -> None:

@@ -13,8 +13,6 @@ A key and its certificate are two files, so there is always a moment between two
 Anything else is damage that no crash of ours makes: it is told, and nothing is changed.
 """
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from ca.certificate import Validity
 from ca.errors import CaRefused
 from ca.names import trust_domain_of
 from ca.pem import certificates, chain_bytes, fits, key_bytes, private_key
+from host.durable import PUBLIC, SECRET, locked, temporary_of
 
 ROOT_LIFETIME = timedelta(days=3650)
 CELL_LIFETIME = timedelta(days=90)
@@ -137,8 +136,8 @@ def _first_root(directory: Path, *, trust_domain: str, now: datetime, lifetime: 
     key = None if text is None else private_key(text, where=str(path))
     root = make_root(trust_domain=trust_domain, now=now, lifetime=lifetime, key=key)
     if key is None:
-        files.create(path, key_bytes(root.key), mode=files.SECRET)
-    files.create(directory / "root.crt", root.bundle(), mode=files.PUBLIC)
+        files.create(path, key_bytes(root.key), mode=SECRET)
+    files.create(directory / "root.crt", root.bundle(), mode=PUBLIC)
     return root
 
 
@@ -186,8 +185,8 @@ def _paired(chain: tuple[x509.Certificate, ...], key_text: bytes, *, path: Path,
 
 
 def _put_cell(directory: Path, cell: Authority) -> None:
-    files.replace(files.Write(directory / "next.key", key_bytes(cell.key), files.SECRET))
-    files.replace(files.Write(directory / "next.crt", chain_bytes(cell.below_root()), files.PUBLIC))
+    files.replace(directory / "next.key", key_bytes(cell.key), mode=SECRET)
+    files.replace(directory / "next.crt", chain_bytes(cell.below_root()), mode=PUBLIC)
     _finish_renewal(directory)
 
 
@@ -234,12 +233,8 @@ def _check_dates(certificate: x509.Certificate, path: Path, *, now: datetime, hi
 def _locked(directory: Path) -> Iterator[None]:
     """One at a time: a start of the agent and `cellnet ca init` may meet here."""
     files.make_secret_directory(directory)
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with locked(directory):
         # A crash right after root.key got its name leaves a second name of it, which must not outlast a root moved elsewhere.
         for name in ("root.key", "root.crt", "next.key", "next.crt"):
-            files.remove(files.temporary_of(directory / name))
+            files.remove(temporary_of(directory / name))
         yield
-    finally:
-        os.close(descriptor)

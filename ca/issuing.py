@@ -16,6 +16,7 @@ from ca.leaf import issue_leaf
 from ca.names import Identity, is_dns_name, trust_domain_of
 from ca.pem import chain_bytes, key_bytes
 from ca.verify import verify
+from host.durable import PUBLIC, SECRET
 
 LONGEST_CELL = 63
 TRIAL = IPv4Address("10.255.0.1")
@@ -56,9 +57,9 @@ def _write(out: Path, cell: Authority) -> None:
     shutil.rmtree(made, ignore_errors=True)
     files.make_secret_directory(made)
     try:
-        files.create(made / "root.crt", cell.bundle(), mode=files.PUBLIC)
-        files.create(made / "cell.crt", chain_bytes(cell.below_root()), mode=files.PUBLIC)
-        files.create(made / "cell.key", key_bytes(cell.key), mode=files.SECRET)
+        files.create(made / "root.crt", cell.bundle(), mode=PUBLIC)
+        files.create(made / "cell.crt", chain_bytes(cell.below_root()), mode=PUBLIC)
+        files.create(made / "cell.key", key_bytes(cell.key), mode=SECRET)
         files.rename(made, out.name)
     except CaRefused:
         shutil.rmtree(made, ignore_errors=True)

@@ -28,6 +28,7 @@ from dataplane.detachment import clear_namespace
 from dataplane.envoy.listening import await_listening
 from dataplane.envoy.reservation import reserve
 from host import namespace
+from host.durable import make_folder
 from host.namespace import NamespaceId
 
 CONNECT_SECONDS = 3.0  # for an Envoy that is just starting
@@ -93,7 +94,7 @@ class AttachTransactions(Part):
 
     def recover(self) -> None:
         """At the start, before the first turn: mark what a crash cut short and what lost its owner as on its way out."""
-        self._parts.facts.pins.mkdir(parents=True, exist_ok=True)
+        make_folder(self._parts.facts.pins, mode=0o755)
         for held in self._parts.ledger.all():
             pin = pin_of(held.name, pins=self._parts.facts.pins)
             alive = held.phase is Phase.ATTACHED and namespace.is_pin(pin) and self._parts.owners.live(held)

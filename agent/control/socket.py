@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.errors import Conflict, HostRefused
+from host.durable import make_folder
 
 BACKLOG = 512
 ANSWER_WITHIN = 1.0
@@ -23,7 +24,7 @@ def listening(path: Path, *, readers: int | None) -> Iterator[socket.socket]:
     Raises Conflict if another agent answers there, HostRefused if the folder cannot be written.
     """
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_folder(path.parent, mode=0o755)
         folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise HostRefused(f"cannot use {path.parent}: {error.strerror}", hint="see who made it") from error

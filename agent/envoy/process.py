@@ -8,6 +8,7 @@ from agent.config.config import Config
 from agent.errors import HostRefused
 from dataplane.envoy.bootstrap import Setting, connections_for
 from dataplane.envoy.command import bundled_envoy, command
+from host.durable import make_folder
 
 
 def envoy_account(config: Config) -> pwd.struct_passwd:
@@ -30,8 +31,7 @@ def exec_envoy(config: Config) -> int:
     admin = config.paths.envoy_admin
     descriptors = raise_descriptor_limit()
     try:
-        admin.parent.parent.mkdir(parents=True, exist_ok=True)
-        admin.parent.mkdir(mode=0o700, exist_ok=True)
+        make_folder(admin.parent, mode=0o700)
         os.chown(admin.parent, account.pw_uid, account.pw_gid)
         admin.unlink(missing_ok=True)
     except OSError as error:

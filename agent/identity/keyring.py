@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import HostRefused, InvalidInput
-from agent.identity.ca_errors import host_refusals_told
 from ca import files
 from ca.errors import CaRefused
 from ca.pem import certificates, fits, private_key
 from dataplane.state import Leaf
 from host import syscalls
+from host.durable import PUBLIC, SECRET, Write, make_folder, replace
+from host.errors import refused_as
 
 CHAIN, KEY, TRUST = "instance.crt", "instance.key", "trust.crt"
 # Two files of one page each, their directory, and as much again while both are being replaced: 1,000 containers need 12 MB.
 SIZE = "mode=0755,size=16m"
+HINT = "see df, mount and the permissions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Keyring:
     def open(self) -> None:
         """Make the directory and see that it is on tmpfs. Raises HostRefused if it cannot be."""
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_folder(self.directory, mode=0o755)
             if not on_tmpfs(self.directory):
                 flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
                 syscalls.mount("cellnet-identity", str(self.directory), kind="tmpfs", flags=flags, options=SIZE)
@@ -67,15 +69,15 @@ class Keyring:
             return
         if there is None:
             self.drop(name)
-        with host_refusals_told():
-            files.make_public_directory(chain.parent)
-            files.replace(files.Write(key, leaf.key, files.SECRET), files.Write(chain, leaf.chain, files.PUBLIC))
+        with refused_as(f"cannot write {chain.parent}", hint=HINT):
+            make_folder(chain.parent, mode=0o755)
+            replace(Write(key, leaf.key, SECRET), Write(chain, leaf.chain, PUBLIC))
 
     def put_trust(self, bundle: bytes) -> None:
         """Write the trust bundle, unless it is there."""
-        with host_refusals_told():
-            if files.read(self.trust) != bundle:
-                files.replace(files.Write(self.trust, bundle, files.PUBLIC))
+        with refused_as(f"cannot write {self.trust}", hint=HINT):
+            if not self.trust.exists() or self.trust.read_bytes() != bundle:
+                replace(Write(self.trust, bundle, PUBLIC))
 
     def drop(self, name: str) -> None:
         """Take one leaf away; absent is fine."""

@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from host.durable import SECRET, Write, make_folder, replace
+
 
 class LastGood:
     """Copies by file name in a directory of the agent's own."""
@@ -26,18 +28,8 @@ class LastGood:
 
     def write(self, name: str, content: bytes) -> None:
         """Keep `content`, atomically and past a power failure. Raises OSError; then the copy before is still there."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self._directory / f".{name[:200]}.new"
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            with open(descriptor, "wb") as file:
-                file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._directory / name)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        make_folder(self._directory, mode=0o700)
+        replace(Write(self._directory / name, hashlib.sha256(content).hexdigest().encode() + b"\n" + content, SECRET))
 
     def remove(self, name: str) -> None:
         """Forget a copy; one that is not there is fine. Raises OSError."""

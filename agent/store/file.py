@@ -5,7 +5,6 @@ holds serves on from memory, so that a start needs no room and a revoke never wa
 """
 
 import contextlib
-import os
 import shutil
 import sqlite3
 import stat
@@ -15,6 +14,7 @@ from pathlib import Path
 from agent.errors import HostRefused
 from agent.store import schema
 from agent.store.sqlite_errors import DAMAGED, code_of, damaged
+from host.durable import SECRET, create, locked, make_folder
 
 SCRATCH = (Path("/dev/shm"), Path("/run"))  # noqa: S108 -- in a folder of our own, mode 0700
 
@@ -86,7 +86,7 @@ def make_if_missing(path: Path) -> None:
     closing any descriptor of it would drop the locks that SQLite holds for this process.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent, mode=0o700)
         if path.parent.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise HostRefused(f"{path.parent} can be written by others", hint=f"chmod go-w {path.parent}")
         # The log is looked for before the file: another process may be making both in that order just now.
@@ -97,7 +97,8 @@ def make_if_missing(path: Path) -> None:
                 hint=f"put the file back, or move {log} away too; it would be played into the new one",
             )
         if not path.exists():
-            put_whole(path, schema.blank())
+            with locked(path.parent), contextlib.suppress(FileExistsError):
+                create(path, schema.blank(), mode=SECRET)
         check_file(path)
     except HostRefused:
         raise
@@ -112,29 +113,5 @@ def check_file(path: Path) -> None:
         raise HostRefused(f"{path} is not a file", hint="move it away")
     if found.st_size == 0:
         raise damaged(path, "it is empty")
-    if stat.S_IMODE(found.st_mode) != 0o600:
-        path.chmod(0o600)
-
-
-def put_whole(path: Path, content: bytes) -> None:
-    """Make `path` with all its content at once, mode 0600; one that somebody else made meanwhile is left as it is."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        os.unlink(temporary)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """A new name is on the disk only when its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if stat.S_IMODE(found.st_mode) != SECRET:
+        path.chmod(SECRET)

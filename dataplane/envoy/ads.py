@@ -17,6 +17,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, Delt
 
 from dataplane.envoy.resource import SECRET, Resource, ResourceKey
 from dataplane.envoy.stream import Stream, Table, by_type
+from host.durable import make_folder
 from host.errors import HostRefused, Unavailable
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
@@ -68,7 +69,7 @@ class AdsServer:
         if len(os.fsencode(self._path)) > LONGEST_PATH:
             raise HostRefused(f"the path of Envoy's socket is too long: {self._path}", hint="use a shorter --root")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._path.parent, mode=0o710)
             os.chown(self._path.parent, 0, self._gid)
             self._path.parent.chmod(0o710)
             self._server = await self._listen()

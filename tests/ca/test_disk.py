@@ -359,8 +359,8 @@ def test_a_decided_renewal_is_finished_even_when_it_is_not_due_any_more(place: P
     first = start(place)
     assert first.root is not None
     successor = issue_cell(first.root, cell="one", trust_domain="cell.internal", now=NOW, lifetime=90 * DAY)
-    files.replace(files.Write(place / "next.key", key_bytes(successor.key), 0o600))
-    files.replace(files.Write(place / "next.crt", chain_bytes(successor.below_root()), 0o644))
+    files.replace(place / "next.key", key_bytes(successor.key), mode=0o600)
+    files.replace(place / "next.crt", chain_bytes(successor.below_root()), mode=0o644)
     assert start(place).cell == successor
 
 

@@ -119,10 +119,8 @@ def _put_root(authority: Path, *extensions: tuple[x509.ExtensionType, bool], nam
         valid=certificate.validity(now=NOW, lifetime=99 * DAY),
         extensions=(*extensions, (certificate.key_usage(authority=True), True), *([(own, False)] if named else [])),
     )  # fmt: skip
-    files.replace(
-        files.Write(authority / "root.crt", chain_bytes((made,)), 0o644),
-        files.Write(authority / "root.key", key_bytes(key), 0o600),
-    )
+    files.replace(authority / "root.crt", chain_bytes((made,)), mode=0o644)
+    files.replace(authority / "root.key", key_bytes(key), mode=0o600)
 
 
 @pytest.mark.parametrize(
