@@ -70,7 +70,7 @@ class AttachTransactions(Part):
 
     def problems(self) -> Iterator[Problem]:
         """Containers that are not in place, and those that are not gone."""
-        held, failures = self._parts.ledger.all(), self._parts.reconciler.last.failures
+        held, failures = self._parts.ledger.all(), self._parts.reconciler.reports.last.failures
         for each in held:
             if each.address in failures:
                 yield Problem("kernel", f"{each.name}: {failures[each.address].what}", failures[each.address].hint)
@@ -145,7 +145,7 @@ class AttachTransactions(Part):
         if owner is None:
             raise InvalidInput(f"there is no process {request.owner_pid}", hint="name the process that the attachment is for")
         identity = NamespaceId.of(descriptor)
-        await self._parts.reconciler.envoy_connected(timeout=CONNECT_SECONDS)
+        await self._parts.reconciler.envoy.connected(timeout=CONNECT_SECONDS)
         hung = self._parts.hung()
         if hung is not None:
             raise hung
@@ -171,7 +171,7 @@ class AttachTransactions(Part):
         failure = (await parts.reconciler.settle()).of(held.address)
         if failure is not None:
             raise failure
-        await parts.reconciler.envoy_has(held.address, timeout=ENVOY_SECONDS)
+        await parts.reconciler.envoy.acknowledged(held.address, timeout=ENVOY_SECONDS)
         for port in envoy_ports(held, facts=parts.facts):
             await asyncio.to_thread(await_listening, port, timeout=ENVOY_SECONDS)
         if not parts.owners.live(held):
@@ -225,7 +225,7 @@ class AttachTransactions(Part):
         # an Envoy that is not there has left; one that hangs is asked again when it is back
         if parts.hung() is None:
             with contextlib.suppress(Unavailable):
-                await parts.reconciler.envoy_has(held.address, timeout=ENVOY_SECONDS)
+                await parts.reconciler.envoy.acknowledged(held.address, timeout=ENVOY_SECONDS)
         pin = pin_of(name, pins=parts.facts.pins)
         self._give_back(name)
         await asyncio.to_thread(clear_namespace, pin, address=held.address)

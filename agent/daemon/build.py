@@ -149,7 +149,7 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
     return _Parts(
         metrics=metrics, leaves=leaves, policies=policies, tags=tags, announcement=announcement, ads=ads, loop=loop,
         liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching,
-        listeners=Listeners(loop.served, ads=ads, workers=worker_count(config), on_repair=loop.count_repair),
+        listeners=Listeners(loop.served, ads=ads, workers=worker_count(config), on_repair=loop.reports.count_repair),
     )  # fmt: skip
 
 
@@ -224,7 +224,7 @@ def _reporting(base: Foundation, parts: _Parts) -> tuple[Part, ...]:
         parts.liveness,
         parts.listeners,
         parts.leaves,
-        loop,
+        loop.reports,
         parts.attaching,
         ConfigChanges(config.file),
     )

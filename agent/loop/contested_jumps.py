@@ -1,9 +1,10 @@
 """Somebody else who also wants to be first: our jump is put back, but three times in a row is an alarm, not a war."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from agent.model.status import Part, Problem
-from dataplane.tables import ChainKey
+from dataplane.tables import ChainKey, Tables
 
 TIMES = 3
 ROW_SECONDS = 60.0  # displaced again within this time of the last repair is "in a row"
@@ -28,6 +29,10 @@ class ContestedJumps(Part):
     def problems(self) -> tuple[Problem, ...]:
         """That another program keeps moving our jumps, so that they are not put back at once any more."""
         return (CONTESTED,) if self.alarm else ()
+
+    def respected(self, tables: Tables, actual: Tables, *, now: float) -> Tables:
+        """`tables`, with the jumps that there are where they are left as they are this time."""
+        return replace(tables, jumps=actual.jumps) if self.concedes(actual.jumps, wanted=tables.jumps, now=now) else tables
 
     def concedes(
         self, actual: Mapping[ChainKey, tuple[int, ...]], *, wanted: Mapping[ChainKey, tuple[int, ...]], now: float

@@ -1,6 +1,6 @@
 """The one place that knows both worlds: attachments, policies and certificates in, what the host should be out. Pure."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -8,8 +8,6 @@ from pathlib import Path
 from agent.loop.snapshot import Snapshot
 from agent.model.attachment import Attachment, Phase
 from dataplane.envoy.listening import ContainerPort
-from dataplane.envoy.resource import Resource, ResourceKey
-from dataplane.envoy.resources import listener_key
 from dataplane.memo import Memo
 from dataplane.state import Allow, HostService, HostState, Leaf, TlsListener, Workload
 
@@ -93,14 +91,3 @@ def _listeners(attachment: Attachment, leaf: Leaf | None, *, facts: CellFacts) -
     if leaf is None:
         return ()
     return (TlsListener(facts.tls_port, leaf, target_port=attachment.tls_target, http=attachment.tls_http),)
-
-
-def servable(state: HostState, *, failures: Collection[IPv4Address], served: Mapping[ResourceKey, Resource]) -> HostState:
-    """`state` without the workloads that are not in place, unless Envoy has them already (`served`): those keep their calls.
-
-    Envoy could not bind in their namespaces, and one that fails to bind stays in the namespace with its main thread.
-    """
-    left_out = {address for address in failures if listener_key(address) not in served}
-    if not left_out:
-        return state
-    return replace(state, workloads={key: value for key, value in state.workloads.items() if key not in left_out})

@@ -6,6 +6,7 @@ from contextlib import suppress
 from agent.cells.underlay import UnderlayMonitor
 from agent.errors import HostRefused
 from agent.loop.loop import Reconciler
+from agent.pacing import wait_for_event
 from dataplane.netlink.monitor import Monitor
 
 PERIOD = 10.0  # seconds between looks when nothing is heard
@@ -42,17 +43,15 @@ async def _moved(underlay: UnderlayMonitor) -> bool:
 async def _heard(reconciler: Reconciler, monitor: Monitor, *, within: float) -> bool:
     """Whether something was heard within so many seconds that was not our own doing."""
     loop = asyncio.get_running_loop()
-    told = asyncio.Event()
+    heard = asyncio.Event()
     for descriptor in monitor.descriptors:
-        loop.add_reader(descriptor, told.set)
+        loop.add_reader(descriptor, heard.set)
     try:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                await told.wait()
+        await wait_for_event(heard, within=within)
     finally:
         for descriptor in monitor.descriptors:
             loop.remove_reader(descriptor)
-    if told.is_set():
+    if heard.is_set():
         await asyncio.sleep(GATHER)
         while not reconciler.at_rest.is_set():  # what a turn has caused it drains itself, at its end
             await reconciler.at_rest.wait()

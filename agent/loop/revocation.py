@@ -1,5 +1,5 @@
-"""Cutting what a change forbids, in two goes: what flows now, before anybody hears that the change is enforced; and what the
-kernel had still on its way then, a little later, so that nobody has to wait for the second look.
+"""Cuts forbidden connections twice: at once, before the change is reported as enforced; and 50 ms later, for packets that were
+in flight, so that no caller has to wait for the second look.
 """
 
 import asyncio
@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 from dataplane.apply import Kernel
 from dataplane.flows.cut import Looks, Receipt
-from dataplane.flows.judge import NOBODY
 from dataplane.state import HostState, Workload
 
 Departed = Mapping[IPv4Address, int]
@@ -22,40 +21,41 @@ DELAY = 0.05  # seconds; a packet that had passed the old rules is somewhere by 
 
 
 class Revocation:
-    """Remembers where a second look is owed. `clock` is in seconds and never jumps."""
+    """Remembers where a second look is due. `clock` is in seconds and never jumps."""
 
     def __init__(self, kernel: Kernel, *, clock: Callable[[], float]) -> None:
         self._kernel = kernel
         self._clock = clock
-        self._owed: Addresses = NOWHERE
+        self._expected: Departed = {}  # of the next first look
+        self._places: Addresses = NOWHERE  # of the second look
         self._departed: Departed = {}
         self._due = 0.0
 
     def wait(self) -> float | None:
-        """Seconds until the second look is due, None if none is owed."""
-        return None if not self._is_owed else max(self._due - self._clock(), 0.0)
+        """Seconds until the second look is due, None if there is nothing left to look at."""
+        nothing = self._places == NOWHERE and not self._departed
+        return None if nothing else max(self._due - self._clock(), 0.0)
 
-    @property
-    def _is_owed(self) -> bool:
-        return self._owed != NOWHERE or bool(self._departed)
+    def expect(self, departed: Departed) -> None:
+        """The next cut is also of what these have left behind (see dataplane/flows/cut.py)."""
+        self._expected = {**self._expected, **departed}
 
-    async def cut(self, state: HostState, addresses: Addresses, *, departed: Departed = NOBODY) -> Receipt | None:
-        """Cut at `addresses` what `state` forbids, and what `departed` have left behind (see dataplane/flows/cut.py), and owe a
-        second look. Raises HostRefused."""
-        if addresses == NOWHERE and not departed:
+    async def cut(self, state: HostState, addresses: Addresses) -> Receipt | None:
+        """Cut at `addresses` what `state` forbids; a second look is due then. Raises HostRefused."""
+        if addresses == NOWHERE and not self._expected:
             return None
-        found = await self._sweep(state, addresses, departed, looks=Looks.FIRST)
-        self._owed, self._departed = joined(self._owed, addresses), {**self._departed, **departed}
-        self._due = self._clock() + DELAY
+        found = await self._sweep(state, addresses, self._expected, looks=Looks.FIRST)
+        self._places, self._departed = joined(self._places, addresses), {**self._departed, **self._expected}
+        self._expected, self._due = {}, self._clock() + DELAY
         return found
 
     async def cut_again(self, state: HostState) -> Receipt | None:
-        """The second look, if it is due. `state` is what is enforced by now. Raises HostRefused; then it is still owed."""
+        """The second look, if it is due. `state` is what is enforced by now. Raises HostRefused; then it is still due."""
         if self.wait() != 0.0:
             return None
         self._due = self._clock() + RETRY
-        found = await self._sweep(state, self._owed, self._departed, looks=Looks.LATER)
-        self._owed, self._departed = NOWHERE, {}
+        found = await self._sweep(state, self._places, self._departed, looks=Looks.LATER)
+        self._places, self._departed = NOWHERE, {}
         return found
 
     async def _sweep(self, state: HostState, addresses: Addresses, departed: Departed, *, looks: Looks) -> Receipt:
@@ -68,13 +68,13 @@ def joined(one: Addresses, other: Addresses) -> Addresses:
     return None if one is None or other is None else one | other
 
 
-def lost_rights(before: HostState, after: HostState) -> Addresses:
-    """Containers that have gone, and those that fewer may reach; None means everywhere.
+def lost_rights(before: HostState | None, after: HostState) -> Addresses:
+    """Containers that have gone, and those that fewer may reach; None means everywhere, as without a state `before`.
 
     An address that changed its tag may have flows to anywhere that its new tag may not have; what goes to a cell that is no
     peer any more would leave by the default route.
     """
-    if not before.peers.keys() <= after.peers.keys():
+    if before is None or not before.peers.keys() <= after.peers.keys():
         return None
     if any(
         each.address in after.workloads and after.workloads[each.address].tag != each.tag for each in before.workloads.values()

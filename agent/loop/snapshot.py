@@ -22,8 +22,8 @@ from dataplane.state import Leaf
 class Snapshot:
     """`leaving` are attachments on their way out.
 
-    `departed` are containers of other cells that are not what they were, with the tags that their addresses have now; in
-    `again` seconds there may be more to know.
+    `departed` are containers of other cells that are not what they were, with the tags that their addresses have now; more may
+    be known of them in `news_in` seconds.
     """
 
     attachments: tuple[Attachment, ...]
@@ -36,7 +36,7 @@ class Snapshot:
     peers: Mapping[IPv4Network, IPv4Address] = field(default_factory=dict)
     leaving: frozenset[str] = frozenset()
     departed: Mapping[IPv4Address, int] = field(default_factory=dict)
-    again: float | None = None
+    news_in: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class SnapshotSources:
             underlay=self.underlay.facts,
             peers=await self.peers.routes(),
             departed=self.departures.take(tags),
-            again=self.departures.wait(),
+            news_in=self.departures.wait(),
             leaving=frozenset(self.leaving).union(held.name for held in attachments if held.phase is Phase.DETACHING),
         )
 

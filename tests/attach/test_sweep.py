@@ -18,7 +18,7 @@ from agent.attach.transaction import AttachParts, AttachTransactions
 from agent.errors import HostRefused
 from agent.identity.keyring import Keyring
 from agent.identity.leaves import LeafFacts, Leaves
-from agent.loop.turns import TurnReport
+from agent.loop.reports import TurnReport
 from agent.model.attachment import Attachment, AttachRequest
 from agent.model.names import AppName
 from agent.model.owner import ProcessOwner
@@ -41,13 +41,14 @@ class Obliging:
         self.gate = asyncio.Event()
         self.gate.set()
         self.turns = 0
+        self.envoy = self
 
     async def settle(self) -> TurnReport:
         self.turns += 1
         await self.gate.wait()
         return TurnReport()
 
-    async def envoy_has(self, *_words: object, **_options: object) -> None:
+    async def acknowledged(self, *_words: object, **_options: object) -> None:
         return
 
 

@@ -27,7 +27,7 @@ async def test_every_look_tries_a_failed_container_again_until_it_is_in_place() 
         await eventually_async(lambda: kernel.applied > tries)
         kernel.failures = {}
         await loop.look()
-        await eventually_async(lambda: not loop.last.failures)
+        await eventually_async(lambda: not loop.reports.last.failures)
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -52,7 +52,7 @@ async def test_an_error_that_nobody_expects_in_a_turn_is_reported_and_the_next_t
         first = (await loop.settle()).problem
         assert isinstance(first, HostRefused)
         assert "KeyError" in first.what
-        await eventually_async(lambda: loop.last.problem is None)
+        await eventually_async(lambda: loop.reports.last.problem is None)
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):

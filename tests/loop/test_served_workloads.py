@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from agent.loop.desired import servable
+from agent.loop.envoy_table import servable
 from dataplane.envoy.resources import resources
 from dataplane.state import HostState, Leaf, TlsListener, Workload
 
@@ -26,13 +26,13 @@ def state(*addresses: IPv4Address) -> HostState:
 
 def test_everything_is_served_when_everything_is_in_place() -> None:
     wanted = state(WEB, API)
-    assert servable(wanted, failures=(), served={}) is wanted
+    assert servable(wanted, broken=(), served={}) is wanted
 
 
 def test_what_is_not_in_place_is_not_served() -> None:
-    assert servable(state(WEB, API), failures=[API], served=resources(state(WEB))) == state(WEB)
+    assert servable(state(WEB, API), broken=[API], served=resources(state(WEB))) == state(WEB)
 
 
 def test_what_was_served_stays_served() -> None:
     both = state(WEB, API)
-    assert servable(both, failures=[API], served=resources(both)) is both
+    assert servable(both, broken=[API], served=resources(both)) is both

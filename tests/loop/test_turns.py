@@ -2,7 +2,8 @@
 
 import asyncio
 
-from agent.loop.turns import TurnReport, Turns
+from agent.loop.reports import TurnReport
+from agent.loop.turns import Turns
 from agent.pacing import Backoff
 
 

@@ -27,7 +27,7 @@ from agent.envoy.connection import EnvoyRow
 from agent.envoy.listeners import TlsState
 from agent.errors import Conflict, InvalidInput
 from agent.identity.leaves import CaRow
-from agent.loop.loop import LastApplyRow
+from agent.loop.reports import LastApplyRow
 from agent.model import policy
 from agent.model.attachment import AttachRequest
 from agent.model.credentials import StoreCredentials

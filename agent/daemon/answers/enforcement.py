@@ -32,5 +32,5 @@ class Enforcement:
     @property
     def obstacle(self) -> str:
         """What keeps it, as far as is known."""
-        problem = self._loop.last.problem
+        problem = self._loop.reports.last.problem
         return "the loop is still at work" if problem is None else problem.what

@@ -1,0 +1,64 @@
+"""What Envoy should have of the state: its table, published to it, and whether it has taken a container's part."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from agent.envoy.listeners import Served, ServedListener
+from agent.loop.known_kernel import KnownKernel
+from dataplane.envoy.ads import AdsServer
+from dataplane.envoy.listening import ContainerPort
+from dataplane.envoy.resource import Resource, ResourceKey
+from dataplane.envoy.resources import Translation, listener_key, of_workload
+from dataplane.state import HostState
+
+
+class EnvoyTable:
+    """One per loop."""
+
+    def __init__(self, ads: AdsServer) -> None:
+        self._ads = ads
+        self._translation = Translation()
+        self._resources: Mapping[ResourceKey, Resource] = {}
+
+    def publish(self, state: HostState, *, broken: Collection[IPv4Address]) -> None:
+        """From now on Envoy should have what is servable of `state`. Nothing is sent where nothing has changed."""
+        resources = self._translation.of(servable(state, broken=broken, served=self._resources))
+        if resources is not self._resources:
+            self._resources = resources
+            self._ads.publish(resources)
+
+    def retry(self) -> None:
+        """Send again what Envoy has refused: what stood in its way may be gone."""
+        self._ads.retry()
+
+    async def connected(self, *, timeout: float) -> None:  # noqa: ASYNC109 -- as settled
+        """Return when Envoy is connected. Raises Unavailable."""
+        await self._ads.settled({}, timeout=timeout)
+
+    async def acknowledged(self, address: IPv4Address, *, timeout: float) -> None:  # noqa: ASYNC109 -- its error names what is late
+        """Return when Envoy has acknowledged what it serves at `address`, or its absence. Raises as AdsServer.settled."""
+        await self._ads.settled(of_workload(self._resources, address), timeout=timeout)
+
+    def served(self, known: KnownKernel) -> Served:
+        """What Envoy should have open, of the containers that are in place."""
+        workloads = {} if known.state is None else known.state.workloads
+        return {
+            ContainerPort(address, listener.port, workload.pin): ServedListener(
+                listener_key(address), of_workload(self._resources, address)
+            )
+            for address, workload in workloads.items()
+            for listener in workload.listeners
+            if listener_key(address) in self._resources and address not in known.broken
+        }
+
+
+def servable(state: HostState, *, broken: Collection[IPv4Address], served: Mapping[ResourceKey, Resource]) -> HostState:
+    """`state` without the workloads that are not in place, unless Envoy has them already (`served`): those keep their calls.
+
+    Envoy could not bind in their namespaces, and one that fails to bind stays in the namespace with its main thread.
+    """
+    left_out = {address for address in broken if listener_key(address) not in served}
+    if not left_out:
+        return state
+    return replace(state, workloads={key: value for key, value in state.workloads.items() if key not in left_out})
