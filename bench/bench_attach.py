@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 
 from bench import floor
+from bench.callers import milliseconds
 from bench.figures import Bar, Series
 from bench.floor import Floor
-from bench.inside import milliseconds
 from bench.scene import Scene, containers, opened
 from bench.script import Stopwatch, backends, main, options, pause, repeat
 

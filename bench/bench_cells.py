@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from bench import crossing
+from bench import tunnel_paths
+from bench.path_rounds import FEW, MANY, Plan, measured
 from bench.script import compared, options
-from bench.turns import FEW, MANY, Plan, measured
 
 
 @click.command()
@@ -16,7 +16,7 @@ from bench.turns import FEW, MANY, Plan, measured
 @click.option("--many", default=MANY, show_default=True, type=click.IntRange(1, 20_000), help="Where there are many.")
 def cells(*, rounds: int, runs: int, milliseconds: int, few: int, many: int, results: Path) -> None:
     """The data path between two cells beside others."""
-    plan = Plan(crossing.make, rounds * runs, milliseconds, few, many, where=" between cells")
+    plan = Plan(tunnel_paths.make, rounds * runs, milliseconds, few, many, where=" between cells")
     compared("cells", lambda: measured(plan), results=results)
 
 

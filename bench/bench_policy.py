@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from bench.callers import milliseconds
 from bench.figures import Bar
-from bench.inside import milliseconds
 from bench.script import Stopwatch, backends, main, options, pause
 from bench.shop import Around, Shop, among
 

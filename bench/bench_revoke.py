@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from bench.ending import watched
+from bench.connection_end import watched
 from bench.figures import Bar
 from bench.script import Stopwatch, backends, main, options, pause
 from bench.shop import Around, Shop, among

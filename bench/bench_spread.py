@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-from bench import town
-from bench.ending import watched
+from bench import many_cells
+from bench.callers import first
+from bench.connection_end import watched
 from bench.figures import Bar, Series
-from bench.inside import first
+from bench.many_cells import ManyCells
 from bench.script import Stopwatch, main, options, pause, repeat
-from bench.town import Town
 from dataplane.firewall.backends import Backend
 
 IN, OUT = "policy allow on one cell", "policy delete on one cell"
@@ -27,7 +27,7 @@ OFTEN = 0.0005  # seconds between two parts of what is sent over the live connec
 BARS = dict.fromkeys((ALL_CONNECT, ALL_REFUSE, LAST, RESET, SENDING), Bar(p99=100))
 
 
-def measure(place: Town, watch: Stopwatch) -> None:
+def measure(place: ManyCells, watch: Stopwatch) -> None:
     """One round: in, out, and two live connections are cut."""
     own, *others = place.callers.until(True, place.allow)
     watch.add(OWN_CONNECTS, own)
@@ -50,7 +50,7 @@ def measure(place: Town, watch: Stopwatch) -> None:
             watch.add(SENDING, end.reset)
 
 
-def among(place: Town, counts: tuple[int, ...], *, backend: str, rounds: int, runs: int) -> Iterator[Series]:
+def among(place: ManyCells, counts: tuple[int, ...], *, backend: str, rounds: int, runs: int) -> Iterator[Series]:
     """With each number of policies around."""
     before = 0
     for count in sorted(counts):
@@ -64,7 +64,7 @@ def among(place: Town, counts: tuple[int, ...], *, backend: str, rounds: int, ru
 def measured(backends: tuple[str, ...], counts: tuple[int, ...], *, cells: int, rounds: int, runs: int) -> Iterator[Series]:
     """With each backend."""
     for backend in backends:
-        with town.built(cells, f"firewall.backend={backend}") as place:
+        with many_cells.built(cells, f"firewall.backend={backend}") as place:
             yield from among(place, counts, backend=backend, rounds=rounds, runs=runs)
 
 

@@ -14,11 +14,11 @@ from urllib.request import urlopen
 import click
 
 from agent.errors import HostRefused
-from bench import town
+from bench import many_cells
 from bench.comparison import Figure
 from bench.load import processor_seconds
+from bench.many_cells import ManyCells
 from bench.script import compared, options
-from bench.town import Town
 from host.namespace import NamespaceThread, run_in
 from host.process import run
 from lab.cell import Part
@@ -47,7 +47,7 @@ class Counters:
 class Watcher:
     """Reads the counters of the last cell and of etcd."""
 
-    def __init__(self, place: Town) -> None:
+    def __init__(self, place: ManyCells) -> None:
         segment, cell = place.lab.segment, place.scenes[-1].cell
         agent = cell.part(Part.AGENT)
         if segment is None or agent is None:
@@ -98,7 +98,7 @@ def rest(seconds: float) -> int:
     return 0
 
 
-def changing(place: Town, seconds: float) -> int:
+def changing(place: ManyCells, seconds: float) -> int:
     """RATE changes in each second, or as many as can be."""
     started, count = time.monotonic(), 0
     while time.monotonic() < started + seconds or count % 2:
@@ -108,7 +108,7 @@ def changing(place: Town, seconds: float) -> int:
     return count
 
 
-def figures(place: Town, policies: int, *, rounds: int, seconds: float) -> Iterator[Figure]:
+def figures(place: ManyCells, policies: int, *, rounds: int, seconds: float) -> Iterator[Figure]:
     """Both ways in turn, with so many policies around."""
     ways: Mapping[str, Callable[[float], int]] = {
         "idle": rest,
@@ -131,7 +131,7 @@ def figures(place: Town, policies: int, *, rounds: int, seconds: float) -> Itera
 
 def measured(*, cells: int, policies: int, rounds: int, seconds: float) -> tuple[Figure, ...]:
     """On cells of its own."""
-    with town.built(cells) as place:
+    with many_cells.built(cells) as place:
         return tuple(figures(place, policies, rounds=rounds, seconds=seconds))
 
 

@@ -6,7 +6,7 @@ own the agent would hear of a foreign change and look for what it broke, while t
 
 from types import TracebackType
 
-from bench.inside import milliseconds
+from bench.callers import milliseconds
 from bench.scene import Scene
 from host.namespace import NamespaceThread
 from host.process import run

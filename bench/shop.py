@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from agent.client.connection import Sent
 from bench import floor
+from bench.callers import Caller
 from bench.figures import Bar, Series
 from bench.floor import Floor
-from bench.inside import Caller
 from bench.scene import Rename, Scene, opened
 from bench.script import Stopwatch, repeat
 

@@ -4,18 +4,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench import bench_spread, bench_watch, town
+from bench import bench_spread, bench_watch, many_cells
 from bench.bench_watch import CHANGES, EVENTS, RATE, RECEIVED, REQUESTS, UNITS
-from bench.town import Town
+from bench.many_cells import ManyCells
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[Town]:
-    with town.built(2) as place:
+def place() -> Iterator[ManyCells]:
+    with many_cells.built(2) as place:
         yield place
 
 
-def test_a_policy_is_followed_to_all_cells_and_live_connections_are_cut(place: Town) -> None:
+def test_a_policy_is_followed_to_all_cells_and_live_connections_are_cut(place: ManyCells) -> None:
     found = list(bench_spread.among(place, (3,), backend="nft", rounds=1, runs=1))
     assert {each.what for each in found} == {
         *bench_spread.BARS, bench_spread.OWN_CONNECTS, bench_spread.OWN_REFUSES
@@ -26,7 +26,7 @@ def test_a_policy_is_followed_to_all_cells_and_live_connections_are_cut(place: T
     assert times[bench_spread.OWN_REFUSES] <= times[bench_spread.ALL_REFUSE]
 
 
-def test_what_a_cell_hears_of_changes_it_hears_from_etcd(place: Town) -> None:
+def test_what_a_cell_hears_of_changes_it_hears_from_etcd(place: ManyCells) -> None:
     found = {(each.what, each.setting.rpartition(", ")[2]): each.values[0]
              for each in bench_watch.figures(place, 3, rounds=1, seconds=0.5)}  # fmt: skip
     assert len(found) == 2 * len(UNITS)

@@ -92,7 +92,7 @@ class Caller:
         return tried(self._address, self._listener)
 
 
-class Everywhere:
+class Callers:
     """Dials several containers from inside another. The cause goes on in a thread of its own: a request blocks.
 
     `other` dials the last of them only.
@@ -105,7 +105,7 @@ class Everywhere:
         self._thread.call(come_first)
         self._causing = ThreadPoolExecutor(1, initializer=come_first)
 
-    def __enter__(self) -> "Everywhere":
+    def __enter__(self) -> "Callers":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:

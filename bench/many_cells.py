@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.client.connection import Sent
-from bench.inside import Everywhere
+from bench.callers import Callers
 from bench.scene import CHAIN, Scene, containers, joined, policies
 from lab.cells import Lab
 
@@ -17,12 +17,12 @@ TOGETHER = 50  # documents of the crowd in one request: 4,000 policies
 
 
 @dataclass(frozen=True, slots=True)
-class Town:
+class ManyCells:
     """`callers` dial api on all cells from web on the first, and api on the last cell from web on the one before."""
 
     lab: Lab
     scenes: tuple[Scene, ...]
-    callers: Everywhere
+    callers: Callers
 
     @property
     def first(self) -> Scene:
@@ -56,12 +56,12 @@ class Town:
 
 
 @contextlib.contextmanager
-def built(count: int, *overrides: str) -> Iterator[Town]:
+def built(count: int, *overrides: str) -> Iterator[ManyCells]:
     """`count` cells, two at least, with these of their settings (`KEY=VALUE`)."""
     with joined(count, *overrides) as (lab, scenes):
         targets = [each.container(API) for each in scenes]
         sources = [each.container(WEB) for each in scenes[:-1]]
         for each in scenes:
             each.sync()
-        with Everywhere(sources[0], targets, other=sources[-1]) as callers:
-            yield Town(lab, scenes, callers)
+        with Callers(sources[0], targets, other=sources[-1]) as callers:
+            yield ManyCells(lab, scenes, callers)

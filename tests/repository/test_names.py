@@ -1,0 +1,72 @@
+"""Names: one thing has one name, and folder plus file name says what is inside.
+
+What does not hold yet is listed by name. An entry that is mended must leave its list, so that the lists only shrink.
+"""
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PRODUCT = ("agent", "ca", "dataplane", "host")
+FOLDERS = (*PRODUCT, "bench", "lab", "setup", "tests")
+SAY_NOTHING = {"base", "common", "data", "handler", "handlers", "helper", "helpers", "info", "manager", "misc", "util", "utils"}
+NOUNS = {"issuing", "keyring", "listening", "pacing", "reading", "spoofing", "wording"}  # of the field, though they end in -ing
+
+CLASSES_TWICE = {"Access", "Census", "Child", "Endpoint", "Place", "Problem", "Setting", "Verdict"}
+FOLDER_TWICE = ["tests/control/test_control_api.py"]
+GERUNDS = {
+    "agent/daemon/storing.py",
+    "agent/store/etcd/recovering.py",
+    "agent/store/etcd/removing.py",
+    "agent/store/tending.py",
+}
+FOR_EVER = {"agent/store/tending.py": "tend_for_ever"}
+
+
+def files(*folders: str) -> Iterator[Path]:
+    """All Python files but those that protoc writes."""
+    for folder in folders:
+        yield from (path for path in sorted((ROOT / folder).rglob("*.py")) if not path.stem.endswith("_pb2"))
+
+
+def definitions(path: Path) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Classes, functions and methods of a file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def place(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_no_class_name_stands_twice() -> None:
+    found = Counter(each.name for path in files(*PRODUCT) for each in definitions(path) if isinstance(each, ast.ClassDef))
+    assert {name for name, count in found.items() if count > 1} == CLASSES_TWICE
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_file_is_named_for_what_any_file_could_hold(folder: str) -> None:
+    assert [place(path) for path in files(folder) if path.stem.removeprefix("test_") in SAY_NOTHING] == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_file_repeats_the_name_of_its_folder(folder: str) -> None:
+    named = {path: path.stem.removeprefix("test_").removeprefix("bench_").split("_") for path in files(folder)}
+    assert [place(path) for path, words in named.items() if path.parent.name in words and len(words) > 1] == [
+        each for each in FOLDER_TWICE if each.startswith(f"{folder}/")
+    ]
+
+
+def test_files_are_named_by_nouns() -> None:
+    named = {path for path in files(*FOLDERS) if path.stem.split("_")[-1].endswith("ing")}
+    assert {place(path) for path in named if path.stem.removeprefix("test_") not in NOUNS} == GERUNDS
+
+
+def test_a_task_that_runs_for_ever_is_called_run() -> None:
+    named = {place(path): each.name for path in files(*PRODUCT) for each in definitions(path) if each.name.endswith("for_ever")}
+    assert named == FOR_EVER
