@@ -1,4 +1,4 @@
-"""Errors named by who must act; the edges (CLI, control API) turn them into `error: what; hint: …` and a status code.
+"""Errors named by the side that must act; the edges (CLI, control API) turn them into `error: what; hint: …` and a status code.
 
 HostRefused and Unavailable come from the dataplane; the others can only arise in the agent.
 """
@@ -28,7 +28,7 @@ class Conflict(RuntimeError):
 
 
 class Bug(AssertionError):
-    """cellnet's own mistake; whoever sees it should report it."""
+    """cellnet's own mistake, which should be reported."""
 
     def __init__(self, what: str, *, hint: str = "please report this, with the agent's log") -> None:
         super().__init__(what)

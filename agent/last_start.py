@@ -1,4 +1,4 @@
-"""Why the agent does not serve: a note beside its socket, for whoever asks in vain. Gone as soon as it serves."""
+"""Why the agent does not serve: a note beside its socket, for clients that ask in vain. Gone as soon as it serves."""
 
 import contextlib
 import json
@@ -18,20 +18,20 @@ class Failure:
     hint: str
 
 
-def note(folder: Path, failure: Failure) -> None:
-    """Leave the note, readable by everybody. A folder that takes none has to do without: the log has it too."""
+def write(folder: Path, failure: Failure) -> None:
+    """Leave the note, readable by every user. A folder that takes none has to do without: the log has it too."""
     with contextlib.suppress(OSError):
         make_folder(folder, mode=0o755)
         replace(Write(folder / NOTE, json.dumps(asdict(failure)).encode(), PUBLIC))
 
 
-def retract(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """It serves."""
     with contextlib.suppress(OSError):
         (folder / NOTE).unlink(missing_ok=True)
 
 
-def noted(folder: Path) -> Failure | None:
+def read(folder: Path) -> Failure | None:
     """Why its last start came to nothing, None if that is not known."""
     try:
         found = json.loads((folder / NOTE).read_text())

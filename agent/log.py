@@ -32,7 +32,7 @@ def configure(*, level: str = "info") -> None:
 
 
 class Lossy(io.TextIOBase):
-    """Loses what its file does not take: a full disk below the log, or a reader that has gone, must not end who writes."""
+    """Loses what its file does not take: a full disk below the log, or a reader that has gone, must not end the writer."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

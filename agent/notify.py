@@ -1,4 +1,4 @@
-"""Telling systemd (or `cellnet up`) that the agent is ready: sd_notify, a datagram to the socket named in NOTIFY_SOCKET."""
+"""Reports to systemd (or `cellnet up`) that the agent is ready: sd_notify, a datagram to the socket named in NOTIFY_SOCKET."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import socket
 
 
 def notify(message: str) -> None:
-    """Send `READY=1`, `STATUS=…` or the like. Without a socket to tell, or if it does not listen, nothing happens."""
+    """Send `READY=1`, `STATUS=…` or the like. Without a socket, or if it does not listen, nothing happens."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agent.client.connection import Sent
+from agent.client.connection import RequestBody
 from bench.callers import Callers
 from bench.scene import CHAIN, Scene, containers, joined, policies
 from lab.cells import Lab
@@ -31,7 +31,7 @@ class ManyCells:
 
     def allow(self) -> None:
         """The one policy that comes and goes."""
-        body: Sent = {"from": WEB, "to": API, "ports": ("tcp/8080",), "name": "bench"}
+        body: RequestBody = {"from": WEB, "to": API, "ports": ("tcp/8080",), "name": "bench"}
         self.first.client.post("/v1/policies/allow", body)
 
     def delete(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from agent.client.connection import Client, Sent, attachment_address
+from agent.client.connection import Client, RequestBody, attachment_address
 from agent.client.location import Place
 from host import namespace
 from lab import folders, signals
@@ -53,7 +53,7 @@ class Scene:
 
     def attach(self, app: str, *, netns: Path) -> Container:
         """One request; returns when everything is in place. The attachment is named as the namespace."""
-        body: Sent = {"app": app, "netns": str(netns), "ports": (8080,)}
+        body: RequestBody = {"app": app, "netns": str(netns), "ports": (8080,)}
         found = self.client.ask("PUT", attachment_address(netns.name), body).fields
         return Container(netns.name, IPv4Address(found.text("address")), Path(found.text("pin")))
 

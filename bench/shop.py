@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from agent.client.connection import Sent
+from agent.client.connection import RequestBody
 from bench import floor
 from bench.callers import Caller
 from bench.figures import Bar, Series
@@ -38,7 +38,7 @@ class Shop:
 
     def allow(self) -> None:
         """The same policy through the control API."""
-        body: Sent = {"from": WEB, "to": API, "ports": ("tcp/8080",), "name": "bench"}
+        body: RequestBody = {"from": WEB, "to": API, "ports": ("tcp/8080",), "name": "bench"}
         self.scene.client.post("/v1/policies/allow", body)
 
     def delete(self) -> None:

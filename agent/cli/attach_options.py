@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import click
 
-from agent.client.connection import Client, Reply, Sent, attachment_address
+from agent.client.connection import Client, Reply, RequestBody, attachment_address
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """The options of asked_options."""
+class AttachOptions:
+    """The options of attach_options."""
 
     app: str
     name: str | None
@@ -21,7 +21,7 @@ class Asked:
     tls_target: int | None
     tls_http: bool
 
-    def body(self) -> Sent:
+    def body(self) -> RequestBody:
         """The fields of a request; the name is in its address."""
         return {
             "app": self.app,
@@ -44,15 +44,16 @@ OPTIONS = (
 )
 
 
-def asked_options(command: Callable[..., object]) -> Callable[..., object]:
-    """Adds the options and hands them over as one value, `asked`."""
+def attach_options(command: Callable[..., object]) -> Callable[..., object]:
+    """Adds the options and hands them over as one value, `options`."""
 
     @functools.wraps(command)
     def wrapped(
         *arguments: object, app: str, name: str | None, instance: int | None, ports: tuple[int, ...],
-        routes: tuple[str, ...], tls_target: int | None, tls_http: bool, **options: object,
+        routes: tuple[str, ...], tls_target: int | None, tls_http: bool, **others: object,
     ) -> object:  # fmt: skip
-        return command(*arguments, asked=Asked(app, name, instance, ports, routes, tls_target, tls_http), **options)
+        options = AttachOptions(app, name, instance, ports, routes, tls_target, tls_http)
+        return command(*arguments, options=options, **others)
 
     found: Callable[..., object] = wrapped
     for option in reversed(OPTIONS):
@@ -60,7 +61,7 @@ def asked_options(command: Callable[..., object]) -> Callable[..., object]:
     return found
 
 
-def attach_request(client: Client, name: str | None, body: Sent) -> Reply:
+def attach_request(client: Client, name: str | None, body: RequestBody) -> Reply:
     """Attach under `name`, or under one that the agent makes up."""
     if name is None:
         return client.ask("POST", "/v1/attachments", body)

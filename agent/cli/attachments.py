@@ -1,32 +1,32 @@
-"""`attach`, `detach`, `ps`: attachments whose namespaces somebody else made."""
+"""`attach`, `detach`, `ps`: attachments whose namespaces are there already."""
 
 import os
 from pathlib import Path
 
 import click
 
-from agent.cli.attach_options import Asked, asked_options, attach_request
+from agent.cli.attach_options import AttachOptions, attach_options, attach_request
 from agent.cli.completion import attachment_names
-from agent.cli.output import json_option, print_json, spoken, table
+from agent.cli.output import joined, json_option, print_json, table
 from agent.client.answer import Fields
 from agent.client.connection import attachment_address
 from agent.client.location import Place
 
 
 @click.command()
-@asked_options
+@attach_options
 @click.option("--netns", required=True, metavar="PATH", help="The network namespace, e.g. /run/netns/web or /proc/PID/ns/net.")
 @click.option("--interface", default="eth0", show_default=True, metavar="NAME", help="Name of the interface inside.")
 @click.option("--env", "as_env", is_flag=True, help="Print the environment alone, as KEY=VALUE lines.")
 @json_option
 @click.pass_obj
-def attach(place: Place, asked: Asked, netns: str, interface: str, as_env: bool, as_json: bool) -> None:
+def attach(place: Place, options: AttachOptions, netns: str, interface: str, as_env: bool, as_json: bool) -> None:
     """Put a network namespace that is there already on the overlay.
 
     It stays until 'cellnet detach', or until PATH is no longer the same namespace.
     """
-    body = {**asked.body(), "netns": as_the_agent_finds_it(netns), "interface": interface}
-    made = attach_request(place.client(), asked.name, body).fields
+    body = {**options.body(), "netns": as_the_agent_finds_it(netns), "interface": interface}
+    made = attach_request(place.client(), options.name, body).fields
     environment = made.mapping("environment")
     if as_json:
         print_json(made)
@@ -66,7 +66,7 @@ HEADS = ("NAME", "APP", "INSTANCE", "ADDRESS", "PORTS", "ROUTES", "TLS")
 
 
 def _row(each: Fields) -> tuple[str, ...]:
-    ports, routes = spoken(each.texts("ports")), spoken(each.texts("routes"))
+    ports, routes = joined(each.texts("ports")), joined(each.texts("routes"))
     plain = (each.text("name"), each.text("app"), each.text("instance"), each.text("address"))
     return (*plain, ports, routes, each.at("tls").text("state"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.credentials import credentials_option, sent
+from agent.cli.credentials import credentials_field, credentials_option
 from agent.cli.output import json_option, moment, print_json
 from agent.client.answer import Fields
 from agent.client.location import Place, need_root
@@ -22,7 +22,7 @@ def ca() -> None:
 
 @ca.command()
 @click.option("--ca", "folder", type=FOLDER, metavar="DIR", help="Where to make it. [default: this cell's own]")
-@click.option("--trust-domain", metavar="NAME", help="Whom it vouches for. [default: that of agent.yaml]")
+@click.option("--trust-domain", metavar="NAME", help="The apps' domain that it vouches for. [default: that of agent.yaml]")
 @json_option
 @click.pass_obj
 def init(place: Place, folder: Path | None, trust_domain: str | None, as_json: bool) -> None:
@@ -87,7 +87,7 @@ def _refusals_reported() -> Iterator[None]:
 def publish(place: Place, file: Path | None, add: bool, credentials: Path | None, as_json: bool) -> None:
     """Have all cells of the store trust the roots of FILE (PEM), and no others but their own. [default: this cell's root]"""
     roots = None if file is None else _text(file)
-    given = place.client().post("/v1/ca/trust", {"roots": roots, "add": add, **sent(credentials)})
+    given = place.client().post("/v1/ca/trust", {"roots": roots, "add": add, **credentials_field(credentials)})
     if as_json:
         print_json(given)
         return

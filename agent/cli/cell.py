@@ -6,7 +6,7 @@ from urllib.parse import quote
 import click
 
 from agent.cli.completion import cell_names
-from agent.cli.credentials import credentials_option, sent
+from agent.cli.credentials import credentials_field, credentials_option
 from agent.cli.output import json_option, moment, print_json, table
 from agent.client.answer import Fields
 from agent.client.location import Place
@@ -23,7 +23,7 @@ def cell() -> None:
 @json_option
 @click.pass_obj
 def list_cells(place: Place, as_json: bool) -> None:
-    """List all cells, this one too. One without a time is not heard of: its agent does not run, or cannot reach the store."""
+    """List all cells, this one too. One without a time gives no sign: its agent does not run, or cannot reach the store."""
     found = place.client().get("/v1/cells")
     if as_json:
         print_json(found)
@@ -46,7 +46,7 @@ def remove(place: Place, name: str, credentials: Path | None, as_json: bool) -> 
 
     A cell that is alive cannot be removed: stop its agent first.
     """
-    done = place.client().delete(f"/v1/cells/{quote(name, safe='')}", sent(credentials))
+    done = place.client().delete(f"/v1/cells/{quote(name, safe='')}", credentials_field(credentials))
     if as_json:
         print_json(done)
     else:

@@ -1,4 +1,4 @@
-"""`--store-credentials FILE`: whose rights one change of the store is made with. Read here, sent with that request, never kept.
+"""`--store-credentials FILE`: the rights for one change of the store. Read here, sent with that request, never kept.
 
     username: operator            or     cert: operator.crt
     password_file: password              key: operator.key
@@ -31,16 +31,16 @@ def credentials_option(command: Command) -> Command:
     return option(command)
 
 
-def sent(path: Path | None) -> Mapping[str, Mapping[str, str]]:
+def credentials_field(path: Path | None) -> Mapping[str, Mapping[str, str]]:
     """The field of the request's body; none without a file. Raises InvalidInput."""
     return {} if path is None else {"store_credentials": read(path)}
 
 
 def read(path: Path) -> Mapping[str, str]:
-    """What the file says, with the contents of the files that it names."""
+    """The content of the file, with the contents of the files that it names."""
     given = _mapping(path)
     if tuple(sorted(given)) not in {tuple(sorted(pair)) for pair in PAIRS}:
-        raise InvalidInput(f"{path} does not say who you are", hint=WHAT)
+        raise InvalidInput(f"{path} has no complete credentials", hint=WHAT)
     found = {name: text for name, text in given.items() if name in ("username", "password")}
     if "password_file" in given:
         found["password"] = _content(path.parent / given["password_file"]).strip("\n")
@@ -65,7 +65,7 @@ def _mapping(path: Path) -> Mapping[str, str]:
 
 
 def _content(path: Path, *, secret: bool = True) -> str:
-    """Of a file that nobody but root can read, as seen through the one descriptor that is read."""
+    """Of a file that only root can read, as seen through the one descriptor that is read."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)

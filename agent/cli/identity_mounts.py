@@ -1,6 +1,6 @@
 """The agent's files in another mount namespace: certificates and keys that a container's process shall find at their paths.
 
-Whoever calls from `ip netns exec` or a lab's host may not see the agent's tmpfs. What is missing is bound into the caller's
+A caller in `ip netns exec` or on a lab's host may not see the agent's tmpfs. What is missing is bound into the caller's
 own mount namespace: a copy of the mount is taken inside the agent's (a bind mount across namespaces is refused by the kernel),
 carried over as a descriptor, and attached at the same path here. It stays the agent's live folder: renewals show.
 """
@@ -15,7 +15,7 @@ FILES = ("CF_INSTANCE_CERT", "CF_INSTANCE_KEY", "CF_SYSTEM_CERT_PATH")
 
 
 def missing_folders(environment: Mapping[str, str], *, agent_pid: int) -> tuple[Path, ...]:
-    """The folders of `environment`'s files that are not here as the agent (0: nobody that we can see) has them."""
+    """The folders of `environment`'s files that are not here as the agent (0: it cannot be seen from here) has them."""
     if not agent_pid:
         return ()
     theirs = Path(f"/proc/{agent_pid}/root")

@@ -35,7 +35,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([click.style(lines[0], bold=True), *lines[1:]])
 
 
-def spoken(names: Sequence[str]) -> str:
+def joined(names: Sequence[str]) -> str:
     """`a, b, c`."""
     return ", ".join(names)
 

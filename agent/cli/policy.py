@@ -1,4 +1,4 @@
-"""`policy`: who may reach whom, asked of the agent, changed in its store, or checked in a file."""
+"""`policy`: which apps may reach which, asked of the agent, changed in its store, or checked in a file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,9 @@ from urllib.parse import quote
 import click
 
 from agent.cli.completion import policy_names
-from agent.cli.credentials import credentials_option, sent
+from agent.cli.credentials import credentials_field, credentials_option
 from agent.cli.errors import FAILED, print_error
-from agent.cli.output import counted, json_option, print_json, spoken, table
+from agent.cli.output import counted, joined, json_option, print_json, table
 from agent.client.answer import Fields
 from agent.client.connection import Client, Refused
 from agent.client.location import Place
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def policy() -> None:
-    """Who may reach whom: everything that no policy allows is refused."""
+    """Which apps may reach which: everything that no policy allows is refused."""
 
 
 @policy.command("list")
@@ -40,7 +40,13 @@ def list_policies(place: Place, as_json: bool) -> None:
 
 def _row(each: Fields) -> tuple[str, ...]:
     ports = _ports(each)
-    return each.text("name"), spoken(each.texts("from")), each.text("to"), spoken(ports), origin(each.at("origin"))
+    return (
+        each.text("name"),
+        joined(each.texts("from")),
+        each.text("to"),
+        joined(ports),
+        origin(each.at("origin")),
+    )
 
 
 def _ports(each: Fields) -> tuple[str, ...]:
@@ -65,7 +71,7 @@ def allow(
     as_json: bool,
 ) -> None:  # fmt: skip
     """Let SRC reach DST on PORTs (tcp/8080, udp/53, tcp/9000-9010, tcp/any), kept in the store."""
-    body = {"from": source, "to": destination, "ports": ports, "name": name, **sent(credentials)}
+    body = {"from": source, "to": destination, "ports": ports, "name": name, **credentials_field(credentials)}
     made = place.client().post("/v1/policies/allow", body)
     if as_json:
         print_json(made)
@@ -92,7 +98,7 @@ def apply(place: Place, path: Path, credentials: Path | None, as_json: bool) -> 
     if not checked.ok:
         _show_problems(checked)
         return FAILED
-    who = sent(credentials)
+    who = credentials_field(credentials)
     try:
         made = place.client().post("/v1/policies/apply", {"document": checked.content.decode(), **who})
     except InvalidInput as error:
@@ -101,7 +107,7 @@ def apply(place: Place, path: Path, credentials: Path | None, as_json: bool) -> 
     if as_json:
         print_json(made)
     else:
-        click.echo(f"applied {spoken(made.texts('names')) or 'nothing'}")
+        click.echo(f"applied {joined(made.texts('names')) or 'nothing'}")
     return 0
 
 
@@ -114,7 +120,7 @@ def delete(place: Place, words: tuple[str, ...], credentials: Path | None, as_js
     """Take a policy out of the store, by its NAME or as it was allowed: SRC DST PORT..."""
     if len(words) == 2:
         raise click.UsageError("Give a name, or source, destination and ports", click.get_current_context())
-    client, who = place.client(), sent(credentials)
+    client, who = place.client(), credentials_field(credentials)
     name = words[0] if len(words) == 1 else _name_of(client, words)
     client.delete(f"/v1/policies/{quote(name, safe='')}", who)
     if as_json:
@@ -135,7 +141,7 @@ def _name_of(client: Client, words: Sequence[str]) -> str:
         opened = (each.texts("tcp"), each.texts("udp")) == (tuple(map(str, wanted.tcp)), tuple(map(str, wanted.udp)))
         if stored and ends and opened:
             return each.text("name")
-    asked = f"{source} to {destination} on {spoken(ports)}"
+    asked = f"{source} to {destination} on {joined(ports)}"
     raise Refused(f"the store has no policy for exactly {asked}", hint="see 'cellnet policy list'")
 
 
@@ -145,11 +151,11 @@ def _name_of(client: Client, words: Sequence[str]) -> str:
 @click.pass_obj
 def accept_loss(place: Place, credentials: Path | None, as_json: bool) -> None:
     """Give up, on all cells, the policies that are held since the store lost its data."""
-    given_up = place.client().post("/v1/policies/accept-loss", sent(credentials))
+    given_up = place.client().post("/v1/policies/accept-loss", credentials_field(credentials))
     if as_json:
         print_json(given_up)
     else:
-        click.echo(f"given up: {spoken(given_up.texts('names')) or 'nothing was held here'}")
+        click.echo(f"given up: {joined(given_up.texts('names')) or 'nothing was held here'}")
 
 
 @policy.command()

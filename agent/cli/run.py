@@ -5,7 +5,7 @@ from types import FrameType
 
 import click
 
-from agent.cli.attach_options import Asked, asked_options, attach_request
+from agent.cli.attach_options import AttachOptions, attach_options, attach_request
 from agent.cli.child import CannotRun, Child, start, unblock_signals
 from agent.cli.errors import print_error
 from agent.cli.identity_mounts import missing_folders
@@ -18,10 +18,10 @@ DETACH_WITHIN = 15.0
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
-@asked_options
+@attach_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 @click.pass_obj
-def run(place: Place, asked: Asked, command: tuple[str, ...]) -> int:
+def run(place: Place, options: AttachOptions, command: tuple[str, ...]) -> int:
     """Run CMD in a network namespace of its own on the overlay, with its environment.
 
     Returns CMD's exit code. The attachment goes when CMD ends, or when 'cellnet run' is killed.
@@ -31,9 +31,9 @@ def run(place: Place, asked: Asked, command: tuple[str, ...]) -> int:
     _undo_on_signals()
     child = start(command)
     try:
-        # the owner is whoever calls, this process, so that the attachment goes with it whatever happens
-        body = {**asked.body(), "netns": f"/proc/{child.pid}/ns/net", "owner": "caller"}
-        made = attach_request(client, asked.name, body)
+        # the owner is the caller, this process, so that the attachment goes with it whatever happens
+        body = {**options.body(), "netns": f"/proc/{child.pid}/ns/net", "owner": "caller"}
+        made = attach_request(client, options.name, body)
         return _live(child, client, made)
     finally:
         child.end()

@@ -10,7 +10,7 @@ from itertools import zip_longest
 
 import click
 
-from agent.cli.output import counted, moment, spoken
+from agent.cli.output import counted, joined, moment
 from agent.client.answer import Fields
 
 NARROWEST = 32  # columns; below that there is nothing to be done
@@ -70,15 +70,15 @@ def rows(found: Fields) -> Iterator[Row]:
 
 
 def _peers(found: Sequence[Fields]) -> Row:
-    """How many there are, and those that somebody should look at by name."""
+    """How many there are, and by name those that need a look."""
     if not found:
         return Row("peers", "none")
     dead = [each.text("name") for each in found if each.at("alive_since").missing]
     unwell = [each.text("name") for each in found if each.text("tunnel") not in ("", "answers")]
     silent = [name for name in unwell if name not in dead]
     text = str(len(found))
-    text += f", not alive: {spoken(dead)}" if dead else ""
-    text += f", tunnel does not answer as it should: {spoken(silent)}" if silent else ""
+    text += f", not alive: {joined(dead)}" if dead else ""
+    text += f", tunnel does not answer as it should: {joined(silent)}" if silent else ""
     return Row("peers", text if dead or silent else f"{text}, all alive", bad=bool(silent))
 
 
@@ -124,7 +124,7 @@ def _row(row: Row, width: int | None) -> Iterator[str]:
 
 
 def _problem(problem: Fields, width: int | None) -> list[str]:
-    """Blank, `area: what`, whatever else it says, hint."""
+    """Blank, `area: what`, its further lines, hint."""
     area = problem.text("area") + ":"
     first, *more = problem.text("what").rstrip().splitlines() or [""]
     lines = [*fold(f"{area} {first}", width, indent=2), *_below(more, width)]

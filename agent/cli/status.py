@@ -7,7 +7,7 @@ import time
 import click
 
 from agent.cli.errors import FAILED
-from agent.cli.output import json_option, print_json, spoken
+from agent.cli.output import joined, json_option, print_json
 from agent.cli.screen import Terminal, screen
 from agent.client.answer import Fields
 from agent.client.connection import ANSWER_WITHIN, Client, Refused
@@ -64,5 +64,5 @@ def sync(place: Place, timeout: float, as_json: bool) -> int:
     if as_json:
         print_json(done)
     elif not done.flag("ok"):
-        raise Refused(f"not all is enforced: {spoken(done.texts('missing'))}", hint="see 'cellnet status'")
+        raise Refused(f"not all is enforced: {joined(done.texts('missing'))}", hint="see 'cellnet status'")
     return 0 if done.flag("ok") else FAILED

@@ -1,4 +1,4 @@
-"""The agent's JSON as typed values: a field that is missing or of another type is a Bug, told by its name."""
+"""The agent's JSON as typed values: a field that is missing or of another type is a Bug that names it."""
 
 import json
 from collections.abc import Iterator, Mapping

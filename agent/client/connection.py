@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import quote, urlencode
 
+from agent import last_start
 from agent.client.answer import Fields
 from agent.errors import Bug, CellnetError, Conflict, HostRefused, InvalidInput, Unavailable
-from agent.last_start import noted
 
-Sent: TypeAlias = Mapping[str, "str | int | float | bool | Sequence[str] | Sequence[int] | Mapping[str, str] | None"]
+RequestBody: TypeAlias = Mapping[str, "str | int | float | bool | Sequence[str] | Sequence[int] | Mapping[str, str] | None"]
 
 ANSWER_WITHIN = 90.0
-"""Seconds: more than the agent gives itself, so that its own words arrive."""
+"""Seconds: more than the agent gives itself, so that its own error arrives."""
 KINDS: Mapping[str, type[CellnetError]] = {
     kind.__name__: kind for kind in (InvalidInput, Conflict, HostRefused, Unavailable, Bug)
 }
 
 
 class Refused(RuntimeError):
-    """The agent said no in a way that has no name of its own here: not found, not permitted."""
+    """The agent refused in a way that has no name of its own here: not found, not permitted."""
 
     def __init__(self, what: str, *, hint: str = "") -> None:
         super().__init__(what)
@@ -69,15 +69,15 @@ class Client:
         """Read something."""
         return self.ask("GET", address + ("?" + urlencode(query) if query else "")).fields
 
-    def post(self, address: str, body: Sent, *, within: float = ANSWER_WITHIN) -> Fields:
+    def post(self, address: str, body: RequestBody, *, within: float = ANSWER_WITHIN) -> Fields:
         """Have something done; `within` is in seconds."""
         return self.ask("POST", address, body, within=within).fields
 
-    def delete(self, address: str, body: Sent | None = None, *, within: float = ANSWER_WITHIN) -> Fields:
+    def delete(self, address: str, body: RequestBody | None = None, *, within: float = ANSWER_WITHIN) -> Fields:
         """Remove something; `within` is in seconds."""
         return self.ask("DELETE", address, body or None, within=within).fields
 
-    def ask(self, method: str, address: str, body: Sent | None = None, *, within: float = ANSWER_WITHIN) -> Reply:
+    def ask(self, method: str, address: str, body: RequestBody | None = None, *, within: float = ANSWER_WITHIN) -> Reply:
         """One request over a connection of its own."""
         connection = _Connection(self.path, within=within)
         content = None if body is None else json.dumps({key: value for key, value in body.items() if value is not None})
@@ -105,7 +105,7 @@ class Client:
         except PermissionError as error:
             raise Refused(f"you may not use {self.path}", hint="be root, or in group cellnet to look") from error
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
-            failed = noted(self.path.parent)
+            failed = last_start.read(self.path.parent)
             if failed is not None:
                 what = f"no agent answers at {self.path}: its last start failed: {failed.what}"
                 raise Unavailable(what, hint=failed.hint) from error

@@ -120,7 +120,7 @@ class Envoy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What agent.yaml says, every default filled in, every path absolute and with the root's prefix."""
+    """What agent.yaml sets, every default filled in, every path absolute and with the root's prefix."""
 
     cell: Annotated[str, Key(parsed(texts.cell_name), "this cell's name", "<hostname>")]
     underlay: UnderlaySettings = UnderlaySettings()

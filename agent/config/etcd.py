@@ -115,7 +115,7 @@ def _etcd(node: Node, report: Report) -> Etcd | None:
 
 
 def _missing(given: Mapping[str, object]) -> tuple[str, str] | None:
-    """What no key can tell alone."""
+    """What no key shows alone."""
     if "endpoints" not in given or given["endpoints"] == ():
         return "etcd needs endpoints", "e.g. endpoints: [https://192.0.2.5:2379]"
     for one, other in (("cert", "key"), ("username", "password_file")):

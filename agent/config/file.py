@@ -1,4 +1,4 @@
-"""agent.yaml on disk: its bytes at the start, and whether it still says the same."""
+"""agent.yaml on disk: its bytes at the start, and whether it is still the same."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class ConfigFile:
     digest: bytes | None
 
     def change(self) -> str:
-        """What has become of it since, in words; empty while it says the same. Raises HostRefused where it cannot be read."""
+        """What has become of it since, in words; empty while it is the same. Raises HostRefused where it cannot be read."""
         content = read(self.path)
         if content is None:
             return "" if self.digest is None else "is gone"
@@ -26,7 +26,7 @@ class ConfigFile:
 
 
 def digest_of(content: bytes) -> bytes:
-    """What tells two contents apart."""
+    """What differs between two contents."""
     return hashlib.sha256(content).digest()
 
 

@@ -1,4 +1,4 @@
-"""agent.yaml, overrides and defaults become one Config, or every mistake in them is told at once."""
+"""agent.yaml, overrides and defaults become one Config, or every mistake in them is reported at once."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -67,7 +67,7 @@ def _with(config: Config, key: str, *, value: object, section: str) -> Config:
 
 
 def _check_together(config: Config, settings: Mapping[str, Setting], whole: Report) -> None:
-    """What no key can tell alone."""
+    """What no key shows alone."""
     overlay = config.overlay
     if overlay.cell_prefix <= overlay.network.prefixlen:
         hint = f"a cell's part must be smaller than {overlay.network}, e.g. {overlay.network.prefixlen + 8}"
@@ -83,7 +83,7 @@ def _check_together(config: Config, settings: Mapping[str, Setting], whole: Repo
 
 
 def _blame(settings: Mapping[str, Setting], whole: Report, *names: str, what: str, hint: str) -> None:
-    """Note a problem where the first of these keys is set, else for the file as a whole."""
+    """Report a mistake where the first of these keys is set, else for the file as a whole."""
     for name in names:
         if name in settings:
             settings[name].report.wrong(settings[name].node, what, hint=hint)

@@ -1,6 +1,6 @@
 """Mistakes in a text as values: where, what, and what to do, printed with the offending line and a caret.
 
-Reading collects them in a Report, so that one look at a file tells all that is wrong with it.
+Reading collects them in a Report, so that one look at a file shows all that is wrong with it.
 """
 
 import re
@@ -77,7 +77,7 @@ class Report:
     _lines: list[str] | None = None
 
     def add(self, line: int, column: int, message: str, *, hint: str = "") -> None:
-        """Note one problem at a place; beyond MAX_PROBLEMS they are only counted."""
+        """Report one mistake at a place; beyond MAX_PROBLEMS they are only counted."""
         if len(self.problems) >= MAX_PROBLEMS:
             self.more += 1
             return
@@ -89,19 +89,19 @@ class Report:
         self.problems.append(Mistake(self.file, line, column, _spoken(message), _spoken(hint), shown, column - start))
 
     def wrong(self, place: Position, message: str, *, hint: str = "") -> None:
-        """Note one problem where `place`, a node, starts; line 0 means that it was reported before."""
+        """Report one mistake where `place`, a node, starts; line 0 means that it was reported before."""
         if place.line:
             self.add(place.line, place.column, message, hint=hint)
 
     def found(self) -> tuple[Mistake, ...]:
-        """Everything noted, in the order of the text."""
+        """Everything reported, in the order of the text."""
         found = sorted(self.problems, key=lambda problem: (problem.line, problem.column))
         if self.more:
             found.append(Mistake(self.file, 0, 0, f"{self.more} more problems", "mend the first ones, then look again"))
         return tuple(found)
 
     def raise_if_any(self) -> None:
-        """Raise InvalidSource with everything noted, or return."""
+        """Raise InvalidSource with everything reported, or return."""
         raise_all((self,))
 
 

@@ -1,4 +1,4 @@
-"""The table of docs/config.md, made from the annotations of Config so that it cannot say anything else."""
+"""The table of docs/config.md, made from the annotations of Config so that it cannot differ."""
 
 from collections.abc import Iterator
 from dataclasses import fields

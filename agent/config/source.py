@@ -1,4 +1,4 @@
-"""From the bytes of a YAML file to nodes with positions, or to problems that say file, line and column.
+"""From the bytes of a YAML file to nodes with positions, or to mistakes with file, line and column.
 
 Configuration and policies are both read through this module, so that a mistake looks the same in either. It works on
 libyaml's events instead of on loaded values: events still show what was quoted, tagged, aliased or written twice, so
@@ -62,7 +62,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Something already reported; whoever meets it says nothing more, hence line 0."""
+    """Something already reported; its readers report nothing more, hence line 0."""
 
     line: int = 0
     column: int = 0

@@ -1,6 +1,6 @@
 """From nodes to typed values: nothing is guessed, a value that YAML 1.1 would convert oddly is refused with advice.
 
-A reader takes a node and a report; it returns the value, or None after it has noted what is wrong.
+A reader takes a node and a report; it returns the value, or None after it has reported what is wrong.
 """
 
 import re
@@ -76,7 +76,7 @@ def parsed(convert: Callable[[str], T]) -> Reader[T]:
     def read(node: Node, report: Report) -> T | None:
         value = None
         if isinstance(node, Scalar) and kind(node) is not Kind.NULL:
-            value = noted(lambda: convert(node.text), node, report)
+            value = reported(lambda: convert(node.text), node, report)
             if value is None or kind(node) is Kind.TEXT:
                 return value  # the converter's hint helps more than "put it in quotes"
         text(node, report)
@@ -85,8 +85,8 @@ def parsed(convert: Callable[[str], T]) -> Reader[T]:
     return read
 
 
-def noted(make: Callable[[], T], node: Node, report: Report) -> T | None:
-    """The value made, or None with the InvalidInput noted at the node."""
+def reported(make: Callable[[], T], node: Node, report: Report) -> T | None:
+    """The value made, or None with the InvalidInput reported at the node."""
     try:
         return make()
     except InvalidInput as error:
@@ -136,7 +136,7 @@ def choice(options: Mapping[str, T]) -> Reader[T]:
 
 
 def listing(read_item: Reader[T]) -> Reader[tuple[T, ...]]:
-    """A reader of a list, whose items are all read, so that each mistake in it is told."""
+    """A reader of a list, whose items are all read, so that each mistake in it is reported."""
 
     def read(node: Node, report: Report) -> tuple[T, ...] | None:
         if not isinstance(node, Listing):
@@ -150,7 +150,7 @@ def listing(read_item: Reader[T]) -> Reader[tuple[T, ...]]:
 
 
 def table(node: Node, report: Report, *, keys: Iterable[str], what: str) -> dict[str, tuple[Scalar, Node]] | None:
-    """The entries of a mapping by key. Unknown keys are noted, with the key that was probably meant, and left out."""
+    """The entries of a mapping by key. Unknown keys are reported, with the key that was probably meant, and left out."""
     if not isinstance(node, Table):
         report.wrong(node, f"expected {what}, found {described(node)}")
         return None

@@ -21,7 +21,7 @@ class Body(BaseModel):
 
 
 class CredentialsBody(Body):
-    """Whose rights the store is changed with, for this one request: username and password, or cert and key (PEM)."""
+    """The rights to change the store with, for this one request: username and password, or cert and key (PEM)."""
 
     username: str | None = Field(default=None, max_length=128)
     password: str | None = Field(default=None, repr=False)

@@ -1,4 +1,4 @@
-"""Errors as answers: every failure has the shape `{error: {kind, what, hint}}` and a status that says whose it is."""
+"""Errors as answers: every failure has the shape `{error: {kind, what, hint}}` and a status that says which side must act."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -44,7 +44,7 @@ def not_found(what: str, *, hint: str) -> web.Response:
 
 @web.middleware
 async def failures_as_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns whatever a handler raises into an answer; what nobody foresaw is logged in full and told as a Bug."""
+    """Turns whatever a handler raises into an answer; what is not expected is logged in full and answered as a Bug."""
     try:
         return await handler(request)
     except web.HTTPException as error:

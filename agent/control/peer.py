@@ -1,6 +1,6 @@
 """The peer at the other end of the socket, and what it may do: root may change, the cell's group may read.
 
-The kernel notes user and groups when the peer connects (SO_PEERCRED, SO_PEERGROUPS), so nothing here can be forged or goes
+The kernel keeps user and groups from when the peer connects (SO_PEERCRED, SO_PEERGROUPS), so nothing here can be forged or goes
 stale with a reused pid.
 """
 

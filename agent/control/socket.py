@@ -27,7 +27,7 @@ def listening(path: Path, *, readers: int | None) -> Iterator[socket.socket]:
         make_folder(path.parent, mode=0o755)
         folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise HostRefused(f"cannot use {path.parent}: {error.strerror}", hint="see who made it") from error
+        raise HostRefused(f"cannot use {path.parent}: {error.strerror}", hint="see what it is: ls -ld") from error
     try:
         short = Path(f"/proc/self/fd/{folder}")
         _refuse_a_second(short / path.name, shown=path)
@@ -51,7 +51,7 @@ def _make(folder: Path, name: str, *, shown: Path, readers: int | None) -> socke
     try:
         temporary.unlink(missing_ok=True)
         made.bind(str(temporary))
-        # nobody can connect before listen(), so the mode that bind() gave is seen by no one
+        # no client can connect before listen(), so the mode that bind() gave never counts
         os.chown(temporary, os.getuid(), readers if readers is not None and os.getuid() == 0 else -1)
         os.chmod(temporary, 0o660)
         made.listen(BACKLOG)
@@ -72,6 +72,6 @@ def _refuse_a_second(path: Path, *, shown: Path) -> None:
         except (ConnectionRefusedError, FileNotFoundError):
             return
         except OSError:
-            pass  # a full backlog is somebody too; what is no socket at all is refused by the rename or replaced
+            pass  # a full backlog is an agent too; what is no socket at all is refused by the rename or replaced
         else:
             raise Conflict(f"another agent answers at {shown}", hint="stop it first, or use another --root")

@@ -1,4 +1,4 @@
-"""The time of day, which somebody may set at any moment: spans are counted by a clock that never jumps, and not by it."""
+"""The time of day, which may be set at any moment: spans are counted by a clock that never jumps, and not by it."""
 
 import time
 from collections.abc import Callable
@@ -32,8 +32,8 @@ class Clock:
         return (self.now() - timedelta(seconds=self.elapsed() - moment)).replace(microsecond=0)
 
     def bounds(self) -> tuple[Callable[[], float], Callable[[], float]]:
-        """The earliest and the latest that it may be, in seconds since 1970: the clock, and what it would be had nobody set it
-        since this call. What must rest for a week is stamped with the one and judged by the other, so no jump shortens it.
+        """The earliest and the latest that it may be, in seconds since 1970: the clock, and what it would be if it had not been
+        set since this call. What must rest for a week is stamped with the one and judged by the other, so no jump shortens it.
         """
         began, at = self.elapsed(), self.seconds()
 

@@ -1,4 +1,4 @@
-"""Whether agent.yaml still says what the agent runs by: it is read at the start only."""
+"""Whether agent.yaml is still what the agent runs by: it is read at the start only."""
 
 from collections.abc import Iterator
 

@@ -30,7 +30,7 @@ Token = Callable[[], str]
 
 
 class ForeignHolders(Part):
-    """Users other than root who hold names of the agent's lock."""
+    """Users other than root that hold names of the agent's lock."""
 
     def __init__(self, *uids: int) -> None:
         self._uids = uids

@@ -1,7 +1,7 @@
 """`cellnet agent`: the daemon from its first line to its last. The only place that starts tasks; `build.py` makes the objects.
 
 Start: lock, state, CA, certificates, policies; then the first turn of the loop, which makes the kernel right and cuts what
-is no longer allowed; only then do Envoy and clients get an answer, so nobody ever sees half a picture.
+is no longer allowed; only then do Envoy and clients get an answer, so that no client ever sees half a picture.
 End: the sockets close; kernel, pins and Envoy's configuration stay, so that traffic goes on without an agent.
 """
 
@@ -12,7 +12,7 @@ import signal
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
-from agent import log
+from agent import last_start, log
 from agent.complaint import Complaints
 from agent.config.config import Config
 from agent.control.server import serve
@@ -23,7 +23,6 @@ from agent.daemon.lock import ForeignHolders
 from agent.daemon.tasks import TaskFailures, lasting
 from agent.envoy.process import raise_descriptor_limit
 from agent.errors import RAISED, HostRefused
-from agent.last_start import Failure, note, retract
 from agent.notify import notify
 from agent.pacing import wait_for_event
 
@@ -53,9 +52,9 @@ def run_agent(config: Config, *, clock: Clock | None = None) -> int:
 
 
 def _leave_note(error: BaseException, config: Config) -> None:
-    """For those who ask an agent that is not there."""
+    """For clients of an agent that is not there."""
     if isinstance(error, RAISED):
-        note(config.paths.control_socket.parent, Failure(error.what, error.hint))
+        last_start.write(config.paths.control_socket.parent, last_start.Failure(error.what, error.hint))
 
 
 def _first_known(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -96,8 +95,8 @@ def _begin(tasks: asyncio.TaskGroup, work: Iterable[Work], *, failures: TaskFail
 async def _ready(agent: Agent, stop: asyncio.Event, *, config: Config) -> None:
     """Report it, and wait for `stop`."""
     logger = log.get("daemon")
-    gc.freeze()  # what is loaded by now stays: each look through it for garbage takes 60 ms, and nobody is served meanwhile
-    retract(config.paths.control_socket.parent)
+    gc.freeze()  # what is loaded by now stays: each look through it for garbage takes 60 ms, in which no client is served
+    last_start.remove(config.paths.control_socket.parent)
     notify("READY=1\nSTATUS=enforcing")
     logger.info("ready", cell=config.cell, subnet=str(agent.subnet), pid=os.getpid())
     await stop.wait()

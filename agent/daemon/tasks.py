@@ -1,6 +1,6 @@
-"""Tasks that run as long as the agent does. A TaskGroup says nothing of one that returns, or that something inside has
-cancelled: the agent would go on without it, and nobody would know. And one that fails must not take all others with it: what
-a library raises unexpectedly is reported, and the task is begun again.
+"""Tasks that run as long as the agent does. A TaskGroup does not report one that returns, or that something inside has
+cancelled: the agent would go on without it, unnoticed. And one that fails must not take all others with it: what a library
+raises unexpectedly is reported, and the task is begun again.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class TaskFailures(Part):
         self._last: dict[str, tuple[float, str]] = {}
         self._log = log.get("daemon")
 
-    def note(self, name: str, error: Exception) -> None:
+    def add(self, name: str, error: Exception) -> None:
         """The task has failed now."""
         first: BaseException = error
         while isinstance(first, BaseExceptionGroup):
@@ -61,7 +61,7 @@ async def _kept_up(work: Callable[[], Coroutine[Any, Any, None]], *, name: str, 
         except Bug:
             raise
         except Exception as error:
-            failures.note(name, error)
+            failures.add(name, error)
         if failures.elapsed() - begun > SHOWN:
             backoff.reset()
         await asyncio.sleep(backoff.next())

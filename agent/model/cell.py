@@ -8,7 +8,7 @@ from agent.model.names import AppName
 
 @dataclass(frozen=True, slots=True, order=True)
 class CellRecord:
-    """What a cell says of itself. It stays until `cell remove`: peers' routes to a cell that is down must not come and go.
+    """How a cell describes itself. It stays until `cell remove`: peers' routes to a cell that is down must not come and go.
 
     `id` is the machine's lasting one, by which two machines of one name are told apart; `subnet` its part of the overlay,
     `underlay` the address of its tunnel's end, `version` the agent's.

@@ -1,4 +1,4 @@
-"""Who an operator is at the store, for one request: a user with a password, or a certificate with its key. Never kept."""
+"""An operator's rights at the store, for one request: a user with a password, or a certificate with its key. Never kept."""
 
 from dataclasses import dataclass, field
 

@@ -1,6 +1,6 @@
-"""Whom an attachment belongs to: it lives exactly as long as its owner, and no owner outlives the boot it was seen in.
+"""What an attachment belongs to: it lives exactly as long as its owner, and no owner outlives the boot it was seen in.
 
-Pure: what /proc and stat say now comes as arguments, so the sweep at start and the periodic one ask the same question.
+Pure: what /proc and stat show now comes as arguments, so the sweep at start and the periodic one ask the same question.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A policy as a value: who may reach whom, on which ports, and where it was written. No file, no store, no kernel here."""
+"""A policy as a value: which apps may reach which, on which ports, and where that was written. No file, no store, no kernel."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,10 +21,6 @@ class Scope(Enum):
 
     SAME_SPACE = "same-space"
     SAME_ORG = "same-org"
-
-
-STARS = ((False, False, False), (False, False, True), (False, True, True))
-"""Which parts of a pattern may be stars: the app, or space and app."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

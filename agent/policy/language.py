@@ -13,7 +13,7 @@ from pathlib import PurePath
 
 from agent.config.problems import InvalidSource, Mistake, Report
 from agent.config.source import BROKEN, Listing, Node, Scalar, Table, compose
-from agent.config.values import Kind, clipped, described, kind, noted, parsed, table
+from agent.config.values import Kind, clipped, described, kind, parsed, reported, table
 from agent.errors import InvalidInput
 from agent.model.policy import Origin, Pattern, Policy, Ports, Protocol, Scope
 from agent.policy.ports import RANGE_HINT, merged, parse_argument, parse_range
@@ -255,6 +255,6 @@ def _range(node: Node, report: Report) -> Ports | None:
         report.wrong(node, f"'{clipped(node.text)}' is not a port or a range of ports", hint="several are a list: [80, 443]")
         return None
     if kind(node) in (Kind.TEXT, Kind.INTEGER):
-        return noted(lambda: parse_range(node.text), node, report)
+        return reported(lambda: parse_range(node.text), node, report)
     report.wrong(node, f"expected a port, found {described(node)}", hint="write a plain decimal number, such as 8080")
     return None

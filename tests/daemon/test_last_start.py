@@ -15,12 +15,12 @@ from agent.last_start import Failure
 def test_who_asks_an_agent_that_could_not_start_is_told_why_until_it_serves(tmp_path: Path) -> None:
     client = Client(tmp_path / "run" / "agent.sock")
     (tmp_path / "run").mkdir()
-    last_start.note(tmp_path / "run", Failure("the file is damaged", "move it away"))
+    last_start.write(tmp_path / "run", Failure("the file is damaged", "move it away"))
     with pytest.raises(Unavailable, match=r"its last start failed: the file is damaged") as refused:
         client.get("/v1/status")
     assert refused.value.hint == "move it away"
     assert os.listdir(tmp_path / "run") == [last_start.NOTE]
-    last_start.retract(tmp_path / "run")
+    last_start.remove(tmp_path / "run")
     with pytest.raises(Unavailable, match=r"no agent answers at [^ ]*$"):
         client.get("/v1/status")
 
@@ -28,10 +28,10 @@ def test_who_asks_an_agent_that_could_not_start_is_told_why_until_it_serves(tmp_
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"what": "x"}'])
 def test_a_note_that_makes_no_sense_counts_for_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / last_start.NOTE).write_text(content)
-    assert last_start.noted(tmp_path) is None
+    assert last_start.read(tmp_path) is None
 
 
 def test_a_note_needs_no_folder_that_takes_it(disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-    last_start.note(disk / "run", Failure("w", "h"))
-    last_start.retract(disk / "run")
+    last_start.write(disk / "run", Failure("w", "h"))
+    last_start.remove(disk / "run")

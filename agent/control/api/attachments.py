@@ -48,7 +48,7 @@ LEFT_OUT_OF_LISTS = {"environment", "pin"}
 
 
 class AttachmentService(Protocol):
-    """What is asked about attachments."""
+    """The questions about attachments."""
 
     async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentView:
         """All of it is in place and listening, or nothing is. Conflict for a name whose namespace lives."""

@@ -12,7 +12,7 @@ from ca.show import Shown, Summary
 
 
 class CaService(Protocol):
-    """What is asked about authorities."""
+    """The questions about authorities."""
 
     async def ca(self) -> Shown:
         """The certificates of this cell's authorities; `bundle` is what everything here trusts."""

@@ -25,7 +25,7 @@ class CellView:
 
 
 class CellService(Protocol):
-    """What is asked about cells."""
+    """The questions about cells."""
 
     async def cells(self) -> tuple[CellView, ...]:
         """All cells of the store by name, this one too."""

@@ -59,7 +59,7 @@ class CheckResult:
 
 
 class PolicyService(Protocol):
-    """What is asked about policies."""
+    """The questions about policies."""
 
     async def policies(self) -> tuple[Policy, ...]:
         """All that are in force, of files and of the store."""
@@ -69,7 +69,7 @@ class PolicyService(Protocol):
     ) -> str:
         """Put one policy into the store, written as on the command line (`ports` as tcp/8080), and return its name.
 
-        Here and below, `credentials` are whose rights the store is changed with: the cell's own for None. InvalidInput where
+        Here and below, `credentials` bring the rights to change the store with: the cell's own for None. InvalidInput where
         the store is not one that takes any.
         """
 

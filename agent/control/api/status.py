@@ -25,7 +25,7 @@ class Status:
 
 
 class StatusService(Protocol):
-    """What is asked about the cell as a whole."""
+    """The questions about the cell as a whole."""
 
     async def status(self) -> Status:
         """The cell now."""
