@@ -3,7 +3,7 @@
 Several things that fail apart from each other (containers, files) have a key each.
 """
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Mapping
 from typing import Protocol
 
 import structlog
@@ -23,13 +23,19 @@ class Complaints:
         self._log = logger
         self._failed = failed
         self._recovered = recovered
-        self._standing: dict[Hashable, str] = {}
+        self._standing: dict[Hashable, Complaint] = {}
+
+    @property
+    def standing(self) -> Mapping[Hashable, Complaint]:
+        """What fails now, by its key."""
+        return self._standing
 
     def about(self, complaint: Complaint, *, key: Hashable = None, **fields: object) -> None:
         """A failure, as it is now; `fields` go into the log besides."""
-        if self._standing.get(key) != complaint.what:
+        known = self._standing.get(key)
+        if known is None or known.what != complaint.what:
             self._log.error(self._failed, what=complaint.what, hint=complaint.hint, **fields)
-        self._standing[key] = complaint.what
+        self._standing[key] = complaint
 
     def over(self, *, key: Hashable = None, **fields: object) -> None:
         """There is no failure any more. Nothing to log where there was none."""

@@ -1,1 +1,1 @@
-"""Who an instance is: its names, its certificate, when that is renewed, and where it is kept."""
+"""An instance's identity: its names, its certificate, when that is renewed, and where it is kept."""

@@ -9,7 +9,7 @@ from host.errors import Unexpected
 
 
 @contextmanager
-def refusals_told() -> Iterator[None]:
+def as_invalid_input() -> Iterator[None]:
     """Turn CaRefused into InvalidInput with the same words, so that every edge of the agent can print it."""
     try:
         yield
@@ -18,7 +18,7 @@ def refusals_told() -> Iterator[None]:
 
 
 @contextmanager
-def host_refusals_told() -> Iterator[None]:
+def as_host_refused() -> Iterator[None]:
     """Turn CaRefused into HostRefused, for files that the host would not take, and for its clock; and whatever else comes up:
     one certificate must not keep the others waiting."""
     try:

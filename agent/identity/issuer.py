@@ -1,7 +1,7 @@
-"""What this cell vouches with, kept current: renewed here where the root's key is, taken up from the disk where it is not.
+"""What this cell vouches with, kept current: renewed here where the root's key is, read from the disk where it is not.
 
-The operator copies a renewed cell.crt and cell.key into the folder, one after the other, while the agent runs. What is there is
-taken once it has stayed the same from one look to the next; what does not belong together is told, and the old stays in use.
+The operator copies a renewed cell.crt and cell.key into the folder, one after the other, while the agent runs. They are used
+once they have stayed the same from one look to the next; a pair that does not match is reported, and the old one stays.
 """
 
 from collections.abc import Callable
@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from agent import log
+from agent.complaint import Complaints
 from agent.errors import RAISED
-from agent.identity.ca_errors import host_refusals_told
+from agent.identity.ca_errors import as_host_refused
 from ca.certificate import Validity
 from ca.disk import Authorities, load, stamp
 
@@ -21,7 +22,7 @@ LAST_PART = 6  # the operator is asked for the next one when a sixth of the life
 class Issuer:
     """`read` reads the CA in `folder`, renewing what is due, and makes it at the first start; `now` is the time of day (UTC).
 
-    Without a `folder` nobody looks at the files again.
+    Without a `folder` the files are not looked at again.
     """
 
     def __init__(
@@ -33,10 +34,16 @@ class Issuer:
         self._now = now
         self._failed_at: datetime | None = None
         self._log = log.get("identity")
+        self._complaints = Complaints(self._log, failed="cell_renewal_failed")
         self._taken = self._seen = self._stamp()  # before it is read, here and below: what comes meanwhile counts as another
-        with host_refusals_told():
+        with as_host_refused():
             self.authorities = read()
-        self.failure: str | None = None
+
+    @property
+    def failure(self) -> str | None:
+        """Why the last attempt to read or to renew came to nothing."""
+        failure = self._complaints.standing.get(None)
+        return None if failure is None else failure.what
 
     @property
     def root(self) -> bytes:
@@ -46,7 +53,7 @@ class Issuer:
     def due_at(self) -> datetime | None:
         """When to renew the cell's own certificate, later than it is due if that has just failed.
 
-        At once where the clock was set back to before it: it vouches for nobody then.
+        At once where the clock was set back to before it: nothing that it signs is valid then.
         """
         now, failed_at = self._now(), self._failed_at
         from_the_future = now < self.authorities.cell.valid.not_before
@@ -56,7 +63,7 @@ class Issuer:
         return max(due_at, failed_at + RETRY)
 
     def renew(self) -> bool:
-        """Whether it vouches with something new, because that was due or because somebody has put it there."""
+        """Whether it vouches with something new, which was due or has been copied into the folder."""
         due_at = self.due_at()
         if due_at is not None and due_at <= self._now():
             return self._take(self._read)
@@ -66,7 +73,7 @@ class Issuer:
         return False
 
     def expiry(self) -> str | None:
-        """What the operator must know in time where nobody here can renew it."""
+        """What the operator must know in time where the certificate cannot be renewed here."""
         valid = Validity.of(self.authorities.cell.certificate)
         last = valid.not_after - (valid.not_after - valid.not_before) / LAST_PART
         if self.authorities.root is not None or self._now() < last:
@@ -85,15 +92,14 @@ class Issuer:
         self._taken = self._stamp()
         before = self.authorities
         try:
-            with host_refusals_told():
+            with as_host_refused():
                 self.authorities = read()
         except RAISED as error:
             self._failed_at = self._now()
-            if self.failure != error.what:
-                self._log.error("cell_renewal_failed", what=error.what, hint=error.hint)
-            self.failure = error.what
+            self._complaints.about(error)
             return False
-        self._failed_at, self.failure = None, None
+        self._failed_at = None
+        self._complaints.over()
         changed = self.authorities != before
         if changed:
             self._log.info("cell_renewed", until=self.authorities.cell.valid.not_after.isoformat())

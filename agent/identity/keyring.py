@@ -90,7 +90,7 @@ class Keyring:
             raise HostRefused(f"cannot remove {directory}: {error.strerror}", hint="remove it by hand") from error
 
     def sweep(self, known: Iterable[str]) -> tuple[str, ...]:
-        """Take away what belongs to none of `known`; returns whose."""
+        """Take away the leaves of all but `known`; returns the names of those that were there."""
         strangers = tuple(sorted(self._names() - set(known)))
         for name in strangers:
             self.drop(name)

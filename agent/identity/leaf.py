@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from agent.identity.ca_errors import host_refusals_told, refusals_told
+from agent.identity.ca_errors import as_host_refused, as_invalid_input
 from ca.authority import Authority
 from ca.certificate import Validity
 from ca.errors import CaRefused
@@ -15,28 +15,28 @@ from dataplane.state import Leaf
 
 def issue(authority: Authority, *, identity: Identity, now: datetime, lifetime: timedelta) -> Leaf:
     """A new leaf for `identity`. Raises HostRefused if `authority` has expired or the clock is before it."""
-    with host_refusals_told():
+    with as_host_refused():
         issued = issue_leaf(authority, identity=identity, now=now, lifetime=lifetime)
     return Leaf(chain=issued.chain, key=issued.key)
 
 
 def validity(leaf: Leaf) -> Validity:
     """From when to when `leaf` is valid. Raises InvalidInput if it cannot be read."""
-    with refusals_told():
+    with as_invalid_input():
         return Validity.of(certificates(leaf.chain, where="the leaf")[0])
 
 
 def unfit(leaf: Leaf, *, identity: Identity, bundle: bytes, now: datetime) -> str | None:
     """Why `leaf` must be issued anew, or None while it serves: whole, vouched for, not expired, and exactly for `identity`."""
     try:
-        said = verify(leaf.chain, bundle, now=now)
+        found = verify(leaf.chain, bundle, now=now)
         paired = fits(certificates(leaf.chain, where="the leaf")[0], private_key(leaf.key, where="the leaf's key"))
     except CaRefused as error:
         return error.what
     if not paired:
         return "the key is not the certificate's"
-    if said != identity:
-        return f"it speaks for {_described(said)}, not for {_described(identity)}"
+    if found != identity:
+        return f"it is for {_described(found)}, not for {_described(identity)}"
     return None
 
 

@@ -2,7 +2,7 @@
 
 At half its life, a little earlier by name so that 250 containers started together do not come due together. After a failure
 again and again, ever later, but always once more before the leaf expires. The valid leaf stays in force all the while.
-The clock may have been set back since: a leaf from the future, which nobody accepts, is due at once, and a failure in the
+The clock may have been set back since: a leaf from the future, which no caller accepts, is due at once, and a failure in the
 future is none.
 """
 

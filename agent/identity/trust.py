@@ -1,11 +1,11 @@
-"""Whom everything on this cell trusts: its own root, and those that the operator has put into the store for all cells.
+"""Which roots everything on this cell trusts: its own, and those that the operator has put into the store for all cells.
 
-Pure. What comes from the store is judged here once more: whoever may write there must not be able to vouch for another trust
-domain by it, and one record that makes no sense must not cost the others.
+What comes from the store is checked here once more: a right to write there must be none to vouch for another trust domain, and
+one record that makes no sense must not cost the others.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +13,12 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 
-from agent.errors import InvalidInput
+from agent import log
+from agent.complaint import Complaints
+from agent.errors import RAISED, InvalidInput
+from agent.identity.issuer import Issuer
+from agent.identity.keyring import Keyring
+from agent.model.status import Part, Problem
 from ca.authority import may_sign
 from ca.certificate import Validity
 from ca.errors import CaRefused
@@ -27,11 +32,88 @@ HINT = "give roots as 'cellnet ca init' makes them, in PEM"
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """`bundle` is PEM, the same for the same roots; `left_out` says what of the store is not in it and why."""
+    """`bundle` is PEM, the same for the same roots; `left_out` are those of the store that are not in it, with reasons."""
 
     bundle: bytes
     left_out: tuple[str, ...] = ()
     shares_own: bool = True
+
+
+class CellTrust(Part):
+    """What this cell trusts by now: written to the keyring for its apps, and given to Envoy with the loop's next turn."""
+
+    def __init__(self, issuer: Issuer, keyring: Keyring, *, trust_domain: str) -> None:
+        self._issuer = issuer
+        self._keyring = keyring
+        self._trust_domain = trust_domain
+        self._shared, self._has_peers = b"", False
+        self._trust = self._combined()
+        self._is_open = False
+        self._unwritten: str | None = None  # why apps cannot read the bundle yet
+        self._left_out = Complaints(log.get("identity"), failed="root_left_out")
+
+    @property
+    def bundle(self) -> bytes:
+        """PEM of all roots that everything here trusts."""
+        return self._trust.bundle
+
+    @property
+    def own_root(self) -> bytes:
+        """PEM of the root that vouches for this cell."""
+        return self._issuer.root
+
+    def problems(self) -> Iterator[Problem]:
+        """Roots that are not trusted here, and that this cell's own is not trusted elsewhere."""
+        if self._unwritten is not None:
+            what = f"{self._keyring.trust} is not what it should be: {self._unwritten}"
+            yield Problem("identity", what, "it is tried again by itself")
+        for why in self._trust.left_out:
+            what = f"a root in the store's trust bundle is left out, {why}"
+            yield Problem("identity", what, "'cellnet ca publish' replaces them")
+        has_own_root = self._issuer.authorities.root is not None
+        if not self._trust.shares_own and (self._shared or (self._has_peers and has_own_root)):
+            yield Problem(
+                "identity",
+                "other cells do not trust this cell: its root is not in the store's trust bundle",
+                "have the common root issue its certificate ('cellnet ca issue-cell'), or run 'cellnet ca publish --add' here",
+            )
+
+    def open(self) -> None:
+        """Write the bundle for apps, and from now on whatever it becomes. Raises HostRefused."""
+        self._is_open = True
+        self._keyring.put_trust(self.bundle)
+
+    def update(self, shared: bytes, *, has_peers: bool) -> None:
+        """Trust also the roots that the store has (PEM). `has_peers`: whether there are other cells."""
+        self._has_peers = has_peers
+        if shared != self._shared:
+            self._shared = shared
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Combine the roots anew, after one of them has changed."""
+        self._trust = self._combined()
+        for why in self._trust.left_out:
+            self._left_out.about(InvalidInput(why), key=why)
+        self._left_out.over_for_all_but(self._trust.left_out)
+        if self._is_open:
+            self._write()
+
+    def retry(self) -> None:
+        """Write again what could not be written."""
+        if self._unwritten is not None:
+            self._write()
+
+    def _write(self) -> None:
+        """A tmpfs that is full must not keep the containers waiting for all else."""
+        try:
+            self._keyring.put_trust(self.bundle)
+            self._unwritten = None
+        except RAISED as error:
+            self._unwritten = error.what
+
+    def _combined(self) -> Trust:
+        return combined(self._issuer.root, self._shared, trust_domain=self._trust_domain)
 
 
 def combined(own: bytes, shared: bytes, *, trust_domain: str) -> Trust:
@@ -78,7 +160,7 @@ def added(given: bytes, *, to: bytes, trust_domain: str) -> bytes:
 
 
 def name(certificate: x509.Certificate) -> str:
-    """For people: the subject, and enough of the fingerprint to tell two of the same subject apart."""
+    """For people: the subject, and enough of the fingerprint to distinguish two of the same subject."""
     return f"{certificate.subject.rfc4514_string()} ({fingerprint(certificate)[:16]})"
 
 

@@ -67,7 +67,7 @@ class SnapshotSources:
             leaves=self.leaves.all(),
             resolve=await self.policies.resolver(tags),
             groups=self.policies.groups(),
-            trust_bundle=self.leaves.bundle,
+            trust_bundle=self.leaves.trust.bundle,
             underlay=self.underlay.facts,
             peers=await self.peers.routes(),
             departed=self.departures.take(tags),
@@ -77,4 +77,4 @@ class SnapshotSources:
 
     async def refresh_trust(self) -> None:
         """Trust the roots that the store has now; needed at the start too, before apps and Envoy read the bundle."""
-        self.leaves.trust(await self.store.trust(), others=len(await self.store.cells()) > 1)
+        self.leaves.trust.update(await self.store.trust(), has_peers=len(await self.store.cells()) > 1)

@@ -101,24 +101,24 @@ async def test_with_another_root_every_leaf_is_issued_anew(external: ExternalRoo
     leaves = loaded(external)
     new = external.issue(external.other_root())
     copy(external, "root.crt", "cell.crt", "cell.key", of=new)
-    await external.run_until(leaves, lambda: leaves.bundle == (new / "root.crt").read_bytes())
+    await external.run_until(leaves, lambda: leaves.trust.bundle == (new / "root.crt").read_bytes())
     await external.run_until(leaves, lambda: not misfit(leaves))
-    assert leaves.keyring.trust.read_bytes() == leaves.bundle
+    assert leaves.keyring.trust.read_bytes() == leaves.trust.bundle
 
 
 async def test_with_another_root_every_leaf_is_issued_anew_though_the_store_has_the_old_one_too(external: ExternalRoot) -> None:
     """Or the step after, in which the old one goes, would leave leaves that nobody takes."""
     leaves = loaded(external)
-    new, old = external.issue(external.other_root()), leaves.bundle
-    leaves.trust(old + (new / "root.crt").read_bytes(), others=True)
+    new, old = external.issue(external.other_root()), leaves.trust.bundle
+    leaves.trust.update(old + (new / "root.crt").read_bytes(), has_peers=True)
     copy(external, "root.crt", "cell.crt", "cell.key", of=new)
-    await external.run_until(leaves, lambda: leaves.own_root == (new / "root.crt").read_bytes())
+    await external.run_until(leaves, lambda: leaves.trust.own_root == (new / "root.crt").read_bytes())
     await external.run_until(leaves, lambda: not misfit(leaves))
 
 
 def misfit(leaves: Leaves) -> object:
     leaf = leaves.all()["web"]
-    return unfit(leaf, identity=leaves._identity(WEB), bundle=leaves.own_root, now=NOON)
+    return unfit(leaf, identity=leaves._identity(WEB), bundle=leaves.trust.own_root, now=NOON)
 
 
 def test_the_operator_is_asked_for_the_next_one_fifteen_days_before_the_end(external: ExternalRoot) -> None:
@@ -139,29 +139,29 @@ def test_a_cell_with_its_own_root_asks_nobody(scene: LeafScene) -> None:
 
 def test_roots_of_the_store_are_trusted_with_the_own_one_as_soon_as_they_are_heard_of(external: ExternalRoot) -> None:
     leaves = loaded(external)
-    own, theirs = leaves.bundle, (external.other_root() / "root.crt").read_bytes()
-    leaves.trust(own + theirs, others=True)
-    assert set(certificates(leaves.bundle, where="")) == {*certificates(own, where=""), *certificates(theirs, where="")}
-    assert leaves.keyring.trust.read_bytes() == leaves.bundle
+    own, theirs = leaves.trust.bundle, (external.other_root() / "root.crt").read_bytes()
+    leaves.trust.update(own + theirs, has_peers=True)
+    assert set(certificates(leaves.trust.bundle, where="")) == {*certificates(own, where=""), *certificates(theirs, where="")}
+    assert leaves.keyring.trust.read_bytes() == leaves.trust.bundle
     assert list(leaves.problems()) == []
-    leaves.trust(b"", others=True)
-    assert leaves.keyring.trust.read_bytes() == leaves.bundle == own
+    leaves.trust.update(b"", has_peers=True)
+    assert leaves.keyring.trust.read_bytes() == leaves.trust.bundle == own
 
 
 def test_what_the_store_said_last_is_what_apps_read_from_the_start(external: ExternalRoot) -> None:
     theirs = (external.other_root() / "root.crt").read_bytes()
     leaves = external.leaves()
-    leaves.trust(theirs, others=True)
+    leaves.trust.update(theirs, has_peers=True)
     leaves.load([WEB])
-    assert leaves.keyring.trust.read_bytes() == leaves.bundle
-    assert leaves.bundle.count(b"BEGIN") == 2
+    assert leaves.keyring.trust.read_bytes() == leaves.trust.bundle
+    assert leaves.trust.bundle.count(b"BEGIN") == 2
 
 
 def test_a_root_that_is_none_is_left_out_and_told(external: ExternalRoot) -> None:
     leaves = loaded(external)
-    own = leaves.bundle
-    leaves.trust(own + chain_bytes((leaves.authorities.cell.certificate,)), others=True)
-    assert leaves.bundle == own
+    own = leaves.trust.bundle
+    leaves.trust.update(own + chain_bytes((leaves.authorities.cell.certificate,)), has_peers=True)
+    assert leaves.trust.bundle == own
     (problem,) = leaves.problems()
     assert "number 2: CN=cell cell-1" in problem.what
 
@@ -183,7 +183,7 @@ def test_a_cell_that_others_do_not_trust_says_so(
     if not elsewhere:
         shutil.rmtree(external.ca)
     leaves = loaded(external)
-    leaves.trust((external.other_root() / "root.crt").read_bytes() if shared else b"", others=others)
+    leaves.trust.update((external.other_root() / "root.crt").read_bytes() if shared else b"", has_peers=others)
     assert any("other cells do not trust this cell" in each.what for each in leaves.problems()) is told
 
 
@@ -193,9 +193,9 @@ async def test_a_full_tmpfs_stops_no_turn_and_apps_read_the_new_roots_when_there
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(bytes(4096)):
             pass
-    leaves.trust(make_root(trust_domain=DOMAIN, now=NOON, lifetime=DAY).bundle(), others=True)
+    leaves.trust.update(make_root(trust_domain=DOMAIN, now=NOON, lifetime=DAY).bundle(), has_peers=True)
     assert any("No space left" in each.what for each in leaves.problems())
     filler.unlink()
-    await external.run_until(leaves, lambda: leaves.keyring.trust.read_bytes() == leaves.bundle)
-    leaves.trust(b"", others=True)
+    await external.run_until(leaves, lambda: leaves.keyring.trust.read_bytes() == leaves.trust.bundle)
+    leaves.trust.update(b"", has_peers=True)
     assert list(leaves.problems()) == []

@@ -55,7 +55,7 @@ def test_an_issued_leaf_terminates_tls(ours: Ca) -> None:
 def test_a_leaf_for_something_else_must_go(leaf: Leaf, ours: Ca, changed: Identity) -> None:
     said = judged(leaf, ours, changed)
     assert said is not None
-    assert "it speaks for spiffe://cell.internal/org/acme/space/shop/app/web at 10.255.1.2" in said
+    assert "it is for spiffe://cell.internal/org/acme/space/shop/app/web at 10.255.1.2" in said
 
 
 def test_an_expired_a_foreign_and_a_damaged_leaf_must_go(leaf: Leaf, ours: Ca) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from agent.daemon.answers.enforcement import Enforcement
 from agent.daemon.clock import Clock
 from agent.daemon.storing import Storing
-from agent.identity.ca_errors import refusals_told
+from agent.identity.ca_errors import as_invalid_input
 from agent.identity.leaves import Leaves
 from agent.identity.trust import added, checked
 from agent.model.credentials import StoreCredentials
@@ -26,13 +26,13 @@ class CaAnswers:
 
     async def ca(self) -> Shown:
         """See CaService; here and below."""
-        with refusals_told():
+        with as_invalid_input():
             shown = await asyncio.to_thread(show, self._folder)
-        return replace(shown, bundle=self._leaves.bundle)
+        return replace(shown, bundle=self._leaves.trust.bundle)
 
     async def publish_trust(self, roots: str | None, *, add: bool, credentials: StoreCredentials | None) -> tuple[Summary, ...]:
         store, domain = self._storage.store, self._leaves.trust_domain
-        text = self._leaves.own_root if roots is None else roots.encode()
+        text = self._leaves.trust.own_root if roots is None else roots.encode()
         given = checked(text, trust_domain=domain, now=self._clock.now())
         if add:
             given = added(given, to=await store.trust(), trust_domain=domain)
