@@ -26,10 +26,10 @@ from agent.store.database import Database
 from agent.store.etcd import records
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import EtcdClient, put
-from agent.store.etcd.disk_copy import Kept
+from agent.store.etcd.disk_copy import DiskCopy
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.store import EtcdStore
-from agent.store.etcd.whole import whole
+from agent.store.etcd.transactions import nested
 from agent.store.protocols import StoredPolicy
 from agent.store.subnets import SubnetClaim
 from agent.store.tags import TagClaim
@@ -64,15 +64,15 @@ def writes() -> Iterator[rpc.RequestOp]:
     keys = Keys(PREFIX)
     for number in range(POLICIES):
         made = policy(number)
-        yield put(keys.policy(made.name), records.policy_data(made))
+        yield put(keys.policy(made.name), records.encode_policy(made))
     for number in range(APPS):
-        yield put(keys.app(app(number)), records.claim_data(TagClaim(number + 1)))
+        yield put(keys.app(app(number)), records.encode_tag(TagClaim(number + 1)))
         yield put(keys.number(number + 1), str(app(number)).encode())
     for number in range(CELLS):
         subnet = IPv4Network((int(IPv4Network("10.0.0.0/8").network_address) + (number << 8), 24))
-        yield put(keys.subnet(subnet), records.subnet_data(subnet, SubnetClaim(f"id{number}", f"cell-{number}")))
+        yield put(keys.subnet(subnet), records.encode_subnet(subnet, SubnetClaim(f"id{number}", f"cell-{number}")))
         needed = [app((number * 5 + each) % APPS) for each in range(5)]
-        yield put(keys.needed(f"cell-{number}"), records.needed_data(needed))
+        yield put(keys.needed(f"cell-{number}"), records.encode_needed(needed))
 
 
 async def fill(client: EtcdClient) -> None:
@@ -81,9 +81,9 @@ async def fill(client: EtcdClient) -> None:
     for each in writes():
         batch.append(each)
         if len(batch) == BATCH:
-            await client.commit(do=whole(batch))
+            await client.commit(do=nested(batch))
             batch.clear()
-    await client.commit(do=whole(batch))
+    await client.commit(do=nested(batch))
 
 
 class Agent:
@@ -92,10 +92,10 @@ class Agent:
     def __init__(self, config: Config, folder: Path) -> None:
         self.database = Database(folder / "cellnet.db")
         self.client = EtcdClient(config)
-        self.store = EtcdStore(self.client, prefix=PREFIX, cell="cell-0", kept=Kept(self.database))
+        self.store = EtcdStore(self.client, prefix=PREFIX, cell="cell-0", disk_copy=DiskCopy(self.database))
         (folder / "policies.d").mkdir(exist_ok=True)
         self.policies = PoliciesInForce(folder / "policies.d", last_good=folder / "good", store=self.store)
-        self.tagging = TagsInUse(self.store, earliest=time.time, latest=time.time)
+        self.tagging = TagsInUse(self.store, earliest=time.time, latest=time.time, shared=self.store)
         self.here = [app(number) for number in range(HERE)]
 
     async def turn(self) -> int:

@@ -10,13 +10,13 @@ from agent.model.attachment import Attachment, Phase
 from agent.model.cell import CellRecord, Endpoint
 from agent.model.status import Part, Problem, as_problems
 from agent.pacing import Backoff
-from agent.store.protocols import Store
+from agent.store.protocols import CellStore
 
 
 class Announcement(Part):
     """`record` is made of the address, which a host may change. What could not be told is told again until it is."""
 
-    def __init__(self, store: Store, record: Callable[[IPv4Address], CellRecord], *, cell: str) -> None:
+    def __init__(self, store: CellStore, record: Callable[[IPv4Address], CellRecord], *, cell: str) -> None:
         self._store = store
         self._cell = cell
         self._record = record

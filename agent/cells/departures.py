@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 
 from agent.model.cell import Cell
 from agent.model.names import AppName
-from agent.store.protocols import Store
+from agent.store.protocols import CellStore
 
 SPEAK = 30.0  # seconds that a cell has to say what runs there, once it is back
 
@@ -17,7 +17,7 @@ SPEAK = 30.0  # seconds that a cell has to say what runs there, once it is back
 class Departures:
     """`owner` is the cell that an address belongs to, if any; `elapsed` is a clock in seconds that never jumps."""
 
-    def __init__(self, store: Store, *, owner: Callable[[IPv4Address], Cell | None], elapsed: Callable[[], float]) -> None:
+    def __init__(self, store: CellStore, *, owner: Callable[[IPv4Address], Cell | None], elapsed: Callable[[], float]) -> None:
         self._store = store
         self._owner = owner
         self._elapsed = elapsed

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 
 from agent.model.cell import Cell
-from agent.store.protocols import Store
+from agent.store.protocols import CellStore
 
 Routes = Mapping[IPv4Network, IPv4Address]
 
@@ -12,7 +12,7 @@ Routes = Mapping[IPv4Network, IPv4Address]
 class Peers:
     """Reads the store's records. The same object as long as nothing changed."""
 
-    def __init__(self, store: Store, *, name: str, overlay: IPv4Network, subnet: IPv4Network) -> None:
+    def __init__(self, store: CellStore, *, name: str, overlay: IPv4Network, subnet: IPv4Network) -> None:
         self._store = store
         self._name = name
         self._overlay = overlay

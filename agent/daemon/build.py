@@ -97,7 +97,7 @@ async def build(
     """Everything, opened; closed at the end."""
     async with contextlib.AsyncExitStack() as stack:
         base = await lay_foundation(config, clock=clock, stack=stack)
-        parts = await _parts(base, stack)
+        parts, shared = await _parts(base, stack), base.storage.shared
 
         def recover() -> None:
             parts.attaching.recover()
@@ -106,7 +106,7 @@ async def build(
         yield Agent(
             subnet=base.facts.subnet,
             recover=recover,
-            from_start=(("loop", parts.loop.run), *([] if base.storage.run is None else [("store", base.storage.run)])),
+            from_start=(("loop", parts.loop.run), *([] if shared is None else [("store", shared.run)])),
             preparations=(
                 partial(_enforced, parts.loop),
                 partial(clear_other_backend, base.kernel, base.backend),
@@ -118,25 +118,26 @@ async def build(
 
 
 async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
-    config, clock, store, facts = base.config, base.clock, base.storage.store, base.facts
-    peers = Peers(store, name=config.cell, overlay=facts.overlay, subnet=facts.subnet)
+    config, clock, storage, facts = base.config, base.clock, base.storage, base.facts
+    peers = Peers(storage.cells, name=config.cell, overlay=facts.overlay, subnet=facts.subnet)
     announcement, metrics, leaving = await _announcement(base), Metrics(), set[str]()
-    earliest, latest = clock.bounds()
-    leaves, tags = _leaves(config, clock), TagsInUse(store, earliest=earliest, latest=latest)
-    policies = PoliciesInForce(config.policies, last_good=config.paths.last_good, store=store)
+    leaves, (earliest, latest) = _leaves(config, clock), clock.bounds()
+    tags = TagsInUse(storage.tags, earliest=earliest, latest=latest, shared=storage.shared)
+    policies = PoliciesInForce(config.policies, last_good=config.paths.last_good, store=storage.policies)
     account = envoy_account(config)
     ads = AdsServer(config.paths.xds_socket, gid=account.pw_gid)
     stack.push_async_callback(ads.stop)
     sources = SnapshotSources(
-        store=store, ledger=base.ledger, policies=policies, tags=tags, leaves=leaves, underlay=base.underlay, peers=peers,
-        departures=Departures(store, owner=peers.owner, elapsed=clock.elapsed), announcement=announcement, leaving=leaving,
+        trust=storage.trust, cells=storage.cells, ledger=base.ledger, policies=policies, tags=tags, leaves=leaves,
+        underlay=base.underlay, peers=peers, announcement=announcement, leaving=leaving,
+        departures=Departures(storage.cells, owner=peers.owner, elapsed=clock.elapsed),
     )  # fmt: skip
     await sources.refresh_trust()
     effects = Effects(
         kernel=base.kernel, monitor=base.monitor, metrics=metrics, ads=ads, elapsed=clock.elapsed, called=clock.called
     )
     loop = Reconciler(sources.take, facts=facts, effects=effects)
-    store.subscribe(loop.kick)
+    storage.changes.subscribe(loop.kick)
     ask = partial(admin.answer, config.paths.envoy_admin)
     liveness = Liveness(ask, connected=lambda: ads.status().connected, clock=clock.elapsed)
     attaching = AttachTransactions(
@@ -161,7 +162,7 @@ async def _announcement(base: Foundation) -> Announcement:
     def record(address: IPv4Address) -> CellRecord:
         return CellRecord(config.cell, identity, subnet, address, version("cellnet"))
 
-    made = Announcement(base.storage.store, record, cell=config.cell)
+    made = Announcement(base.storage.cells, record, cell=config.cell)
     made.update((), underlay=base.underlay.address)
     with contextlib.suppress(Unavailable, HostRefused, TimeoutError):  # its task goes on trying
         async with asyncio.timeout(PATIENCE):
@@ -239,13 +240,13 @@ def _routes(base: Foundation, parts: _Parts, *more: Part) -> list[web.RouteDef]:
     reporting = (*_reporting(base, parts), attachments, *more)
     return api.routes(
         attachments=attachments,
-        policies=PolicyAnswers(parts.policies, storage=storage, enforcement=enforcement),
-        cells=CellAnswers(base.config.cell, storage=storage, enforcement=enforcement, clock=clock),
-        ca=CaAnswers(parts.leaves, folder=base.config.paths.ca, storage=storage, enforcement=enforcement, clock=clock),
+        policies=PolicyAnswers(parts.policies, enforcement=enforcement),
+        cells=CellAnswers(base.config.cell, store=storage.cells, enforcement=enforcement, clock=clock),
+        ca=CaAnswers(parts.leaves, folder=base.config.paths.ca, store=storage.trust, enforcement=enforcement, clock=clock),
         status=StatusAnswers(
             reporting,
             policies=parts.policies,
-            storage=storage,
+            shared=storage.shared,
             enforcement=enforcement,
             metrics=lambda: parts.metrics.text(_levels(parts, reporting), now=clock.now()),
         ),

@@ -72,7 +72,7 @@ async def _facts(config: Config, storage: Storing, ledger: Ledger, kernel: Kerne
             hint="choose another overlay.network in agent.yaml, the same on every cell",
         )
     cell, overlay = ledger.cell_id(fresh=uuid.uuid4().hex), config.overlay
-    subnet = await storage.store.claim_subnet(cell, network=overlay.network, cell_prefix=overlay.cell_prefix, now=now)
+    subnet = await storage.cells.claim_subnet(cell, network=overlay.network, cell_prefix=overlay.cell_prefix, now=now)
     ledger.adopt_subnet(subnet)
     return CellFacts(
         overlay=config.overlay.network,

@@ -1,17 +1,20 @@
-"""Which store this cell has, and what runs and is told with it."""
+"""Which store this cell has: its own file, or an etcd that it shares with others."""
 
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from agent.config.config import Config
-from agent.errors import InvalidInput
-from agent.model.credentials import StoreCredentials
 from agent.model.status import Part, Problem
+from agent.store.changes import Changes
 from agent.store.database import Database
-from agent.store.protocols import Store
+from agent.store.lone_cell import LoneCell
+from agent.store.protocols import CellStore, PolicyStore, TagStore, TrustStore
 from agent.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from agent.store.etcd.store import EtcdStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +27,19 @@ class StoreRow:
 
 @dataclass(frozen=True, slots=True)
 class Storing(Part):
-    """`run` must be awaited as long as the store is used; it ends only by being cancelled."""
+    """The store, as each of its protocols. `shared` is the etcd where it is one: `run` it as long as the store is used."""
 
-    store: Store
+    tags: TagStore
+    policies: PolicyStore
+    trust: TrustStore
+    cells: CellStore
+    changes: Changes
     row: StoreRow
-    complaints: Callable[[], tuple[tuple[str, str], ...]]
-    acting_as: Callable[[StoreCredentials | None], AbstractAsyncContextManager[None]]
-    """What the caller's task changes in the store meanwhile is changed with these rights; with the cell's own for None."""
-    run: Callable[[], Coroutine[None, None, None]] | None = None
+    shared: "EtcdStore | None" = None
 
-    def problems(self) -> tuple[Problem, ...]:
-        """What keeps the cells from hearing of each other."""
-        return tuple(Problem("store", what, hint) for what, hint in self.complaints())
+    def problems(self) -> Iterable[Problem]:
+        """See EtcdStore. Those of a file are its database's."""
+        return () if self.shared is None else self.shared.problems()
 
     async def rows(self) -> Mapping[str, object]:
         """`store`."""
@@ -45,28 +49,15 @@ class Storing(Part):
 def storing(config: Config, database: Database, stack: contextlib.AsyncExitStack) -> Storing:
     """The store that the configuration names, opened; nothing is asked of it yet."""
     if config.store is None:
+        own = SqliteStore(database)
         row = StoreRow("sqlite", str(config.paths.database))
-        return Storing(SqliteStore(database), row, complaints=tuple, acting_as=_as_nobody_else)
+        return Storing(own, own, own, LoneCell(database, changes=own.changes), own.changes, row)
     from agent.store.etcd.client import EtcdClient  # a cell of its own need not load what speaks to an etcd
-    from agent.store.etcd.disk_copy import Kept
-    from agent.store.etcd.operator import acting_as
+    from agent.store.etcd.disk_copy import DiskCopy
     from agent.store.etcd.store import EtcdStore
 
-    etcd = config.store
-    client = EtcdClient(etcd)
+    client, overlay = EtcdClient(config.store), config.overlay.network
     stack.push_async_callback(client.close)
-    kept, overlay = Kept(database), config.overlay.network
-    store = EtcdStore(client, prefix=etcd.prefix, cell=config.cell, overlay=overlay, kept=kept)
-    return Storing(
-        store,
-        StoreRow("etcd", str(config.store)),
-        complaints=store.problems,
-        acting_as=lambda who: contextlib.nullcontext() if who is None else acting_as(who, client=client, etcd=etcd),
-        run=store.run,
-    )
-
-
-def _as_nobody_else(who: StoreCredentials | None) -> AbstractAsyncContextManager[None]:
-    if who is not None:
-        raise InvalidInput("this cell's store is a file of its own, which asks for no credentials", hint="leave them out")
-    return contextlib.nullcontext()
+    disk_copy = DiskCopy(database)
+    etcd = EtcdStore(client, prefix=config.store.prefix, cell=config.cell, overlay=overlay, disk_copy=disk_copy)
+    return Storing(etcd, etcd, etcd, etcd, etcd.changes, StoreRow("etcd", str(config.store)), shared=etcd)

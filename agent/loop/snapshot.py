@@ -14,7 +14,7 @@ from agent.model.names import AppName
 from agent.policy.in_force import PoliciesInForce, Resolve
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.ledger import Ledger
-from agent.store.protocols import Store
+from agent.store.protocols import CellStore, TrustStore
 from dataplane.state import Leaf
 
 
@@ -43,7 +43,8 @@ class Snapshot:
 class SnapshotSources:
     """The parts that a snapshot is taken of. `leaving` are names that leave though the ledger could not be written."""
 
-    store: Store
+    trust: TrustStore
+    cells: CellStore
     ledger: Ledger
     policies: PoliciesInForce
     tags: TagsInUse
@@ -77,4 +78,4 @@ class SnapshotSources:
 
     async def refresh_trust(self) -> None:
         """Trust the roots that the store has now; needed at the start too, before apps and Envoy read the bundle."""
-        self.leaves.trust.update(await self.store.trust(), has_peers=len(await self.store.cells()) > 1)
+        self.leaves.trust.update(await self.trust.trust(), has_peers=len(await self.cells.cells()) > 1)

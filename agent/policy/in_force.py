@@ -9,6 +9,7 @@ from typing import cast
 
 from agent import log
 from agent.errors import InvalidInput
+from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
 from agent.model.policy import Policy, Protocol
 from agent.model.status import Part, Problem
@@ -16,7 +17,7 @@ from agent.policy import language
 from agent.policy.difference import difference
 from agent.policy.directory import PolicyFiles, watch
 from agent.policy.resolve import Resolver
-from agent.store.protocols import Store, StoredPolicy
+from agent.store.protocols import PolicyStore, StoredPolicy
 from dataplane.state import Allow
 
 LOOK_AGAIN = 0.005  # seconds
@@ -38,7 +39,7 @@ class PoliciesRow:
 class PoliciesInForce(Part):
     """One per agent. The tuple of policies is the same object as long as nothing changed."""
 
-    def __init__(self, directory: Path, *, last_good: Path, store: Store) -> None:
+    def __init__(self, directory: Path, *, last_good: Path, store: PolicyStore) -> None:
         self._files = PolicyFiles(directory, last_good=last_good)
         self._store = store
         self._resolver = Resolver()
@@ -108,35 +109,37 @@ class PoliciesInForce(Part):
 
     async def check(self, source: AppName, *, to: AppName, protocol: Protocol, port: int) -> Policy | None:
         """The policy that lets `source` reach `to`, None if there is none."""
-        self._resolver.update(await self.in_force(), await self._store.tags())
+        self._resolver.follow(await self.in_force())
         return self._resolver.index.check(source, to, protocol=protocol, port=port)
 
-    async def allow(self, source: str, *, to: str, ports: tuple[str, ...], name: str | None) -> str:
-        """Put one into the store, and return its name."""
+    async def allow(
+        self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, writer: StoreCredentials | None
+    ) -> str:
+        """Put one into the store with the writer's rights, and return its name."""
         policy = language.allowed(source, to, ports, name=name)
-        await self._store.apply_policies([StoredPolicy(policy.name, language.document(policy))])
+        await self._store.apply_policies([StoredPolicy(policy.name, language.document(policy))], writer=writer)
         return policy.name
 
-    async def apply(self, document: str) -> tuple[str, ...]:
+    async def apply(self, document: str, *, writer: StoreCredentials | None) -> tuple[str, ...]:
         """Put those of a document into the store, all or none, and return their names."""
         policies = language.parse_applied(document.encode(errors="surrogateescape"), source="policies")
-        await self._store.apply_policies([StoredPolicy(each.name, language.document(each)) for each in policies])
+        await self._store.apply_policies([StoredPolicy(each.name, language.document(each)) for each in policies], writer=writer)
         return tuple(each.name for each in policies)
 
-    async def delete(self, name: str) -> bool:
+    async def delete(self, name: str, *, writer: StoreCredentials | None) -> bool:
         """Take one out of the store; False if it is not there. Raises InvalidInput for one that a file holds."""
         held = {each.name for each in await self._store.policies()}
         if name in held:
-            await self._store.delete_policy(name)
+            await self._store.delete_policy(name, writer=writer)
             return True
         in_file = next((each for each in self._files.policies() if each.name == name), None)
         if in_file is not None:
             raise InvalidInput(f"policy '{name}' stands in {in_file.origin}", hint="edit or remove the file")
         return False
 
-    async def accept_loss(self) -> tuple[str, ...]:
+    async def accept_loss(self, *, writer: StoreCredentials | None) -> tuple[str, ...]:
         """Give up those that are held since the store lost its data."""
-        return await self._store.accept_loss()
+        return await self._store.accept_loss(writer=writer)
 
     async def settle_files(self) -> tuple[str, ...]:
         """Read the directory as it is now, wait until what is there can be believed, and tell what cannot take effect."""

@@ -181,11 +181,15 @@ class Resolver:
         """The policies in force, for `check`."""
         return self._index
 
-    def update(self, policies: tuple[Policy, ...], tags: Mapping[AppName, int]) -> None:
-        """Take the policies in force and the known apps; cheap where they are the objects of the last call."""
+    def follow(self, policies: tuple[Policy, ...]) -> None:
+        """Take the policies in force alone, which is enough for `check`."""
         if policies is not self._policies:
             self._policies = policies
             self._index.follow(policies)
+
+    def update(self, policies: tuple[Policy, ...], tags: Mapping[AppName, int]) -> None:
+        """Take the policies in force and the known apps; cheap where they are the objects of the last call."""
+        self.follow(policies)
         if tags is self._tags:
             return
         self._tags = tags

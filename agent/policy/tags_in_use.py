@@ -11,7 +11,7 @@ from agent.model.names import AppName
 from agent.model.policy import Policy, spelled_out
 from agent.model.status import Part, Problem, as_problems
 from agent.policy.difference import difference
-from agent.store.protocols import Store
+from agent.store.protocols import SharedStore, TagStore
 
 PATIENCE = 0.5  # seconds: a revoke may be waiting
 
@@ -59,8 +59,16 @@ class _Need:
 class TagsInUse(Part):
     """Claims and gives back. `earliest` and `latest` bound the time, in seconds since 1970: a clock may be set meanwhile."""
 
-    def __init__(self, store: Store, *, earliest: Callable[[], float], latest: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: TagStore,
+        *,
+        earliest: Callable[[], float],
+        latest: Callable[[], float],
+        shared: SharedStore | None = None,
+    ) -> None:
         self._store = store
+        self._shared = shared
         self._earliest = earliest
         self._latest = latest
         self._all, self._here = NamedApps(), NamedApps()
@@ -81,7 +89,7 @@ class TagsInUse(Part):
         if app not in await self._store.tags():
             self._told |= {app}
             try:
-                await self._store.refer(self._told)
+                await self._refer()
                 await self._store.claim_tags([app], now=self._earliest())
             except Unavailable as error:
                 raise Unavailable(
@@ -109,11 +117,11 @@ class TagsInUse(Part):
         try:
             async with asyncio.timeout(PATIENCE):
                 self._told = self._here.names | here
-                await self._store.refer(self._told)
+                await self._refer()
                 if missing:
                     await self._store.claim_tags(missing, now=self._earliest())
-                if unused and self._given_back != (unused, self._store.revision):  # or another cell needs them
-                    revision = self._store.revision
+                if unused and self._given_back != (unused, self._store.changes.revision):  # or another cell needs them
+                    revision = self._store.changes.revision
                     await self._store.release_tags(unused, now=self._latest())
                     self._given_back = (unused, revision)
         except (Conflict, HostRefused, Unavailable) as error:
@@ -121,6 +129,10 @@ class TagsInUse(Part):
         except TimeoutError:
             self.problem = Unavailable("the store is slow: tags are neither given nor taken back", hint="it is tried again")
         return await self._store.tags() if missing or unused else tags
+
+    async def _refer(self) -> None:
+        if self._shared is not None:
+            await self._shared.refer(self._told)
 
     def _needed(self, here: frozenset[AppName], tags: Mapping[AppName, int]) -> _Need:
         """Kept from turn to turn: there may be 65,535 tags."""

@@ -1,19 +1,17 @@
-"""Telling the reconcile loop that the store has changed: a number that grows, and callbacks that wake it."""
+"""How a store reports that it has changed: a number that grows, and callbacks that wake the reconcile loop."""
 
 from collections.abc import Callable
 
-from agent.store.protocols import Listener
-
 
 class Changes:
-    """Counts changes and calls the listeners after each one."""
+    """`revision` counts the changes that this process has seen: read it before the records to know what they include."""
 
     def __init__(self) -> None:
         self.revision = 0
-        self._listeners: list[Listener] = []
+        self._listeners: list[Callable[[], None]] = []
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` after each change until the returned function is called (twice is fine)."""
+    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` (which must only wake a task) after each change, until the returned function is called."""
         self._listeners.append(listener)
 
         def end() -> None:

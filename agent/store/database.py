@@ -22,8 +22,8 @@ from agent.store.file import make_if_missing, opened, stand_in
 from agent.store.sqlite_errors import DAMAGED, LOCKED, UNWRITABLE, code_of, refusal
 
 Value = str | int | float | None
-Version: TypeAlias = tuple[int, int, int]
-NEVER: Version = (-1, -1, -1)  # before the first answer
+Version: TypeAlias = tuple[int, ...]
+NEVER: Version = ()  # before the first answer
 BUSY_TIMEOUT = 2.0
 PROBE = "x" * 65536  # more than any change of ours needs
 
@@ -128,10 +128,14 @@ class Database(Part):
                 self._be_writable()
 
     def version(self) -> Version:
-        """Differs from an earlier answer if anybody has written since. Ask outside of transactions only."""
+        """Differs from an earlier answer if anything was written since. Ask outside of transactions only."""
+        return (*self.foreign_version(), self._connection.total_changes)
+
+    def foreign_version(self) -> Version:
+        """Differs from an earlier answer if another process has written since, or the file was opened anew."""
         with self._in_words():
             (foreign,) = self._connection.execute("PRAGMA data_version").fetchone()
-        return (self._times_opened, self._connection.total_changes, int(foreign))
+        return (self._times_opened, int(foreign))
 
     def close(self) -> None:
         """Give the file up. Twice is fine."""

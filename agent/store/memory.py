@@ -7,25 +7,18 @@ from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
 
 from agent.model.cell import Cell, CellRecord, Endpoint
+from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
 from agent.store import subnets
 from agent.store.changes import Changes
-from agent.store.protocols import (
-    Listener,
-    StoredPolicy,
-    another_machine,
-    by_name,
-    no_such_cell,
-    no_such_policy,
-    same_underlay,
-    still_alive,
-)
+from agent.store.protocols import StoredPolicy, by_name
+from agent.store.refusals import another_machine, no_such_cell, no_such_policy, refuse_credentials, same_underlay, still_alive
 from agent.store.subnets import SubnetClaim
 from agent.store.tags import LAST_TAG, TagClaim, claim, in_use, release
 
 
 @dataclass(slots=True)
-class Shared:
+class SharedRecords:
     """What the stores of several cells have in common."""
 
     claims: dict[AppName, TagClaim] = field(default_factory=dict)
@@ -42,15 +35,15 @@ class Shared:
 
 
 class MemoryStore:
-    """A Store that is gone with the process. `last_tag` makes exhaustion cheap to reach in tests."""
+    """All protocols of a store; gone with the process. `last_tag` makes exhaustion cheap to reach in tests."""
 
     def __init__(
-        self, *, last_tag: int = LAST_TAG, clock: Callable[[], float] = time.time, shared: Shared | None = None
+        self, *, last_tag: int = LAST_TAG, clock: Callable[[], float] = time.time, shared: SharedRecords | None = None
     ) -> None:
+        self.changes = Changes()
         self._last_tag = last_tag
         self._clock = clock
-        self._changes = Changes()
-        self._all = shared or Shared()
+        self._all = shared or SharedRecords()
         self._all.stores.append(self)
         self._name = ""
         self._published: tuple[Endpoint, ...] = ()
@@ -61,63 +54,57 @@ class MemoryStore:
         return MemoryStore(last_tag=self._last_tag, clock=self._clock, shared=self._all)
 
     def lapse(self) -> None:
-        """This cell's agent has not been heard for too long."""
+        """This cell's lease runs out."""
         self._all.alive.pop(self._name, None)
         self._set_cells()
 
-    @property
-    def revision(self) -> int:
-        """See Store."""
-        return self._changes.revision
-
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """See Store."""
-        return self._changes.subscribe(listener)
-
     async def catch_up(self) -> None:
-        """See Store. All know at once."""
+        """See SharedStore. Every change is seen at once."""
 
     async def tags(self) -> Mapping[AppName, int]:
-        """See Store."""
+        """See TagStore."""
         return self._all.tags
 
     async def claim_tags(self, apps: Collection[AppName], *, now: float) -> Mapping[AppName, int]:
-        """See Store."""
+        """See TagStore."""
         if not all(app in self._all.tags for app in apps):
             self._set_claims(claim(self._all.claims, apps, now=now, last=self._last_tag))
         return {app: self._all.tags[app] for app in apps}
 
     async def release_tags(self, apps: Collection[AppName], *, now: float) -> None:
-        """See Store."""
+        """See TagStore."""
         others = [needed for store, needed in self._all.needed.items() if store != id(self)]
         self._set_claims(release(self._all.claims, set(apps).difference(*others), now=now))
 
     async def refer(self, apps: Collection[AppName]) -> None:
-        """See Store."""
+        """See SharedStore."""
         self._all.needed[id(self)] = frozenset(apps)
 
     async def policies(self) -> tuple[StoredPolicy, ...]:
-        """See Store."""
+        """See PolicyStore."""
         return self._all.policies
 
-    async def apply_policies(self, policies: Collection[StoredPolicy]) -> None:
-        """See Store."""
+    async def apply_policies(self, policies: Collection[StoredPolicy], *, writer: StoreCredentials | None = None) -> None:
+        """See PolicyStore."""
+        refuse_credentials(writer)
         self._set_policies(by_name(self._all.policies) | by_name(policies))
 
-    async def delete_policy(self, name: str) -> None:
-        """See Store."""
+    async def delete_policy(self, name: str, *, writer: StoreCredentials | None = None) -> None:
+        """See PolicyStore."""
+        refuse_credentials(writer)
         held = by_name(self._all.policies)
         if name not in held:
             raise no_such_policy(name, known=held)
         del held[name]
         self._set_policies(held)
 
-    async def accept_loss(self) -> tuple[str, ...]:
-        """See Store. What is lost here is lost for good."""
+    async def accept_loss(self, *, writer: StoreCredentials | None = None) -> tuple[str, ...]:
+        """See PolicyStore. Nothing is held here."""
+        refuse_credentials(writer)
         return ()
 
     async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int, now: float) -> IPv4Network:
-        """See Store."""
+        """See CellStore."""
         claims = self._all.subnets
         mine = subnets.choose(claims, cell, network=network, cell_prefix=cell_prefix, now=now)
         if mine not in claims or claims[mine] != SubnetClaim(cell, claims[mine].name):
@@ -128,7 +115,7 @@ class MemoryStore:
         return mine
 
     async def announce(self, record: CellRecord) -> None:
-        """See Store."""
+        """See CellStore."""
         records, alive = self._all.records, self._all.alive
         held = records.get(record.name)
         if held is not None and held.id != record.id:
@@ -145,11 +132,12 @@ class MemoryStore:
         self._set_cells()
 
     async def cells(self) -> tuple[Cell, ...]:
-        """See Store."""
+        """See CellStore."""
         return self._all.cells
 
-    async def remove_cell(self, name: str, *, now: float) -> None:
-        """See Store."""
+    async def remove_cell(self, name: str, *, now: float, writer: StoreCredentials | None = None) -> None:
+        """See CellStore."""
+        refuse_credentials(writer)
         if name not in self._all.records:
             raise no_such_cell(name, known=self._all.records)
         if name in self._all.alive:
@@ -162,41 +150,42 @@ class MemoryStore:
         self._set_cells()
 
     async def publish(self, endpoints: Collection[Endpoint]) -> None:
-        """See Store."""
+        """See CellStore."""
         self._published = tuple(endpoints)
         self._set_cells()
 
     def endpoints(self) -> Mapping[IPv4Address, Endpoint]:
-        """See Store."""
+        """See CellStore."""
         return MappingProxyType(self._all.endpoints)
 
     def take_departed(self) -> frozenset[IPv4Address]:
-        """See Store."""
+        """See CellStore."""
         departed = frozenset(self._departed)
         self._departed.clear()
         return departed
 
     async def trust(self) -> bytes:
-        """See Store."""
+        """See TrustStore."""
         return self._all.trust
 
-    async def set_trust(self, pem: bytes) -> None:
-        """See Store."""
+    async def set_trust(self, pem: bytes, *, writer: StoreCredentials | None = None) -> None:
+        """See TrustStore."""
+        refuse_credentials(writer)
         if pem != self._all.trust:
             self._all.trust = pem
             self._announce()
 
     def _announce(self) -> None:
         for store in self._all.stores:
-            store._changes.announce()  # noqa: SLF001 - one of its own kind
+            store.changes.announce()
 
     def _set_cells(self) -> None:
-        """Work out who is there and what runs there, and tell what has gone."""
+        """Work out which cells are there and what runs on them, and what has departed."""
         before, alive = dict(self._all.endpoints), self._all.alive
         cells = tuple(Cell(record, alive.get(name)) for name, record in sorted(self._all.records.items()))
-        told = [each for store in self._all.stores if store._name in alive for each in store._published]  # noqa: SLF001
+        published = [each for store in self._all.stores if store._name in alive for each in store._published]  # noqa: SLF001
         self._all.endpoints.clear()
-        self._all.endpoints.update({each.address: each for each in told})
+        self._all.endpoints.update({each.address: each for each in published})
         after = self._all.endpoints
         gone = [each for address, each in before.items() if address not in after or after[address].app != each.app]
         for store in self._all.stores:

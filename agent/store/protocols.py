@@ -1,19 +1,23 @@
-"""The store: what other cells need to know. Memory, SQLite (one cell) and etcd (many) stand behind it, under one test suite.
+"""The store: what other cells need to know, as small protocols. A user takes those that it needs.
 
-Methods are coroutines because etcd's will wait; SQLite's run inline, as a local commit is shorter than a thread's hand-over.
+Memory, SQLite (one cell) and etcd (many) implement them, under one contract suite. Methods are coroutines because etcd's wait;
+SQLite's run inline, as a local commit is shorter than a thread's hand-over.
+
+Every method raises HostRefused (SQLite) or Unavailable (etcd) where the store cannot answer. Then nothing has changed; but an
+etcd that fell silent in the middle of a change may still take it when it goes on. `writer` has the rights with which an
+operator's change is written: None is this cell itself. A store without users raises InvalidInput for any other.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
 
-from agent.errors import Conflict, InvalidInput
+from agent.errors import InvalidInput
 from agent.model.cell import Cell, CellRecord, Endpoint
+from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
-from agent.wording import did_you_mean
-
-Listener = Callable[[], None]
+from agent.store.changes import Changes
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -24,24 +28,10 @@ class StoredPolicy:
     document: str
 
 
-class Store(Protocol):
-    """Raises HostRefused (SQLite) or Unavailable (etcd) where the store cannot answer.
+class TagStore(Protocol):
+    """Which number each app has in the kernel, the same on all cells."""
 
-    Then nothing has changed; but an etcd that fell silent in the middle of a change may still take it when it goes on.
-    """
-
-    @property
-    def revision(self) -> int:
-        """Grows with each change seen by this process; read it before the records to know what they include."""
-        ...
-
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Have `listener` called after each change (it must only wake somebody). Returns what ends it."""
-        ...
-
-    async def catch_up(self) -> None:
-        """Know by the end of this what any cell had changed before it. Raises Unavailable where nobody can tell."""
-        ...
+    changes: Changes
 
     async def tags(self) -> Mapping[AppName, int]:
         """The tags in use, 1 to 65535. The same object as long as nothing changed."""
@@ -52,28 +42,44 @@ class Store(Protocol):
         ...
 
     async def release_tags(self, apps: Collection[AppName], *, now: float) -> None:
-        """Give tags back; nobody else gets them for a week. Those without one, or needed by another cell, are passed over."""
+        """Give tags back; no other app gets them for a week. Those without one, or needed by another cell, are skipped."""
         ...
 
-    async def refer(self, apps: Collection[AppName]) -> None:
-        """Tell which apps this cell needs: as long as any cell needs one, its tag is not given back."""
-        ...
+
+class PolicyStore(Protocol):
+    """The policies that hold on all cells."""
 
     async def policies(self) -> tuple[StoredPolicy, ...]:
         """All policies, by name. The same object as long as nothing changed."""
         ...
 
-    async def apply_policies(self, policies: Collection[StoredPolicy]) -> None:
+    async def apply_policies(self, policies: Collection[StoredPolicy], *, writer: StoreCredentials | None = None) -> None:
         """Add or replace by name, all or none. Raises InvalidInput where a name comes twice."""
         ...
 
-    async def delete_policy(self, name: str) -> None:
+    async def delete_policy(self, name: str, *, writer: StoreCredentials | None = None) -> None:
         """Raises InvalidInput, with the nearest name, when it is not there."""
         ...
 
-    async def accept_loss(self) -> tuple[str, ...]:
-        """Let go, on all cells, of the policies that are held since the store lost its data. Names those held here."""
+    async def accept_loss(self, *, writer: StoreCredentials | None = None) -> tuple[str, ...]:
+        """No longer hold, on all cells, the policies that the store has lost. Names those held here."""
         ...
+
+
+class TrustStore(Protocol):
+    """The roots that all cells trust besides their own."""
+
+    async def trust(self) -> bytes:
+        """The roots (PEM) that the operator has published; empty where there are none."""
+        ...
+
+    async def set_trust(self, pem: bytes, *, writer: StoreCredentials | None = None) -> None:
+        """Publish these in place of the others. Each reader judges what they are worth."""
+        ...
+
+
+class CellStore(Protocol):
+    """The cells that share a store, and what runs on them."""
 
     async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int, now: float) -> IPv4Network:
         """The cell's own part of `network`, the same at each call. `cell` is its lasting id. Raises Conflict when full.
@@ -85,8 +91,8 @@ class Store(Protocol):
     async def announce(self, record: CellRecord) -> None:
         """Write this cell's record, and be alive under it from now on. Repeat it when something in the record changes.
 
-        Raises Conflict where the name is another machine's, which has another id, or the underlay address a living cell's. What
-        a store that does not answer (Unavailable) could not be told is told it when it does, where something runs beside it.
+        Raises Conflict where the name is another machine's, which has another id, or the underlay address a living cell's. A
+        store that runs writes the record later where it raised Unavailable.
         """
         ...
 
@@ -94,7 +100,7 @@ class Store(Protocol):
         """All cells by name, this one too. The same object as long as nothing changed; being kept alive is no change."""
         ...
 
-    async def remove_cell(self, name: str, *, now: float) -> None:
+    async def remove_cell(self, name: str, *, now: float, writer: StoreCredentials | None = None) -> None:
         """Forget a cell that is gone: its record, endpoints and needed apps. Its subnet rests for a week.
 
         Raises InvalidInput, with the nearest name, where it is not there, Conflict where it is alive.
@@ -102,7 +108,7 @@ class Store(Protocol):
         ...
 
     async def publish(self, endpoints: Collection[Endpoint]) -> None:
-        """Tell all that runs on this cell, in place of what was told before. It is there for the others once `announce` was."""
+        """Publish all that runs on this cell, in place of what was before. Other cells see it once the cell is announced."""
         ...
 
     def endpoints(self) -> Mapping[IPv4Address, Endpoint]:
@@ -112,17 +118,21 @@ class Store(Protocol):
     def take_departed(self) -> frozenset[IPv4Address]:
         """Addresses of other cells' endpoints that went, or became another app's, since the last call.
 
-        One whose cell was only out of touch, and came back as it was, is among them: it had gone. Whoever cuts flows by this
-        judges them first by what is there now.
+        One whose cell was only out of touch, and came back as it was, is among them: it had gone. Compare each with what is
+        there now before cutting its flows.
         """
         ...
 
-    async def trust(self) -> bytes:
-        """The roots (PEM) that the operator has put there for all cells; empty where there are none."""
+
+class SharedStore(Protocol):
+    """What a store of many cells can do besides."""
+
+    async def catch_up(self) -> None:
+        """Know by the end of this what any cell had changed before it. Raises Unavailable where the store does not answer."""
         ...
 
-    async def set_trust(self, pem: bytes) -> None:
-        """Put these there in place of the others. What they are worth is for whoever reads them to judge."""
+    async def refer(self, apps: Collection[AppName]) -> None:
+        """Publish which apps this cell needs: as long as any cell needs one, its tag is not given back."""
         ...
 
 
@@ -134,45 +144,3 @@ def by_name(policies: Iterable[StoredPolicy]) -> dict[str, StoredPolicy]:
             raise InvalidInput(f"two policies are named '{policy.name}'", hint="give each a name of its own")
         found[policy.name] = policy
     return found
-
-
-def no_such_policy(name: str, *, known: Iterable[str]) -> InvalidInput:
-    """The error for a name that is not there, with the nearest one that is."""
-    hint = did_you_mean(name, known, otherwise="`cellnet policy list` shows what there is")
-    return InvalidInput(f"there is no policy '{name}' in the store", hint=hint)
-
-
-def no_such_cell(name: str, *, known: Iterable[str]) -> InvalidInput:
-    """The error for a cell that is not there, with the nearest one that is."""
-    hint = did_you_mean(name, known, otherwise="`cellnet cell list` shows those there are")
-    return InvalidInput(f"there is no cell '{name}' in the store", hint=hint)
-
-
-def still_alive(name: str) -> Conflict:
-    """The error for the removal of a cell that is there."""
-    return Conflict(f"cell {name} is alive", hint="stop its agent first; 30 seconds later it can be removed")
-
-
-def another_machine(held: CellRecord) -> Conflict:
-    """The error for a name that another machine has."""
-    return Conflict(
-        f"cell {held.name} is another machine (id {held.id[:12]}, underlay {held.underlay})",
-        hint=f"give this one another name in agent.yaml, or `cellnet cell remove {held.name}` if that machine is gone",
-    )
-
-
-def same_id(held: CellRecord) -> Conflict:
-    """The error for a machine that has a living cell's id, and another address."""
-    return Conflict(
-        f"this cell's id is that of cell {held.name}, which is alive at {held.underlay}",
-        hint="if this machine is a copy of that one, remove /var/lib/cellnet from it; if it is the same at another address, "
-        "wait half a minute",
-    )
-
-
-def same_underlay(held: CellRecord) -> Conflict:
-    """The error for an address that a living cell has."""
-    return Conflict(
-        f"cell {held.name} is alive behind the same underlay address {held.underlay}",
-        hint="each cell needs an address of its own: look at underlay.address in agent.yaml",
-    )

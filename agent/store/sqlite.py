@@ -1,220 +1,168 @@
 """The store of a single cell, in its SQLite file.
 
-Reads are served from the last rows read, which hold as long as the file's version does: the reconcile loop asks at every
-turn, and gets the same objects while nothing changed. Policies are durable: what a user was told has happened (a policy
-deleted, above all) must not be undone by a power loss. Tags are not synced: no packet that carries one outlives the boot.
+Reads are served from memory, where the file's content is kept until another process writes to it: the reconcile loop asks at
+every turn, and gets the same objects while nothing changed. Policies are durable: a policy that was reported as deleted must
+not come back after a power loss. Tags are not synced: no packet that carries one outlives the boot.
 """
 
 import base64
 import sqlite3
-import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from agent.errors import HostRefused
-from agent.model.cell import Cell, CellRecord, Endpoint
+from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
-from agent.store import subnets
 from agent.store.changes import Changes
 from agent.store.database import NEVER, Database, Version
-from agent.store.lone_cell import Alone
-from agent.store.protocols import Listener, StoredPolicy, by_name, no_such_policy
-from agent.store.subnets import SubnetClaim
-from agent.store.tags import LAST_TAG, Claims, TagClaim, claim
+from agent.store.protocols import StoredPolicy, by_name
+from agent.store.refusals import no_such_policy, refuse_credentials
+from agent.store.tags import LAST_TAG, Claims, TagClaim, claim, in_use, release
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
-    """What the file held at one version of it."""
+class StoreContent:
+    """What the file holds, with all that other processes had written at `version`."""
 
-    version: Version
-    tags: Mapping[AppName, int]
-    policies: tuple[StoredPolicy, ...]
+    version: Version = NEVER
+    claims: Claims = field(default_factory=dict)
+    tags: Mapping[AppName, int] = field(default_factory=lambda: MappingProxyType({}))
+    policies: tuple[StoredPolicy, ...] = ()
     trust: bytes = b""
 
 
 class SqliteStore:
-    """A Store on an open Database, which it does not close. `last_tag` makes exhaustion cheap to reach in tests."""
+    """Tags, policies and trust on an open Database, which it does not close. `last_tag` makes exhaustion cheap in tests."""
 
-    def __init__(self, database: Database, *, last_tag: int = LAST_TAG, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, *, last_tag: int = LAST_TAG) -> None:
+        self.changes = Changes()
         self._database = database
         self._last_tag = last_tag
-        self._changes = Changes()
-        self._alone = Alone(clock=clock, changed=self._changes.announce)
-        self._records = Records(NEVER, MappingProxyType({}), ())
-        self._fresh()
-
-    @property
-    def revision(self) -> int:
-        """See Store."""
-        return self._changes.revision
-
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """See Store."""
-        return self._changes.subscribe(listener)
-
-    async def catch_up(self) -> None:
-        """See Store. There is no other cell."""
+        self._content = StoreContent()
+        self._known()
 
     async def tags(self) -> Mapping[AppName, int]:
-        """See Store."""
-        return self._fresh().tags
+        """See TagStore."""
+        return self._known().tags
 
     async def claim_tags(self, apps: Collection[AppName], *, now: float) -> Mapping[AppName, int]:
-        """See Store."""
-        held = self._fresh().tags
+        """See TagStore."""
+        held = self._known().tags
         if not all(app in held for app in apps):
-            with self._database.transaction(durable=False) as connection:
-                if not claim_simply(connection, apps, now=now, last=self._last_tag):
-                    before = read_claims(connection)
-                    write_claims(connection, before, claim(before, apps, now=now, last=self._last_tag))
-            held = self._announced().tags
+            self._change_tags(lambda before: claim(before, apps, now=now, last=self._last_tag))
+            held = self._content.tags
         return {app: held[app] for app in apps}
 
     async def release_tags(self, apps: Collection[AppName], *, now: float) -> None:
-        """See Store."""
-        with self._database.transaction(durable=False) as connection:
-            gone = [(now, str(app)) for app in apps]
-            connection.executemany("UPDATE tags SET released = ? WHERE app = ? AND released IS NULL", gone)
-        self._announced()
+        """See TagStore."""
+        self._change_tags(lambda before: release(before, apps, now=now))
 
-    async def refer(self, apps: Collection[AppName]) -> None:
-        """See Store. There is no other cell."""
+    def _change_tags(self, change: Callable[[Claims], Claims]) -> None:
+        with self._database.transaction(durable=False) as connection:
+            before = self._current()
+            after = change(before.claims)
+            write_claims(connection, before.claims, after)
+        self._replace(replace(before, claims=after))
 
     async def policies(self) -> tuple[StoredPolicy, ...]:
-        """See Store."""
-        return self._fresh().policies
+        """See PolicyStore."""
+        return self._known().policies
 
-    async def apply_policies(self, policies: Collection[StoredPolicy]) -> None:
-        """See Store."""
-        rows = [(policy.name, policy.document) for policy in by_name(policies).values()]
+    async def apply_policies(self, policies: Collection[StoredPolicy], *, writer: StoreCredentials | None = None) -> None:
+        """See PolicyStore."""
+        refuse_credentials(writer)
+        new = by_name(policies)
         with self._database.transaction(durable=True) as connection:
+            before = self._current()
+            rows = [(policy.name, policy.document) for policy in new.values()]
             connection.executemany("INSERT OR REPLACE INTO policies (name, document) VALUES (?, ?)", rows)
-        self._announced()
+        after = by_name(before.policies) | new
+        self._replace(replace(before, policies=tuple(after[name] for name in sorted(after))))
 
-    async def delete_policy(self, name: str) -> None:
-        """See Store."""
+    async def delete_policy(self, name: str, *, writer: StoreCredentials | None = None) -> None:
+        """See PolicyStore."""
+        refuse_credentials(writer)
         with self._database.transaction(durable=True) as connection:
-            if connection.execute("DELETE FROM policies WHERE name = ?", (name,)).rowcount == 0:
-                known = [row["name"] for row in connection.execute("SELECT name FROM policies")]
-                raise no_such_policy(name, known=known)
-        self._announced()
+            before = self._current()
+            left = tuple(policy for policy in before.policies if policy.name != name)
+            if len(left) == len(before.policies):
+                raise no_such_policy(name, known=by_name(before.policies))
+            connection.execute("DELETE FROM policies WHERE name = ?", (name,))
+        self._replace(replace(before, policies=left))
 
-    async def accept_loss(self) -> tuple[str, ...]:
-        """See Store. What is lost here is lost for good."""
+    async def accept_loss(self, *, writer: StoreCredentials | None = None) -> tuple[str, ...]:
+        """See PolicyStore. A file that has lost its policies holds none."""
+        refuse_credentials(writer)
         return ()
 
-    async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int, now: float) -> IPv4Network:
-        """See Store."""
-        mine = subnets.held(self._subnets(), cell, network=network, cell_prefix=cell_prefix)
-        if mine is not None:
-            return mine  # a start must not need a disk with room
-        with self._database.transaction(durable=True) as connection:
-            mine = subnets.choose(self._subnets(), cell, network=network, cell_prefix=cell_prefix, now=now)
-            connection.execute("INSERT OR REPLACE INTO subnets (cell, subnet) VALUES (?, ?)", (cell, str(mine)))
-        self._changes.announce()
-        return mine
-
-    def _subnets(self) -> subnets.Claims:
-        rows = self._database.read("SELECT cell, subnet FROM subnets")
-        return {IPv4Network(row["subnet"]): SubnetClaim(row["cell"]) for row in rows}
-
-    async def announce(self, record: CellRecord) -> None:
-        """See Store."""
-        self._alone.announce(record)
-
-    async def cells(self) -> tuple[Cell, ...]:
-        """See Store."""
-        return self._alone.cells
-
-    async def remove_cell(self, name: str, *, now: float) -> None:
-        """See Store."""
-        self._alone.refuse_to_remove(name)
-
-    async def publish(self, endpoints: Collection[Endpoint]) -> None:
-        """See Store."""
-        self._alone.publish(endpoints)
-
-    def endpoints(self) -> Mapping[IPv4Address, Endpoint]:
-        """See Store."""
-        return self._alone.endpoints
-
-    def take_departed(self) -> frozenset[IPv4Address]:
-        """See Store. There is no other cell."""
-        return frozenset()
-
     async def trust(self) -> bytes:
-        """See Store."""
-        return self._fresh().trust
+        """See TrustStore."""
+        return self._known().trust
 
-    async def set_trust(self, pem: bytes) -> None:
-        """See Store."""
+    async def set_trust(self, pem: bytes, *, writer: StoreCredentials | None = None) -> None:
+        """See TrustStore."""
+        refuse_credentials(writer)
         with self._database.transaction(durable=True) as connection:
+            before = self._current()
             text = base64.b64encode(pem).decode()
             connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('trust', ?)", (text,))
-        self._announced()
+        self._replace(replace(before, trust=pem))
 
-    def _fresh(self) -> Records:
+    def _known(self) -> StoreContent:
         """What the file holds; what was read last, where it cannot be read any more."""
         problem = None
         try:
-            version = self._database.version()
-            if version != self._records.version:
-                self._records = self._reread(version)
+            self._content = self._current()
         except HostRefused as error:
-            if self._records.version == NEVER:
+            if self._content.version == NEVER:
                 raise
             problem = error
         self._database.note_read("store", problem)
-        return self._records
+        return self._content
 
-    def _reread(self, version: Version) -> Records:
-        rows = self._database.read("SELECT app, tag FROM tags WHERE released IS NULL")
-        in_use = {AppName.parse(row["app"]): int(row["tag"]) for row in rows}
-        found = self._database.read("SELECT name, document FROM policies ORDER BY name")
-        policies = tuple(StoredPolicy(row["name"], row["document"]) for row in found)
+    def _current(self) -> StoreContent:
+        """What the file holds, inside a transaction too. Raises HostRefused."""
+        version = self._database.foreign_version()
+        return self._content if version == self._content.version else self._same_objects(self._read(version))
+
+    def _read(self, version: Version) -> StoreContent:
+        tags = self._database.read("SELECT app, tag, released FROM tags")
+        claims = {AppName.parse(row["app"]): TagClaim(row["tag"], row["released"]) for row in tags}
+        policies = self._database.read("SELECT name, document FROM policies ORDER BY name")
         trust = self._database.read("SELECT value FROM meta WHERE key = 'trust'")
-        old = self._records  # the ledger writes to the same file: equal records stay the same objects
-        return Records(
+        return StoreContent(
             version,
-            old.tags if old.tags == in_use else MappingProxyType(in_use),
-            old.policies if old.policies == policies else policies,
-            base64.b64decode(trust[0]["value"]) if trust else b"",
+            claims,
+            policies=tuple(StoredPolicy(row["name"], row["document"]) for row in policies),
+            trust=base64.b64decode(trust[0]["value"]) if trust else b"",
         )
 
-    def _announced(self) -> Records:
-        before, after = self._records, self._fresh()
+    def _same_objects(self, content: StoreContent) -> StoreContent:
+        """With its tags in use; what is equal to what was known stays the same object."""
+        old = self._content
+        tags = old.tags if content.claims is old.claims else in_use(content.claims)
+        return replace(
+            content,
+            tags=old.tags if tags == old.tags else MappingProxyType(tags),
+            policies=old.policies if content.policies == old.policies else content.policies,
+        )
+
+    def _replace(self, content: StoreContent) -> None:
+        """Take what was written, once it is committed."""
+        before, after = self._content, self._same_objects(content)
+        self._content = after
         if before.tags is not after.tags or before.policies is not after.policies or before.trust != after.trust:
-            self._changes.announce()
-        return after
-
-
-def claim_simply(connection: sqlite3.Connection, apps: Collection[AppName], *, now: float, last: int) -> bool:
-    """What `tags.claim` would do, without reading the tags of all apps that ever were. False, and nothing done, where that does
-    not suffice: numbers below the highest are free, or there are not enough above it."""
-    used, highest = connection.execute("SELECT count(*), coalesce(max(tag), 0) FROM tags").fetchone()
-    known = {app for app in apps if connection.execute("SELECT 1 FROM tags WHERE app = ?", (str(app),)).fetchone()}
-    new = sorted(set(apps) - known)
-    if used != highest or highest + len(new) > last:
-        return False
-    connection.execute("UPDATE tags SET released = ? WHERE released > ?", (now, now))
-    connection.executemany("UPDATE tags SET released = NULL WHERE app = ?", [(str(app),) for app in known])
-    rows = [(str(app), tag) for tag, app in enumerate(new, start=highest + 1)]
-    connection.executemany("INSERT INTO tags (app, tag) VALUES (?, ?)", rows)
-    return True
-
-
-def read_claims(connection: sqlite3.Connection) -> dict[AppName, TagClaim]:
-    """Every tag that an app has or had."""
-    rows = connection.execute("SELECT app, tag, released FROM tags")
-    return {AppName.parse(row["app"]): TagClaim(row["tag"], row["released"]) for row in rows}
+            self.changes.announce()
 
 
 def write_claims(connection: sqlite3.Connection, before: Claims, after: Claims) -> None:
-    """Only what differs; those who lost their tag go first, as no two rows may have the same."""
+    """Only what differs; deletions go first, as no two rows may have the same tag."""
     gone = [(str(app),) for app in before if app not in after]
-    changed = [(str(app), held.tag, held.released) for app, held in after.items() if before.get(app) != held]
+    changed = [
+        (str(app), held.tag, held.released)
+        for app, held in after.items()
+        if (known := before.get(app)) is not held and known != held
+    ]
     connection.executemany("DELETE FROM tags WHERE app = ?", gone)
     connection.executemany("INSERT OR REPLACE INTO tags (app, tag, released) VALUES (?, ?, ?)", changed)

@@ -57,6 +57,8 @@ def free_tags(claims: Claims, *, now: float, last: int, count: int) -> list[int]
         return []
     used = {held.tag for held in claims.values()}
     fresh = list(islice((tag for tag in range(1, last + 1) if tag not in used), count))
+    if len(fresh) == count:
+        return fresh
     rested = sorted(
         (held.released, held.tag) for held in claims.values() if held.released is not None and now - held.released >= REST
     )

@@ -75,7 +75,7 @@ class Telling(MemoryStore):
 
 async def test_no_tag_is_claimed_before_the_other_cells_can_know_that_it_is_needed() -> None:
     store, third = Telling(), AppName("acme", "shop", "third")
-    tagging = TagsInUse(store, earliest=lambda: 0, latest=lambda: 0)
+    tagging = TagsInUse(store, earliest=lambda: 0, latest=lambda: 0, shared=store)
     await tagging.follow(policies(policy(WEB, API)), [], files=policies(policy(WEB, API)))
     await tagging.claim(third)
     assert store.claimed_while == [{WEB, API}, {WEB, API, third}]

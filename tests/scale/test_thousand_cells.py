@@ -78,7 +78,7 @@ def own_apps_only(one: CellsUnderTest, figures: dict[str, str]) -> None:
         heard = received(cell)
         with timed(figures, "a policy of the store until it is in force"):
             policy = large_store.policy("mine", WEB, API, 8080)
-            put(one, BELOW.policy("mine"), records.policy_data(policy))
+            put(one, BELOW.policy("mine"), records.encode_policy(policy))
             eventually(lambda: connect_at_once(web, api, 8080) is Connected)
         figures["octets from etcd for it"] = str(received(cell) - heard)
         assert received(cell) - heard < BYTES
@@ -90,7 +90,7 @@ def own_apps_only(one: CellsUnderTest, figures: dict[str, str]) -> None:
 def peers_that_move(one: CellsUnderTest, figures: dict[str, str]) -> None:
     moved = record(7, underlay=MOVED)
     with timed(figures, "a peer's new address until it is in the kernel"):
-        put(one, BELOW.record(moved.name), records.record_data(moved))
+        put(one, BELOW.record(moved.name), records.encode_cell(moved))
         eventually(lambda: f" dst {MOVED} " in "".join(tables(one[1])["forwarding"]))
     figures["its apply"] = f"{one[1].status().at('last_apply').text('milliseconds')} ms"
 

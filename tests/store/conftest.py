@@ -1,4 +1,4 @@
-"""A ledger, the two stores, and a disk small enough to fill."""
+"""A ledger, the three stores, and a disk small enough to fill."""
 
 import asyncio
 import contextlib
@@ -7,20 +7,28 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
+from agent.store.changes import Changes
 from agent.store.database import Database
 from agent.store.etcd.client import EtcdClient
 from agent.store.etcd.store import EtcdStore
 from agent.store.ledger import Ledger
+from agent.store.lone_cell import LoneCell
 from agent.store.memory import MemoryStore
-from agent.store.protocols import Store
+from agent.store.protocols import CellStore, PolicyStore, TagStore, TrustStore
 from agent.store.sqlite import SqliteStore
 from agent.store.tags import LAST_TAG
 from tests.testlib.etcd import Etcd
 from tests.testlib.etcd_data_loss import LossyEtcd, StoreWithDisk
 from tests.testlib.secured_etcd import secured
+
+
+class Store(TagStore, PolicyStore, TrustStore, Protocol):
+    """What every store is."""
+
 
 MakeStore = Callable[..., Store]
 Cells = Callable[[str], StoreWithDisk]
@@ -55,14 +63,20 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
 
 
 @pytest.fixture(params=["memory", "sqlite", "etcd"])
-async def make_store(request: pytest.FixtureRequest) -> AsyncIterator[MakeStore]:
+def kind(request: pytest.FixtureRequest) -> str:
+    """Of store."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def make_store(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[MakeStore]:
     """Makes an empty store; `last_tag` is the highest number it gives."""
     async with contextlib.AsyncExitStack() as stack:
 
         def make(*, last_tag: int = LAST_TAG) -> Store:
-            if request.param == "memory":
+            if kind == "memory":
                 return MemoryStore(last_tag=last_tag)
-            if request.param == "sqlite":
+            if kind == "sqlite":
                 return SqliteStore(request.getfixturevalue("database"), last_tag=last_tag)
             client = EtcdClient(request.getfixturevalue("etcd").config)
             store = EtcdStore(client, prefix=f"/test-{uuid.uuid4().hex}", cell="one", last_tag=last_tag)
@@ -77,6 +91,16 @@ async def make_store(request: pytest.FixtureRequest) -> AsyncIterator[MakeStore]
 @pytest.fixture
 async def store(make_store: MakeStore) -> Store:
     return make_store()
+
+
+@pytest.fixture
+async def cell_store(kind: str, make_store: MakeStore, request: pytest.FixtureRequest) -> CellStore:
+    """The same, as to its cells: that of SQLite has one."""
+    if kind == "sqlite":
+        return LoneCell(request.getfixturevalue("database"), changes=Changes())
+    made = make_store()
+    assert isinstance(made, MemoryStore | EtcdStore)
+    return made
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from agent.errors import Conflict, InvalidInput
 from agent.model.cell import Cell
-from agent.store.protocols import Store
+from agent.store.protocols import CellStore
 from tests.testlib.etcd import Etcd
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
@@ -22,7 +22,7 @@ async def cells(request: pytest.FixtureRequest, etcd: Etcd) -> AsyncIterator[Cel
         yield MemoryCells() if request.param == "memory" else EtcdCells(etcd, stack)
 
 
-async def sees(store: Store, *expected: str) -> None:
+async def sees(store: CellStore, *expected: str) -> None:
     """Wait until these cells are alive there, and no others are known."""
 
     async def so() -> bool:
@@ -31,7 +31,7 @@ async def sees(store: Store, *expected: str) -> None:
     await eventually_async(so)
 
 
-async def knows(store: Store, *expected: Cell) -> None:
+async def knows(store: CellStore, *expected: Cell) -> None:
     async def so() -> bool:
         return await store.cells() == expected
 
@@ -207,7 +207,7 @@ async def test_the_operators_roots_reach_every_cell(cells: Cells) -> None:
     one, two = cells.store("one"), cells.store("two")
     assert await two.trust() == b""
     heard: list[int] = []
-    two.subscribe(lambda: heard.append(1))
+    two.changes.subscribe(lambda: heard.append(1))
     await one.set_trust(b"-----BEGIN CERTIFICATE-----\n")
 
     async def so() -> bool:

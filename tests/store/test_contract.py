@@ -14,9 +14,10 @@ from agent.errors import Conflict, InvalidInput
 from agent.model.names import AppName
 from agent.store.database import Database
 from agent.store.memory import MemoryStore
-from agent.store.protocols import Store, StoredPolicy
+from agent.store.protocols import CellStore, StoredPolicy
 from agent.store.sqlite import SqliteStore
 from agent.store.tags import REST
+from tests.store.conftest import Store
 from tests.testlib.samples import app
 
 NOW = 1_700_000_000.0
@@ -35,7 +36,7 @@ async def test_each_app_gets_a_number_of_its_own_and_keeps_it(store: Store) -> N
 
 async def test_claiming_nothing_changes_nothing(store: Store) -> None:
     assert await store.claim_tags([], now=NOW) == {}
-    assert store.revision == 0
+    assert store.changes.revision == 0
 
 
 async def test_a_released_tag_is_no_longer_in_use_and_nobody_gets_it_within_a_week(store: Store) -> None:
@@ -75,11 +76,11 @@ async def test_too_few_numbers_are_a_conflict_that_changes_nothing(make_store: C
     store = make_store(last_tag=3)
     await store.claim_tags([WEB, API], now=NOW)
     await store.release_tags([API], now=NOW)
-    before, revision = await store.tags(), store.revision
+    before, revision = await store.tags(), store.changes.revision
     with pytest.raises(Conflict, match="no tag left for acme/shop/job: of 3, 1 are in use and 1 rest"):
         await store.claim_tags([API, DB, JOB], now=NOW + 1)
     assert await store.tags() == before
-    assert store.revision == revision
+    assert store.changes.revision == revision
     assert await store.claim_tags([DB], now=NOW + 1) == {DB: 3}
 
 
@@ -149,7 +150,7 @@ async def test_deleting_what_is_not_there_names_the_nearest(store: Store) -> Non
 
 async def test_listeners_hear_of_each_change_once_and_find_it_made(store: Store) -> None:
     heard: list[int] = []
-    store.subscribe(lambda: heard.append(store.revision))
+    store.changes.subscribe(lambda: heard.append(store.changes.revision))
     await store.claim_tags([WEB], now=NOW)
     await store.apply_policies([StoredPolicy("a", "1"), StoredPolicy("b", "1")])
     await store.delete_policy("a")
@@ -161,7 +162,7 @@ async def test_listeners_hear_nothing_of_what_changed_nothing(store: Store) -> N
     await store.claim_tags([WEB], now=NOW)
     await store.apply_policies([StoredPolicy("a", "1")])
     tags, policies, heard = await store.tags(), await store.policies(), list[int]()
-    store.subscribe(lambda: heard.append(1))
+    store.changes.subscribe(lambda: heard.append(1))
     await store.claim_tags([WEB], now=NOW + 1)
     await store.release_tags([API], now=NOW + 1)
     await store.apply_policies([StoredPolicy("a", "1")])
@@ -175,7 +176,7 @@ async def test_listeners_hear_nothing_of_what_changed_nothing(store: Store) -> N
 
 async def test_a_listener_that_has_left_is_not_called(store: Store) -> None:
     heard: list[int] = []
-    end = store.subscribe(lambda: heard.append(1))
+    end = store.changes.subscribe(lambda: heard.append(1))
     end()
     end()
     await store.claim_tags([WEB], now=NOW)
@@ -189,35 +190,35 @@ async def test_records_cannot_be_changed_from_outside(store: Store) -> None:
     assert await store.tags() == tags
 
 
-async def test_the_first_cell_gets_the_second_part_of_the_network(store: Store) -> None:
-    mine = await store.claim_subnet("cell-1", network=NETWORK, cell_prefix=24, now=NOW)
+async def test_the_first_cell_gets_the_second_part_of_the_network(cell_store: CellStore) -> None:
+    mine = await cell_store.claim_subnet("cell-1", network=NETWORK, cell_prefix=24, now=NOW)
     assert mine == IPv4Network("10.255.1.0/24")
-    assert await store.claim_subnet("cell-1", network=NETWORK, cell_prefix=24, now=NOW) == mine
-    assert await store.claim_subnet("cell-2", network=NETWORK, cell_prefix=24, now=NOW) == IPv4Network("10.255.2.0/24")
+    assert await cell_store.claim_subnet("cell-1", network=NETWORK, cell_prefix=24, now=NOW) == mine
+    assert await cell_store.claim_subnet("cell-2", network=NETWORK, cell_prefix=24, now=NOW) == IPv4Network("10.255.2.0/24")
 
 
-async def test_a_network_of_one_part_is_given_whole(store: Store) -> None:
+async def test_a_network_of_one_part_is_given_whole(cell_store: CellStore) -> None:
     whole = IPv4Network("192.168.77.0/24")
-    assert await store.claim_subnet("cell-1", network=whole, cell_prefix=24, now=NOW) == whole
+    assert await cell_store.claim_subnet("cell-1", network=whole, cell_prefix=24, now=NOW) == whole
 
 
-async def test_a_changed_network_or_prefix_gives_another_subnet_that_overlaps_no_other(store: Store) -> None:
-    await store.claim_subnet("cell-1", network=NETWORK, cell_prefix=24, now=NOW)
-    await store.claim_subnet("cell-2", network=NETWORK, cell_prefix=24, now=NOW)
-    wider = await store.claim_subnet("cell-1", network=NETWORK, cell_prefix=22, now=NOW)
+async def test_a_changed_network_or_prefix_gives_another_subnet_that_overlaps_no_other(cell_store: CellStore) -> None:
+    await cell_store.claim_subnet("cell-1", network=NETWORK, cell_prefix=24, now=NOW)
+    await cell_store.claim_subnet("cell-2", network=NETWORK, cell_prefix=24, now=NOW)
+    wider = await cell_store.claim_subnet("cell-1", network=NETWORK, cell_prefix=22, now=NOW)
     assert wider == IPv4Network("10.255.4.0/22")
-    moved = await store.claim_subnet("cell-2", network=IPv4Network("10.99.0.0/16"), cell_prefix=24, now=NOW)
+    moved = await cell_store.claim_subnet("cell-2", network=IPv4Network("10.99.0.0/16"), cell_prefix=24, now=NOW)
     assert moved == IPv4Network("10.99.1.0/24")
 
 
-async def test_a_full_network_is_a_conflict_and_a_prefix_that_does_not_fit_is_wrong_input(store: Store) -> None:
+async def test_a_full_network_is_a_conflict_and_a_prefix_that_does_not_fit_is_wrong_input(cell_store: CellStore) -> None:
     small = IPv4Network("10.9.0.0/23")
-    await store.claim_subnet("cell-1", network=small, cell_prefix=24, now=NOW)
+    await cell_store.claim_subnet("cell-1", network=small, cell_prefix=24, now=NOW)
     with pytest.raises(Conflict, match=r"no /24 is left in 10\.9\.0\.0/23"):
-        await store.claim_subnet("cell-2", network=small, cell_prefix=24, now=NOW)
+        await cell_store.claim_subnet("cell-2", network=small, cell_prefix=24, now=NOW)
     for prefix in (22, 31):
         with pytest.raises(InvalidInput, match="does not fit"):
-            await store.claim_subnet("cell-2", network=small, cell_prefix=prefix, now=NOW)
+            await cell_store.claim_subnet("cell-2", network=small, cell_prefix=prefix, now=NOW)
 
 
 step = st.tuples(st.sampled_from(["claim", "release"]), st.sets(st.sampled_from("abcdefgh"), max_size=3), st.integers(0, 12))

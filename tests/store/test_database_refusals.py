@@ -223,7 +223,7 @@ async def test_a_full_disk_refuses_policies_without_telling_the_loop(small_disk:
     store = SqliteStore(Database(small_disk / "state" / "cellnet.db"))
     await store.apply_policies([StoredPolicy("a", "1")])
     heard: list[int] = []
-    store.subscribe(lambda: heard.append(1))
+    store.changes.subscribe(lambda: heard.append(1))
     with pytest.raises(HostRefused, match="the disk is full"):
         await store.apply_policies([StoredPolicy("a", "2"), StoredPolicy("b", "x" * 2_000_000)])
     assert await store.policies() == (StoredPolicy("a", "1"),)

@@ -15,19 +15,20 @@ import structlog
 from agent.config.etcd import Etcd as Config
 from agent.config.etcd import EtcdEndpoint
 from agent.config.load import load
-from agent.daemon.storing import Storing, storing
+from agent.daemon.storing import storing
 from agent.errors import HostRefused, InvalidInput, Unavailable
 from agent.model.cell import CellRecord
 from agent.model.credentials import StoreCredentials
 from agent.store.database import Database
 from agent.store.etcd.client import EtcdClient, put
-from agent.store.etcd.operator import Presented, acting_as
+from agent.store.etcd.operator import OperatorAccess, client_of
+from agent.store.etcd.store import EtcdStore
 from agent.store.protocols import StoredPolicy
 from tests.testlib.etcd import Etcd
 from tests.testlib.secured_etcd import SECRET, add_operator, certify, secured
 
 OPERATOR = StoreCredentials(username="operator", password=SECRET)
-POLICY = StoredPolicy("a", "1")
+POLICY, OTHER = StoredPolicy("a", "1"), StoredPolicy("b", "1")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
 class Opened:
     """A cell's store as the agent opens it."""
 
-    storage: Storing
+    store: EtcdStore
     database: Path
 
 
@@ -63,31 +64,29 @@ async def cell(etcd: Etcd, tmp_path: Path, root: Path) -> AsyncIterator[Opened]:
         database = Database(config.paths.database)
         stack.callback(database.close)
         made = storing(config, database, stack)
-        assert made.run is not None
-        stack.callback(asyncio.get_running_loop().create_task(made.run()).cancel)
-        await made.store.claim_subnet("id", network=IPv4Network("10.255.0.0/16"), cell_prefix=24, now=0)
-        yield Opened(made, config.paths.database)
+        assert made.shared is not None
+        stack.callback(asyncio.get_running_loop().create_task(made.shared.run()).cancel)
+        await made.cells.claim_subnet("id", network=IPv4Network("10.255.0.0/16"), cell_prefix=24, now=0)
+        yield Opened(made.shared, config.paths.database)
     etcd.ctl("--user", f"operator:{SECRET}", "del", "--prefix", "/cellnet/v1/")
 
 
 async def test_an_operator_may_what_the_cell_may_not_and_the_cell_may_no_more_afterwards(cell: Opened) -> None:
-    store = cell.storage.store
+    store = cell.store
     with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
         await store.apply_policies([POLICY])
-    async with cell.storage.acting_as(OPERATOR):
-        await store.apply_policies([POLICY])
-        await store.set_trust(b"PEM")
+    await store.apply_policies([POLICY], writer=OPERATOR)
+    await store.set_trust(b"PEM", writer=OPERATOR)
     assert await store.policies() == (POLICY,)
     assert await store.trust() == b"PEM"
     with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
         await store.delete_policy(POLICY.name)
-    async with cell.storage.acting_as(OPERATOR):
-        await store.delete_policy(POLICY.name)
+    await store.delete_policy(POLICY.name, writer=OPERATOR)
     assert await store.policies() == ()
 
 
 async def test_an_operator_removes_a_cell_that_is_gone(cell: Opened, etcd: Etcd) -> None:
-    store = cell.storage.store
+    store = cell.store
     record = CellRecord("cell-2", "id-2", IPv4Network("10.255.9.0/24"), IPv4Address("192.0.2.9"), "0.1.0")
     told = f'{{"id": "id-2", "subnet": "{record.subnet}", "underlay": "{record.underlay}", "version": "0.1.0"}}'
     etcd.ctl("--user", f"operator:{SECRET}", "put", "/cellnet/v1/claims/subnets/10.255.9.0",
@@ -98,19 +97,16 @@ async def test_an_operator_removes_a_cell_that_is_gone(cell: Opened, etcd: Etcd)
             await asyncio.sleep(0.01)
     with pytest.raises(HostRefused):
         await store.remove_cell("cell-2", now=1.0)
-    async with cell.storage.acting_as(OPERATOR):
-        await store.remove_cell("cell-2", now=1.0)
+    await store.remove_cell("cell-2", now=1.0, writer=OPERATOR)
     assert record not in [each.record for each in await store.cells()]
 
 
 async def test_nothing_of_them_is_kept_or_told(cell: Opened, capfd: pytest.CaptureFixture[str]) -> None:
     before = {id(each) for each in clients()}
     with structlog.testing.capture_logs() as logged:
-        async with cell.storage.acting_as(OPERATOR):
-            await cell.storage.store.apply_policies([POLICY])
+        await cell.store.apply_policies([POLICY], writer=OPERATOR)
         with pytest.raises(HostRefused) as refused:
-            async with cell.storage.acting_as(replace(OPERATOR, username="nobody")):
-                await cell.storage.store.set_trust(b"x")
+            await cell.store.set_trust(b"x", writer=replace(OPERATOR, username="nobody"))
     kept = b"".join(path.read_bytes() for path in cell.database.parent.iterdir())
     assert POLICY.name.encode() in kept
     assert SECRET.encode() not in kept
@@ -123,45 +119,36 @@ async def test_nothing_of_them_is_kept_or_told(cell: Opened, capfd: pytest.Captu
 
 def clients() -> list[object]:
     """All that are in memory, with what they have been given."""
-    return [each for each in gc.get_objects() if isinstance(each, Presented | EtcdClient)]
+    return [each for each in gc.get_objects() if isinstance(each, OperatorAccess | EtcdClient)]
 
 
 async def test_who_etcd_does_not_know_is_refused_in_words(cell: Opened) -> None:
     for wrong in (replace(OPERATOR, password="wrong"), replace(OPERATOR, username="nobody")):
         with pytest.raises(HostRefused, match=f"etcd refuses '{wrong.username}'"):
-            async with cell.storage.acting_as(wrong):
-                await cell.storage.store.apply_policies([POLICY])
-    assert await cell.storage.store.policies() == ()
+            await cell.store.apply_policies([POLICY], writer=wrong)
+    assert await cell.store.policies() == ()
 
 
 async def test_what_was_started_meanwhile_and_goes_on_writes_as_the_cell(cell: Opened) -> None:
-    go, store = asyncio.Event(), cell.storage.store
+    go, store = asyncio.Event(), cell.store
 
     async def late() -> None:
         await go.wait()
         await store.apply_policies([POLICY])
 
-    async with cell.storage.acting_as(OPERATOR):
-        task = asyncio.get_running_loop().create_task(late())
+    task = asyncio.get_running_loop().create_task(late())
+    await store.apply_policies([OTHER], writer=OPERATOR)
     go.set()
     with pytest.raises(HostRefused, match="'cell-1'"):
         await task
 
 
 async def test_others_write_as_the_cell_while_an_operator_acts(cell: Opened) -> None:
-    acting, done, store = asyncio.Event(), asyncio.Event(), cell.storage.store
-
-    async def operate() -> None:
-        async with cell.storage.acting_as(OPERATOR):
-            acting.set()
-            await done.wait()
-
-    task = asyncio.get_running_loop().create_task(operate())
-    await acting.wait()
+    acting = asyncio.get_running_loop().create_task(cell.store.apply_policies([OTHER], writer=OPERATOR))
     with pytest.raises(HostRefused, match="'cell-1'"):
-        await store.apply_policies([POLICY])
-    done.set()
-    await task
+        await cell.store.apply_policies([POLICY])
+    await acting
+    assert await cell.store.policies() == (OTHER,)
 
 
 async def test_a_certificate_can_be_the_operator(certificate_etcd: Etcd, tmp_path: Path) -> None:
@@ -175,8 +162,8 @@ async def test_a_certificate_can_be_the_operator(certificate_etcd: Etcd, tmp_pat
     write = put("/cellnet/v1/policies/a", b"{}")
     with pytest.raises(HostRefused):
         await client.commit(do=[write])
-    async with acting_as(pair, client=client, etcd=etcd):
-        assert await client.commit(do=[write])
+    async with client_of(pair, cell=client) as operator:
+        assert await operator.commit(do=[write])
     await client.close()
 
 
@@ -184,7 +171,7 @@ async def test_without_tls_nothing_is_sent() -> None:
     plain = Config(endpoints=(EtcdEndpoint("127.0.0.1", 2379, tls=True), EtcdEndpoint("127.0.0.1", 2380, tls=False)))
     client = EtcdClient(plain)
     with pytest.raises(InvalidInput, match="without TLS"):
-        async with acting_as(OPERATOR, client=client, etcd=plain):
+        async with client_of(OPERATOR, cell=client):
             raise AssertionError
     await client.close()
 
@@ -192,8 +179,7 @@ async def test_without_tls_nothing_is_sent() -> None:
 async def test_an_outage_is_told_as_such(cell: Opened, etcd: Etcd) -> None:
     etcd.kill()
     with pytest.raises(Unavailable):
-        async with cell.storage.acting_as(OPERATOR):
-            await cell.storage.store.apply_policies([POLICY])
+        await cell.store.apply_policies([POLICY], writer=OPERATOR)
     etcd.start()
 
 
@@ -204,8 +190,13 @@ async def test_a_cells_own_file_takes_none(tmp_path: Path, root: Path) -> None:
         database = Database(config.paths.database)
         stack.callback(database.close)
         made = storing(config, database, stack)
-        with pytest.raises(InvalidInput, match="asks for no credentials"):
-            async with made.acting_as(OPERATOR):
-                raise AssertionError
-        async with made.acting_as(None):
-            await made.store.apply_policies([POLICY])
+        for change in (
+            made.policies.apply_policies([POLICY], writer=OPERATOR),
+            made.policies.delete_policy(POLICY.name, writer=OPERATOR),
+            made.policies.accept_loss(writer=OPERATOR),
+            made.trust.set_trust(b"PEM", writer=OPERATOR),
+            made.cells.remove_cell("cell-1", now=1.0, writer=OPERATOR),
+        ):
+            with pytest.raises(InvalidInput, match="asks for no credentials"):
+                await change
+        await made.policies.apply_policies([POLICY])

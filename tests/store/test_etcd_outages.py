@@ -14,7 +14,7 @@ from agent.errors import Unavailable
 from agent.store.database import Database
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import EtcdClient, absent, put, remove
-from agent.store.etcd.disk_copy import Kept
+from agent.store.etcd.disk_copy import DiskCopy
 from agent.store.etcd.errors import NoSuchLease
 from agent.store.etcd.store import EtcdStore
 from agent.store.protocols import StoredPolicy
@@ -171,7 +171,7 @@ async def test_whatever_somebody_else_writes_below_the_prefix_ends_nothing(own: 
     await store.apply_policies([StoredPolicy("b", "1")])
     assert await names(store) == ["a", "b"]
     assert await store.tags() == {WEB: 1}
-    told = [what for what, _ in store.problems()]
+    told = [each.what for each in store.problems()]
     assert len(told) == 4
     assert told[3] == f"{len(store.malformed) - 3} more records in etcd make no sense"
 
@@ -184,9 +184,9 @@ async def test_a_key_cannot_speak_to_an_operators_terminal(own: Etcd, make: Make
     await client.commit(do=[rpc.RequestOp(request_put=put)])
     await client.close()
     await eventually_async(lambda: bool(store.malformed))
-    ((what, _),) = store.problems()
-    assert what.isprintable()
-    assert "all is well" in what
+    (problem,) = store.problems()
+    assert problem.what.isprintable()
+    assert "all is well" in problem.what
     assert store.mirror.problem is None
 
 
@@ -228,15 +228,15 @@ async def test_an_endpoint_that_is_dead_is_passed_over(own: Etcd, tmp_path: Path
 async def test_a_disk_that_knows_too_little_keeps_no_agent_from_its_subnet(own: Etcd, tmp_path: Path) -> None:
     """Killed before its first claim was written there: when it starts, nobody has begun to follow etcd yet."""
     database, client = Database(tmp_path / "cell.db"), EtcdClient(own.config)
-    kept = Kept(database)
-    first = EtcdStore(client, prefix="/cellnet", cell="one", kept=kept)
+    disk_copy = DiskCopy(database)
+    first = EtcdStore(client, prefix="/cellnet", cell="one", disk_copy=disk_copy)
     await first.mirror.refresh()
-    assert kept.load() is not None
+    assert disk_copy.load() is not None
     without = EtcdStore(client, prefix="/cellnet", cell="one")
     claimed = await without.claim_subnet("id", network=NETWORK, cell_prefix=24, now=NOW)
-    again = EtcdStore(client, prefix="/cellnet", cell="one", kept=Kept(database))
+    again = EtcdStore(client, prefix="/cellnet", cell="one", disk_copy=DiskCopy(database))
     assert await again.claim_subnet("id", network=NETWORK, cell_prefix=24, now=NOW) == claimed
-    new = EtcdStore(client, prefix="/cellnet", cell="two", kept=Kept(database))
+    new = EtcdStore(client, prefix="/cellnet", cell="two", disk_copy=DiskCopy(database))
     assert await new.claim_subnet("other", network=NETWORK, cell_prefix=24, now=NOW) != claimed
     await client.close()
     database.close()

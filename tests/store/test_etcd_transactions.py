@@ -21,7 +21,7 @@ async def test_many_policies_are_applied_at_once_or_not_at_all(cells: Cells, cou
     async def look() -> None:
         seen.add(len(await two.documents()))
 
-    two.store.subscribe(lambda: seen.add(sum("/policies/" in key for key in two.store.mirror.in_force)))
+    two.store.changes.subscribe(lambda: seen.add(sum("/policies/" in key for key in two.store.mirror.in_force)))
     await one.store.apply_policies([StoredPolicy(f"p{number}", "x" * 100) for number in range(count)])
     await eventually_async(lambda: two.store.mirror.copy.revision >= one.store.mirror.copy.revision)
     await look()

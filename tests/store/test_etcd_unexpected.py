@@ -7,12 +7,12 @@ import pytest
 from agent.config.etcd import Etcd, EtcdEndpoint
 from agent.errors import HostRefused
 from agent.store.etcd.client import EtcdClient
-from agent.store.etcd.connection import Access
+from agent.store.etcd.connection import EtcdAccess
 
 ENDPOINTS = (EtcdEndpoint("127.0.0.1", 1, tls=False), EtcdEndpoint("127.0.0.1", 2, tls=False))
 
 
-class Faulty(Access):
+class Faulty(EtcdAccess):
     """Makes no channel, but notes for what."""
 
     asked: list[EtcdEndpoint]

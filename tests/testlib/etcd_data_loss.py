@@ -9,7 +9,7 @@ from pathlib import Path
 from agent.model.names import AppName
 from agent.store.database import Database
 from agent.store.etcd.client import EtcdClient
-from agent.store.etcd.disk_copy import Kept
+from agent.store.etcd.disk_copy import DiskCopy
 from agent.store.etcd.store import EtcdStore
 from tests.testlib.etcd import Etcd
 from tests.testlib.patience import eventually_async
@@ -30,7 +30,8 @@ class StoreWithDisk:
 
     def start(self) -> "StoreWithDisk":
         self._database = Database(self._folder / f"{self.name}.db")
-        self.store = EtcdStore(self._client, prefix="/cellnet", cell=self.name, kept=Kept(self._database), clock=lambda: NOW)
+        copy = DiskCopy(self._database)
+        self.store = EtcdStore(self._client, prefix="/cellnet", cell=self.name, disk_copy=copy, clock=lambda: NOW)
         self._task = asyncio.get_running_loop().create_task(self.store.run())
         return self
 
@@ -63,7 +64,7 @@ class StoreWithDisk:
         await eventually_async(lambda: self.store.mirror.data > before and self.store.mirror.problem is None)
 
     def told(self) -> str:
-        return "\n".join(what for what, _ in self.store.problems())
+        return "\n".join(each.what for each in self.store.problems())
 
     def watch(self, *expected: str) -> None:
         """Note whenever one of these policies is not in force."""
@@ -72,7 +73,7 @@ class StoreWithDisk:
             there = {key.rpartition("/")[2] for key in self.store.mirror.in_force if "/policies/" in key}
             self.flaps.extend(set(expected) - there)
 
-        self.store.subscribe(look)
+        self.store.changes.subscribe(look)
 
 
 class LossyEtcd(Etcd):

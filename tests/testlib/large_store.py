@@ -51,17 +51,17 @@ def writes(lease: int) -> Iterator[rpc.RequestOp]:
     """All of it."""
     for number in range(1, CELLS + 1):
         cell = record(number)
-        yield put(BELOW.record(cell.name), records.record_data(cell))
-        yield put(BELOW.subnet(cell.subnet), records.subnet_data(cell.subnet, SubnetClaim(cell.id, cell.name)))
-        yield put(BELOW.alive(cell.name), records.alive_data(1_700_000_000.0), lease=lease)
+        yield put(BELOW.record(cell.name), records.encode_cell(cell))
+        yield put(BELOW.subnet(cell.subnet), records.encode_subnet(cell.subnet, SubnetClaim(cell.id, cell.name)))
+        yield put(BELOW.alive(cell.name), records.encode_alive(1_700_000_000.0), lease=lease)
         for place in range(CONTAINERS):
             made = Endpoint(cell.name, f"c-{place}", app((number * CONTAINERS + place) % APPS), 0, cell.subnet[place + 2])
-            yield put(BELOW.endpoints_of(cell.name) + made.name, records.endpoint_data(made), lease=lease)
+            yield put(BELOW.endpoints_of(cell.name) + made.name, records.encode_endpoint(made), lease=lease)
     for number in range(APPS):
-        yield put(BELOW.app(app(number)), records.claim_data(TagClaim(FIRST_TAG + number, None)))
+        yield put(BELOW.app(app(number)), records.encode_tag(TagClaim(FIRST_TAG + number, None)))
         yield put(BELOW.number(FIRST_TAG + number), str(app(number)).encode())
     for each in policies():
-        yield put(BELOW.policy(each.name), records.policy_data(each))
+        yield put(BELOW.policy(each.name), records.encode_policy(each))
 
 
 async def fill(url: str) -> None:

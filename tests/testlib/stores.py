@@ -14,7 +14,7 @@ from agent.store.etcd.heartbeat import Timing
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.store import EtcdStore
 from agent.store.memory import MemoryStore
-from agent.store.protocols import Store
+from agent.store.protocols import CellStore
 from tests.testlib.etcd import Etcd
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
@@ -49,14 +49,14 @@ class EtcdCells:
         self.stack.push_async_callback(self.stop, store)
         return store
 
-    async def stop(self, store: Store) -> None:
+    async def stop(self, store: CellStore) -> None:
         """Its agent ends, as a kill would end it."""
         task, client = self.running[id(store)]
         task.cancel()
         await asyncio.wait([task])
         await client.close()
 
-    async def lapse(self, store: Store, name: str) -> None:
+    async def lapse(self, store: CellStore, name: str) -> None:
         """Its agent ends, and its lease at once, without the wait."""
         await self.stop(store)
         client = EtcdClient(self.etcd.config)
@@ -77,7 +77,7 @@ class MemoryCells:
         del name
         return self.first.beside()
 
-    async def lapse(self, store: Store, name: str) -> None:
+    async def lapse(self, store: CellStore, name: str) -> None:
         """Its agent has not been heard for too long."""
         del name
         assert isinstance(store, MemoryStore)
@@ -87,7 +87,7 @@ class MemoryCells:
 Cells = EtcdCells | MemoryCells
 
 
-async def cell(store: Store, name: str, *, underlay: str = "", id: str = "") -> CellRecord:  # noqa: A002 - the field's name
+async def cell(store: CellStore, name: str, *, underlay: str = "", id: str = "") -> CellRecord:  # noqa: A002 - the field's name
     """Claim a subnet and announce a cell there, as an agent does."""
     lasting = id or f"id-of-{name}"
     subnet = await store.claim_subnet(lasting, network=OVERLAY, cell_prefix=24, now=NOW)
@@ -101,6 +101,6 @@ def endpoint(record: CellRecord, name: str, *, of: str = "web", last: int = 2) -
     return Endpoint(record.name, name, app(of), 0, record.subnet[last], ports=(8080,), routes=("web.apps.internal",))
 
 
-async def runs(store: Store, *expected: Endpoint) -> None:
+async def runs(store: CellStore, *expected: Endpoint) -> None:
     """Wait until just these are seen there."""
     await eventually_async(lambda: store.endpoints() == {each.address: each for each in expected})

@@ -2,7 +2,6 @@
 
 from agent.control.api.policies import CheckResult
 from agent.daemon.answers.enforcement import Enforcement
-from agent.daemon.storing import Storing
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
 from agent.model.policy import Policy, Protocol
@@ -12,9 +11,8 @@ from agent.policy.in_force import PoliciesInForce
 class PolicyAnswers:
     """A change is answered when its effect is there."""
 
-    def __init__(self, policies: PoliciesInForce, *, storage: Storing, enforcement: Enforcement) -> None:
+    def __init__(self, policies: PoliciesInForce, *, enforcement: Enforcement) -> None:
         self._policies = policies
-        self._storage = storage
         self._enforcement = enforcement
 
     async def policies(self) -> tuple[Policy, ...]:
@@ -24,26 +22,22 @@ class PolicyAnswers:
     async def allow_policy(
         self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, credentials: StoreCredentials | None
     ) -> str:
-        async with self._storage.acting_as(credentials):
-            given = await self._policies.allow(source, to=to, ports=ports, name=name)
+        given = await self._policies.allow(source, to=to, ports=ports, name=name, writer=credentials)
         await self._enforcement.next()
         return given
 
     async def apply_policies(self, document: str, *, credentials: StoreCredentials | None) -> tuple[str, ...]:
-        async with self._storage.acting_as(credentials):
-            names = await self._policies.apply(document)
+        names = await self._policies.apply(document, writer=credentials)
         await self._enforcement.next()
         return names
 
     async def delete_policy(self, name: str, *, credentials: StoreCredentials | None) -> bool:
-        async with self._storage.acting_as(credentials):
-            gone = await self._policies.delete(name)
+        gone = await self._policies.delete(name, writer=credentials)
         await self._enforcement.next()
         return gone
 
     async def accept_loss(self, *, credentials: StoreCredentials | None) -> tuple[str, ...]:
-        async with self._storage.acting_as(credentials):
-            names = await self._policies.accept_loss()
+        names = await self._policies.accept_loss(writer=credentials)
         await self._enforcement.next()
         return names
 

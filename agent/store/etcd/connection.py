@@ -1,15 +1,20 @@
-"""How etcd is reached: addresses, TLS, and who we are there."""
+"""How etcd is reached: channels with TLS and this cell's credentials, and streams that may fall silent without an end."""
 
+import asyncio
 import os
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
 from agent.config.etcd import Etcd, EtcdEndpoint
-from agent.errors import HostRefused
+from agent.errors import HostRefused, Unavailable
+from agent.store.etcd import rpc_pb2 as rpc
+from agent.store.etcd.errors import Compacted
 
-# An endpoint that has vanished without a word must be noticed before a lease of 15 s runs out.
+# A dead endpoint that closes no connection must be noticed before a lease of 15 s runs out.
 OPTIONS = (
     ("grpc.keepalive_time_ms", 8_000),  # etcd ends connections that are asked twice within 5 s, and clocks are not exact
     ("grpc.keepalive_timeout_ms", 3_000),
@@ -24,14 +29,14 @@ OPTIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """Makes channels. Files are read for each new one."""
+class EtcdAccess:
+    """Makes channels. The files are read for each new one."""
 
     etcd: Etcd
 
     def stamp(self) -> object:
-        """Changes whenever one of the files does: then it is time for a new channel."""
-        return tuple(_stamp(path) for path in (self.etcd.ca, self.etcd.cert, self.etcd.key) if path is not None)
+        """Differs from an earlier answer when one of the files has changed: then a new channel is needed."""
+        return tuple(_file_stamp(path) for path in (self.etcd.ca, self.etcd.cert, self.etcd.key) if path is not None)
 
     def channel(self, endpoint: EtcdEndpoint) -> grpc.aio.Channel:
         """A new channel, which connects with its first call. Raises HostRefused where a file cannot be read."""
@@ -49,11 +54,45 @@ class Access:
         return (_content(self.etcd.password_file) or b"").decode(errors="replace").strip("\n")
 
 
+async def answers(call: Any, *, silent: float) -> AsyncIterator[Any]:
+    """What a watch's stream brings, until its end. After half of `silent` seconds without an answer, progress is asked for.
+
+    Raises TimeoutError after all of them (a dead network closes no connection), grpc.RpcError when the connection breaks, and
+    Compacted, Unavailable or HostRefused where etcd ends the watch.
+    """
+    while (answer := await _next_answer(call, silent=silent)) is not grpc.aio.EOF:
+        if isinstance(answer, rpc.WatchResponse) and answer.canceled:
+            raise _end_of_watch(answer)
+        yield answer
+
+
+async def _next_answer(call: Any, *, silent: float) -> Any:
+    """Cancelling a read would end the stream: so the read is a task, and only the wait for it is cancelled."""
+    reading = asyncio.get_running_loop().create_task(call.read())
+    try:
+        if not (await asyncio.wait({reading}, timeout=silent / 2))[0]:
+            await call.write(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
+            if not (await asyncio.wait({reading}, timeout=silent / 2))[0]:
+                raise TimeoutError
+        return await reading
+    finally:
+        reading.cancel()
+
+
+def _end_of_watch(answer: rpc.WatchResponse) -> Compacted | HostRefused | Unavailable:
+    if answer.compact_revision:
+        return Compacted()
+    if "permission" in answer.cancel_reason:
+        hint = "the user of store.etcd needs to read all below the prefix"
+        return HostRefused(f"etcd ended the watch: {answer.cancel_reason}", hint=hint)
+    return Unavailable(f"etcd ended the watch: {answer.cancel_reason}", hint="it is tried again by itself")
+
+
 def _target(endpoint: EtcdEndpoint) -> str:
     return f"{endpoint.host}:{endpoint.port}"
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _file_stamp(path: Path) -> tuple[int, int, int] | None:
     try:
         found = path.stat()
     except OSError:

@@ -1,29 +1,34 @@
-"""What happens to the records when etcd's data was lost: which are written back, which are held, and until when. Pure.
+"""What happens to the records when etcd's data was lost: which are written back, which are held, and until when.
 
-    doubt            another cluster, an earlier revision, or another generation than before
-    lost_to_us       whether it lacks anything that was known here; if not, the right data was brought back
-    write_back       what any cell may write again: tags and claims, and the cell's own records; only where nothing is
-    held_after       what nobody but the operator or another cell may write again, which stays in force as it was known here
+    reason_to_doubt    another cluster, an earlier revision, or another generation than before
+    lacks_something    whether anything is missing that was known here; if not, the right data was brought back
+    plans_to_restore   what any cell may write again: tags and claims, and the cell's own records; only where nothing is
+    records_to_hold    what only the operator or another cell may write again: it stays in force as it was known here
 
-The generation is a record that the first cell makes in an empty etcd, and that is made anew when data was lost. So who comes
-late sees a loss too, when the revision has long passed that of before. It names the generation whose data it goes on with.
+The generation is a record that the first cell makes in an empty etcd, and that is made anew when data was lost. So a cell that
+comes late recognizes a loss too, when the revision has long passed that of before. The record names the generation whose data
+it goes on with. All functions are pure; `Recovery` reads and writes.
 """
 
-import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from agent import log
+from agent.errors import Unavailable
 from agent.model.names import AppName
+from agent.model.status import Problem
 from agent.store.etcd import records
 from agent.store.etcd import rpc_pb2 as rpc
-from agent.store.etcd.client import Found, Value, absent, put, unchanged
-from agent.store.etcd.copied import Copy, Held, InForce
+from agent.store.etcd.client import EtcdClient, Reading, Value, absent, put, unchanged
+from agent.store.etcd.disk_copy import HeldRecords, RecordsInForce
 from agent.store.etcd.keys import Keys
-from agent.store.etcd.policies_and_tags import View
-from agent.store.etcd.transactions import Plan, claim_plans, joined
-from agent.store.tags import Claims, claim
+from agent.store.etcd.policies_and_tags import PoliciesAndTags
+from agent.store.etcd.transactions import Plan, joined, tag_plans
+from agent.store.tags import LAST_TAG, Claims, claim
+from agent.wording import listed
 
-FEW = 3  # that are named
+TRIES = 10  # to read data with a generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,89 +41,86 @@ class Generation:
 
 
 def generation(values: Mapping[str, Value], keys: Keys) -> Generation | None:
-    """The record; one that makes no sense is a generation of its own."""
+    """The record; a malformed one is a generation of its own."""
     held = values.get(keys.generation)
     if held is None:
         return None
     try:
-        found = json.loads(held.data)
-        return Generation(str(found["id"]), str(found["before"]), held.revision)
-    except (ValueError, RecursionError, TypeError, LookupError):
+        found = records.GenerationRecord.read(held)
+    except ValueError:
         return Generation(held.data.hex(), "", held.revision)
+    return Generation(found.id, found.before, held.revision)
 
 
-def generation_data(new: str, *, before: str) -> bytes:
-    """Its record."""
-    return json.dumps({"id": new, "before": before}).encode()
-
-
-def doubt(copy: Copy, found: Found, *, known: int, keys: Keys) -> str | None:
-    """Why what was found may not be the data that `copy` is of; `known`: its revision before the reading began."""
+def reason_to_doubt(before: Reading, now: Reading, *, known: int, keys: Keys) -> str | None:
+    """Why `now` may not be of the data that `before` is of; `known`: its revision before the reading began."""
     if known == 0:
         return None
-    if found.cluster != copy.cluster:
-        return f"etcd is another cluster than before ({found.cluster:x}, was {copy.cluster:x})"
-    if found.revision < known:
-        return f"etcd's data is older than before (revision {found.revision}, was {known})"
-    return changed_generation(copy.values, found.values, keys)
+    if now.cluster != before.cluster:
+        return f"etcd is another cluster than before ({now.cluster:x}, was {before.cluster:x})"
+    if now.revision < known:
+        return f"etcd's data is older than before (revision {now.revision}, was {known})"
+    return changed_generation(before.values, now.values, keys)
 
 
 def changed_generation(before: Mapping[str, Value], after: Mapping[str, Value], keys: Keys) -> str | None:
-    """A reason to doubt that is left when the revision has passed the one of before."""
+    """The reason to doubt that is left when the revision has passed that of before."""
     old, new = generation(before, keys), generation(after, keys)
     if old is None or (new is not None and new.id == old.id):
         return None
     return "etcd's data is not that of before: it was lost" if new else "etcd's data was deleted"
 
 
-def lost_to_us(copy: Copy, found: Found, *, keys: Keys) -> bool:
-    """Whether it lacks something, or has it as it was earlier. Not if it goes on from what is known here."""
-    old, new = generation(copy.values, keys), generation(found.values, keys)
+def lacks_something(before: Reading, now: Reading, *, keys: Keys) -> bool:
+    """Whether a record is missing, or is an earlier one. False if the data goes on from what is known here."""
+    old, new = generation(before.values, keys), generation(now.values, keys)
     if old is None or new is None or old.id != new.id:
         return True
-    for key, held in copy.values.items():
-        there = found.values.get(key)
-        if not held.lease and not same(held, there) and (there is None or there.revision <= copy.revision):
+    for key, held in before.values.items():
+        there = now.values.get(key)
+        if not held.lease and not same_content(held, there) and (there is None or there.revision <= before.revision):
             return True
     return any(
-        not each.lease and each.revision <= copy.revision and key not in copy.values for key, each in found.values.items()
+        not each.lease and each.revision <= before.revision and key not in before.values for key, each in now.values.items()
     )
 
 
-def same(one: Value | None, other: Value | None) -> bool:
-    """Whether two records say the same; when they were written does not matter."""
+def same_content(one: Value | None, other: Value | None) -> bool:
+    """Whether two records have the same bytes; when they were written does not matter."""
     return (one is None) == (other is None) and (one is None or other is None or one.data == other.data)
 
 
-def write_back(in_force: InForce, found: Found, *, keys: Keys, cell: str, now: float, last_tag: int) -> list[Plan]:
+def plans_to_restore(
+    in_force: RecordsInForce, now: Reading, *, keys: Keys, cell: str, clock: float, last_tag: int
+) -> list[Plan]:
     """Transactions after which etcd has what this cell knows. Empty when it does. Raises Conflict when tags run out.
 
-    Tags come first: a number that somebody uses must not be given to another. An app in use whose number went to another app
-    meanwhile gets a new one, as etcd has the last word on who has a number.
+    Tags come first: a number in use must not be given to another app. An app in use whose number went to another app meanwhile
+    gets a new one, as etcd has the last word on which app has a number. `clock`: seconds since 1970.
     """
-    claims, there = tags_of(in_force, keys), tags_of(found.values, keys)
-    creations = joined((*_tags(claims, found.values, keys), *_records(in_force, found.values, keys, cell)))
+    claims, there = tags_of(in_force, keys), tags_of(now.values, keys)
+    creations = joined((*_missing_tags(claims, now.values, keys), *_missing_records(in_force, now.values, keys, cell)))
     if creations:
         return creations
-    unused = [app for app, held in claims.items() if held.released is None and not _in_use(there, app)]
-    return claim_plans(there, claim(there, unused, now=now, last=last_tag), keys=keys, values=found.values) if unused else []
+    lost = [app for app, held in claims.items() if held.released is None and not _is_in_use(there, app)]
+    return tag_plans(there, claim(there, lost, now=clock, last=last_tag), keys=keys, values=now.values) if lost else []
 
 
 def tags_of(values: Mapping[str, Value], keys: Keys) -> Claims:
-    """The tags that records give."""
-    view = View(keys)
-    view.update([key for key in values if key.startswith((keys.apps, keys.numbers))], values)
-    return view.valid_claims()
+    """The claims that records give."""
+    found = PoliciesAndTags(keys)
+    found.update([key for key in values if key.startswith((keys.apps, keys.numbers))], values)
+    return found.valid
 
 
-def _in_use(claims: Claims, app: AppName) -> bool:
+def _is_in_use(claims: Claims, app: AppName) -> bool:
     return app in claims and claims[app].released is None
 
 
-def _tags(claims: Claims, there: Mapping[str, Value], keys: Keys) -> Iterator[Plan]:
-    """Those that lack a record, or both, and whose number nobody else has."""
+def _missing_tags(claims: Claims, there: Mapping[str, Value], keys: Keys) -> Iterator[Plan]:
+    """Those that lack a record, or both, and whose number no other app has."""
     for app, held in claims.items():
-        data = {keys.app(app): records.claim_data(held), keys.number(held.tag): str(app).encode()}
+        data = {keys.app(app): records.encode_tag(held), keys.number(held.tag): str(app).encode()}
         missing = {key: value for key, value in data.items() if key not in there}
         number, own = there.get(keys.number(held.tag)), there.get(keys.app(app))
         if not missing or (number is not None and number.data != str(app).encode()) or (own and _tag_of(own) != held.tag):
@@ -128,95 +130,96 @@ def _tags(claims: Claims, there: Mapping[str, Value], keys: Keys) -> Iterator[Pl
 
 def _tag_of(value: Value) -> int | None:
     try:
-        return records.claim(value).tag
+        return records.decode_tag(value).tag
     except ValueError:
         return None
 
 
-def _records(in_force: InForce, there: Mapping[str, Value], keys: Keys, cell: str) -> Iterator[Plan]:
+def _missing_records(in_force: RecordsInForce, there: Mapping[str, Value], keys: Keys, cell: str) -> Iterator[Plan]:
     """Claims of all cells, and this cell's own records."""
     for key, held in in_force.items():
         if key.startswith((keys.claims, keys.cell(cell))) and key != keys.generation and not held.lease and key not in there:
             yield [absent(key)], [put(key, held.data)]
 
 
-def since(copy: Copy, found: Found, keys: Keys) -> int:
-    """The revision after which a record was written by somebody who knew of the loss, or without having lost anything."""
-    old, new = generation(copy.values, keys), generation(found.values, keys)
+def revision_of_loss(before: Reading, now: Reading, keys: Keys) -> int:
+    """The revision after which records were written by cells that knew of the loss, or had lost nothing."""
+    old, new = generation(before.values, keys), generation(now.values, keys)
     assert new is not None  # it is made before anything else
     goes_on = old is not None and new.before == old.id
-    return min(new.revision, copy.revision) if goes_on else new.revision
+    return min(new.revision, before.revision) if goes_on else new.revision
 
 
-def held_after(in_force: InForce, found: Found, *, after: int, keys: Keys, cell: str) -> dict[str, Value | None]:
+def records_to_hold(in_force: RecordsInForce, now: Reading, *, after: int, keys: Keys, cell: str) -> dict[str, Value | None]:
     """What stays as it was in force though etcd has it otherwise. None: a policy that older data brings back stays out."""
     held: dict[str, Value | None] = {}
     for key, old in in_force.items():
-        new = found.values.get(key)
-        if not same(old, new) and (new is None or new.revision <= after) and not _settled(key, keys, cell):
+        new = now.values.get(key)
+        if not same_content(old, new) and (new is None or new.revision <= after) and not _is_written_anew(key, keys, cell):
             held[key] = old
-    for key, new in found.values.items():
-        if key.startswith(keys.policies) and key not in in_force and new.revision <= after and not _settled(key, keys, cell):
+    for key, new in now.values.items():
+        if key.startswith(keys.policies) and key not in in_force and new.revision <= after and key != keys.accepted:
             held[key] = None
     return held
 
 
-def _settled(key: str, keys: Keys, cell: str) -> bool:
-    """Whether it has been written back, or is written anew by whoever it belongs to."""
+def _is_written_anew(key: str, keys: Keys, cell: str) -> bool:
+    """Whether it has been restored, or is written by this cell anyway."""
     return key == keys.accepted or key.startswith((keys.claims, keys.tags, keys.cell(cell), keys.endpoints_of(cell)))
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """What the operator has given up, of one generation: single records, or all but those that cells write back."""
+class AcceptedLoss:
+    """What the operator has given up, of one generation: single records, or all but those that cells restore."""
 
     generation: str
-    everything: bool
-    keys: frozenset[str]
+    everything: bool = False
+    keys: frozenset[str] = frozenset()
 
     def covers(self, key: str, keys: Keys) -> bool:
         """Whether it is not to be held any more."""
         return key in self.keys or (self.everything and not key.startswith((keys.cells, keys.endpoints)))
 
 
-def accepted(values: Mapping[str, Value], keys: Keys) -> Accepted:
+def accepted_loss(values: Mapping[str, Value], keys: Keys) -> AcceptedLoss:
     """What is given up of the generation that `values` are of."""
     now, held = generation(values, keys), values.get(keys.accepted)
-    current = now.id if now is not None else ""
-    nothing = Accepted(current, everything=False, keys=frozenset())
+    nothing = AcceptedLoss(now.id if now is not None else "")
     if held is None:
         return nothing
     try:
-        found = json.loads(held.data)
-        said = Accepted(str(found["generation"]), found["everything"] is True, frozenset(map(str, found["keys"])))
-    except (ValueError, RecursionError, TypeError, LookupError):
+        found = records.AcceptedLossRecord.read(held)
+    except ValueError:
         return nothing
-    return said if said.generation == current else nothing
+    accepted = AcceptedLoss(found.generation, found.everything, frozenset(found.keys))
+    return accepted if accepted.generation == nothing.generation else nothing
 
 
-def giving_up(said: Accepted, keys: Keys, there: Mapping[str, Value]) -> Plan:
-    """The transaction that says so."""
-    data = json.dumps({"generation": said.generation, "everything": said.everything, "keys": sorted(said.keys)}).encode()
-    return [unchanged(keys.accepted, there.get(keys.accepted))], [put(keys.accepted, data)]
+def plan_to_accept(loss: AcceptedLoss, keys: Keys, there: Mapping[str, Value]) -> Plan:
+    """The transaction that writes what is given up."""
+    record = records.AcceptedLossRecord(generation=loss.generation, everything=loss.everything, keys=tuple(sorted(loss.keys)))
+    return [unchanged(keys.accepted, there.get(keys.accepted))], [put(keys.accepted, record.data())]
 
 
-def deleting(do: Sequence[rpc.RequestOp], *, held: Collection[str], keys: Keys, there: Mapping[str, Value]) -> Plan:
+def plan_beside_deletions(
+    do: Sequence[rpc.RequestOp], *, held: Collection[str], keys: Keys, there: Mapping[str, Value]
+) -> Plan:
     """What a transaction must do besides where it deletes records that etcd has lost and cells hold: they are given up."""
     ranges = [op.request_delete_range for op in do if op.HasField("request_delete_range")] if held else []
-    gone = {key for key in held for each in ranges if _within(key.encode(), each)}
+    gone = {key for key in held for each in ranges if _is_within(key.encode(), each)}
     gone |= {key for each in ranges if (key := each.key.decode()).startswith(keys.policies)}  # another cell may hold it still
     if not gone:
         return [], []
-    said = accepted(there, keys)
-    return giving_up(replace(said, keys=said.keys | gone), keys, there)
+    accepted = accepted_loss(there, keys)
+    return plan_to_accept(replace(accepted, keys=accepted.keys | gone), keys, there)
 
 
-def _within(key: bytes, deleted: rpc.DeleteRangeRequest) -> bool:
+def _is_within(key: bytes, deleted: rpc.DeleteRangeRequest) -> bool:
     return key == deleted.key or deleted.key <= key < deleted.range_end
 
 
-def same_data(values: Mapping[str, Value], keys: Keys) -> list[rpc.Compare]:
-    """Holds as long as no data was lost: what is written otherwise would be judged as older than the loss."""
+def unchanged_generation(values: Mapping[str, Value], keys: Keys) -> list[rpc.Compare]:
+    """Holds as long as no data was lost: what is written after a loss unawares would be judged as older than it."""
     held = values.get(keys.generation)
     if held is None:
         return []
@@ -224,31 +227,31 @@ def same_data(values: Mapping[str, Value], keys: Keys) -> list[rpc.Compare]:
     return [compare(result=compare.EQUAL, target=compare.VALUE, key=keys.generation.encode(), value=held.data)]
 
 
-def held_policies(held: Held, keys: Keys) -> list[str]:
+def held_policies(held: HeldRecords, keys: Keys) -> list[str]:
     """By name."""
     return sorted(key.removeprefix(keys.policies) for key in held.values if key.startswith(keys.policies))
 
 
-def told(held: Held, keys: Keys) -> Iterator[tuple[str, str]]:
-    """What is held, each with what to do about it."""
+def held_problems(held: HeldRecords, keys: Keys) -> Iterator[Problem]:
+    """What is held, and what to do about it."""
     names = held_policies(held, keys)
     if names:
-        shown = ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
-        yield (
-            f"etcd has lost data: {len(names)} policies are held as they were known here: {shown}",
+        yield Problem(
+            "store",
+            f"etcd has lost data: {len(names)} policies are held as they were known here: {listed(names)}",
             "apply them again (`cellnet policy apply`), or give up what was lost: `cellnet policy accept-loss`",
         )
     cells = sorted({key.removeprefix(keys.cells).partition("/")[0] for key in held.values if key.startswith(keys.cells)})
     if cells:
-        shown = ", ".join(cells[:FEW]) + (f" and {len(cells) - FEW} more" if len(cells) > FEW else "")
-        yield (
-            f"etcd has lost data, and is yet to hear of {len(cells)} cells, which are kept as they were known: {shown}",
+        yield Problem(
+            "store",
+            f"etcd has lost data, and is yet to hear of {len(cells)} cells, which are kept as they were known: {listed(cells)}",
             "start the agents of those that still are, `cellnet cell remove` those that are not",
         )
 
 
-def clashes(in_force: InForce, there: Mapping[str, Value], *, keys: Keys) -> Iterator[str]:
-    """What somebody who did not know of it has taken meanwhile, in words."""
+def clashes(in_force: RecordsInForce, there: Mapping[str, Value], *, keys: Keys) -> Iterator[str]:
+    """Numbers and subnets that went to others meanwhile, in words."""
     now = tags_of(there, keys)
     for app, held in tags_of(in_force, keys).items():
         taken = there.get(keys.number(held.tag))
@@ -264,6 +267,66 @@ def clashes(in_force: InForce, there: Mapping[str, Value], *, keys: Keys) -> Ite
 
 def _cell_of(value: Value) -> str:
     try:
-        return str(json.loads(value.data)["cell"])
-    except (ValueError, RecursionError, TypeError, LookupError):
+        return records.SubnetRecord.read(value).cell
+    except ValueError:
         return "?"
+
+
+class Recovery:
+    """Gives etcd's data a generation, and restores what this cell knows after a loss. One per store.
+
+    `now`: seconds since 1970; `fresh` makes what no two cells make alike.
+    """
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        keys: Keys,
+        *,
+        cell: str,
+        now: Callable[[], float],
+        last_tag: int = LAST_TAG,
+        fresh: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._cell = cell
+        self._now = now
+        self._last_tag = last_tag
+        self._fresh = fresh
+        self.clashes: tuple[str, ...] = ()
+
+    async def read(self) -> Reading:
+        """All records. Where they have no generation (a new etcd, or all was lost) one is made."""
+        for _ in range(TRIES):
+            found = await self._client.read(self._keys.root)
+            if generation(found.values, self._keys) is not None:
+                return found
+            await self._make_generation(found, before="")
+        raise Unavailable("etcd's data is deleted again and again", hint="find what deletes below the prefix")
+
+    async def restore(self, in_force: RecordsInForce, before: Reading, now: Reading) -> bool:
+        """Write what is missing; whether there was anything, so that all is to be read again. Raises Conflict."""
+        old, new = generation(before.values, self._keys), generation(now.values, self._keys)
+        if old is not None and new is not None and old.id == new.id:  # older data: cells that come later must see that, too
+            await self._make_generation(now, before=old.id)
+            return True
+        plans = plans_to_restore(in_force, now, keys=self._keys, cell=self._cell, clock=self._now(), last_tag=self._last_tag)
+        for when, do in plans:
+            if await self._client.commit(when=when, do=do) is None:
+                break  # another cell was quicker
+        return bool(plans)
+
+    def held(self, in_force: RecordsInForce, before: Reading, now: Reading) -> HeldRecords:
+        """What is held from now on, when everything that can be is restored."""
+        after = revision_of_loss(before, now, self._keys)
+        held = records_to_hold(in_force, now, after=after, keys=self._keys, cell=self._cell)
+        self.clashes = tuple(clashes(in_force, now.values, keys=self._keys))
+        log.get("store").warning("etcd_data_written_back", held=len(held), clashes=len(self.clashes))
+        return HeldRecords(held, after)
+
+    async def _make_generation(self, found: Reading, *, before: str) -> None:
+        """One of the cells that try it succeeds."""
+        key = self._keys.generation
+        record = records.GenerationRecord(id=self._fresh(), before=before)
+        await self._client.commit(when=[unchanged(key, found.values.get(key))], do=[put(key, record.data())])

@@ -1,18 +1,22 @@
-"""The copy on disk, in the cell's own SQLite file, for a start while etcd does not answer. Each change writes what it changes.
+"""What a cell keeps of etcd: the records that are in force, and the copy of them on the cell's disk.
 
-It is not synced: it must outlive the agent, and costs no waiting. After a power loss it may lack the last changes, which
-matters only if etcd is gone as well.
+In force is what etcd has, but for what is held since etcd lost data. The copy is in the cell's SQLite file, for a start while
+etcd does not answer; each change writes what it changes. It is not synced: it must outlive the agent, and costs no waiting.
+After a power loss it may lack the last changes, which matters only if etcd is gone as well.
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from agent import log
+from agent.complaint import Complaints
 from agent.errors import HostRefused
 from agent.store.database import Database
-from agent.store.etcd.client import Value
-from agent.store.etcd.copied import Copy, Held
+from agent.store.etcd.client import Reading, Value
+
+Row = tuple[str, bytes | None, int, int]
 
 WRITE = "INSERT OR REPLACE INTO shared (key, data, revision, lease) VALUES (?, ?, ?, ?)"
 HOLD = "INSERT OR REPLACE INTO held (key, data, revision, lease) VALUES (?, ?, ?, ?)"
@@ -20,16 +24,46 @@ SINCE = "INSERT OR REPLACE INTO meta (key, value) VALUES ('held', ?)"
 MARK = "INSERT OR REPLACE INTO meta (key, value) VALUES ('shared', ?)"
 
 
-class Kept:
-    """One per store. What cannot be written is tried again, all of it, with the next change."""
+@dataclass(frozen=True, slots=True)
+class HeldRecords:
+    """Records that are in force otherwise than etcd has them, until they are written after `after`. None: not in force."""
+
+    values: dict[str, Value | None] = field(default_factory=dict)
+    after: int = 0
+
+
+class RecordsInForce(Mapping[str, Value]):
+    """What the cell goes by. A live view."""
+
+    def __init__(self, values: Mapping[str, Value], held: Mapping[str, Value | None]) -> None:
+        self._values = values
+        self._held = held
+
+    def __getitem__(self, key: str) -> Value:
+        found = self._held[key] if key in self._held else self._values[key]
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (key for key in self._values if key not in self._held)
+        yield from (key for key, value in self._held.items() if value is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class DiskCopy:
+    """One per store. What cannot be written is written with the next change, with all the rest."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._behind = False
-        self._held: set[str] = set()  # the keys that are on the disk
-        self._last_held: Held | None = None
+        self._held_keys: set[str] = set()  # that are on the disk
+        self._held: HeldRecords | None = None  # that was written last
+        self._complaints = Complaints(log.get("store"), failed="disk_copy_failed", recovered="disk_copy_recovered")
 
-    def load(self) -> tuple[Copy, Held] | None:
+    def load(self) -> tuple[Reading, HeldRecords] | None:
         """What was kept; None before the first. Raises HostRefused."""
         found = self._database.read("SELECT value FROM meta WHERE key = 'shared'")
         if not found:
@@ -37,20 +71,19 @@ class Kept:
         revision, cluster = map(int, str(found[0]["value"]).split())
         rows = self._database.read("SELECT key, data, revision, lease FROM shared")
         values = {row["key"]: Value(bytes(row["data"]), row["revision"], row["lease"]) for row in rows}
-        return Copy(MappingProxyType(values), revision, cluster), self._load_held()
+        return Reading(MappingProxyType(values), revision, cluster), self._load_held()
 
-    def _load_held(self) -> Held:
+    def _load_held(self) -> HeldRecords:
         since = self._database.read("SELECT value FROM meta WHERE key = 'held'")
         rows = self._database.read("SELECT key, data, revision, lease FROM held")
-        self._held = {row["key"] for row in rows}
         held = {
             row["key"]: None if row["data"] is None else Value(bytes(row["data"]), row["revision"], row["lease"])
             for row in rows
         }
-        self._last_held = Held(held, int(since[0]["value"]) if since else 0)
-        return self._last_held
+        self._held, self._held_keys = HeldRecords(held, int(since[0]["value"]) if since else 0), set(held)
+        return self._held
 
-    def keep(self, changed: Iterable[str], copy: Copy, held: Held) -> None:
+    def keep(self, changed: Iterable[str], copy: Reading, held: HeldRecords) -> None:
         """Write what has changed; a disk that refuses does not stop what is in force."""
         try:
             with self._database.transaction(durable=False) as connection:
@@ -59,34 +92,35 @@ class Kept:
                 self._write(connection, list(copy.values) if self._behind else changed, copy)
                 self._write_held(connection, held)
                 connection.execute(MARK, (f"{copy.revision} {copy.cluster}",))
-            self._held, self._behind = set(held.values), False
+            self._held_keys, self._behind = set(held.values), False
+            self._complaints.over()
         except HostRefused as error:
-            if not self._behind:
-                log.get("store").warning("shared_copy_not_kept", what=error.what)
+            self._complaints.about(error)
             self._behind = True
 
     @staticmethod
-    def _write(connection: sqlite3.Connection, keys: Iterable[str], copy: Copy) -> None:
-        there, gone = list[tuple[str, bytes, int, int]](), list[tuple[str]]()
+    def _write(connection: sqlite3.Connection, keys: Iterable[str], copy: Reading) -> None:
+        there, gone = list[Row](), list[tuple[str]]()
         for key in keys:
             value = copy.values.get(key)
             if value is None:
                 gone.append((key,))
             else:
-                there.append((key, value.data, value.revision, value.lease))
+                there.append(_row(key, value))
         connection.executemany("DELETE FROM shared WHERE key = ?", gone)
         connection.executemany(WRITE, there)
 
-    def _write_held(self, connection: sqlite3.Connection, held: Held) -> None:
+    def _write_held(self, connection: sqlite3.Connection, held: HeldRecords) -> None:
         """It begins with a loss, all at once, and then only becomes less."""
-        if held is not self._last_held or self._behind:
+        if held is not self._held or self._behind:
             connection.execute("DELETE FROM held")
-            rows = [
-                (key, *((None, 0, 0) if each is None else (each.data, each.revision, each.lease)))
-                for key, each in held.values.items()
-            ]
-            connection.executemany(HOLD, rows)
+            connection.executemany(HOLD, [_row(key, value) for key, value in held.values.items()])
             connection.execute(SINCE, (str(held.after),))
         else:
-            connection.executemany("DELETE FROM held WHERE key = ?", [(key,) for key in self._held - held.values.keys()])
-        self._last_held = held
+            gone = self._held_keys - held.values.keys()
+            connection.executemany("DELETE FROM held WHERE key = ?", [(key,) for key in gone])
+        self._held = held
+
+
+def _row(key: str, value: Value | None) -> Row:
+    return (key, None, 0, 0) if value is None else (key, value.data, value.revision, value.lease)

@@ -1,4 +1,4 @@
-"""What etcd's errors mean for whoever must act on them."""
+"""What etcd's errors mean, and what an operator can do about each."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from agent.errors import HostRefused, Unavailable
 from host.errors import Unexpected
 
 AGAIN = "it is tried again by itself"
-# what gRPC says of a mistake in the settings -> what to do; it cannot tell it from an outage
+# what gRPC reports of a mistake in the settings -> what to do; gRPC cannot distinguish it from an outage
 MISTAKES = {
     "CERTIFICATE_VERIFY_FAILED": "store.etcd.ca must be the CA that issued etcd's certificate, and the clocks must agree",
     "Hostname Verification": "etcd's certificate must name the address that store.etcd.endpoints has",
@@ -20,7 +20,7 @@ MISTAKES = {
 
 
 class Compacted(Exception):
-    """The changes after the asked revision are no longer kept."""
+    """etcd no longer keeps the changes after the asked revision."""
 
 
 class NoSuchLease(Exception):
@@ -33,15 +33,15 @@ def refused(error: Exception, etcd: Etcd) -> Exception:
     if not isinstance(error, grpc.RpcError | asyncio.InvalidStateError | TimeoutError):
         return Unexpected(error)
     if not isinstance(error, grpc.RpcError):
-        return Unavailable(f"etcd ({where}) went silent", hint="it is tried again by itself")
+        return Unavailable(f"etcd ({where}) went silent", hint=AGAIN)
     code, words = error.code(), error.details() or ""
     if "lease not found" in words:
         return NoSuchLease()
     if "compacted" in words:
         return Compacted()
     if code is grpc.StatusCode.PERMISSION_DENIED:
-        who = etcd.username or etcd.cert
-        return HostRefused(f"etcd does not let '{who}' do this: {words}", hint="docs/store.md lists what each role needs")
+        user = etcd.username or etcd.cert
+        return HostRefused(f"etcd does not let '{user}' do this: {words}", hint="docs/store.md lists what each role needs")
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
         return HostRefused(f"etcd refuses '{etcd.username}': {words}", hint="look at store.etcd in agent.yaml")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:

@@ -1,4 +1,4 @@
-"""The layout below the prefix: pure. What the records say is in records.py.
+"""The layout below the prefix. Pure. records.py has the records.
 
     /cellnet/v1/policies/NAME              {"document": …}
     /cellnet/v1/policies/.accepted         {"generation": id, "everything": true, "keys": […]}: losses of data that are accepted
@@ -59,7 +59,7 @@ class Keys:
 
     @property
     def cells(self) -> str:
-        """What each cell says of itself."""
+        """What each cell publishes of itself."""
         return f"{self.root}cells/"
 
     @property
@@ -69,11 +69,11 @@ class Keys:
 
     @property
     def trust(self) -> str:
-        """The roots that the operator has put there."""
+        """The roots that the operator has published."""
         return f"{self.root}ca/trust"
 
     def cell(self, cell: str) -> str:
-        """What all of one cell's records begin with, but for its endpoints."""
+        """What the keys of one cell's records begin with, but for its endpoints."""
         return f"{self.cells}{cell}/"
 
     def record(self, cell: str) -> str:
@@ -85,7 +85,7 @@ class Keys:
         return f"{self.cells}{cell}/{ALIVE}"
 
     def endpoints_of(self, cell: str) -> str:
-        """What all of one cell's endpoints begin with."""
+        """What the keys of one cell's endpoints begin with."""
         return f"{self.endpoints}{cell}/"
 
     def needed(self, cell: str) -> str:
@@ -99,7 +99,7 @@ class Keys:
 
     @property
     def claims(self) -> str:
-        """What any cell may take that nobody has."""
+        """What any cell may take that no other has."""
         return f"{self.root}claims/"
 
     @property
@@ -109,7 +109,7 @@ class Keys:
 
     @property
     def accepted(self) -> str:
-        """What the operator has given up of lost data: where he may write, under a name that no policy has."""
+        """What the operator has given up of lost data: among the policies, as operators may write there."""
         return f"{self.policies}.accepted"
 
     def policy(self, name: str) -> str:

@@ -1,33 +1,33 @@
 """A copy in memory of all that is below the prefix, kept current by a watch: what the cell reads, with or without etcd.
 
-A missing answer changes nothing here. What comes is judged first: another cluster, a revision from before the last one seen, or
-another generation is not news but a loss of data. The copy then stays as it is until this cell has written back what it knows;
-what it may not write is held (recovery.py).
+A missing answer changes nothing here. Each answer is judged first: another cluster, a revision before the last one seen, or
+another generation is no change but a loss of data. The copy then stays as it is until this cell has restored what it knows;
+what it may not write is held (data_loss.py).
 """
 
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from agent import log
 from agent.errors import RAISED, HostRefused, Unavailable
+from agent.pacing import Backoff
 from agent.store.etcd import data_loss
-from agent.store.etcd.client import Batch, Changed, EtcdClient, Found, Value
-from agent.store.etcd.copied import Copy, Held, InForce
+from agent.store.etcd.client import Batch, EtcdClient, Reading, RecordChange, Value
+from agent.store.etcd.data_loss import Recovery
+from agent.store.etcd.disk_copy import HeldRecords, RecordsInForce
 from agent.store.etcd.errors import Compacted
 from agent.store.etcd.keys import Keys
-from agent.store.etcd.recovering import Recovering
 
-AGAIN = (0.1, 5.0)  # seconds between two tries: the first, and the longest
 ABSENT = 60.0  # seconds for which another cell's signs of life are held after a loss: it comes back within a few
-STRETCH = 5_000  # records that are compared before others have their turn
-LOST = "this cell writes back what it knows; docs/store.md tells what else to do"
+STRETCH = 5_000  # records that are compared before other tasks have their turn
+LOST = "this cell writes back what it knows; docs/store.md describes what else to do"
 
 
 class Mirror:
-    """Follows etcd once `run` is. `changed` is called with the keys that changed, and with none after an outage."""
+    """Follows etcd while `run` runs. `changed` is called with the keys that changed, and with none after an outage."""
 
     def __init__(
         self,
@@ -35,18 +35,18 @@ class Mirror:
         keys: Keys,
         *,
         changed: Callable[[frozenset[str]], None],
-        recovering: Recovering,
-        copy: Copy | None = None,
-        held: Held | None = None,
+        recovery: Recovery,
+        copy: Reading | None = None,
+        held: HeldRecords | None = None,
     ) -> None:
         self._client = client
         self._keys = keys
         self._changed = changed
-        self._recovering = recovering
+        self._recovery = recovery
         self._values: dict[str, Value] = dict(copy.values) if copy else {}
-        self._copy = copy or Copy()
-        self.held = held or Held()
-        self._news = asyncio.Condition()
+        self._copy = copy or Reading()
+        self.held = held or HeldRecords()
+        self._progress = asyncio.Condition()
         self.problem: HostRefused | Unavailable | None = Unavailable(
             "etcd has not been reached yet", hint="it is tried again by itself"
         )
@@ -54,70 +54,70 @@ class Mirror:
         self.following = False
         self._was_reached = copy is not None
         self._expiry: asyncio.TimerHandle | None = None
-        self._taking = asyncio.Lock()
-        self._data = 0  # grows when other data is taken, whose revisions have nothing to do with those of before
+        self._replacing = asyncio.Lock()
+        self._data = 0  # grows when other data is taken, whose revisions are unrelated to those of before
 
     @property
-    def copy(self) -> Copy:
+    def copy(self) -> Reading:
         """What etcd has. Its values are the live ones: read them before you wait for anything."""
         return self._copy
 
     @property
-    def in_force(self) -> InForce:
+    def in_force(self) -> RecordsInForce:
         """What the cell goes by. A live view, until the next reading."""
-        return InForce(self._values, self.held.values)
+        return RecordsInForce(self._values, self.held.values)
 
     @property
     def data(self) -> int:
         """How often other data than before was taken."""
         return self._data
 
-    async def refresh(self) -> Copy:
+    async def refresh(self) -> Reading:
         """Read everything again now. Raises as EtcdClient.read does."""
         while True:
             data, known = self._data, self._copy.revision
-            found = await self._recovering.read()
-            async with self._taking:
+            found = await self._recovery.read()
+            async with self._replacing:
                 if data != self._data:
                     continue
                 await self._judge(found, known=known)
                 return self._copy
 
     async def catch_up(self, *, seconds: float = 5.0) -> None:
-        """Return when all is here that was committed before the call. Raises as `refresh` does."""
+        """Return when the copy has all that was committed before the call. Raises as `refresh` does."""
         if self.problem is not None:
             raise self.problem
         before = self._copy
         if await self._client.is_all(self._keys.root, count=len(before.values), revision=before.revision):
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds), self._news:
-                await self._news.wait_for(lambda: self._copy is not before)
+            async with asyncio.timeout(seconds), self._progress:
+                await self._progress.wait_for(lambda: self._copy is not before)
                 if await self._client.is_all(self._keys.root, count=len(self._copy.values), revision=self._copy.revision):
                     return
         await self.refresh()
 
     async def has_followed(self, revision: int, *, seconds: float) -> bool:
-        """Whether the watch brings anything later than `revision` in so many seconds."""
+        """Whether the watch brings anything later than `revision` within so many seconds."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds), self._news:
-                return await self._news.wait_for(lambda: self.following and self._copy.revision > revision)
+            async with asyncio.timeout(seconds), self._progress:
+                return await self._progress.wait_for(lambda: self.following and self._copy.revision > revision)
         return False
 
     async def reach(self, revision: int, *, seconds: float = 5.0) -> None:
-        """Wait until the copy includes `revision` (of a change that we made); read it if the watch does not bring it."""
+        """Wait until the copy includes `revision` (of this cell's own change); read it if the watch does not bring it."""
         if not self.following:
             await self.refresh()
             return
         try:
-            async with asyncio.timeout(seconds), self._news:
-                await self._news.wait_for(lambda: self._copy.revision >= revision)
+            async with asyncio.timeout(seconds), self._progress:
+                await self._progress.wait_for(lambda: self._copy.revision >= revision)
         except TimeoutError:
             await self.refresh()
 
     async def run(self) -> None:
-        """Follow for ever. What goes wrong is in `problem` until it is right again."""
-        wait = AGAIN[0]
+        """Follow for ever. What goes wrong is in `problem` until it is over."""
+        backoff = Backoff()
         self._expire_later()
         while True:
             try:
@@ -127,52 +127,51 @@ class Mirror:
                     await self._recover()
                 since = self._copy.revision
                 async for batch in self._client.watch(self._keys.root, since=since):
-                    wait = AGAIN[0]
+                    backoff.reset()
                     self.following = True
                     await self._follow(batch, since=since)
                     if self.lost is not None:
                         break
             except Compacted:
-                self.problem = Unavailable("etcd has compacted what we had not read yet", hint="it is read again by itself")
+                self.problem = Unavailable("etcd has compacted what was not read yet", hint="it is read again by itself")
                 continue
             except RAISED as error:
                 self.problem = error if isinstance(error, HostRefused | Unavailable) else Unavailable(str(error))
             finally:
                 self.following = False
-            await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - a thousand cells must not come at the same moment
-            wait = min(wait * 2, AGAIN[1])
+            await asyncio.sleep(backoff.next() * random.uniform(0.5, 1.0))  # noqa: S311 - or a thousand cells come at once
 
-    async def _judge(self, found: Found, *, known: int) -> bool:
-        """Take a reading; False if it lacks data. It is what all members agree on: no older than what was `known` before."""
-        why = data_loss.doubt(self._copy, found, known=known, keys=self._keys)
-        if why is not None and data_loss.lost_to_us(self._copy, found, keys=self._keys):
-            self._lose(why)
+    async def _judge(self, found: Reading, *, known: int) -> bool:
+        """Take a reading; False if it lacks data. A quorum has answered it: it is no older than what was `known` before."""
+        why = data_loss.reason_to_doubt(self._copy, found, known=known, keys=self._keys)
+        if why is not None and data_loss.lacks_something(self._copy, found, keys=self._keys):
+            self._report_loss(why)
             return False
         # where there was doubt, the right data was brought back, whose revisions may begin anew
-        await self._take(found, held=None if why is None else self.held)
+        await self._replace(found, held=None if why is None else self.held)
         return True
 
-    def _lose(self, why: str) -> None:
+    def _report_loss(self, why: str) -> None:
         if self.lost is None:
             log.get("store").error("etcd_data_lost", what=why)
         self.lost, self.problem = why, Unavailable(why, hint=LOST)
 
     async def _recover(self) -> None:
-        """Write back, and then take what etcd has; what cannot be written is held."""
+        """Restore, and then take what etcd has; what cannot be restored is held."""
         tries = 0
         while True:
-            found = await self._recovering.read()
-            async with self._taking:
+            found = await self._recovery.read()
+            async with self._replacing:
                 if await self._judge(found, known=self._copy.revision):
                     return
-                if not await self._recovering.write_back(self.in_force, self._copy, found):
-                    await self._take(found, held=self._recovering.held(self.in_force, self._copy, found))
+                if not await self._recovery.restore(self.in_force, self._copy, found):
+                    await self._replace(found, held=self._recovery.held(self.in_force, self._copy, found))
                     return
-            tries += 1  # other cells write back the same: who comes second reads again
+            tries += 1  # other cells restore the same: one that comes second reads again
             await asyncio.sleep(random.uniform(0, min(0.01 * tries, 0.5)))  # noqa: S311
 
-    async def _take(self, found: Found, *, held: Held | None = None) -> None:
-        """A whole reading. It may be older than what the watch has brought meanwhile, if only by a moment.
+    async def _replace(self, found: Reading, *, held: HeldRecords | None = None) -> None:
+        """Take a whole reading. It may be a moment older than what the watch has brought meanwhile.
 
         With `held` it is of other data than before, whatever its revision.
         """
@@ -181,17 +180,17 @@ class Mirror:
             if held is None and found.revision < self._copy.revision:
                 return
             keys = await self._differing(found.values)
-        self._values = found.values
+        self._values = dict(found.values)
         if held is not None:
             keys.update(self.held.values, held.values)
-            self.held, self._copy = held, Copy()
+            self.held, self._copy = held, Reading()
             self._data += 1
             self._expire_later()
         self.lost = None
-        keys |= self._written() | self._given_up()
-        await self._now(keys, found.revision, found.cluster)
+        keys |= self._release_written() | self._release_accepted()
+        await self._publish(keys, found.revision, found.cluster)
 
-    async def _differing(self, values: dict[str, Value]) -> set[str] | None:
+    async def _differing(self, values: Mapping[str, Value]) -> set[str] | None:
         """The keys of records that `values` have otherwise; None where the copy has changed meanwhile."""
         copy, found = self._copy, set[str]()
         keys = list(values.keys() | self._values.keys())
@@ -203,14 +202,14 @@ class Mirror:
         return found
 
     async def _follow(self, batch: Batch, *, since: int) -> None:
-        """Changes that a reading included already are passed over: it may have seen later ones of the same records."""
+        """Changes that a reading has already included are skipped: it may have later ones of the same records."""
         if self.lost is not None:
             return
-        # A reading in between may be ahead of what a watch has told yet; a member is behind if it was when the watch began.
+        # A reading in between may be ahead of the watch; a member is behind if it was so when the watch began.
         if self._copy.cluster not in (0, batch.cluster) or batch.seen < since:
             raise Unavailable("this member of etcd is behind what was seen before", hint="another one is asked by itself")
         new = [change for change in batch.changes if change.revision > self._copy.revision]
-        if any(change.key == self._keys.generation for change in new) and self._ends(new):
+        if any(change.key == self._keys.generation for change in new) and self._ends_generation(new):
             return
         for change in new:
             if change.value is None:
@@ -221,31 +220,31 @@ class Mirror:
                 self.held.values.pop(change.key, None)
         keys = {change.key for change in new}
         if self._keys.accepted in keys:
-            keys |= self._given_up()
-        await self._now(keys, batch.revision, batch.cluster)
+            keys |= self._release_accepted()
+        await self._publish(keys, batch.revision, batch.cluster)
 
-    def _ends(self, new: list[Changed]) -> bool:
-        """Whether these changes end the data's generation: then nothing of them is followed before all is read."""
+    def _ends_generation(self, new: list[RecordChange]) -> bool:
+        """Whether these changes end the data's generation: then none of them is followed before all is read."""
         last = next(change.value for change in reversed(new) if change.key == self._keys.generation)
         made = {} if last is None else {self._keys.generation: last}
         why = data_loss.changed_generation(self._values, made, self._keys)
         if why is not None:
-            self._lose(why)
+            self._report_loss(why)
         return why is not None
 
-    def _written(self) -> set[str]:
-        """Let go of what has been written since the loss."""
+    def _release_written(self) -> set[str]:
+        """No longer hold what has been written since the loss."""
         there, after = self._values, self.held.after
-        return self._let_go({key for key in self.held.values if key in there and there[key].revision > after})
+        return self._release({key for key in self.held.values if key in there and there[key].revision > after})
 
-    def _given_up(self) -> set[str]:
-        """Let go of what the operator has given up."""
+    def _release_accepted(self) -> set[str]:
+        """No longer hold what the operator has given up."""
         if not self.held.values:
             return set()
-        said = data_loss.accepted(self._values, self._keys)
-        return self._let_go({key for key in self.held.values if said.covers(key, self._keys)})
+        accepted = data_loss.accepted_loss(self._values, self._keys)
+        return self._release({key for key in self.held.values if accepted.covers(key, self._keys)})
 
-    def _let_go(self, keys: set[str]) -> set[str]:
+    def _release(self, keys: set[str]) -> set[str]:
         for key in keys:
             del self.held.values[key]
         return keys
@@ -257,16 +256,16 @@ class Mirror:
             self._expiry = asyncio.get_running_loop().call_later(ABSENT, self._expire)
 
     def _expire(self) -> None:
-        """A cell that has not come back by now is not alive."""
-        gone = self._let_go({key for key, value in self.held.values.items() if value is not None and value.lease})
+        """A cell that has not come back by now is dead."""
+        gone = self._release({key for key, value in self.held.values.items() if value is not None and value.lease})
         if gone:
             self._changed(frozenset(gone))
 
-    async def _now(self, keys: set[str], revision: int, cluster: int) -> None:
-        self._copy = Copy(MappingProxyType(self._values), max(revision, self._copy.revision), cluster)
+    async def _publish(self, keys: set[str], revision: int, cluster: int) -> None:
+        self._copy = Reading(MappingProxyType(self._values), max(revision, self._copy.revision), cluster)
         recovered = self.problem is not None and self._was_reached
         self.problem, self._was_reached = None, True
         if keys or recovered:
             self._changed(frozenset(keys))
-        async with self._news:
-            self._news.notify_all()
+        async with self._progress:
+            self._progress.notify_all()

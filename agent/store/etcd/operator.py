@@ -1,6 +1,6 @@
-"""An operator's request: what it writes, it writes with the rights that came with it, over a client of its own.
+"""The rights that come with an operator's request: what the request changes is committed with them, by a client of its own.
 
-The cell reads as always, by its own rights. The client goes with the request, and the credentials with the client.
+The cell reads as always, with its own rights. The client ends with the request, and the credentials with the client.
 """
 
 import contextlib
@@ -9,43 +9,45 @@ from dataclasses import dataclass, replace
 
 import grpc
 
-from agent.config.etcd import Etcd, EtcdEndpoint
+from agent.config.etcd import EtcdEndpoint
 from agent.errors import InvalidInput
 from agent.model.credentials import StoreCredentials
 from agent.store.etcd.client import EtcdClient
-from agent.store.etcd.connection import Access
+from agent.store.etcd.connection import EtcdAccess
 
 
 @dataclass(frozen=True, slots=True)
-class Presented(Access):
+class OperatorAccess(EtcdAccess):
     """Credentials from a request in place of those in files."""
 
     credentials: StoreCredentials
 
     def channel(self, endpoint: EtcdEndpoint) -> grpc.aio.Channel:
-        """See Access."""
+        """See EtcdAccess."""
         return self.secured(endpoint, cert=_bytes(self.credentials.cert), key=_bytes(self.credentials.key))
 
     def password(self) -> str:
-        """See Access."""
+        """See EtcdAccess."""
         return self.credentials.password or ""
 
 
 @contextlib.asynccontextmanager
-async def acting_as(credentials: StoreCredentials, *, client: EtcdClient, etcd: Etcd) -> AsyncIterator[None]:
-    """Until the end of this, what the caller's task commits through `client` is committed by whoever `credentials` are.
+async def client_of(writer: StoreCredentials | None, *, cell: EtcdClient) -> AsyncIterator[EtcdClient]:
+    """The client that commits with the writer's rights: that of the cell for None, else one that is closed at the end.
 
-    Raises InvalidInput where an endpoint has no TLS: a password would be there for all to read.
+    Raises InvalidInput where an endpoint has no TLS: a password would be readable on the network.
     """
-    if not all(endpoint.tls for endpoint in etcd.endpoints):
+    if writer is None:
+        yield cell
+        return
+    if not all(endpoint.tls for endpoint in cell.etcd.endpoints):
         raise InvalidInput("etcd is reached without TLS, so no credentials are sent there", hint="write https:// in store.etcd")
-    operator = replace(etcd, username=credentials.username, password_file=None, cert=None, key=None)
-    other = EtcdClient(operator, access=Presented(operator, credentials))
+    etcd = replace(cell.etcd, username=writer.username, password_file=None, cert=None, key=None)
+    client = EtcdClient(etcd, access=OperatorAccess(etcd, writer))
     try:
-        with client.written_by(other):
-            yield
+        yield client
     finally:
-        await other.close()
+        await client.close()
 
 
 def _bytes(text: str | None) -> bytes | None:

@@ -1,4 +1,4 @@
-"""What the records of policies and tags mean, kept as they change: a change among 60,000 costs what it changes."""
+"""Policies and tags, decoded from records and kept as they change: a change among 60,000 costs only what it changes."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -14,10 +14,10 @@ from agent.store.tags import TagClaim
 FEW = 100  # policies: where more have changed, all are sorted anew
 
 
-class View:
-    """The decoded copy. A record that makes no sense is left out, and named in `malformed` with the reason.
+class PoliciesAndTags:
+    """A malformed record is left out, and named in `malformed` with the reason.
 
-    `valid` are the claims that hold their number's record too: whoever writes a claim alone gets no other app's rights by it.
+    `valid` are the claims whose number's record names the same app: a claim alone gives no other app's rights.
     `in_use` are those of them that were not given back, and `tag_changes` counts how often they have changed.
     """
 
@@ -46,12 +46,8 @@ class View:
             (keys.cells, self._cell),
         )
 
-    def valid_claims(self) -> dict[AppName, TagClaim]:
-        """Those of now."""
-        return dict(self.valid)
-
     def is_needed(self, app: AppName, *, beside: str) -> bool:
-        """Whether any cell needs the app, beside the one whose record has the key `beside`."""
+        """Whether another cell needs the app than that whose record has the key `beside`."""
         return self._needing[app] > (app in self.needed.get(beside, frozenset()))
 
     def all_policies(self) -> tuple[StoredPolicy, ...]:
@@ -80,8 +76,8 @@ class View:
             self._listed.insert(place, now)
 
     def update(self, changed: Iterable[str], values: Mapping[str, Value]) -> bool:
-        """Decode what has changed; whether it means anything else than before."""
-        news = False
+        """Decode what has changed; whether its meaning has changed."""
+        meaning_changed = False
         for key in changed:
             before, after = self._meaning(key), values.get(key)
             self._forget(key)
@@ -90,8 +86,8 @@ class View:
                     self._decode(key, after)
                 except ValueError as error:
                     self.malformed[key] = str(error)
-            news = news or self._meaning(key) != before
-        return news
+            meaning_changed = meaning_changed or self._meaning(key) != before
+        return meaning_changed
 
     def _meaning(self, key: str) -> object:
         held = self._of_key.get(key)
@@ -124,16 +120,16 @@ class View:
 
     def _cell(self, key: str, name: str, value: Value) -> None:
         if name.endswith(f"/{NEEDED}"):
-            self.needed[key] = records.needed(value)
+            self.needed[key] = records.decode_needed(value)
             self._needing.update(self.needed[key])
 
     def _policy(self, key: str, name: str, value: Value) -> None:
         if key != self._keys.accepted:
-            self.policies[name] = records.policy(name, value)
+            self.policies[name] = records.decode_policy(name, value)
             self._touched.add(name)
 
     def _claim(self, key: str, name: str, value: Value) -> None:
-        app, claim = AppName.parse(name), records.claim(value)
+        app, claim = AppName.parse(name), records.decode_tag(value)
         self.claims[app] = claim
         self._claimants.setdefault(claim.tag, set()).add(app)
         self._of_key[key] = app
@@ -142,7 +138,7 @@ class View:
     def _number(self, key: str, name: str, value: Value) -> None:
         number = int(name)
         if self._keys.number(number) != key:
-            raise records.Malformed("no number of a tag")
+            raise records.MalformedRecord("no number of a tag")
         self.numbers[number] = value.data.decode(errors="replace")
         self._number_of[key] = number
         self._judge_claimants(number)

@@ -1,7 +1,7 @@
-"""Which cell has which part of the overlay, as the claims say: kept as it changes.
+"""Which cell has which part of the overlay, decoded from the claims and kept as they change.
 
-Claims are the one thing that every cell may write, since a new one must be able to get its part. What they say is therefore
-compared: two that overlap cannot both hold, and the older one does.
+Every cell may write claims, since a new one must be able to get its part. So claims are compared with each other: of two that
+overlap the older one holds.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ from agent.store.subnets import SubnetClaim
 Place = tuple[int, int]  # first address, prefix length
 
 
-class Allotment:
-    """`claims` holds all that can be read; `illegible` is key -> why, of the others."""
+class SubnetClaims:
+    """`claims` holds all that can be decoded; `malformed` is key -> why, of the others."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
@@ -26,29 +26,29 @@ class Allotment:
         self._at: dict[Place, IPv4Network] = {}
         self._inside: dict[Place, set[IPv4Network]] = {}
         self.claims: dict[IPv4Network, SubnetClaim] = {}
-        self.illegible: dict[str, str] = {}
+        self.malformed: dict[str, str] = {}
 
     def update(self, key: str, value: Value | None) -> set[IPv4Network]:
-        """Take in one claim's record; the subnets whose cells are to be judged anew."""
+        """Decode one claim's record; the subnets whose cells are to be judged anew."""
         touched = set[IPv4Network]()
-        self.illegible.pop(key, None)
+        self.malformed.pop(key, None)
         before = self._of_key.pop(key, None)
         if before is not None:
-            self._forget(before)
+            self._remove(before)
             touched |= {before, *self._overlapping(before)}
         if value is not None:
             try:
-                subnet, claim = records.subnet(key.removeprefix(self._keys.subnets), value)
+                subnet, claim = records.decode_subnet(key.removeprefix(self._keys.subnets), value)
             except ValueError as error:
-                self.illegible[key] = str(error)
+                self.malformed[key] = str(error)
             else:
                 self._of_key[key] = subnet
-                self._learn(subnet, claim, value.revision)
+                self._add(subnet, claim, value.revision)
                 touched |= {subnet, *self._overlapping(subnet)}
         return touched
 
     def why_not(self, record: CellRecord) -> str | None:
-        """Why a cell's word for its part of the overlay is not to be believed, None if it is."""
+        """Why a cell's record of its part of the overlay does not hold, None if it does."""
         claim = self.claims.get(record.subnet)
         if claim is None or (claim.cell, claim.name) != (record.id, record.name):
             holder = "nobody" if claim is None else f"cell {claim.name or claim.cell[:12]}"
@@ -61,14 +61,14 @@ class Allotment:
                 return f"its subnet {record.subnet} overlaps {other}, which cell {self.claims[other].name} claimed before"
         return None
 
-    def _learn(self, subnet: IPv4Network, claim: SubnetClaim, revision: int) -> None:
+    def _add(self, subnet: IPv4Network, claim: SubnetClaim, revision: int) -> None:
         self.claims[subnet] = claim
         self._revisions[subnet] = revision
         self._at[_place(subnet)] = subnet
         for place in _around(subnet):
             self._inside.setdefault(place, set()).add(subnet)
 
-    def _forget(self, subnet: IPv4Network) -> None:
+    def _remove(self, subnet: IPv4Network) -> None:
         del self.claims[subnet], self._revisions[subnet], self._at[_place(subnet)]
         for place in _around(subnet):
             inside = self._inside[place]
@@ -77,7 +77,7 @@ class Allotment:
                 del self._inside[place]
 
     def _overlapping(self, subnet: IPv4Network) -> Iterator[IPv4Network]:
-        """Claimed ones that hold it, or are in it. Networks cannot overlap otherwise."""
+        """Claimed ones that contain it, or are in it. Networks cannot overlap otherwise."""
         yield from self._inside.get(_place(subnet), ())
         yield from (self._at[place] for place in _around(subnet) if place in self._at)
 
@@ -87,7 +87,7 @@ def _place(subnet: IPv4Network) -> Place:
 
 
 def _around(subnet: IPv4Network) -> Iterator[Place]:
-    """All larger networks that hold it."""
+    """All larger networks that contain it."""
     base = int(subnet.network_address)
     for length in range(subnet.prefixlen):
         yield (base >> (32 - length)) << (32 - length), length

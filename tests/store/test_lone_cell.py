@@ -1,4 +1,4 @@
-"""The one cell of an SQLite store: it has the words of many cells, and no others to hear them."""
+"""The one cell of an SQLite store: announced and published like one of many, with no others to see it."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -9,18 +9,25 @@ import pytest
 
 from agent.errors import Conflict, InvalidInput
 from agent.model.cell import Cell
+from agent.store.changes import Changes
 from agent.store.database import Database
+from agent.store.lone_cell import LoneCell
 from agent.store.sqlite import SqliteStore
 from tests.testlib.samples import app
 from tests.testlib.stores import NOW, cell, endpoint
 
 
 @pytest.fixture
-def store(database: Database) -> SqliteStore:
-    return SqliteStore(database, clock=lambda: NOW)
+def changes() -> Changes:
+    return Changes()
 
 
-async def test_a_cell_alone_knows_itself_and_what_runs_on_it(store: SqliteStore) -> None:
+@pytest.fixture
+def store(database: Database, changes: Changes) -> LoneCell:
+    return LoneCell(database, changes=changes, clock=lambda: NOW)
+
+
+async def test_a_cell_alone_knows_itself_and_what_runs_on_it(store: LoneCell) -> None:
     assert await store.cells() == ()
     first = await cell(store, "one")
     web = endpoint(first, "web")
@@ -31,10 +38,10 @@ async def test_a_cell_alone_knows_itself_and_what_runs_on_it(store: SqliteStore)
     assert store.take_departed() == frozenset()
 
 
-async def test_a_cell_alone_tells_of_changes_and_of_nothing_else(store: SqliteStore) -> None:
+async def test_a_cell_alone_tells_of_changes_and_of_nothing_else(store: LoneCell, changes: Changes) -> None:
     first = await cell(store, "one")
     known, heard = await store.cells(), list[int]()
-    store.subscribe(lambda: heard.append(store.revision))
+    changes.subscribe(lambda: heard.append(changes.revision))
     await store.announce(first)
     await store.publish([])
     assert heard == []
@@ -44,16 +51,16 @@ async def test_a_cell_alone_tells_of_changes_and_of_nothing_else(store: SqliteSt
     assert len(heard) == 2
 
 
-async def test_a_file_that_came_to_another_machine_or_name_serves_it(store: SqliteStore, path: Path) -> None:
+async def test_a_file_that_came_to_another_machine_or_name_serves_it(store: LoneCell, path: Path) -> None:
     first = await cell(store, "one")
     with closing(Database(path)) as again:
         moved = replace(first, name="two", id="another")
-        other = SqliteStore(again, clock=lambda: NOW)
+        other = LoneCell(again, changes=Changes(), clock=lambda: NOW)
         await other.announce(moved)
         assert await other.cells() == (Cell(moved, NOW),)
 
 
-async def test_a_cell_alone_cannot_be_removed(store: SqliteStore) -> None:
+async def test_a_cell_alone_cannot_be_removed(store: LoneCell) -> None:
     await cell(store, "one")
     with pytest.raises(Conflict, match="cell one is alive"):
         await store.remove_cell("one", now=NOW)
@@ -62,9 +69,9 @@ async def test_a_cell_alone_cannot_be_removed(store: SqliteStore) -> None:
     assert refused.value.hint == "did you mean 'one'?"
 
 
-async def test_roots_are_kept_over_a_restart(store: SqliteStore, path: Path) -> None:
-    heard: list[int] = []
-    store.subscribe(lambda: heard.append(1))
+async def test_roots_are_kept_over_a_restart(database: Database, path: Path) -> None:
+    store, heard = SqliteStore(database), list[int]()
+    store.changes.subscribe(lambda: heard.append(1))
     await store.set_trust(b"PEM\xff")
     await store.set_trust(b"PEM\xff")
     assert heard == [1]

@@ -116,7 +116,7 @@ async def test_nobody_sees_an_agent_that_is_only_restarted(cells: EtcdCells) -> 
     await one.publish([web])
     await runs(two, web)
     known, written, heard = await two.cells(), await revision(cells.etcd, cells.prefix), list[int]()
-    two.subscribe(lambda: heard.append(1))
+    two.changes.subscribe(lambda: heard.append(1))
     await cells.stop(one)
     again = cells.store("one")
     await again.announce(first)
@@ -254,7 +254,7 @@ async def test_a_cell_whose_subnet_went_to_another_meanwhile_says_so(brief: Etcd
         await two.announce(replace(first, name="two", id="id-of-two", underlay=IPv4Address("198.51.100.9")))
         assert taken == first.subnet
         wire.mend()
-        await eventually_async(lambda: any("was given to cell two" in what for what, _ in one.problems()))
+        await eventually_async(lambda: any("was given to cell two" in each.what for each in one.problems()))
         assert [each.record.name for each in await two.cells()] == ["two"]
 
 

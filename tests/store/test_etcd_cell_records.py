@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.model.cell import CellRecord, Endpoint
 from agent.store.etcd import records
-from agent.store.etcd.cells import Census
+from agent.store.etcd.cells import CellsAndEndpoints
 from agent.store.etcd.client import Value
 from agent.store.etcd.keys import Keys
 from agent.store.subnets import SubnetClaim
@@ -31,19 +31,19 @@ def cell(number: int, *, name: str = "", id: str = "", underlay: str = "", subne
 
 def claimed(record: CellRecord, *, revision: int = 1, released: float | None = None) -> Values:
     claim = SubnetClaim(record.id, record.name, released)
-    return {KEYS.subnet(record.subnet): Value(records.subnet_data(record.subnet, claim), revision)}
+    return {KEYS.subnet(record.subnet): Value(records.encode_subnet(record.subnet, claim), revision)}
 
 
 def said(record: CellRecord) -> Values:
     return {
-        KEYS.record(record.name): Value(records.record_data(record), 2),
-        KEYS.alive(record.name): Value(records.alive_data(5.0), 2, LEASE),
+        KEYS.record(record.name): Value(records.encode_cell(record), 2),
+        KEYS.alive(record.name): Value(records.encode_alive(5.0), 2, LEASE),
     }
 
 
 def runs(record: CellRecord, *last: int, of: str = "web", lease: int = LEASE) -> Values:
     made = [Endpoint(record.name, f"{of}-{each}", app(of), 0, record.subnet[each]) for each in last]
-    return {KEYS.endpoints_of(each.cell) + each.name: Value(records.endpoint_data(each), 3, lease) for each in made}
+    return {KEYS.endpoints_of(each.cell) + each.name: Value(records.encode_endpoint(each), 3, lease) for each in made}
 
 
 def honest(number: int) -> Values:
@@ -51,18 +51,18 @@ def honest(number: int) -> Values:
     return claimed(record) | said(record) | runs(record, 2, 3)
 
 
-def census(values: Values) -> Census:
-    made = Census(KEYS, mine="cell-1", overlay=OVERLAY)
+def decoded(values: Values) -> CellsAndEndpoints:
+    made = CellsAndEndpoints(KEYS, cell="cell-1", overlay=OVERLAY)
     made.update(values, values)
     return made
 
 
-def names(found: Census) -> list[str]:
+def names(found: CellsAndEndpoints) -> list[str]:
     return [each.record.name for each in found.cells()]
 
 
 def test_what_a_cell_says_of_itself_and_what_runs_there_is_believed() -> None:
-    found = census(honest(1) | honest(2))
+    found = decoded(honest(1) | honest(2))
     assert [(each.record, each.alive_since) for each in found.cells()] == [(cell(1), 5.0), (cell(2), 5.0)]
     assert sorted(map(str, found.endpoints)) == ["10.255.1.2", "10.255.1.3", "10.255.2.2", "10.255.2.3"]
     assert found.malformed == {}
@@ -90,21 +90,21 @@ LIES: dict[str, tuple[str, dict[str, object], str]] = {
     "no address": (RECORD, {"underlay": "0.0.0.0"}, "cannot be a cell's address"),
     "an address of the overlay": (RECORD, {"underlay": "10.255.1.2"}, "is in the overlay"),
     "an address with a zero": (RECORD, {"underlay": "192.0.2.010"}, "not an IPv4 address"),
-    "a number for an address": (RECORD, {"underlay": 7}, "no text in 'underlay'"),
-    "an id of control characters": (RECORD, {"id": "a\nb"}, "no an id and a version"),
-    "no id": (RECORD, {"id": ""}, "no an id and a version"),
-    "an endless version": (RECORD, {"version": "1" * 200}, "no an id and a version"),
+    "a number for an address": (RECORD, {"underlay": 7}, "underlay: Input should be a text"),
+    "an id of control characters": (RECORD, {"id": "a\nb"}, "id: it has control characters"),
+    "no id": (RECORD, {"id": ""}, "id: String should have at least 1 character"),
+    "an endless version": (RECORD, {"version": "1" * 200}, "version: String should have at most 128 characters"),
     "another's container": (WEB, {"address": "10.255.1.2"}, "no container's of 10.255.2.0/24"),
     "an address outside": (WEB, {"address": "192.0.2.1"}, "no container's of"),
     "the cell's own address": (WEB, {"address": "10.255.2.1"}, "no container's of"),
     "the tunnel's address": (WEB, {"address": "10.255.2.0"}, "no container's of"),
     "the broadcast address": (WEB, {"address": "10.255.2.255"}, "no container's of"),
     "no app": (WEB, {"app": "web"}, "not an app's name"),
-    "a number out of range": (WEB, {"instance": -1}, "no instance's number"),
-    "a truth for a number": (WEB, {"instance": True}, "no number"),
-    "a port out of range": (WEB, {"ports": [0]}, "out of range"),
-    "a text for a port": (WEB, {"ports": ["x"]}, "no number"),
-    "ports that are no list": (WEB, {"ports": 8080}, "no lists"),
+    "a number out of range": (WEB, {"instance": -1}, "instance: Input should be greater than or equal to 0"),
+    "a truth for a number": (WEB, {"instance": True}, "instance: Input should be a valid integer"),
+    "a port out of range": (WEB, {"ports": [0]}, "ports.0: Input should be greater than or equal to 1"),
+    "a text for a port": (WEB, {"ports": ["x"]}, "ports.0: Input should be a valid integer"),
+    "ports that are no list": (WEB, {"ports": 8080}, "ports: Input should be a valid array"),
     "a route that is no name": (WEB, {"routes": ["../../etc"]}, "not a route"),
 }
 
@@ -112,7 +112,7 @@ LIES: dict[str, tuple[str, dict[str, object], str]] = {
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lie_is_left_out_and_named_and_honest_cells_stay(lie: str) -> None:
     key, content, why = LIES[lie]
-    found = census(changed(honest(1) | honest(2), key, **content))
+    found = decoded(changed(honest(1) | honest(2), key, **content))
     assert found.malformed.keys() == {key}
     assert why in found.malformed[key]
     assert names(found) == (["cell-1"] if key == RECORD else ["cell-1", "cell-2"])
@@ -128,9 +128,9 @@ ENDLESS = b"1" + b"0" * 400  # no float holds it
 def test_a_time_that_no_calendar_has_is_left_out_and_stops_nobody(time: bytes) -> None:
     claim = b'{"cell": "id-2", "name": "cell-2", "prefix": 24, "released": ' + time + b"}"
     for key, data in ((KEYS.alive("cell-2"), b'{"since": ' + time + b"}"), (KEYS.subnet(cell(2).subnet), claim)):
-        assert key in census(honest(1) | honest(2) | {key: Value(data, 9, LEASE)}).malformed
-    with pytest.raises(records.Malformed):
-        records.claim(Value(b'{"tag": 7, "released": ' + time + b"}", 9))
+        assert key in decoded(honest(1) | honest(2) | {key: Value(data, 9, LEASE)}).malformed
+    with pytest.raises(records.MalformedRecord):
+        records.decode_tag(Value(b'{"tag": 7, "released": ' + time + b"}", 9))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_nonsense_is_left_out_and_named(data: bytes) -> None:
     record = cell(2)
     keys = (RECORD, KEYS.alive("cell-2"), WEB, KEYS.subnet(record.subnet))
     for key in keys:
-        found = census(honest(1) | honest(2) | {key: Value(data, 9, LEASE)})
+        found = decoded(honest(1) | honest(2) | {key: Value(data, 9, LEASE)})
         assert key in found.malformed
         assert names(found)[:1] == ["cell-1"]
         assert len([address for address in found.endpoints if address in cell(1).subnet]) == 2
@@ -149,7 +149,7 @@ def test_nonsense_is_left_out_and_named(data: bytes) -> None:
 def test_what_hangs_on_no_lease_is_left_out_as_it_would_never_go() -> None:
     for key in (KEYS.alive("cell-2"), WEB):
         values = honest(1) | honest(2)
-        found = census(values | {key: Value(values[key].data, 3)})
+        found = decoded(values | {key: Value(values[key].data, 3)})
         assert "no lease" in found.malformed[key]
         assert IPv4Address("10.255.2.2") not in found.endpoints
 
@@ -158,20 +158,20 @@ def test_of_two_claims_that_overlap_the_older_one_holds() -> None:
     wide = cell(2, subnet="10.255.0.0/20")
     narrow = claimed(cell(1), revision=5) | said(cell(1)) | runs(cell(1), 2)
     for revision, expected in ((9, ["cell-1"]), (3, ["cell-2"])):
-        found = census(narrow | claimed(wide, revision=revision) | said(wide))
+        found = decoded(narrow | claimed(wide, revision=revision) | said(wide))
         assert names(found) == expected
         assert any("overlaps" in why for why in found.malformed.values())
     gone = claimed(cell(1), revision=3, released=1.0) | claimed(wide, revision=9) | said(wide)
-    assert names(census(gone)) == ["cell-2"]
+    assert names(decoded(gone)) == ["cell-2"]
 
 
 def test_a_record_whose_subnet_was_given_back_is_left_out() -> None:
-    assert names(census(said(cell(1)) | claimed(cell(1), released=1.0))) == []
+    assert names(decoded(said(cell(1)) | claimed(cell(1), released=1.0))) == []
 
 
 def test_an_address_that_two_endpoints_of_a_cell_say_they_have_is_the_firsts() -> None:
     values = honest(1) | changed(honest(2), KEYS.endpoints_of("cell-2") + "web-3", address="10.255.2.2", app="a/b/c")
-    found = census(values)
+    found = decoded(values)
     assert found.endpoints[IPv4Address("10.255.2.2")].name == "web-2"
     assert "is that of web-2 too" in found.malformed[KEYS.endpoints_of("cell-2") + "web-3"]
 
@@ -179,7 +179,7 @@ def test_an_address_that_two_endpoints_of_a_cell_say_they_have_is_the_firsts() -
 def test_an_endpoint_without_a_living_cell_is_nowhere() -> None:
     values = honest(1) | honest(2)
     for missing in (RECORD, KEYS.alive("cell-2"), KEYS.subnet(cell(2).subnet)):
-        found = census({key: value for key, value in values.items() if key != missing})
+        found = decoded({key: value for key, value in values.items() if key != missing})
         assert {each.cell for each in found.endpoints.values()} == {"cell-1"}
 
 
@@ -202,7 +202,7 @@ step = st.tuples(st.sampled_from(range(len(PIECES))), st.booleans())
 @given(batches=st.lists(st.lists(step, max_size=4), max_size=12))
 def test_changes_one_by_one_and_a_reading_of_everything_come_to_the_same(batches: list[list[tuple[int, bool]]]) -> None:
     values: Values = {}
-    kept = Census(KEYS, mine="cell-1", overlay=OVERLAY)
+    kept = CellsAndEndpoints(KEYS, cell="cell-1", overlay=OVERLAY)
     for batch in batches:
         keys = set[str]()
         for number, there in batch:
@@ -212,7 +212,7 @@ def test_changes_one_by_one_and_a_reading_of_everything_come_to_the_same(batches
         before, known = dict(kept.endpoints), kept.cells()
         kept.take_departed()
         news = kept.update(keys, values)
-        new = census(values)
+        new = decoded(values)
         assert (kept.cells(), kept.endpoints, kept.malformed) == (new.cells(), new.endpoints, new.malformed)
         assert set(kept.names) == set(new.names)
         assert news or (before == kept.endpoints and known == kept.cells())
@@ -232,7 +232,7 @@ def test_one_change_among_a_thousand_cells_judges_the_cell_that_it_touches(monke
         record = cell(number, subnet=str(IPv4Network((int(IPv4Address("10.255.0.0")) + 64 * number, 26))))
         values |= claimed(record, revision=number) | said(record) | runs(record, *range(2, 22))
     begun = time.perf_counter()
-    kept = census(values)
+    kept = decoded(values)
     print(f"1,000 cells with 20 endpoints each, {len(values)} records: {time.perf_counter() - begun:.2f} s")
     assert (len(kept.cells()), len(kept.endpoints), kept.malformed) == (1000, 20_000, {})
     judged: list[str] = []
@@ -251,11 +251,11 @@ def changes_of(values: Values) -> Iterable[Values]:
     """An endpoint, a sign of life, a claim, each of cell-7."""
     record = cell(7, subnet="10.255.1.192/26")
     yield runs(record, 2, of="api")
-    yield {KEYS.alive(record.name): Value(records.alive_data(9.0), 9, LEASE)}
+    yield {KEYS.alive(record.name): Value(records.encode_alive(9.0), 9, LEASE)}
     yield {KEYS.subnet(record.subnet): Value(values[KEYS.subnet(record.subnet)].data, 2000)}
 
 
-def _noting(judged: list[str], kept: Census):  # type: ignore[no-untyped-def]
+def _noting(judged: list[str], kept: CellsAndEndpoints):  # type: ignore[no-untyped-def]
     really = kept._judge_cell
 
     def judge(name: str) -> bool:
