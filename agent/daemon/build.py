@@ -52,7 +52,6 @@ from agent.model.cell import CellRecord
 from agent.model.status import Part, problems_of
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.tags_in_use import TagsInUse
-from agent.store.tending import tend_for_ever
 from ca.disk import load_or_create
 from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer
@@ -196,7 +195,7 @@ def _tasks(base: Foundation, parts: _Parts) -> tuple[Work, ...]:
         ("drift", partial(drift.run, parts.loop, base.monitor, underlay=base.underlay)),
         ("listeners", parts.listeners.run),
         ("leaves", partial(parts.leaves.run, kick)),
-        ("database", partial(tend_for_ever, base.database, kick)),
+        ("database", partial(base.database.run, kick)),
         ("liveness", parts.liveness.run),
         ("announcement", parts.announcement.run),
         ("tunnels", parts.tunnels.run),

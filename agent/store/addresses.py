@@ -1,7 +1,7 @@
 """Which address the next container gets: never-used ones in order, then the one freed longest ago.
 
-So an address rests as long as it can after its release, for whoever still has it in a cache or a live connection: none is
-given again within a minute while another is free, and none is ever withheld when it is the last. The order is counted,
+So an address rests as long as it can after its release, as caches and live connections may still mean the old container by
+it: none is given again within a minute while another is free, and none is withheld when it is the last. The order is counted,
 not timed, because a clock may be put back.
 """
 
@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from agent.errors import Conflict
 
-# Whatever was ever given out stands in one of the two tables, so all above the highest there has never been used.
+# Every address that was ever given is in one of the two tables, so none above the highest there has been used.
 NEXT_UNUSED = """SELECT max(
   coalesce((SELECT max(address) FROM attachments WHERE address BETWEEN :first AND :last), :first - 1),
   coalesce((SELECT max(address) FROM freed WHERE address BETWEEN :first AND :last), :first - 1)) + 1"""
@@ -37,5 +37,5 @@ def take(connection: sqlite3.Connection, *, subnet: IPv4Network) -> IPv4Address:
 
 
 def give_back(connection: sqlite3.Connection, address: IPv4Address, *, now: float) -> None:
-    """Queue `address` behind all that are free already; `now` (seconds since 1970) is kept for whoever reads the file."""
+    """Queue `address` behind all that are free already; `now` (seconds since 1970) is written for readers of the file."""
     connection.execute("INSERT INTO freed (address, released) VALUES (?, ?)", (int(address), now))

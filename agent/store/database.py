@@ -1,40 +1,45 @@
-"""The cell's SQLite file: one door for transactions, every refusal in the operator's words, and what it takes to live with one.
+"""The cell's SQLite file: one door for transactions, every refusal in the operator's words, and the way out of a refusal.
 
-WAL, so that readers never wait. How much a commit costs is the caller's choice (`durable`): what somebody was told is
-done (a policy applied or deleted) is synced to the disk before the answer; what dies with the boot anyway (attachments,
-addresses, and tags, which mean something only in this host's kernel) only has to survive a kill, which the page cache
-grants. A power loss then costs the book at most its last entries, never its consistency, and the next start sweeps
-everything of an earlier boot. A sync takes milliseconds at best, in which the agent does nothing else.
+WAL, so that readers never wait. How much a commit costs is the caller's choice (`durable`): what is reported as done (a policy
+applied or deleted) is synced to the disk before the answer; what dies with the boot anyway (attachments, addresses, and tags,
+which mean something only in this host's kernel) only has to survive a kill, which the page cache grants. A power loss then
+costs the ledger at most its last entries, never its consistency, and the next start sweeps everything of an earlier boot. A
+sync takes milliseconds at best, in which the agent does nothing else.
 
-What was refused is remembered as `trouble` until it works again, for the status to tell.
+What was refused is reported as `trouble` until it works again. `run` tries it again, and finds damage before a restart does.
 """
 
+import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
+from agent import log
+from agent.complaint import Complaints
 from agent.errors import HostRefused
 from agent.model.status import Part, Problem, as_problems
-from agent.store.file import make_if_missing, opened, stand_in
+from agent.store.file import copy_in_memory, inspect, make_if_missing, open_sound
 from agent.store.sqlite_errors import DAMAGED, LOCKED, UNWRITABLE, code_of, refusal
 
 Value = str | int | float | None
 Version: TypeAlias = tuple[int, ...]
 NEVER: Version = ()  # before the first answer
 BUSY_TIMEOUT = 2.0
-PROBE = "x" * 65536  # more than any change of ours needs
+PROBE = "x" * 65536  # more than any change needs
+TRY_AGAIN = 1.0  # seconds between attempts while something is wrong
+INSPECT = 5.0  # seconds between looks at the whole file, past every cache
 
 
 class Database(Part):
     """One connection, used by the thread that opened it (the event loop's). `patience`: seconds to wait for a lock."""
 
     def __init__(self, path: Path, *, patience: float = BUSY_TIMEOUT) -> None:
-        """Open `path`, made with its folder where missing. Raises HostRefused, which says what to do; never replaces a file.
+        """Open `path`, made with its folder where missing. Raises HostRefused, with what to do; never replaces a file.
 
-        One that can be read and not written, on a disk that is full or read-only, is stood in for by what it holds.
+        One that can be read and not written, on a disk that is full or read-only, is served from a copy in memory.
         """
         self.path = path
         self._patience = patience
@@ -42,20 +47,20 @@ class Database(Part):
         self._refused: HostRefused | None = None
         self._damage: HostRefused | None = None
         self._unread: dict[str, HostRefused] = {}
-        self._stale = False  # whether the connection is on a copy, or has seen damage: to be made anew before it is written to
+        self._stale = False  # whether the connection is on a copy, or has met damage: it is made anew before the next write
         with self._in_words():
             make_if_missing(path)
             try:
-                self._use(opened(path, patience=patience))
+                self._use(open_sound(path, patience=patience))
             except sqlite3.Error as error:
                 if code_of(error) not in UNWRITABLE:
                     raise
-                self._use(self._stand_in(error))
-                self._refused, self._stale = _told(refusal(error, path=path)), True
+                self._use(self._copy(error))
+                self._refused, self._stale = _host_refusal(refusal(error, path=path)), True
 
-    def _stand_in(self, reason: sqlite3.Error) -> sqlite3.Connection:
+    def _copy(self, reason: sqlite3.Error) -> sqlite3.Connection:
         try:
-            return stand_in(self.path)
+            return copy_in_memory(self.path)
         except OSError:
             raise reason from None
 
@@ -67,7 +72,7 @@ class Database(Part):
 
     @property
     def trouble(self) -> HostRefused | None:
-        """Why the file cannot be written, or not be trusted, as far as is known; None while all is well."""
+        """Why the file cannot be written or relied on, as far as is known; None while all is well."""
         return self._damage or next(iter(self._unread.values()), None) or self._refused
 
     def problems(self) -> tuple[Problem, ...]:
@@ -112,15 +117,34 @@ class Database(Part):
             return False
         return True
 
-    def note_read(self, what: str, problem: HostRefused | None) -> None:
-        """Say that `what` cannot be read, and is served as it was read last; None: that it can be."""
+    def set_unread(self, what: str, problem: HostRefused | None) -> None:
+        """Report that `what` cannot be read, and is served as it was read last; None: that it can be."""
         if problem is None:
             self._unread.pop(what, None)
         else:
             self._unread[what] = problem
 
-    def note_inspected(self, found: HostRefused | None) -> None:
-        """Take in what `opening.inspected` found: damage, or that there is none any more, so that the file is read anew."""
+    async def run(self, on_mended: Callable[[], None]) -> None:
+        """For ever. `on_mended` is called when what was refused works again: the attempt may have been given up meanwhile."""
+        complaints = Complaints(log.get("store"), failed="database_failed", recovered="database_recovered")
+        clock = asyncio.get_running_loop().time
+        due = clock() + INSPECT
+        while True:
+            await asyncio.sleep(TRY_AGAIN)
+            if clock() >= due or self.damaged:
+                self.set_inspected(await asyncio.to_thread(inspect, self.path))
+                due = clock() + INSPECT
+            trouble = self.trouble
+            if trouble is None:
+                complaints.over()
+                continue
+            complaints.about(trouble)
+            if self.try_again() and self.trouble is None:
+                complaints.over()
+                on_mended()
+
+    def set_inspected(self, found: HostRefused | None) -> None:
+        """Take what `inspect` has found: damage, or that there is none any more, so that the file is read anew."""
         mended, self._damage = found is None and self._damage is not None, found
         self._stale |= found is not None
         if mended:
@@ -138,12 +162,12 @@ class Database(Part):
         return (self._times_opened, int(foreign))
 
     def close(self) -> None:
-        """Give the file up. Twice is fine."""
+        """Close the file. Twice is fine."""
         self._connection.close()
 
     def _be_writable(self) -> None:
         if self._damage is not None:
-            # what is written now would be lost with the rest; a new error, since one that is raised again and again grows
+            # a write would be lost with the rest; a new error, since the traceback of one that is raised again grows
             raise HostRefused(self._damage.what, hint=self._damage.hint)
         if _identity(self.path) != self._identity:
             raise HostRefused(
@@ -152,7 +176,7 @@ class Database(Part):
             )
         if self._stale:
             before = self._connection
-            self._use(opened(self.path, patience=0.0))
+            self._use(open_sound(self.path, patience=0.0))
             self._stale = False
             before.close()
 
@@ -165,18 +189,18 @@ class Database(Part):
             yield
         except sqlite3.Error as error:
             found = refusal(error, path=self.path)
-            self._refused = _told(found) or self._refused
+            self._refused = _host_refusal(found) or self._refused
             if code_of(error) in LOCKED:
-                self._wait_for_locks(0.0)  # once is enough: nobody is served while we wait
+                self._wait_for_locks(0.0)  # one wait is enough: no client is served meanwhile
             if code_of(error) in DAMAGED:
-                self._damage, self._stale = _told(found), True  # until it is inspected
+                self._damage, self._stale = _host_refusal(found), True  # until it is inspected
             raise found from error
         except HostRefused as error:
             self._refused = error
             raise
 
 
-def _told(error: Exception) -> HostRefused | None:
+def _host_refusal(error: Exception) -> HostRefused | None:
     return error if isinstance(error, HostRefused) else None
 
 

@@ -1,7 +1,7 @@
-"""The SQLite file before it is used: made whole where missing, looked at with care, stood in for by its copy in memory.
+"""The SQLite file before it is used: made whole where missing, checked before it is opened, copied where it cannot be written.
 
-A disk that is full or read-only cannot even take the index that SQLite keeps beside the file, but it can be read: what it
-holds serves on from memory, so that a start needs no room and a revoke never waits for a disk.
+A disk that is full or read-only cannot even take the index that SQLite keeps beside the file, but it can be read: its content
+is served from a copy in memory, so that a start needs no room and a revoke never waits for a disk.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from host.durable import SECRET, create, locked, make_folder
 SCRATCH = (Path("/dev/shm"), Path("/run"))  # noqa: S108 -- in a folder of our own, mode 0700
 
 
-def opened(path: Path, *, patience: float) -> sqlite3.Connection:
-    """The file, sound and of this version. Raises sqlite3.Error, or HostRefused for what no other try would mend."""
+def open_sound(path: Path, *, patience: float) -> sqlite3.Connection:
+    """The file, sound and of this version. Raises sqlite3.Error, or HostRefused for what no further try would mend."""
     connection = sqlite3.connect(path, timeout=patience, isolation_level=None)
     try:
         refuse_unsound(connection, path)
@@ -35,8 +35,8 @@ def opened(path: Path, *, patience: float) -> sqlite3.Connection:
     return connection
 
 
-def stand_in(path: Path) -> sqlite3.Connection:
-    """What the file and its log hold, in memory. Raises as `opened`, and OSError where there is no memory to copy them to."""
+def copy_in_memory(path: Path) -> sqlite3.Connection:
+    """The file and its log. Raises as `open_sound`, and OSError where there is no memory to copy them to."""
     scratch = next((each for each in SCRATCH if each.is_dir()), None)
     with tempfile.TemporaryDirectory(prefix="cellnet-", dir=scratch) as folder:
         copy = Path(folder) / path.name
@@ -53,7 +53,7 @@ def stand_in(path: Path) -> sqlite3.Connection:
 
 
 def refuse_unsound(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise HostRefused for damage, for somebody else's file and for one of a newer version."""
+    """Raise HostRefused for damage, for a file of another program and for one of a newer version."""
     (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if answer != "ok":
         raise damaged(path, str(answer))
@@ -67,29 +67,29 @@ def refuse_unsound(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def inspected(path: Path) -> HostRefused | None:
+def inspect(path: Path) -> HostRefused | None:
     """What is wrong with the file as it is on the disk now, past any cache. May run in a thread of its own."""
     try:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, isolation_level=None)) as connection:
             (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if answer == "ok" and not schema.is_ours(connection):  # an empty file is a sound database of nobody's
+            if answer == "ok" and not schema.is_ours(connection):  # to SQLite an empty file is a sound database
                 answer = "it is empty"
-    except sqlite3.Error as error:  # what else keeps it from being read, whoever writes will tell
+    except sqlite3.Error as error:  # anything but damage is reported by the next write
         return damaged(path, str(error)) if code_of(error) in DAMAGED else None
     return None if answer == "ok" else damaged(path, str(answer))
 
 
 def make_if_missing(path: Path) -> None:
-    """See to it that `path` is a private regular file in a folder that only we can write; new ones are put in place whole.
+    """Ensure that `path` is a private regular file in a folder that only root can write; a new one is put in place whole.
 
-    So an empty or half-written file is always damage and never taken for a new one. The file is never opened here:
-    closing any descriptor of it would drop the locks that SQLite holds for this process.
+    So an empty or half-written file is always damage and never taken for a new one. The file is never opened here: closing any
+    descriptor of it would drop the locks that SQLite holds for this process.
     """
     try:
         make_folder(path.parent, mode=0o700)
         if path.parent.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise HostRefused(f"{path.parent} can be written by others", hint=f"chmod go-w {path.parent}")
-        # The log is looked for before the file: another process may be making both in that order just now.
+        # The log is looked for before the file: another process may just now be making both, in that order.
         log = path.with_name(path.name + "-wal")
         if log.exists() and not path.exists():
             raise HostRefused(

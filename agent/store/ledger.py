@@ -1,8 +1,8 @@
-"""The cell's own book of attachments: always in its SQLite file, whatever the store, and read first at every start.
+"""The cell's own attachments: always in its SQLite file, whatever the store, and read first at every start.
 
-An attachment is written before anything is done for it and struck out after everything is undone, so that a crash at any
-point leaves a line that says what to clean up. The calls are synchronous: each is one local transaction, without a sync
-to the disk, as nothing in the book outlives a boot (agent/store/database.py tells why that is safe).
+An attachment is written before anything is done for it and deleted after everything is undone, so that a crash at any point
+leaves a row that names what to clean up. The calls are synchronous: each is one local transaction, without a sync to the disk,
+as no row outlives a boot (agent/store/database.py explains why that is safe).
 
 What cannot be read any more (damage, a disk that fails) is answered from what was read last: the cell goes on as it is.
 """
@@ -22,7 +22,7 @@ from agent.store.sqlite_errors import damaged
 
 
 class Ledger:
-    """What writes raises HostRefused when the file cannot be written, and has then changed nothing."""
+    """A write raises HostRefused when the file cannot be written, and has then changed nothing."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -39,7 +39,7 @@ class Ledger:
             if self._version == NEVER:
                 raise
             problem = error
-        self._database.note_read("ledger", problem)
+        self._database.set_unread("ledger", problem)
         return self._all
 
     def _reread(self) -> None:
@@ -50,7 +50,7 @@ class Ledger:
             self._all, self._version = tuple(self._decoded.values()), version
 
     def get(self, name: str) -> Attachment | None:
-        """The attachment of that name, in whatever phase."""
+        """The attachment of that name, in any phase."""
         return next((held for held in self.all() if held.name == name), None)
 
     def _in_transaction(self, name: str) -> Attachment | None:
@@ -58,7 +58,7 @@ class Ledger:
         return self._decode(rows[0]) if rows else None
 
     def begin(self, request: AttachRequest, *, owner: Owner) -> Attachment:
-        """Write down an attachment in phase ATTACHING, with its address and instance.
+        """Write an attachment in phase ATTACHING, with its address and instance.
 
         Raises Conflict where the name or the instance is taken, or no address is left.
         """
@@ -92,13 +92,13 @@ class Ledger:
             return self._enter(connection, held, Phase.ATTACHED)
 
     def begin_detach(self, name: str) -> Attachment | None:
-        """Whatever phase -> DETACHING; None when there is nothing of that name, which is fine."""
+        """Any phase -> DETACHING; None when there is nothing of that name, which is fine."""
         with self._database.transaction(durable=False) as connection:
             held = self._in_transaction(name)
             return None if held is None else self._enter(connection, held, Phase.DETACHING)
 
     def finish_detach(self, name: str, *, now: float) -> None:
-        """Strike it out and free its address and instance, once nothing of it is left on the host. Again is fine."""
+        """Delete it and free its address and instance, once nothing of it is left on the host. Again is fine."""
         with self._database.transaction(durable=False) as connection:
             held = self._in_transaction(name)
             if held is None:

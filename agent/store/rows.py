@@ -48,7 +48,7 @@ def from_row(row: sqlite3.Row) -> Attachment:
 
 
 def owner_text(owner: Owner) -> str:
-    """As JSON; the keys tell the kind."""
+    """As JSON; its keys show the kind."""
     match owner:
         case ProcessOwner():
             return json.dumps({"pid": owner.pid, "started": owner.started, "boot_id": owner.boot_id})

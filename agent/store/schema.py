@@ -5,7 +5,7 @@ A change of the schema is a new entry at the end of MIGRATIONS, never an edit of
 
 import sqlite3
 
-APPLICATION_ID = 0x634E4554  # "cNET": tells our file from somebody else's database
+APPLICATION_ID = 0x634E4554  # "cNET": distinguishes the file from another program's database
 
 Migration = tuple[str, ...]
 
@@ -18,7 +18,7 @@ MIGRATIONS: tuple[Migration, ...] = (
              app TEXT PRIMARY KEY, tag INTEGER NOT NULL UNIQUE CHECK (tag BETWEEN 1 AND 65535), released REAL) STRICT""",
         "CREATE TABLE policies (name TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT",
         "CREATE TABLE subnets (cell TEXT PRIMARY KEY, subnet TEXT NOT NULL UNIQUE) STRICT",
-        # The ledger: this cell's own. The constraints say once more what the code promises.
+        # The ledger: this cell's own. The constraints repeat what the code promises.
         """CREATE TABLE attachments (
              name TEXT PRIMARY KEY, app TEXT NOT NULL, instance INTEGER NOT NULL, address INTEGER NOT NULL UNIQUE,
              interface TEXT NOT NULL, ports TEXT NOT NULL, routes TEXT NOT NULL, tls_target INTEGER NOT NULL,
@@ -29,7 +29,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     # Tags rest for a week: of the apps that ever were, few are there.
     ("CREATE INDEX tags_by_release ON tags (released, app, tag)",),
-    (  # what an etcd held when it was last heard
+    (  # what an etcd held when it last answered
         """CREATE TABLE shared (
              key TEXT PRIMARY KEY, data BLOB NOT NULL, revision INTEGER NOT NULL, lease INTEGER NOT NULL) STRICT""",
     ),
@@ -53,7 +53,7 @@ def is_ours(connection: sqlite3.Connection) -> bool:
 
 
 def migrate(connection: sqlite3.Connection, *, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
-    """Bring the file to the newest version, in one transaction: all or nothing, whoever else tries at the same time."""
+    """Bring the file to the newest version, in one transaction: all or nothing, whatever other process tries the same."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         for statements in migrations[version_of(connection) :]:

@@ -118,7 +118,7 @@ class SqliteStore:
             if self._content.version == NEVER:
                 raise
             problem = error
-        self._database.note_read("store", problem)
+        self._database.set_unread("store", problem)
         return self._content
 
     def _current(self) -> StoreContent:

@@ -1,4 +1,4 @@
-"""What SQLite says, in the words of whoever has to act: the operator of this host, nearly always."""
+"""SQLite's errors in the words of the operator of this host, who nearly always has to act."""
 
 import sqlite3
 from pathlib import Path
@@ -7,6 +7,7 @@ from agent.errors import Bug, HostRefused
 
 Words = tuple[str, str]
 
+BUSY = ("another process holds it locked", "end the process that works on it, for instance a sqlite3 shell")
 # Primary result codes (the extended ones carry them in their low byte).
 WORDS: dict[int, Words] = {
     sqlite3.SQLITE_FULL: ("the disk is full", "make room on its file system; nothing was changed"),
@@ -15,8 +16,8 @@ WORDS: dict[int, Words] = {
     sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "check that it is a file on a local, writable file system"),
     sqlite3.SQLITE_PERM: ("access is denied", "run the agent as root"),
     sqlite3.SQLITE_AUTH: ("access is denied", "run the agent as root"),
-    sqlite3.SQLITE_BUSY: ("another process holds it locked", "end whatever works on it, for instance a sqlite3 shell"),
-    sqlite3.SQLITE_LOCKED: ("another process holds it locked", "end whatever works on it, for instance a sqlite3 shell"),
+    sqlite3.SQLITE_BUSY: BUSY,
+    sqlite3.SQLITE_LOCKED: BUSY,
     sqlite3.SQLITE_NOMEM: ("there is no memory left", "free some memory"),
     sqlite3.SQLITE_NOLFS: ("it is too large for its file system", "move it to another file system"),
 }
@@ -32,7 +33,7 @@ def code_of(error: sqlite3.Error) -> int:
 
 
 def refusal(error: sqlite3.Error, *, path: Path) -> HostRefused | Bug:
-    """The error to raise for what SQLite raised. A broken constraint or bad SQL is our own mistake, so a Bug."""
+    """The error to raise for one of SQLite's. A broken constraint or bad SQL is cellnet's own mistake, so a Bug."""
     code = code_of(error)
     if code in DAMAGED:
         return damaged(path, str(error))
@@ -43,7 +44,7 @@ def refusal(error: sqlite3.Error, *, path: Path) -> HostRefused | Bug:
 
 
 def damaged(path: Path, why: str) -> HostRefused:
-    """The file is not a sound database. It is never replaced by an empty one: policies in it would be lost unseen."""
+    """For a file that is no sound database. It is never replaced by an empty one: policies in it would be lost unseen."""
     return HostRefused(
         f"{path} is damaged: {why}",
         hint=f"stop the agent, move {path}* away (all of them; `sqlite3 FILE .recover` may save policies), start again,"

@@ -1,6 +1,6 @@
 """Which part of the overlay a cell gets: one pure rule for every store.
 
-The others' packets to a cell go by its part, so what a removed cell had must not pass to another while a route, a packet or a
+Packets to a cell are routed by its part, so that of a removed cell must not pass to another while a route, a packet or a
 connection may still mean the old one by it: never-used parts first, given-back ones only after a week.
 """
 
@@ -32,13 +32,13 @@ def fits(subnet: IPv4Network, *, network: IPv4Network, cell_prefix: int) -> bool
 
 
 def held(claims: Claims, cell: str, *, network: IPv4Network, cell_prefix: int) -> IPv4Network | None:
-    """The cell's own, whether it rests or not: nobody else can mean anything by it."""
+    """The cell's own, whether it rests or not: no other cell can be meant by it."""
     mine = [subnet for subnet, claim in claims.items() if claim.cell == cell]
     return min((each for each in mine if fits(each, network=network, cell_prefix=cell_prefix)), default=None)
 
 
 def choose(claims: Claims, cell: str, *, network: IPv4Network, cell_prefix: int, now: float) -> IPv4Network:
-    """The cell's own, else the first that nobody ever had, else the one that has rested longest, a week at least.
+    """The cell's own, else the first that was never used, else the one that has rested longest, a week at least.
 
     The network's own first one is left out unless it is all there is. Raises InvalidInput where the prefix does not fit the
     network, Conflict when all are taken.
@@ -72,14 +72,14 @@ def _has_rested(claim: SubnetClaim, *, now: float) -> bool:
 
 
 def _span(subnet: IPv4Network, *, network: IPv4Network, cell_prefix: int) -> range:
-    """Which of the network's parts, counted from 0, it overlaps."""
+    """The network's parts, counted from 0, that it overlaps."""
     base, size = int(network.network_address), 32 - cell_prefix
     last = min(int(subnet.broadcast_address), int(network.broadcast_address))
     return range((max(int(subnet.network_address), base) - base) >> size, ((last - base) >> size) + 1)
 
 
 def _gap(spans: Iterable[range], begin: int, end: int) -> int | None:
-    """The first of `begin` to before `end` that none of the spans holds."""
+    """The first of `begin` to before `end` that is in none of the spans."""
     place = begin
     for span in sorted(spans, key=lambda span: span.start):
         if span.start <= place < span.stop:

@@ -46,7 +46,7 @@ def claim(claims: Claims, apps: Iterable[AppName], *, now: float, last: int = LA
 
 
 def release(claims: Claims, apps: Iterable[AppName], *, now: float) -> dict[AppName, TagClaim]:
-    """All claims after `apps` gave theirs back; one that already did keeps its time."""
+    """All claims after `apps` have given theirs back; one given back before keeps its time."""
     leaving = [app for app in set(apps) if app in claims and claims[app].released is None]
     return dict(claims) | {app: replace(claims[app], released=now) for app in leaving}
 
@@ -66,7 +66,7 @@ def free_tags(claims: Claims, *, now: float, last: int, count: int) -> list[int]
 
 
 def not_after(held: TagClaim, *, now: float) -> TagClaim:
-    """A release that lies ahead was written by a clock that has since been put right: its week begins now."""
+    """A release in the future was written while the clock was wrong: its week begins now."""
     return replace(held, released=now) if held.released is not None and held.released > now else held
 
 

@@ -137,7 +137,7 @@ def test_a_lock_that_somebody_holds_is_told_and_keeps_nobody_but_the_writers(cel
     with locked(file_of(cell)):
         with nothing_left(cell), pytest.raises(HostRefused, match="another process holds it locked"):
             attach("acme/shop/more")
-        assert "end whatever works on it" in problems(cell)["store"]
+        assert "end the process that works on it" in problems(cell)["store"]
         assert "locked" in cell.cellnet("policy", "allow", OTHER, API, "tcp/8080", code=1).err
         assert files_decide(cell, api, other)
         with pytest.raises(HostRefused, match="locked"):

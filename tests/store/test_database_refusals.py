@@ -15,7 +15,7 @@ import pytest
 from agent.errors import Bug, Conflict, HostRefused
 from agent.store import schema
 from agent.store.database import Database
-from agent.store.file import inspected
+from agent.store.file import inspect
 from agent.store.ledger import Ledger
 from agent.store.protocols import StoredPolicy
 from agent.store.schema import MIGRATIONS, is_ours, migrate, version_of
@@ -347,10 +347,10 @@ def test_damage_is_seen_past_the_cache_and_what_was_read_serves_on(path: Path, h
     database = Database(filled(path))
     ledger, store = Ledger(database), SqliteStore(database)
     before = ledger.all(), asyncio.run(store.policies())
-    assert inspected(path) is None
+    assert inspect(path) is None
     path.write_bytes(harm(path.read_bytes()))
-    assert "is damaged" in str(inspected(path))
-    database.note_inspected(inspected(path))
+    assert "is damaged" in str(inspect(path))
+    database.set_inspected(inspect(path))
     assert "is damaged" in str(database.trouble)
     with pytest.raises(HostRefused, match="is damaged"):
         ledger.begin_detach("a")
