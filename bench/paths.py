@@ -12,10 +12,10 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from bench.load import LAST_PORT, PORT
-from dataplane.apply import Kernel
 from dataplane.compile import compile_tables
 from dataplane.firewall.backends import Backend, firewall
 from dataplane.firewall.driver import Firewall, FirewallTables
+from dataplane.kernel import Kernel
 from dataplane.plan import Delta, plan
 from dataplane.state import Allow, HostState, Leaf, TlsListener, Workload
 from dataplane.tables import ChainKey, Tables

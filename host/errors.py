@@ -17,7 +17,7 @@ class HostRefused(OSError):
 
 
 class Unexpected(HostRefused):
-    """What a library, or our own code, raised without telling of it in advance; that is the cause, with its traceback."""
+    """What a library, or our own code, raised unexpectedly; that error is the cause, with its traceback."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(f"unexpected: {type(error).__name__}: {error}", hint="please report this, with the agent's log")
@@ -34,6 +34,19 @@ class Unavailable(ConnectionError):
 
     def __str__(self) -> str:
         return self.what
+
+
+@contextmanager
+def all_refused() -> Iterator[None]:
+    """Raise any error of the block as HostRefused: the kernel's, or what a library on the way there raises unexpectedly."""
+    try:
+        yield
+    except HostRefused:
+        raise
+    except OSError as error:
+        raise HostRefused(f"the kernel refused: {error}", hint="see the kernel's log, and file descriptors left") from error
+    except Exception as error:
+        raise Unexpected(error) from error
 
 
 @contextmanager

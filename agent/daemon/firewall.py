@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from agent import log
 from agent.config.config import BackendChoice, Config
 from agent.model.status import Part
-from dataplane.apply import Kernel
 from dataplane.firewall import backends
+from dataplane.kernel import Kernel
 
 
 def chosen_backend(config: Config) -> backends.Backend:

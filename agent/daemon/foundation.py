@@ -16,8 +16,8 @@ from agent.errors import Conflict
 from agent.loop.desired import CellFacts
 from agent.store.database import Database
 from agent.store.ledger import Ledger
-from dataplane.apply import Kernel
 from dataplane.firewall import backends
+from dataplane.kernel import Kernel
 from dataplane.netlink.monitor import Monitor
 from dataplane.netlink.underlay import clashes, find_underlay
 

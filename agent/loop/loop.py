@@ -25,9 +25,10 @@ from agent.loop.snapshot import Snapshot
 from agent.loop.turns import Turns
 from agent.metrics import Metrics
 from agent.pacing import Backoff
-from dataplane.apply import Kernel, Outcome
+from dataplane.apply import Outcome
 from dataplane.compile import compile_tables
 from dataplane.envoy.ads import AdsServer
+from dataplane.kernel import Kernel
 from dataplane.netlink.monitor import Monitor
 from dataplane.plan import Plan, plan
 from dataplane.state import HostState

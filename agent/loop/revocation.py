@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from ipaddress import IPv4Address
 from typing import TypeAlias
 
-from dataplane.apply import Kernel
 from dataplane.flows.cut import Looks, Receipt
+from dataplane.kernel import Kernel
 from dataplane.state import HostState, Workload
 
 Departed = Mapping[IPv4Address, int]

@@ -10,7 +10,8 @@ import pytest
 from agent.config.load import load
 from agent.daemon import foundation
 from agent.errors import HostRefused
-from dataplane.apply import Kernel, with_refusals
+from dataplane.kernel import Kernel
+from host.errors import all_refused
 
 Result = TypeVar("Result")
 
@@ -21,7 +22,7 @@ class Thread:
     def submit(self, work: Callable[[], Result]) -> "Future[Result]":
         done: Future[Result] = Future()
         try:
-            done.set_result(with_refusals(work))
+            done.set_result(all_refused()(work)())
         except BaseException as error:
             done.set_exception(error)
         return done

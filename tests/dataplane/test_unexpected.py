@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import iptc
 import pytest
 
-from dataplane.apply import Kernel
+from dataplane.kernel import Kernel
 from dataplane.netlink import interior
 from dataplane.tables import Interior
 from host.errors import HostRefused

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from agent.loop.revocation import DELAY, NOWHERE, RETRY, Revocation
-from dataplane.apply import Kernel
 from dataplane.firewall.nft import NftFirewall
+from dataplane.kernel import Kernel
 from tests.testlib.connections import is_alive, is_reset
 from tests.testlib.conntrack_bed import BedContainer, ConntrackBed, pair
 

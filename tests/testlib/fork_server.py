@@ -18,10 +18,10 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
-from dataplane.apply import Kernel
 from dataplane.compile import compile_tables
 from dataplane.firewall.backends import Backend, firewall
 from dataplane.firewall.python_iptables_trial import passed
+from dataplane.kernel import Kernel
 from dataplane.plan import plan
 from dataplane.state import HostState
 from host.namespace import enter

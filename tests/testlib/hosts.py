@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 
-from dataplane.apply import Kernel, Outcome
+from dataplane.apply import Outcome
 from dataplane.compile import compile_tables
 from dataplane.firewall.driver import Firewall
 from dataplane.firewall.nft import NftFirewall
 from dataplane.flows.cut import Looks, Receipt
 from dataplane.flows.judge import NOBODY
+from dataplane.kernel import Kernel
 from dataplane.plan import Plan, plan
 from dataplane.state import Allow, HostState, Leaf, TlsListener, Tunnel, Workload
 from dataplane.tables import Tables

@@ -1,0 +1,101 @@
+"""The kernel tables of one network namespace: read in full, changed by a plan, swept of flows.
+
+Everything happens in threads that live in that namespace, since netlink sockets, /proc/sys and the tools' children all belong
+to the namespace of the thread that makes them. One thread writes, another reads.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
+from functools import partial
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TypeVar
+
+from dataplane.apply import Outcome, PlannedEffects, Sockets
+from dataplane.firewall.driver import Firewall
+from dataplane.flows import conntrack
+from dataplane.flows.cut import Clock, Looks, Receipt, sweep
+from dataplane.flows.judge import NOBODY
+from dataplane.netlink import fdb, interior, links, neighbours, routes, vtep
+from dataplane.plan import Plan
+from dataplane.state import HostState
+from dataplane.tables import TUNNEL_LINK, Interior, Tables
+from host import sysctl
+from host.errors import all_refused
+from host.namespace import NamespaceThread
+
+Result = TypeVar("Result")
+
+
+class Kernel:
+    """The tables of the caller's namespace, or of the one pinned at `namespace`."""
+
+    def __init__(self, firewall: Firewall, *, namespace: Path | None = None) -> None:
+        self._firewall = firewall
+        self._writer = NamespaceThread(namespace, name="kernel")
+        self._to_write, self._flows = self._writer.call(Sockets.connected), self._writer.call(conntrack.connect)
+        # reading 20,000 rules takes long: a change must not wait for it
+        self._reader = NamespaceThread(namespace, name="kernel-reader")
+        self._to_read = self._reader.call(Sockets.connected)
+
+    def close(self) -> None:
+        """Give sockets and threads back; the tables stay."""
+        for thread, sockets in ((self._writer, (*self._to_write, self._flows)), (self._reader, self._to_read)):
+            for each in sockets:
+                thread.call(each.close)
+            thread.close()
+
+    def submit(self, function: Callable[[], Result]) -> "Future[Result]":
+        """Run `function` in the namespace, one after another with what is applied and swept. Raises HostRefused."""
+        return self._writer.submit(all_refused()(function))
+
+    def read(self, desired: Tables, *, known: Mapping[IPv4Address, Interior]) -> "Future[Tables]":
+        """What the kernel has; of sysctls and namespaces what concerns `desired`. Raises HostRefused.
+
+        Namespaces in `known` are not entered: root in a container may change its own, and entering 250 takes a second.
+        """
+        return self._reader.submit(partial(self._read, desired, known))
+
+    def apply(self, plan: Plan, desired: Tables) -> "Future[Outcome]":
+        """Make the plan true. Raises HostRefused where rules or sets fail: then nothing is made reachable."""
+        return self.submit(PlannedEffects(plan, desired, self._firewall, self._to_write).make)
+
+    def sweep(
+        self,
+        state: HostState,
+        *,
+        addresses: Collection[IPv4Address] | None,
+        looks: Looks,
+        clock: Clock,
+        departed: Mapping[IPv4Address, int] = NOBODY,
+    ) -> "Future[Receipt]":
+        """Cut flows, see dataplane/flows/cut.py. Raises HostRefused."""
+        return self.submit(
+            partial(sweep, state, link=self._flows, clock=clock, addresses=addresses, looks=looks, departed=departed)
+        )
+
+    @all_refused()
+    def _read(self, desired: Tables, known: Mapping[IPv4Address, Interior]) -> Tables:
+        route, tags, senders = self._to_read
+        firewall = self._firewall.read()
+        found = links.read(route)
+        tunnel = vtep.read(route, found.tunnel)
+        names = {**found.names, found.tunnel.index: TUNNEL_LINK} if found.tunnel and tunnel else found.names
+        inside = {
+            address: wanted if known.get(address) == wanted else interior.read(address, wanted)
+            for address, wanted in desired.interiors.items()
+        }
+        return Tables(
+            sysctls=sysctl.read(desired.sysctls),
+            tags=tags.read(),
+            chains=firewall.chains,
+            jumps=firewall.jumps,
+            veths=found.veths,
+            links_up={**found.up, TUNNEL_LINK: found.tunnel.up} if found.tunnel and tunnel else found.up,
+            interiors={address: value for address, value in inside.items() if value is not None},
+            neighbours=neighbours.read(route, names),
+            routes=routes.read(route, names),
+            vteps={TUNNEL_LINK: tunnel} if tunnel else {},
+            fdb=fdb.read(route, found.tunnel.index) if found.tunnel and tunnel else {},
+            senders=senders.read(),
+        )
