@@ -14,8 +14,8 @@ from typing import TypeVar
 from dataplane.apply import Outcome, PlannedEffects, Sockets
 from dataplane.firewall.driver import Firewall
 from dataplane.flows import conntrack
-from dataplane.flows.cut import Clock, Looks, Receipt, sweep
-from dataplane.flows.judge import NOBODY
+from dataplane.flows.cut import Clock, Receipt, SweepPhase, sweep
+from dataplane.flows.judge import NONE_DEPARTED
 from dataplane.netlink import fdb, interior, links, neighbours, routes, vtep
 from dataplane.plan import Plan
 from dataplane.state import HostState
@@ -65,13 +65,13 @@ class Kernel:
         state: HostState,
         *,
         addresses: Collection[IPv4Address] | None,
-        looks: Looks,
+        phase: SweepPhase,
         clock: Clock,
-        departed: Mapping[IPv4Address, int] = NOBODY,
+        departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
     ) -> "Future[Receipt]":
         """Cut flows, see dataplane/flows/cut.py. Raises HostRefused."""
         return self.submit(
-            partial(sweep, state, link=self._flows, clock=clock, addresses=addresses, looks=looks, departed=departed)
+            partial(sweep, state, link=self._flows, clock=clock, addresses=addresses, phase=phase, departed=departed)
         )
 
     @all_refused()

@@ -1,11 +1,11 @@
-"""What the host or Envoy may refuse, named by who must act. The agent adds the kinds that only it can raise."""
+"""Refusals of the host or Envoy, named by the side that must act. The agent adds the kinds that only it can raise."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class HostRefused(OSError):
-    """The kernel or a tool of this host refused a change. `what` says which; `hint` says what the operator can do."""
+class HintedError(Exception):
+    """`what` went wrong, and what the operator or caller can do about it: `hint`."""
 
     def __init__(self, what: str, *, hint: str = "") -> None:
         super().__init__(what)
@@ -14,6 +14,10 @@ class HostRefused(OSError):
 
     def __str__(self) -> str:
         return self.what
+
+
+class HostRefused(HintedError, OSError):
+    """The kernel or a tool of this host refused a change."""
 
 
 class Unexpected(HostRefused):
@@ -24,16 +28,8 @@ class Unexpected(HostRefused):
         self.__cause__ = error
 
 
-class Unavailable(ConnectionError):
+class Unavailable(HintedError, ConnectionError):
     """A part that cellnet needs (Envoy, the agent, a store) is not there now; the same call may work later."""
-
-    def __init__(self, what: str, *, hint: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return self.what
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Network namespaces: opening one that somebody names, pinning it, and running code inside it.
+"""Network namespaces: opening one by its path, pinning it, and running code inside it.
 
 A namespace is identified by device and inode of its nsfs file. setns(2) is per thread, so code runs inside a namespace in
 a thread of its own; forking for it would be slow and unsafe beside gRPC.
@@ -93,7 +93,7 @@ def is_pin(path: Path) -> bool:
 class NamespaceThread:
     """A thread that lives in one network namespace and runs what it is given, one call at a time.
 
-    `target` is a path, an open descriptor, or None for the namespace of whoever makes this object.
+    `target` is a path, an open descriptor, or None for the namespace of the thread that makes this object.
     """
 
     def __init__(self, target: Path | int | None = None, *, name: str = "namespace") -> None:

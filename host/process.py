@@ -20,7 +20,7 @@ def run(argv: Sequence[str], *, timeout: float, stdin: bytes | None = None, with
 
     Raises HostRefused if the tool is missing, fails (with the last line it wrote to standard error) or takes longer than
     `timeout` seconds. The child inherits the network namespace of the calling thread. `with_us`: it is killed when that thread
-    ends, as one must be that may wait before it writes; that takes 2 ms.
+    ends, which a tool needs that may wait before it writes; that costs 2 ms.
     """
     words = [*WITH_US, *argv] if with_us else argv
     try:
@@ -34,10 +34,10 @@ def run(argv: Sequence[str], *, timeout: float, stdin: bytes | None = None, with
     return done.stdout
 
 
-def run_until(argv: Sequence[str], *, says: bytes, timeout: float, stdin: bytes) -> None:
-    """Run a tool until `says` is a line of its output: then its work is done and it ends by itself, which nobody waits for.
+def run_until(argv: Sequence[str], *, line: bytes, timeout: float, stdin: bytes) -> None:
+    """Run a tool until its output has this line: then its work is done, and its end is awaited in the background.
 
-    One that ends without having said so is judged by its exit code. Raises HostRefused as `run`; `timeout` seconds bound the
+    A tool that ends without the line is judged by its exit code. Raises HostRefused as `run`; `timeout` seconds bound the
     work, and the end after it.
     """
     with _in_memory(stdin) as given, _in_memory(b"") as errors:
@@ -46,9 +46,9 @@ def run_until(argv: Sequence[str], *, says: bytes, timeout: float, stdin: bytes)
         except FileNotFoundError as error:
             raise _not_installed(argv) from error
         until = time.monotonic() + timeout
-        if _heard(child, says, until=until):
-            threading.Thread(target=_see_off, args=(child, timeout), name="see-off", daemon=True).start()
-        elif not _see_off(child, until - time.monotonic()):
+        if _writes(child, line, until=until):
+            threading.Thread(target=_await_end, args=(child, timeout), name="await-end", daemon=True).start()
+        elif not _await_end(child, until - time.monotonic()):
             raise _too_late(argv, timeout)
         elif child.returncode != 0:
             errors.seek(0)
@@ -56,30 +56,30 @@ def run_until(argv: Sequence[str], *, says: bytes, timeout: float, stdin: bytes)
 
 
 def _in_memory(content: bytes) -> BinaryIO:
-    """A file that a child may read or fill at its own pace: with pipes one of us could wait for the other for ever."""
+    """A file that a child may read or fill at its own pace: with pipes parent and child could wait for each other for ever."""
     file = open(os.memfd_create("cellnet"), "w+b", buffering=0)  # noqa: SIM115 -- the caller closes it
     file.write(content)
     file.seek(0)
     return file
 
 
-def _heard(child: Running, says: bytes, *, until: float) -> bool:
-    """Whether a child says a line before its output ends and the clock says `until`. Closes the output."""
+def _writes(child: Running, line: bytes, *, until: float) -> bool:
+    """Whether a child writes a line before its output ends and the clock reaches `until`. Closes the output."""
     assert child.stdout is not None
     with child.stdout as output:
         ready = select.poll()  # select(2) knows no descriptor above 1023, and 500 containers need as many
         ready.register(output, select.POLLIN)
-        heard = b""
-        while says not in heard.splitlines():
+        written = b""
+        while line not in written.splitlines():
             left = max(until - time.monotonic(), 0.0)
             part = os.read(output.fileno(), 65536) if ready.poll(left * 1000) else b""
             if not part:
                 return False
-            heard += part
+            written += part
     return True
 
 
-def _see_off(child: Running, seconds: float) -> bool:
+def _await_end(child: Running, seconds: float) -> bool:
     """Wait for a child's end; one that takes longer is killed, and False returned."""
     try:
         child.wait(max(seconds, 0.0))
@@ -99,8 +99,8 @@ def _too_late(argv: Sequence[str], timeout: float) -> HostRefused:
 
 
 def _failed(argv: Sequence[str], code: int, errors: bytes) -> HostRefused:
-    said = errors.decode(errors="replace").strip().splitlines()
-    reason = "; ".join(said[-3:]) or f"exit code {code}"
+    lines = errors.decode(errors="replace").strip().splitlines()
+    reason = "; ".join(lines[-3:]) or f"exit code {code}"
     return HostRefused(f"{argv[0]}: {reason}", hint=f"it was run as: {' '.join(argv)}")
 
 

@@ -1,7 +1,7 @@
-"""Who holds abstract names in the calling thread's network namespace, in the kernel's own words.
+"""The sockets that hold abstract names in the calling thread's network namespace, as the kernel lists them.
 
 /proc knows no processes of another pid namespace, and to connect and ask (SO_PEERCRED) leaves a connection in the holder's
-queue; socket diagnosis sees every socket, says whose it is, and leaves nothing behind.
+queue; socket diagnosis sees every socket with its owner, and leaves nothing behind.
 """
 
 import struct

@@ -25,8 +25,7 @@ from agent.model.names import AppName
 from agent.model.status import Part, Problem
 from agent.store.ledger import Ledger
 from dataplane.detachment import clear_namespace
-from dataplane.envoy.listening import await_listening
-from dataplane.envoy.reservation import reserve
+from dataplane.envoy.container_ports import await_listening, reserve
 from host import namespace
 from host.durable import make_folder
 from host.namespace import NamespaceId

@@ -17,7 +17,7 @@ from agent import log
 from agent.errors import HostRefused, Unavailable
 from agent.model.status import Part, Problem
 from dataplane.envoy.ads import AdsServer
-from dataplane.envoy.listening import ContainerPort, not_open
+from dataplane.envoy.container_ports import ContainerPort, closed_ports
 from dataplane.envoy.resource import ResourceKey
 from dataplane.envoy.resources import listener_key
 
@@ -79,7 +79,7 @@ class Listeners(Part):
 
     async def look(self) -> None:
         """Find what is closed, and have it opened again."""
-        suspects = await self._not_open(self._served())
+        suspects = await self._closed_ports(self._served())
         if suspects:
             await asyncio.sleep(SURE)
         found = await self._still(suspects)
@@ -118,10 +118,10 @@ class Listeners(Part):
 
     async def _still(self, suspects: AbstractSet[ContainerPort]) -> frozenset[ContainerPort]:
         """Those of them that should be open and are not."""
-        return await self._not_open(suspects & self._served().keys()) if suspects else frozenset()
+        return await self._closed_ports(suspects & self._served().keys()) if suspects else frozenset()
 
-    async def _not_open(self, ports: Collection[ContainerPort]) -> frozenset[ContainerPort]:
+    async def _closed_ports(self, ports: Collection[ContainerPort]) -> frozenset[ContainerPort]:
         """An Envoy that is not there has nothing open, and that is reported already."""
         if not ports or not self._ads.status().connected:
             return frozenset()
-        return await asyncio.to_thread(not_open, tuple(ports), sockets=self._workers)
+        return await asyncio.to_thread(closed_ports, tuple(ports), sockets=self._workers)

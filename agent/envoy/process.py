@@ -6,7 +6,7 @@ import resource
 
 from agent.config.config import Config
 from agent.errors import HostRefused
-from dataplane.envoy.bootstrap import Setting, connections_for
+from dataplane.envoy.bootstrap import EnvoySettings, connections_for
 from dataplane.envoy.command import bundled_envoy, command
 from host.durable import make_folder
 
@@ -36,9 +36,11 @@ def exec_envoy(config: Config) -> int:
         admin.unlink(missing_ok=True)
     except OSError as error:
         raise HostRefused(f"cannot prepare {admin.parent}: {error.strerror}", hint="see who made it") from error
-    setting = Setting(cell=config.cell, ads=config.paths.xds_socket, admin=admin, connections=connections_for(descriptors))
+    settings = EnvoySettings(
+        cell=config.cell, ads=config.paths.xds_socket, admin=admin, connections=connections_for(descriptors)
+    )
     argv = command(
-        setting,
+        settings,
         binary=config.envoy.binary or bundled_envoy(),
         uid=account.pw_uid,
         gid=account.pw_gid,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.loop.snapshot import Snapshot
 from agent.model.attachment import Attachment, Phase
-from dataplane.envoy.listening import ContainerPort
+from dataplane.envoy.container_ports import ContainerPort
 from dataplane.memo import Memo
 from dataplane.state import Allow, HostService, HostState, Leaf, TlsListener, Workload
 

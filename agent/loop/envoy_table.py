@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 from agent.envoy.listeners import Served, ServedListener
 from agent.loop.known_kernel import KnownKernel
 from dataplane.envoy.ads import AdsServer
-from dataplane.envoy.listening import ContainerPort
+from dataplane.envoy.container_ports import ContainerPort
 from dataplane.envoy.resource import Resource, ResourceKey
 from dataplane.envoy.resources import Translation, listener_key, of_workload
 from dataplane.state import HostState

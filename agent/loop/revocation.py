@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from ipaddress import IPv4Address
 from typing import TypeAlias
 
-from dataplane.flows.cut import Looks, Receipt
+from dataplane.flows.cut import Receipt, SweepPhase
 from dataplane.kernel import Kernel
 from dataplane.state import HostState, Workload
 
@@ -44,7 +44,7 @@ class Revocation:
         """Cut at `addresses` what `state` forbids; a second look is due then. Raises HostRefused."""
         if addresses == NOWHERE and not self._expected:
             return None
-        found = await self._sweep(state, addresses, self._expected, looks=Looks.FIRST)
+        found = await self._sweep(state, addresses, self._expected, phase=SweepPhase.FIRST)
         self._places, self._departed = joined(self._places, addresses), {**self._departed, **self._expected}
         self._expected, self._due = {}, self._clock() + DELAY
         return found
@@ -54,12 +54,12 @@ class Revocation:
         if self.wait() != 0.0:
             return None
         self._due = self._clock() + RETRY
-        found = await self._sweep(state, self._places, self._departed, looks=Looks.LATER)
+        found = await self._sweep(state, self._places, self._departed, phase=SweepPhase.LATER)
         self._places, self._departed = NOWHERE, {}
         return found
 
-    async def _sweep(self, state: HostState, addresses: Addresses, departed: Departed, *, looks: Looks) -> Receipt:
-        sweep = self._kernel.sweep(state, addresses=addresses, departed=departed, looks=looks, clock=self._clock)
+    async def _sweep(self, state: HostState, addresses: Addresses, departed: Departed, *, phase: SweepPhase) -> Receipt:
+        sweep = self._kernel.sweep(state, addresses=addresses, departed=departed, phase=phase, clock=self._clock)
         return await asyncio.wrap_future(sweep)
 
 

@@ -1,8 +1,8 @@
-"""The delta ADS server: keeps every connected Envoy at the published table, and says what Envoy has of it.
+"""The delta ADS server: keeps every connected Envoy at the published table, and knows what Envoy has of it.
 
 Lives on the daemon's event loop; nothing here may be called from another thread. The shell around `stream` and
-`subscription`, where the protocol is. Who may connect is a matter of the socket's directory: only root and Envoy's group
-can enter it (gRPC hands out no peer credentials).
+`subscription`, where the protocol is. The socket's directory decides what may connect: only root and Envoy's
+group can enter it (gRPC hands out no peer credentials).
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _Context = grpc.aio.ServicerContext[DeltaDiscoveryRequest, DeltaDiscoveryRespons
 
 @dataclass(frozen=True, slots=True)
 class EnvoyStatus:
-    """What the newest connected Envoy has said. `refused`: its words about each resource that it does not take.
+    """What the newest connected Envoy has reported. `refused`: its words about each resource that it does not take.
 
     `pushed` and `acknowledged` count resources (put or removed) since the server began, over all streams.
     """
@@ -40,7 +40,7 @@ class EnvoyStatus:
 
 
 @dataclass(eq=False, slots=True)
-class _Peer:
+class _Connection:
     """A stream and what its writer waits for. `ended` is set when its reader has come to the end."""
 
     stream: Stream
@@ -58,9 +58,9 @@ class AdsServer:
         self._published: Mapping[ResourceKey, Resource] = {}
         self._withheld: frozenset[ResourceKey] = frozenset()
         self._table: Table = {}  # what is published and not withheld
-        self._peers: list[_Peer] = []
-        self._heard = asyncio.Condition()
-        self._met = False  # whether an Envoy has ever connected: before, one may run that has yet to find us
+        self._connections: list[_Connection] = []
+        self._news = asyncio.Condition()
+        self._ever_connected = False  # whether an Envoy has ever connected: before, one may run that has yet to find us
         self._past_pushed = 0
         self._past_acknowledged = 0
 
@@ -77,7 +77,7 @@ class AdsServer:
             self._path.chmod(0o660)
         except Exception as error:
             await self.stop()
-            raise HostRefused(f"cannot listen on {self._path}: {error}", hint="see who else uses that path") from error
+            raise HostRefused(f"cannot listen on {self._path}: {error}", hint="see what else uses that path") from error
 
     async def _listen(self) -> grpc.aio.Server:
         server = grpc.aio.server()
@@ -101,16 +101,16 @@ class AdsServer:
         """From now on this is what Envoy should have; what differs is sent, in the order that is safe."""
         self._published = resources
         table = by_type({key: each for key, each in resources.items() if key not in self._withheld})
-        for peer in self._peers:
-            for type_url, subscription in peer.stream.subscriptions.items():
+        for connection in self._connections:
+            for type_url, subscription in connection.stream.subscriptions.items():
                 subscription.withdraw(self._table.get(type_url, {}).keys() - table.get(type_url, {}).keys())
         self._table = table
         self._wake()
 
     def retry(self) -> None:
         """Send again what Envoy has refused: what stood in its way (an address in use) may be gone."""
-        for peer in self._peers:
-            for subscription in peer.stream.subscriptions.values():
+        for connection in self._connections:
+            for subscription in connection.stream.subscriptions.values():
                 subscription.retry()
         self._wake()
 
@@ -121,16 +121,16 @@ class AdsServer:
 
     def has(self, versions: Mapping[ResourceKey, str | None]) -> bool:
         """Whether the newest Envoy has acknowledged exactly these versions."""
-        if not self._peers:
+        if not self._connections:
             return False
-        stream = self._peers[-1].stream
+        stream = self._connections[-1].stream
         return all(stream.acknowledged_version(key) == version for key, version in versions.items())
 
     def _wake(self) -> None:
-        for peer in self._peers:
-            peer.wake.set()
+        for connection in self._connections:
+            connection.wake.set()
 
-    async def settled(self, versions: Mapping[ResourceKey, str | None], *, timeout: float) -> None:  # noqa: ASYNC109 -- its error says who did not answer
+    async def settled(self, versions: Mapping[ResourceKey, str | None], *, timeout: float) -> None:  # noqa: ASYNC109 -- its error names what was not answered
         """Return when Envoy has acknowledged these versions, or those published for the same names since (None: absence).
 
         Raises HostRefused with Envoy's words when it refuses one of them, and Unavailable when it is not connected or has
@@ -138,11 +138,11 @@ class AdsServer:
         An Envoy that was connected and is not any more has ended and has nothing: absence alone is settled then.
         """
         try:
-            async with asyncio.timeout(timeout), self._heard:
+            async with asyncio.timeout(timeout), self._news:
                 while not self._has(versions):
-                    await self._heard.wait()
+                    await self._news.wait()
         except TimeoutError as error:
-            if not self._peers:
+            if not self._connections:
                 raise Unavailable("Envoy is not connected", hint="start it with `cellnet envoy`, or see its log") from error
             missing = ", ".join(str(key) for key, version in versions.items() if not self._is_settled(key, version))
             if not missing:
@@ -150,26 +150,26 @@ class AdsServer:
             raise Unavailable(f"Envoy has not taken {missing} within {timeout:g} s", hint="see Envoy's log") from error
 
     def _has(self, versions: Mapping[ResourceKey, str | None]) -> bool:
-        if not self._peers:
-            return self._met and bool(versions) and not any(versions.values())
+        if not self._connections:
+            return self._ever_connected and bool(versions) and not any(versions.values())
         # every one is looked at before the answer: a refusal is final, whatever else is still on its way
         settled = [self._is_settled(key, version) for key, version in versions.items()]
         return all(settled)
 
     def _is_settled(self, key: ResourceKey, version: str | None) -> bool:
-        stream = self._peers[-1].stream
+        stream = self._connections[-1].stream
         published = self._table.get(key.type_url, {}).get(key.name)
         wanted = published.version if published and version else version
         refusal = stream.refusal(key)
         if refusal and refusal.version == wanted:
-            raise HostRefused(f"Envoy refused {key}: {refusal.words}", hint="this is what Envoy itself said")
+            raise HostRefused(f"Envoy refused {key}: {refusal.words}", hint="these are Envoy's own words")
         if wanted is None and key.type_url == SECRET:
             return True
         return stream.acknowledged_version(key) == wanted
 
     def status(self) -> EnvoyStatus:
         """As of now; see EnvoyStatus."""
-        streams = [peer.stream for peer in self._peers]
+        streams = [connection.stream for connection in self._connections]
         refusals = streams[-1].refusals() if streams else {}
         return EnvoyStatus(
             connected=bool(streams),
@@ -179,37 +179,37 @@ class AdsServer:
         )
 
     async def _serve(self, requests: AsyncIterator[DeltaDiscoveryRequest], context: _Context) -> None:
-        peer = _Peer(Stream(), asyncio.Event())
-        self._peers.append(peer)
-        self._met = True
+        connection = _Connection(Stream(), asyncio.Event())
+        self._connections.append(connection)
+        self._ever_connected = True
         try:
             # the reader's owner is this group; both end with the stream
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._read(peer, requests))
-                await self._write(peer, context)
+                group.create_task(self._read(connection, requests))
+                await self._write(connection, context)
         except* ValueError as wrong:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(wrong.exceptions[0]))
         finally:
-            self._peers.remove(peer)
-            self._past_pushed += peer.stream.pushed
-            self._past_acknowledged += peer.stream.acknowledged
-            async with self._heard:
-                self._heard.notify_all()
+            self._connections.remove(connection)
+            self._past_pushed += connection.stream.pushed
+            self._past_acknowledged += connection.stream.acknowledged
+            async with self._news:
+                self._news.notify_all()
 
-    async def _read(self, peer: _Peer, requests: AsyncIterator[DeltaDiscoveryRequest]) -> None:
+    async def _read(self, connection: _Connection, requests: AsyncIterator[DeltaDiscoveryRequest]) -> None:
         try:
             async for request in requests:
-                peer.stream.receive(request)
-                peer.wake.set()
-                async with self._heard:
-                    self._heard.notify_all()
+                connection.stream.receive(request)
+                connection.wake.set()
+                async with self._news:
+                    self._news.notify_all()
         finally:
-            peer.ended = True
-            peer.wake.set()
+            connection.ended = True
+            connection.wake.set()
 
-    async def _write(self, peer: _Peer, context: _Context) -> None:
-        while not peer.ended:
-            peer.wake.clear()
-            while push := peer.stream.next_push(self._table):
+    async def _write(self, connection: _Connection, context: _Context) -> None:
+        while not connection.ended:
+            connection.wake.clear()
+            while push := connection.stream.next_push(self._table):
                 await context.write(push)
-            await peer.wake.wait()
+            await connection.wake.wait()

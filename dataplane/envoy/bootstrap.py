@@ -1,4 +1,4 @@
-"""What Envoy knows at its start: who it is, where the agent's socket is, how much it may take. The rest comes by ADS.
+"""What Envoy knows at its start: its cell's name, where the agent's socket is, how much it may take. The rest comes by ADS.
 
 Written as JSON, because YAML would read a cell named `no` as false.
 """
@@ -28,12 +28,12 @@ from dataplane.envoy.cluster import OPTIONS
 from dataplane.envoy.resource import packed
 
 ADS = "agent"
-# Counters kept; those of 250 workloads that nobody reads cost more memory than the workloads.
+# Counters kept; those of 250 workloads, which nothing reads, cost more memory than the workloads.
 STATS = ("server.", "listener_manager.", "cluster_manager.", "control_plane.", "overload.")
 # How soon Envoy looks for an agent that was restarted.
 RECONNECT_FIRST = Duration(nanos=100_000_000)
 RECONNECT_LAST = Duration(seconds=1)
-# A thread that does not turn for so long is stuck for good: Envoy ends itself, and whoever started it starts it again. One
+# A thread that does not turn for so long is stuck for good: Envoy ends itself, and its supervisor starts it again. One
 # that is only slow turns within seconds; no thread of ours ever waits for a disk or a name server.
 STUCK_SECONDS = 60
 # Bytes of free memory that go back to the host each second, when they were not needed for five minutes; else all that the
@@ -44,7 +44,7 @@ OWN_DESCRIPTORS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class EnvoySettings:
     """Where this Envoy lives: `cell` is its name, `ads` the agent's socket, `admin` the socket it makes, in its own directory.
 
     `connections` bounds those of all callers together: see `connections_for`. `stuck` is in seconds.
@@ -62,21 +62,21 @@ def connections_for(descriptors: int) -> int:
     return max((descriptors - OWN_DESCRIPTORS) // 2, 100)
 
 
-def bootstrap(setting: Setting) -> str:
+def bootstrap(settings: EnvoySettings) -> str:
     """Envoy's whole start-up configuration, one line of JSON without secrets."""
     by_ads = ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
     message = Bootstrap(
-        node=Node(id=setting.cell, cluster="cellnet"),
-        admin=Admin(address=Address(pipe=Pipe(path=str(setting.admin), mode=0o600))),
-        static_resources=Bootstrap.StaticResources(clusters=[_agent(setting.ads)]),
+        node=Node(id=settings.cell, cluster="cellnet"),
+        admin=Admin(address=Address(pipe=Pipe(path=str(settings.admin), mode=0o600))),
+        static_resources=Bootstrap.StaticResources(clusters=[_agent(settings.ads)]),
         dynamic_resources=Bootstrap.DynamicResources(ads_config=_stream(), cds_config=by_ads, lds_config=by_ads),
         stats_config=_stats(),
         deferred_stat_options=Bootstrap.DeferredStatOptions(enable_deferred_creation_stats=True),
-        overload_manager=_limit(setting.connections),
+        overload_manager=_limit(settings.connections),
         memory_allocator_manager=MemoryAllocatorManager(
             bytes_to_release=GIVEN_BACK, memory_release_interval=Duration(seconds=1)
         ),
-        watchdogs=_watchdogs(setting.stuck),
+        watchdogs=_watchdogs(settings.stuck),
     )
     return json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
 

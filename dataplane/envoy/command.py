@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from dataplane.envoy.bootstrap import Setting, bootstrap
+from dataplane.envoy.bootstrap import EnvoySettings, bootstrap
 from host.errors import HostRefused
 
 # setns(2) into the workloads' namespaces; sockets with a caller's address and a mark; a port that the container's root has
@@ -26,7 +26,9 @@ def bundled_envoy() -> Path:
     return found
 
 
-def command(setting: Setting, *, binary: Path, uid: int, gid: int, workers: int, drain: int = DRAIN_SECONDS) -> Sequence[str]:
+def command(
+    settings: EnvoySettings, *, binary: Path, uid: int, gid: int, workers: int, drain: int = DRAIN_SECONDS
+) -> Sequence[str]:
     """What to exec, as root. `workers` threads serve the callers; `drain` is in seconds.
 
     Hot restart is off: it needs shared memory that two Envoys on one machine would fight over, and connections would still
@@ -36,6 +38,6 @@ def command(setting: Setting, *, binary: Path, uid: int, gid: int, workers: int,
     return (
         "setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs", "--pdeathsig", "keep",
         f"--inh-caps={kept}", f"--ambient-caps={kept}", f"--bounding-set={kept}", "--",
-        str(binary), "--config-yaml", bootstrap(setting), "--disable-hot-restart", "--concurrency", str(workers),
+        str(binary), "--config-yaml", bootstrap(settings), "--disable-hot-restart", "--concurrency", str(workers),
         "--drain-time-s", str(drain), "--drain-strategy", "immediate", "--log-level", "warning",
     )  # fmt: skip

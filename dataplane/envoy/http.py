@@ -1,4 +1,4 @@
-"""The HTTP side of a TLS port: requests keep everything the caller sent, except claims about who the caller is."""
+"""The HTTP side of a TLS port: requests keep everything the caller sent, except claims about the caller's identity."""
 
 from envoy.config.core.v3.address_pb2 import CidrRange
 from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions
@@ -17,17 +17,17 @@ from dataplane.envoy.limits import BUFFER
 from dataplane.envoy.resource import packed
 
 ALPN = ("h2", "http/1.1")
-# Long polls, event streams and WebSockets are silent for long; this only ends what nobody wants any more.
+# Long polls, event streams and WebSockets are silent for long; this only ends what is no longer wanted.
 STREAM_IDLE = Duration(seconds=3600)
 HEADERS_TIMEOUT = Duration(seconds=30)
 CONCURRENT_STREAMS = 1000
 # An empty list would mean every private address, the overlay's included.
-NOBODY = CidrRange(address_prefix="0.0.0.0", prefix_len=UInt32Value(value=32))  # noqa: S104
+NO_ADDRESS = CidrRange(address_prefix="0.0.0.0", prefix_len=UInt32Value(value=32))  # noqa: S104
 _Manager = HttpConnectionManager
 
 
 def requests(cluster_name: str) -> Filter:
-    """HTTP/1.1 and HTTP/2, WebSocket included, to the cluster; X-Forwarded-Client-Cert tells the verified caller."""
+    """HTTP/1.1 and HTTP/2, WebSocket included, to the cluster; X-Forwarded-Client-Cert names the verified caller."""
     manager = _Manager(
         stat_prefix="workload",
         codec_type=_Manager.AUTO,
@@ -37,9 +37,9 @@ def requests(cluster_name: str) -> Filter:
         set_current_client_cert_details=_Manager.SetCurrentClientCertDetails(
             subject=BoolValue(value=True), cert=True, dns=True, uri=True
         ),
-        # the caller's address is appended to X-Forwarded-For, and nobody is trusted with Envoy's internal headers
+        # the caller's address is appended to X-Forwarded-For, and no caller is trusted with Envoy's internal headers
         use_remote_address=BoolValue(value=True),
-        internal_address_config=_Manager.InternalAddressConfig(cidr_ranges=[NOBODY]),
+        internal_address_config=_Manager.InternalAddressConfig(cidr_ranges=[NO_ADDRESS]),
         generate_request_id=BoolValue(value=False),
         preserve_external_request_id=True,
         server_header_transformation=_Manager.PASS_THROUGH,
@@ -63,6 +63,6 @@ def _everything_to(cluster_name: str) -> RouteConfiguration:
         name="app",
         virtual_hosts=[host],
         validate_clusters=BoolValue(value=False),
-        # Envoy's own addition; X-Forwarded-For says the same in everybody's words
+        # Envoy's own addition; X-Forwarded-For has the same in the usual form
         request_headers_to_remove=["x-envoy-external-address"],
     )

@@ -19,11 +19,11 @@ KEEPALIVE: Final = Keepalive(idle=60, interval=15, probes=4)
 # Bytes read ahead of a slow peer, per direction of a connection. Used only while there is a slow peer.
 BUFFER: Final = 256 * 1024
 # Connections to one workload at a time, and the requests in flight in them. Well below what the whole Envoy may have
-# (`bootstrap.connections_for`) even where nobody may open more than 20,000 files: a flood at one port must leave room.
+# (`bootstrap.connections_for`) even where no process may open more than 20,000 files: a flood at one port must leave room.
 CONNECTIONS: Final = 4_000
 STREAMS: Final = 50_000
 # What a caller may send before the handshake is done and the app is dialled.
 EARLY_BYTES: Final = 16 * 1024
-# A caller that connects and says nothing, or not TLS, holds a connection for no longer than this.
+# A caller that connects and sends nothing, or not TLS, holds a connection for no longer than this.
 HANDSHAKE: Final = Duration(seconds=10)
 BACKLOG: Final = 1024

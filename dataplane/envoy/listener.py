@@ -19,7 +19,7 @@ from dataplane.envoy.limits import BACKLOG, BUFFER, CONNECTIONS, EARLY_BYTES, HA
 from dataplane.envoy.resource import packed
 from dataplane.tables import ORIGINAL_SOURCE_MARK
 
-# One prefix for all workloads: nobody reads these counters, and 250 names of them cost memory.
+# One prefix for all workloads: nothing reads these counters, and 250 names of them cost memory.
 STAT_PREFIX = "workload"
 # Linux: level and number of SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT; accepted sockets inherit them.
 _KEEPALIVE = ((1, 9, 1), (6, 4, KEEPALIVE.idle), (6, 5, KEEPALIVE.interval), (6, 6, KEEPALIVE.probes))

@@ -85,7 +85,7 @@ class Translation:
     def of(self, state: HostState) -> Mapping[ResourceKey, Resource]:
         """The whole table that Envoy should have; the same object as long as nothing of it changed.
 
-        Without a trust bundle there is no secret to verify callers against: listeners then wait and serve nobody.
+        Without a trust bundle there is no secret to verify callers against: listeners then wait and serve no caller.
         """
         made = {each.address: self._of(each) for each in state.workloads.values() if each.listeners}
         changed = made.keys() != self._made.keys() or any(made[address] is not held for address, held in self._made.items())

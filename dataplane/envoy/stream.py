@@ -1,4 +1,4 @@
-"""One stream of delta ADS, all types: in which order one Envoy is told what. Pure.
+"""One stream of delta ADS, all types: what is sent to one Envoy in which order. Pure.
 
 A later step waits until an earlier one is sent, not until it is answered: Envoy takes the pushes of a stream in order.
 """
@@ -21,7 +21,7 @@ PUT_ORDER = (
     LISTENER,  # last: it lets callers in
 )
 DROP_ORDER = (
-    LISTENER,  # first: nobody new comes in
+    LISTENER,  # first: no new caller comes in
     CLUSTER,
 )
 # What a peer that lies may make us remember; Envoy asks for three.

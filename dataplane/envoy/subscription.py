@@ -1,8 +1,8 @@
-"""What one Envoy has of one type, as one stream of delta ADS tells it. Pure: requests in, what is due out.
+"""What one Envoy has of one type, as one stream of delta ADS reports it. Pure: requests in, what is due out.
 
-Envoy refuses a push as a whole, though it has taken the good part of it, and says in prose which part was bad. So a refused
+Envoy refuses a push as a whole, though it has taken the good part of it, and names the bad part in prose. So a refused
 push is divided in halves and sent again until the guilty resource is alone: the others end up acknowledged, and it ends up
-with Envoy's words about it alone, whatever kind of mistake it is. Secrets cannot be told apart like that: Envoy acknowledges
+with Envoy's words about it alone, whatever kind of mistake it is. Secrets cannot be separated like that: Envoy acknowledges
 a bad one when it is sent a second time. So they go one by one from the start, and are never sent again unchanged.
 """
 
@@ -28,7 +28,7 @@ class Refusal:
     words: str
 
 
-# What a push says: a version to put, or None to remove.
+# What a push holds: a version to put, or None to remove.
 Versions = Mapping[str, str | None]
 
 
@@ -66,7 +66,7 @@ class Subscription:
         for name in request.resource_names_unsubscribe:
             self._forget(name)
         for name in request.resource_names_subscribe:
-            # whoever subscribes anew wants it sent, even if it had it before
+            # a new subscription wants it sent, even if it had it before
             self.acknowledged.pop(name, None)
             self.names.add(name)
         self._settle_wildcard()
@@ -150,7 +150,7 @@ class Subscription:
     def to_drop(self, desired: Mapping[str, Resource]) -> Versions:
         """What Envoy has, or may have taken a part of, and should not have.
 
-        Named subscriptions are left alone: who asks for a secret by name stops asking when it is done with it.
+        Named subscriptions are left alone: Envoy stops asking for a secret by name when it is done with it.
         """
         if not self.wildcard:
             return {}

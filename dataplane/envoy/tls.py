@@ -1,4 +1,4 @@
-"""TLS on a workload's port: who we are comes by SDS, who the caller is may be asked but need not be told."""
+"""TLS on a workload's port: its own certificate comes by SDS, the caller's is asked for but not required."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ CIPHERS = (
     "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]",
     "ECDHE-ECDSA-AES256-GCM-SHA384",
 )
-# Unless told otherwise Envoy signs with SHA-1 for a TLS 1.2 client that offers nothing else. RSA: for callers' certificates.
+# By default Envoy signs with SHA-1 for a TLS 1.2 client that offers nothing else. RSA: for callers' certificates.
 SIGNATURES = (
     "ecdsa_secp256r1_sha256",
     "ecdsa_secp384r1_sha384",

@@ -36,4 +36,4 @@ class NftFirewall:
     def restore(self, text: str, *, family: int) -> None:
         """Write what `restore_text` says; each COMMIT in it is a change of its own. Raises HostRefused."""
         argv = [f"{TOOLS[family]}-restore", "--noflush", "-w", "--verbose"]
-        run_until(argv, says=DONE, stdin=text.encode() + DONE + b"\n", timeout=self.timeout)
+        run_until(argv, line=DONE, stdin=text.encode() + DONE + b"\n", timeout=self.timeout)

@@ -1,7 +1,7 @@
 """The flows that this host's conntrack knows: listed as values, and deleted one by one.
 
-The conversation must have been opened in the host's namespace: containers have tables of their own that say nothing about what
-the host lets through. Keep it open: closing one waits, as with every netfilter socket, until no processor can see any longer
+The socket must have been opened in the host's namespace: containers have tables of their own, which do not decide what the
+host lets through. Keep it open: closing it waits, as with every netfilter socket, until no processor can see any longer
 the rules that were replaced just before, up to 20 ms. A flow carries its original tuple in the kernel's own bytes and goes back
 with them and its id when it is deleted, so that neither another zone's flow nor a later one of the same addresses is hit.
 """
@@ -43,11 +43,11 @@ PROTOCOLS = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", socket.IPPROT
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One entry: who sent the first packet to whom, and from whom to whom the replies come.
+    """One entry: source and destination of the first packet, and those of the replies.
 
-    `reply_source` is who really answers: the container behind a published port, whatever address was dialled. `protocol` is the
-    IP protocol's number; ports are 0 where it has none. `key` is the original tuple as the kernel wrote it. `mark` is what
-    a rule has written there: of a flow from another cell the tag of whoever opened it.
+    `reply_source` is what really answers: the container behind a published port, whatever address was dialled. `protocol` is
+    the IP protocol's number; ports are 0 where it has none. `key` is the original tuple as the kernel wrote it. `mark` is what
+    a rule has written there: of a flow from another cell the tag of the container that opened it.
     """
 
     protocol: int
@@ -75,7 +75,7 @@ Names = dict[bytes, IPv4Address]
 
 
 def connect() -> NetlinkSocket:
-    """A conversation about the table of the namespace that the calling thread is in."""
+    """A socket for the table of the namespace that the calling thread is in."""
     return netlink.connect(NETLINK_NETFILTER)
 
 
@@ -164,7 +164,7 @@ def _named(flow: Flow) -> bytes:
 
 
 def _answered_by(address: IPv4Address) -> bytes:
-    """Have the kernel leave out what others answer. One that cannot dumps all, so whoever asks looks again."""
+    """Have the kernel leave out what others answer. A kernel that cannot dumps all, so callers filter again."""
     reply = nested(CTA_TUPLE_REPLY, nested(CTA_TUPLE_IP, attribute(CTA_IP_V4_SRC, address.packed)))
     return reply + nested(CTA_FILTER, attribute(CTA_FILTER_REPLY_FLAGS, struct.pack("=I", BY_SOURCE)))
 
@@ -172,7 +172,7 @@ def _answered_by(address: IPv4Address) -> bytes:
 def _dump(link: NetlinkSocket, restriction: bytes = b"", *, about: bytes = b"") -> Iterator[Flow]:
     names: Names = {}
     for body in link.dump(CT_GET, NFGENMSG_IPV4 + restriction, what="connections"):
-        if about in body:  # much cheaper than reading what nobody asked for
+        if about in body:  # much cheaper than decoding what is not wanted
             yield _decode(body, names)
 
 

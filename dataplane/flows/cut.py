@@ -1,8 +1,8 @@
-"""Ending live connections that nothing permits any longer. Runs after the rule is out; `link` is open in the host's namespace.
+"""Ends live connections that nothing permits any longer. Runs after the rule is out; `link` is open in the host's namespace.
 
 Sockets first, conntrack entries after them: the reset that a destroyed socket sends has to pass our own rules, and only the
-entry lets it. So that nobody dials anew through that entry in between, it is retired before. In the end nothing of the flow is
-left, and whoever still sends without a SYN is answered by the rules with a reset.
+entry lets it. The entry is retired before, so that no new connection gets through it in between. In the end nothing of the flow
+is left, and the rules answer any later packet without a SYN with a reset.
 """
 
 import errno
@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from dataplane.flows import conntrack, judge, sockdiag
 from dataplane.flows.conntrack import Flow
-from dataplane.flows.judge import NOBODY
+from dataplane.flows.judge import NONE_DEPARTED
 from dataplane.flows.sockdiag import Ends
 from dataplane.state import HostState, Workload
 from host.errors import HostRefused
@@ -29,8 +29,8 @@ Workloads = Mapping[IPv4Address, Workload]
 Found = TypeVar("Found")
 
 
-class Looks(Enum):
-    """Which of a sweep's looks are taken now. Walking through the kernel's table takes 10 ms, however few flows there are."""
+class SweepPhase(Enum):
+    """Which looks of a sweep are taken now. Walking through the kernel's table takes 10 ms, however few flows there are."""
 
     FIRST = "first"  # what there is now
     LATER = "later"  # what became a flow after the first look
@@ -62,7 +62,7 @@ class Receipt:
         return self.finished - self.started
 
     def followed_by(self, later: "Receipt") -> "Receipt":
-        """Both as one. Looks that found nothing take no time: `finished` is when the last flow was cut."""
+        """Both as one. SweepPhase that found nothing take no time: `finished` is when the last flow was cut."""
         return Receipt(
             flows=self.flows + later.flows,
             sockets_destroyed=self.sockets_destroyed + later.sockets_destroyed,
@@ -77,16 +77,16 @@ def sweep(
     *,
     link: NetlinkSocket,
     clock: Clock,
-    looks: Looks,
+    phase: SweepPhase,
     addresses: Collection[IPv4Address] | None = None,
-    departed: Mapping[IPv4Address, int] = NOBODY,
+    departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
 ) -> Receipt:
     """Cut all flows that `state` forbids; with `addresses`, only those that one of these answers, or, where one of them has no
     workload (any more), those from it too. `departed` are containers of other cells that are not what they were, with the tags
     that their addresses have now, or 0: flows that came from another tag are forbidden, and looked for in any case.
 
     A SYN that had passed the old rules when they went may become a flow just after a look, so there are always two looks,
-    and more until one finds nothing: whoever takes the FIRST owes the LATER ones. Raises HostRefused.
+    and more until one finds nothing: after the phase FIRST the phase LATER is owed. Raises HostRefused.
     """
     chosen = None if addresses is None else [state.workloads[each] for each in addresses if each in state.workloads]
 
@@ -101,10 +101,10 @@ def sweep(
         return judge.all_forbidden(conntrack.answered(link, _connections(chosen or ())), state)
 
     first = [in_sockets, in_table] if chosen is not None and 0 < len(chosen) <= FEW else [in_table]
-    match looks:
-        case Looks.FIRST:
+    match phase:
+        case SweepPhase.FIRST:
             return _cut_all(first, state.workloads, link=link, clock=clock, at_least=len(first))
-        case Looks.LATER:
+        case SweepPhase.LATER:
             return _cut_all([in_table] * ROUNDS, state.workloads, link=link, clock=clock)
 
 
@@ -130,7 +130,7 @@ def cut(flows: Collection[Flow], workloads: Workloads, *, link: NetlinkSocket, c
     """End exactly these flows: reset both ends where the socket of one is found, then forget them.
 
     `workloads` says whose namespaces to look in; one that is gone took its sockets along. Raises HostRefused, if sockets could
-    not be destroyed after the entries were deleted all the same: then the rules reset whoever sends next.
+    not be destroyed after the entries were deleted all the same: then the rules reset the next packet.
     """
     started = clock()
     if not flows:
@@ -151,24 +151,24 @@ def _destroy(flows: Sequence[Flow], workloads: Workloads) -> int:
         missed: list[Flow] = []
         for workload, there in _by_workload(flows, side, workloads):
             connections = [side(flow) for flow in there]
-            hits = _inside(workload, partial(_reset, connections, workload.interface)) or Hits(frozenset(), 0)
-            destroyed += hits.destroyed
-            missed += [flow for flow in there if side(flow) not in hits.found]
+            reset = _inside(workload, partial(_reset, connections, workload.interface)) or ResetSockets(frozenset(), 0)
+            destroyed += reset.destroyed
+            missed += [flow for flow in there if side(flow) not in reset.found]
         flows = missed + [flow for flow in flows if side(flow).local not in workloads]
     return destroyed
 
 
-class Hits(NamedTuple):
-    """Whose sockets were there, and how many of them still when they were destroyed."""
+class ResetSockets(NamedTuple):
+    """The connections whose sockets were found, and how many sockets were still there when they were destroyed."""
 
     found: frozenset[Ends]
     destroyed: int
 
 
-def _reset(connections: Sequence[Ends], interface: str) -> Hits:
+def _reset(connections: Sequence[Ends], interface: str) -> ResetSockets:
     sockets = dict(zip(connections, sockdiag.find(connections, interface=interface), strict=True))
     live = {ends: each for ends, each in sockets.items() if each is not None and each.state is not SocketState.TIME_WAIT}
-    return Hits(frozenset(live), sockdiag.destroy(tuple(live.values())))
+    return ResetSockets(frozenset(live), sockdiag.destroy(tuple(live.values())))
 
 
 def _answering(flow: Flow) -> Ends:

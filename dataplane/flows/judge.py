@@ -1,6 +1,6 @@
-"""Which flows the HostState does not permit: pure, so that whoever doubts a cut can ask again with the same values.
+"""Which flows the HostState does not permit: pure, so that a doubtful cut can be judged again with the same values.
 
-It says of a connection that exists what the firewall's rules would say of its first packet.
+A connection that exists is judged as the firewall's rules would judge its first packet.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,42 +15,44 @@ from dataplane.tables import TAG_MASK
 
 PROTOCOLS = {6: "tcp", 17: "udp"}  # an Allow's words; nothing else is ever allowed between containers
 SOURCE_TRANSLATED = 1 << 4  # IPS_SRC_NAT
-NOBODY: Final[Mapping[IPv4Address, int]] = {}
+NONE_DEPARTED: Final[Mapping[IPv4Address, int]] = {}
 
 Ranges = dict[tuple[int, str], list[tuple[int, int]]]
 
 
-class Place(Enum):
-    """Where an address is that no container of this cell has."""
+class AddressOwner(Enum):
+    """What has an address that no container of this cell has."""
 
     OUTSIDE = auto()  # the world, or the host itself
     PEER = auto()  # another cell's part of the overlay
-    NOWHERE = auto()  # in the overlay, but nobody's
+    NONE = auto()  # in the overlay, but not given to anything
 
 
-def forbidden(flow: Flow, state: HostState, *, departed: Mapping[IPv4Address, int] = NOBODY) -> bool:
+def forbidden(flow: Flow, state: HostState, *, departed: Mapping[IPv4Address, int] = NONE_DEPARTED) -> bool:
     """Whether `state` does not permit this flow.
 
     Judged by where it really goes (the container behind a published port) are flows to containers of this cell: from its own
     by the tags they have, from other cells' by the tag that came along, which is none where our rules did not see it; nor may
-    it be another than `departed` says of that address. What goes to another cell is judged there. An overlay address that is
-    nobody's may have no flows at all: whoever gets it next must not inherit them. Nor may somebody on another cell have one
-    with anything here but a container. Flows between a container and the host or the world are left alone, as policies do
-    not speak of them, but what once left the overlay where nothing may leave it now.
+    it be another than `departed` has for that address. What goes to another cell is judged there. An overlay address that
+    nothing has may have no flows at all: the next container that gets it must not inherit them. Nor may another cell have a
+    flow with anything here but a container. Flows between a container and the host or the world are left alone, as policies
+    do not speak of them, but what once left the overlay where nothing may leave it now.
     """
     return bool(all_forbidden((flow,), state, departed=departed))
 
 
-def all_forbidden(flows: Iterable[Flow], state: HostState, *, departed: Mapping[IPv4Address, int] = NOBODY) -> tuple[Flow, ...]:
+def all_forbidden(
+    flows: Iterable[Flow], state: HostState, *, departed: Mapping[IPv4Address, int] = NONE_DEPARTED
+) -> tuple[Flow, ...]:
     """Those of `flows` that are forbidden, in the same order."""
     opened: dict[IPv4Address, Ranges] = {}
-    places = _Places(state)
+    owners = _AddressOwners(state)
     found = []
     for flow in flows:
         source, target = state.workloads.get(flow.source), state.workloads.get(flow.reply_source)
-        if target is None or (source is None and places.of(flow.source) is not Place.PEER):
-            ends = (None if source else places.of(flow.source), None if target else places.of(flow.reply_source))
-            if _is_stray(*ends) or (ends == (None, Place.OUTSIDE) and _was_let_out(flow, state)):
+        if target is None or (source is None and owners.of(flow.source) is not AddressOwner.PEER):
+            ends = (None if source else owners.of(flow.source), None if target else owners.of(flow.reply_source))
+            if _is_stray(*ends) or (ends == (None, AddressOwner.OUTSIDE) and _was_let_out(flow, state)):
                 found.append(flow)
             continue
         tag = source.tag if source else _tag_from_afar(flow, departed)
@@ -68,42 +70,42 @@ def _was_let_out(flow: Flow, state: HostState) -> bool:
     return not state.egress_allowed and bool(flow.status & SOURCE_TRANSLATED)
 
 
-def _is_stray(source: Place | None, target: Place | None) -> bool:
+def _is_stray(source: AddressOwner | None, target: AddressOwner | None) -> bool:
     """Whether a flow between these may not be; None is a container of this cell."""
-    return Place.NOWHERE in (source, target) or source is Place.PEER
+    return AddressOwner.NONE in (source, target) or source is AddressOwner.PEER
 
 
 def _tag_from_afar(flow: Flow, departed: Mapping[IPv4Address, int]) -> int:
-    """The tag that a flow from another cell has come with; 0 where it is not that of who has the address now."""
+    """The tag that a flow from another cell has come with; 0 where the address has another tag now."""
     tag = flow.mark & TAG_MASK
     return tag if departed.get(flow.source, tag) == tag else 0
 
 
-class _Places:
+class _AddressOwners:
     """Addresses come again and again."""
 
     def __init__(self, state: HostState) -> None:
         self._state = state
-        self._known: dict[IPv4Address, Place] = {}
+        self._known: dict[IPv4Address, AddressOwner] = {}
         self._peers: NetworkSet | None = None  # many, and most cells' flows stay inside
 
-    def of(self, address: IPv4Address) -> Place:
+    def of(self, address: IPv4Address) -> AddressOwner:
         found = self._known.get(address)
         if found is None:
             found = self._known[address] = self._look_up(address)
         return found
 
-    def _look_up(self, address: IPv4Address) -> Place:
+    def _look_up(self, address: IPv4Address) -> AddressOwner:
         state = self._state
         if address not in state.overlay:
-            return Place.OUTSIDE
+            return AddressOwner.OUTSIDE
         if state.tunnel is None:
-            return Place.NOWHERE
+            return AddressOwner.NONE
         if address == state.subnet.network_address:  # the cell's own
-            return Place.OUTSIDE
+            return AddressOwner.OUTSIDE
         if self._peers is None:
             self._peers = NetworkSet(state.peers)
-        return Place.PEER if address in self._peers else Place.NOWHERE
+        return AddressOwner.PEER if address in self._peers else AddressOwner.NONE
 
 
 def _ranges(workload: Workload, state: HostState) -> Ranges:

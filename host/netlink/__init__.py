@@ -1,1 +1,1 @@
-"""How to speak netlink: the socket, and the layout of its messages. What to say stands with each subject."""
+"""How to speak netlink: the socket, and the layout of its messages. The requests stand with their subjects."""

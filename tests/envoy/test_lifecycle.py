@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dataplane.envoy import admin
-from dataplane.envoy.listening import ContainerPort, await_listening
+from dataplane.envoy.container_ports import ContainerPort, await_listening
 from dataplane.envoy.resources import listener_key, of_workload
 from dataplane.flows.sockdiag import listening
 from dataplane.state import Workload
@@ -144,7 +144,7 @@ def test_what_was_detached_while_the_agent_was_away_is_removed(cell: EnvoyCell, 
     cell.drop(API)
     cell.restart_ads()
     cell.settle(API)
-    assert admin.listeners(cell.envoy.setting.admin) == frozenset()
+    assert admin.listeners(cell.envoy.settings.admin) == frozenset()
 
 
 def test_tls_goes_on_while_there_is_no_agent(cell: EnvoyCell, pair: EnvoyPair, served: Workload) -> None:
@@ -257,7 +257,7 @@ def test_no_key_is_in_the_log_on_the_command_line_or_in_the_configuration_dump(
 ) -> None:
     secrets = [line for line in served.listeners[0].leaf.key.decode().splitlines() if not line.startswith("-")]
     table = repr(cell.table) + str(cell.table) + repr(cell.state) + " ".join(cell.envoy.argv)
-    dump = pair.web.run("curl", "-sS", "--unix-socket", str(cell.envoy.setting.admin), "http://envoy/config_dump?include_eds")
+    dump = pair.web.run("curl", "-sS", "--unix-socket", str(cell.envoy.settings.admin), "http://envoy/config_dump?include_eds")
     assert "tls-0aff0103" in dump
     for secret in secrets:
         assert secret not in dump
@@ -272,11 +272,11 @@ def test_envoy_gives_the_memory_that_it_does_not_need_back_to_the_host(cell: Env
 
 
 def test_the_admin_socket_tells_version_and_memory_to_root_alone(cell: EnvoyCell, pair: EnvoyPair, served: Workload) -> None:
-    found = admin.server(cell.envoy.setting.admin)
+    found = admin.server(cell.envoy.settings.admin)
     assert (found.version, found.state) == ("1.40.0", "LIVE")
     assert found.memory > 1_000_000
-    assert admin.listeners(cell.envoy.setting.admin) == {listener_key(API).name}
-    assert cell.envoy.setting.admin.stat().st_mode & 0o777 == 0o600
+    assert admin.listeners(cell.envoy.settings.admin) == {listener_key(API).name}
+    assert cell.envoy.settings.admin.stat().st_mode & 0o777 == 0o600
 
 
 def test_an_admin_socket_of_nobody_is_unavailable(tmp_path: Path) -> None:

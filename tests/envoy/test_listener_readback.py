@@ -10,7 +10,7 @@ import pytest
 
 from agent.envoy import listeners as module
 from agent.envoy.listeners import Listeners, Served, ServedListener
-from dataplane.envoy.listening import ContainerPort, not_open
+from dataplane.envoy.container_ports import ContainerPort, closed_ports
 from dataplane.envoy.resources import listener_key, of_workload
 from dataplane.flows import sockdiag
 from dataplane.state import Workload
@@ -68,7 +68,7 @@ def served(cell: EnvoyCell, pair: EnvoyPair, app: EchoApp) -> Workload:
 
 
 def closed(workload: Workload) -> bool:
-    return bool(not_open([ContainerPort(workload.address, PORT, workload.pin)], sockets=WORKERS))
+    return bool(closed_ports([ContainerPort(workload.address, PORT, workload.pin)], sockets=WORKERS))
 
 
 def every_socket(pair: EnvoyPair) -> None:

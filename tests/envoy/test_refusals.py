@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dataplane.envoy import admin
-from dataplane.envoy.listening import ContainerPort, await_listening
+from dataplane.envoy.container_ports import ContainerPort, await_listening
 from dataplane.envoy.resource import CLUSTER, LISTENER, SECRET, Resource, ResourceKey, serialized
 from dataplane.envoy.resources import listener_key, of_workload
 from dataplane.state import Leaf, TlsListener, Workload
@@ -37,7 +37,7 @@ def test_a_listener_whose_namespace_is_missing_is_refused_alone(cell: EnvoyCell,
         with pytest.raises(HostRefused, match=f"refused listener {listener_key(address).name}: .*/run/netns/nowhere"):
             cell.settle(address)
     assert set(cell.status().refused) == {listener_key(address) for address in lost}
-    assert admin.listeners(cell.envoy.setting.admin) == {listener_key(API).name}
+    assert admin.listeners(cell.envoy.settings.admin) == {listener_key(API).name}
 
 
 def test_after_a_refusal_a_restarted_agent_pushes_only_what_was_refused(cell: EnvoyCell, pair: EnvoyPair) -> None:

@@ -7,8 +7,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from dataplane.envoy.listening import ContainerPort
-from dataplane.envoy.reservation import reserve
+from dataplane.envoy.container_ports import ContainerPort, reserve
 from host.errors import HostRefused
 from host.namespace import run_in
 from tests.testlib.netns import Netns

@@ -12,13 +12,13 @@ from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap
 from envoy.config.listener.v3.listener_pb2 import Listener
 from google.protobuf import json_format
 
-from dataplane.envoy.bootstrap import Setting, bootstrap, connections_for
+from dataplane.envoy.bootstrap import EnvoySettings, bootstrap, connections_for
 from dataplane.envoy.command import command
 from dataplane.envoy.resource import LISTENER, ResourceKey
 from dataplane.envoy.resources import BUNDLE_KEY, Translation, cluster_key, leaf_key, listener_key, of_workload, resources
 from dataplane.state import Allow, HostState, Leaf, TlsListener, Workload
 
-SETTING = Setting(cell="no", ads=Path("/run/a/ads.sock"), admin=Path("/run/b/admin.sock"), connections=500)
+SETTING = EnvoySettings(cell="no", ads=Path("/run/a/ads.sock"), admin=Path("/run/b/admin.sock"), connections=500)
 
 
 def workload(number: int, *, http: bool = False) -> Workload:

@@ -41,9 +41,9 @@ def test_callers_are_served_while_the_main_thread_is_stuck_and_nobody_answers_th
             with dial_tls(pair.web.path, context) as new:
                 assert exchange(new, b"new") == b"new"
             with pytest.raises(Unavailable, match="does not answer"):
-                admin.answer(cell.envoy.setting.admin, timeout=0.3)
+                admin.answer(cell.envoy.settings.admin, timeout=0.3)
         assert exchange(live, b"again") == b"again"
-    admin.answer(cell.envoy.setting.admin, timeout=10)
+    admin.answer(cell.envoy.settings.admin, timeout=10)
 
 
 def test_an_envoy_that_is_stuck_for_long_ends_itself(brief: EnvoyCell) -> None:
@@ -60,6 +60,6 @@ def test_an_envoy_that_was_stopped_for_long_goes_on(brief: EnvoyCell) -> None:
     os.kill(process.pid, signal.SIGSTOP)
     time.sleep(LIMIT + 1)
     os.kill(process.pid, signal.SIGCONT)
-    admin.answer(brief.envoy.setting.admin, timeout=10)
+    admin.answer(brief.envoy.settings.admin, timeout=10)
     time.sleep(1)
     assert process.poll() is None

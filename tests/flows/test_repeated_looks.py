@@ -3,7 +3,7 @@
 import pytest
 
 from dataplane.flows import cut
-from dataplane.flows.cut import Looks
+from dataplane.flows.cut import SweepPhase
 from tests.testlib.connections import is_reset
 from tests.testlib.conntrack_bed import ConntrackBed, pair
 
@@ -48,17 +48,17 @@ def test_the_first_look_cuts_what_flows_and_a_later_one_what_came_after(bed: Con
     ends = pair(web, api, 8080)
     bed.permit()
     whom = () if everything else (api,)
-    first = bed.sweep(*whom, looks=[Looks.FIRST])
+    first = bed.sweep(*whom, phases=[SweepPhase.FIRST])
     assert (len(first.flows), first.sockets_destroyed) == (1, 1)
     assert all(map(is_reset, ends))
     bed.host.run("conntrack", "-I", *f"-p udp -s {web.address} -d {api.address} --sport 5000 --dport 53 -t 60".split())
-    assert [each.source_port for each in bed.sweep(*whom, looks=[Looks.LATER]).flows] == [5000]
+    assert [each.source_port for each in bed.sweep(*whom, phases=[SweepPhase.LATER]).flows] == [5000]
     assert not bed.flows()
-    assert not bed.sweep(*whom, looks=[Looks.LATER])
+    assert not bed.sweep(*whom, phases=[SweepPhase.LATER])
 
 
 def test_the_first_look_cuts_what_has_no_socket_too(bed: ConntrackBed) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.host.run("conntrack", "-I", *f"-p udp -s {web.address} -d {api.address} --sport 5000 --dport 53 -t 60".split())
-    assert len(bed.sweep(api, looks=[Looks.FIRST]).flows) == 1
+    assert len(bed.sweep(api, phases=[SweepPhase.FIRST]).flows) == 1
     assert not bed.flows()

@@ -15,7 +15,7 @@ DONE = b"# done"
 
 
 def sh(script: str, *, timeout: float = 20.0, stdin: bytes = b"") -> None:
-    process.run_until(["sh", "-c", script], says=DONE, timeout=timeout, stdin=stdin)
+    process.run_until(["sh", "-c", script], line=DONE, timeout=timeout, stdin=stdin)
 
 
 def await_end(name: str) -> None:
@@ -30,7 +30,7 @@ def test_nobody_waits_for_the_end_of_a_tool_that_has_said_that_it_is_done(tmp_pa
     sh(f"echo before; echo '# done'; while ! test -e {barrier}; do sleep 0.01; done; touch {ended}")
     assert not ended.exists()
     barrier.touch()
-    await_end("see-off")
+    await_end("await-end")
     assert ended.exists()
 
 
@@ -44,7 +44,7 @@ def test_a_process_with_thousands_of_open_files_still_hears_its_tools() -> None:
 def test_a_tool_that_has_done_its_work_and_does_not_end_is_killed(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     sh(f"echo $$ >{pid}; echo '# done'; exec sleep 1000", timeout=1.0)
-    await_end("see-off")
+    await_end("await-end")
     assert process.start_time(int(pid.read_text())) is None
 
 
@@ -61,7 +61,7 @@ def test_a_tool_that_fails_is_told_by_its_own_words() -> None:
 
 def test_a_tool_that_is_not_there_is_told() -> None:
     with pytest.raises(HostRefused, match="not installed"):
-        process.run_until(["no-such-tool"], says=DONE, timeout=1.0, stdin=b"")
+        process.run_until(["no-such-tool"], line=DONE, timeout=1.0, stdin=b"")
 
 
 def test_a_tool_that_hangs_is_killed(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from dataplane.flows import conntrack, cut
 from dataplane.flows.conntrack import Flow
-from dataplane.flows.cut import Looks, Receipt
+from dataplane.flows.cut import Receipt, SweepPhase
 from dataplane.state import Allow, HostState, Workload
 from host.namespace import run_in
 from host.netlink.socket import NetlinkSocket
@@ -147,17 +147,21 @@ class ConntrackBed:
 
         return run_in(self.host.path, inside)
 
-    def sweep(self, *containers: BedContainer, looks: Iterable[Looks] = Looks) -> Receipt:
+    def sweep(self, *containers: BedContainer, phases: Iterable[SweepPhase] = SweepPhase) -> Receipt:
         """Cut what is forbidden to reach these containers, or any when none is named."""
-        return self.sweep_addresses([each.workload.address for each in containers] or None, looks=looks)
+        return self.sweep_addresses([each.workload.address for each in containers] or None, phases=phases)
 
     def sweep_addresses(
-        self, addresses: Collection[IPv4Address] | None, *, clock: cut.Clock = time.monotonic, looks: Iterable[Looks] = Looks
+        self,
+        addresses: Collection[IPv4Address] | None,
+        *,
+        clock: cut.Clock = time.monotonic,
+        phases: Iterable[SweepPhase] = SweepPhase,
     ) -> Receipt:
         """The same for addresses, which may be of no container."""
 
         def taken(link: NetlinkSocket) -> Receipt:
-            receipts = [cut.sweep(self.state, link=link, clock=clock, addresses=addresses, looks=each) for each in looks]
+            receipts = [cut.sweep(self.state, link=link, clock=clock, addresses=addresses, phase=each) for each in phases]
             return reduce(Receipt.followed_by, receipts)
 
         return self.with_table(taken)

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer, EnvoyStatus
-from dataplane.envoy.bootstrap import STUCK_SECONDS, Setting
+from dataplane.envoy.bootstrap import STUCK_SECONDS, EnvoySettings
 from dataplane.envoy.command import bundled_envoy, command
-from dataplane.envoy.listening import ContainerPort, await_listening
+from dataplane.envoy.container_ports import ContainerPort, await_listening
 from dataplane.envoy.resource import Resource, ResourceKey
 from dataplane.envoy.resources import BUNDLE_KEY, Translation, of_workload
 from dataplane.state import HostState, Leaf, TlsListener, Workload
@@ -65,8 +65,8 @@ class EnvoyProcess:
         self.folder.mkdir(mode=0o700)
         os.chown(self.folder, uid, uid)
         ads, admin_socket = folder / "ads" / "ads.sock", self.folder / "admin.sock"
-        self.setting = Setting(cell="one", ads=ads, admin=admin_socket, connections=2000, stuck=stuck)
-        self.argv = command(self.setting, binary=bundled_envoy(), uid=uid, gid=uid, workers=workers, drain=drain)
+        self.settings = EnvoySettings(cell="one", ads=ads, admin=admin_socket, connections=2000, stuck=stuck)
+        self.argv = command(self.settings, binary=bundled_envoy(), uid=uid, gid=uid, workers=workers, drain=drain)
         self.log = folder / "envoy.log"
         self._home = home
         self.process: subprocess.Popen[bytes] | None = None
@@ -94,7 +94,7 @@ class EnvoyProcess:
 
     def is_live(self) -> bool:
         try:
-            return admin.server(self.setting.admin).state == "LIVE"
+            return admin.server(self.settings.admin).state == "LIVE"
         except ConnectionError:
             return False
 
@@ -110,7 +110,7 @@ class EnvoyCell:
         # older than any expired certificate that a test wants
         self.ca = make_ca(now=TODAY - timedelta(days=10))
         self.envoy = EnvoyProcess(self.home, self.folder, workers=workers, stuck=stuck)
-        self.ads = AdsServer(self.envoy.setting.ads, gid=ENVOY_ID)
+        self.ads = AdsServer(self.envoy.settings.ads, gid=ENVOY_ID)
         self.translation = Translation()
         self.table: Mapping[ResourceKey, Resource] = {}
         overlay, subnet = IPv4Network("10.255.0.0/16"), IPv4Network("10.255.1.0/24")
@@ -123,7 +123,7 @@ class EnvoyCell:
     def restart_ads(self) -> None:
         """As after the end of the agent: a new server with nothing remembered."""
         self.loop.run(self.ads.stop())
-        self.ads = AdsServer(self.envoy.setting.ads, gid=ENVOY_ID)
+        self.ads = AdsServer(self.envoy.settings.ads, gid=ENVOY_ID)
         self.translation = Translation()
         self.publish()
         self.loop.run(self.ads.start())

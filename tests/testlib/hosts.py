@@ -10,8 +10,8 @@ from dataplane.apply import Outcome
 from dataplane.compile import compile_tables
 from dataplane.firewall.driver import Firewall
 from dataplane.firewall.nft import NftFirewall
-from dataplane.flows.cut import Looks, Receipt
-from dataplane.flows.judge import NOBODY
+from dataplane.flows.cut import Receipt, SweepPhase
+from dataplane.flows.judge import NONE_DEPARTED
 from dataplane.kernel import Kernel
 from dataplane.plan import Plan, plan
 from dataplane.state import Allow, HostState, Leaf, TlsListener, Tunnel, Workload
@@ -57,11 +57,11 @@ class Host:
         self.state = state
         return changes
 
-    def sweep(self, *addresses: IPv4Address, departed: Mapping[IPv4Address, int] = NOBODY) -> Receipt:
+    def sweep(self, *addresses: IPv4Address, departed: Mapping[IPv4Address, int] = NONE_DEPARTED) -> Receipt:
         """Cut what the present state forbids: at these addresses, or everywhere where there are none and nobody departed."""
         chosen = addresses if addresses or departed else None
         swept = partial(self.kernel.sweep, self.state, addresses=chosen, clock=time.monotonic, departed=departed)
-        return swept(looks=Looks.FIRST).result().followed_by(swept(looks=Looks.LATER).result())
+        return swept(phase=SweepPhase.FIRST).result().followed_by(swept(phase=SweepPhase.LATER).result())
 
     def read(self, tables: Tables) -> Tables:
         """What the kernel has now."""
