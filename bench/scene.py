@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from agent.client.connection import Client, RequestBody, attachment_address
-from agent.client.location import Place
+from agent.client.location import Location
 from host import namespace
 from lab import folders, signals
 from lab.cell import Cell
@@ -42,7 +42,7 @@ class Scene:
     @property
     def client(self) -> Client:
         """The control API."""
-        return Place(root=self.cell.root, config=None).client()
+        return Location(root=self.cell.root, config=None).client()
 
     def namespace(self, name: str) -> Path:
         """A new empty one, pinned below the cell's folder, so that it goes with the cell."""

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from agent.client.connection import Refused, attachment_address
-from agent.client.location import Place
+from agent.client.location import Location
 from agent.errors import HostRefused, Unavailable
 from lab import children
 from lab.cell import Cell
@@ -59,7 +59,7 @@ def run_app(cell: Cell, app: str, *command: str, name: str, options: Sequence[st
     log = log_of(cell, name)
     log.unlink(missing_ok=True)
     runner = children.start([*children.CELLNET, *words], netns=cell.netns, root=cell.root, log=log)
-    client = Place(root=cell.root, config=None).client()
+    client = Location(root=cell.root, config=None).client()
     until = time.monotonic() + ATTACHED_SECONDS
     while time.monotonic() < until and runner.poll() is None:
         try:

@@ -13,7 +13,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 
 from agent.client.answer import Fields
-from agent.client.location import Place
+from agent.client.location import Location
 from agent.errors import HostRefused, Unavailable
 from host import namespace
 from host.namespace import NamespaceId
@@ -142,7 +142,7 @@ class Cell:
 
     def status(self) -> Fields:
         """What the agent says of itself. Raises Unavailable if it does not answer."""
-        return Place(root=self.root, config=None).client().get("/v1/status")
+        return Location(root=self.root, config=None).client().get("/v1/status")
 
     def cellnet(self, *words: str, timeout: float = COMMAND_SECONDS) -> Finished:
         """Run `cellnet WORDS` inside the cell."""

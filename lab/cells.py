@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.client.answer import Fields
-from agent.client.location import Place
+from agent.client.location import Location
 from agent.errors import HostRefused, InvalidInput, Unavailable
 from lab.cell import POLL_SECONDS, Cell
 from lab.segment import Segment
@@ -102,7 +102,7 @@ def _issue(cells: tuple[Cell, ...], *, folder: Path) -> None:
     from ca.issuing import issue
 
     now = datetime.now(UTC)
-    configs = [Place(root=each.root, config=None).load() for each in cells]
+    configs = [Location(root=each.root, config=None).load() for each in cells]
     try:
         init_root(folder, trust_domain=configs[0].trust_domain, now=now)
         for config in configs:

@@ -10,7 +10,7 @@ from agent.cli.completion import attachment_names
 from agent.cli.output import joined, json_option, print_json, table
 from agent.client.answer import Fields
 from agent.client.connection import attachment_address
-from agent.client.location import Place
+from agent.client.location import Location
 
 
 @click.command()
@@ -20,13 +20,13 @@ from agent.client.location import Place
 @click.option("--env", "as_env", is_flag=True, help="Print the environment alone, as KEY=VALUE lines.")
 @json_option
 @click.pass_obj
-def attach(place: Place, options: AttachOptions, netns: str, interface: str, as_env: bool, as_json: bool) -> None:
+def attach(location: Location, options: AttachOptions, netns: str, interface: str, as_env: bool, as_json: bool) -> None:
     """Put a network namespace that is there already on the overlay.
 
     It stays until 'cellnet detach', or until PATH is no longer the same namespace.
     """
     body = {**options.body(), "netns": as_the_agent_finds_it(netns), "interface": interface}
-    made = attach_request(place.client(), options.name, body).fields
+    made = attach_request(location.client(), options.name, body).fields
     environment = made.mapping("environment")
     if as_json:
         print_json(made)
@@ -41,9 +41,9 @@ def attach(place: Place, options: AttachOptions, netns: str, interface: str, as_
 @click.argument("name", shell_complete=attachment_names)
 @json_option
 @click.pass_obj
-def detach(place: Place, name: str, as_json: bool) -> None:
+def detach(location: Location, name: str, as_json: bool) -> None:
     """Take an attachment off the overlay. One that is not there is no error."""
-    done = place.client().delete(attachment_address(name))
+    done = location.client().delete(attachment_address(name))
     if as_json:
         print_json(done)
     elif not done.flag("detached"):
@@ -53,9 +53,9 @@ def detach(place: Place, name: str, as_json: bool) -> None:
 @click.command()
 @json_option
 @click.pass_obj
-def ps(place: Place, as_json: bool) -> None:
+def ps(location: Location, as_json: bool) -> None:
     """List the attachments of this cell."""
-    found = place.client().get("/v1/attachments")
+    found = location.client().get("/v1/attachments")
     if as_json:
         print_json(found)
     else:

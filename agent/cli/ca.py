@@ -10,7 +10,7 @@ import click
 from agent.cli.credentials import credentials_field, credentials_option
 from agent.cli.output import json_option, moment, print_json
 from agent.client.answer import Fields
-from agent.client.location import Place, need_root
+from agent.client.location import Location, need_root
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -25,11 +25,11 @@ def ca() -> None:
 @click.option("--trust-domain", metavar="NAME", help="The apps' domain that it vouches for. [default: that of agent.yaml]")
 @json_option
 @click.pass_obj
-def init(place: Place, folder: Path | None, trust_domain: str | None, as_json: bool) -> None:
+def init(location: Location, folder: Path | None, trust_domain: str | None, as_json: bool) -> None:
     """Make a root. The agent of a single cell does so by itself at its first start."""
     if folder is None:
         need_root("cellnet ca init")
-    config = place.load()
+    config = location.load()
     from ca.disk import init_root
 
     there, domain = folder or config.paths.ca, trust_domain or config.trust_domain
@@ -48,7 +48,7 @@ def init(place: Place, folder: Path | None, trust_domain: str | None, as_json: b
 @click.option("--lifetime", default="90d", show_default=True, metavar="TIME", help="E.g. 90d; not beyond the root's end.")
 @json_option
 @click.pass_obj
-def issue_cell(place: Place, cell: str, out: Path | None, folder: Path | None, lifetime: str, as_json: bool) -> None:
+def issue_cell(location: Location, cell: str, out: Path | None, folder: Path | None, lifetime: str, as_json: bool) -> None:
     """Sign a cell's certificate with the root that is here.
 
     DIR is then what that cell must have as /var/lib/cellnet/ca: root.crt, cell.crt and cell.key, and not the root's key. A
@@ -57,7 +57,7 @@ def issue_cell(place: Place, cell: str, out: Path | None, folder: Path | None, l
     from agent.config.texts import duration
     from ca.issuing import issue
 
-    there, made = folder or place.load().paths.ca, out or Path(cell)
+    there, made = folder or location.load().paths.ca, out or Path(cell)
     with _refusals_reported():
         issued = issue(there, cell=cell, out=made.absolute(), now=datetime.now(UTC), lifetime=duration(lifetime))
     ends = issued.valid.not_after
@@ -84,10 +84,10 @@ def _refusals_reported() -> Iterator[None]:
 @credentials_option
 @json_option
 @click.pass_obj
-def publish(place: Place, file: Path | None, add: bool, credentials: Path | None, as_json: bool) -> None:
+def publish(location: Location, file: Path | None, add: bool, credentials: Path | None, as_json: bool) -> None:
     """Have all cells of the store trust the roots of FILE (PEM), and no others but their own. [default: this cell's root]"""
     roots = None if file is None else _text(file)
-    given = place.client().post("/v1/ca/trust", {"roots": roots, "add": add, **credentials_field(credentials)})
+    given = location.client().post("/v1/ca/trust", {"roots": roots, "add": add, **credentials_field(credentials)})
     if as_json:
         print_json(given)
         return
@@ -110,9 +110,9 @@ def _text(path: Path) -> str:
 @click.option("--pem", is_flag=True, help="Print the trust bundle alone.")
 @json_option
 @click.pass_obj
-def show(place: Place, pem: bool, as_json: bool) -> None:
+def show(location: Location, pem: bool, as_json: bool) -> None:
     """Show the certificates of this cell's authorities."""
-    found = place.client().get("/v1/ca")
+    found = location.client().get("/v1/ca")
     if as_json:
         print_json(found)
     elif pem:

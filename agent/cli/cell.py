@@ -9,7 +9,7 @@ from agent.cli.completion import cell_names
 from agent.cli.credentials import credentials_field, credentials_option
 from agent.cli.output import json_option, moment, print_json, table
 from agent.client.answer import Fields
-from agent.client.location import Place
+from agent.client.location import Location
 
 HEADS = ("NAME", "UNDERLAY", "SUBNET", "ALIVE SINCE", "VERSION", "")
 
@@ -22,9 +22,9 @@ def cell() -> None:
 @cell.command("list")
 @json_option
 @click.pass_obj
-def list_cells(place: Place, as_json: bool) -> None:
+def list_cells(location: Location, as_json: bool) -> None:
     """List all cells, this one too. One without a time gives no sign: its agent does not run, or cannot reach the store."""
-    found = place.client().get("/v1/cells")
+    found = location.client().get("/v1/cells")
     if as_json:
         print_json(found)
     else:
@@ -41,12 +41,12 @@ def _row(each: Fields) -> tuple[str, ...]:
 @credentials_option
 @json_option
 @click.pass_obj
-def remove(place: Place, name: str, credentials: Path | None, as_json: bool) -> None:
+def remove(location: Location, name: str, credentials: Path | None, as_json: bool) -> None:
     """Forget a cell that is gone for good: the others stop routing to it, and its part of the overlay is free after a week.
 
     A cell that is alive cannot be removed: stop its agent first.
     """
-    done = place.client().delete(f"/v1/cells/{quote(name, safe='')}", credentials_field(credentials))
+    done = location.client().delete(f"/v1/cells/{quote(name, safe='')}", credentials_field(credentials))
     if as_json:
         print_json(done)
     else:

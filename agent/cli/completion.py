@@ -41,13 +41,13 @@ def cell_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
 
 
 def _names(ctx: click.Context, address: str, incomplete: str) -> list[str]:
-    from agent.client.location import Place
+    from agent.client.location import Location
 
     # click does not run the group's own function while it completes
     options = ctx.find_root().params
-    place = Place(root=options.get("root"), config=options.get("config"))
+    location = Location(root=options.get("root"), config=options.get("config"))
     try:
-        found = place.client().get(address)
+        found = location.client().get(address)
         return sorted(name for each in found.each() if (name := each.text("name")).startswith(incomplete))
     except Exception:  # a shell's prompt is no place for our troubles
         return []

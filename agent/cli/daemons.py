@@ -2,15 +2,15 @@
 
 import click
 
-from agent.client.location import Place, need_root
+from agent.client.location import Location, need_root
 
 
 @click.command()
 @click.pass_obj
-def agent(place: Place) -> int:
+def agent(location: Location) -> int:
     """Run the agent in the foreground; what systemd starts."""
     need_root("cellnet agent")
-    config = place.load()
+    config = location.load()
     from agent.daemon.main import run_agent
 
     return int(run_agent(config) or 0)
@@ -18,10 +18,10 @@ def agent(place: Place) -> int:
 
 @click.command()
 @click.pass_obj
-def envoy(place: Place) -> int:
+def envoy(location: Location) -> int:
     """Become Envoy with this cell's configuration, in the foreground."""
     need_root("cellnet envoy")
-    config = place.load()
+    config = location.load()
     from agent.envoy.process import exec_envoy
 
     return int(exec_envoy(config) or 0)
@@ -29,13 +29,13 @@ def envoy(place: Place) -> int:
 
 @click.command()
 @click.pass_obj
-def up(place: Place) -> int:
+def up(location: Location) -> int:
     """Run agent and Envoy together in the foreground, for a host without systemd.
 
     Stopping it changes nothing in the kernel: traffic goes on as it was allowed.
     """
     need_root("cellnet up")
-    config = place.load()
+    config = location.load()
     from agent.daemon.up import run_up
 
     return int(run_up(config) or 0)

@@ -10,7 +10,7 @@ from agent.cli.completion import attachment_names
 from agent.cli.errors import print_error
 from agent.cli.identity_mounts import bind_here, missing_folders, private_mounts
 from agent.client.connection import attachment_address
-from agent.client.location import Place, need_root
+from agent.client.location import Location, need_root
 from agent.errors import HostRefused
 from host import syscalls
 
@@ -19,13 +19,13 @@ from host import syscalls
 @click.argument("name", shell_complete=attachment_names)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 @click.pass_obj
-def execute_in(place: Place, name: str, command: tuple[str, ...]) -> int:
+def execute_in(location: Location, name: str, command: tuple[str, ...]) -> int:
     """Run CMD inside the namespace of an attachment, with its environment."""
     need_root("cellnet exec")
     command = command[1:] if command[0] == "--" else command  # click leaves it there behind NAME
     if not command:
         raise click.UsageError("Missing CMD", click.get_current_context())
-    found = place.client().ask("GET", attachment_address(name))
+    found = location.client().ask("GET", attachment_address(name))
     environment, pin = found.fields.mapping("environment"), found.fields.text("pin")
     folders = missing_folders(environment, agent_pid=found.agent_pid)
     if folders:

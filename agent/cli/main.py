@@ -11,7 +11,7 @@ import click
 
 from agent.cli.errors import report
 from agent.cli.output import colour
-from agent.client.location import Place
+from agent.client.location import Location
 from agent.wording import nearest
 
 COMMANDS: Mapping[str, str] = {
@@ -85,7 +85,7 @@ def cli(ctx: click.Context, root: Path | None, config: Path | None) -> None:
     Exit codes: 0 done or yes, 1 failed or no, 2 wrong usage.
     """
     ctx.color = colour()
-    ctx.obj = Place(root=root, config=config)
+    ctx.obj = Location(root=root, config=config)
 
 
 def run(arguments: Sequence[str]) -> int:

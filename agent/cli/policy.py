@@ -13,7 +13,7 @@ from agent.cli.errors import FAILED, print_error
 from agent.cli.output import counted, joined, json_option, print_json, table
 from agent.client.answer import Fields
 from agent.client.connection import Client, Refused
-from agent.client.location import Place
+from agent.client.location import Location
 from agent.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ def policy() -> None:
 @policy.command("list")
 @json_option
 @click.pass_obj
-def list_policies(place: Place, as_json: bool) -> None:
+def list_policies(location: Location, as_json: bool) -> None:
     """List the policies in force, of files and of the store."""
-    found = place.client().get("/v1/policies")
+    found = location.client().get("/v1/policies")
     if as_json:
         print_json(found)
         return
@@ -67,12 +67,12 @@ def origin(where: Fields) -> str:
 @json_option
 @click.pass_obj
 def allow(
-    place: Place, source: str, destination: str, ports: tuple[str, ...], name: str | None, credentials: Path | None,
+    location: Location, source: str, destination: str, ports: tuple[str, ...], name: str | None, credentials: Path | None,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Let SRC reach DST on PORTs (tcp/8080, udp/53, tcp/9000-9010, tcp/any), kept in the store."""
     body = {"from": source, "to": destination, "ports": ports, "name": name, **credentials_field(credentials)}
-    made = place.client().post("/v1/policies/allow", body)
+    made = location.client().post("/v1/policies/allow", body)
     if as_json:
         print_json(made)
     else:
@@ -87,7 +87,7 @@ def allow(
 @credentials_option
 @json_option
 @click.pass_obj
-def apply(place: Place, path: Path, credentials: Path | None, as_json: bool) -> int:
+def apply(location: Location, path: Path, credentials: Path | None, as_json: bool) -> int:
     """Put the policies of FILE into the store; one of the same name is replaced.
 
     One without a name gets the name that 'policy allow' makes up, so it is replaced by its equal only.
@@ -100,7 +100,7 @@ def apply(place: Place, path: Path, credentials: Path | None, as_json: bool) -> 
         return FAILED
     who = credentials_field(credentials)
     try:
-        made = place.client().post("/v1/policies/apply", {"document": checked.content.decode(), **who})
+        made = location.client().post("/v1/policies/apply", {"document": checked.content.decode(), **who})
     except InvalidInput as error:
         print_error(error.what, hint=error.hint)  # the file is wrong, the command line is not
         return FAILED
@@ -116,11 +116,11 @@ def apply(place: Place, path: Path, credentials: Path | None, as_json: bool) -> 
 @credentials_option
 @json_option
 @click.pass_obj
-def delete(place: Place, words: tuple[str, ...], credentials: Path | None, as_json: bool) -> None:
+def delete(location: Location, words: tuple[str, ...], credentials: Path | None, as_json: bool) -> None:
     """Take a policy out of the store, by its NAME or as it was allowed: SRC DST PORT..."""
     if len(words) == 2:
         raise click.UsageError("Give a name, or source, destination and ports", click.get_current_context())
-    client, who = place.client(), credentials_field(credentials)
+    client, who = location.client(), credentials_field(credentials)
     name = words[0] if len(words) == 1 else _name_of(client, words)
     client.delete(f"/v1/policies/{quote(name, safe='')}", who)
     if as_json:
@@ -149,9 +149,9 @@ def _name_of(client: Client, words: Sequence[str]) -> str:
 @credentials_option
 @json_option
 @click.pass_obj
-def accept_loss(place: Place, credentials: Path | None, as_json: bool) -> None:
+def accept_loss(location: Location, credentials: Path | None, as_json: bool) -> None:
     """Give up, on all cells, the policies that are held since the store lost its data."""
-    given_up = place.client().post("/v1/policies/accept-loss", credentials_field(credentials))
+    given_up = location.client().post("/v1/policies/accept-loss", credentials_field(credentials))
     if as_json:
         print_json(given_up)
     else:
@@ -164,9 +164,9 @@ def accept_loss(place: Place, credentials: Path | None, as_json: bool) -> None:
 @click.argument("port", metavar="PORT")
 @json_option
 @click.pass_obj
-def check(place: Place, source: str, destination: str, port: str, as_json: bool) -> int:
+def check(location: Location, source: str, destination: str, port: str, as_json: bool) -> int:
     """Say whether SRC may reach DST on PORT (tcp/8080), and by which policy. Exit code 1 if not."""
-    found = place.client().get("/v1/policies/check", **{"from": source, "to": destination, "port": port})
+    found = location.client().get("/v1/policies/check", **{"from": source, "to": destination, "port": port})
     allowed = found.flag("allowed")
     if as_json:
         print_json(found)

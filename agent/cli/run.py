@@ -10,7 +10,7 @@ from agent.cli.child import CannotRun, Child, start, unblock_signals
 from agent.cli.errors import print_error
 from agent.cli.identity_mounts import missing_folders
 from agent.client.connection import Client, Reply, attachment_address
-from agent.client.location import Place, need_root
+from agent.client.location import Location, need_root
 from agent.errors import RAISED
 
 DETACH_WITHIN = 15.0
@@ -21,13 +21,13 @@ DETACH_WITHIN = 15.0
 @attach_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 @click.pass_obj
-def run(place: Place, options: AttachOptions, command: tuple[str, ...]) -> int:
+def run(location: Location, options: AttachOptions, command: tuple[str, ...]) -> int:
     """Run CMD in a network namespace of its own on the overlay, with its environment.
 
     Returns CMD's exit code. The attachment goes when CMD ends, or when 'cellnet run' is killed.
     """
     need_root("cellnet run")
-    client = place.client()
+    client = location.client()
     _undo_on_signals()
     child = start(command)
     try:

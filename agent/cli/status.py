@@ -11,7 +11,7 @@ from agent.cli.output import joined, json_option, print_json
 from agent.cli.screen import Terminal, screen
 from agent.client.answer import Fields
 from agent.client.connection import ANSWER_WITHIN, Client, Refused
-from agent.client.location import Place
+from agent.client.location import Location
 from agent.errors import Unavailable
 
 POLL = 0.1
@@ -21,9 +21,9 @@ POLL = 0.1
 @click.option("--wait", type=click.FloatRange(min=0), default=0, metavar="S", help="Wait up to S seconds until all is well.")
 @json_option
 @click.pass_obj
-def status(place: Place, wait: float, as_json: bool) -> int:
+def status(location: Location, wait: float, as_json: bool) -> int:
     """Show the cell on one screen. Exit code 1 if anything is wrong."""
-    found = _when_well(place.client(), wait=wait)
+    found = _when_well(location.client(), wait=wait)
     if as_json:
         print_json(found)
     else:
@@ -58,9 +58,9 @@ def _terminal() -> Terminal | None:
 )
 @json_option
 @click.pass_obj
-def sync(place: Place, timeout: float, as_json: bool) -> int:
+def sync(location: Location, timeout: float, as_json: bool) -> int:
     """Return when everything known now, on disk and in the store, is enforced."""
-    done = place.client().post("/v1/sync", {"timeout": timeout}, within=ANSWER_WITHIN + timeout)
+    done = location.client().post("/v1/sync", {"timeout": timeout}, within=ANSWER_WITHIN + timeout)
     if as_json:
         print_json(done)
     elif not done.flag("ok"):

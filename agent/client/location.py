@@ -16,7 +16,7 @@ SOCKET = Path("/run/cellnet/agent.sock")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """The global options. `root` prefixes every path; `config` replaces the config file's."""
 
     root: Path | None

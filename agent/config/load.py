@@ -10,7 +10,7 @@ from agent.config.config import Config
 from agent.config.file import ConfigFile, digest_of, read
 from agent.config.paths import all_below, below, derived
 from agent.config.problems import Report, raise_all
-from agent.config.settings import Setting, read_file, read_override
+from agent.config.settings import ConfiguredValue, read_file, read_override
 from agent.errors import InvalidInput
 
 SOCKET_LIMIT = 107  # bytes that the kernel takes for the path of a unix socket
@@ -23,7 +23,7 @@ def load(path: Path, *, root: Path | None, hostname: str, overrides: Sequence[st
     over the file, a later one over an earlier. `hostname` names the cell where nothing else does.
     Raises InvalidSource with all problems, HostRefused where the file cannot be read.
     """
-    settings: dict[str, Setting] = {}
+    settings: dict[str, ConfiguredValue] = {}
     whole = Report(str(path))
     reports = [whole]
     content = read(path, required=required)
@@ -47,7 +47,7 @@ def _named_after(hostname: str, whole: Report) -> str:
         return hostname
 
 
-def _built(settings: Mapping[str, Setting], *, root: Path | None) -> Config:
+def _built(settings: Mapping[str, ConfiguredValue], *, root: Path | None) -> Config:
     """The default of every key, replaced where it is set; paths follow `state`, `run` and the root."""
     paths = {name.removeprefix("paths."): each for name, each in settings.items() if name.startswith("paths.")}
     config = Config(cell="", paths=derived({name: each.value for name, each in paths.items() if isinstance(each.value, Path)}))
@@ -66,7 +66,7 @@ def _with(config: Config, key: str, *, value: object, section: str) -> Config:
     return replace(config, **{key: value})  # type: ignore[arg-type]
 
 
-def _check_together(config: Config, settings: Mapping[str, Setting], whole: Report) -> None:
+def _check_together(config: Config, settings: Mapping[str, ConfiguredValue], whole: Report) -> None:
     """What no key shows alone."""
     overlay = config.overlay
     if overlay.cell_prefix <= overlay.network.prefixlen:
@@ -82,7 +82,7 @@ def _check_together(config: Config, settings: Mapping[str, Setting], whole: Repo
             _blame(settings, whole, "paths.run", what=what, hint="use a shorter --root, or set paths.run")
 
 
-def _blame(settings: Mapping[str, Setting], whole: Report, *names: str, what: str, hint: str) -> None:
+def _blame(settings: Mapping[str, ConfiguredValue], whole: Report, *names: str, what: str, hint: str) -> None:
     """Report a mistake where the first of these keys is set, else for the file as a whole."""
     for name in names:
         if name in settings:

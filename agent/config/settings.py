@@ -13,7 +13,7 @@ from agent.config.values import table
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class ConfiguredValue:
     """One value of its key's own type, and where it was written."""
 
     value: object
@@ -21,7 +21,7 @@ class Setting:
     report: Report
 
 
-Settings = Mapping[str, Setting]
+Settings = Mapping[str, ConfiguredValue]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def read_override(override: str) -> tuple[Settings, Report]:
     return dict(_section(Config, inner, report)), report
 
 
-def _section(section: type, node: Node, report: Report, *, prefix: str = "") -> Iterator[tuple[str, Setting]]:
+def _section(section: type, node: Node, report: Report, *, prefix: str = "") -> Iterator[tuple[str, ConfiguredValue]]:
     known = {each.name: each for each in fields_of(section)}
     what = f"a mapping with some of {', '.join(known)}" if prefix else "keys with values, such as `store: sqlite`"
     for name, (_, value) in (table(node, report, keys=known, what=what) or {}).items():
@@ -72,4 +72,4 @@ def _section(section: type, node: Node, report: Report, *, prefix: str = "") -> 
         if field.section is not None:
             yield from _section(field.section, value, report, prefix=f"{prefix}{name}.")
         elif field.key is not None:
-            yield prefix + name, Setting(field.key.read(value, report), value, report)
+            yield prefix + name, ConfiguredValue(field.key.read(value, report), value, report)

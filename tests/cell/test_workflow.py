@@ -1,6 +1,8 @@
 """The user's own workflow, word by word: look for the address, be refused, allow, be answered, delete, be refused."""
 
+import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ from tests.testlib.instance import Instance, await_serving
 from tests.testlib.node import Connected, Refused
 
 SHOP = "policies:\n- {name: web-to-api, from: acme/shop/web, to: acme/shop/api, tcp: 8080}\n"
+PAGE = Path(__file__).parents[2] / "docs/api.md"
 REFUSED_CODE = 7  # of curl: "Failed to connect to host"
 
 
@@ -93,6 +96,17 @@ def test_status_is_a_yes_or_no(cell: CellUnderTest) -> None:
     cell.cellnet("status", "--wait", "0.3", code=1)
     cell.start(well=False)
     assert cell.cellnet("status", "--wait", "20").out.startswith("all is well\n")
+
+
+def fields(value: object) -> object:
+    """The names of an object's fields, in their order, and of those below."""
+    return [(name, fields(below)) for name, below in value.items()] if isinstance(value, dict) else None
+
+
+def test_the_status_has_the_fields_that_the_page_shows_in_their_order(cell: CellUnderTest) -> None:
+    shown = PAGE.read_text().partition("http://cell/v1/status\n")[2].partition("\n")[0]
+    cell.run_app("acme/shop/web")  # so that the kernel was changed
+    assert fields(cell.status().value) == fields(json.loads(shown))
 
 
 def test_sync_returns_when_what_is_on_disk_is_enforced(cell: CellUnderTest) -> None:

@@ -9,30 +9,30 @@ import pytest
 
 from agent.client.answer import Fields
 from agent.client.connection import Client
-from agent.client.location import Place
+from agent.client.location import Location
 from agent.errors import Bug, HostRefused, InvalidInput, Unavailable
 
 
 def test_the_socket_is_below_the_root(tmp_path: Path) -> None:
-    assert Place(root=tmp_path, config=None).socket() == tmp_path / "run/cellnet/agent.sock"
+    assert Location(root=tmp_path, config=None).socket() == tmp_path / "run/cellnet/agent.sock"
     with pytest.raises(HostRefused, match="cannot read /nowhere"):
-        Place(root=None, config=Path("/nowhere")).socket()
+        Location(root=None, config=Path("/nowhere")).socket()
 
 
 def test_the_socket_is_where_the_config_puts_it(tmp_path: Path) -> None:
     config = tmp_path / "etc/cellnet/agent.yaml"
     config.parent.mkdir(parents=True)
     config.write_text("cell: one\npaths: {run: /run/other}\n")
-    assert Place(root=tmp_path, config=None).socket() == tmp_path / "run/other/agent.sock"
-    assert Place(root=None, config=config).socket() == Path("/run/other/agent.sock")
+    assert Location(root=tmp_path, config=None).socket() == tmp_path / "run/other/agent.sock"
+    assert Location(root=None, config=config).socket() == Path("/run/other/agent.sock")
     config.write_text("cell: one\n")
-    assert Place(root=tmp_path, config=None).socket() == tmp_path / "run/cellnet/agent.sock"
+    assert Location(root=tmp_path, config=None).socket() == tmp_path / "run/cellnet/agent.sock"
 
 
 def test_a_config_that_moves_the_socket_and_is_wrong_is_told(tmp_path: Path) -> None:
     (tmp_path / "agent.yaml").write_text("paths: {nonsense: /run/other}\n")
     with pytest.raises(InvalidInput, match=r"agent\.yaml:1"):
-        Place(root=None, config=tmp_path / "agent.yaml").socket()
+        Location(root=None, config=tmp_path / "agent.yaml").socket()
 
 
 Answer = Callable[[bytes], Client]

@@ -16,7 +16,7 @@ FOLDERS = (*PRODUCT, "bench", "lab", "setup", "tests")
 SAY_NOTHING = {"base", "common", "data", "handler", "handlers", "helper", "helpers", "info", "manager", "misc", "util", "utils"}
 NOUNS = {"issuing", "keyring", "listening", "pacing", "reading", "spoofing", "wording"}  # of the field, though they end in -ing
 
-CLASSES_TWICE = {"Access", "Census", "Child", "Endpoint", "Place", "Problem", "Setting", "Verdict"}
+CLASSES_TWICE = {"Census"}
 FOLDER_TWICE = ["tests/control/test_control_api.py"]
 GERUNDS = {
     "agent/daemon/storing.py",

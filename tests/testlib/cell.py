@@ -15,7 +15,7 @@ import pytest
 
 from agent.client.answer import Fields
 from agent.client.connection import Client
-from agent.client.location import Place
+from agent.client.location import Location
 from lab import folders
 from lab.apps import run_app
 from lab.cell import Cell, Part
@@ -109,7 +109,7 @@ class CellUnderTest:
     @property
     def client(self) -> Client:
         """Its control API."""
-        return Place(root=self.lab.root, config=None).client()
+        return Location(root=self.lab.root, config=None).client()
 
     def status(self) -> Fields:
         """`GET /v1/status`."""

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
 
-from agent.client.location import Place
+from agent.client.location import Location
 from agent.daemon.clock import Clock, utc_now
 from agent.daemon.main import run_agent
 from host.namespace import NamespaceId
@@ -73,7 +73,7 @@ def main(root: Path) -> int:
         (root / "clock.asked").write_text(str(next(numbers)))
         return shown(root)
 
-    return run_agent(Place(root=root, config=None).load(), clock=Clock(now=now))
+    return run_agent(Location(root=root, config=None).load(), clock=Clock(now=now))
 
 
 if __name__ == "__main__":

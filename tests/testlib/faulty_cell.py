@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from agent.client.location import Place
+from agent.client.location import Location
 from agent.daemon.main import run_agent
 from host.namespace import NamespaceId
 from lab import children, processes
@@ -82,7 +82,7 @@ def _faulty(call: Callable[..., Any], name: str, file: Path) -> Callable[..., An
 def main(root: Path) -> int:
     for name in CALLS:
         _made_faulty(name, root)
-    return run_agent(Place(root=root, config=None).load())
+    return run_agent(Location(root=root, config=None).load())
 
 
 if __name__ == "__main__":
