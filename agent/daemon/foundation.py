@@ -11,7 +11,7 @@ from agent.cells.underlay import UnderlayMonitor
 from agent.config.config import Config, Verdict
 from agent.daemon.clock import Clock
 from agent.daemon.firewall import chosen_backend
-from agent.daemon.storing import Storing, storing
+from agent.daemon.storage import Storage, open_storage
 from agent.errors import Conflict
 from agent.loop.desired import CellFacts
 from agent.store.database import Database
@@ -31,7 +31,7 @@ class Foundation:
     database: Database
     ledger: Ledger
     owners: Owners
-    storage: Storing
+    storage: Storage
     backend: backends.Backend
     kernel: Kernel
     monitor: Monitor
@@ -43,7 +43,7 @@ async def lay_foundation(config: Config, *, clock: Clock, stack: contextlib.Asyn
     """Raises Conflict where the overlay's addresses are the host's already, HostRefused and Unavailable."""
     database = Database(config.paths.database)
     stack.callback(database.close)
-    storage, ledger = storing(config, database, stack), Ledger(database)
+    storage, ledger = open_storage(config, database, stack), Ledger(database)
     backend = chosen_backend(config)
     kernel, monitor = Kernel(backends.firewall(backend)), Monitor()
     stack.callback(kernel.close)
@@ -63,7 +63,7 @@ def follow_underlay(config: Config, kernel: Kernel) -> UnderlayMonitor:
     )
 
 
-async def _facts(config: Config, storage: Storing, ledger: Ledger, kernel: Kernel, *, now: float) -> CellFacts:
+async def _facts(config: Config, storage: Storage, ledger: Ledger, kernel: Kernel, *, now: float) -> CellFacts:
     found = kernel.submit(lambda: clashes(config.overlay.network)).result()
     if found:
         places = ", ".join(clash.what for clash in found)

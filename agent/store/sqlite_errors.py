@@ -1,4 +1,4 @@
-"""SQLite's errors in the words of the operator of this host, who nearly always has to act."""
+"""SQLite's errors in the words of this host's operator, as it is nearly always the host that must be mended."""
 
 import sqlite3
 from pathlib import Path

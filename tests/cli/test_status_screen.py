@@ -20,7 +20,7 @@ import pytest
 from agent.cells.tunnel_health import PeerRow
 from agent.cli.screen import columns
 from agent.control.api.attachments import AttachmentView, TlsView
-from agent.daemon.storing import StoreRow
+from agent.daemon.storage import StoreRow
 from agent.envoy.connection import EnvoyRow
 from agent.envoy.listeners import TlsState
 from agent.model.status import Problem

@@ -15,7 +15,7 @@ import structlog
 from agent.config.etcd import Etcd as Config
 from agent.config.etcd import EtcdEndpoint
 from agent.config.load import load
-from agent.daemon.storing import storing
+from agent.daemon.storage import open_storage
 from agent.errors import HostRefused, InvalidInput, Unavailable
 from agent.model.cell import CellRecord
 from agent.model.credentials import StoreCredentials
@@ -63,7 +63,7 @@ async def cell(etcd: Etcd, tmp_path: Path, root: Path) -> AsyncIterator[Opened]:
     async with contextlib.AsyncExitStack() as stack:
         database = Database(config.paths.database)
         stack.callback(database.close)
-        made = storing(config, database, stack)
+        made = open_storage(config, database, stack)
         assert made.shared is not None
         stack.callback(asyncio.get_running_loop().create_task(made.shared.run()).cancel)
         await made.cells.claim_subnet("id", network=IPv4Network("10.255.0.0/16"), cell_prefix=24, now=0)
@@ -189,7 +189,7 @@ async def test_a_cells_own_file_takes_none(tmp_path: Path, root: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
         database = Database(config.paths.database)
         stack.callback(database.close)
-        made = storing(config, database, stack)
+        made = open_storage(config, database, stack)
         for change in (
             made.policies.apply_policies([POLICY], writer=OPERATOR),
             made.policies.delete_policy(POLICY.name, writer=OPERATOR),

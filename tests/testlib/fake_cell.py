@@ -21,7 +21,7 @@ from agent.control.api.policies import CheckResult
 from agent.control.api.status import Status
 from agent.control.peer import Peer
 from agent.daemon.firewall import FirewallRow
-from agent.daemon.storing import StoreRow
+from agent.daemon.storage import StoreRow
 from agent.daemon.this_cell import ThisCellRow
 from agent.envoy.connection import EnvoyRow
 from agent.envoy.listeners import TlsState

@@ -1,6 +1,6 @@
 """The records as they stand in etcd: each a model with bounds, read and written. Pure.
 
-Each is written by another machine, which may lie: what is out of bounds raises a ValueError that says why. The models decode
+Each is written by another machine, which may lie: what is out of bounds raises a ValueError with the reason. The models decode
 20,000 endpoints in 0.08 s, where json and checks by hand took 0.10 s.
 """
 

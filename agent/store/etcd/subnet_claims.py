@@ -51,7 +51,7 @@ class SubnetClaims:
         """Why a cell's record of its part of the overlay does not hold, None if it does."""
         claim = self.claims.get(record.subnet)
         if claim is None or (claim.cell, claim.name) != (record.id, record.name):
-            holder = "nobody" if claim is None else f"cell {claim.name or claim.cell[:12]}"
+            holder = "no cell" if claim is None else f"cell {claim.name or claim.cell[:12]}"
             return f"its subnet {record.subnet} is claimed by {holder}, not by it"
         if claim.released is not None:
             return f"its subnet {record.subnet} was given back"

@@ -26,7 +26,7 @@ class StoreRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Storing(Part):
+class Storage(Part):
     """The store, as each of its protocols. `shared` is the etcd where it is one: `run` it as long as the store is used."""
 
     tags: TagStore
@@ -46,12 +46,12 @@ class Storing(Part):
         return {"store": self.row}
 
 
-def storing(config: Config, database: Database, stack: contextlib.AsyncExitStack) -> Storing:
+def open_storage(config: Config, database: Database, stack: contextlib.AsyncExitStack) -> Storage:
     """The store that the configuration names, opened; nothing is asked of it yet."""
     if config.store is None:
         own = SqliteStore(database)
         row = StoreRow("sqlite", str(config.paths.database))
-        return Storing(own, own, own, LoneCell(database, changes=own.changes), own.changes, row)
+        return Storage(own, own, own, LoneCell(database, changes=own.changes), own.changes, row)
     from agent.store.etcd.client import EtcdClient  # a cell of its own need not load what speaks to an etcd
     from agent.store.etcd.disk_copy import DiskCopy
     from agent.store.etcd.store import EtcdStore
@@ -60,4 +60,4 @@ def storing(config: Config, database: Database, stack: contextlib.AsyncExitStack
     stack.push_async_callback(client.close)
     disk_copy = DiskCopy(database)
     etcd = EtcdStore(client, prefix=config.store.prefix, cell=config.cell, overlay=overlay, disk_copy=disk_copy)
-    return Storing(etcd, etcd, etcd, etcd, etcd.changes, StoreRow("etcd", str(config.store)), shared=etcd)
+    return Storage(etcd, etcd, etcd, etcd, etcd.changes, StoreRow("etcd", str(config.store)), shared=etcd)
