@@ -5,7 +5,7 @@ our rules are removed from the old one, once the new ones are in place.
 from enum import Enum
 from pathlib import Path
 
-from dataplane.firewall.driver import Firewall, FirewallTables
+from dataplane.firewall.driver import TOOL_SECONDS, Firewall, FirewallTables
 from dataplane.firewall.nft import NftFirewall
 from dataplane.plan import Delta
 from host.errors import HostRefused
@@ -39,7 +39,7 @@ def detect() -> Backend:
             return backend
     if legacy_loaded and _holds_rules("iptables-legacy-save"):
         return Backend.NFT if _holds_rules("iptables-nft-save") else Backend.LEGACY
-    return Backend.LEGACY if b"legacy" in run(["iptables", "--version"], timeout=10.0) else Backend.NFT
+    return Backend.LEGACY if b"legacy" in run(["iptables", "--version"], timeout=TOOL_SECONDS) else Backend.NFT
 
 
 def clear_other(backend: Backend) -> int:
@@ -61,4 +61,4 @@ def _clear(driver: Firewall, found: FirewallTables) -> None:
 
 
 def _holds_rules(tool: str) -> bool:
-    return any(line.startswith("-A") for line in run([tool], timeout=30.0).decode().splitlines())
+    return any(line.startswith("-A") for line in run([tool], timeout=TOOL_SECONDS).decode().splitlines())

@@ -7,6 +7,8 @@ from typing import Protocol
 from dataplane.plan import ChainDelta, JumpDelta
 from dataplane.tables import ChainKey
 
+TOOL_SECONDS = 30.0  # for one call of a tool
+
 
 @dataclass(frozen=True, slots=True)
 class FirewallTables:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataplane.firewall import python_iptables_trial
-from dataplane.firewall.driver import FirewallTables
+from dataplane.firewall.driver import TOOL_SECONDS, FirewallTables
 from dataplane.firewall.restore import restore_text
 from dataplane.firewall.save import read_both
 from dataplane.plan import ChainDelta, JumpDelta
@@ -35,7 +35,7 @@ def lock_file() -> Path:
 class LegacyFirewall:
     """`timeout` seconds bound each call of a tool, `patience` those for which another program may hold the lock."""
 
-    timeout: float = 30.0
+    timeout: float = TOOL_SECONDS
     patience: float = 5.0
     lock: Path = field(default_factory=lock_file)
     clock: Callable[[], float] = time.monotonic

@@ -6,7 +6,7 @@ no processor can still see the old rules (8 to 20 ms). So the input has a last l
 
 from dataclasses import dataclass
 
-from dataplane.firewall.driver import FirewallTables
+from dataplane.firewall.driver import TOOL_SECONDS, FirewallTables
 from dataplane.firewall.restore import restore_text
 from dataplane.firewall.save import read_both
 from dataplane.plan import ChainDelta, JumpDelta
@@ -20,7 +20,7 @@ TOOLS = {4: "iptables-nft", 6: "ip6tables-nft"}
 class NftFirewall:
     """`timeout` seconds bound each call of a tool."""
 
-    timeout: float = 30.0
+    timeout: float = TOOL_SECONDS
 
     def read(self) -> FirewallTables:
         """Ours of both families. Raises HostRefused."""

@@ -8,6 +8,7 @@ what iptables-legacy-save reads. Where they differ, all changes are left to ipta
 import functools
 import sys
 
+from dataplane.firewall.driver import TOOL_SECONDS
 from dataplane.firewall.save import read_save
 from dataplane.plan import Delta
 from dataplane.tables import ChainKey
@@ -15,7 +16,6 @@ from host import syscalls
 from host.errors import HostRefused
 from host.process import run
 
-SECONDS = 30.0
 # one of each kind that python_iptables writes
 CHAINS = {
     ChainKey(4, "filter", "CELLNET-FORWARD"): (
@@ -43,7 +43,7 @@ JUMPS = {ChainKey(4, "filter", "FORWARD"): (0,)}
 def passed() -> bool:
     """Whether the library writes the rules here that it is given."""
     try:
-        run([sys.executable, "-P", "-m", __name__], timeout=SECONDS)
+        run([sys.executable, "-P", "-m", __name__], timeout=TOOL_SECONDS)
     except HostRefused:
         return False
     return True
@@ -55,7 +55,7 @@ def trial() -> bool:
 
     syscalls.unshare(syscalls.CLONE_NEWNET)
     python_iptables.write(Delta(CHAINS, {}, {}, {}), Delta(JUMPS, {}, {}, {}))
-    found = read_save(run(["iptables-legacy-save", "-t", "filter"], timeout=SECONDS).decode(), family=4)
+    found = read_save(run(["iptables-legacy-save", "-t", "filter"], timeout=TOOL_SECONDS).decode(), family=4)
     return (found.chains, found.jumps) == (CHAINS, JUMPS)
 
 

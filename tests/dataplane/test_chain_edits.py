@@ -87,7 +87,7 @@ def test_a_right_less_names_its_rule_alone(host: Host) -> None:
     assert text(before, after)[1:-1] == [f"-D {CHAIN} -p tcp -m mark --mark 0x8/0xffff -m tcp --dport 80 -j ACCEPT"]
 
 
-def test_an_edit_of_a_chain_that_somebody_has_changed_is_refused_as_a_whole(host: Host) -> None:
+def test_an_edit_of_a_chain_that_another_program_has_changed_is_refused_as_a_whole(host: Host) -> None:
     crowd = [host.workload(0, allow(8, "80"), allow(9, "8080")), host.workload(1)]
     host.become(host.with_workloads(*crowd))
     known = compile_tables(host.state)

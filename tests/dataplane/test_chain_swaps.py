@@ -130,7 +130,7 @@ def together(firewall: NftFirewall | LegacyFirewall, changes: list[Chains]) -> N
     firewall.restore("".join(restore_text(family=4, chains=each, jumps=NOTHING) for each in changes), family=4)
 
 
-def test_ten_thousand_swaps_refuse_nobody_who_is_allowed_and_let_nobody_else_through(
+def test_ten_thousand_swaps_refuse_no_allowed_call_and_let_no_other_through(
     streams: Streams, firewall: NftFirewall | LegacyFirewall
 ) -> None:
     host, before = streams.host, streams.so_far()

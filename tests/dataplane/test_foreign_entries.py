@@ -30,7 +30,7 @@ route add blackhole 10.255.1.7/32 proto 157
 """
 
 
-def test_ours_are_read_and_nobody_elses(netns: Callable[[str], Netns]) -> None:
+def test_our_entries_are_read_and_no_others(netns: Callable[[str], Netns]) -> None:
     host = netns("host")
     host.run("ip", "-batch", "-", stdin=SCENE.encode())
 

@@ -102,7 +102,7 @@ def test_ip_forward_is_part_of_the_state(host: Host) -> None:
         "sysctl -qw net.ipv4.conf.cnet0aff0102.rp_filter=0",
     ],
 )
-def test_what_somebody_breaks_is_seen_and_mended(host: Host, damage: str, backend: str) -> None:
+def test_foreign_damage_is_seen_and_mended(host: Host, damage: str, backend: str) -> None:
     state = host.with_workloads(host.workload(0), host.workload(1, allow(1, "8080")))
     host.become(state)
     host.netns.run(*damage.replace("-nft", f"-{backend}").split())

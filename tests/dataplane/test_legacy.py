@@ -133,7 +133,7 @@ def test_a_jump_that_was_moved_is_put_back_in_process(host: Host) -> None:
     ]
 
 
-def test_a_lock_that_somebody_holds_is_told_and_nothing_is_changed(host: Host, tmp_path: Path) -> None:
+def test_a_lock_that_another_program_holds_is_reported_and_nothing_is_changed(host: Host, tmp_path: Path) -> None:
     before = host.netns.run("iptables-legacy", "-S")
     with (tmp_path / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -165,7 +165,7 @@ def test_what_others_add_meanwhile_is_not_undone(netns: Callable[[str], Netns]) 
     host.kernel.close()
 
 
-def test_a_tool_that_waits_for_the_lock_does_not_outlive_whoever_started_it(netns: Callable[[str], Netns]) -> None:
+def test_a_tool_that_waits_for_the_lock_does_not_outlive_the_process_that_started_it(netns: Callable[[str], Netns]) -> None:
     """Else it would write, sooner or later, what the next agent has found not to be there."""
     host = make_host(netns, containers=0, firewall=LegacyFirewall())
     inside = [NamespaceId.of(host.netns.path)]

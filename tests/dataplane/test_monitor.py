@@ -51,7 +51,7 @@ def test_what_does_not_matter_is_not_heard(host: Netns) -> None:
     monitor.close()
 
 
-def test_a_link_whose_carrier_comes_and_goes_is_not_heard_but_what_somebody_sets_is(
+def test_a_link_whose_carrier_comes_and_goes_is_no_event_but_a_foreign_setting_is(
     host: Netns, netns: Callable[[str], Netns]
 ) -> None:
     container = netns("c")
@@ -91,7 +91,7 @@ PEERS_MAC = "02:c2:0a:ff:02:00"
         "ip route del 10.255.2.0/24",
     ],
 )
-def test_what_somebody_does_to_the_tunnel_is_heard_and_what_passes_through_it_is_not(host: Netns, change: str) -> None:
+def test_a_foreign_change_of_the_tunnel_is_an_event_and_what_passes_through_it_is_not(host: Netns, change: str) -> None:
     for argv in (TUNNEL, "addr add 10.255.1.0/32 dev cellnet0", "link set cellnet0 up",
                  f"neigh add 10.255.2.0 lladdr {PEERS_MAC} dev cellnet0 nud permanent",
                  "route add 10.255.2.0/24 via 10.255.2.0 dev cellnet0 onlink"):  # fmt: skip

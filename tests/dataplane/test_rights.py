@@ -71,7 +71,7 @@ def standpoint(host: Host, number: int) -> Node:
     return Node(host.containers[number].path, address=IPv4Address(FIRST + number))
 
 
-def test_a_group_lets_its_members_in_and_nobody_else(host: Host) -> None:
+def test_a_group_lets_its_members_in_and_no_others(host: Host) -> None:
     api = host.workload(0, Allow(0, "tcp", 8080, 8080, ORG))
     state = host.with_workloads(api, host.workload(1), host.workload(2))
     host.become(replace(state, groups={ORG: frozenset({2})}))

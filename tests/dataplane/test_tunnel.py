@@ -115,7 +115,7 @@ def test_a_cell_without_a_tunnel_has_nothing_of_it() -> None:
         "iptables-nft -t mangle -D INPUT -j CELLNET-INPUT",
     ],
 )
-def test_what_somebody_breaks_is_seen_and_mended(host: Host, damage: str) -> None:
+def test_foreign_damage_is_seen_and_mended(host: Host, damage: str) -> None:
     host.become(host.empty)
     host.netns.run("sh", "-ec", damage)
     assert host.left_to_do()
@@ -190,7 +190,7 @@ def assert_they_talk(host: Host) -> None:
     ],
     ids=["a link of its name", "another tunnel of its number"],
 )
-def test_what_stands_in_the_tunnels_way_is_told_and_harms_no_container(host: Host, obstacle: str, word: str) -> None:
+def test_what_stands_in_the_tunnels_way_is_reported_and_harms_no_container(host: Host, obstacle: str, word: str) -> None:
     host.netns.run("sh", "-ec", obstacle)
     outcome = host.become(two_that_talk(host))
     assert outcome.overlay is not None
@@ -205,7 +205,7 @@ def test_what_stands_in_the_tunnels_way_is_told_and_harms_no_container(host: Hos
     assert not host.left_to_do(), str(host.left_to_do())
 
 
-def test_a_port_that_somebody_has_is_told_and_harms_no_container(host: Host) -> None:
+def test_a_port_that_is_taken_is_reported_and_harms_no_container(host: Host) -> None:
     def taken() -> socket.socket:
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         made.bind(("", 4789))

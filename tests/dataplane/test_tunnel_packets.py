@@ -95,12 +95,12 @@ def test_a_tag_passes_between_cells_and_another_is_refused_at_once(cells: TwoHos
 
 
 @pytest.mark.parametrize("address", ["10.255.2.99", "10.255.9.9"], ids=["of that cell", "of no cell"])
-def test_an_address_that_nobody_has_is_refused_at_once(both: TwoHosts, address: str) -> None:
+def test_an_address_without_a_container_is_refused_at_once(both: TwoHosts, address: str) -> None:
     assert both.web.connect(address, 8080) is Refused
     assert both.web.udp(address, 8080) is Refused
 
 
-def test_a_cell_answers_its_peers_by_refusal_and_reaches_nobody_there(both: TwoHosts) -> None:
+def test_a_cell_answers_its_peers_by_refusal_and_reaches_no_container_there(both: TwoHosts) -> None:
     here, there = both.cell(both.here), both.cell(both.there)
     with both.api.listen(8080), there.listen(8080):
         assert here.connect("10.255.2.0", 8080) is Refused
@@ -175,7 +175,7 @@ def test_with_egress_allowed_a_peers_underlay_address_is_refused_and_others_are_
         assert both.web.udp(world, 4789) is Refused, "whose address that is may change"
 
 
-def test_who_sends_from_the_tunnels_port_gets_answers(both: TwoHosts) -> None:
+def test_what_is_sent_from_the_tunnels_port_gets_answers(both: TwoHosts) -> None:
     both.here.turn(with_egress(both.here))
     with echoing(world := both.world(), 5000), both.web.datagrams(4789) as datagrams:
         assert both.web.udp(world, 5000) is Connected

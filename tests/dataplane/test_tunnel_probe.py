@@ -50,12 +50,12 @@ def test_no_way_there_is_silence(peers: tuple[Netns, Netns]) -> None:
     assert asked(peers[0]) is TunnelAnswer.NONE
 
 
-def test_a_way_that_loses_packets_of_full_size_is_told_apart(peers: tuple[Netns, Netns]) -> None:
+def test_a_path_that_loses_packets_of_full_size_is_recognized(peers: tuple[Netns, Netns]) -> None:
     peers[1].run("iptables", "-I", "INPUT", "-m", "length", "--length", "1401:65535", "-j", "DROP")
     assert asked(peers[0]) is TunnelAnswer.ONLY_SMALL
     assert asked(peers[0], mtu=1400) is TunnelAnswer.ALL
 
 
-def test_a_way_that_is_narrower_than_the_mtu_is_told_apart(peers: tuple[Netns, Netns]) -> None:
+def test_a_path_that_is_narrower_than_the_mtu_is_recognized(peers: tuple[Netns, Netns]) -> None:
     peers[0].run("ip", "link", "set", "u0", "mtu", "1400")
     assert asked(peers[0]) is TunnelAnswer.ONLY_SMALL
