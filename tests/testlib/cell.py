@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 from urllib.parse import quote
 
 import pytest
@@ -206,30 +207,39 @@ def running_cell(*overrides: str) -> Iterator[CellUnderTest]:
         yield _started(stack, overrides)
 
 
-class _Kept:
-    """The cell of a module; a new one if the last test has ruined it."""
+class Tidied(Protocol):
+    """What can be made as it was at first."""
 
-    def __init__(self, overrides: Sequence[str], kind: type[Cell]) -> None:
-        self._overrides, self._kind = overrides, kind
+    def tidy(self) -> None: ...
+
+
+Scene = TypeVar("Scene", bound=Tidied)
+
+
+class Kept(Generic[Scene]):
+    """A cell, or several, for all tests of a module; a new one if the last test has ruined it."""
+
+    def __init__(self, start: Callable[[ExitStack], Scene]) -> None:
+        self._start = start
         self._stack = ExitStack()
-        self._cell: CellUnderTest | None = None
+        self._scene: Scene | None = None
 
-    def get(self) -> CellUnderTest:
-        if self._cell is None:
+    def get(self) -> Scene:
+        if self._scene is None:
             self._stack.close()  # what is left of one that did not become well
-            self._cell = _started(self._stack, self._overrides, self._kind)
-        return self._cell
+            self._scene = self._start(self._stack)
+        return self._scene
 
     def tidy(self) -> None:
-        if self._cell is not None:
+        if self._scene is not None:
             try:
-                self._cell.tidy()
+                self._scene.tidy()
             except BaseException:
                 self.close()
                 raise
 
     def close(self) -> None:
-        self._cell = None
+        self._scene = None
         self._stack.close()
 
 
@@ -246,15 +256,15 @@ def cell_kind() -> type[Cell]:
 
 
 @pytest.fixture(scope="module")
-def module_cell(cell_overrides: Sequence[str], cell_kind: type[Cell]) -> Iterator[_Kept]:
+def module_cell(cell_overrides: Sequence[str], cell_kind: type[Cell]) -> Iterator[Kept[CellUnderTest]]:
     """Behind `cell`."""
-    kept = _Kept(cell_overrides, cell_kind)
+    kept = Kept(lambda stack: _started(stack, cell_overrides, cell_kind))
     yield kept
     kept.close()
 
 
 @pytest.fixture
-def cell(module_cell: _Kept) -> Iterator[CellUnderTest]:
+def cell(module_cell: Kept[CellUnderTest]) -> Iterator[CellUnderTest]:
     """A cell that runs and is well, with no apps and no policies."""
     yield module_cell.get()
     module_cell.tidy()

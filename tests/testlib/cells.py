@@ -16,7 +16,7 @@ from lab import folders
 from lab.cell import Cell
 from lab.cells import Lab
 from lab.etcd import Etcd
-from tests.testlib.cell import BASE, CellUnderTest
+from tests.testlib.cell import BASE, CellUnderTest, Kept
 
 COUNT = 3
 _numbers = itertools.count()
@@ -102,43 +102,16 @@ def _started(stack: ExitStack, count: int, overrides: Sequence[str], kind: type[
     return made
 
 
-class _Kept:
-    """The cells of a module; new ones if the last test has ruined them."""
-
-    def __init__(self, overrides: Sequence[str], kind: type[Cell]) -> None:
-        self._overrides, self._kind = overrides, kind
-        self._stack = ExitStack()
-        self._cells: CellsUnderTest | None = None
-
-    def get(self) -> CellsUnderTest:
-        if self._cells is None:
-            self._stack.close()  # what is left of some that did not become well
-            self._cells = _started(self._stack, COUNT, self._overrides, self._kind)
-        return self._cells
-
-    def tidy(self) -> None:
-        if self._cells is not None:
-            try:
-                self._cells.tidy()
-            except BaseException:
-                self.close()
-                raise
-
-    def close(self) -> None:
-        self._cells = None
-        self._stack.close()
-
-
 @pytest.fixture(scope="module")
-def module_cells(cell_overrides: Sequence[str], cell_kind: type[Cell]) -> Iterator[_Kept]:
+def module_cells(cell_overrides: Sequence[str], cell_kind: type[Cell]) -> Iterator[Kept[CellsUnderTest]]:
     """Behind `cells`."""
-    kept = _Kept(cell_overrides, cell_kind)
+    kept = Kept(lambda stack: _started(stack, COUNT, cell_overrides, cell_kind))
     yield kept
     kept.close()
 
 
 @pytest.fixture
-def cells(module_cells: _Kept) -> Iterator[CellsUnderTest]:
+def cells(module_cells: Kept[CellsUnderTest]) -> Iterator[CellsUnderTest]:
     """Three cells that run and are well, with no apps and no policies. `cell_overrides` has the KEY=VALUE of all,
     `cell_kind` what each of them is."""
     yield module_cells.get()
