@@ -1,4 +1,4 @@
-"""An app in a cell: `cellnet run` beside us, and what the agent says of its attachment."""
+"""An app in a cell: a `cellnet run` beside this process, and its attachment as the agent reports it."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class App:
         return self.cell.cellnet("exec", self.name, "--", *argv, timeout=timeout)
 
     def talk(self, *argv: str) -> Running:
-        """Start a command inside whose standard input and output are pipes to here."""
+        """Start a command inside with pipes from here to its standard input and output."""
         words = [*children.CELLNET, "exec", self.name, "--", *argv]
         return children.talk(words, netns=self.cell.netns, root=self.cell.root, log=log_of(self.cell, self.name))
 
@@ -53,7 +53,7 @@ def log_of(cell: Cell, name: str) -> Path:
 def run_app(cell: Cell, app: str, *command: str, name: str, options: Sequence[str] = ()) -> App:
     """`cellnet run --app APP --name NAME OPTIONS -- COMMAND`; returns when it is attached.
 
-    Raises Unavailable, with what it said, if it ended instead.
+    Raises Unavailable, with its output, if it ended instead.
     """
     words = ["run", "--app", app, "--name", name, *options, "--", *command]
     log = log_of(cell, name)
@@ -69,7 +69,7 @@ def run_app(cell: Cell, app: str, *command: str, name: str, options: Sequence[st
             continue
         address, pin = IPv4Address(found.text("address")), Path(found.text("pin"))
         return App(cell, name, address, pin, found.mapping("environment"), runner)
-    said = log.read_text(errors="replace").strip()
+    output = log.read_text(errors="replace").strip()
     runner.kill()
     runner.wait()
-    raise Unavailable(f"'{name}' is not attached: {said or 'it does not answer'}", hint="see the messages above")
+    raise Unavailable(f"'{name}' is not attached: {output or 'it does not answer'}", hint="see the messages above")

@@ -141,7 +141,7 @@ class Cell:
         raise Unavailable(f"{what}\n{self.last_words()}", hint=f"cellnet lab exec {self.number} -- cellnet status")
 
     def status(self) -> Fields:
-        """What the agent says of itself. Raises Unavailable if it does not answer."""
+        """The agent's status. Raises Unavailable if it does not answer."""
         return Location(root=self.root, config=None).client().get("/v1/status")
 
     def cellnet(self, *words: str, timeout: float = COMMAND_SECONDS) -> Finished:
@@ -156,7 +156,7 @@ class Cell:
         """The process of one part, None if it does not run. Raises HostRefused if there are several."""
         if not self.netns.exists():
             return None
-        candidates = [each for each in processes.inside([NamespaceId.of(self.netns)]) if is_part(part, each.command)]
+        candidates = [each for each in processes.in_namespaces([NamespaceId.of(self.netns)]) if is_part(part, each.command)]
         # a child that has not yet become its own program still has its parent's command line
         found = [each for each in candidates if each.parent not in [other.pid for other in candidates]]
         if len(found) > 1:
@@ -165,7 +165,7 @@ class Cell:
         return found[0] if found else None
 
     def kill(self, part: Part, *, again: bool = False) -> Process:
-        """kill -9 one part, and wait until it is gone; returns who it was. Raises HostRefused if it does not run.
+        """kill -9 one part, and wait until it is gone; returns its process. Raises HostRefused if it does not run.
 
         `up` would start its children again within a second: it is frozen, so that they stay dead until `start`, unless `again`.
         """
@@ -201,7 +201,7 @@ def is_part(part: Part, command: Sequence[str]) -> bool:
         return True
     if command[1:4] != children.CELLNET[1:4] or command[-1] != part.value:
         return False
-    return set(command[4:-1:2]) <= {"--root", "--config"}  # else it is the end of somebody's own command line
+    return set(command[4:-1:2]) <= {"--root", "--config"}  # else these words only end another program's command line
 
 
 def _await_end(found: Process) -> None:

@@ -56,7 +56,7 @@ class Lab:
             raise InvalidInput("every cell of a lab has a name of its own", hint="leave 'cell' out")
         for folder in self.folders:
             folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o755)  # whatever our umask is: Envoy's user must reach its sockets
+            folder.chmod(0o755)  # not as our umask has it: Envoy's user must reach its sockets
         if self.segment:
             self.segment.make()
             self.segment.etcd.begin()
@@ -76,14 +76,14 @@ class Lab:
     def wait_well(self) -> tuple[Fields, ...]:
         """Wait until every cell's status is well and all know each other. Raises Unavailable, with the end of a log."""
         until = time.monotonic() + READY_SECONDS + READY_SECONDS_MORE * len(self.cells)
-        while True:  # one that was well may hear of another that is not yet
+        while True:  # a cell that was well may just have learnt of one that is not
             for cell in self.cells:
                 cell.wait_well(seconds=max(until - time.monotonic(), 1.0))
             found = tuple(cell.status() for cell in self.cells)
             if all(self._is_whole(each) for each in found):
                 return found
             if time.monotonic() > until:
-                raise Unavailable("the cells do not hear of each other", hint="cellnet lab exec 1 -- cellnet status")
+                raise Unavailable("the cells do not all see each other", hint="cellnet lab exec 1 -- cellnet status")
             time.sleep(POLL_SECONDS)
 
     def _is_whole(self, status: Fields) -> bool:

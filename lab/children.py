@@ -1,7 +1,7 @@
 """The lab's door for processes. Its children live in a cell's namespace, outlive the lab or talk to it over pipes.
 
-host/process.py serves the agent, whose children end with it and say nothing. All are started by nsenter in the machine's
-own mount namespace, so that everybody sees the pins and the tmpfs that an agent mounts.
+host/process.py serves the agent: its children end with it, and their output is read at their end. The lab's are all started by
+nsenter in the machine's own mount namespace, so that all of them see the pins and the tmpfs that an agent mounts.
 """
 
 import os
@@ -37,7 +37,7 @@ def start(argv: Sequence[str], *, netns: Path | None, root: Path, log: Path) -> 
 
 
 def talk(argv: Sequence[str], *, netns: Path | None, root: Path, log: Path) -> Running:
-    """Start a process inside whose standard input and output are pipes to here; its errors are appended to `log`."""
+    """Start a process inside with pipes from here to its standard input and output; its errors are appended to `log`."""
     with log.open("ab") as errors:
         return _started(argv, netns=netns, root=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors.fileno())
 
@@ -78,7 +78,7 @@ def environment(root: Path) -> Mapping[str, str]:
 
 
 def _started(argv: Sequence[str], *, netns: Path | None, root: Path, stdin: int, stdout: int, stderr: int) -> Running:
-    # a session of its own: the terminal's Ctrl-C is for whoever runs the lab, who then stops it in order
+    # a session of its own: the terminal's Ctrl-C is for the lab command, which then stops its children in order
     return subprocess.Popen(
         _entering(argv, netns), stdin=stdin, stdout=stdout, stderr=stderr, env=environment(root),
         start_new_session=True, umask=0o022,

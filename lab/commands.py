@@ -71,11 +71,11 @@ def up(cells: int | None, overrides: tuple[str, ...], as_json: bool) -> None:
         except BaseException:
             folders.give_up(BASE, *made.folders)
             raise
-    _tell_up(made, found, pids, as_json=as_json)
+    _print_up(made, found, pids, as_json=as_json)
 
 
 def _held(cell: Cell) -> int:
-    """From now on the cell is there for its `cellnet up`, whose pid this is."""
+    """Make the cell's `cellnet up` the holder of its folder; returns its pid."""
     supervisor = cell.part(Part.UP)
     if supervisor is None:
         raise HostRefused(f"'cellnet up' has ended:\n{cell.last_words()}", hint="see the messages above")
@@ -83,14 +83,14 @@ def _held(cell: Cell) -> int:
     return supervisor.pid
 
 
-def _tell_up(made: Lab, found: tuple[Fields, ...], pids: list[int], *, as_json: bool) -> None:
+def _print_up(made: Lab, found: tuple[Fields, ...], pids: list[int], *, as_json: bool) -> None:
     subnets = [each.at("cell").text("subnet") for each in found]
-    told = [
+    rows = [
         {"cell": cell.number, "root": str(cell.root), "netns": str(cell.netns), "subnet": subnet, "pid": pid}
         for cell, subnet, pid in zip(made.cells, subnets, pids, strict=True)
     ]
     if as_json:
-        print_json({"cells": told, "etcd": made.segment.etcd.url} if made.segment else told[0])
+        print_json({"cells": rows, "etcd": made.segment.etcd.url} if made.segment else rows[0])
         return
     for cell, subnet in zip(made.cells, subnets, strict=True):
         click.echo(f"cell {cell.number} is up with {subnet}, its files are below {cell.root}")

@@ -1,4 +1,4 @@
-"""A real etcd: one member, without syncs to the disk, that outlives whoever started it until somebody kills it."""
+"""A real etcd: one member, without syncs to the disk, that outlives the process that started it, until it is killed."""
 
 import json
 import signal
@@ -33,7 +33,7 @@ class Etcd:
 
     @property
     def process(self) -> Process | None:
-        """Who it is, None if it does not run."""
+        """Its process, None if it does not run."""
         try:
             found = json.loads((self.folder / "process.json").read_text())
         except (OSError, ValueError):
@@ -103,7 +103,7 @@ class Etcd:
         return found
 
     def try_ctl(self, *words: str) -> Finished:
-        """`etcdctl WORDS`, whatever comes of it."""
+        """`etcdctl WORDS`, whether it succeeds or not."""
         argv = ["etcdctl", "--endpoints", self.url, "--command-timeout", "5s", *self._client_options(), *words]
         return children.run(argv, netns=self._netns, root=self.folder.parent, timeout=CTL_SECONDS)
 

@@ -1,8 +1,8 @@
-"""Whose folders are whose: each has a claim that names the process it stands for. One whose holder is gone is left over.
+"""The folders of labs and demos: each names its holder, the process that it exists for. One whose holder is gone is left over.
 
 The holder of `lab up` is first the command itself and then the `cellnet up` that it leaves running, in each cell, and the etcd
-beside them; the holder of a demo is the demo. So whatever is killed, the next lab finds what is left of it. The cells of a lab
-and their segment stand and fall together: none is left over as long as one of them has a holder.
+beside them; the holder of a demo is the demo. So the next lab finds the remains of any process that was
+killed. The cells of a lab and their segment stand and fall together: none is left over as long as one of them has a holder.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ def claim(*folders: Path) -> None:
             folder.mkdir()
         except FileExistsError as error:
             raise _taken(folder) from error
-        folder.chmod(0o755)  # whatever our umask is: Envoy's user must reach its sockets
+        folder.chmod(0o755)  # not as our umask has it: Envoy's user must reach its sockets
         hold(folder, Process(os.getpid(), process.own_start_time()))
 
 
@@ -67,7 +67,7 @@ def _taken(folder: Path) -> Conflict:
 
 
 def hold(folder: Path, holder: Process) -> None:
-    """Say for which process the folder is there."""
+    """Name the process that the folder exists for."""
     text = json.dumps({"pid": holder.pid, "started": holder.started, "boot_id": process.boot_id()})
     new = folder / f".{FILE}"
     new.write_text(text)
@@ -96,7 +96,7 @@ def remove_leftovers(base: Path) -> tuple[Path, ...]:
 
 @contextlib.contextmanager
 def short_lived(base: Path, *, name: str) -> Iterator[Path]:
-    """A folder for as long as the block lasts; then everything of it is removed, whatever signal comes meanwhile."""
+    """A folder for as long as the block lasts; then all of it is removed, also where a signal asks us to stop meanwhile."""
     with only_one(base):
         remove_leftovers(base)
         folder = base / name
@@ -119,7 +119,7 @@ def remove(*roots: Path) -> None:
     All are killed before the first is removed: cells that see others go one by one would only be kept busy by it.
     """
     namespaces = frozenset[NamespaceId]().union(*map(mounts.namespaces_below, roots))
-    supervisors = [each for each in processes.inside(namespaces) if is_part(Part.UP, each.command)]
+    supervisors = [each for each in processes.in_namespaces(namespaces) if is_part(Part.UP, each.command)]
     processes.end_all(roots, namespaces, first=supervisors)
     for root in roots:
         mounts.umount_below(root)

@@ -38,5 +38,7 @@ def umount_below(root: Path) -> None:
             try:
                 syscalls.umount(os.fspath(path))
             except OSError as error:
-                raise HostRefused(f"cannot remove the mount {path}: {error.strerror}", hint="see who holds it") from error
-    raise HostRefused(f"somebody keeps mounting below {root}", hint="see who: ps -ef")
+                raise HostRefused(
+                    f"cannot remove the mount {path}: {error.strerror}", hint="see which process holds it: fuser -m"
+                ) from error
+    raise HostRefused(f"a process keeps mounting below {root}", hint="find it with ps -ef")

@@ -1,4 +1,4 @@
-"""Who lives in a cell: processes found by their namespaces, named by pid and start time, ended without ever hitting another.
+"""The processes of a cell: found by their namespaces, identified by pid and start time, ended without ever hitting another.
 
 A pid is reused, so a signal goes through a pidfd that was opened before the start time was looked at again.
 """
@@ -39,7 +39,7 @@ class Process:
 
     @property
     def parent(self) -> int:
-        """The pid of who started it, 0 if it is gone."""
+        """The pid of its parent, 0 if it is gone."""
         return parent_of(self.pid) if self.lives else 0
 
     @property
@@ -80,7 +80,7 @@ class Process:
                 yield path.read_text().rpartition(")")[2].split()[0]
 
 
-def everybody() -> Iterator[Process]:
+def all_processes() -> Iterator[Process]:
     """All processes of this machine but zombies."""
     with os.scandir(PROC) as entries:
         pids = [int(entry.name) for entry in entries if entry.name.isdigit()]
@@ -90,21 +90,21 @@ def everybody() -> Iterator[Process]:
             yield found
 
 
-def inside(namespaces: Collection[NamespaceId]) -> tuple[Process, ...]:
-    """Who has one of these network namespaces."""
-    return tuple(each for each in everybody() if _network(each) in namespaces)
+def in_namespaces(namespaces: Collection[NamespaceId]) -> tuple[Process, ...]:
+    """The processes in one of these network namespaces."""
+    return tuple(each for each in all_processes() if _network(each) in namespaces)
 
 
-def belonging(roots: Collection[Path], namespaces: Collection[NamespaceId]) -> tuple[Process, ...]:
-    """Who belongs to what is below `roots`: all inside these namespaces, and their children in namespaces without a pin.
+def belonging_to(roots: Collection[Path], namespaces: Collection[NamespaceId]) -> tuple[Process, ...]:
+    """The processes of the cells below `roots`: all inside these namespaces, and their children in namespaces without a pin.
 
-    Those are known by CELLNET_ROOT in their environment, by seeing the same folder there as we do (a machine in a container
-    may have a lab of its own) and by not being in our own namespace: a shell of the machine that has the variable set is
-    nobody's child. We and our ancestors are never counted.
+    Those children are known by CELLNET_ROOT in their environment, by seeing the same folder there as we do (a machine in a
+    container may have a lab of its own) and by not being in our own namespace: a shell of the machine with that variable is
+    no child of a cell. This process and its ancestors are never counted.
     """
     own, ours = NamespaceId.of(OWN), set(_ancestors())
     found = []
-    for each in everybody():
+    for each in all_processes():
         network = _network(each)
         child = network not in (None, own) and any(_is_below(root, _root_of(each)) and _sees(each, root) for root in roots)
         if each.pid not in ours and (network in namespaces or child):
@@ -160,9 +160,9 @@ def parent_of(pid: int) -> int:
 def end_all(
     roots: Collection[Path], namespaces: Collection[NamespaceId], *, first: Collection[Process] = ()
 ) -> tuple[Process, ...]:
-    """Kill `first` (who would start others again), then whoever belongs to `roots`, until nobody is left.
+    """Kill `first` (they would start others again), then all processes that belong to `roots`, until none is left.
 
-    Returns who was killed. Raises HostRefused if somebody survives for END_SECONDS.
+    Returns those killed. Raises HostRefused if one survives for END_SECONDS.
     """
     until = time.monotonic() + END_SECONDS
     killed: set[Process] = set()
@@ -176,6 +176,6 @@ def end_all(
                 pids = ", ".join(str(each.pid) for each in sorted(killed) if each.lives)
                 raise HostRefused(f"processes {pids} survive kill -9", hint="see what they wait for: ps -o pid,stat,wchan,cmd")
             time.sleep(0.01)
-        left = belonging(roots, namespaces)
+        left = belonging_to(roots, namespaces)
         if not left:
             return tuple(sorted(killed))

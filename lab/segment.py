@@ -1,7 +1,7 @@
-"""What cells are plugged into: a namespace with a switch, one port for each cell, and what stands for the rest of the world.
+"""The network that cells are plugged into: a namespace with a switch, and a port for each cell.
 
-The switch has an address of its own, which is the cells' default gateway and the place of their etcd. A port that is down is a
-pulled cable: its cell is cut from the others and from etcd, and both ends see that.
+The switch stands for the rest of the world: its address is the cells' default gateway, and their etcd listens there. A port
+that is down is a pulled cable: its cell is cut from the others and from etcd, and both ends see that.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ SWITCH = "switch"
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment whose namespace is pinned, and whose etcd has its files, below the folder `root`."""
+    """A segment below the folder `root`, with the pin of its namespace and the files of its etcd."""
 
     root: Path
 

@@ -1,6 +1,6 @@
 # The Python environment .venv, exactly as uv.lock says. Sourced by setup/run.
 # .venv/.cellnet says what was installed: one line for the inputs, one for the dependency groups. It is written last.
-# .setup/unfinished is there while .venv is being made: whatever it then contains is not to be trusted.
+# .setup/unfinished is there while .venv is being made: its contents are not to be trusted then.
 # shellcheck shell=sh
 
 PYTHON=/usr/bin/python3                     # not the first python3 in PATH: pyenv's or a venv's may go tomorrow

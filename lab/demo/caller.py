@@ -27,7 +27,7 @@ class Answer:
 
 
 class Caller:
-    """Asks in the name of one app. One question at a time; a stream's end is a second answer, for `answer`."""
+    """Makes connections from one app. One question at a time; a stream's end is a second answer, for `answer`."""
 
     def __init__(self, app: App) -> None:
         self._process: Running = app.talk(sys.executable, "-IS", str(SCRIPT))
@@ -36,11 +36,11 @@ class Caller:
 
     def ask(self, do: str, app: App, port: int) -> Answer:
         """`connect`, `poll` (until GET / answers 200) or `stream`. Raises Unavailable if no answer comes."""
-        self.tell(do, app, port)
+        self.begin(do, app, port)
         return self.answer()
 
-    def tell(self, do: str, app: App, port: int) -> None:
-        """The question alone."""
+    def begin(self, do: str, app: App, port: int) -> None:
+        """Ask without waiting for the answer."""
         line = json.dumps({"do": do, "address": str(app.address), "port": port})
         try:
             os.write(opened(self._process.stdin).fileno(), line.encode() + b"\n")

@@ -1,4 +1,4 @@
-"""A caller inside a container that measures: a script of its own, told what to do by JSON lines, answering by JSON lines.
+"""A caller inside a container that measures: a script of its own, which reads questions and writes answers as lines of JSON.
 
 Starting curl takes longer than what is measured. Times are CLOCK_MONOTONIC, which is the same in every process of a machine.
 
@@ -22,15 +22,15 @@ WORDS = {
 }
 
 
-def outcome(error: OSError) -> str:
+def outcome_of(error: OSError) -> str:
     """An error in one word."""
     return WORDS.get(type(error), str(error.strerror or error))
 
 
-def answer(said: str, *, since: float) -> None:
-    """One line to whoever asked."""
+def answer(outcome: str, *, since: float) -> None:
+    """Write one line."""
     now = time.monotonic()
-    print(json.dumps({"outcome": said, "at": now, "seconds": now - since}), flush=True)
+    print(json.dumps({"outcome": outcome, "at": now, "seconds": now - since}), flush=True)
 
 
 def connect(address: str, port: int) -> None:
@@ -39,7 +39,7 @@ def connect(address: str, port: int) -> None:
     try:
         socket.create_connection((address, port), timeout=PATIENCE).close()
     except OSError as error:
-        answer(outcome(error), since=started)
+        answer(outcome_of(error), since=started)
     else:
         answer("connected", since=started)
 
@@ -54,32 +54,32 @@ def get(address: str, port: int) -> str:
 def poll(address: str, port: int) -> None:
     """Until it answers 200."""
     started = time.monotonic()
-    said = "silent"
-    while said != "200" and time.monotonic() < started + PATIENCE:
+    found = "silent"
+    while found != "200" and time.monotonic() < started + PATIENCE:
         try:
-            said = get(address, port)
+            found = get(address, port)
         except OSError as error:
-            said = outcome(error)
+            found = outcome_of(error)
             time.sleep(PAUSE)
         except IndexError:
-            said = "no HTTP"
-    answer(said, since=started)
+            found = "no HTTP"
+    answer(found, since=started)
 
 
 def stream(address: str, port: int) -> None:
-    """Read until somebody ends it; silence for PATIENCE seconds is an end, too."""
+    """Read until the connection ends; silence for PATIENCE seconds is an end, too."""
     started = time.monotonic()
-    told = False
+    streaming = False
     try:
         with socket.create_connection((address, port), timeout=PATIENCE) as connection:
             connection.sendall(b"GET /stream HTTP/1.0\r\n\r\n")
             while connection.recv(65536):
-                if not told:
+                if not streaming:
                     answer("streaming", since=started)
-                told = True
+                streaming = True
         answer("closed", since=started)
     except OSError as error:
-        answer(outcome(error), since=started)
+        answer(outcome_of(error), since=started)
 
 
 if __name__ == "__main__":

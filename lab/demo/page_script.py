@@ -1,6 +1,6 @@
 """The demo's api, a script of its own: `python3 page.py PORT` answers with a small page, and `/stream` never ends.
 
-Standard library only and no import of ours, as somebody's app would be.
+Standard library only and no import of ours, as any user's app would be.
 """
 
 import os
@@ -12,7 +12,7 @@ STREAM_SECONDS = 0.02
 
 
 class Page(BaseHTTPRequestHandler):
-    """Says who answers and who asked."""
+    """The page names the server's address and the client's."""
 
     protocol_version = "HTTP/1.1"
 
@@ -30,7 +30,7 @@ class Page(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def stream(self) -> None:
-        """A slow download: a line every STREAM_SECONDS until somebody ends it."""
+        """A slow download: a line every STREAM_SECONDS until the client ends it."""
         self.close_connection = True
         try:
             self.send_response(200)

@@ -54,7 +54,7 @@ class PolicyFiles:
 
 @dataclass(frozen=True, slots=True)
 class StoredPolicies:
-    """Commands at `cell`, whose store other cells share."""
+    """Commands at `cell`, for the store that it shares with others."""
 
     screen: Screen
     cell: Cell

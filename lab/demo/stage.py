@@ -11,7 +11,7 @@ from lab.cells import Lab
 from lab.children import Finished
 from lab.demo.caller import Caller
 from lab.demo.policies import API, WEB, Policies, PolicyFiles, StoredPolicies
-from lab.demo.screen import Screen, spoken
+from lab.demo.screen import Screen, duration
 
 ROUTE = "api.apps.internal"
 PORT, TLS_PORT = 8080, 61443
@@ -45,26 +45,26 @@ class Stage:
         self.screen.came(done.out + done.err)
         return done
 
-    def expect_page(self, app: App, *, told: str = OVERLAY_ADDRESS) -> None:
+    def expect_page(self, app: App, *, message: str = OVERLAY_ADDRESS) -> None:
         """Have an app request api's page in plain text, and judge what comes."""
-        self.judge_page(app, self.inside(app, *CURL, "-w", "HTTP %{http_code}", self.url), told=told)
+        self.judge_page(app, self.inside(app, *CURL, "-w", "HTTP %{http_code}", self.url), message=message)
 
-    def judge_page(self, app: App, done: Finished, *, told: str = OVERLAY_ADDRESS) -> None:
+    def judge_page(self, app: App, done: Finished, *, message: str = OVERLAY_ADDRESS) -> None:
         """Judge what a request of an app's has returned."""
         self.screen.expect(
             done.code == 0 and "HTTP 200" in done.out and f"to {app.address}" in done.out,
-            told=told.format(name=app.name),
+            message=message.format(name=app.name),
             otherwise=f"exit code {done.code} and no page for {app.address}",
             hint="see the policies in 'cellnet status'",
         )
 
-    def expect_refused(self, port: int, *, told: str) -> None:
+    def expect_refused(self, port: int, *, message: str) -> None:
         """Have web connect to api, and judge that it is refused."""
         found = self.caller.ask("connect", self.api, port)
         self.screen.expect(
             found.outcome == "refused",
-            told=f"{told}, in {spoken(found.seconds)}",
-            otherwise=f"{found.outcome} after {spoken(found.seconds)}, not refused",
+            message=f"{message}, in {duration(found.seconds)}",
+            otherwise=f"{found.outcome} after {duration(found.seconds)}, not refused",
             hint="see the rules: iptables-save in the cell",
         )
 
@@ -77,7 +77,7 @@ def set_stage(lab: Lab, screen: Screen) -> Stage:
     """Start the cells and both apps."""
     started = _start_cells(lab, screen)
     screen.expect(
-        len(started) == len(lab.cells), told="all is well, and each cell has a part of the overlay of its own",
+        len(started) == len(lab.cells), message="all is well, and each cell has a part of the overlay of its own",
         otherwise="two cells have one subnet", hint="see 'cellnet status'",
     )  # fmt: skip
     first, second = lab.cells[0], lab.cells[min(1, len(lab.cells) - 1)]

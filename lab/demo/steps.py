@@ -14,7 +14,7 @@ from lab.cell import Part
 from lab.cells import Lab
 from lab.demo.caller import Caller
 from lab.demo.policies import API, WEB
-from lab.demo.screen import Screen, spoken
+from lab.demo.screen import Screen, duration
 from lab.demo.stage import CURL, IDLE, PORT, ROUTE, TLS_PORT, TRUST, Stage, set_stage
 
 
@@ -30,7 +30,7 @@ def run_demo(lab: Lab) -> int:
     try:
         _play(set_stage(lab, screen), ONE_CELL if one else SEVERAL_CELLS)
     except RAISED as error:
-        screen.expect(False, told="", otherwise=error.what, hint=error.hint)
+        screen.unexpected(error.what, hint=error.hint)
     if screen.wrong:
         for cell in lab.cells:
             screen.say(f"\nThe end of the log of cell {cell.number}:\n{cell.last_words()}")
@@ -45,7 +45,7 @@ def _play(stage: Stage, steps: "Sequence[Step]") -> None:
             try:
                 step(stage)
             except RAISED as error:
-                stage.screen.expect(False, told="", otherwise=error.what, hint=error.hint)
+                stage.screen.unexpected(error.what, hint=error.hint)
     finally:
         stage.caller.close()
 
@@ -57,24 +57,24 @@ def _environment(stage: Stage) -> None:
     lines = [line for line in done.out.splitlines() if "CF_INSTANCE_INTERNAL_IP" in line]
     stage.screen.came("\n".join(lines) or done.err)
     expected = f"CF_INSTANCE_INTERNAL_IP={stage.api.address}"
-    stage.screen.expect(lines == [expected], told="as in 'cellnet ps'", otherwise=f"not {expected}", hint="see 'cellnet ps'")
+    stage.screen.expect(lines == [expected], message="as in 'cellnet ps'", otherwise=f"not {expected}", hint="see 'cellnet ps'")
 
 
 def _refused(stage: Stage) -> None:
     stage.screen.step("web calls api, and no policy allows it")
     stage.inside(stage.web, *CURL, stage.url)
-    stage.expect_refused(PORT, told="refused at once by api's cell")
+    stage.expect_refused(PORT, message="refused at once by api's cell")
 
 
 def _allowed(stage: Stage) -> None:
     stage.screen.step(stage.policies.given)
-    stage.caller.tell("poll", stage.api, PORT)
+    stage.caller.begin("poll", stage.api, PORT)
     time.sleep(0.05)  # it is being refused while the policy comes
     since = stage.policies.allow(PORT)
     found = stage.caller.answer()
     stage.screen.expect(
         found.outcome == "200",
-        told=f"web got 200 OK {spoken(found.at - since)} {stage.policies.when_given}",
+        message=f"web got 200 OK {duration(found.at - since)} {stage.policies.when_given}",
         otherwise=f"web was not answered: {found.outcome}",
         hint="see 'cellnet policy list' on each cell",
     )
@@ -84,7 +84,7 @@ def _allowed(stage: Stage) -> None:
 
 def _tls(stage: Stage) -> None:
     stage.screen.step(f"The same over TLS on {TLS_PORT}, which needs a policy of its own")
-    stage.expect_refused(TLS_PORT, told=f"the policy for {PORT} does not open it: refused")
+    stage.expect_refused(TLS_PORT, message=f"the policy for {PORT} does not open it: refused")
     stage.policies.allow(TLS_PORT)
     stage.screen.cellnet(stage.api.cell, "sync")
     address = stage.api.address
@@ -93,14 +93,14 @@ def _tls(stage: Stage) -> None:
 
 
 def _identity(stage: Stage) -> None:
-    stage.screen.step("Who answered? The certificate names it")
+    stage.screen.step("Who answered? The certificate names the app")
     there = f"{stage.api.address}:{TLS_PORT}"
     look = f'openssl s_client -connect {there} -CAfile "$CF_SYSTEM_CERT_PATH" -verify_return_error </dev/null 2>/dev/null'
     done = stage.inside(stage.web, "sh", "-c", f"{look} | openssl x509 -noout -ext subjectAltName")
     identity = f"spiffe://cell.internal/org/{API.replace('/', '/space/', 1).replace('/shop/', '/shop/app/')}"
     stage.screen.expect(
         identity in done.out and str(stage.api.address) in done.out and ROUTE in done.out,
-        told=f"verified: {identity}", otherwise=f"the certificate does not name {identity}", hint="see 'cellnet ca show'",
+        message=f"verified: {identity}", otherwise=f"the certificate does not name {identity}", hint="see 'cellnet ca show'",
     )  # fmt: skip
 
 
@@ -113,8 +113,8 @@ def _scaled(stage: Stage) -> None:
         caller.close()
     stage.screen.expect(
         found.outcome == "connected",
-        told=f"its first packet passes, connected in {spoken(found.seconds)}: the app's tag is known before its instance",
-        otherwise=f"its first connection: {found.outcome} after {spoken(found.seconds)}",
+        message=f"its first packet passes, connected in {duration(found.seconds)}: the app's tag is known before its instance",
+        otherwise=f"its first connection: {found.outcome} after {duration(found.seconds)}",
         hint="see 'cellnet policy check' on api's cell",
     )
 
@@ -128,24 +128,24 @@ def _cut(stage: Stage) -> None:
     opened = stage.caller.ask("stream", stage.api, PORT)
     stage.screen.ran(f"cellnet exec web -- curl -N {stage.url}stream &", at=stage.web.cell)
     if not stage.screen.expect(
-        opened.outcome == "streaming", told="a slow download runs", otherwise=opened.outcome, hint="see api.log"
+        opened.outcome == "streaming", message="a slow download runs", otherwise=opened.outcome, hint="see api.log"
     ):
         return
     since = stage.policies.revoke(PORT)
     ended = stage.caller.answer()
     stage.screen.expect(
         ended.outcome == "reset",
-        told=f"web's connection was reset {spoken(ended.at - since)} {stage.policies.when_taken}",
-        otherwise=f"the connection was not reset: {ended.outcome} after {spoken(ended.at - since)}",
+        message=f"web's connection was reset {duration(ended.at - since)} {stage.policies.when_taken}",
+        otherwise=f"the connection was not reset: {ended.outcome} after {duration(ended.at - since)}",
         hint="see the log of api's cell below",
     )
     stage.inside(stage.web, *CURL, stage.url)
-    stage.expect_refused(PORT, told="new connections are refused at once again")
+    stage.expect_refused(PORT, message="new connections are refused at once again")
 
 
 def _status(stage: Stage) -> None:
     stage.screen.step("All on one screen")
-    stage.screen.cellnet(stage.api.cell, "status", told="all is well")
+    stage.screen.cellnet(stage.api.cell, "status", message="all is well")
 
 
 def _without_etcd(stage: Stage) -> None:
@@ -156,8 +156,8 @@ def _without_etcd(stage: Stage) -> None:
     assert stage.lab.segment is not None
     stage.lab.segment.etcd.kill()
     stage.screen.ran("cellnet lab etcd stop")
-    stage.expect_page(stage.web, told="traffic goes on")
-    stage.expect_page(_another_web(stage, "web-3"), told="a new container of a known app starts, and calls")
+    stage.expect_page(stage.web, message="traffic goes on")
+    stage.expect_page(_another_web(stage, "web-3"), message="a new container of a known app starts, and calls")
 
 
 def _without_agent(stage: Stage) -> None:
@@ -165,7 +165,7 @@ def _without_agent(stage: Stage) -> None:
     killed = stage.api.cell.kill(Part.AGENT)
     stage.screen.ran(f"cellnet lab kill {stage.api.cell.number}")
     stage.screen.came(f"process {killed.pid} is dead")
-    stage.expect_page(stage.web, told="traffic goes on")
+    stage.expect_page(stage.web, message="traffic goes on")
 
 
 def _healed(stage: Stage) -> None:
@@ -178,8 +178,8 @@ def _healed(stage: Stage) -> None:
     stage.api.cell.start()
     stage.lab.wait_well()
     stage.screen.ran(f"cellnet lab start {stage.api.cell.number}", seconds=time.monotonic() - since)
-    stage.screen.cellnet(stage.api.cell, "status", told="all cells are well")
-    stage.expect_page(stage.web, told="and traffic goes on")
+    stage.screen.cellnet(stage.api.cell, "status", message="all cells are well")
+    stage.expect_page(stage.web, message="and traffic goes on")
 
 
 Step = Callable[[Stage], None]

@@ -171,7 +171,7 @@ def test_a_tool_that_waits_for_the_lock_does_not_outlive_the_process_that_starte
     inside = [NamespaceId.of(host.netns.path)]
 
     def waits() -> bool:
-        return any("ip6tables-legacy-restore" in each.command for each in processes.inside(inside))
+        return any("ip6tables-legacy-restore" in each.command for each in processes.in_namespaces(inside))
 
     with (
         LegacyFirewall().lock.open("a") as held,

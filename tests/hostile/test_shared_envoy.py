@@ -13,7 +13,7 @@ import pytest
 
 from dataplane.envoy.limits import CONNECTIONS
 from host.namespace import NamespaceId, run_in
-from lab.processes import Process, inside
+from lab.processes import Process, in_namespaces
 from tests.testlib.attacked_cell import AttackedCell
 from tests.testlib.instance import TLS_PORT, Instance
 from tests.testlib.node import Connected, Node, outcome_of
@@ -70,7 +70,7 @@ def _named(name: str) -> socket.socket:
 
 
 def asleep(pin: Path) -> list[Process]:
-    return [each for each in inside([NamespaceId.of(pin)]) if each.command[:1] == ("sleep",)]
+    return [each for each in in_namespaces([NamespaceId.of(pin)]) if each.command[:1] == ("sleep",)]
 
 
 def test_an_app_inherits_nothing_of_the_agents(stage: AttackedCell) -> None:

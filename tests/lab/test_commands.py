@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lab.folders import BASE
-from lab.processes import Process, everybody
+from lab.processes import Process, all_processes
 from tests.testlib.patience import eventually
 from tests.testlib.users import NOBODY
 
@@ -61,7 +61,7 @@ def mounts() -> list[str]:
 
 def inhabitants() -> list[tuple[str, ...]]:
     """Processes that the lab has started: everything in it has this in its environment, and our root."""
-    return [each.command for each in everybody() if each.pid != os.getpid() and _of_the_lab(each)]
+    return [each.command for each in all_processes() if each.pid != os.getpid() and _of_the_lab(each)]
 
 
 def _of_the_lab(found: Process) -> bool:
@@ -151,7 +151,7 @@ def test_what_a_killed_demo_left_is_removed_by_the_next() -> None:
 
 def test_down_removes_a_lab_whose_processes_were_all_killed() -> None:
     assert lab("up").returncode == 0
-    for each in everybody():
+    for each in all_processes():
         if _of_the_lab(each):
             each.send(signal.SIGKILL)
     eventually(lambda: inhabitants() == [])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab.cell import Cell, Part
 from lab.children import CELLNET
-from lab.processes import belonging
+from lab.processes import belonging_to
 from tests.testlib.netns import Netns
 from tests.testlib.patience import eventually
 
@@ -48,7 +48,7 @@ def test_a_container_with_a_lab_of_its_own_is_not_taken_for_ours(netns: Callable
     ours = inside.start("sleep", "60", env={**os.environ, "CELLNET_ROOT": str(root)})
     try:
         eventually(lambda: sleeps(theirs.pid) and sleeps(ours.pid))
-        found = {each.pid for each in belonging([root], ())}
+        found = {each.pid for each in belonging_to([root], ())}
         assert (ours.pid in found, theirs.pid in found) == (True, False)
     finally:
         for each in (theirs, ours):
@@ -62,7 +62,7 @@ def test_who_belongs_to_a_cell_belongs_to_the_lab_around_it(netns: Callable[[str
     child = netns("container").start("sleep", "60", env={**os.environ, "CELLNET_ROOT": str(tmp_path / "1")})
     try:
         eventually(lambda: sleeps(child.pid))
-        found = [[each.pid for each in belonging([root], ())] for root in (tmp_path, tmp_path / "1", tmp_path / "10")]
+        found = [[each.pid for each in belonging_to([root], ())] for root in (tmp_path, tmp_path / "1", tmp_path / "10")]
         assert found == [[child.pid], [child.pid], []]
     finally:
         child.kill()

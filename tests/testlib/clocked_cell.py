@@ -58,7 +58,7 @@ class ClockedCell(UnsupervisedCell):
         """The agent is this module too."""
         if part is not Part.AGENT:
             return super().part(part)
-        inside = processes.inside([NamespaceId.of(self.netns)])
+        inside = processes.in_namespaces([NamespaceId.of(self.netns)])
         return next((each for each in inside if NAME in each.command), None)
 
 

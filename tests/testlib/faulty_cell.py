@@ -58,7 +58,7 @@ class FaultyCell(UnsupervisedCell):
         """The agent is this module too."""
         if part is not Part.AGENT:
             return super().part(part)
-        return next((each for each in processes.inside([NamespaceId.of(self.netns)]) if NAME in each.command), None)
+        return next((each for each in processes.in_namespaces([NamespaceId.of(self.netns)]) if NAME in each.command), None)
 
 
 def _made_faulty(name: str, root: Path) -> None:
