@@ -1,8 +1,8 @@
 """How much memory agent and Envoy take, by the number of idle containers, and how much more after others came and went.
 
 RSS is all that is in memory for a process, PSS gives each its share of what several have in common. Every round is a cell
-of its own. Envoy keeps what was removed for half a minute, for whoever is still connected: readings wait until that is over.
-Pages it gives back after five minutes only, so whether it grows is judged by what it has allocated, by its own word.
+of its own. Envoy keeps what was removed for half a minute, for clients that are still connected: readings wait for its end.
+It gives pages back only after five minutes, so its growth is judged by what it reports as allocated.
 """
 
 import time

@@ -1,6 +1,6 @@
-"""How soon all cells act by a policy that one of them was told: through a real etcd, seen by connections between containers.
+"""How soon all cells act by a policy that one of them was given: through a real etcd, seen by connections between containers.
 
-Live connections are cut between two other cells than the one that was told.
+Live connections are cut between two other cells than the one that was given it.
 """
 
 from collections.abc import Iterator

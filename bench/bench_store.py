@@ -2,7 +2,7 @@
 
 The records are written straight into an etcd, as cells write them. What is measured is the agent's own work, without a kernel:
 the copy, what it means, the policies, the tags, and what a destination's rights follow from. `stretch` is the longest time in
-which the event loop served nobody while everything was read again.
+which the event loop did nothing else, while everything was read again.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """61443 beside HAProxy and nginx, which do the same in the same container on the same processor, in front of the same app.
 
-Proxies have one thread each, and share one processor with callers and app: nobody waits for a slower side, so a rate says what
-all of the work costs. What the proxy's own part of it was, its processor time says. They take turns in every round.
+Proxies have one thread each, and share one processor with callers and app: no side waits for a slower one, so a rate is the
+cost of all of the work. The proxy's own part of it is its processor time. They take turns in every round.
 """
 
 import contextlib
@@ -62,7 +62,7 @@ def _family(pid: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The callers, and whom they call."""
+    """The callers and the proxies that they call."""
 
     callers: NamespaceThread
     program: Path

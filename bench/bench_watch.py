@@ -1,7 +1,7 @@
 """What a cell and its etcd have to do with each other: while nothing changes, and while policies change all the time.
 
-All is of the last cell, which is not the one that is told of changes, but for the requests, which etcd counts for all of them
-together. Octets are without what TCP and IP add.
+All figures are of the last cell, which is not the one where policies are changed; only the requests are those of all cells, as
+etcd counts them. Octets are without what TCP and IP add.
 """
 
 import re

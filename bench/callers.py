@@ -19,12 +19,12 @@ from host.namespace import NamespaceThread, run_in
 PORT = 8080
 PATIENCE = 10.0  # seconds
 PAUSE = 0.0001  # leaves the processor to those that are measured
-SELDOM = 0.001  # the same for who looks at several cells, and comes before them
+SELDOM = 0.001  # the same for the thread that looks at several cells before their own do
 
 
 def come_first() -> None:
     """Have the calling thread, and those that it starts, come before all others: with an agent for every processor and more,
-    who waits for his turn would see late what has happened.
+    a thread that waits for its turn would see late what has happened.
     """
     with contextlib.suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))

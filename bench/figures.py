@@ -49,7 +49,7 @@ class Series:
 
     @property
     def medians(self) -> tuple[float, ...]:
-        """Each run's own: how far they are apart says how far to trust the whole."""
+        """Each run's own: the closer they are, the more the whole can be trusted."""
         return tuple(median(run) for run in self.runs)
 
     @property

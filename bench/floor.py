@@ -1,7 +1,7 @@
 """The yardstick: one rule through iptables-restore by hand, to the tool's end, as a script would do it.
 
-A ratio to it says more than milliseconds on a machine that others use, too. It is taken in an empty namespace: in the cell's
-own the agent would hear of a foreign change and look for what it broke, while the next thing is measured.
+On a machine with other users a ratio to it is steadier than milliseconds. It is taken in an empty namespace: in the cell's own
+the agent would see a foreign change and look for damage while the next thing is measured.
 """
 
 from types import TracebackType
@@ -17,7 +17,7 @@ TIMEOUT = 30.0
 
 
 class Floor:
-    """Works in a chain that nothing jumps to. `backend` is whose tool it is: nft or legacy."""
+    """Works in a chain that nothing jumps to. `backend` chooses the tool: nft or legacy."""
 
     def __init__(self, scene: Scene, *, backend: str = "nft") -> None:
         self._thread = NamespaceThread(scene.namespace("floor"), name="floor")

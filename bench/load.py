@@ -1,4 +1,4 @@
-"""Client and server of a path, both on one processor: what a figure then says is the work, not where the scheduler put it."""
+"""Client and server of a path, both on one processor: a figure is the cost of the work, not of where the scheduler put it."""
 
 import os
 import subprocess
@@ -52,7 +52,7 @@ class Ends:
             raise HostRefused("the server of the load has ended", hint="see the message above")
 
     def measure(self, what: str, *, milliseconds: int) -> float:
-        """One figure, in the unit that load.c says. Raises HostRefused if a connection fails."""
+        """One figure, in the unit that load.c prints. Raises HostRefused if a connection fails."""
         argv = [self._program, what, self._address, str(PORTS[what]), str(milliseconds)]
         return float(self._client.call(lambda: run(argv, timeout=PATIENCE)))
 

@@ -26,7 +26,7 @@ class ManyCells:
 
     @property
     def first(self) -> Scene:
-        """The cell that is told."""
+        """The cell where policies are changed."""
         return self.scenes[0]
 
     def allow(self) -> None:
@@ -39,7 +39,7 @@ class ManyCells:
         self.first.client.delete("/v1/policies/bench")
 
     def surround(self, count: int, *, before: int = 0) -> None:
-        """Make it `count` policies for others in the store (there are `before`), whose containers are on every cell."""
+        """Have `count` policies for other apps in the store, which has `before`; their containers are on every cell."""
         have, want = containers(before), containers(count)
         for scene in self.scenes:
             scene.fill(want, first=have)

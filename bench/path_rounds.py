@@ -95,7 +95,7 @@ def measured(plan: Plan) -> tuple[Figure, ...]:
 
 
 def forget(made: Made) -> None:
-    """Empty the hosts' tables of connections, which are one for all namespaces of the machine: nobody pays for another's."""
+    """Empty the hosts' tables of connections: all namespaces of the machine share one, and no path may pay for another's."""
     for host in made.hosts:
         run_in(host, lambda: run(["conntrack", "-F"], timeout=30.0))
 

@@ -50,7 +50,7 @@ def make(setting: Setting, folder: Path) -> Made:
 
 
 def by_hand(setting: Setting, source: Side, target: Side, *, tunnelled_from: IPv4Address) -> str:
-    """A host's rules that are not ours. Whoever guards what is forwarded has to guard the tunnel's port as well."""
+    """A host's rules that are not ours. A firewall for forwarded packets has to guard the tunnel's port as well."""
     outer = f"-p udp -m udp --dport {PORT} -j"
     guard = (f"-s {tunnelled_from}/32 {outer} ACCEPT", f"{outer} DROP")
     return written(setting, target.container, client=source.container, to_host=guard)

@@ -54,7 +54,7 @@ def traces() -> dict[str, str]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionstart(session: pytest.Session) -> object:
-    """Look before the first worker has begun; the workers themselves cannot tell whose traces they see."""
+    """Look before the first worker has begun; workers cannot distinguish their own traces from others'."""
     if not hasattr(session.config, "workerinput"):
         session.config.stash[BEFORE] = traces()
     return (yield)

@@ -1,4 +1,4 @@
-"""The scene of the hostile tests: one cell with a victim, its rightful caller, an attacker, and somebody outside.
+"""One cell under attack: a victim, its rightful caller, an attacker in a container, and a host outside.
 
 `web` may reach `api` on TCP and UDP 8080-8089 and on 61443. `mallory` may reach nothing but the canary's port.
 """
@@ -30,7 +30,7 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class AttackedCell:
-    """Who is there. `wire` is mallory's interface."""
+    """The cell and its containers. `wire` is mallory's interface."""
 
     cell: CellUnderTest
     backend: str
@@ -75,7 +75,7 @@ class AttackedCell:
         return Wire(attacker, mac=container_mac(attacker.address), to=host_mac(attacker.address))
 
     def iptables(self, *words: str) -> str:
-        """A rule of somebody else on the host."""
+        """Change the host's iptables, as another program would."""
         return self.ground.iptables(*words)
 
     def undo(self) -> None:
@@ -87,7 +87,7 @@ class AttackedCell:
 
     @contextmanager
     def rule(self, table: str, chain: str, *rule: str) -> Iterator[None]:
-        """Somebody else's rule on the host, last in its chain, for a while."""
+        """A rule of another program on the host, last in its chain, for a while."""
         self.iptables("-t", table, "-A", chain, *rule)
         try:
             yield
@@ -114,7 +114,7 @@ def attacked_cell(backend: str, *overrides: str, frozen: bool = False) -> Iterat
 
 
 def conntrack_state(stage: AttackedCell, connection: socket.socket) -> str:
-    """What the host's conntrack says of a connection's state, by one of its ends."""
+    """The state that the host's conntrack has of a connection, by one of its ends."""
     (_, one), (_, other) = connection.getsockname(), connection.getpeername()
     lines = stage.host.run("conntrack", "-L", "-p", "tcp").splitlines()
     ports = {f"port={one}", f"port={other}"}

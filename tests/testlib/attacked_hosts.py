@@ -1,7 +1,7 @@
-"""The scene of the hostile tests between cells: three cells without agents on one segment, which nobody puts right again.
+"""Three cells under attack: hosts without agents on one segment, so that nothing repairs what a test changes.
 
 `web` and `mallory` are on cell 1, `api` and `eve` on cell 2, `far` and `near` on cell 3. `web` and `api` may call each other on
-TCP and UDP 8080, mallory api on UDP 4789, everybody everybody on the canary's port. `as_root` is what root of a cell can do.
+TCP and UDP 8080, mallory api on UDP 4789, all of them all others on the canary's port. `as_root` is what root of a cell can do.
 """
 
 import socket
@@ -35,7 +35,7 @@ CANARY = b"canary"
 
 @dataclass(frozen=True)
 class AttackedHosts:
-    """Who is there: cells from 1, containers by name."""
+    """Cells from 1, containers by name."""
 
     hosts: Sequence[Host]
     cells: Sequence[Node]
@@ -109,7 +109,7 @@ class AttackedHosts:
 
 
 def vxlan(frame: bytes, *, tag: int, flags: int = 0x88, policy: int = 0, vni: int = 1, reserved: int = 0) -> bytes:
-    """In VXLAN: flags 0x80 says that there is a tag, 0x08 that there is a VNI."""
+    """In VXLAN: flag 0x80 means that there is a tag, 0x08 that there is a VNI."""
     return struct.pack(">BBHI", flags, policy, tag, vni << 8 | reserved) + frame
 
 

@@ -1,7 +1,7 @@
-"""Root in a container as an attacker: frames of any kind out of an interface, and ears at whoever should hear nothing.
+"""Root in a container as an attacker: frames of any kind out of an interface, and captures where none of them may arrive.
 
 Whether something was *not* delivered is known without waiting for nothing: after the attack the same place sends a canary, a
-datagram that is allowed there; once that is heard, what was sent before it has been delivered or dropped.
+datagram that is allowed there; once that has arrived, what was sent before it has been delivered or dropped.
 """
 
 import itertools
@@ -49,7 +49,7 @@ class Wire:
     def canary(self, to: Node, port: int = CANARY_PORT) -> bytes:
         """Send a datagram that is allowed, from our own address; the payload by which it is known."""
         payload = f"canary {next(_numbers)}".encode()
-        # from a port where nobody answers: two that echo would go on for ever
+        # from a port that does not answer: two ports that echo would go on for ever
         self.send(IP(src=str(self.place.address), dst=str(to.address)) / UDP(sport=CANARY_PORT - 1, dport=port) / payload)
         return payload
 
@@ -101,7 +101,7 @@ class Capture:
 
 @contextmanager
 def capture(place: Node, interface: str = "eth0") -> Iterator[Capture]:
-    """Ears for a while."""
+    """A capture for a while."""
     made = Capture(place, interface)
     try:
         yield made

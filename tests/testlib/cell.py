@@ -272,6 +272,6 @@ def cell(module_cell: Kept[CellUnderTest]) -> Iterator[CellUnderTest]:
 
 @pytest.fixture
 def make_cell() -> Iterator[Callable[..., CellUnderTest]]:
-    """`make_cell("tls.leaf_lifetime=10s")` is a cell of the test's own, gone after it. `kind=` says what runs in it."""
+    """`make_cell("tls.leaf_lifetime=10s")` is a cell of the test's own, gone after it. `kind=` chooses what runs in it."""
     with ExitStack() as stack:
         yield lambda *overrides, kind=Cell: _started(stack, overrides, kind)

@@ -17,7 +17,7 @@ TRUST_DOMAIN = "cell.internal"
 
 
 def identity(app: str = "acme/shop/web", *, address: str = "10.255.1.2", names: tuple[str, ...] = ()) -> Identity:
-    """Whom a test's leaf speaks for."""
+    """The identity of a test's leaf."""
     org, space, name = app.split("/")
     return Identity(TRUST_DOMAIN, org, space, name, address=IPv4Address(address), dns_names=names)
 

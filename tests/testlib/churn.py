@@ -80,7 +80,7 @@ class Churn:
         return STORED in [each.text("name") for each in self.cell.client.get("/v1/policies").each()]
 
     def killed_during(self, change: Callable[[], object], *, before: int) -> str:
-        """Begin a change and have the agent killed before its effect of that number, or after the last one; says before which.
+        """Begin a change and have the agent killed before its effect of that number, or after the last; returns that effect.
 
         The change may have happened or not. No agent runs when this returns.
         """
@@ -126,7 +126,7 @@ class Churn:
         assert left == {name: self.untouched[name] for name in left}, note
 
     def assert_reached(self, web: Node, note: str) -> None:
-        """Those that are attached are reached exactly as file and store say now."""
+        """Attached containers are reached exactly as file and store now allow."""
         by_file, by_store = (Connected if there else Refused for there in (self.in_file(), self.in_store()))
         for name, guest in self.attached().items():
             with guest.listen(9000), guest.listen(9001):

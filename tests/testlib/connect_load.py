@@ -1,7 +1,7 @@
 """Streams of connects, one process each, as a script inside a container: `connect_load.py ADDRESS PORT` connects, and
 `connect_load.py PORT` accepts.
 
-A caller connects again and again until its standard input ends. For each line there it says what came of all connects so far:
+A caller connects again and again until its standard input ends. For each line there it prints all outcomes so far:
 `{"connected": 123}`. A connection is reset at once, so that its port is free again.
 """
 
@@ -15,7 +15,7 @@ from collections import Counter
 
 SECONDS = 10.0  # for a connect; a SYN that was lost is sent again after one second
 AT_ONCE = 20
-PAUSE = 0.0003  # seconds between two connects: whoever changes rules meanwhile wants a processor too
+PAUSE = 0.0003  # seconds between two connects: the process that changes rules meanwhile needs a processor too
 RESET = b"\1\0\0\0\0\0\0\0"
 
 

@@ -49,7 +49,7 @@ class BedContainer:
         return str(self.workload.address)
 
     def inside(self, make: Callable[[], socket.socket]) -> socket.socket:
-        """A socket belongs to the namespace it is made in, whoever uses it later."""
+        """A socket belongs to the namespace it is made in, also when it is used elsewhere."""
         return self.keep(run_in(self.netns.path, make))
 
     def keep(self, made: socket.socket) -> socket.socket:

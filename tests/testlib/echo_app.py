@@ -45,7 +45,7 @@ def echo(datagrams: socket.socket) -> None:
             got, peer = datagrams.recvfrom(65536)
             datagrams.sendto(got, peer)
         except OSError:
-            continue  # somebody's port is closed by now
+            continue  # the client's port is closed by now
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class Effects:
         return self._stopped.wait(seconds)
 
     def close(self) -> None:
-        """Kill it, if it still lives; nobody answers any more. Not needed where process and tools come to their ends."""
+        """Kill it, if it still lives, and answer no more calls. Not needed where process and tools come to their ends."""
         with self._lock:
             if not self._over:
                 with contextlib.suppress(ProcessLookupError):
@@ -130,7 +130,7 @@ def _effect(thread: int, name: str, arguments: list[int]) -> str | None:
 
 
 def _message(memory: RawIOBase, name: str, arguments: list[int]) -> str | None:
-    """A netlink message that is more than a question, by its number, or words to somebody; a sendmsg's first part tells."""
+    """A netlink message that is no question, by its number, or another message by its size; a sendmsg by its first part."""
     start, length = arguments[1], arguments[2]
     if name != "sendto":
         (parts,) = struct.unpack("=16xQ", _read(memory, arguments[1], 24))

@@ -1,4 +1,4 @@
-"""An app behind Envoy that counts who really reaches it, and callers in front of it."""
+"""An app behind Envoy that records the peers that really reach it, and callers in front of it."""
 
 import socket
 import ssl

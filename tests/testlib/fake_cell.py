@@ -57,7 +57,7 @@ def listed_cell(name: str, *, alive: bool = False, here: bool = False) -> CellVi
 
 @dataclass
 class FakeCell:
-    """Keeps what it is told. With `folder` it pins the namespaces it is given, so that `exec` can enter them."""
+    """Keeps what it is given. With `folder` it pins the namespaces it is given, so that `exec` can enter them."""
 
     folder: Path | None = None
     views: dict[str, AttachmentView] = field(default_factory=dict)

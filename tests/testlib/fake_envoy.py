@@ -1,4 +1,4 @@
-"""The other end of a stream, without a socket: an Envoy that takes what it is sent, but for what it is told to refuse."""
+"""The other end of a stream, without a socket: an Envoy that takes what it is sent, but for what a test has it refuse."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

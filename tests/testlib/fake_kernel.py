@@ -1,4 +1,4 @@
-"""The loop's edges without a kernel: one that refuses what it is told to, a monitor that hears nothing, a silent Envoy."""
+"""The loop's edges without a kernel: one that refuses what a test chooses, a monitor without events, an idle Envoy."""
 
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -27,7 +27,7 @@ def done(value: object) -> "Future[Any]":
 
 
 class FakeKernel:
-    """Has nothing, and refuses one container as long as it is told to."""
+    """Has nothing, and refuses the containers in `failures`."""
 
     def __init__(self) -> None:
         self.failures: Mapping[IPv4Address, HostRefused] = {API: HostRefused("no room")}
@@ -45,7 +45,7 @@ class FakeKernel:
 
 
 class SilentEdge:
-    """A monitor that hears nothing, and an Envoy that nobody asks."""
+    """A monitor without events, and an Envoy that is never asked."""
 
     def drain(self) -> bool:
         return False

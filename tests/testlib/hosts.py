@@ -58,7 +58,7 @@ class Host:
         return changes
 
     def sweep(self, *addresses: IPv4Address, departed: Mapping[IPv4Address, int] = NONE_DEPARTED) -> Receipt:
-        """Cut what the present state forbids: at these addresses, or everywhere where there are none and nobody departed."""
+        """Cut what the present state forbids: at these addresses, or everywhere where there are none and none departed."""
         chosen = addresses if addresses or departed else None
         swept = partial(self.kernel.sweep, self.state, addresses=chosen, clock=time.monotonic, departed=departed)
         return swept(phase=SweepPhase.FIRST).result().followed_by(swept(phase=SweepPhase.LATER).result())
@@ -123,7 +123,7 @@ def await_carrier(host: Netns, link: str) -> None:
 
 
 def make_hosts(netns: Callable[[str], Netns], *, count: int, containers: int, firewalls: Sequence[Firewall] = ()) -> list[Host]:
-    """Hosts on one switch, which is the world to them; cell_state says how they know of each other."""
+    """Hosts on one switch, which is the world to them; each has the others as peers (cell_state)."""
     switch = netns("switch")
     switch.run("ip", "link", "add", "s", "type", "bridge")
     switch.run("ip", "addr", "add", f"{WORLD}/24", "dev", "s")

@@ -20,7 +20,7 @@ LISTENING = 0.1  # seconds until `ip monitor` does
 
 
 def rules_generation(pin: Path) -> int:
-    """The number of the namespace's set of rules: the kernel counts every commit to nf_tables, whatever it changed."""
+    """The number of the namespace's set of rules: the kernel counts every commit to nf_tables, also empty ones."""
 
     def ask() -> bytes:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as link:

@@ -95,7 +95,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """Nothing of ours to take out: the kernel does it, and `why` says what."""
+    """Nothing of ours to take out: the kernel stops the attack, and `why` explains how."""
 
     why: str
 
@@ -109,7 +109,7 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One more entry in a set of ours; `entry` may say more of it, such as its mark."""
+    """One more entry in a set of ours; `entry` may hold more, such as its mark."""
 
     of: str
     entry: str

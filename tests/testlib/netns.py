@@ -1,4 +1,4 @@
-"""Hosts of a test: network namespaces under /run/netns, so that `ip netns exec` helps whoever debugs one."""
+"""Hosts of a test: network namespaces under /run/netns, so that `ip netns exec` helps in debugging one."""
 
 import itertools
 import os
@@ -38,7 +38,7 @@ class Netns:
         return text
 
     def processes(self) -> Sequence[int]:
-        """Pids of whoever lives inside."""
+        """Pids of the processes inside."""
         return [int(word) for word in self.run("ip", "netns", "pids", self.name, check=False).split() if word.isdigit()]
 
     def close(self) -> None:

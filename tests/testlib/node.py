@@ -42,7 +42,7 @@ ERRORS: Mapping[type[OSError], Outcome] = {
 
 
 def outcome_of(call: Callable[[], object]) -> Outcome:
-    """Make a call and say what came of it."""
+    """Make a call; its outcome."""
     try:
         call()
     except OSError as error:

@@ -42,7 +42,7 @@ def permitted(state: HostState) -> frozenset[Call]:
 
 @dataclass(frozen=True)
 class Callers:
-    """Somebody in each container who answers on all ports and calls all others."""
+    """A thread in each container, which calls all others; every container answers on all ports."""
 
     inside: dict[IPv4Address, NamespaceThread]
     listeners: list[socket.socket]

@@ -12,7 +12,7 @@ from tests.testlib.etcd import Etcd
 
 
 class Relay:
-    """Between `cut` and `mend` whatever is there ends, and nothing comes through."""
+    """Between `cut` and `mend` every connection ends, and nothing comes through."""
 
     def __init__(self, etcd: Etcd) -> None:
         self._etcd = etcd
@@ -41,7 +41,7 @@ class Relay:
             end.close()
 
     def mend(self) -> None:
-        """Let through again whoever comes."""
+        """Let connections through again."""
         self._whole = True
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -18,7 +18,7 @@ from tests.testlib.cell import CellUnderTest
 from tests.testlib.patience import eventually
 
 PROBE = Path(__file__).parent / "memory_probe"
-# Envoy holds what was removed for half a minute, in case somebody is still connected
+# Envoy holds what was removed for half a minute, for clients that are still connected
 IMPATIENT = """#!/bin/sh
 before=
 for word do
@@ -74,7 +74,7 @@ def resident(pid: int) -> int:
 
 
 def envoy_allocated(cell: CellUnderTest) -> int:
-    """Bytes that Envoy has allocated, by its own word."""
+    """Bytes that Envoy has allocated, as it reports."""
     return admin.server(_admin(cell), timeout=5).memory
 
 

@@ -41,7 +41,7 @@ def number(name: str) -> int:
 
 
 def install() -> int:
-    """Set the trap for the calling thread and all that come of it; the descriptor of who is to answer."""
+    """Install the filter for this thread and all threads and processes that it starts; the descriptor for the answers."""
     seccomp = library()
     context = ctypes.c_void_p(seccomp.seccomp_init(ctypes.c_uint32(_ALLOW)))
     _checked(seccomp.seccomp_attr_set(context, _NO_NEW_PRIVILEGES, 0))

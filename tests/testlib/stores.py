@@ -1,4 +1,4 @@
-"""Words for tests about stores: several cells' doors to one store, their records, and waiting for what one of them hears."""
+"""Words for tests about stores: those of several cells that share data, their records, and waiting for what one sees."""
 
 import asyncio
 import contextlib
@@ -78,7 +78,7 @@ class MemoryCells:
         return self.first.beside()
 
     async def lapse(self, store: CellStore, name: str) -> None:
-        """Its agent has not been heard for too long."""
+        """The heartbeat of its agent is overdue."""
         del name
         assert isinstance(store, MemoryStore)
         store.lapse()

@@ -1,4 +1,4 @@
-"""Two cells without agents on one segment: web and other on the first, api and db on the second, and who else is about."""
+"""Two cells without agents on one segment: web and other on the first, api and db on the second."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -65,7 +65,7 @@ class TwoHosts:
         return (host.workload(0, *allows, tag=first), host.workload(1, tag=first + 1))
 
     def permit(self, *allows: Allow) -> None:
-        """Exactly these may reach api from now on; web, other and db nobody."""
+        """Exactly these may reach api from now on; web, other and db are reached by none."""
         self.there.become(self.reached(*allows))
 
     def reached(self, *allows: Allow) -> HostState:

@@ -1,4 +1,4 @@
-"""A cell without `cellnet up`: agent and Envoy by themselves, so that what was killed starts when a test says so."""
+"""A cell without `cellnet up`: agent and Envoy by themselves, so that what was killed stays dead until a test starts it."""
 
 import signal
 

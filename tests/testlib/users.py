@@ -1,4 +1,4 @@
-"""Running a program as somebody without rights, who can still read it where the checkout is below a closed folder."""
+"""A user without rights, who can still read this checkout where it is below a closed folder."""
 
 READ = "+dac_read_search"
 NOBODY = (
