@@ -1,4 +1,4 @@
-"""Who signs: a root, made once, and one intermediate per cell, made by the root. Design: root -> cell -> leaf, never deeper.
+"""What signs: a root, made once, and one intermediate per cell, made by the root. Design: root -> cell -> leaf, never deeper.
 
 The intermediate carries no name constraint: SPIFFE ids would need one of type URI, and rustls and Python's cryptography
 refuse every chain that has one (OpenSSL, GnuTLS and Envoy take it). What keeps a cell to its trust domain is that the root

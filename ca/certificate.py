@@ -31,7 +31,7 @@ class Validity:
 
     @classmethod
     def of(cls, certificate: x509.Certificate) -> Self:
-        """What `certificate` says."""
+        """That of `certificate`."""
         return cls(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
     def includes(self, now: datetime) -> bool:
@@ -96,7 +96,7 @@ def key_usage(*, authority: bool) -> x509.KeyUsage:
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Who signs: the issuer's name and key (for a root, its own)."""
+    """The issuer's name and key (for a root, its own)."""
 
     name: x509.Name
     key: ec.EllipticCurvePrivateKey

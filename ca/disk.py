@@ -10,7 +10,7 @@ A key and its certificate are two files, so there is always a moment between two
 - `next.key` and `next.crt`: the renewal is decided, and the next start puts both in place.
 - `next.key` that fits `cell.crt`: only the last rename is missing.
 
-Anything else is damage that no crash of ours makes: it is told, and nothing is changed.
+Anything else is damage that no crash of ours makes: it is reported, and nothing is changed.
 """
 
 from collections.abc import Iterator

@@ -27,7 +27,7 @@ def read_secret(path: Path) -> bytes | None:
         if status.st_mode & 0o077 or status.st_uid != os.geteuid():
             raise CaRefused(
                 f"{path} may be read by others (mode {status.st_mode & 0o777:04o}, owner {status.st_uid})",
-                hint=f"if nobody has: chown {os.geteuid()} {path}; chmod 600 {path}",
+                hint=f"if none has read it: chown {os.geteuid()} {path}; chmod 600 {path}",
             )
     return text
 

@@ -1,6 +1,6 @@
 """What the root's owner does for a cell: sign its intermediate, away from that cell, into a folder that is its `ca`.
 
-The folder is made whole beside its place and then renamed: whoever copies it gets all three files or finds none.
+The folder is made whole beside its place and then renamed: a copy of it has all three files, or there is none to copy.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""Whom a leaf speaks for: one app of one trust domain, at one address, under some DNS names.
+"""The identity in a leaf: one app of one trust domain, at one address, under some DNS names.
 
 The SPIFFE id is what policies are checked against, the address is what anti-spoofing ties to the kernel's tag, the DNS names
 are what clients dial. A leaf with two addresses or two SPIFFE ids would be two identities, so reading one is refused.
@@ -31,7 +31,7 @@ def check_trust_domain(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a leaf says. `org`, `space` and `app` are DNS labels; the order of `dns_names` is kept in the certificate."""
+    """What a leaf proves. `org`, `space` and `app` are DNS labels; the order of `dns_names` is kept in the certificate."""
 
     trust_domain: str
     org: str

@@ -1,4 +1,4 @@
-"""What `cellnet ca show` tells: the certificates of a CA directory, without touching a key or changing anything."""
+"""What `cellnet ca show` prints: the certificates of a CA directory, without touching a key or changing anything."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -43,7 +43,7 @@ def summaries(bundle: bytes) -> tuple[Summary, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A CA directory. `cell` is None where only a root is kept; `root_key_here` says whether this host can sign cells."""
+    """A CA directory. `cell` is None where only a root is kept; `root_key_here`: whether this host can sign cells."""
 
     root: Summary
     cell: Summary | None

@@ -1,4 +1,4 @@
-"""Whether a chain leads to a root that we trust, and whom it speaks for. TLS peers decide alike."""
+"""Whether a chain leads to a trusted root, and the identity that it proves. TLS peers decide alike."""
 
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from ca.pem import certificates
 
 
 def verify(chain_pem: bytes, bundle_pem: bytes, *, now: datetime) -> Identity:
-    """Whom the leaf (first in `chain_pem`, PEM) speaks for, if a root of `bundle_pem` vouches for it at `now`.
+    """The identity of the leaf (first in `chain_pem`, PEM), if a root of `bundle_pem` vouches for it at `now`.
 
     Raises CaRefused: unreadable, expired or not yet valid, no path to a root, no single identity, another trust domain.
     """

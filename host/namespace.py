@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from host import syscalls
-from host.errors import HostRefused
+from host.errors import HostRefused, refused_as
 
 Result = TypeVar("Result")
 
@@ -44,11 +44,9 @@ def open_namespace(path: Path, *, root: Path = Path("/")) -> int:
     """
     seen = Path(f"{root}/{path}")
     hint = "name a network namespace of a container, such as /proc/<pid>/ns/net or /run/netns/<name>"
-    try:
+    with refused_as(f"cannot open {path}", hint=hint):
         # O_NONBLOCK: a FIFO in place of the namespace must not hang the agent
         descriptor = os.open(seen, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise HostRefused(f"cannot open {path}: {error.strerror}", hint=hint) from error
     try:
         if fcntl.ioctl(descriptor, NS_GET_NSTYPE) != syscalls.CLONE_NEWNET:
             raise HostRefused(f"{path} is a namespace, but not of the network", hint=hint)

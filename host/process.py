@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from host.errors import HostRefused
+from host.errors import HostRefused, refused_as
 
 Running = subprocess.Popen[bytes]
 WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
@@ -109,10 +109,8 @@ def start(argv: Sequence[str]) -> Running:
 
     Raises HostRefused if setpriv, which sees to that, is missing.
     """
-    try:
+    with refused_as(f"cannot start {argv[0]}", hint="apt-get install util-linux"):
         return subprocess.Popen(["setpriv", "--pdeathsig", "TERM", "--", *argv], stdin=subprocess.DEVNULL)
-    except OSError as error:
-        raise HostRefused(f"cannot start {argv[0]}: {error.strerror}", hint="apt-get install util-linux") from error
 
 
 def ended_within(child: Running, seconds: float) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from agent.errors import Conflict, HostRefused
 from host.durable import make_folder
+from host.errors import refused_as
 
 BACKLOG = 512
 ANSWER_WITHIN = 1.0
@@ -23,11 +24,9 @@ def listening(path: Path, *, readers: int | None) -> Iterator[socket.socket]:
 
     Raises Conflict if another agent answers there, HostRefused if the folder cannot be written.
     """
-    try:
+    with refused_as(f"cannot use {path.parent}", hint="see what it is: ls -ld"):
         make_folder(path.parent, mode=0o755)
         folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise HostRefused(f"cannot use {path.parent}: {error.strerror}", hint="see what it is: ls -ld") from error
     try:
         short = Path(f"/proc/self/fd/{folder}")
         _refuse_a_second(short / path.name, shown=path)

@@ -9,6 +9,7 @@ from agent.errors import HostRefused
 from dataplane.envoy.bootstrap import EnvoySettings, connections_for
 from dataplane.envoy.command import bundled_envoy, command
 from host.durable import make_folder
+from host.errors import refused_as
 
 
 def envoy_account(config: Config) -> pwd.struct_passwd:
@@ -30,12 +31,10 @@ def exec_envoy(config: Config) -> int:
     account = envoy_account(config)
     admin = config.paths.envoy_admin
     descriptors = raise_descriptor_limit()
-    try:
+    with refused_as(f"cannot prepare {admin.parent}", hint="see what it is: ls -ld"):
         make_folder(admin.parent, mode=0o700)
         os.chown(admin.parent, account.pw_uid, account.pw_gid)
         admin.unlink(missing_ok=True)
-    except OSError as error:
-        raise HostRefused(f"cannot prepare {admin.parent}: {error.strerror}", hint="see who made it") from error
     settings = EnvoySettings(
         cell=config.cell, ads=config.paths.xds_socket, admin=admin, connections=connections_for(descriptors)
     )
@@ -46,10 +45,8 @@ def exec_envoy(config: Config) -> int:
         gid=account.pw_gid,
         workers=worker_count(config),
     )
-    try:
+    with refused_as(f"cannot run {argv[0]}", hint="apt-get install util-linux"):
         os.execvp(argv[0], list(argv))  # noqa: S606 -- no shell is what is wanted
-    except OSError as error:
-        raise HostRefused(f"cannot run {argv[0]}: {error.strerror}", hint="apt-get install util-linux") from error
 
 
 def raise_descriptor_limit() -> int:

@@ -7,10 +7,11 @@ is pushed nothing. Keys never reach a disk, so a directory that is not on tmpfs 
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.errors import HostRefused, InvalidInput
+from agent.errors import InvalidInput
 from ca import files
 from ca.errors import CaRefused
 from ca.pem import certificates, fits, private_key
@@ -33,15 +34,11 @@ class Keyring:
 
     def open(self) -> None:
         """Make the directory and see that it is on tmpfs. Raises HostRefused if it cannot be."""
-        try:
+        with refused_as(f"cannot keep keys in memory at {self.directory}", hint=f"mount a tmpfs at {self.directory}"):
             make_folder(self.directory, mode=0o755)
             if not on_tmpfs(self.directory):
                 flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
                 syscalls.mount("cellnet-identity", str(self.directory), kind="tmpfs", flags=flags, options=SIZE)
-        except OSError as error:
-            raise HostRefused(
-                f"cannot keep keys in memory at {self.directory}: {error}", hint=f"mount a tmpfs at {self.directory}"
-            ) from error
 
     @property
     def trust(self) -> Path:
@@ -82,12 +79,8 @@ class Keyring:
     def drop(self, name: str) -> None:
         """Take one leaf away; absent is fine."""
         directory = self._of(name)
-        try:
+        with refused_as(f"cannot remove {directory}", hint="remove it by hand"), suppress(FileNotFoundError):
             shutil.rmtree(directory)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise HostRefused(f"cannot remove {directory}: {error.strerror}", hint="remove it by hand") from error
 
     def sweep(self, known: Iterable[str]) -> tuple[str, ...]:
         """Take away the leaves of all but `known`; returns the names of those that were there."""

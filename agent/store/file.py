@@ -15,6 +15,7 @@ from agent.errors import HostRefused
 from agent.store import schema
 from agent.store.sqlite_errors import DAMAGED, code_of, damaged
 from host.durable import SECRET, create, locked, make_folder
+from host.errors import refused_as
 
 SCRATCH = (Path("/dev/shm"), Path("/run"))  # noqa: S108 -- in a folder of our own, mode 0700
 
@@ -85,7 +86,7 @@ def make_if_missing(path: Path) -> None:
     So an empty or half-written file is always damage and never taken for a new one. The file is never opened here: closing any
     descriptor of it would drop the locks that SQLite holds for this process.
     """
-    try:
+    with refused_as(str(path), hint="check the folder, the free space and the mount"):
         make_folder(path.parent, mode=0o700)
         if path.parent.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise HostRefused(f"{path.parent} can be written by others", hint=f"chmod go-w {path.parent}")
@@ -100,10 +101,6 @@ def make_if_missing(path: Path) -> None:
             with locked(path.parent), contextlib.suppress(FileExistsError):
                 create(path, schema.blank(), mode=SECRET)
         check_file(path)
-    except HostRefused:
-        raise
-    except OSError as error:
-        raise HostRefused(f"{path}: {error.strerror}", hint="check the folder, the free space and the mount") from error
 
 
 def check_file(path: Path) -> None:

@@ -40,7 +40,7 @@ class EnvoyStatus:
 
 
 @dataclass(eq=False, slots=True)
-class _Connection:
+class _EnvoyConnection:
     """A stream and what its writer waits for. `ended` is set when its reader has come to the end."""
 
     stream: Stream
@@ -58,7 +58,7 @@ class AdsServer:
         self._published: Mapping[ResourceKey, Resource] = {}
         self._withheld: frozenset[ResourceKey] = frozenset()
         self._table: Table = {}  # what is published and not withheld
-        self._connections: list[_Connection] = []
+        self._connections: list[_EnvoyConnection] = []
         self._news = asyncio.Condition()
         self._ever_connected = False  # whether an Envoy has ever connected: before, one may run that has yet to find us
         self._past_pushed = 0
@@ -179,7 +179,7 @@ class AdsServer:
         )
 
     async def _serve(self, requests: AsyncIterator[DeltaDiscoveryRequest], context: _Context) -> None:
-        connection = _Connection(Stream(), asyncio.Event())
+        connection = _EnvoyConnection(Stream(), asyncio.Event())
         self._connections.append(connection)
         self._ever_connected = True
         try:
@@ -196,7 +196,7 @@ class AdsServer:
             async with self._news:
                 self._news.notify_all()
 
-    async def _read(self, connection: _Connection, requests: AsyncIterator[DeltaDiscoveryRequest]) -> None:
+    async def _read(self, connection: _EnvoyConnection, requests: AsyncIterator[DeltaDiscoveryRequest]) -> None:
         try:
             async for request in requests:
                 connection.stream.receive(request)
@@ -207,7 +207,7 @@ class AdsServer:
             connection.ended = True
             connection.wake.set()
 
-    async def _write(self, connection: _Connection, context: _Context) -> None:
+    async def _write(self, connection: _EnvoyConnection, context: _Context) -> None:
         while not connection.ended:
             connection.wake.clear()
             while push := connection.stream.next_push(self._table):
