@@ -33,7 +33,7 @@ class Refused(RuntimeError):
         self.hint = hint
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class _AgentConnection(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
     def __init__(self, path: Path, *, within: float) -> None:
@@ -79,7 +79,7 @@ class Client:
 
     def ask(self, method: str, address: str, body: RequestBody | None = None, *, within: float = ANSWER_WITHIN) -> Reply:
         """One request over a connection of its own."""
-        connection = _UnixConnection(self.path, within=within)
+        connection = _AgentConnection(self.path, within=within)
         content = None if body is None else json.dumps({key: value for key, value in body.items() if value is not None})
         try:
             self._connect(connection)
@@ -99,7 +99,7 @@ class Client:
             raise _failure(fields.at("error"))
         return Reply(fields, pid)
 
-    def _connect(self, connection: _UnixConnection) -> None:
+    def _connect(self, connection: _AgentConnection) -> None:
         try:
             connection.connect()
         except PermissionError as error:
