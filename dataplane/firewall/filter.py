@@ -64,13 +64,13 @@ def _host(state: HostState) -> Iterator[str]:
 
 
 def _output(state: HostState) -> Iterator[str]:
-    """From the host. The rest is for hosts whose own policy is DROP."""
+    """From the host itself."""
     if state.tunnel:
-        yield f"{tunnelled(state.tunnel)} -m owner --uid-owner {USERS} -j DROP"  # no user but the kernel sends any
+        yield f"{tunnelled(state.tunnel)} -m owner --uid-owner {USERS} -j DROP"  # only the kernel itself sends any
         yield f"-s {state.tunnel.address}/32 {tunnelled(state.tunnel)} -j ACCEPT"
-        # the host is no app, so nothing of it may carry a tag
+        # what the host itself opens is from no app: with a tag it would pass as one
         yield f"-o {TUNNEL_LINK} -m conntrack --ctstate NEW -m mark ! --mark 0x0/{TAG_MASK:#x} -j CELLNET-REJECT"
-        yield f"-o {TUNNEL_LINK} -j ACCEPT"
+        yield f"-o {TUNNEL_LINK} -j ACCEPT"  # as the next, for hosts whose own policy is DROP
     yield f"-o {CONTAINERS} -j ACCEPT"
 
 
