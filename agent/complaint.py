@@ -39,8 +39,9 @@ class Complaints:
 
     def over(self, *, key: Hashable = None, **fields: object) -> None:
         """There is no failure any more. Nothing to log where there was none."""
-        if self._standing.pop(key, None) is not None and self._recovered:
-            self._log.info(self._recovered, **fields)
+        complaint = self._standing.pop(key, None)
+        if complaint is not None and self._recovered:
+            self._log.info(self._recovered, what=complaint.what, **fields)
 
     def over_for_all_but(self, keys: Collection[Hashable]) -> None:
         """Only what is in `keys` still fails, or is still there."""

@@ -1,7 +1,7 @@
 """Attach and detach as transactions: all of it is in place and listening, or nothing of it is left.
 
 The ledger is written first and struck out last, so whatever a crash leaves is found there and undone at the next start.
-A name follows readiness: who reads ATTACHED finds everything working.
+A name follows readiness: of an attachment that is ATTACHED everything works.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from agent import log
 from agent.attach.owners import Owners
+from agent.complaint import Complaints
 from agent.errors import RAISED, Conflict, HostRefused, InvalidInput, Unavailable
 from agent.identity.leaves import Leaves
 from agent.loop.desired import CellFacts, envoy_ports, pin_of
@@ -37,7 +38,7 @@ ENVOY_SECONDS = 10.0
 @dataclass(frozen=True, slots=True)
 class AttachParts:
     """What an attach touches. `claim` gives an app its tag; `envoy_uid` is Envoy's user; `now` is seconds since 1970;
-    `hung` says why Envoy cannot serve though it is connected.
+    `hung` is why Envoy cannot serve though it is connected.
 
     `leaving` are names that the loop must leave out though the ledger could not be written (a full disk): making a
     container unreachable must never wait for a disk.
@@ -60,12 +61,12 @@ class AttachTransactions(Part):
 
     def __init__(self, parts: AttachParts) -> None:
         self._parts = parts
-        # weak: a name's lock lives as long as somebody holds it or waits for it
+        # weak: a name's lock lives as long as a task holds it or waits for it
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._pinned: dict[NamespaceId, str] = {}
         self._reserved: dict[str, tuple[socket.socket, ...]] = {}
-        self._not_undone: dict[str, str] = {}  # what was said last of those that could not be undone
         self._log = log.get("attach")
+        self._not_undone = Complaints(self._log, failed="not_undone")  # by name; the sweep tries again every second
 
     def problems(self) -> Iterator[Problem]:
         """Containers that are not in place, and those that are not gone."""
@@ -81,7 +82,7 @@ class AttachTransactions(Part):
         descriptor = namespace.open_namespace(request.netns, root=Path(f"/proc/{peer}/root"))
         try:
             async with self._lock(request.name):
-                await self._give_up_dead(request.name)
+                await self._detach_if_over(request.name)
                 return await self._attach(request, descriptor, peer=peer)
         finally:
             os.close(descriptor)
@@ -100,11 +101,11 @@ class AttachTransactions(Part):
             if alive:
                 self._pinned[NamespaceId.of(pin)] = held.name
                 try:
-                    self._reserve(held)
-                except HostRefused as error:  # while neither Envoy nor we were there; Envoy will say more
+                    self._reserve_ports(held)
+                except HostRefused as error:  # taken while neither Envoy nor the agent was there; Envoy will report more
                     self._log.warning("tls_port_taken", name=held.name, what=error.what)
             else:
-                self._leave_out(held.name)
+                self._mark_leaving(held.name)
         known = {held.name for held in self._parts.ledger.all()}
         for stranger in set(os.listdir(self._parts.facts.pins)) - known:
             namespace.unpin(self._parts.facts.pins / stranger)
@@ -128,15 +129,15 @@ class AttachTransactions(Part):
 
     async def _sweep_one(self, name: str) -> None:
         async with self._lock(name):
-            held = self._parts.ledger.get(name)  # again: the name may be somebody else's by now
+            held = self._parts.ledger.get(name)  # again: the name may belong to another container by now
             if held is None or not self._is_over(held):
                 return
-            if name not in self._not_undone:
+            if name not in self._not_undone.standing:
                 self._log.info("swept", name=name, app=str(held.app))
-            await self._quietly(name)
+            await self._detach_quietly(name)
 
     def _is_over(self, held: Attachment) -> bool:
-        """Whether it is to go, seen by who holds its lock: an ATTACHING one is then what an undo has left."""
+        """Whether it is to go. To be asked with its lock held: then an ATTACHING one is what an undo has left."""
         return held.phase is not Phase.ATTACHED or held.name in self._parts.leaving or not self._parts.owners.live(held)
 
     async def _attach(self, request: AttachRequest, descriptor: int, *, peer: int) -> Attachment:
@@ -148,7 +149,7 @@ class AttachTransactions(Part):
         hung = self._parts.hung()
         if hung is not None:
             raise hung
-        self._refuse_attached(identity, request)  # from here to `_pinned` nobody else gets a turn
+        self._refuse_attached(identity, request)  # from here to `_pinned` no other task gets a turn
         held = self._parts.ledger.begin(request, owner=owner)
         self._pinned[identity] = held.name
         try:
@@ -157,14 +158,14 @@ class AttachTransactions(Part):
             return await self._put_in_place(held, descriptor)
         except BaseException:
             # shielded: a client that has gone, or the agent's own end, must not leave half of it
-            await asyncio.shield(self._quietly(held.name))
+            await asyncio.shield(self._detach_quietly(held.name))
             raise
 
     async def _put_in_place(self, held: Attachment, descriptor: int) -> Attachment:
         parts = self._parts
         pin = pin_of(held.name, pins=parts.facts.pins)
         namespace.pin(descriptor, pin)
-        self._reserve(held)
+        self._reserve_ports(held)
         await parts.claim(held.app)
         parts.leaves.ensure(held)
         failure = (await parts.reconciler.settle()).of(held.address)
@@ -176,7 +177,7 @@ class AttachTransactions(Part):
         if not parts.owners.live(held):
             raise Conflict(f"the owner of '{held.name}' ended while it was being attached", hint="start it again")
         attached = parts.ledger.complete(held.name)
-        parts.reconciler.kick()  # the other cells are told of it by the next turn
+        parts.reconciler.kick()  # the next turn announces it to the other cells
         return attached
 
     def _refuse_attached(self, identity: NamespaceId, request: AttachRequest) -> None:
@@ -186,22 +187,18 @@ class AttachTransactions(Part):
                 f"the namespace {request.netns} is attached as '{name}' already", hint=f"cellnet detach {name}, then attach it"
             )
 
-    async def _give_up_dead(self, name: str) -> None:
+    async def _detach_if_over(self, name: str) -> None:
         held = self._parts.ledger.get(name)
         if held is not None and self._is_over(held):
             await self._detach(name)
 
-    async def _quietly(self, name: str) -> None:
+    async def _detach_quietly(self, name: str) -> None:
         try:
             await self._detach(name)
         except RAISED as error:
-            if self._not_undone.get(name) != error.what:  # the first time in full; the sweep tries again every second
-                self._log.error("not_undone", name=name, what=error.what, hint=error.hint)
-            self._not_undone[name] = error.what
-        else:
-            self._not_undone.pop(name, None)
+            self._not_undone.about(error, key=name, name=name)
 
-    def _leave_out(self, name: str) -> HostRefused | None:
+    def _mark_leaving(self, name: str) -> HostRefused | None:
         """Write down that it goes; where that cannot be written, the loop leaves it out all the same."""
         try:
             self._parts.ledger.begin_detach(name)
@@ -215,7 +212,7 @@ class AttachTransactions(Part):
         held = parts.ledger.get(name)
         if held is None:
             return False
-        unwritten = self._leave_out(name)
+        unwritten = self._mark_leaving(name)
         report = await parts.reconciler.settle()  # unreachable and cut first, then Envoy leaves the namespace
         failure = report.of(held.address)
         if failure is not None:
@@ -226,7 +223,7 @@ class AttachTransactions(Part):
             with contextlib.suppress(Unavailable):
                 await parts.reconciler.envoy.acknowledged(held.address, timeout=ENVOY_SECONDS)
         pin = pin_of(name, pins=parts.facts.pins)
-        self._give_back(name)
+        self._release_ports(name)
         await asyncio.to_thread(clear_namespace, pin, address=held.address)
         parts.owners.forget(name)
         self._pinned = {identity: each for identity, each in self._pinned.items() if each != name}
@@ -235,15 +232,16 @@ class AttachTransactions(Part):
             raise unwritten
         parts.ledger.finish_detach(name, now=parts.now())
         parts.leaving.discard(name)
+        self._not_undone.over(key=name)
         return True
 
-    def _reserve(self, held: Attachment) -> None:
+    def _reserve_ports(self, held: Attachment) -> None:
         with contextlib.ExitStack() as undo:
             ports = envoy_ports(held, facts=self._parts.facts)
             self._reserved[held.name] = tuple(undo.enter_context(reserve(port, uid=self._parts.envoy_uid)) for port in ports)
             undo.pop_all()
 
-    def _give_back(self, name: str) -> None:
+    def _release_ports(self, name: str) -> None:
         for reserved in self._reserved.pop(name, ()):
             reserved.close()
 

@@ -1,11 +1,12 @@
-"""What this cell tells the others: that it is there, where, and what runs on it. Beside the loop: no change waits for it."""
+"""What this cell announces to the others: its address, and what runs on it. Beside the loop: no change waits for it."""
 
 import asyncio
 from collections.abc import Callable, Collection
 from ipaddress import IPv4Address
 
 from agent import log
-from agent.errors import RAISED, CellnetError, Unavailable
+from agent.complaint import Complaint, Complaints
+from agent.errors import RAISED, Unavailable
 from agent.model.attachment import Attachment, Phase
 from agent.model.cell import CellRecord, Endpoint
 from agent.model.status import Part, Problem, as_problems
@@ -14,31 +15,35 @@ from agent.store.protocols import CellStore
 
 
 class Announcement(Part):
-    """`record` is made of the address, which a host may change. What could not be told is told again until it is."""
+    """`record` is made of the address, which a host may change. What fails is announced again until the store has it."""
 
     def __init__(self, store: CellStore, record: Callable[[IPv4Address], CellRecord], *, cell: str) -> None:
         self._store = store
         self._cell = cell
         self._record = record
         self._wanted: CellRecord | None = None
-        self._told: CellRecord | None = None
+        self._announced: CellRecord | None = None
         self._endpoints: frozenset[Endpoint] = frozenset()
         self._published: frozenset[Endpoint] | None = None
         self._attachments: tuple[Attachment, ...] = ()
         self._changed = asyncio.Event()
-        self._log = log.get("presence")
-        self.problem: CellnetError | None = None
+        self._complaints = Complaints(log.get("announcement"), failed="not_announced", recovered="announced_again")
+
+    @property
+    def problem(self) -> Complaint | None:
+        """Why the store does not have it yet."""
+        return self._complaints.standing.get(None)
 
     def problems(self) -> tuple[Problem, ...]:
         """Why the store did not take it. That the store does not answer, the store itself reports."""
         return () if isinstance(self.problem, Unavailable) else as_problems("cell", self.problem)
 
     async def announce(self) -> None:
-        """Tell that this cell is there, and where. Raises as Store.announce: Conflict where its name is another machine's."""
+        """Announce the cell and its address. Raises as Store.announce: Conflict where its name is another machine's."""
         record = self._wanted
-        if record is not None and record != self._told:
+        if record is not None and record != self._announced:
             await self._store.announce(record)
-            self._told = record
+            self._announced = record
 
     def update(self, attachments: tuple[Attachment, ...], *, underlay: IPv4Address | None) -> None:
         """What is so now; cheap where nothing changed."""
@@ -53,7 +58,7 @@ class Announcement(Part):
             self._changed.set()
 
     async def run(self) -> None:
-        """Tell what changes, for ever."""
+        """Announce what changes. Ends only by cancellation."""
         backoff = Backoff()
         self._changed.set()
         while True:
@@ -63,20 +68,16 @@ class Announcement(Part):
                 await self.announce()
                 await self._publish()
             except RAISED as error:
-                if self.problem is None:
-                    self._log.warning("not_told", what=error.what, hint=error.hint)
-                self.problem = error
+                self._complaints.about(error)
                 await asyncio.sleep(backoff.next())
                 self._changed.set()
             else:
-                if self.problem is not None:
-                    self._log.info("told_again")
-                self.problem = None
+                self._complaints.over()
                 backoff.reset()
 
     async def _publish(self) -> None:
         endpoints = self._endpoints
-        if self._told is not None and endpoints != self._published:
+        if self._announced is not None and endpoints != self._published:
             await self._store.publish(endpoints)
             self._published = endpoints
 

@@ -1,7 +1,7 @@
-"""Containers of other cells that are not what they were: what they had open must not pass to whoever has their address next.
+"""Containers of other cells that are not what they were: what they had open must not pass to the next owner of their address.
 
 A cell that is only out of touch has taken nothing away: its containers run on, and what they have open stays. What became of
-them is asked when it is back, and has had the time to say.
+them is decided when it is back, and has had the time to announce them.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from agent.model.cell import Cell
 from agent.model.names import AppName
 from agent.store.protocols import CellStore
 
-SPEAK = 30.0  # seconds that a cell has to say what runs there, once it is back
+SPEAK = 30.0  # seconds that a cell has to announce what runs there, once it is back
 
 
 class Departures:
@@ -27,11 +27,11 @@ class Departures:
     def take(self, tags: Mapping[AppName, int]) -> Mapping[IPv4Address, int]:
         """Address -> the tag that it has now, 0 for none: flows from any other tag are not its own.
 
-        The first time of all: every address that is known, as nobody saw what has changed before.
+        The first time of all: every address that is known, as what has changed before was not seen.
         """
         gone, running = self._store.take_departed(), self._store.endpoints()
         known: dict[IPv4Address, int] = {}
-        if self._first:  # what went while no agent was here, as far as the copy on disk tells, is among the gone
+        if self._first:  # what went while no agent was here is among the gone, as far as the copy on disk knows
             self._first = False
             known = {address: tags[each.app] for address, each in running.items() if each.app in tags}
         for address in gone:
@@ -43,9 +43,9 @@ class Departures:
                 found[address] = tags[endpoint.app]
             elif endpoint is not None:
                 continue  # its tag has not come yet
-            elif address in gone and self._has_spoken(address):
+            elif address in gone and self._is_reported_gone(address):
                 found[address] = 0
-            elif not self._is_spoken_for(address):
+            elif not self._has_live_cell(address):
                 self._unclear[address] = None
             elif back is None:
                 self._unclear[address] = self._elapsed()
@@ -60,12 +60,12 @@ class Departures:
         due = [back + SPEAK for back in self._unclear.values() if back is not None]
         return max(min(due) - self._elapsed(), 0.0) if due else None
 
-    def _has_spoken(self, address: IPv4Address) -> bool:
-        """Whether a living cell itself has said so: one whose record is gone may have lost it for a moment."""
+    def _is_reported_gone(self, address: IPv4Address) -> bool:
+        """Whether its cell is alive, so that it has reported that itself: one whose record is gone may be back in a moment."""
         cell = self._owner(address)
         return cell is not None and cell.alive_since is not None
 
-    def _is_spoken_for(self, address: IPv4Address) -> bool:
-        """Whether the cell of an address is alive to say what runs there; an address of no cell is nobody's."""
+    def _has_live_cell(self, address: IPv4Address) -> bool:
+        """Whether the cell of an address is alive to announce what runs there; an address of no cell needs none."""
         cell = self._owner(address)
         return cell is None or cell.alive_since is not None

@@ -44,5 +44,5 @@ class Peers:
         return self._routes
 
     def _fits(self, subnet: IPv4Network) -> bool:
-        """A record that would take packets from this cell's own containers, or from the world, is nobody's."""
+        """A record that would take packets from this cell's own containers, or from the world, is left out."""
         return subnet.subnet_of(self._overlay) and not subnet.overlaps(self._subnet)

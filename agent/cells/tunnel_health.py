@@ -1,4 +1,4 @@
-"""Whether the tunnels to the other cells answer. Beside the loop: it changes nothing, it tells."""
+"""Whether the tunnels to the other cells answer. Beside the loop: it reports, and changes nothing."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ from dataplane.tunnel_probe import TunnelAnswer, probe
 PERIOD = 10.0  # seconds between two questions to one peer
 RATE = 20  # peers asked in a second, at most, and at once: of a thousand, each is asked once in 50 s, or 100 s if none answers
 PATIENCE = 1.0  # seconds
-DOUBTS = 2  # answers that must be missing, one after the other, before anybody is told
+DOUBTS = 2  # answers that must be missing, one after the other, before it is reported
 
 FAILURES = {
     TunnelAnswer.NONE: (
@@ -43,7 +43,7 @@ class PeerRow:
 
 
 class TunnelHealth(Part):
-    """`applied` is what is in the kernel by now, `peers` whom the store knows."""
+    """`applied` is what is in the kernel by now, `peers` those that the store knows."""
 
     def __init__(self, applied: Callable[[], HostState | None], peers: Callable[[], tuple[Cell, ...]]) -> None:
         self._applied = applied
@@ -100,7 +100,7 @@ class TunnelHealth(Part):
                 answer = await probe(address, mtu=mtu, seconds=PATIENCE)
                 if answer is TunnelAnswer.ALL or before is answer:
                     break
-        except OSError:  # no descriptor left: that says nothing of the peer, and others tell it
+        except OSError:  # no descriptor left: not the peer's fault, and reported elsewhere
             return
         self._answers[address] = answer
         if answer is not (before or TunnelAnswer.ALL):

@@ -1,4 +1,4 @@
-"""Reading Envoy's listeners back: what Envoy says that it serves must be open in the container's own socket table.
+"""Reading Envoy's listeners back: what Envoy has acknowledged must be open in the container's own socket table.
 
 Root in a container can destroy any socket in there (`ss -K`), Envoy's too. Envoy does not notice: it keeps turning on the dead
 socket, and no caller gets in. So the kernel is asked, and Envoy made to give the listener up and then to take it again. Apart

@@ -1,7 +1,8 @@
-"""Whether Envoy's main thread answers. A connection alone does not tell: a process that is stopped or stuck keeps it.
+"""Whether Envoy's main thread answers. A connection alone does not show it: a process that is stopped or stuck keeps it.
 
-Who is stuck for a minute ends by Envoy's own watchdog (dataplane/envoy/bootstrap.py) and is started again by whoever started
-it; one that is only stopped goes on where it was. Here it is noticed, so that an attach is refused at once with the reason.
+An Envoy that is stuck for a minute is ended by its own watchdog (dataplane/envoy/bootstrap.py) and started again by its
+supervisor; one that is only stopped goes on where it was. Here it is noticed, so that an attach is refused at once with the
+reason.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ class Liveness(Part):
 
     @property
     def problem(self) -> Unavailable | None:
-        """What to tell while it is connected and does not answer."""
+        """Why Envoy cannot serve, while it is connected and does not answer."""
         if self._silent_since is None or not self._connected():
             return None
         return Unavailable(

@@ -1,4 +1,4 @@
-"""Somebody else who also wants to be first: our jump is put back, but three times in a row is an alarm, not a war."""
+"""Another program that also wants to be first: our jump is put back, but three times in a row is an alarm, not a war."""
 
 from collections.abc import Mapping
 from dataclasses import replace

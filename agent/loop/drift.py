@@ -1,4 +1,4 @@
-"""Looks at the kernel beside the loop: every 10 s, and soon after somebody else has changed something."""
+"""Looks at the kernel beside the loop: every 10 s, and soon after another program has changed something."""
 
 import asyncio
 from contextlib import suppress
@@ -11,7 +11,7 @@ from dataplane.netlink.monitor import Monitor
 
 PERIOD = 10.0  # seconds between looks when nothing is heard
 GATHER = 0.05  # a change seldom comes alone
-SPACING = 1.0  # at least between two looks: whoever is root in a container can make its link flap
+SPACING = 1.0  # at least between two looks: root in a container can make its link flap
 TRIES = 20  # under constant change of our own a look is always out of date; the next period comes
 
 
@@ -34,7 +34,7 @@ async def run(reconciler: Reconciler, monitor: Monitor, *, underlay: UnderlayMon
 
 
 async def _moved(underlay: UnderlayMonitor) -> bool:
-    """Whether the underlay is other than before; what keeps us from asking, the look itself will meet and tell."""
+    """Whether the underlay is other than before. What keeps it from being read, the look meets and reports too."""
     with suppress(HostRefused):
         return await underlay.refresh()
     return False

@@ -82,7 +82,7 @@ class KnownKernel:
         return replace(self, actual=None, broken={}, overlay=None, has_failed=True)
 
     def after_turn(self, applied: Applied, outcome: Outcome) -> "KnownKernel":
-        """After a turn that succeeded but for what `outcome` says."""
+        """After a turn that succeeded but for the failures of `outcome`."""
         broken = dict(outcome.failures)
         if not self.is_read:  # so what was broken before was not retried
             broken = {each: why for each, why in self.broken.items() if each in applied.state.workloads} | broken

@@ -1,8 +1,8 @@
-"""Second thoughts before much is taken away at once that nobody asked for: most peers, or most containers.
+"""A second look before most peers or most containers go at once without a request.
 
-What the store or the ledger says is believed, but a reading that lost most of what there was is likelier a mistake than a wish.
-Such a state is put off until it has been so for a while; what there was stays meanwhile, and `status` says so. Whoever detaches
-a container asks for it, and never waits. Pure but for what it remembers.
+The store and the ledger are believed, but a reading that lost most of what there was is likelier a mistake than a wish. Such a
+state is put off until it has been so for a while; what there was stays meanwhile, and `status` reports it. A detach is such a
+request and never waits. Pure but for what it remembers.
 """
 
 from collections.abc import Collection
@@ -33,7 +33,7 @@ class MassLossGuard(Part):
         return None if self._doubted is None else max(self._since + WAIT - now, 0.0)
 
     def guarded(self, state: HostState, *, before: HostState | None, leaving: Collection[str], now: float) -> HostState:
-        """`state`, or with what there was `before` while it is doubted. `leaving` are containers that somebody takes away."""
+        """`state`, or with what there was `before` while it is doubted. `leaving` are containers that are to go."""
         loss = None if before is None else _loss(state, before, leaving=leaving, doubting=self._doubted is not None)
         if loss is None or before is None:
             self._doubted, self.problem = None, None
@@ -49,14 +49,14 @@ class MassLossGuard(Part):
         return replace(
             state,
             workloads=kept | dict(state.workloads),
-            groups={**before.groups, **state.groups},  # who is kept may have rights of a group that nobody else refers to
+            groups={**before.groups, **state.groups},  # a kept container may have rights of a group that no other refers to
             peers={**before.peers, **state.peers},
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Loss:
-    """What would go that nobody took away: containers and peers, each of how many; where peers are `few`, they do not count."""
+    """What would go without a request: containers and peers, each of how many; where peers are `few`, they do not count."""
 
     containers: frozenset[IPv4Address]
     of: int

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from agent import log
+from agent.complaint import Complaints
 from agent.errors import InvalidInput
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
@@ -45,8 +46,7 @@ class PoliciesInForce(Part):
         self._resolver = Resolver()
         self._stored = StoredPolicies()
         self._union: tuple[tuple[Policy, ...], tuple[Policy, ...], tuple[Policy, ...]] = ((), (), ())
-        self._told: tuple[str, ...] = ()
-        self._log = log.get("policies")
+        self._bad_files = Complaints(log.get("policies"), failed="policy_file_bad", recovered="policy_file_mended")
         self._files.scan(time.monotonic())
 
     def problems(self) -> tuple[Problem, ...]:
@@ -61,23 +61,20 @@ class PoliciesInForce(Part):
         return {"policies": PoliciesRow(len(files), len(stored), files=self._files.count, bad_files=tuple(bad))}
 
     async def watch(self, on_change: Callable[[], None]) -> None:
-        """Follow the directory for ever, and tell the log what is wrong in it."""
+        """Follow the directory, and log what is wrong in it. Ends only by cancellation."""
 
         def changed() -> None:
-            self._tell()
+            self._log_bad_files()
             on_change()
 
-        self._tell()
+        self._log_bad_files()
         await watch(self._files, changed)
 
-    def _tell(self) -> None:
-        found = tuple(str(each) for each in self._files.problems())
+    def _log_bad_files(self) -> None:
+        found = [str(each) for each in self._files.problems()]
         for each in found:
-            if each not in self._told:
-                self._log.error("policy_file_bad", what=each)
-        if self._told and not found:
-            self._log.info("policy_files_mended")
-        self._told = found
+            self._bad_files.about(InvalidInput(each), key=each)
+        self._bad_files.over_for_all_but(found)
 
     async def in_force(self) -> tuple[Policy, ...]:
         """Files first, then the store's by name."""
@@ -91,7 +88,7 @@ class PoliciesInForce(Part):
         return self._files.policies()
 
     async def from_store(self) -> tuple[Policy, ...]:
-        """The store's. One that this version cannot read is left out and told; the others hold."""
+        """The store's. One that this version cannot read is left out and reported; the others hold."""
         return await self._stored.follow(await self._store.policies())
 
     async def resolver(self, tags: Mapping[AppName, int]) -> Resolve:
@@ -142,7 +139,7 @@ class PoliciesInForce(Part):
         return await self._store.accept_loss(writer=writer)
 
     async def settle_files(self) -> tuple[str, ...]:
-        """Read the directory as it is now, wait until what is there can be believed, and tell what cannot take effect."""
+        """Read the directory as it is now, wait until what is there can be believed, and return what cannot take effect."""
         self._files.scan(time.monotonic())
         while self._files.waiting():
             await asyncio.sleep(LOOK_AGAIN)  # the watch may hear meanwhile that a writer has finished
@@ -153,7 +150,10 @@ class PoliciesInForce(Part):
 
 
 class StoredPolicies:
-    """One per agent. One that this version cannot read is left out and told; the others hold."""
+    """The store's as they are understood: of 60,000 only those are parsed whose documents have changed. One per agent.
+
+    One that this version cannot read is left out and reported; the others hold.
+    """
 
     def __init__(self) -> None:
         self._documents: tuple[StoredPolicy, ...] = ()
@@ -173,7 +173,7 @@ class StoredPolicies:
             added.append(known[each] if each in known else _parsed(each))
             if number % STRETCH == 0:
                 await asyncio.sleep(0)
-        if self._documents is not documents:  # somebody else who asked may have been quicker
+        if self._documents is not documents:  # another task that wanted them may have been quicker
             self._take(documents, (*before[: change.place], *added, *before[end:]))
         return self.policies
 

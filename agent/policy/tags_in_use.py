@@ -73,7 +73,7 @@ class TagsInUse(Part):
         self._latest = latest
         self._all, self._here = NamedApps(), NamedApps()
         self._need = _Need(frozenset(), frozenset(), {}, frozenset(), frozenset())
-        self._told: frozenset[AppName] = frozenset()  # what the others know that this cell needs
+        self._announced: frozenset[AppName] = frozenset()  # what the other cells know that this one needs
         self._given_back: tuple[frozenset[AppName], int] | None = None  # what was tried at which revision
         self.problem: Conflict | HostRefused | Unavailable | None = None
 
@@ -84,10 +84,10 @@ class TagsInUse(Part):
     async def claim(self, app: AppName) -> None:
         """See that one app has its tag. Raises Conflict when there is none left.
 
-        The need is told first: a tag that no cell needs is given back by the first other one that hears of it.
+        The need is announced first: a tag that no cell needs is given back by the first other one that learns of it.
         """
         if app not in await self._store.tags():
-            self._told |= {app}
+            self._announced |= {app}
             try:
                 await self._refer()
                 await self._store.claim_tags([app], now=self._earliest())
@@ -104,7 +104,7 @@ class TagsInUse(Part):
 
         `files` are the policies that only this cell knows.
 
-        When there are not enough, or the store cannot be written, those that are there serve on, and `problem` says so: a
+        When there are not enough, or the store cannot be written, those that are there serve on, and that is reported: a
         revoke must never wait for a tag or a disk.
         """
         self._all.follow(policies)
@@ -116,7 +116,7 @@ class TagsInUse(Part):
         self.problem = None
         try:
             async with asyncio.timeout(PATIENCE):
-                self._told = self._here.names | here
+                self._announced = self._here.names | here
                 await self._refer()
                 if missing:
                     await self._store.claim_tags(missing, now=self._earliest())
@@ -132,7 +132,7 @@ class TagsInUse(Part):
 
     async def _refer(self) -> None:
         if self._shared is not None:
-            await self._shared.refer(self._told)
+            await self._shared.refer(self._announced)
 
     def _needed(self, here: frozenset[AppName], tags: Mapping[AppName, int]) -> _Need:
         """Kept from turn to turn: there may be 65,535 tags."""

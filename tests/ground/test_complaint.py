@@ -17,7 +17,7 @@ def test_a_failure_is_logged_once_until_it_changes_and_its_recovery_once() -> No
     assert [(each["event"], each.get("what")) for each in logged] == [
         ("not_done", "full"),
         ("not_done", "read-only"),
-        ("done_again", None),
+        ("done_again", "read-only"),
     ]
 
 
