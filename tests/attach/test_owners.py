@@ -59,7 +59,7 @@ def test_another_process_with_the_pid_is_not_the_owner(sleeper: "subprocess.Pope
     assert not Owners().live(owned(replace(owner, started=owner.started + 1)))
 
 
-def test_nobody_owns_past_a_reboot(sleeper: "subprocess.Popen[bytes]") -> None:
+def test_no_owner_outlives_a_reboot(sleeper: "subprocess.Popen[bytes]") -> None:
     owner = of_process(sleeper.pid)
     assert owner is not None
     assert not Owners().live(owned(replace(owner, boot_id="another")))
@@ -89,7 +89,7 @@ def test_a_namespace_owns_until_its_path_is_gone(container: Netns) -> None:
     assert not Owners().live(held)
 
 
-def test_a_namespace_without_its_path_owns_while_somebody_lives_in_it(container: Netns) -> None:
+def test_a_namespace_without_its_path_owns_while_a_process_is_in_it(container: Netns) -> None:
     held = owned(of_namespace(container))
     inside = container.start("sleep", "600")
     try:

@@ -88,7 +88,7 @@ def held(ledger: Ledger, name: str, *, by: ProcessOwner, of: str = "web") -> Att
     return ledger.complete(name)
 
 
-async def test_a_name_that_is_somebody_elses_by_now_is_left_alone(tmp_path: Path, ledger: Ledger) -> None:
+async def test_a_name_that_another_attachment_has_by_now_is_left_alone(tmp_path: Path, ledger: Ledger) -> None:
     loop = Obliging()
     subject = attaching(tmp_path, ledger, loop)
     for name in ("a", "web"):
@@ -123,7 +123,7 @@ async def test_what_an_undo_has_left_half_attached_is_swept(tmp_path: Path, ledg
     assert ledger.all() == ()
 
 
-async def test_a_disk_without_room_keeps_nobody_reachable(
+async def test_a_full_disk_keeps_no_ended_container_reachable(
     tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = Obliging()
@@ -147,7 +147,7 @@ def pid_of_the_past() -> int:
         return ended.pid
 
 
-async def test_an_owner_that_has_ended_is_told_once() -> None:
+async def test_the_end_of_an_owner_is_reported_once() -> None:
     event = asyncio.Event()
     ends = OwnerExits(event)
     dead = owner(pid_of_the_past(), started=1)

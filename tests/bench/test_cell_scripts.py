@@ -26,7 +26,7 @@ def test_a_policy_is_followed_to_all_cells_and_live_connections_are_cut(place: M
     assert times[bench_spread.OWN_REFUSES] <= times[bench_spread.ALL_REFUSE]
 
 
-def test_what_a_cell_hears_of_changes_it_hears_from_etcd(place: ManyCells) -> None:
+def test_a_cell_learns_of_changes_from_etcd(place: ManyCells) -> None:
     found = {(each.what, each.setting.rpartition(", ")[2]): each.values[0]
              for each in bench_watch.figures(place, 3, rounds=1, seconds=0.5)}  # fmt: skip
     assert len(found) == 2 * len(UNITS)

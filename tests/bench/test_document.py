@@ -36,7 +36,7 @@ def test_the_chart_is_drawn_from_the_published_figures() -> None:
     assert drawn(read(PUBLISHED)) == CHART.read_text()
 
 
-def test_everything_published_is_told() -> None:
+def test_everything_published_is_in_the_document() -> None:
     told = {name for _, name, _ in document.BLOCK.findall(DOCUMENTS[0].read_text())}
     assert read(PUBLISHED).keys() <= told
 
@@ -53,7 +53,7 @@ def test_a_block_is_written_anew_and_the_rest_left_alone() -> None:
     )
 
 
-def test_a_bar_of_the_figure_itself_is_told_with_the_figure() -> None:
+def test_a_bar_of_the_figure_itself_stands_with_the_figure() -> None:
     row: Mapping[str, str | float | Mapping[str, float]] = {
         "what": "memory",
         "setting": "here",
@@ -67,7 +67,7 @@ def test_a_bar_of_the_figure_itself_is_told_with_the_figure() -> None:
     assert "| memory | here | at most 13 MB | 12.34 MB | met |" in found.splitlines()
 
 
-def test_of_several_rows_under_one_bar_the_worst_is_told() -> None:
+def test_of_several_rows_under_one_bar_the_worst_is_shown() -> None:
     rows = (times("here", 7.0, verdict="met"), times("here", 70.0, verdict="missed"), times("there", 1.0, verdict="met"))
     found = written("<!-- bench: bars -->\n<!-- end -->", script(*rows)).splitlines()[3:-1]
     assert found == [

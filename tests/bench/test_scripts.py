@@ -115,7 +115,7 @@ def test_the_script_for_61443_measures_it_beside_haproxy_and_nginx(tmp_path: Pat
         for each in ("policy", "attach", "revoke", "datapath", "cells", "spread", "watch", "store", "tls", "memory")
     ],
 )
-def test_a_script_says_what_can_be_asked_of_it(script: str) -> None:
+def test_a_script_shows_its_options(script: str) -> None:
     command = [sys.executable, "-m", f"bench.{script}", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     assert "--rounds" in done.stdout

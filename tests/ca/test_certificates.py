@@ -125,7 +125,7 @@ def test_pythons_cryptography_accepts_the_chain_which_a_uri_name_constraint_woul
     assert len(verifier.verify(leaf, rest)) == 3
 
 
-def test_a_leaf_says_exactly_what_the_design_says(ours: Ca) -> None:
+def test_a_leaf_has_exactly_the_fields_of_the_design(ours: Ca) -> None:
     leaf, cell = certificates(ours.leaf(WEB).chain, where="the leaf")
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == ["spiffe://cell.internal/org/acme/space/shop/app/web"]
@@ -155,7 +155,7 @@ def test_no_value_prints_a_key(ours: Ca) -> None:
     assert ours.cell.fingerprint()[:16] in repr(ours.cell)
 
 
-def test_verify_tells_whom_a_leaf_speaks_for(ours: Ca) -> None:
+def test_verify_returns_the_identity_of_a_leaf(ours: Ca) -> None:
     assert verify(ours.leaf(WEB).chain, ours.root.bundle(), now=TODAY) == WEB
 
 

@@ -290,7 +290,7 @@ def _open_directory(place: Path) -> None:
         (_open_directory, r"ca is open to others \(mode 0755"),
     ],
 )
-def test_damage_is_told_with_a_hint_and_nothing_is_changed(place: Path, damage: Callable[[Path], None], words: str) -> None:
+def test_damage_is_reported_with_a_hint_and_nothing_is_changed(place: Path, damage: Callable[[Path], None], words: str) -> None:
     start(place)
     damage(place)
     before = stamps(place)
@@ -303,7 +303,7 @@ def test_damage_is_told_with_a_hint_and_nothing_is_changed(place: Path, damage: 
 
 
 @pytest.mark.parametrize(("now", "words"), [(NOW + 3651 * DAY, r"root\.crt expired"), (NOW - DAY, r"root\.crt is valid from")])
-def test_a_root_out_of_its_dates_is_told(place: Path, now: datetime, words: str) -> None:
+def test_a_root_out_of_its_dates_is_reported(place: Path, now: datetime, words: str) -> None:
     start(place)
     before = contents(place)
     with pytest.raises(CaRefused, match=words):
@@ -377,7 +377,7 @@ def test_show_describes_root_and_cell_without_a_key(place: Path) -> None:
     assert (shown.cell.not_before, shown.cell.not_after) == (NOW - timedelta(minutes=5), NOW + 90 * DAY)
 
 
-def test_show_of_nothing_says_how_to_get_something(place: Path) -> None:
+def test_show_of_an_empty_folder_hints_at_the_way_to_a_root(place: Path) -> None:
     with pytest.raises(CaRefused, match=r"no root\.crt") as refusal:
         show(place)
     assert "ca init" in refusal.value.hint

@@ -36,7 +36,7 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "cell-1"
 
 
-def test_the_folder_has_the_three_files_and_nobody_else_may_read_the_key(authority: Path, out: Path) -> None:
+def test_the_folder_has_three_files_and_only_its_owner_may_read_the_key(authority: Path, out: Path) -> None:
     issue(authority, cell="cell-1", out=out, now=NOW)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in out.iterdir()}
     assert modes == {"root.crt": 0o644, "cell.crt": 0o644, "cell.key": 0o600}
@@ -159,7 +159,7 @@ def test_an_expired_root_is_refused(authority: Path, out: Path) -> None:
         issue(authority, cell="cell-1", out=out, now=NOW + 3651 * DAY)
 
 
-def test_what_a_crash_left_is_in_nobodys_way(authority: Path, out: Path) -> None:
+def test_the_remains_of_a_crash_are_no_obstacle(authority: Path, out: Path) -> None:
     left = out.with_name(f".{out.name}.new")
     left.mkdir(mode=0o700)
     (left / "cell.key").touch()

@@ -174,7 +174,7 @@ def test_a_policy_file_that_came_meanwhile_is_enforced_at_the_start(cell: CellUn
     assert live.go_on()
 
 
-def test_what_somebody_broke_meanwhile_is_mended_at_the_start_and_what_slipped_in_is_cut(cell: CellUnderTest) -> None:
+def test_damage_of_the_meantime_is_repaired_at_the_start_and_what_slipped_in_is_cut(cell: CellUnderTest) -> None:
     web, api, other = three_apps(cell)
     live = LiveConnections(web, api)
     cell.kill("agent")

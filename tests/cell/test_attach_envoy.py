@@ -18,7 +18,9 @@ MakeNetns = Callable[[str], Netns]
 TLS = 61443
 
 
-def test_two_who_attach_one_namespace_at_once_are_one(cell: CellUnderTest, attach: Attach, netns: MakeNetns) -> None:
+def test_two_attaches_of_one_namespace_at_once_make_one_attachment(
+    cell: CellUnderTest, attach: Attach, netns: MakeNetns
+) -> None:
     """While both wait for Envoy, neither has the namespace yet."""
     place = netns("web")
     cell.kill("envoy", again=True)
@@ -44,7 +46,7 @@ def test_an_attach_waits_for_an_envoy_that_dies_in_the_middle(cell: CellUnderTes
         assert cell.host.connect(waiting.result(), TLS) is Connected
 
 
-def test_what_envoy_refuses_is_told_in_its_words_and_undone(cell: CellUnderTest, attach: Attach, netns: MakeNetns) -> None:
+def test_a_refusal_of_envoy_is_reported_in_its_words_and_undone(cell: CellUnderTest, attach: Attach, netns: MakeNetns) -> None:
     place, pins = netns("web"), cell.lab.root / "run/cellnet/netns"
     mode = pins.stat().st_mode
     pins.chmod(0o700)  # Envoy's user does not get to the namespace
@@ -57,7 +59,7 @@ def test_what_envoy_refuses_is_told_in_its_words_and_undone(cell: CellUnderTest,
     assert cell.host.connect(attach("acme/shop/web", to=place), TLS) is Connected
 
 
-def test_without_envoy_nothing_is_attached_and_nobody_takes_its_ports(
+def test_without_envoy_nothing_is_attached_and_its_ports_stay_taken(
     cell: CellUnderTest, attach: Attach, netns: MakeNetns
 ) -> None:
     web, place = attach("acme/shop/web"), netns("api")

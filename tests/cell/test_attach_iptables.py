@@ -65,7 +65,7 @@ def tool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tool]:
         yield Tool(folder)
 
 
-def test_an_attach_whose_rules_are_refused_says_why_and_leaves_nothing(
+def test_an_attach_whose_rules_are_refused_reports_the_reason_and_leaves_nothing(
     cell: CellUnderTest, tool: Tool, attach: Attach, netns: MakeNetns
 ) -> None:
     place = netns("web")
@@ -117,7 +117,7 @@ def test_sync_and_policy_commands_wait_for_the_rules(cell: CellUnderTest, tool: 
         assert web.connect(api, 8080) is Connected
 
 
-def test_what_could_not_be_enforced_is_told_and_comes_true_by_itself(cell: CellUnderTest, tool: Tool, attach: Attach) -> None:
+def test_what_could_not_be_enforced_is_reported_and_enforced_later(cell: CellUnderTest, tool: Tool, attach: Attach) -> None:
     web, api = attach("acme/shop/web"), attach("acme/shop/api")
     api.listen(8080)
     with tool.that("fails"):

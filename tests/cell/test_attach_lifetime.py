@@ -45,7 +45,7 @@ def test_a_killed_run_takes_its_command_and_its_attachment_along(cell: CellUnder
         eventually(lambda: not Path(f"/proc/{command}").exists())
 
 
-def test_an_attachment_outlives_who_asked_for_it_as_long_as_its_path_is_there(cell: CellUnderTest, netns: MakeNetns) -> None:
+def test_an_attachment_outlives_its_requester_while_its_path_is_there(cell: CellUnderTest, netns: MakeNetns) -> None:
     place = netns("web")
     with nothing_left(cell, swept=True):
         said = cell.cellnet("attach", "--app", "acme/shop/web", "--netns", str(place.path), "--name", "web", "--env").out
@@ -93,7 +93,7 @@ def test_another_namespace_at_the_same_path_ends_the_attachment_of_the_first(
     eventually(lambda: gone(cell, "web"))
 
 
-def test_a_detached_namespace_is_held_by_nobody(cell: CellUnderTest, attach: Attach, netns: MakeNetns) -> None:
+def test_no_process_holds_a_detached_namespace(cell: CellUnderTest, attach: Attach, netns: MakeNetns) -> None:
     """A link between it and the cell goes when the namespace does: no pin, no socket of Envoy or of the agent is left in it."""
     place, client = netns("web"), attach("acme/shop/client")
     number = int(place.name.split("-")[1])
@@ -141,7 +141,7 @@ def test_a_stopped_run_is_detached_when_it_returns(cell: CellUnderTest) -> None:
         assert cell.attachments() == []
 
 
-def test_a_run_that_is_asked_to_end_at_its_very_start_says_so(cell: CellUnderTest) -> None:
+def test_a_run_that_is_stopped_at_its_very_start_reports_it(cell: CellUnderTest) -> None:
     """Before its command runs, or before that has done anything."""
     with nothing_left(cell, swept=True):
         assert [cell.run_app("acme/shop/web", name=f"web-{number}").stop() for number in range(10)] == [

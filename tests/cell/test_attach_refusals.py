@@ -86,7 +86,7 @@ def test_detach_leaves_what_the_namespace_had_before(cell: CellUnderTest, attach
         attach("acme/shop/web", to=place).stop()
 
 
-def test_a_taken_tls_port_is_told_and_undone(cell: CellUnderTest, attach: Attach, netns: MakeNetns) -> None:
+def test_a_taken_tls_port_is_reported_and_the_attach_undone(cell: CellUnderTest, attach: Attach, netns: MakeNetns) -> None:
     place = netns("web")
     squatter = run_in(place.path, lambda: socket.create_server(("", TLS)))
     with squatter, nothing_left(cell, place), pytest.raises(HostRefused, match="port 61443 is in use in the namespace"):
@@ -103,7 +103,7 @@ def test_a_refused_container_does_not_disturb_the_others(cell: CellUnderTest, at
         assert [cell.host.connect(each.result(), TLS) for each in good] == [Connected] * 3
 
 
-def test_a_living_name_is_a_conflict_that_says_whose_it_is(cell: CellUnderTest, attach: Attach, netns: MakeNetns) -> None:
+def test_a_name_in_use_is_a_conflict_that_names_its_owner(cell: CellUnderTest, attach: Attach, netns: MakeNetns) -> None:
     web, other = attach("acme/shop/web"), netns("other")
     with nothing_left(cell, other), pytest.raises(Conflict, match="the name 'web' is taken by acme/shop/web") as refusal:
         attach("acme/bank/other", to=other, name="web")

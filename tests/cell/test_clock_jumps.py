@@ -102,7 +102,7 @@ def test_what_is_given_back_while_the_clock_is_wrong_rests_as_long_as_ever(cell:
         assert min(given_back) >= (began + earliest).timestamp() - 1
 
 
-def test_a_clock_from_before_its_authorities_is_told_and_all_comes_right_with_it(cell: CellUnderTest, attach: Attach) -> None:
+def test_a_clock_from_before_its_authorities_is_reported_and_all_recovers_with_it(cell: CellUnderTest, attach: Attach) -> None:
     lab = lab_of(cell)
     web, api, other = three_apps(cell)
     lab.set_clock(-5 * DAY)

@@ -58,7 +58,9 @@ def files_decide(cell: CellUnderTest, api: Instance, other: Instance) -> bool:
     return (allowed, other.connect(api, 8080)) == (Connected, Refused) and all(map(is_reset, live))
 
 
-def test_damage_under_a_running_agent_is_told_and_it_goes_on_with_what_it_knows(cell: CellUnderTest, attach: Attach) -> None:
+def test_damage_under_a_running_agent_is_reported_and_it_goes_on_with_what_it_has_read(
+    cell: CellUnderTest, attach: Attach
+) -> None:
     web, api, other = three_apps(cell)
     cell.allow(API, WEB, "tcp/8080")
     live, path = LiveConnections(web, api), file_of(cell)
@@ -80,7 +82,7 @@ def test_damage_under_a_running_agent_is_told_and_it_goes_on_with_what_it_knows(
     assert follows_policy(web, api, other)
 
 
-def test_a_damaged_file_is_never_started_from_and_the_way_out_that_is_told_works(cell: CellUnderTest, attach: Attach) -> None:
+def test_no_agent_starts_from_a_damaged_file_and_the_hint_works(cell: CellUnderTest, attach: Attach) -> None:
     web, api, other = three_apps(cell)
     live, path = LiveConnections(web, api), file_of(cell)
     terminate(cell)
@@ -130,7 +132,7 @@ def locked(path: Path) -> Iterator[None]:
         holder.execute("ROLLBACK")
 
 
-def test_a_lock_that_somebody_holds_is_told_and_keeps_nobody_but_the_writers(cell: CellUnderTest, attach: Attach) -> None:
+def test_a_foreign_lock_is_reported_and_stops_only_writers(cell: CellUnderTest, attach: Attach) -> None:
     web, api, other = three_apps(cell)
     gone = attach("acme/shop/gone")
     live = LiveConnections(web, api)

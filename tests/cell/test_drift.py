@@ -49,13 +49,13 @@ FOUND = [
 
 
 @pytest.mark.parametrize("damage", HEARD)
-def test_what_somebody_breaks_is_heard_put_back_and_counted(cell: CellUnderTest, backend: str, damage: str) -> None:
+def test_foreign_damage_is_noticed_repaired_and_counted(cell: CellUnderTest, backend: str, damage: str) -> None:
     if "-nft" in damage and backend != "nft":
         damage = "ip route del {api}/32"  # legacy tables tell nobody
     broken_and_mended(cell, [damage])
 
 
-def test_what_nobody_tells_of_is_found_in_the_next_look(cell: CellUnderTest, backend: str) -> None:
+def test_damage_without_an_event_is_found_by_the_next_full_read(cell: CellUnderTest, backend: str) -> None:
     broken_and_mended(cell, [each for each in FOUND if "legacy" not in each or backend == "legacy"])
 
 
@@ -71,7 +71,7 @@ def broken_and_mended(cell: CellUnderTest, damages: Sequence[str]) -> None:
     assert cell.status().flag("ok")
 
 
-def test_a_whole_table_of_somebodys_is_mended_around(cell: CellUnderTest, backend: str) -> None:
+def test_repairs_leave_another_programs_table_alone(cell: CellUnderTest, backend: str) -> None:
     web, api = cell.containers("acme/shop/web", "acme/shop/api")
     cell.policy_file("shop.yaml", SHOP)
     foreign = "*filter\n:FORWARD ACCEPT\n:DOCKER-USER -\n-A FORWARD -j DOCKER-USER\n-A INPUT -s 192.0.2.1 -j DROP\nCOMMIT\n"
@@ -111,7 +111,9 @@ def test_what_was_opened_while_the_rules_were_gone_is_cut_and_the_rest_lives(cel
     assert is_alive(allowed, answer)
 
 
-def test_a_rival_that_keeps_moving_the_jump_is_an_alarm_not_a_war(make_cell: Callable[..., CellUnderTest]) -> None:
+def test_a_program_that_keeps_moving_the_jump_raises_an_alarm_and_no_endless_repair(
+    make_cell: Callable[..., CellUnderTest],
+) -> None:
     cell = make_cell("firewall.backend=nft")
     cell.run_app("acme/shop/web")
     for _ in range(8):

@@ -33,7 +33,7 @@ def place() -> Iterator[Netns]:
     made.close()
 
 
-def test_an_envoy_that_stands_still_is_told_and_only_attaches_wait_for_it(
+def test_an_envoy_that_hangs_is_reported_and_only_attaches_wait_for_it(
     cell: CellUnderTest, attach: Attach, place: Netns
 ) -> None:
     web, api, other = three_apps(cell)

@@ -36,7 +36,7 @@ def problem(cell: CellUnderTest) -> str:
     return cell.cellnet("status", code=1).out
 
 
-def test_a_bad_file_changes_nothing_and_is_told_with_line_and_caret(
+def test_a_bad_file_changes_nothing_and_is_reported_with_line_and_caret(
     cell: CellUnderTest, web_and_api: tuple[Instance, Instance]
 ) -> None:
     web, api = web_and_api
@@ -227,7 +227,9 @@ def test_sed_in_place_cuts_nothing(cell: CellUnderTest, web_and_api: tuple[Insta
     assert (web.connect(api, 8080), web.connect(api, 8081)) == (Refused, Connected)
 
 
-def test_a_file_that_others_may_write_is_refused_and_told(cell: CellUnderTest, web_and_api: tuple[Instance, Instance]) -> None:
+def test_a_file_that_others_may_write_is_refused_and_reported(
+    cell: CellUnderTest, web_and_api: tuple[Instance, Instance]
+) -> None:
     web, api = web_and_api
     path = cell.lab.policies / "shop.yaml"
     path.write_text(GOOD.replace("8080", "8081"))

@@ -61,7 +61,7 @@ def test_both_ends_of_an_idle_connection_are_reset(cell: CellUnderTest) -> None:
 
 
 @pytest.mark.parametrize("who", ["client", "server"])
-def test_both_ends_are_reset_whoever_keeps_sending(cell: CellUnderTest, who: str) -> None:
+def test_both_ends_are_reset_whichever_end_keeps_sending(cell: CellUnderTest, who: str) -> None:
     web, api = two(cell)
     cell.policy_file(FILE, policies("tcp: 9000"))
     client, server = pair(web, api, 9000)

@@ -159,7 +159,7 @@ def test_plain_text_never_reaches_the_app(two: tuple[Instance, Instance]) -> Non
     assert api.callers(8080) == []
 
 
-def test_who_does_not_finish_the_handshake_never_reaches_the_app(two: tuple[Instance, Instance]) -> None:
+def test_a_client_that_does_not_finish_the_handshake_never_reaches_the_app(two: tuple[Instance, Instance]) -> None:
     web, api = two
     silent, begun = web.dial(api, TLS_PORT), web.dial(api, TLS_PORT)
     begun.sendall(hello(ssl.create_default_context()))

@@ -149,7 +149,7 @@ def fetched(web: Instance, api: Instance, *options: str) -> str:
 SHOWN = ('--cert "$CF_INSTANCE_CERT"', '--key "$CF_INSTANCE_KEY"')
 
 
-def test_the_app_is_told_whose_certificate_it_was(cell: CellUnderTest) -> None:
+def test_the_app_gets_the_identity_of_the_callers_certificate(cell: CellUnderTest) -> None:
     web, api = http(cell, "http1")
     seen = json.loads(fetched(web, api, *SHOWN))
     told = seen["headers"]["x-forwarded-client-cert"]
@@ -161,7 +161,7 @@ def test_the_app_is_told_whose_certificate_it_was(cell: CellUnderTest) -> None:
     assert seen["headers"]["x-forwarded-for"] == str(web.address)
 
 
-def test_nobody_can_claim_to_be_somebody(cell: CellUnderTest) -> None:
+def test_no_caller_can_claim_another_identity(cell: CellUnderTest) -> None:
     web, api = http(cell, "http1")
     claim = "-H 'X-Forwarded-Client-Cert: URI=spiffe://cell.internal/org/acme/space/shop/app/admin' -H 'X-Kept: yes'"
     seen = json.loads(fetched(web, api, claim))

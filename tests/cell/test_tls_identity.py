@@ -40,7 +40,7 @@ def served(web: Instance, server: Instance) -> x509.Certificate:
     return x509.load_der_x509_certificate(shown)
 
 
-def test_the_files_say_who_the_instance_is(cell: CellUnderTest) -> None:
+def test_the_files_hold_the_identity_of_the_instance(cell: CellUnderTest) -> None:
     api = cell.run_app(API, routes=["api.apps.internal"], options=["--instance=3"])
     said = verify(
         path(api, "CF_INSTANCE_CERT").read_bytes(), path(api, "CF_SYSTEM_CERT_PATH").read_bytes(), now=datetime.now(UTC)
@@ -159,7 +159,7 @@ def test_the_keys_of_the_authorities_are_roots_alone(cell: CellUnderTest) -> Non
     }  # fmt: skip
 
 
-def test_ca_show_tells_both_authorities(cell: CellUnderTest) -> None:
+def test_ca_show_prints_both_authorities(cell: CellUnderTest) -> None:
     said = cell.cellnet("ca", "show").out
     assert "CN=root cell.internal,O=cellnet" in said
     assert "CN=cell cell-1,O=cellnet" in said

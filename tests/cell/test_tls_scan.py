@@ -73,7 +73,7 @@ def scanned(web: Instance, api: Instance, findings: Path) -> Mapping[str, tuple[
     return {each["id"]: (each["severity"], each["finding"]) for each in json.loads(findings.read_text())}
 
 
-def test_a_port_that_root_inside_has_closed_is_told_opened_again_and_counted(cell: CellUnderTest) -> None:
+def test_a_port_that_root_inside_has_closed_is_reported_opened_again_and_counted(cell: CellUnderTest) -> None:
     """Envoy is frozen meanwhile, so that there is time to see it closed."""
     web, api = cell.containers(WEB, API)
     cell.policy_file("shop.yaml", POLICY)

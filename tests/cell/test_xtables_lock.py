@@ -53,7 +53,7 @@ def rules(cell: CellUnderTest) -> list[str]:
     return [line for line in cell.host.run("iptables-legacy-save").splitlines() if line.startswith("-A ")]
 
 
-def test_a_lock_that_is_never_given_back_lets_nothing_in_and_is_told(
+def test_a_lock_that_is_never_given_back_lets_nothing_in_and_is_reported(
     cell: CellUnderTest, attach: Attach, netns: Callable[[str], Netns]
 ) -> None:
     web, api, other = three_apps(cell)

@@ -13,7 +13,7 @@ def stored(cells: CellsUnderTest, number: int) -> list[str]:
     return [key.removeprefix(prefix) for key in cells.etcd.try_ctl("get", "--prefix", "--keys-only", prefix).out.split()]
 
 
-def test_each_instance_that_is_attached_is_told_to_the_others(cells: CellsUnderTest, place: Place) -> None:
+def test_each_attached_instance_is_announced_to_the_others(cells: CellsUnderTest, place: Place) -> None:
     names = [f"one-{number}" for number in range(4)]
     for number, name in enumerate(names):  # of one app: after the first there is no tag that anybody hears of
         place(2, API, name=name)

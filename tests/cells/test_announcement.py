@@ -96,7 +96,7 @@ async def test_a_cell_that_claims_what_is_ours_or_the_worlds_is_no_peer(subnet: 
     assert (await peers.routes(), peers.all) == ({}, ())
 
 
-async def test_a_cell_tells_where_it_is_and_what_has_been_attached_there() -> None:
+async def test_a_cell_announces_its_address_and_its_containers() -> None:
     store = MemoryStore()
     made = announcement(store)
     web, half = attachment(WEB, address=FIRST), attachment(API, address=SECOND, phase=Phase.ATTACHING)
@@ -111,7 +111,7 @@ async def test_a_cell_tells_where_it_is_and_what_has_been_attached_there() -> No
         await heard(store)
 
 
-async def test_what_nobody_heard_is_told_again() -> None:
+async def test_a_failed_announcement_is_repeated() -> None:
     store = Deaf()
     made = announcement(store)
     async with told(made):
@@ -131,7 +131,7 @@ async def test_a_name_that_is_another_machines_is_refused() -> None:
         await made.announce()
 
 
-async def test_a_cell_without_an_underlay_has_nothing_to_tell() -> None:
+async def test_a_cell_without_an_underlay_announces_nothing() -> None:
     store = MemoryStore()
     made = announcement(store)
     made.update(_one(), underlay=None)

@@ -58,7 +58,7 @@ def allowed(cells: CellsUnderTest) -> None:
     cells.allow("same-org", "acme/*/*", "tcp/any", "udp/any")
 
 
-def test_a_cell_that_dies_takes_nobody_with_it_and_comes_back_as_it_was(cells: CellsUnderTest, place: Place) -> None:
+def test_a_cell_that_dies_takes_no_other_with_it_and_comes_back_as_it_was(cells: CellsUnderTest, place: Place) -> None:
     web, api, far = place(1, WEB), place(2, API, 8080), place(3, API, 8080, name="far")
     allowed(cells)
     tie, doomed = ConnectionPair(web, api), ConnectionPair(web, far)
@@ -199,7 +199,7 @@ def arrives(one: socket.socket, other: socket.socket, content: bytes) -> bool:
     return got == content
 
 
-def test_who_is_not_the_cell_that_it_says_is_refused_and_told_why(cells: CellsUnderTest) -> None:
+def test_a_machine_with_another_cells_name_is_refused_with_the_reason(cells: CellsUnderTest) -> None:
     """Another machine under a cell's name; behind a cell's address; with a copy of a cell's disk."""
     cells.sync()
     first, at = cells[1], "10.77.0.1"

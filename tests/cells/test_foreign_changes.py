@@ -53,7 +53,7 @@ def test_whatever_is_taken_from_the_ways_to_peers_is_put_back(cells: CellsUnderT
         ("link add other0 type vxlan id 1 dstport 4789 gbp", "cannot make cellnet0"),
     ],
 )
-def test_a_foreign_device_in_the_tunnels_place_is_told_and_when_it_goes_all_is_well(
+def test_a_foreign_device_in_the_tunnels_place_is_reported_and_all_is_well_without_it(
     cells: CellsUnderTest, place: Place, foreign: str, words: str
 ) -> None:
     web, api, far = place(3, WEB), place(3, API, 8080), place(2, OTHER, 8080)
@@ -75,9 +75,7 @@ def test_a_foreign_device_in_the_tunnels_place_is_told_and_when_it_goes_all_is_w
     eventually(lambda: connect_at_once(web, far, 8080) is Connected)
 
 
-def test_records_of_all_cells_that_somebody_deletes_are_written_again_and_cut_nothing(
-    cells: CellsUnderTest, place: Place
-) -> None:
+def test_deleted_records_of_all_cells_are_written_again_and_cut_nothing(cells: CellsUnderTest, place: Place) -> None:
     web, api = place(1, WEB), place(2, API, 8080)
     cells.allow(WEB, API, "tcp/8080", "udp/8080")
     tie, before = ConnectionPair(web, api), [tables(each) for each in cells]

@@ -115,7 +115,7 @@ def test_no_published_port_is_a_way_round_a_policy(cells: CellsUnderTest, place:
 
 
 @pytest.mark.parametrize("who", ["client", "server"])
-def test_who_gets_an_address_that_has_gone_inherits_no_flow(cells: CellsUnderTest, place: Place, who: str) -> None:
+def test_a_successor_at_an_address_inherits_no_flow(cells: CellsUnderTest, place: Place, who: str) -> None:
     """The one that has gone was silent about it: its socket is still there, where nobody hears it."""
     web, api = place(1, WEB), place(2, API)
     cells.allow(WEB, API, "tcp/9000", "udp/9000", at=3)

@@ -83,7 +83,7 @@ def test_both_ends_of_exactly_the_revoked_flows_see_it(
 
 
 @pytest.mark.parametrize("who", ["client", "server"])
-def test_both_ends_are_reset_whoever_keeps_sending(cells: CellsUnderTest, place: Place, who: str) -> None:
+def test_both_ends_are_reset_whichever_end_keeps_sending(cells: CellsUnderTest, place: Place, who: str) -> None:
     web, api = place(1, WEB), place(2, API)
     revoke = by_the_file(cells)
     client, server = pair(web, api, 9000)

@@ -44,7 +44,9 @@ def over(cells: CellsUnderTest) -> None:
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
-def test_without_etcd_all_goes_on_and_what_needs_it_says_so(cells: CellsUnderTest, place: Place, how: str) -> None:
+def test_without_etcd_all_goes_on_and_what_needs_it_is_refused_with_the_reason(
+    cells: CellsUnderTest, place: Place, how: str
+) -> None:
     web, api = place(1, WEB), place(2, API, 8080, 8081)
     cells.allow(WEB, API, "tcp/8080", "udp/8080")
     cells.allow(OTHER, API, "tcp/8080")  # so that this app is known

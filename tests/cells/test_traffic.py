@@ -99,7 +99,7 @@ def careful(client: Node, server: Node) -> socket.socket:
     return made
 
 
-def test_datagrams_up_to_the_mtu_pass_whole_and_larger_ones_are_told_it(cells: CellsUnderTest, place: Place) -> None:
+def test_datagrams_up_to_the_mtu_pass_whole_and_senders_of_larger_ones_learn_it(cells: CellsUnderTest, place: Place) -> None:
     web, api = place(1, WEB), place(2, API, 8080)
     cells[2].policy_file("shop.yaml", EVERYTHING)
     sender = careful(web, api)
@@ -118,7 +118,7 @@ def test_datagrams_up_to_the_mtu_pass_whole_and_larger_ones_are_told_it(cells: C
         assert careless.recv(5000) == content
 
 
-def test_a_narrower_place_on_the_other_cell_is_told_through_the_tunnel(cells: CellsUnderTest, place: Place) -> None:
+def test_a_smaller_mtu_on_the_other_cell_is_learnt_through_the_tunnel(cells: CellsUnderTest, place: Place) -> None:
     """The other agent is dead, so that nobody mends what stands for a narrower link."""
     web, api = place(1, WEB), place(2, API, 8080)
     cells[2].policy_file("shop.yaml", EVERYTHING)
@@ -177,7 +177,7 @@ def test_plain_text_on_61443_from_another_cell_never_reaches_the_app(cells: Cell
     assert api.callers(8080) == [str(web.address)]
 
 
-def test_an_http_app_is_told_whose_certificate_of_another_cell_it_was(cells: CellsUnderTest, place: Place) -> None:
+def test_an_http_app_gets_the_identity_of_a_caller_on_another_cell(cells: CellsUnderTest, place: Place) -> None:
     web = place(1, WEB)
     script = http_app.__file__
     api = cells[2].run_app(API, sys.executable, "-I", script, "http1", "0.0.0.0", "8080", port=8080, options=["--tls-http"])

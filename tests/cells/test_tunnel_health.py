@@ -55,7 +55,7 @@ async def test_peers_that_are_silent_do_not_keep_the_others_waiting(monkeypatch:
     assert waiting == RATE
 
 
-async def test_a_host_that_cannot_ask_says_nothing_of_its_peers_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_host_that_cannot_probe_reports_no_peer_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
 
     async def probe(_vtep: IPv4Address, **_: object) -> TunnelAnswer:

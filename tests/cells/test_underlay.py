@@ -32,7 +32,7 @@ async def test_the_tunnel_and_the_mtu_follow_the_underlay() -> None:
     assert underlay.facts == UnderlayFacts(1350, Tunnel("eth0", SECOND.address, 7, 8472))
 
 
-async def test_a_moment_without_an_underlay_changes_nothing_and_is_told() -> None:
+async def test_a_moment_without_an_underlay_changes_nothing_and_is_reported() -> None:
     host = Host(FIRST)
     underlay = host.underlay()
     await underlay.refresh()

@@ -64,7 +64,7 @@ def test_the_documents_commands_make_what_two_cells_start_with(cellnet: Cli, tmp
     assert one.cell != two.cell
 
 
-def test_what_cannot_be_issued_is_told(cellnet: Cli) -> None:
+def test_what_cannot_be_issued_is_reported(cellnet: Cli) -> None:
     issue = ("ca", "issue-cell", "--cell", "cell-1")
     assert "has no root.crt; hint: 'cellnet ca init'" in cellnet(*issue, "--ca", "authority", code=1)
     assert "has no root.crt" in cellnet(*issue, code=1), "this cell's own"

@@ -89,7 +89,7 @@ def test_every_change_of_the_store_takes_credentials(cellnet: Cli, cell: FakeCel
     assert cell.operators == [StoreCredentials(username="operator", password=SECRET)] * 6
 
 
-def test_a_certificate_may_be_anybodys_to_read_its_key_may_not(cellnet: Cli, cell: FakeCell, tmp_path: Path) -> None:
+def test_a_certificate_may_be_readable_for_all_and_its_key_for_root_alone(cellnet: Cli, cell: FakeCell, tmp_path: Path) -> None:
     who = ("--store-credentials", secret_file(tmp_path / "who.yaml", f"cert: op.crt\nkey: {tmp_path}/op.key\n"))
     (tmp_path / "op.crt").write_text("CERTIFICATE")
     secret_file(tmp_path / "op.key", SECRET)
@@ -114,7 +114,7 @@ def test_a_certificate_may_be_anybodys_to_read_its_key_may_not(cellnet: Cli, cel
         (f"username: operator\npassword: {SECRET}: x\n", ":2 is not YAML"),
     ],
 )
-def test_what_the_file_gets_wrong_is_told_without_quoting_it(
+def test_mistakes_in_the_file_are_reported_without_quoting_it(
     cellnet: Cli, cell: FakeCell, tmp_path: Path, text: str, words: str
 ) -> None:
     who = ("--store-credentials", secret_file(tmp_path / "who.yaml", text))

@@ -89,7 +89,7 @@ def test_a_path_is_sent_as_the_caller_sees_it_and_not_as_the_agent_would(tmp_pat
     assert as_the_agent_finds_it("web") == f"{os.getcwd()}/web"
 
 
-def test_without_an_agent_the_user_is_told_how_to_start_one(cellnet: Cli, tmp_path: Path) -> None:
+def test_without_an_agent_the_hint_is_how_to_start_one(cellnet: Cli, tmp_path: Path) -> None:
     words = f"error: no agent answers at {tmp_path}/run/cellnet/agent.sock; hint: start it with 'cellnet up' or systemctl start"
     for command in (["ps"], ["status"], ["sync"], ["policy", "list"], ["ca", "show"], ["detach", "w"], ["exec", "w", "env"]):
         done = cellnet(*command)
@@ -121,7 +121,7 @@ def test_a_config_that_is_named_must_be_there(cellnet: Cli, tmp_path: Path, comm
     ],
 )
 @pytest.mark.usefixtures("agent")
-def test_wrong_usage_is_told_in_one_line_and_exits_2(cellnet: Cli, arguments: list[str], words: str) -> None:
+def test_wrong_usage_is_one_line_and_exits_2(cellnet: Cli, arguments: list[str], words: str) -> None:
     done = cellnet(*arguments)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: ")
@@ -131,7 +131,7 @@ def test_wrong_usage_is_told_in_one_line_and_exits_2(cellnet: Cli, arguments: li
 
 
 @pytest.mark.usefixtures("agent")
-def test_what_the_agent_refuses_is_told_with_its_hint_and_exits_1(cellnet: Cli, cell: FakeCell) -> None:
+def test_a_refusal_of_the_agent_is_shown_with_its_hint_and_exits_1(cellnet: Cli, cell: FakeCell) -> None:
     cell.fails = Conflict("'web' is attached", hint="detach it first")
     done = cellnet("attach", "--app", "acme/shop/web", "--netns", "/run/netns/x")
     assert done == Done(1, "", "error: 'web' is attached; hint: detach it first\n")
@@ -267,7 +267,7 @@ def test_names_are_completed_from_the_agent(agent: Path, cellnet: Cli) -> None:
     assert done.stdout == "plain,api\n"
 
 
-def test_output_that_nobody_reads_to_its_end_is_no_traceback(agent: Path) -> None:
+def test_output_whose_reader_has_gone_is_no_traceback(agent: Path) -> None:
     shell = f"{' '.join(CELLNET)} --root {agent} status --json | true"
     done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True)
     assert done.stderr == ""

@@ -29,7 +29,7 @@ def test_the_socket_is_where_the_config_puts_it(tmp_path: Path) -> None:
     assert Location(root=tmp_path, config=None).socket() == tmp_path / "run/cellnet/agent.sock"
 
 
-def test_a_config_that_moves_the_socket_and_is_wrong_is_told(tmp_path: Path) -> None:
+def test_a_wrong_config_that_moves_the_socket_is_reported(tmp_path: Path) -> None:
     (tmp_path / "agent.yaml").write_text("paths: {nonsense: /run/other}\n")
     with pytest.raises(InvalidInput, match=r"agent\.yaml:1"):
         Location(root=None, config=tmp_path / "agent.yaml").socket()

@@ -23,7 +23,7 @@ def test_there_are_enough_of_them() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_bad_file_is_told_exactly(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_file_is_reported_exactly(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CORPUS)  # so that the words hold on every machine
     with pytest.raises(InvalidSource) as caught:
         load(Path(path.name), root=None, hostname="host")

@@ -80,7 +80,7 @@ def test_the_file_knows_what_has_become_of_it_since(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# all commented out\n", "---\n", "{}"])
-def test_a_file_that_says_nothing_means_the_defaults(tmp_path: Path, text: str) -> None:
+def test_an_empty_file_means_the_defaults(tmp_path: Path, text: str) -> None:
     assert loaded(tmp_path, text) == load(tmp_path / "none.yaml", root=None, hostname="host")
 
 
@@ -138,7 +138,7 @@ def test_an_override_wins_over_the_file_and_a_later_one_over_an_earlier(tmp_path
     assert config.dns.route_domains == ("x.y",)
 
 
-def test_all_mistakes_of_a_file_and_of_overrides_are_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_of_a_file_and_of_overrides_are_reported_at_once(tmp_path: Path) -> None:
     text = "cell: yes\ntls: {prot: 8, port: 0x1f}\noverlay: {network: 10.255.0.1/16}\ndns: foo\n"
     assert mistakes(tmp_path, text, "egress.default=maybe") == [
         "1:7: expected text, found 'yes', what YAML reads as true or false",

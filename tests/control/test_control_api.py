@@ -74,7 +74,7 @@ def test_a_made_up_name_that_another_takes_meanwhile_is_replaced(curl: Curl) -> 
     assert "web" in curl.cell.views
 
 
-def test_a_clash_that_no_name_mends_is_told(curl: Curl) -> None:
+def test_a_clash_that_another_name_does_not_mend_is_reported(curl: Curl) -> None:
     curl.cell.fails = Conflict("the namespace is attached already")
     code, given = curl("POST", "/v1/attachments", WEB)
     assert (code, given["error"]["what"]) == (409, "the namespace is attached already")
@@ -101,12 +101,12 @@ def test_the_owner_of_a_callers_attachment_is_the_process_that_calls(curl: Curl)
         (Bug("w", hint="h"), 500, "Bug"),
     ],
 )
-def test_each_error_says_who_must_act(curl: Curl, failure: Exception, code: int, kind: str) -> None:
+def test_each_error_has_the_kind_of_its_remedy(curl: Curl, failure: Exception, code: int, kind: str) -> None:
     curl.cell.fails = failure
     assert curl("GET", "/v1/status") == (code, {"error": {"kind": kind, "what": "w", "hint": "h"}})
 
 
-def test_an_error_that_nobody_foresaw_is_a_bug_and_tells_no_details(curl: Curl) -> None:
+def test_an_unforeseen_error_is_a_bug_and_shows_no_details(curl: Curl) -> None:
     curl.cell.fails = KeyError("a secret")
     code, given = curl("GET", "/v1/status")
     assert code == 500
@@ -144,7 +144,7 @@ def test_each_change_is_logged_with_its_caller(curl: Curl) -> None:
         ("GET", "/v1/policies/check?from=a/b/c&to=a/b/d&port=tcp/any", None, 400, "InvalidInput", "tcp/any"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_shape(
+def test_all_errors_have_one_shape(
     curl: Curl, method: str, address: str, raw: bytes | None, code: int, kind: str, words: str
 ) -> None:
     got, given = curl(method, address, raw=raw)
@@ -199,7 +199,7 @@ def test_status_has_exactly_the_documented_fields(curl: Curl) -> None:
     assert (given["ok"], given["problems"]) == (False, [{"area": "policies", "what": "bad file", "hint": "mend it"}])
 
 
-def test_sync_says_what_is_missing(curl: Curl) -> None:
+def test_sync_lists_what_is_missing(curl: Curl) -> None:
     assert curl("POST", "/v1/sync", {"timeout": 1}) == (200, {"ok": True, "missing": []})
     curl.cell.missing = ("shop.yaml",)
     assert curl("POST", "/v1/sync") == (200, {"ok": False, "missing": ["shop.yaml"]})
@@ -226,7 +226,7 @@ def test_an_attach_whose_caller_goes_away_goes_on_to_its_end(curl: Curl) -> None
     assert curl.cell.cancelled == 0
 
 
-def test_a_request_beyond_the_limit_is_cancelled_and_says_so(tmp_path: Path) -> None:
+def test_a_request_beyond_the_limit_is_cancelled_and_reported_as_such(tmp_path: Path) -> None:
     cell = FakeCell(waits=True)
     with serving(cell, tmp_path / "agent.sock", limit=0.05) as path:
         code, given = Curl(path, cell)("PUT", "/v1/attachments/w", WEB)

@@ -65,7 +65,7 @@ def test_half_of_them_is_refused_without_a_word_of_the_secret(curl: Curl, given:
     assert curl.cell.operators == []
 
 
-def test_a_bug_tells_no_secret(curl: Curl) -> None:
+def test_a_bug_shows_no_secret(curl: Curl) -> None:
     curl.cell.fails = KeyError("x")
     assert curl("POST", "/v1/ca/trust", {"store_credentials": USER})[0] == 500
     assert SECRET not in str(curl.cell.log)

@@ -79,7 +79,7 @@ print(answer(connected()))
 """
 
 
-def test_a_crowd_of_one_user_is_refused_and_keeps_nobody_else_out(folder: Path) -> None:
+def test_too_many_connections_of_one_user_are_refused_and_keep_no_other_out(folder: Path) -> None:
     with serving(FakeCell(), folder / "agent.sock", group=READERS) as path:
         argv = ["setpriv", *MAIN_GROUP, "/usr/bin/python3", "-c", CROWD, str(path)]
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as crowd:
@@ -167,7 +167,7 @@ def test_a_folder_in_place_of_the_socket_is_refused_with_its_name(tmp_path: Path
     assert os.listdir(tmp_path) == ["agent.sock"]
 
 
-def test_the_kernel_says_who_the_peer_is() -> None:
+def test_the_peers_identity_comes_from_the_kernel() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         peer = peer_of(ours)

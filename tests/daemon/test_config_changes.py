@@ -7,7 +7,7 @@ from agent.daemon.config_changes import ConfigChanges
 from agent.model.status import Problem
 
 
-def test_a_file_that_changes_is_a_problem_until_it_says_the_same_again(tmp_path: Path) -> None:
+def test_a_changed_file_is_a_problem_until_its_settings_are_the_same_again(tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
     path.write_text("cell: one\n")
     part = ConfigChanges(load(path, root=None, hostname="host").file)

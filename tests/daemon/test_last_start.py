@@ -12,7 +12,7 @@ from agent.errors import Unavailable
 from agent.last_start import Failure
 
 
-def test_who_asks_an_agent_that_could_not_start_is_told_why_until_it_serves(tmp_path: Path) -> None:
+def test_the_reason_of_a_failed_start_is_reported_until_the_agent_serves(tmp_path: Path) -> None:
     client = Client(tmp_path / "run" / "agent.sock")
     (tmp_path / "run").mkdir()
     last_start.write(tmp_path / "run", Failure("the file is damaged", "move it away"))
@@ -26,12 +26,12 @@ def test_who_asks_an_agent_that_could_not_start_is_told_why_until_it_serves(tmp_
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"what": "x"}'])
-def test_a_note_that_makes_no_sense_counts_for_nothing(tmp_path: Path, content: str) -> None:
+def test_a_damaged_note_of_a_failed_start_counts_for_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / last_start.NOTE).write_text(content)
     assert last_start.read(tmp_path) is None
 
 
-def test_a_note_needs_no_folder_that_takes_it(disk: Path) -> None:
+def test_a_note_of_a_failed_start_needs_no_writable_folder(disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     last_start.write(disk / "run", Failure("w", "h"))
     last_start.remove(disk / "run")

@@ -95,7 +95,7 @@ time.sleep(600)
 
 
 @pytest.mark.parametrize("listens", [True, False])
-def test_a_holder_that_is_not_root_is_passed_over_and_told(netns: Callable[[str], Netns], listens: bool) -> None:
+def test_a_holder_that_is_not_root_is_skipped_and_reported(netns: Callable[[str], Netns], listens: bool) -> None:
     host = netns("host")
     with squatting(host, listens=listens):
         strangers: list[int] = []
@@ -106,7 +106,7 @@ def test_a_holder_that_is_not_root_is_passed_over_and_told(netns: Callable[[str]
         held.close()
 
 
-def test_a_stranger_with_every_name_that_can_be_guessed_keeps_nobody_out(netns: Callable[[str], Netns]) -> None:
+def test_a_stranger_with_every_name_that_can_be_guessed_keeps_no_agent_out(netns: Callable[[str], Netns]) -> None:
     host = netns("host")
     strangers: list[int] = []
     with squatting(host, listens=True, names=[*FIRST, *(f"cellnet-agent.{number}" for number in range(100))]):
@@ -117,7 +117,7 @@ def test_a_stranger_with_every_name_that_can_be_guessed_keeps_nobody_out(netns: 
         held.close()
 
 
-def test_a_stranger_whom_root_has_connected_to_is_still_a_stranger(netns: Callable[[str], Netns]) -> None:
+def test_a_stranger_with_a_connection_from_root_is_still_a_stranger(netns: Callable[[str], Netns]) -> None:
     """The connection that waits to be accepted has the listener's name, and was made by root."""
     host = netns("host")
     with squatting(host, listens=True), run_in(host.path, lambda: socket.socket(socket.AF_UNIX)) as caller:

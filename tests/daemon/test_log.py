@@ -45,7 +45,7 @@ print("goes on")
 
 
 @pytest.mark.parametrize("sink", ["a full disk", "a reader that has gone"])
-def test_a_log_that_takes_nothing_ends_nobody(disk: Path, sink: str) -> None:
+def test_a_log_that_takes_nothing_ends_no_process(disk: Path, sink: str) -> None:
     if sink == "a full disk":
         with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
             while True:

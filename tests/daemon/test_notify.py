@@ -35,6 +35,6 @@ def test_an_abstract_socket_is_named_with_an_at(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("address", ["", "/nowhere/notify"])
-def test_nobody_to_tell_is_no_error(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+def test_no_socket_to_notify_is_no_error(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     notify("READY=1")

@@ -45,17 +45,17 @@ async def ending(work: Callable[[], Coroutine[Any, Any, None]]) -> BaseException
     raise AssertionError("it goes on")
 
 
-async def test_who_returns_ends_the_agent_with_its_name() -> None:
+async def test_a_task_that_returns_ends_the_agent_with_its_name() -> None:
     bug = await ending(at_once)
     assert isinstance(bug, Bug)
     assert "'two' has ended by itself" in bug.what
 
 
-async def test_who_is_cancelled_by_something_of_its_own_ends_the_agent() -> None:
+async def test_a_task_that_cancels_itself_ends_the_agent() -> None:
     assert isinstance(await ending(cancelled_inside), Bug)
 
 
-async def test_who_is_cancelled_by_the_agent_ends_in_peace() -> None:
+async def test_a_task_that_the_agent_cancels_is_no_failure() -> None:
     async with asyncio.TaskGroup() as tasks:
         one = lasting(tasks, for_ever, name="one", failures=TaskFailures(Time()))
         await asyncio.sleep(0)
@@ -67,7 +67,7 @@ ERRORS = [OSError("no room"), KeyError("ifname"), HostRefused("no room"), Except
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda each: type(each).__name__)
-async def test_who_fails_is_reported_and_begun_again(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_task_that_fails_is_reported_and_begun_again(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks_, "Backoff", lambda: Backoff(first=0.0))
     clock, fine, times = Time(), asyncio.Event(), 0
 

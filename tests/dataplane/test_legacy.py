@@ -149,7 +149,7 @@ def test_the_lock_is_where_the_tools_environment_has_it(tmp_path: Path, monkeypa
     assert LegacyFirewall().lock == Path("/run/xtables.lock")
 
 
-def test_what_others_add_meanwhile_is_not_undone(netns: Callable[[str], Netns]) -> None:
+def test_rules_that_others_add_meanwhile_stay(netns: Callable[[str], Netns]) -> None:
     host = make_host(netns, containers=2, firewall=LegacyFirewall())
     few, many = host.workload(1), host.workload(1, allow(1, "8080"))
     host.become(host.with_workloads(host.workload(0), few))

@@ -17,13 +17,13 @@ class Asked:
         return max(numbers)
 
 
-def test_it_is_worked_out_once_for_an_object() -> None:
+def test_a_value_is_computed_once_for_an_object() -> None:
     asked, numbers = Asked(), frozenset(range(9))
     assert [asked.memo.of(numbers) for _ in range(3)] == [8, 8, 8]
     assert asked.times == 1
 
 
-def test_an_equal_object_is_worked_out_anew() -> None:
+def test_for_an_equal_object_the_value_is_computed_anew() -> None:
     asked = Asked()
     one, other = frozenset(range(9)), frozenset(range(9))
     assert asked.memo.of(one) == asked.memo.of(other)

@@ -32,7 +32,7 @@ def host(netns: Callable[[str], Netns]) -> Netns:
         "iptables-nft -F FORWARD",
     ],
 )
-def test_a_foreign_change_is_heard_once(host: Netns, change: str) -> None:
+def test_a_foreign_change_is_one_event(host: Netns, change: str) -> None:
     host.run("iptables-nft", "-A", "FORWARD", "-j", "ACCEPT")
     monitor = run_in(host.path, Monitor)
     assert not monitor.drain()
@@ -42,7 +42,7 @@ def test_a_foreign_change_is_heard_once(host: Netns, change: str) -> None:
     monitor.close()
 
 
-def test_what_does_not_matter_is_not_heard(host: Netns) -> None:
+def test_what_does_not_matter_is_no_event(host: Netns) -> None:
     monitor = run_in(host.path, Monitor)
     host.run("ip", "neigh", "add", "192.0.2.7", "lladdr", "02:00:00:00:00:01", "dev", "u0", "nud", "reachable")
     host.run("ip", "link", "show")

@@ -55,7 +55,7 @@ def test_a_tunnel_is_there_as_it_should_be_and_leaves_nothing_to_do(host: Host) 
     assert not host.left_to_do(), str(host.left_to_do())
 
 
-def test_it_needs_no_underlay(host: Host) -> None:
+def test_the_tunnel_needs_no_underlay(host: Host) -> None:
     host.netns.run("ip", "link", "del", "u0")
     assert host.become(host.empty).overlay is None
     assert not host.left_to_do(), str(host.left_to_do())

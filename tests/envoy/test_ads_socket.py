@@ -97,7 +97,7 @@ def test_a_peer_that_talks_nonsense_gets_an_error_and_the_next_one_is_served(cha
     assert next(talk(channel, subscribe())).resources[0].name == "c"
 
 
-def test_a_peer_that_wants_too_much_is_told_so(channel: grpc.Channel, server: AdsServer) -> None:
+def test_a_peer_that_wants_too_much_gets_an_error(channel: grpc.Channel, server: AdsServer) -> None:
     greedy = DeltaDiscoveryRequest(type_url=CLUSTER, resource_names_subscribe=[str(each) for each in range(70_000)])
     with pytest.raises(grpc.RpcError) as caught:
         next(talk(channel, greedy.SerializeToString()))
@@ -153,12 +153,12 @@ def test_a_socket_that_cannot_be_made_is_refused_with_its_path(loop: LoopThread,
         loop.run(AdsServer(tmp_path / path).start())
 
 
-def test_nobody_connected_is_unavailable_even_for_nothing(loop: LoopThread, server: AdsServer) -> None:
+def test_without_a_connection_even_waiting_for_nothing_is_unavailable(loop: LoopThread, server: AdsServer) -> None:
     with pytest.raises(Unavailable, match="not connected"):
         loop.run(server.settled({ResourceKey(LISTENER, "l"): None}, timeout=0.05))
 
 
-def test_an_envoy_that_has_ended_has_nothing_and_nobody_waits_for_its_word(
+def test_an_envoy_that_has_ended_has_nothing_and_its_acknowledgement_is_not_awaited(
     channel: grpc.Channel, loop: LoopThread, server: AdsServer
 ) -> None:
     next(stream(channel, subscribe()))

@@ -183,7 +183,7 @@ def test_the_next_workload_of_an_address_is_served_in_its_own_namespace(
         successor.close()
 
 
-def test_a_successor_never_shows_the_certificate_of_who_had_the_address(
+def test_a_successor_never_shows_the_certificate_of_its_predecessor_at_the_address(
     cell: EnvoyCell, pair: EnvoyPair, served: Workload
 ) -> None:
     context = client_context(cell.ca.root.bundle())
@@ -271,7 +271,7 @@ def test_envoy_gives_the_memory_that_it_does_not_need_back_to_the_host(cell: Env
     eventually(lambda: any((each / "comm").read_text().strip() == "TcmallocProcess" for each in threads.iterdir()))
 
 
-def test_the_admin_socket_tells_version_and_memory_to_root_alone(cell: EnvoyCell, pair: EnvoyPair, served: Workload) -> None:
+def test_the_admin_socket_gives_version_and_memory_to_root_alone(cell: EnvoyCell, pair: EnvoyPair, served: Workload) -> None:
     found = admin.server(cell.envoy.settings.admin)
     assert (found.version, found.state) == ("1.40.0", "LIVE")
     assert found.memory > 1_000_000
@@ -279,7 +279,7 @@ def test_the_admin_socket_tells_version_and_memory_to_root_alone(cell: EnvoyCell
     assert cell.envoy.settings.admin.stat().st_mode & 0o777 == 0o600
 
 
-def test_an_admin_socket_of_nobody_is_unavailable(tmp_path: Path) -> None:
+def test_an_admin_socket_without_envoy_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="does not answer"):
         admin.server(tmp_path / "admin.sock")
 
@@ -295,9 +295,7 @@ def test_an_envoy_that_does_not_answer_is_named_with_what_it_lacks(cell: EnvoyCe
     cell.settle(API)
 
 
-def test_who_waits_for_a_version_that_was_overtaken_gets_the_later_one(
-    cell: EnvoyCell, pair: EnvoyPair, served: Workload
-) -> None:
+def test_a_waiter_for_an_overtaken_version_gets_the_later_one(cell: EnvoyCell, pair: EnvoyPair, served: Workload) -> None:
     first = of_workload(cell.table, API)
     cell.put(pair.workload(cell.leaf()))
     cell.settle_versions(first)

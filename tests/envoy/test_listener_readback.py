@@ -125,7 +125,7 @@ def test_what_is_open_is_left_alone(cell: EnvoyCell, served: Workload, read_back
     assert (read_back.repairs, read_back.looks.closed, cell.status().pushed) == (0, frozenset(), pushed)
 
 
-def test_a_port_that_stays_closed_is_told_until_it_is_open(
+def test_a_port_that_stays_closed_is_reported_until_it_is_open(
     cell: EnvoyCell, pair: EnvoyPair, served: Workload, read_back: ReadBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MENDING", 0.3)

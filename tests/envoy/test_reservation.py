@@ -35,7 +35,7 @@ def listening(place: Netns, address: str, *, uid: int = 0, reuse: bool = False) 
     return run_in(place.path, make)
 
 
-def test_nobody_but_envoys_user_gets_a_port_that_is_held(netns: Callable[[str], Netns]) -> None:
+def test_only_envoys_user_gets_a_port_that_is_held(netns: Callable[[str], Netns]) -> None:
     place = netns("web")
     with reserve(ContainerPort(API, PORT, place.path), uid=ENVOY):
         place.run("ip", "addr", "add", f"{API}/32", "dev", "lo")  # later: an attach holds the port before the address is there
@@ -56,7 +56,7 @@ def test_a_port_is_held_beside_an_envoy_that_has_it(netns: Callable[[str], Netns
         pass
 
 
-def test_a_port_that_somebody_has_is_refused(netns: Callable[[str], Netns]) -> None:
+def test_a_port_in_use_is_refused(netns: Callable[[str], Netns]) -> None:
     place = netns("web")
     with listening(place, "0.0.0.0", reuse=True), pytest.raises(HostRefused, match="port 61443 is in use") as refusal:
         reserve(ContainerPort(API, PORT, place.path), uid=ENVOY)

@@ -56,7 +56,7 @@ def test_the_order_of_workloads_changes_nothing() -> None:
     assert list(one.items()) == list(other.items())
 
 
-def test_a_translation_that_remembers_says_the_same_as_a_fresh_one() -> None:
+def test_a_translation_with_a_memory_equals_a_fresh_one() -> None:
     translation = Translation()
     for states in (range(5), range(3, 9), range(0), range(9)):
         now = state(*(workload(number, http=number % 3 == 0) for number in states))
@@ -85,7 +85,7 @@ def test_secrets_print_as_a_fingerprint_and_are_in_no_listener() -> None:
     assert [key for key, each in table.items() if b"secret key" in each.body] == [leaf_key(workload(0).address)]
 
 
-def test_what_must_be_acknowledged_is_absence_for_who_is_not_there() -> None:
+def test_for_a_workload_that_is_gone_its_absence_must_be_acknowledged() -> None:
     table = resources(state(workload(0)))
     assert all(of_workload(table, workload(0).address).values())
     assert set(of_workload(table, workload(1).address).values()) == {None}

@@ -121,7 +121,7 @@ def test_a_secret_is_sent_when_it_is_asked_for_and_when_it_appears() -> None:
     assert envoy.has == {(SECRET, "s"): "1", (SECRET, "later"): "1"}
 
 
-def test_who_asks_anew_for_what_it_had_gets_it_again() -> None:
+def test_a_resource_that_is_requested_anew_is_sent_again() -> None:
     envoy = FakeEnvoy()
     stream = envoy.connect()
     wanted = table((SECRET, "s", "1"))

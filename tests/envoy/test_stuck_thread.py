@@ -30,7 +30,7 @@ def brief() -> Iterator[EnvoyCell]:
         made.close()
 
 
-def test_callers_are_served_while_the_main_thread_is_stuck_and_nobody_answers_the_agent(
+def test_callers_are_served_while_the_main_thread_is_stuck_and_the_agent_gets_no_answer(
     cell: EnvoyCell, pair: EnvoyPair, app: EchoApp
 ) -> None:
     cell.serve(pair.workload(cell.leaf()))

@@ -136,7 +136,9 @@ def test_plain_text_is_closed_and_never_reaches_the_app(cell: EnvoyCell, pair: E
     assert served.peers == []
 
 
-def test_who_connects_and_says_nothing_does_not_reach_the_app(cell: EnvoyCell, pair: EnvoyPair, served: EchoApp) -> None:
+def test_a_client_that_connects_and_sends_nothing_does_not_reach_the_app(
+    cell: EnvoyCell, pair: EnvoyPair, served: EchoApp
+) -> None:
     with dial(pair.web.path):
         time.sleep(0.2)
         assert served.peers == []
@@ -187,7 +189,7 @@ def test_without_http_no_application_protocol_is_agreed_on(cell: EnvoyCell, pair
         assert exchange(connection, b"hello") == b"hello"
 
 
-def test_without_a_trust_bundle_nobody_is_served(cell: EnvoyCell, pair: EnvoyPair, app: EchoApp) -> None:
+def test_without_a_trust_bundle_no_client_is_served(cell: EnvoyCell, pair: EnvoyPair, app: EchoApp) -> None:
     cell.publish(trust_bundle=b"")
     cell.put(pair.workload(cell.leaf()))
     time.sleep(0.5)

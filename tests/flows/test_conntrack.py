@@ -65,7 +65,7 @@ def test_a_flow_is_read_with_both_tuples(table: Table) -> None:
     assert flow.status & 0x8  # confirmed
 
 
-def test_a_rewritten_flow_is_found_by_who_answers_not_by_what_was_dialled(table: Table) -> None:
+def test_a_rewritten_flow_is_found_by_the_answering_address_not_by_the_dialled_one(table: Table) -> None:
     table.add(target="192.0.2.1", port=80, more=f"--dst-nat {SERVER}:8080")
     (flow,) = table.flows(to=[SERVER])
     assert (str(flow.destination), flow.destination_port) == ("192.0.2.1", 80)

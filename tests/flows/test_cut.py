@@ -122,7 +122,7 @@ def test_a_listener_survives_the_cut_of_its_connections(bed: ConntrackBed) -> No
     assert listener.accept()
 
 
-def test_a_connection_that_nobody_has_accepted_yet_is_cut(bed: ConntrackBed) -> None:
+def test_a_connection_that_is_not_yet_accepted_is_cut(bed: ConntrackBed) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
     api.listen(8080)
@@ -176,7 +176,7 @@ def test_a_sweep_of_one_address_leaves_others_alone(bed: ConntrackBed) -> None:
     assert all(map(is_reset, other))
 
 
-def test_a_published_port_is_judged_by_who_answers(bed: ConntrackBed) -> None:
+def test_a_published_port_is_judged_by_the_container_that_answers(bed: ConntrackBed) -> None:
     """A container that dials the host's address is still a container that reaches another."""
     web, api = bed.container("web"), bed.container("api")
     bed.host.run("ip", "addr", "add", "192.0.2.1/32", "dev", "lo")
@@ -211,7 +211,7 @@ def test_a_pin_that_is_gone_is_no_failure(bed: ConntrackBed, tmp_path: Path, pin
     assert is_reset(client)
 
 
-def test_where_no_socket_is_found_whoever_sends_next_is_reset(bed: ConntrackBed) -> None:
+def test_where_no_socket_is_found_the_next_sender_is_reset(bed: ConntrackBed) -> None:
     web, api = bed.container("web"), bed.container("api")
     bed.permit((web, api, "tcp", 8080))
     client, server = pair(web, api, 8080)
@@ -338,7 +338,7 @@ def test_many_connections_are_cut_in_one_sweep_and_no_descriptor_leaks(bed: Conn
     assert all(map(is_reset, ends))
 
 
-def test_a_receipt_is_falsy_when_nothing_was_cut_and_says_how_long_the_last_cut_took(bed: ConntrackBed) -> None:
+def test_a_receipt_is_falsy_when_nothing_was_cut_and_has_the_time_of_the_last_cut(bed: ConntrackBed) -> None:
     ticks = iter(range(100))
     nothing = bed.sweep_addresses(None, clock=lambda: float(next(ticks)))
     assert not nothing

@@ -127,7 +127,7 @@ def test_a_container_that_goes_has_its_connections_on_its_own_cell_cut_as_ever(c
 
 
 @pytest.mark.parametrize("now", [0, OTHER], ids=["nobody", "another app"])
-def test_nobody_inherits_the_flows_of_a_container_that_has_left_another_cell(cells: TwoHosts, now: int) -> None:
+def test_no_container_inherits_the_flows_of_one_that_has_left_another_cell(cells: TwoHosts, now: int) -> None:
     exchange(cells.web, cells.api)
     ends = pair(cells.web, cells.api, 8080)
     assert not cells.there.sweep(departed={cells.web.address: WEB}), "it has come back as it was"

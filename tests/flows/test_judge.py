@@ -157,13 +157,13 @@ def test_flows_with_other_cells_that_are_forbidden(what: str, judged: Flow) -> N
     assert judge.forbidden(judged, MANY), what
 
 
-def test_a_flow_of_who_has_departed_is_permitted_only_to_who_has_the_same_tag_now() -> None:
+def test_a_flow_of_a_departed_container_is_permitted_only_to_a_successor_with_the_same_tag() -> None:
     judged = replace(flow(FAR, API, 8080), mark=1)
     assert [judge.forbidden(judged, MANY, departed={FAR: tag}) for tag in (0, 1, 2)] == [True, False, True]
     assert not judge.forbidden(judged, MANY, departed={FAR_CELL: 0})
 
 
-def test_without_a_tunnel_the_rest_of_the_overlay_is_nobodys() -> None:
+def test_without_a_tunnel_the_rest_of_the_overlay_has_no_owner() -> None:
     state = replace(MANY, tunnel=None)
     for judged in (replace(flow(FAR, API, 8080), mark=1), flow(WEB, FAR, 1), flow(OWN, API, 22)):
         assert judge.forbidden(judged, state)

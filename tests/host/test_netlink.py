@@ -62,7 +62,7 @@ def test_a_dump_that_is_interrupted_for_ever_is_given_up(ends: Ends) -> None:
     assert not thread.is_alive()
 
 
-def test_a_refused_dump_says_what_was_asked_for(ends: Ends) -> None:
+def test_a_refused_dump_names_what_was_asked_for(ends: Ends) -> None:
     link, there = ends
     there.send(message(NLMSG_ERROR, 1, struct.pack("=i", -errno.EPERM)))
     with pytest.raises(HostRefused, match="cannot list things: Operation not permitted"):

@@ -25,7 +25,7 @@ def await_end(name: str) -> None:
             assert not each.is_alive()
 
 
-def test_nobody_waits_for_the_end_of_a_tool_that_has_said_that_it_is_done(tmp_path: Path) -> None:
+def test_the_end_of_a_tool_that_has_reported_its_work_is_not_awaited(tmp_path: Path) -> None:
     barrier, ended = tmp_path / "barrier", tmp_path / "ended"
     sh(f"echo before; echo '# done'; while ! test -e {barrier}; do sleep 0.01; done; touch {ended}")
     assert not ended.exists()
@@ -34,7 +34,7 @@ def test_nobody_waits_for_the_end_of_a_tool_that_has_said_that_it_is_done(tmp_pa
     assert ended.exists()
 
 
-def test_a_process_with_thousands_of_open_files_still_hears_its_tools() -> None:
+def test_a_process_with_thousands_of_open_files_still_reads_its_tools() -> None:
     with ExitStack() as stack:
         for _ in range(1100):
             stack.callback(os.close, os.open("/dev/null", os.O_RDONLY))
@@ -52,14 +52,14 @@ def test_a_tool_that_ends_well_without_a_word_has_done_its_work() -> None:
     sh("echo '# done it will not say'")
 
 
-def test_a_tool_that_fails_is_told_by_its_own_words() -> None:
+def test_a_failure_of_a_tool_is_reported_in_its_own_words() -> None:
     with pytest.raises(HostRefused, match="line 3 is wrong"):
         sh("echo line 3 is wrong >&2; exit 2")
     with pytest.raises(HostRefused, match="exit code 7"):
         sh("exit 7")
 
 
-def test_a_tool_that_is_not_there_is_told() -> None:
+def test_a_missing_tool_is_reported() -> None:
     with pytest.raises(HostRefused, match="not installed"):
         process.run_until(["no-such-tool"], line=DONE, timeout=1.0, stdin=b"")
 
@@ -78,7 +78,7 @@ def test_a_tool_that_closes_its_output_and_hangs_is_killed_too() -> None:
         sh("exec >&-; exec sleep 1000", timeout=0.2)
 
 
-def test_much_to_read_and_much_to_say_hold_nobody_up() -> None:
+def test_large_input_and_large_output_block_neither_side() -> None:
     much = bytes(1 << 20)
     sh("head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2; cat >/dev/null; echo; echo '# done'", stdin=much)
     with pytest.raises(HostRefused, match="the last of it"):

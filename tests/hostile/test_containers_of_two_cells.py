@@ -125,7 +125,7 @@ def test_a_neighbour_does_not_get_into_a_connection_to_another_cell(cells: Attac
 
 @pytest.mark.parametrize("by", ["mallory", "eve"])
 @stopped_by(OTHERS, At("cell 2", OTHERS))
-def test_no_neighbour_of_either_end_tells_an_error_about_a_flow(cells: AttackedHosts, by: str) -> None:
+def test_no_neighbour_of_either_end_can_send_an_error_about_a_flow(cells: AttackedHosts, by: str) -> None:
     flow, server = cells["web"].datagrams(), cells["api"].datagrams(8080)
     flow.connect((str(cells["api"].address), 8080))
     flow.send(b"question")
@@ -159,7 +159,7 @@ def test_a_container_reaches_no_service_of_another_cell_through_the_tunnel(cells
 
 
 @stopped_by(TO_HOST)
-def test_a_container_hears_no_echo_from_another_cell(cells: AttackedHosts) -> None:
+def test_a_container_gets_no_echo_from_another_cell(cells: AttackedHosts) -> None:
     echo = IP(src=str(cells["mallory"].address), dst=cells.end_of(2)) / ICMP(type=8, id=7, seq=1) / b"echo"
     found = cells.frames(lambda: captured(cells.wire("mallory"), [echo], at=cells["api"]), at="mallory", origin=2)
     withstood(it=not [each for each in found if ICMP in each and each[ICMP].type == 0])

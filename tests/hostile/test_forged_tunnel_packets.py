@@ -97,7 +97,7 @@ def test_a_container_is_no_peer_to_its_own_cell(cells: AttackedHosts, to: str) -
 
 
 @pytest.mark.parametrize("to", ["169.254.0.1", "255.255.255.255", "10.77.0.255", "224.0.0.1"])
-def test_a_container_is_no_peer_by_an_address_that_is_nobodys_own(cells: AttackedHosts, egress: None, to: str) -> None:
+def test_a_container_is_no_peer_by_an_unused_address(cells: AttackedHosts, egress: None, to: str) -> None:
     withstood(it=not cells.arrived(partial(send_to_tunnel, cells["mallory"], for_web(cells), to=to), at="web"))
 
 

@@ -73,7 +73,7 @@ def test_a_gateway_has_no_ports(stage: AttackedCell, target: str) -> None:
 
 @pytest.mark.parametrize("to", ["link-local", "multicast"])
 @stopped_by(NO_DAD, IPV6, RAW6)
-def test_ipv6_is_closed_also_when_root_inside_turns_his_end_on(stage: AttackedCell, to: str) -> None:
+def test_ipv6_is_closed_also_when_root_inside_turns_it_on(stage: AttackedCell, to: str) -> None:
     """A link-local address is derived from the MAC, which he knows."""
     assert stage.web.connect(stage.api, 8080) is Connected
     with closing(run_in(stage.host.pin, lambda: _bound("::", CLOSED, family=socket.AF_INET6))) as listening:
@@ -109,7 +109,7 @@ def test_an_arp_flood_does_not_fill_the_hosts_neighbour_table(stage: AttackedCel
     Setting("net/ipv4/conf/all/rp_filter", 0),
     Without("filter", "{api_chain}", "CELLNET-REJECT"),
 )
-def test_a_link_that_only_has_our_kind_of_name_reaches_nobody(stage: AttackedCell, source: str) -> None:
+def test_a_link_that_only_has_our_kind_of_name_reaches_no_container(stage: AttackedCell, source: str) -> None:
     address = {"web": str(stage.web.address), "mallory": str(stage.mallory.address)}.get(source, source)
     with _foreign_link(stage, "cnetdeadbeef") as wire, capture(stage.api) as listening:
         wire.send(IP(src=address, dst=str(stage.api.address)) / UDP(sport=9, dport=8080) / b"forged")

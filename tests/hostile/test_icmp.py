@@ -24,7 +24,7 @@ def _error(source: object, flow: Packet, kind: tuple[int, int], **fields: Any) -
 
 @pytest.mark.parametrize("kind", ERRORS)
 @stopped_by(OTHERS)
-def test_an_error_about_somebody_elses_flow_is_dropped(stage: AttackedCell, kind: tuple[int, int]) -> None:
+def test_an_error_about_anothers_flow_is_dropped(stage: AttackedCell, kind: tuple[int, int]) -> None:
     flow = stage.web.datagrams()
     flow.connect((str(stage.api.address), 8080))
     flow.send(b"question")

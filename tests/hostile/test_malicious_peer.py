@@ -37,7 +37,7 @@ def delivered(cells: AttackedHosts, packet: Packet, *, tag: int = WEB, **header:
     return cells.arrived(partial(cells.as_root, [wrapped]), at="api")
 
 
-def test_with_its_own_containers_addresses_a_cell_can_say_any_tag(cells: AttackedHosts) -> None:
+def test_for_its_own_containers_addresses_a_cell_can_use_any_tag(cells: AttackedHosts) -> None:
     """What a taken-over cell can do, as docs/security.md says."""
     assert delivered(cells, cells.datagram("mallory", "api"), tag=WEB)
     assert delivered(cells, cells.datagram("10.255.1.99", "api"), tag=WEB)
@@ -94,7 +94,7 @@ def test_a_peer_reaches_no_service_of_a_cell_through_the_tunnel(cells: AttackedH
 
 @pytest.mark.parametrize("to", NETWORKS)
 @stopped_by(TO_HOST)
-def test_what_is_for_all_in_the_tunnel_is_for_nobody(cells: AttackedHosts, to: str) -> None:
+def test_broadcast_in_the_tunnel_reaches_no_container(cells: AttackedHosts, to: str) -> None:
     with cells.cell(2).datagrams(9000) as listening:
         mac = "ff:ff:ff:ff:ff:ff" if to.startswith("255") else "01:00:5e:00:00:01"
         if not to.startswith("255"):

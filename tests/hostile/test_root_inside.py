@@ -68,7 +68,7 @@ def other(stage: AttackedCell) -> Instance:
 
 @pytest.mark.parametrize("backend", ["nft"], indirect=True)
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_root_does_at_his_end_concerns_nobody_else(stage: AttackedCell, other: Instance, change: str) -> None:
+def test_what_root_does_at_its_end_affects_no_other_container(stage: AttackedCell, other: Instance, change: str) -> None:
     client, server = pair(stage.web, stage.api, 8081)
     _does(other, stage, CHANGES[change])
     before = len(stage.api.callers(8080))

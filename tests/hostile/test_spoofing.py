@@ -32,7 +32,7 @@ def test_another_containers_address_delivers_nothing(stage: AttackedCell) -> Non
     "source", ["10.255.1.200", "10.255.1.255", "10.255.2.9", "10.77.0.254", "8.8.8.8", "169.254.0.1", "240.0.0.1"]
 )
 @stopped_by(*SPOOFING, *UNTAGGED)
-def test_an_address_of_nobody_here_delivers_nothing(stage: AttackedCell, source: str) -> None:
+def test_an_address_without_a_container_delivers_nothing(stage: AttackedCell, source: str) -> None:
     withstood(it=not _spoofed(stage, source))
 
 
@@ -79,7 +79,7 @@ def test_a_forged_reset_closes_neither_connection_nor_conntrack_entry(stage: Att
 
 
 @stopped_by(*SPOOFING)
-def test_a_forged_answer_does_not_reach_somebody_elses_datagram_flow(stage: AttackedCell) -> None:
+def test_a_forged_answer_does_not_reach_anothers_datagram_flow(stage: AttackedCell) -> None:
     flow = stage.web.datagrams()
     flow.connect((str(stage.api.address), 8080))
     flow.send(b"question")

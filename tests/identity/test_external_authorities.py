@@ -74,7 +74,9 @@ async def test_a_renewed_certificate_is_taken_up_by_itself_and_the_leaves_stay(e
     assert external.changes == 1
 
 
-async def test_a_pair_that_does_not_belong_together_is_told_and_the_old_one_stays_in_use(external: ExternalRoot) -> None:
+async def test_a_key_that_does_not_fit_its_certificate_is_reported_and_the_old_pair_stays_in_use(
+    external: ExternalRoot,
+) -> None:
     leaves = loaded(external)
     ends = end_of(leaves)
     external.now += DAY / 24
@@ -88,7 +90,7 @@ async def test_a_pair_that_does_not_belong_together_is_told_and_the_old_one_stay
     assert end_of(leaves) != ends
 
 
-async def test_files_that_are_gone_are_told_and_nothing_is_made_in_their_place(external: ExternalRoot) -> None:
+async def test_missing_files_are_reported_and_nothing_is_made_in_their_place(external: ExternalRoot) -> None:
     leaves = loaded(external)
     for path in external.ca.iterdir():
         path.unlink()
@@ -131,13 +133,13 @@ def test_the_operator_is_asked_for_the_next_one_fifteen_days_before_the_end(exte
     assert "cellnet ca issue-cell" in problem.hint
 
 
-def test_a_cell_with_its_own_root_asks_nobody(scene: LeafScene) -> None:
+def test_a_cell_with_its_own_root_asks_no_operator(scene: LeafScene) -> None:
     leaves = scene.leaves()
     scene.now = NOON + 89 * DAY
     assert list(leaves.problems()) == []
 
 
-def test_roots_of_the_store_are_trusted_with_the_own_one_as_soon_as_they_are_heard_of(external: ExternalRoot) -> None:
+def test_roots_of_the_store_are_trusted_beside_the_own_one_as_soon_as_they_are_known(external: ExternalRoot) -> None:
     leaves = loaded(external)
     own, theirs = leaves.trust.bundle, (external.other_root() / "root.crt").read_bytes()
     leaves.trust.update(own + theirs, has_peers=True)
@@ -148,7 +150,7 @@ def test_roots_of_the_store_are_trusted_with_the_own_one_as_soon_as_they_are_hea
     assert leaves.keyring.trust.read_bytes() == leaves.trust.bundle == own
 
 
-def test_what_the_store_said_last_is_what_apps_read_from_the_start(external: ExternalRoot) -> None:
+def test_apps_read_the_last_known_roots_of_the_store_from_the_start(external: ExternalRoot) -> None:
     theirs = (external.other_root() / "root.crt").read_bytes()
     leaves = external.leaves()
     leaves.trust.update(theirs, has_peers=True)
@@ -157,7 +159,7 @@ def test_what_the_store_said_last_is_what_apps_read_from_the_start(external: Ext
     assert leaves.trust.bundle.count(b"BEGIN") == 2
 
 
-def test_a_root_that_is_none_is_left_out_and_told(external: ExternalRoot) -> None:
+def test_what_is_no_root_is_left_out_and_reported(external: ExternalRoot) -> None:
     leaves = loaded(external)
     own = leaves.trust.bundle
     leaves.trust.update(own + chain_bytes((leaves.authorities.cell.certificate,)), has_peers=True)
@@ -176,7 +178,7 @@ def test_a_root_that_is_none_is_left_out_and_told(external: ExternalRoot) -> Non
         (True, True, True, True),
     ],
 )
-def test_a_cell_that_others_do_not_trust_says_so(
+def test_a_cell_that_others_do_not_trust_reports_it(
     external: ExternalRoot, elsewhere: bool, shared: bool, others: bool, told: bool
 ) -> None:
     """With the root elsewhere and nothing in the store, every cell may have the same root: nothing is known to be wrong."""

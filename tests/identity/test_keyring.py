@@ -84,7 +84,7 @@ def test_a_new_keyring_reads_the_same_bytes(ring: Keyring) -> None:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
-def test_keys_are_for_root_and_certificates_for_everybody(ring: Keyring, umask: int) -> None:
+def test_keys_are_for_root_and_certificates_for_all_users(ring: Keyring, umask: int) -> None:
     old = os.umask(umask)
     try:
         ring.put("web", WEB)
@@ -153,7 +153,7 @@ def test_drop_takes_everything_of_one_and_is_fine_twice(ring: Keyring) -> None:
     assert not ring.chain_of("web").parent.exists()
 
 
-def test_sweep_takes_what_nobody_knows_and_leaves_the_trust_bundle(ring: Keyring, tmp_path: Path) -> None:
+def test_sweep_takes_unknown_leaves_and_keeps_the_trust_bundle(ring: Keyring, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for name in ("web", "api", "old"):
@@ -173,7 +173,7 @@ def test_a_name_that_is_no_plain_directory_is_refused(ring: Keyring, name: str) 
             call(name)
 
 
-def test_a_full_tmpfs_is_told_and_the_old_leaf_stays(ring: Keyring) -> None:
+def test_a_full_tmpfs_is_reported_and_the_old_leaf_stays(ring: Keyring) -> None:
     ring.put("web", WEB)
     filler = fill(ring.directory)
     with pytest.raises(HostRefused, match="No space left"):
@@ -189,7 +189,7 @@ def test_a_keyring_that_was_never_opened_is_empty(tmp_path: Path) -> None:
     assert Keyring(tmp_path / "absent").load() == {}
 
 
-def test_a_place_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(HostRefused, match="cannot keep keys in memory"):
         Keyring(tmp_path / "file" / "identity").open()

@@ -73,7 +73,7 @@ def test_validity_is_what_renewal_goes_by(leaf: Leaf) -> None:
         validity(Leaf(chain=os.urandom(64), key=b""))
 
 
-def test_an_expired_authority_is_told_in_the_agents_words(ours: Ca) -> None:
+def test_an_expired_authority_is_reported_in_the_agents_words(ours: Ca) -> None:
     with pytest.raises(HostRefused, match="the issuer is valid from") as refusal:
         issue(ours.cell, identity=WEB, now=TODAY + 91 * DAY, lifetime=DAY)
     assert refusal.value.hint

@@ -17,7 +17,7 @@ from tests.testlib.samples import FIRST, SECOND, app, attachment
 WEB, API = attachment(app("web"), address=FIRST), attachment(app("api"), address=SECOND, instance=1)
 
 
-async def test_a_start_on_a_full_disk_keeps_what_is_good_tells_what_is_missing_and_makes_up_for_it(scene: LeafScene) -> None:
+async def test_a_start_on_a_full_disk_keeps_good_leaves_reports_missing_ones_and_issues_them_later(scene: LeafScene) -> None:
     scene.leaves().load([WEB])
     filler = scene.folder / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):

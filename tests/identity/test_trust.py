@@ -56,7 +56,7 @@ def test_the_same_roots_are_the_same_bytes_on_every_cell() -> None:
 @pytest.mark.parametrize(
     "text", [b"rubbish", STRANGER.bundle(), LEAF, ALONE, OTHER.bundle()[:300] + b"\n-----END CERTIFICATE-----\n"]
 )
-def test_what_is_no_root_of_ours_is_left_out_alone_and_told(text: bytes) -> None:
+def test_what_is_no_root_of_ours_is_left_out_alone_and_reported(text: bytes) -> None:
     found = combined(OWN.bundle(), OTHER.bundle() + text, trust_domain=DOMAIN)
     assert found.bundle == both(OWN.bundle(), OTHER.bundle())
     assert len(found.left_out) == (0 if text == b"rubbish" else 1)

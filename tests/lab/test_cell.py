@@ -70,7 +70,7 @@ def test_a_cell_is_tidy_for_the_next_test(cell: CellUnderTest) -> None:
     assert cell.run_app("acme/shop/web").name == "web"
 
 
-def test_exec_tells_exit_codes(cell: CellUnderTest) -> None:
+def test_exec_passes_exit_codes(cell: CellUnderTest) -> None:
     web = cell.run_app("acme/shop/web")
     assert web.exec("sh", "-c", "echo $CF_INSTANCE_INTERNAL_IP") == f"{web.address}\n"
     web.exec("sh", "-c", "exit 7", code=7)

@@ -227,7 +227,7 @@ BEGUN: dict[str, Callable[[], bool]] = {
 
 
 @pytest.mark.parametrize("begun", BEGUN)
-def test_what_a_killed_up_left_is_removed_by_whoever_comes_next(begun: str) -> None:
+def test_the_remains_of_a_killed_up_are_removed_by_the_next_command(begun: str) -> None:
     up = started(*MANY)
     eventually(BEGUN[begun], seconds=STARTED)
     up.kill()
@@ -293,7 +293,7 @@ def test_a_wrong_setting_is_shown_and_leaves_nothing() -> None:
     assert_nothing_is_left()
 
 
-def test_whoever_is_not_root_is_told_so_and_still_helped() -> None:
+def test_without_root_the_reason_and_the_help_are_shown() -> None:
     nobody = [*NOBODY, *CELLNET, "lab", "up"]
     done = subprocess.run(nobody, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 1

@@ -56,7 +56,7 @@ def test_a_container_with_a_lab_of_its_own_is_not_taken_for_ours(netns: Callable
             each.wait()
 
 
-def test_who_belongs_to_a_cell_belongs_to_the_lab_around_it(netns: Callable[[str], Netns], tmp_path: Path) -> None:
+def test_processes_of_a_cell_belong_to_the_lab_around_it(netns: Callable[[str], Netns], tmp_path: Path) -> None:
     for number in ("1", "10"):
         (tmp_path / number).mkdir()
     child = netns("container").start("sleep", "60", env={**os.environ, "CELLNET_ROOT": str(tmp_path / "1")})

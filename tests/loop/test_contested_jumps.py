@@ -15,27 +15,27 @@ def alarmed(*, now: float = 0.0) -> ContestedJumps:
     return contested
 
 
-def test_the_fourth_time_in_a_row_is_an_alarm() -> None:
+def test_the_fourth_repair_in_a_row_is_an_alarm() -> None:
     assert alarmed().alarm
 
 
-def test_now_and_then_is_no_row() -> None:
+def test_repairs_now_and_then_are_no_alarm() -> None:
     contested = ContestedJumps()
     for time in range(10):
         assert not contested.concedes(MOVED, wanted=WANTED, now=time * (ROW_SECONDS + 1))
 
 
-def test_after_a_truce_it_is_tried_again_and_peace_ends_the_alarm() -> None:
+def test_after_a_pause_the_jump_is_repaired_again_and_quiet_ends_the_alarm() -> None:
     contested = alarmed()
     assert contested.concedes(MOVED, wanted=WANTED, now=TIMES + TRUCE_SECONDS - 1)
     contested.concedes(WANTED, wanted=WANTED, now=TIMES + 2 * TRUCE_SECONDS)
     assert not contested.alarm
 
 
-def test_a_jump_that_is_gone_is_put_back_even_then() -> None:
+def test_a_missing_jump_is_put_back_even_during_an_alarm() -> None:
     assert not alarmed().concedes({}, wanted=WANTED, now=TIMES + 1)
 
 
-def test_an_undisturbed_host_is_never_an_alarm() -> None:
+def test_an_undisturbed_host_is_no_alarm() -> None:
     contested = ContestedJumps()
     assert not any(contested.concedes(WANTED, wanted=WANTED, now=float(time)) for time in range(100))

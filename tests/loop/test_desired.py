@@ -98,14 +98,14 @@ def test_nothing_is_lost_between_equal_states_or_where_a_right_is_added() -> Non
     assert lost_rights(before, replace(before, workloads={SECOND: more})) == frozenset()
 
 
-def test_a_right_less_and_a_container_less_are_where_to_look() -> None:
+def test_flows_are_checked_where_a_right_or_a_container_is_gone() -> None:
     before = state(attachment(WEB, address=FIRST), attachment(API, address=SECOND))
     fewer = replace(before.workloads[SECOND], allows=frozenset())
     assert lost_rights(before, replace(before, workloads={**before.workloads, SECOND: fewer})) == {SECOND}
     assert lost_rights(before, state(attachment(API, address=SECOND))) == {FIRST}
 
 
-def test_who_leaves_a_group_is_looked_for_where_the_group_has_rights() -> None:
+def test_flows_of_an_app_that_leaves_a_group_are_checked_where_the_group_has_rights() -> None:
     group = Allow(0, "tcp", 80, 80, "acme/*/*")
     before = state(attachment(WEB, address=FIRST), attachment(API, address=SECOND))
     api = replace(before.workloads[SECOND], allows=frozenset({group}))
@@ -114,11 +114,11 @@ def test_who_leaves_a_group_is_looked_for_where_the_group_has_rights() -> None:
     assert lost_rights(before, replace(before, groups={"acme/*/*": frozenset({2})})) == {SECOND}
 
 
-def test_an_address_that_became_another_app_is_looked_for_everywhere() -> None:
+def test_flows_of_an_address_with_another_app_are_checked_everywhere() -> None:
     assert lost_rights(state(attachment(WEB, address=FIRST)), state(attachment(API, address=FIRST))) is None
 
 
-def test_what_flows_to_a_cell_that_is_no_peer_any_more_is_looked_for_everywhere() -> None:
+def test_flows_to_a_former_peer_are_checked_everywhere() -> None:
     peers = {IPv4Network(f"10.255.{number}.0/24"): IPv4Address(f"10.77.0.{number}") for number in (2, 3)}
     before = replace(state(attachment(WEB, address=FIRST)), peers=peers)
     fewer = dict(list(peers.items())[:1])

@@ -29,7 +29,7 @@ def test_the_first_state_of_all_is_believed() -> None:
     assert MassLossGuard().guarded(state(peers=False), before=None, leaving=(), now=0.0) == state(peers=False)
 
 
-def test_most_containers_go_only_when_it_is_said_twice() -> None:
+def test_most_containers_go_only_when_a_second_state_agrees() -> None:
     guard, few = MassLossGuard(), state(2)
     assert guard.guarded(few, before=FOUR, leaving=(), now=0.0) == FOUR
     assert "3 of 4 containers" in str(guard.problem)
@@ -40,14 +40,14 @@ def test_most_containers_go_only_when_it_is_said_twice() -> None:
     assert guard.wait(now=WAIT) is None
 
 
-def test_all_peers_go_only_when_it_is_said_twice() -> None:
+def test_all_peers_go_only_when_a_second_state_agrees() -> None:
     guard, none = MassLossGuard(), state(2, 3, 4, 5, peers=False)
     assert guard.guarded(none, before=FOUR, leaving=(), now=0.0) == FOUR
     assert "all 1 peers" in str(guard.problem)
     assert guard.guarded(none, before=FOUR, leaving=(), now=WAIT) == none
 
 
-def test_what_comes_back_meanwhile_was_never_gone() -> None:
+def test_what_comes_back_in_time_was_never_gone() -> None:
     guard = MassLossGuard()
     guard.guarded(state(), before=FOUR, leaving=(), now=0.0)
     assert guard.guarded(FOUR, before=FOUR, leaving=(), now=0.5) == FOUR
@@ -61,14 +61,14 @@ def test_another_loss_begins_to_wait_anew() -> None:
     assert guard.guarded(state(3), before=FOUR, leaving=(), now=WAIT).workloads.keys() == FOUR.workloads.keys()
 
 
-def test_who_is_taken_away_goes_at_once() -> None:
+def test_a_detached_container_goes_at_once() -> None:
     leaving = ("app-2", "app-3", "app-4", "app-5")
     assert MassLossGuard().guarded(state(), before=state(2, 3, 4, 5), leaving=leaving, now=0.0).workloads == {}
     one = MassLossGuard().guarded(state(2), before=FOUR, leaving=("app-3", "app-4", "app-5"), now=0.0)
     assert one == state(2)
 
 
-def test_who_is_taken_away_while_others_are_doubted_goes_at_once() -> None:
+def test_a_container_detached_while_others_are_doubted_goes_at_once() -> None:
     guard = MassLossGuard()
     kept = guard.guarded(state(), before=FOUR, leaving=("app-2",), now=0.0)
     assert {each.name for each in kept.workloads.values()} == {"app-3", "app-4", "app-5"}
@@ -96,7 +96,7 @@ def test_what_comes_and_goes_beside_a_loss_does_not_put_off_its_second_look() ->
     assert guard.guarded(state(2), before=FOUR, leaving=("app-3",), now=WAIT) == state(2)
 
 
-def test_who_is_kept_keeps_the_groups_that_have_his_rights() -> None:
+def test_a_kept_container_keeps_the_groups_of_its_rights() -> None:
     shared = frozenset({Allow(0, "tcp", 8080, 8080, group="org-acme")})
     before = replace(FOUR, workloads={each: replace(held, allows=shared) for each, held in FOUR.workloads.items()})
     before = replace(before, groups={"org-acme": frozenset({1, 2})})

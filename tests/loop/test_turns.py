@@ -27,7 +27,7 @@ async def test_a_kick_during_a_turn_is_the_next_turn() -> None:
         await turns.begin(within=60)
 
 
-async def test_who_asks_during_a_turn_hears_of_the_one_after() -> None:
+async def test_a_waiter_that_comes_during_a_turn_gets_the_next_one() -> None:
     turns = Turns()
     turns.kick()
     first = await turns.begin(within=1)
@@ -45,7 +45,7 @@ async def test_without_a_kick_a_turn_begins_by_itself() -> None:
         await Turns().begin(within=0.01)
 
 
-async def test_who_gave_up_is_passed_over() -> None:
+async def test_cancelled_waiters_are_skipped() -> None:
     turns = Turns()
     asked = asyncio.ensure_future(turns.next())
     await asyncio.sleep(0)

@@ -220,7 +220,7 @@ async def test_a_second_writer_undoes_what_the_first_called_complete(timeless: F
     await timeless.until(lambda: timeless.names == ("two",))
 
 
-async def test_a_writer_who_never_closes_is_believed_when_it_rests(followed: Followed) -> None:
+async def test_a_file_that_is_never_closed_is_read_when_its_writer_rests(followed: Followed) -> None:
     with followed.file.open("w") as file:
         file.write(ONE)
         file.flush()
@@ -300,7 +300,7 @@ async def test_a_flood_of_events_loses_nothing(followed: Followed) -> None:
     await followed.until(lambda: followed.names == ("one",))
 
 
-async def test_without_inotify_changes_are_still_found_and_that_is_told(
+async def test_without_inotify_changes_are_still_found_and_a_problem_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(**_: object) -> None:
@@ -315,7 +315,7 @@ async def test_without_inotify_changes_are_still_found_and_that_is_told(
         assert [each.message for each in followed.files.problems()] == ["cannot be watched: Too many open files"]
 
 
-async def test_what_somebody_else_scanned_is_announced_all_the_same(followed: Followed) -> None:
+async def test_changes_found_by_another_scan_are_announced_too(followed: Followed) -> None:
     followed.file.write_text(ONE)
     assert followed.files.scan(0.0, closed={"a.yaml"})
     await followed.until(lambda: ("one",) in followed.seen)

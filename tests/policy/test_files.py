@@ -124,14 +124,14 @@ def test_a_name_that_is_there_for_a_moment_only_is_no_problem(place: Place) -> N
     assert place.files.next_wakeup() is None
 
 
-def test_a_file_whose_writer_has_closed_it_is_believed_at_once(place: Place) -> None:
+def test_a_file_is_taken_as_soon_as_its_writer_has_closed_it(place: Place) -> None:
     place.files.scan(0.0)
     place.write("a.yaml", GOOD % "one")
     assert place.files.scan(1.0, closed={"a.yaml"})
     assert place.names() == ["one"]
 
 
-def test_a_change_that_nobody_called_complete_is_believed_when_it_has_settled(place: Place) -> None:
+def test_a_change_without_a_close_event_is_taken_when_it_has_settled(place: Place) -> None:
     place.write("a.yaml", GOOD % "one")
     place.files.scan(0.0)
     place.write("a.yaml", GOOD % "half")
@@ -199,7 +199,7 @@ def test_a_vanished_directory_counts_like_its_files(place: Place) -> None:
     assert place.names() == []
 
 
-def test_a_bad_file_changes_nothing_and_is_told(place: Place) -> None:
+def test_a_bad_file_changes_nothing_and_is_reported(place: Place) -> None:
     place.write("a.yaml", GOOD % "one")
     place.write("b.yaml", GOOD % "two")
     place.files.scan(0.0)
@@ -213,7 +213,7 @@ def test_a_bad_file_changes_nothing_and_is_told(place: Place) -> None:
     assert (place.names(), place.messages()) == (["mended", "two"], [])
 
 
-def test_the_last_good_version_survives_a_restart_and_the_problem_is_told_again(place: Place) -> None:
+def test_the_last_good_version_survives_a_restart_and_the_problem_is_reported_again(place: Place) -> None:
     place.write("a.yaml", GOOD % "one")
     place.files.scan(0.0)
     place.save()
@@ -386,7 +386,7 @@ def test_a_file_too_large_is_a_problem(place: Place) -> None:
     assert place.messages() == ["a.yaml: the file has more than 1048576 bytes"]
 
 
-def test_an_agent_that_cannot_watch_says_so_and_takes_it_back(place: Place) -> None:
+def test_a_watch_that_fails_is_a_problem_until_it_works(place: Place) -> None:
     assert place.files.note_watch("cannot be watched: Too many open files")
     assert place.messages() == ["policies.d: cannot be watched: Too many open files"]
     assert place.files.note_watch("")

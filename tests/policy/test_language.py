@@ -30,7 +30,7 @@ policies:
 
 
 @pytest.mark.parametrize("path", sorted(CORPUS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_bad_file_is_told_exactly(path: Path) -> None:
+def test_a_bad_file_is_reported_exactly(path: Path) -> None:
     with pytest.raises(InvalidSource) as caught:
         parse(path.read_bytes(), source=path.name)
     assert f"{caught.value}\n" == path.with_suffix(".expected").read_text()
@@ -49,7 +49,7 @@ def test_a_good_file_means_what_it_says() -> None:
 @pytest.mark.parametrize(
     "text", [b"policies: []", b"---\npolicies: []\n...\n", b"%YAML 1.2\n---\npolicies: []", b"policies: []\r\n"]
 )
-def test_a_file_may_say_that_there_are_none(text: bytes) -> None:
+def test_a_file_may_have_no_policies(text: bytes) -> None:
     assert parse(text, source="none.yaml") == ()
 
 
@@ -216,7 +216,7 @@ def test_a_made_up_name_is_a_good_name(source: str, to: str) -> None:
         ("acme/*/*", "acme/*/*", "acme-all-to-acme-all"),
     ],
 )
-def test_a_made_up_name_says_from_where_and_to_where(source: str, to: str, words: str) -> None:
+def test_a_made_up_name_names_source_and_destination(source: str, to: str, words: str) -> None:
     assert allowed(source, to, ["tcp/5432"]).name.rpartition("-")[0] == words
 
 
@@ -247,7 +247,7 @@ def test_a_made_up_name_that_another_has_in_the_same_file_is_refused() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CORPUS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_apply_takes_and_refuses_what_a_file_may_say_for_the_same_reasons(path: Path) -> None:
+def test_apply_accepts_and_refuses_what_a_file_does_for_the_same_reasons(path: Path) -> None:
     def judged(parser: Callable[..., object]) -> str:
         try:
             parser(path.read_bytes(), source=path.name)

@@ -132,7 +132,7 @@ def test_a_scope_takes_in_an_app_that_becomes_known_and_drops_one_that_goes() ->
     assert resolver.allows(API) is right, "who is in a group changes the group, not every right of it"
 
 
-def test_a_policy_in_one_direction_says_nothing_about_the_other() -> None:
+def test_a_policy_in_one_direction_does_not_cover_the_other() -> None:
     resolver = Resolver()
     policy = rule(Pattern("acme", "shop", "web"), to=TO_API)
     resolver.update((policy,), {WEB: 1, API: 2})

@@ -50,7 +50,7 @@ async def test_one_change_among_many_is_one_parse(parsed: list[str]) -> None:
     assert len(parsed) == 3  # both, and the one that was away; none of those between
 
 
-async def test_one_that_cannot_be_read_is_told_as_long_as_it_is_there_and_stops_no_other() -> None:
+async def test_an_unreadable_policy_is_a_problem_while_it_is_there_and_stops_no_other() -> None:
     policies, good = StoredPolicies(), tuple(map(stored, range(3)))
     bad = StoredPolicy("bad", "policies: [{from: nobody}]")
     assert len(await policies.follow((*good, bad))) == 3

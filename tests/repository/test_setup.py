@@ -78,7 +78,7 @@ def test_a_setup_killed_between_its_two_renames_loses_nothing(host: Host) -> Non
     assert host.policy.read_text() == THEIRS
 
 
-def test_a_failed_installation_puts_the_policy_back_and_says_what_to_do(host: Host) -> None:
+def test_a_failed_installation_puts_the_policy_back_and_gives_a_hint(host: Host) -> None:
     host.policy.write_text(THEIRS)
     done = host.sh("apt() { false; }; install_packages nothing")
     assert done.returncode == 1

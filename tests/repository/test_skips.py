@@ -30,7 +30,7 @@ def run(folder: Path, *, text: str, ci: bool) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.parametrize("way", SKIPS)
-def test_a_skip_fails_in_ci_and_says_why(tmp_path: Path, way: str) -> None:
+def test_a_skip_fails_in_ci_with_its_reason(tmp_path: Path, way: str) -> None:
     done = run(tmp_path, text=SKIPS[way], ci=True)
     assert done.returncode != 0
     assert "in CI nothing is skipped" in done.stdout

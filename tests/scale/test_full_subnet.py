@@ -55,12 +55,12 @@ def test_each_of_250_has_an_address_of_its_own_and_all_are_listed(cell: CellUnde
     assert cell.status().at("envoy").text("listeners") == str(MANY)
 
 
-def test_idle_they_cost_no_more_memory_than_was_promised(cell: CellUnderTest) -> None:
+def test_250_idle_containers_cost_no_more_memory_than_promised(cell: CellUnderTest) -> None:
     assert resident(cell.agent_pid) < AGENT
     assert resident(cell.envoy_pid) < ENVOY
 
 
-def test_each_of_250_is_refused_and_let_in_as_a_policy_says(cell: CellUnderTest, crowd: Sequence[Container]) -> None:
+def test_each_of_250_is_refused_and_reached_as_policies_have_it(cell: CellUnderTest, crowd: Sequence[Container]) -> None:
     caller, *others = crowd
     for each in others:
         each.listen(8080)

@@ -89,7 +89,7 @@ async def test_what_is_published_before_the_cell_is_announced_comes_with_it(cell
     await runs(two, web)
 
 
-async def test_only_other_cells_addresses_depart_and_each_is_told_once(cells: Cells) -> None:
+async def test_only_other_cells_addresses_depart_and_each_is_reported_once(cells: Cells) -> None:
     one, two = cells.store("one"), cells.store("two")
     first, second = await cell(one, "one"), await cell(two, "two")
     web, api, db = endpoint(first, "web"), endpoint(first, "api", of="api", last=3), endpoint(first, "db", of="db", last=4)

@@ -39,7 +39,7 @@ async def test_claiming_nothing_changes_nothing(store: Store) -> None:
     assert store.changes.revision == 0
 
 
-async def test_a_released_tag_is_no_longer_in_use_and_nobody_gets_it_within_a_week(store: Store) -> None:
+async def test_a_released_tag_is_no_longer_in_use_and_no_app_gets_it_within_a_week(store: Store) -> None:
     await store.claim_tags([WEB], now=NOW)
     await store.release_tags([WEB], now=NOW)
     assert await store.tags() == {}
@@ -148,7 +148,7 @@ async def test_deleting_what_is_not_there_names_the_nearest(store: Store) -> Non
     assert len(await store.policies()) == 2
 
 
-async def test_listeners_hear_of_each_change_once_and_find_it_made(store: Store) -> None:
+async def test_listeners_are_called_once_for_each_change_after_it_is_made(store: Store) -> None:
     heard: list[int] = []
     store.changes.subscribe(lambda: heard.append(store.changes.revision))
     await store.claim_tags([WEB], now=NOW)
@@ -158,7 +158,7 @@ async def test_listeners_hear_of_each_change_once_and_find_it_made(store: Store)
     assert heard == [1, 2, 3, 4]
 
 
-async def test_listeners_hear_nothing_of_what_changed_nothing(store: Store) -> None:
+async def test_listeners_are_not_called_when_nothing_changed(store: Store) -> None:
     await store.claim_tags([WEB], now=NOW)
     await store.apply_policies([StoredPolicy("a", "1")])
     tags, policies, heard = await store.tags(), await store.policies(), list[int]()

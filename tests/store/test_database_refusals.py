@@ -139,7 +139,7 @@ def told_after(database: Database, ledger: Ledger, sql: str) -> HostRefused | No
     return database.trouble
 
 
-def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
+def test_another_programs_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "cellnet.db"
     other = sqlite3.connect(path)
     other.execute("CREATE TABLE theirs (x)")
@@ -307,7 +307,7 @@ def test_a_locked_file_is_refused_after_a_while_and_reads_go_on(path: Path) -> N
     assert database.trouble is None
 
 
-def test_who_holds_the_lock_for_long_is_waited_for_once(path: Path) -> None:
+def test_a_lock_that_is_held_for_long_is_waited_for_once(path: Path) -> None:
     other = sqlite3.connect(filled(path), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     database = Database(path, patience=0.05)
@@ -378,7 +378,9 @@ def test_our_own_mistakes_are_bugs(database: Database) -> None:
         database.read("SELECT 1 FROM tags")
 
 
-async def test_what_users_were_told_is_synced_and_what_dies_with_the_boot_is_not(database: Database, ledger: Ledger) -> None:
+async def test_what_users_were_promised_is_synced_and_what_dies_with_the_boot_is_not(
+    database: Database, ledger: Ledger
+) -> None:
     said: list[str] = []
     store = SqliteStore(database)
     database._connection.set_trace_callback(said.append)

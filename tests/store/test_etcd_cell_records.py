@@ -61,7 +61,7 @@ def names(found: CellsAndEndpoints) -> list[str]:
     return [each.record.name for each in found.cells()]
 
 
-def test_what_a_cell_says_of_itself_and_what_runs_there_is_believed() -> None:
+def test_a_cells_record_and_its_endpoints_are_believed() -> None:
     found = decoded(honest(1) | honest(2))
     assert [(each.record, each.alive_since) for each in found.cells()] == [(cell(1), 5.0), (cell(2), 5.0)]
     assert sorted(map(str, found.endpoints)) == ["10.255.1.2", "10.255.1.3", "10.255.2.2", "10.255.2.3"]
@@ -125,7 +125,7 @@ ENDLESS = b"1" + b"0" * 400  # no float holds it
 
 
 @pytest.mark.parametrize("time", [ENDLESS, b"1e300", b"-1", b"253402300800"])
-def test_a_time_that_no_calendar_has_is_left_out_and_stops_nobody(time: bytes) -> None:
+def test_a_time_that_no_calendar_has_is_left_out_and_stops_no_other(time: bytes) -> None:
     claim = b'{"cell": "id-2", "name": "cell-2", "prefix": 24, "released": ' + time + b"}"
     for key, data in ((KEYS.alive("cell-2"), b'{"since": ' + time + b"}"), (KEYS.subnet(cell(2).subnet), claim)):
         assert key in decoded(honest(1) | honest(2) | {key: Value(data, 9, LEASE)}).malformed
@@ -169,7 +169,7 @@ def test_a_record_whose_subnet_was_given_back_is_left_out() -> None:
     assert names(decoded(said(cell(1)) | claimed(cell(1), released=1.0))) == []
 
 
-def test_an_address_that_two_endpoints_of_a_cell_say_they_have_is_the_firsts() -> None:
+def test_an_address_that_two_endpoints_of_a_cell_claim_is_the_firsts() -> None:
     values = honest(1) | changed(honest(2), KEYS.endpoints_of("cell-2") + "web-3", address="10.255.2.2", app="a/b/c")
     found = decoded(values)
     assert found.endpoints[IPv4Address("10.255.2.2")].name == "web-2"

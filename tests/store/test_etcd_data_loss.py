@@ -237,9 +237,7 @@ async def test_no_new_tag_is_given_before_the_known_ones_are_written_back(lossy:
     assert await one.tags() == tags | got
 
 
-async def test_an_app_whose_number_went_to_another_meanwhile_gets_one_of_its_own_and_it_is_told(
-    lossy: LossyEtcd, cells: Cells
-) -> None:
+async def test_an_app_whose_number_went_to_another_gets_a_new_one_and_that_is_reported(lossy: LossyEtcd, cells: Cells) -> None:
     one = cells("one")
     await one.store.claim_tags([API, WEB], now=NOW)
     await one.stop()

@@ -54,7 +54,7 @@ async def knows(store: EtcdStore, *expected: Cell) -> None:
     await eventually_async(so)
 
 
-async def test_who_has_caught_up_knows_what_was_done_before(cells: EtcdCells) -> None:
+async def test_a_cell_that_has_caught_up_knows_what_was_done_before(cells: EtcdCells) -> None:
     """Removed and made, by a cell whose watch brings it a while later."""
     one, two = cells.store("one"), cells.store("two")
     await eventually_async(lambda: two.mirror.problem is None)
@@ -67,7 +67,7 @@ async def test_who_has_caught_up_knows_what_was_done_before(cells: EtcdCells) ->
         assert [each.name for each in await two.policies()] == ["q"]
 
 
-async def test_nobody_catches_up_with_an_etcd_that_does_not_answer(own: Etcd) -> None:
+async def test_no_cell_catches_up_with_an_etcd_that_does_not_answer(own: Etcd) -> None:
     async with contextlib.AsyncExitStack() as stack:
         one = EtcdCells(own, stack).store("one")
         await eventually_async(lambda: one.mirror.problem is None)
@@ -109,7 +109,7 @@ async def test_a_lease_that_is_kept_outlives_its_seconds_and_writes_nothing(brie
     assert await revision(brief.etcd, brief.prefix) == written
 
 
-async def test_nobody_sees_an_agent_that_is_only_restarted(cells: EtcdCells) -> None:
+async def test_a_restart_of_an_agent_is_not_seen_by_others(cells: EtcdCells) -> None:
     one, two = cells.store("one"), cells.store("two")
     first = await cell(one, "one")
     web = endpoint(first, "web")
@@ -159,7 +159,7 @@ async def test_a_lease_that_is_lost_is_replaced_and_all_is_written_anew(brief: E
     await knows(two, Cell(first, NOW))
 
 
-async def test_records_that_somebody_deletes_are_written_again(brief: EtcdCells) -> None:
+async def test_deleted_records_are_written_again(brief: EtcdCells) -> None:
     one, two = brief.store("one"), brief.store("two")
     first = await cell(one, "one")
     web = endpoint(first, "web")
@@ -172,7 +172,7 @@ async def test_records_that_somebody_deletes_are_written_again(brief: EtcdCells)
         await runs(two, web)
 
 
-async def test_an_endpoint_that_somebody_adds_in_a_cells_name_is_taken_away(brief: EtcdCells) -> None:
+async def test_a_foreign_endpoint_in_a_cells_name_is_removed(brief: EtcdCells) -> None:
     one, two = brief.store("one"), brief.store("two")
     first = await cell(one, "one")
     await one.publish([endpoint(first, "web")])
@@ -241,7 +241,7 @@ async def test_a_cell_that_was_removed_while_it_was_cut_off_writes_itself_again(
         assert two.malformed == {}
 
 
-async def test_a_cell_whose_subnet_went_to_another_meanwhile_says_so(brief: EtcdCells) -> None:
+async def test_a_cell_whose_subnet_went_to_another_reports_it(brief: EtcdCells) -> None:
     two = brief.store("two")
     async with Relay.to(brief.etcd) as wire:
         one = brief.store("one", etcd=wire.config)

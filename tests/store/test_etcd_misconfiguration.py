@@ -41,17 +41,17 @@ async def hint(etcd: Etcd, **changes: object) -> str:
     return refused.value.hint
 
 
-async def test_a_ca_that_is_not_etcds_is_told(plain: Etcd, tmp_path: Path) -> None:
+async def test_a_ca_that_is_not_etcds_is_reported(plain: Etcd, tmp_path: Path) -> None:
     certify(tmp_path, "another")
     assert "store.etcd.ca must be the CA" in await hint(plain, ca=tmp_path / "another.crt")
 
 
-async def test_a_ca_that_is_no_certificate_is_told(plain: Etcd, tmp_path: Path) -> None:
+async def test_a_ca_that_is_no_certificate_is_reported(plain: Etcd, tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text("x")
     assert "must be PEM" in await hint(plain, ca=tmp_path / "ca.crt")
 
 
-async def test_an_etcd_that_wants_a_certificate_is_told(certificate_etcd: Etcd) -> None:
+async def test_an_etcd_that_wants_a_certificate_is_reported(certificate_etcd: Etcd) -> None:
     assert "store.etcd.cert and key" in await hint(certificate_etcd)
 
 
@@ -70,9 +70,9 @@ async def test_a_certificate_that_is_renewed_is_taken_up(certificate_etcd: Etcd,
     await client.close()
 
 
-async def test_http_where_etcd_has_tls_is_told(plain: Etcd) -> None:
+async def test_http_where_etcd_has_tls_is_reported(plain: Etcd) -> None:
     assert "https://" in await hint(plain, endpoints=(replace(plain.endpoint, tls=False),))
 
 
-async def test_another_name_than_that_of_etcds_certificate_is_told(plain: Etcd) -> None:
+async def test_another_name_than_that_of_etcds_certificate_is_reported(plain: Etcd) -> None:
     assert "must name the address" in await hint(plain, endpoints=(replace(plain.endpoint, host="localhost"),))

@@ -101,7 +101,7 @@ async def test_an_operator_removes_a_cell_that_is_gone(cell: Opened, etcd: Etcd)
     assert record not in [each.record for each in await store.cells()]
 
 
-async def test_nothing_of_them_is_kept_or_told(cell: Opened, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_no_credentials_are_kept_or_reported(cell: Opened, capfd: pytest.CaptureFixture[str]) -> None:
     before = {id(each) for each in clients()}
     with structlog.testing.capture_logs() as logged:
         await cell.store.apply_policies([POLICY], writer=OPERATOR)
@@ -122,7 +122,7 @@ def clients() -> list[object]:
     return [each for each in gc.get_objects() if isinstance(each, OperatorAccess | EtcdClient)]
 
 
-async def test_who_etcd_does_not_know_is_refused_in_words(cell: Opened) -> None:
+async def test_an_operator_unknown_to_etcd_is_refused_in_words(cell: Opened) -> None:
     for wrong in (replace(OPERATOR, password="wrong"), replace(OPERATOR, username="nobody")):
         with pytest.raises(HostRefused, match=f"etcd refuses '{wrong.username}'"):
             await cell.store.apply_policies([POLICY], writer=wrong)
@@ -176,7 +176,7 @@ async def test_without_tls_nothing_is_sent() -> None:
     await client.close()
 
 
-async def test_an_outage_is_told_as_such(cell: Opened, etcd: Etcd) -> None:
+async def test_an_outage_is_reported_as_such(cell: Opened, etcd: Etcd) -> None:
     etcd.kill()
     with pytest.raises(Unavailable):
         await cell.store.apply_policies([POLICY], writer=OPERATOR)

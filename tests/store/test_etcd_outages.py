@@ -110,7 +110,7 @@ async def test_an_outage_changes_nothing_that_was_known_and_ends_by_itself(own: 
     await eventually_async(comes)
 
 
-async def test_what_was_compacted_while_nobody_watched_is_read_anew(own: Etcd, make: Make) -> None:
+async def test_what_was_compacted_without_a_watch_is_read_anew(own: Etcd, make: Make) -> None:
     store, other = make(), make()
     await store.apply_policies([StoredPolicy("a", "1"), StoredPolicy("b", "1")])
     await sees(other, "a", "b")
@@ -145,7 +145,7 @@ async def test_a_compaction_between_two_pages_of_a_reading_begins_it_anew(own: E
     await client.close()
 
 
-async def test_a_record_that_nobody_can_read_is_named_and_left_out(own: Etcd, make: Make) -> None:
+async def test_an_unreadable_record_is_named_and_left_out(own: Etcd, make: Make) -> None:
     store = make()
     await store.apply_policies([StoredPolicy("a", "1")])
     for key in ("policies/bad", "tags/apps/a/b/c", "claims/subnets/10.255.1.0"):
@@ -156,7 +156,7 @@ async def test_a_record_that_nobody_can_read_is_named_and_left_out(own: Etcd, ma
     await eventually_async(lambda: len(store.malformed) == 2)
 
 
-async def test_whatever_somebody_else_writes_below_the_prefix_ends_nothing(own: Etcd, make: Make) -> None:
+async def test_foreign_records_below_the_prefix_end_nothing(own: Etcd, make: Make) -> None:
     store = make()
     await store.apply_policies([StoredPolicy("a", "1")])
     await store.claim_tags([WEB], now=NOW)
@@ -190,7 +190,7 @@ async def test_a_key_cannot_speak_to_an_operators_terminal(own: Etcd, make: Make
     assert store.mirror.problem is None
 
 
-async def test_a_claim_without_its_numbers_record_gives_nobody_anothers_tag(own: Etcd, make: Make) -> None:
+async def test_a_claim_without_its_numbers_record_gives_no_app_anothers_tag(own: Etcd, make: Make) -> None:
     store = make()
     await store.claim_tags([WEB], now=NOW)
     own.ctl("put", f"/cellnet/v1/tags/apps/{API}", '{"tag": 1, "released": null}')

@@ -97,7 +97,7 @@ async def test_a_cell_can_neither_remove_another_nor_end_its_lease(own: Etcd, by
     await client.close()
 
 
-async def test_a_renamed_host_whose_role_cannot_reach_its_old_record_works_and_that_is_named(
+async def test_a_renamed_host_works_and_the_old_record_that_its_role_cannot_reach_is_named(
     own: Etcd, by_password: Config, make: Make
 ) -> None:
     old, record = "/cellnet/v1/cells/before", '{"id":"machine","subnet":"10.255.1.0/24","underlay":"192.0.2.9","version":"0.1"}'
@@ -149,7 +149,7 @@ async def test_a_token_that_etcd_has_forgotten_is_replaced(own: Etcd, by_passwor
 
 
 @pytest.mark.parametrize("wrong", ["password", "ca", "user"])
-async def test_who_is_not_known_is_refused_in_words(by_password: Config, make: Make, tmp_path: Path, wrong: str) -> None:
+async def test_an_unknown_user_is_refused_in_words(by_password: Config, make: Make, tmp_path: Path, wrong: str) -> None:
     (tmp_path / "wrong").write_text("WRONG")
     certify(tmp_path, "other")
     configs = {

@@ -27,7 +27,7 @@ async def has(store: EtcdStore, *, wanted: bool) -> bool:
     return (WEB in await store.tags()) is wanted
 
 
-async def test_a_claim_tells_the_tag_though_another_cell_that_does_not_need_the_app_gives_it_back_at_once(
+async def test_a_claim_returns_the_tag_though_a_cell_that_does_not_need_the_app_gives_it_back_at_once(
     cells: EtcdCells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = cells.store("one"), cells.store("two")

@@ -34,7 +34,7 @@ async def test_every_call_to_a_silent_etcd_ends_as_unavailable_and_works_again_w
         etcd.kill()
 
 
-async def test_who_could_not_commit_is_told_that_it_may_have_been_done_all_the_same(tmp_path: Path) -> None:
+async def test_a_commit_without_an_answer_is_reported_as_possibly_done(tmp_path: Path) -> None:
     etcd = Etcd(tmp_path / "etcd")
     etcd.start()
     client = EtcdClient(etcd.config, seconds=0.5)

@@ -85,7 +85,7 @@ def test_a_detach_cannot_end_before_it_began(ledger: Ledger) -> None:
     assert len(ledger.all()) == 1
 
 
-def test_a_taken_name_is_a_conflict_that_says_who_has_it_until_it_is_struck_out(ledger: Ledger) -> None:
+def test_a_taken_name_is_a_conflict_that_names_its_holder_until_it_is_struck_out(ledger: Ledger) -> None:
     attach(ledger, "a")
     for step in (ledger.complete, ledger.begin_detach):
         with pytest.raises(Conflict, match=r"the name 'a' is taken by acme/shop/web \(instance 0, 10\.255\.1\.2, ") as refused:
@@ -132,7 +132,7 @@ def test_a_full_subnet_is_a_conflict_with_a_hint_and_one_release_ends_it(ledger:
     assert str(attach(ledger, "one-more")) == "10.255.1.9"
 
 
-def test_once_all_were_used_the_one_freed_longest_ago_comes_first_whatever_the_clock_says(ledger: Ledger) -> None:
+def test_once_all_were_used_the_one_freed_longest_ago_comes_first_at_any_clock(ledger: Ledger) -> None:
     for number in range(253):
         attach(ledger, f"w{number}")
     for name, now in (("w9", 100.0), ("w3", 50.0), ("w6", 3.0)):

@@ -38,7 +38,7 @@ async def test_a_cell_alone_knows_itself_and_what_runs_on_it(store: LoneCell) ->
     assert store.take_departed() == frozenset()
 
 
-async def test_a_cell_alone_tells_of_changes_and_of_nothing_else(store: LoneCell, changes: Changes) -> None:
+async def test_a_lone_cell_announces_changes_and_nothing_else(store: LoneCell, changes: Changes) -> None:
     first = await cell(store, "one")
     known, heard = await store.cells(), list[int]()
     changes.subscribe(lambda: heard.append(changes.revision))

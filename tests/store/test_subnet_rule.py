@@ -17,7 +17,7 @@ def get(claims: dict[IPv4Network, SubnetClaim], cell: str = "new", *, prefix: in
     return choose(claims, cell, network=NETWORK, cell_prefix=prefix, now=NOW)
 
 
-def test_parts_that_nobody_had_come_first_then_the_longest_rested() -> None:
+def test_unused_parts_come_first_then_the_longest_rested() -> None:
     released = {1: NOW - 2 * REST, 2: NOW - 3 * REST, 3: NOW - REST + 1, 4: None, 5: NOW - REST}
     claims = {IPv4Network(f"10.0.{part}.0/24"): SubnetClaim(f"c{part}", "", when) for part, when in released.items()}
     got: list[str] = []
