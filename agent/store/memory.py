@@ -14,7 +14,7 @@ from agent.store.changes import Changes
 from agent.store.protocols import StoredPolicy, by_name
 from agent.store.refusals import another_machine, no_such_cell, no_such_policy, refuse_credentials, same_underlay, still_alive
 from agent.store.subnets import SubnetClaim
-from agent.store.tags import LAST_TAG, TagClaim, claim, in_use, release
+from agent.store.tags import LAST_TAG, TagChanges, TagClaim, applied, claim, in_use, release
 
 
 @dataclass(slots=True)
@@ -68,13 +68,13 @@ class MemoryStore:
     async def claim_tags(self, apps: Collection[AppName], *, now: float) -> Mapping[AppName, int]:
         """See TagStore."""
         if not all(app in self._all.tags for app in apps):
-            self._set_claims(claim(self._all.claims, apps, now=now, last=self._last_tag))
+            self._change_tags(claim(self._all.claims, apps, now=now, last=self._last_tag))
         return {app: self._all.tags[app] for app in apps}
 
     async def release_tags(self, apps: Collection[AppName], *, now: float) -> None:
         """See TagStore."""
         others = [needed for store, needed in self._all.needed.items() if store != id(self)]
-        self._set_claims(release(self._all.claims, set(apps).difference(*others), now=now))
+        self._change_tags(release(self._all.claims, set(apps).difference(*others), now=now))
 
     async def refer(self, apps: Collection[AppName]) -> None:
         """See SharedStore."""
@@ -194,9 +194,9 @@ class MemoryStore:
             self._all.cells = cells if cells != self._all.cells else self._all.cells
             self._announce()
 
-    def _set_claims(self, claims: dict[AppName, TagClaim]) -> None:
-        self._all.claims = claims
-        tags = in_use(claims)
+    def _change_tags(self, changes: TagChanges) -> None:
+        self._all.claims = applied(self._all.claims, changes)
+        tags = in_use(self._all.claims)
         if tags != self._all.tags:
             self._all.tags = MappingProxyType(tags)
             self._announce()

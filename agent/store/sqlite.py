@@ -18,7 +18,7 @@ from agent.store.changes import Changes
 from agent.store.database import NEVER, Database, Version
 from agent.store.protocols import StoredPolicy, by_name
 from agent.store.refusals import no_such_policy, refuse_credentials
-from agent.store.tags import LAST_TAG, Claims, TagClaim, claim, in_use, release
+from agent.store.tags import LAST_TAG, Claims, TagChanges, TagClaim, applied, claim, in_use, release
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,12 @@ class SqliteStore:
         """See TagStore."""
         self._change_tags(lambda before: release(before, apps, now=now))
 
-    def _change_tags(self, change: Callable[[Claims], Claims]) -> None:
+    def _change_tags(self, change: Callable[[Claims], TagChanges]) -> None:
         with self._database.transaction(durable=False) as connection:
             before = self._current()
-            after = change(before.claims)
-            write_claims(connection, before.claims, after)
-        self._replace(replace(before, claims=after))
+            changes = change(before.claims)
+            write_claims(connection, changes)
+        self._replace(replace(before, claims=applied(before.claims, changes) if changes else before.claims))
 
     async def policies(self) -> tuple[StoredPolicy, ...]:
         """See PolicyStore."""
@@ -156,13 +156,9 @@ class SqliteStore:
             self.changes.announce()
 
 
-def write_claims(connection: sqlite3.Connection, before: Claims, after: Claims) -> None:
-    """Only what differs; deletions go first, as no two rows may have the same tag."""
-    gone = [(str(app),) for app in before if app not in after]
-    changed = [
-        (str(app), held.tag, held.released)
-        for app, held in after.items()
-        if (known := before.get(app)) is not held and known != held
-    ]
+def write_claims(connection: sqlite3.Connection, changes: TagChanges) -> None:
+    """Deletions go first, as no two rows may have the same tag."""
+    gone = [(str(app),) for app, held in changes.items() if held is None]
+    changed = [(str(app), held.tag, held.released) for app, held in changes.items() if held is not None]
     connection.executemany("DELETE FROM tags WHERE app = ?", gone)
     connection.executemany("INSERT OR REPLACE INTO tags (app, tag, released) VALUES (?, ?, ?)", changed)

@@ -4,7 +4,7 @@ A tag is the source of a packet as the kernel sees it, so a number must not pass
 or another cell may still mean the old one by it: never-used numbers first, given-back ones only after a week.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -24,6 +24,8 @@ class TagClaim:
 
 
 Claims = Mapping[AppName, TagClaim]
+TagChanges = dict[AppName, TagClaim | None]
+"""Only the claims that change; None where the number has gone to another app."""
 
 
 def in_use(claims: Claims) -> dict[AppName, int]:
@@ -31,43 +33,54 @@ def in_use(claims: Claims) -> dict[AppName, int]:
     return {app: claim.tag for app, claim in claims.items() if claim.released is None}
 
 
-def claim(claims: Claims, apps: Iterable[AppName], *, now: float, last: int = LAST_TAG) -> dict[AppName, TagClaim]:
-    """All claims after `apps` have got theirs; an app that comes back gets its old tag. Raises Conflict when none is left."""
-    after = {app: not_after(held, now=now) for app, held in claims.items()}
+def claim(claims: Claims, apps: Iterable[AppName], *, now: float, last: int = LAST_TAG) -> TagChanges:
+    """What gives each of `apps` its tag. Raises Conflict when none is left.
+
+    An app that comes back gets its old one, a new app the lowest that was never used, else the one that has rested longest.
+    """
     wanted = sorted(set(apps))
-    after.update({app: replace(after[app], released=None) for app in wanted if app in after})
-    new = [app for app in wanted if app not in after]
-    free = free_tags(after, now=now, last=last, count=len(new))
-    if len(free) < len(new):
-        raise exhausted(claims, new[len(free)], last=last)
-    taken = frozenset(free)
-    kept = {app: held for app, held in after.items() if held.tag not in taken}
-    return kept | {app: TagClaim(tag) for app, tag in zip(new, free, strict=True)}
-
-
-def release(claims: Claims, apps: Iterable[AppName], *, now: float) -> dict[AppName, TagClaim]:
-    """All claims after `apps` have given theirs back; one given back before keeps its time."""
-    leaving = [app for app in set(apps) if app in claims and claims[app].released is None]
-    return dict(claims) | {app: replace(claims[app], released=now) for app in leaving}
-
-
-def free_tags(claims: Claims, *, now: float, last: int, count: int) -> list[int]:
-    """Up to `count` numbers: never used ones in order, then those whose week is over, longest rest first."""
-    if count == 0:
-        return []
+    changes = postponed(claims, now=now)
+    changes |= {
+        app: replace(claims[app], released=None) for app in wanted if app in claims and claims[app].released is not None
+    }
+    new = [app for app in wanted if app not in claims]
     used = {held.tag for held in claims.values()}
-    fresh = list(islice((tag for tag in range(1, last + 1) if tag not in used), count))
-    if len(fresh) == count:
-        return fresh
-    rested = sorted(
-        (held.released, held.tag) for held in claims.values() if held.released is not None and now - held.released >= REST
-    )
-    return fresh + [tag for _, tag in rested[: count - len(fresh)]]
+    fresh = list(islice((tag for tag in range(1, last + 1) if tag not in used), len(new)))
+    reused = rested(claims, now=now, but=changes)[: len(new) - len(fresh)] if len(fresh) < len(new) else []
+    if len(fresh) + len(reused) < len(new):
+        raise exhausted(claims, new[len(fresh) + len(reused)], last=last)
+    changes |= dict.fromkeys(reused)
+    numbers = fresh + [claims[app].tag for app in reused]
+    return changes | {app: TagClaim(tag) for app, tag in zip(new, numbers, strict=True)}
 
 
-def not_after(held: TagClaim, *, now: float) -> TagClaim:
-    """A release in the future was written while the clock was wrong: its week begins now."""
-    return replace(held, released=now) if held.released is not None and held.released > now else held
+def release(claims: Claims, apps: Iterable[AppName], *, now: float) -> TagChanges:
+    """What gives the tags of `apps` back; one given back before keeps its time."""
+    return {app: replace(claims[app], released=now) for app in set(apps) if app in claims and claims[app].released is None}
+
+
+def applied(claims: Claims, changes: TagChanges) -> dict[AppName, TagClaim]:
+    """The claims after `changes`."""
+    after = dict(claims)
+    for app, held in changes.items():
+        if held is None:
+            del after[app]
+        else:
+            after[app] = held
+    return after
+
+
+def rested(claims: Claims, *, now: float, but: Container[AppName]) -> list[AppName]:
+    """Apps whose week is over, the longest rest first."""
+    found = ((held.released, held.tag, app) for app, held in claims.items() if held.released is not None)
+    return [app for released, _, app in sorted(found) if now - released >= REST and app not in but]
+
+
+def postponed(claims: Claims, *, now: float) -> TagChanges:
+    """Releases in the future were written while the clock was wrong: their week begins now."""
+    return {
+        app: replace(held, released=now) for app, held in claims.items() if held.released is not None and held.released > now
+    }
 
 
 def exhausted(claims: Claims, app: AppName, *, last: int) -> Conflict:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from agent.errors import Conflict
 from agent.model.names import AppName
-from agent.store.tags import REST, TagClaim, claim, in_use, release
+from agent.store.tags import REST, TagClaim, applied, claim, in_use, release
 from tests.testlib.samples import app
 
 APPS = [app(name) for name in "abcdef"]
@@ -28,12 +28,13 @@ def test_no_number_means_two_apps_nor_passes_on_within_a_week_in_any_history(
             meant[tag] = (who, now)
         before = dict(claims)
         try:
-            claims = claim(claims, apps, now=now, last=LAST) if is_claim else release(claims, apps, now=now)
+            changes = claim(claims, apps, now=now, last=LAST) if is_claim else release(claims, apps, now=now)
         except Conflict:
             bound = {who for who, each in before.items() if each.released is None or now - each.released < REST}
             assert len(bound | apps) > LAST
             assert claims == before
             continue
+        claims = applied(claims, changes)
         held = in_use(claims)
         assert not is_claim or apps <= held.keys()
         assert len({each.tag for each in claims.values()}) == len(claims)
@@ -45,5 +46,5 @@ def test_no_number_means_two_apps_nor_passes_on_within_a_week_in_any_history(
 
 @given(st.sets(st.sampled_from(APPS), max_size=4))
 def test_apps_that_keep_their_tags_are_not_moved_by_newcomers(apps: set[AppName]) -> None:
-    first = in_use(claim({}, APPS[:2], now=0.0))
-    assert first.items() <= in_use(claim(claim({}, APPS[:2], now=0.0), apps, now=1.0)).items()
+    first = applied({}, claim({}, APPS[:2], now=0.0))
+    assert in_use(first).items() <= in_use(applied(first, claim(first, apps, now=1.0))).items()

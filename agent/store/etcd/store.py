@@ -32,7 +32,7 @@ from agent.store.etcd.transactions import Plan, nested, tag_plans
 from agent.store.protocols import StoredPolicy, by_name
 from agent.store.refusals import no_such_policy
 from agent.store.subnets import SubnetClaim
-from agent.store.tags import LAST_TAG, Claims, TagClaim, claim, release
+from agent.store.tags import LAST_TAG, Claims, TagChanges, claim, release
 
 FOLLOWS = 0.5  # seconds until the watch must have brought what was there before ours
 NAMED = 3  # malformed records, by their keys
@@ -118,15 +118,15 @@ class EtcdStore(Part):
         held = await self.tags()
         if all(app in held for app in apps):
             return {app: held[app] for app in apps}
-        given: dict[AppName, TagClaim] = {}
+        given: dict[AppName, int] = {}
 
-        def change(before: Claims) -> dict[AppName, TagClaim]:
-            given.clear()
-            given.update(claim(before, apps, now=now, last=self._last_tag))
-            return dict(given)
+        def change(before: Claims) -> TagChanges:
+            changes = claim(before, apps, now=now, last=self._last_tag)
+            given.update({app: (changes.get(app) or before[app]).tag for app in apps})
+            return changes
 
         await self._change_tags(change)
-        return {app: given[app].tag for app in apps}  # a cell that does not need them may have given them back already
+        return given  # a cell that does not need them may have given them back already
 
     async def release_tags(self, apps: Collection[AppName], *, now: float) -> None:
         """See TagStore."""
@@ -242,7 +242,7 @@ class EtcdStore(Part):
             if pem != await self.trust():
                 await self._commit_all([([], [put(self._keys.trust, pem)])], client=client)
 
-    async def _change_tags(self, change: Callable[[Claims], dict[AppName, TagClaim]]) -> None:
+    async def _change_tags(self, change: Callable[[Claims], TagChanges]) -> None:
         """In transactions of as many tags as one takes. If numbers run out, they do before the first of them."""
 
         def plan() -> list[Plan]:

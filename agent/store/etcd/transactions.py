@@ -11,7 +11,7 @@ from agent.store.etcd import records
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import Value, put, remove, unchanged
 from agent.store.etcd.keys import Keys
-from agent.store.tags import Claims, TagClaim
+from agent.store.tags import Claims, TagChanges, TagClaim
 
 MAX_OPERATIONS = 128  # etcd's --max-txn-ops
 OPERATIONS = 120  # of one transaction
@@ -19,13 +19,13 @@ BYTES = 1_570_000  # etcd's --max-request-bytes is 1.5 MiB, which it compares wi
 Plan = tuple[list[rpc.Compare], list[rpc.RequestOp]]
 
 
-def tag_plans(before: Claims, after: Mapping[AppName, TagClaim], *, keys: Keys, values: Mapping[str, Value]) -> list[Plan]:
-    """From `before`, which is what `values` mean, to `after`: in as few transactions as it takes."""
-    losers = {before[app].tag: app for app in before if app not in after}
+def tag_plans(before: Claims, changes: TagChanges, *, keys: Keys, values: Mapping[str, Value]) -> list[Plan]:
+    """What changes `before`, which is what `values` mean: in as few transactions as it takes."""
+    losers = {before[app].tag: app for app, claim in changes.items() if claim is None}
     return joined(
         _tag_plan(app, before=before.get(app), after=claim, loser=losers.get(claim.tag), keys=keys, values=values)
-        for app, claim in after.items()
-        if (known := before.get(app)) is not claim and known != claim
+        for app, claim in changes.items()
+        if claim is not None
     )
 
 
