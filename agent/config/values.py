@@ -11,6 +11,7 @@ from typing import TypeVar
 from agent.config.problems import Report
 from agent.config.source import Broken, Listing, Node, Scalar, Table
 from agent.errors import InvalidInput
+from agent.wording import did_you_mean
 
 T = TypeVar("T")
 Reader = Callable[[Node, Report], T | None]
@@ -163,14 +164,11 @@ def table(node: Node, report: Report, *, keys: Iterable[str], what: str) -> dict
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`did you mean 'from'?`, or the possible ones where nothing is near."""
-    from difflib import get_close_matches
-
     names = list(known)
     section, dot, key = word.partition(".")
     if dot and section in names:
         return f"a dot is for the command line; here '{clipped(key)}' stands below '{section}:'"
-    near = get_close_matches(word[:64].lower(), names, n=1, cutoff=0.6)
-    return f"did you mean '{near[0]}'?" if near else f"possible: {', '.join(names)}"
+    return did_you_mean(word, names, otherwise=f"possible: {', '.join(names)}")
 
 
 def clipped(word: str, *, length: int = 80) -> str:
