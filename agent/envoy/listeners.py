@@ -19,7 +19,7 @@ from agent.model.status import Part, Problem
 from dataplane.envoy.ads import AdsServer
 from dataplane.envoy.container_ports import ContainerPort, closed_ports
 from dataplane.envoy.resource import ResourceKey
-from dataplane.envoy.resources import listener_key
+from dataplane.envoy.translation import listener_key
 
 PERIOD = 10.0  # seconds between looks
 SURE = 2.0  # between finding and believing it: Envoy acknowledges a listener before it has bound it

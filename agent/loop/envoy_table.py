@@ -9,7 +9,7 @@ from agent.loop.known_kernel import KnownKernel
 from dataplane.envoy.ads import AdsServer
 from dataplane.envoy.container_ports import ContainerPort
 from dataplane.envoy.resource import Resource, ResourceKey
-from dataplane.envoy.resources import Translation, listener_key, of_workload
+from dataplane.envoy.translation import Translation, listener_key, of_workload
 from dataplane.state import HostState
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from envoy.config.cluster.v3.circuit_breaker_pb2 import CircuitBreakers
 from envoy.config.cluster.v3.cluster_pb2 import Cluster, UpstreamConnectionOptions
-from envoy.config.core.v3.address_pb2 import TcpKeepalive
+from envoy.config.core.v3.address_pb2 import Address, BindConfig, SocketAddress, TcpKeepalive
 from envoy.config.core.v3.protocol_pb2 import HttpProtocolOptions as CommonOptions
 from envoy.config.endpoint.v3.endpoint_components_pb2 import Endpoint, LbEndpoint, LocalityLbEndpoints
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
@@ -14,7 +14,6 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-from dataplane.envoy.address import dialled_from, target
 from dataplane.envoy.limits import BUFFER, CONNECTIONS, KEEPALIVE, STREAMS
 from dataplane.envoy.resource import packed
 
@@ -25,7 +24,9 @@ OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 def target_cluster(name: str, *, address: IPv4Address, port: int, pin: Path, http: bool) -> Cluster:
     """One endpoint: the app. With `http` it is spoken to in the version of HTTP that the caller speaks."""
-    endpoint = LbEndpoint(endpoint=Endpoint(address=target(address, port=port)))
+    # the namespace is that of the connection's source
+    app = Address(socket_address=SocketAddress(address=str(address), port_value=port))
+    endpoint = LbEndpoint(endpoint=Endpoint(address=app))
     return Cluster(
         name=name,
         type=Cluster.STATIC,
@@ -33,7 +34,7 @@ def target_cluster(name: str, *, address: IPv4Address, port: int, pin: Path, htt
         per_connection_buffer_limit_bytes=UInt32Value(value=BUFFER),
         load_assignment=ClusterLoadAssignment(cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]),
         circuit_breakers=_limits(),
-        upstream_bind_config=dialled_from(pin),
+        upstream_bind_config=_dialled_from(pin),
         upstream_connection_options=UpstreamConnectionOptions(tcp_keepalive=_keepalive()),
         typed_extension_protocol_options={OPTIONS: _same_as_downstream()} if http else {},
     )
@@ -61,3 +62,9 @@ def _same_as_downstream() -> AnyMessage:
         use_downstream_protocol_config=HttpProtocolOptions.UseDownstreamHttpConfig(),
     )
     return packed(options)
+
+
+def _dialled_from(pin: Path) -> BindConfig:
+    """Open connections inside the namespace. The address is only a stand-in: original source puts the caller's in place."""
+    source = SocketAddress(address="127.0.0.1", port_value=0, network_namespace_filepath=str(pin))
+    return BindConfig(source_address=source)

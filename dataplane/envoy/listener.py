@@ -3,6 +3,7 @@
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from envoy.config.core.v3.address_pb2 import Address, SocketAddress
 from envoy.config.core.v3.base_pb2 import TrafficDirection
 from envoy.config.core.v3.socket_option_pb2 import SocketOption
 from envoy.config.listener.v3.listener_components_pb2 import Filter, FilterChain, ListenerFilter
@@ -14,7 +15,6 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
 
 from dataplane.envoy import http, tls
-from dataplane.envoy.address import inside
 from dataplane.envoy.limits import BACKLOG, BUFFER, CONNECTIONS, EARLY_BYTES, HANDSHAKE, KEEPALIVE
 from dataplane.envoy.resource import packed
 from dataplane.tables import ORIGINAL_SOURCE_MARK
@@ -38,12 +38,14 @@ def tls_listener(
     return Listener(
         name=name,
         stat_prefix=STAT_PREFIX,
-        address=inside(pin, address=address, port=port),
+        address=Address(
+            socket_address=SocketAddress(address=str(address), port_value=port, network_namespace_filepath=str(pin))
+        ),
         listener_filters=[_original_source()],
         filter_chains=[chain],
         per_connection_buffer_limit_bytes=UInt32Value(value=BUFFER),
         tcp_backlog_size=UInt32Value(value=BACKLOG),
-        # root inside may take the address away at any time; what then happens to Envoy: reservation.py
+        # root inside may take the address away at any time; what then happens to Envoy: container_ports.py
         freebind=BoolValue(value=True),
         traffic_direction=TrafficDirection.INBOUND,
         socket_options=[

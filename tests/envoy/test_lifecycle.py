@@ -12,7 +12,7 @@ import pytest
 
 from dataplane.envoy import admin
 from dataplane.envoy.container_ports import ContainerPort, await_listening
-from dataplane.envoy.resources import listener_key, of_workload
+from dataplane.envoy.translation import listener_key, of_workload
 from dataplane.flows.sockdiag import listening
 from dataplane.state import Workload
 from host.errors import Unavailable

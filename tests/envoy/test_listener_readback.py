@@ -11,7 +11,7 @@ import pytest
 from agent.envoy import listeners as module
 from agent.envoy.listeners import Listeners, Served, ServedListener
 from dataplane.envoy.container_ports import ContainerPort, closed_ports
-from dataplane.envoy.resources import listener_key, of_workload
+from dataplane.envoy.translation import listener_key, of_workload
 from dataplane.flows import sockdiag
 from dataplane.state import Workload
 from host.namespace import run_in

@@ -9,7 +9,7 @@ import pytest
 from dataplane.envoy import admin
 from dataplane.envoy.container_ports import ContainerPort, await_listening
 from dataplane.envoy.resource import CLUSTER, LISTENER, SECRET, Resource, ResourceKey, serialized
-from dataplane.envoy.resources import listener_key, of_workload
+from dataplane.envoy.translation import listener_key, of_workload
 from dataplane.state import Leaf, TlsListener, Workload
 from host.errors import HostRefused
 from host.namespace import run_in

@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from agent.loop.envoy_table import servable
-from dataplane.envoy.resources import resources
+from dataplane.envoy.translation import resources
 from dataplane.state import HostState, Leaf, TlsListener, Workload
 
 WEB, API = IPv4Address("10.255.1.2"), IPv4Address("10.255.1.3")

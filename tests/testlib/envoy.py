@@ -20,7 +20,7 @@ from dataplane.envoy.bootstrap import STUCK_SECONDS, EnvoySettings
 from dataplane.envoy.command import bundled_envoy, command
 from dataplane.envoy.container_ports import ContainerPort, await_listening
 from dataplane.envoy.resource import Resource, ResourceKey
-from dataplane.envoy.resources import BUNDLE_KEY, Translation, of_workload
+from dataplane.envoy.translation import BUNDLE_KEY, Translation, of_workload
 from dataplane.state import HostState, Leaf, TlsListener, Workload
 from tests.testlib.certificates import TODAY, identity, make_ca
 from tests.testlib.netns import Netns

@@ -1,7 +1,7 @@
 """HostState in, Envoy's table out: for each listener of a workload its own, a cluster and a secret, and one trust bundle.
 
-Pure. Everything of a workload is made of the few facts in `Made`, so that a change of its policies or of another workload makes
-nothing anew.
+Pure. Everything of a workload is made of the few facts in `WorkloadResources`, so that a change of its policies or of another
+workload makes nothing anew.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,6 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from dataplane.envoy import secret
-from dataplane.envoy.address import suffix
 from dataplane.envoy.cluster import target_cluster
 from dataplane.envoy.listener import tls_listener
 from dataplane.envoy.resource import CLUSTER, LISTENER, SECRET, Resource, ResourceKey, serialized
@@ -19,19 +18,24 @@ from dataplane.state import HostState, TlsListener, Workload
 Entry = tuple[ResourceKey, Resource]
 
 
+def _digits(address: IPv4Address) -> str:
+    """8 hex digits: what makes the names of a workload's resources unique."""
+    return f"{int(address):08x}"
+
+
 def listener_key(address: IPv4Address) -> ResourceKey:
     """The listener on the TLS port of the workload at `address`."""
-    return ResourceKey(LISTENER, f"tls-{suffix(address)}")
+    return ResourceKey(LISTENER, f"tls-{_digits(address)}")
 
 
 def cluster_key(address: IPv4Address) -> ResourceKey:
     """Its cluster."""
-    return ResourceKey(CLUSTER, f"target-{suffix(address)}")
+    return ResourceKey(CLUSTER, f"target-{_digits(address)}")
 
 
 def leaf_key(address: IPv4Address) -> ResourceKey:
     """Its certificate and key."""
-    return ResourceKey(SECRET, f"leaf-{suffix(address)}")
+    return ResourceKey(SECRET, f"leaf-{_digits(address)}")
 
 
 BUNDLE_KEY = ResourceKey(SECRET, secret.BUNDLE)
@@ -61,7 +65,7 @@ def _entries(workload: Workload, tls: TlsListener) -> tuple[Entry, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class WorkloadResources:
     """What was made of one workload, and of which facts."""
 
     listeners: tuple[TlsListener, ...]
@@ -80,7 +84,7 @@ class Translation:
     def __init__(self) -> None:
         self._bundle: bytes | None = None
         self._table: Mapping[ResourceKey, Resource] = {}
-        self._made: Mapping[IPv4Address, Made] = {}
+        self._made: Mapping[IPv4Address, WorkloadResources] = {}
 
     def of(self, state: HostState) -> Mapping[ResourceKey, Resource]:
         """The whole table that Envoy should have; the same object as long as nothing of it changed.
@@ -94,12 +98,12 @@ class Translation:
             self._table = dict(sorted(self._all(state), key=lambda entry: (entry[0].type_url, entry[0].name)))
         return self._table
 
-    def _of(self, workload: Workload) -> Made:
+    def _of(self, workload: Workload) -> WorkloadResources:
         known = self._made.get(workload.address)
         if known is not None and known.is_of(workload):
             return known
         entries = tuple(entry for listener in workload.listeners for entry in _entries(workload, listener))
-        return Made(workload.listeners, workload.pin, entries)
+        return WorkloadResources(workload.listeners, workload.pin, entries)
 
     def _all(self, state: HostState) -> Iterator[Entry]:
         for made in self._made.values():

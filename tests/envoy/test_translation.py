@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from dataplane.envoy.bootstrap import EnvoySettings, bootstrap, connections_for
 from dataplane.envoy.command import command
 from dataplane.envoy.resource import LISTENER, ResourceKey
-from dataplane.envoy.resources import BUNDLE_KEY, Translation, cluster_key, leaf_key, listener_key, of_workload, resources
+from dataplane.envoy.translation import BUNDLE_KEY, Translation, cluster_key, leaf_key, listener_key, of_workload, resources
 from dataplane.state import Allow, HostState, Leaf, TlsListener, Workload
 
 SETTING = EnvoySettings(cell="no", ads=Path("/run/a/ads.sock"), admin=Path("/run/b/admin.sock"), connections=500)
