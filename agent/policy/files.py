@@ -6,7 +6,7 @@ changed for SETTLE. `directory.py` calls `scan`; `reading.py` and `lastgood.py` 
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -100,7 +100,7 @@ class PolicyFiles:
         self,
         now: float,
         *,
-        closed: Collection[str] = (),
+        closed: Container[str] = (),
         reread: bool = False,
         unsettled: Callable[[], Collection[str]] = tuple,
     ) -> bool:
@@ -171,7 +171,7 @@ class PolicyFiles:
                 continue
             self._files[name] = _File(digest=hashlib.sha256(content).digest(), policies=policies)
 
-    def _look(self, folder: Folder | None, now: float, *, closed: Collection[str], reread: bool) -> None:
+    def _look(self, folder: Folder | None, now: float, *, closed: Container[str], reread: bool) -> None:
         for name in sorted(folder.names) if folder else ():
             assert folder is not None
             file = self._files.setdefault(name, _File())

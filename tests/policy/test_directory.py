@@ -1,87 +1,23 @@
 """The directory followed by real inotify, under everything that people and editors do to a file."""
 
 import asyncio
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from agent.policy import directory as module
-from agent.policy.directory import watch
-from agent.policy.files import PolicyFiles
+from agent.policy import directory as directory_module
+from agent.policy import events as events_module
+from tests.testlib.followed import ONE, TWO, Followed, following
 from tests.testlib.patience import eventually_async
 
-ONE = "policies: [{name: one, from: a/b/c, to: a/b/d, tcp: 80}]\n"
-TWO = ONE.replace("name: one", "name: two")
 BIG = "policies:\n" + "".join(f"  - {{name: r{i}, from: a/b/c, to: a/b/d, tcp: {i}}}\n" for i in range(1, 4000))
 QUEUE = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
-
-
-class Followed:
-    """A directory that is being watched; every state that was announced is kept."""
-
-    def __init__(self, folder: Path) -> None:
-        self.directory = folder / "etc" / "policies.d"
-        self.files = PolicyFiles(self.directory, last_good=folder / "state")
-        self.seen: list[tuple[str, ...]] = []
-        self.changed = asyncio.Event()
-
-    def note(self) -> None:
-        self.seen.append(self.names)
-        self.changed.set()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(policy.name for policy in self.files.policies())
-
-    @property
-    def file(self) -> Path:
-        return self.directory / "a.yaml"
-
-    async def until(self, true: Callable[[], bool]) -> None:
-        """Wait for announced changes until it holds."""
-        async with asyncio.timeout(20):
-            while not true():
-                self.changed.clear()
-                await self.changed.wait()
-
-    async def quiet(self) -> None:
-        """Long enough for whatever is under way to come out."""
-        await asyncio.sleep(0.3)
-
-
-@contextlib.asynccontextmanager
-async def following(
-    folder: Path, *, clock: Callable[[], float] = time.monotonic, period: float = 30.0
-) -> AsyncIterator[Followed]:
-    """With a period that no test waits for: what is noticed is noticed by events."""
-    followed = Followed(folder)
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(watch(followed.files, followed.note, clock=clock, period=period))
-        await asyncio.sleep(0.1)
-        yield followed
-        task.cancel()
-
-
-@pytest.fixture
-async def followed(tmp_path: Path) -> AsyncIterator[Followed]:
-    (tmp_path / "etc" / "policies.d").mkdir(parents=True)
-    async with following(tmp_path) as each:
-        yield each
-
-
-@pytest.fixture
-async def timeless(tmp_path: Path) -> AsyncIterator[Followed]:
-    """Where no time passes: only what is said by an event is believed, and nothing that is missing is gone."""
-    (tmp_path / "etc" / "policies.d").mkdir(parents=True)
-    async with following(tmp_path, clock=lambda: 0.0) as each:
-        yield each
 
 
 def write_in_place(path: Path, text: str) -> None:
@@ -306,8 +242,8 @@ async def test_without_inotify_changes_are_still_found_and_a_problem_is_reported
     def refused(**_: object) -> None:
         raise OSError(24, os.strerror(24))
 
-    monkeypatch.setattr(module, "Inotify", refused)
-    monkeypatch.setattr(module, "POLL", 0.05)
+    monkeypatch.setattr(events_module, "Inotify", refused)
+    monkeypatch.setattr(directory_module, "POLL", 0.05)
     (tmp_path / "etc" / "policies.d").mkdir(parents=True)
     async with following(tmp_path) as followed:
         followed.file.write_text(ONE)

@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agent.policy import directory as directory_module
+from agent.policy import events as events_module
 from agent.policy import files as files_module
 from agent.policy.directory import watch
 from agent.policy.files import PolicyFiles
@@ -50,7 +50,7 @@ class Walk(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.stack = contextlib.ExitStack()
-        for module in (files_module, directory_module):
+        for module in (files_module, events_module):
             self.stack.enter_context(patch.object(module, "SETTLE", SETTLE))
         self.stack.enter_context(patch.object(files_module, "VANISH", VANISH))
         self.root = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
@@ -101,7 +101,7 @@ class Walk(RuleBasedStateMachine):
 
     # what happens
 
-    @rule(name=st.sampled_from(NAMES), ways=st.lists(st.integers(0, 14), min_size=1, max_size=4), data=st.data())
+    @rule(name=st.sampled_from(NAMES), ways=st.lists(st.integers(0, 16), min_size=1, max_size=4), data=st.data())
     def something_happens_to_a_file(self, name: str, ways: list[int], data: st.DataObject) -> None:
         """One thing after the other, with time to look in between or without."""
         for way in ways:
@@ -208,6 +208,18 @@ def good_by_a_link(walk: Walk, path: Path, _data: st.DataObject) -> Policies:
     return names
 
 
+def good_over_a_link(walk: Walk, path: Path, _data: st.DataObject) -> Policies:
+    """The link in the directory stays, one that it leads over is swapped."""
+    text, names = walk.fresh("p")
+    target, led = walk.root / f"target{walk.numbers}", path.readlink() if path.is_symlink() else walk.root
+    current = led if led.name.startswith("current") else walk.root / f"current{walk.numbers}"
+    put(target, text)
+    replace_by_link(current, str(target))
+    if led != current:
+        replace_by_link(path, str(current))
+    return names
+
+
 def bad_in_place(_walk: Walk, path: Path, data: st.DataObject) -> None:
     put(path, data.draw(st.sampled_from(BAD)))
 
@@ -282,8 +294,8 @@ def replace_by_link(path: Path, target: str) -> None:
 
 
 WAYS: tuple[Callable[[Walk, Path, st.DataObject], Policies | None], ...] = (
-    good_in_place, good_in_two_parts, good_renamed, good_by_a_link, without_permission, gone, gone, bad_in_place,
-    bad_renamed, truncated, begun_and_left, by_a_useless_link, a_directory, a_pipe, written_by_others,
+    good_in_place, good_in_two_parts, good_renamed, good_by_a_link, good_over_a_link, good_over_a_link, without_permission,
+    gone, gone, bad_in_place, bad_renamed, truncated, begun_and_left, by_a_useless_link, a_directory, a_pipe, written_by_others,
 )  # fmt: skip
 
 TestWalk = Walk.TestCase
