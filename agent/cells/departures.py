@@ -11,7 +11,7 @@ from agent.model.cell import Cell
 from agent.model.names import AppName
 from agent.store.protocols import CellStore
 
-SPEAK = 30.0  # seconds that a cell has to announce what runs there, once it is back
+ANNOUNCE_SECONDS = 30.0  # seconds that a cell has to announce what runs there, once it is back
 
 
 class Departures:
@@ -49,7 +49,7 @@ class Departures:
                 self._unclear[address] = None
             elif back is None:
                 self._unclear[address] = self._elapsed()
-            elif self._elapsed() - back >= SPEAK:
+            elif self._elapsed() - back >= ANNOUNCE_SECONDS:
                 found[address] = 0
         for address in found:
             del self._unclear[address]
@@ -57,7 +57,7 @@ class Departures:
 
     def wait(self) -> float | None:
         """Seconds until something will be clear, None if nothing will by itself."""
-        due = [back + SPEAK for back in self._unclear.values() if back is not None]
+        due = [back + ANNOUNCE_SECONDS for back in self._unclear.values() if back is not None]
         return max(min(due) - self._elapsed(), 0.0) if due else None
 
     def _is_reported_gone(self, address: IPv4Address) -> bool:

@@ -16,7 +16,7 @@ from dataplane.tunnel_probe import TunnelAnswer, probe
 PERIOD = 10.0  # seconds between two questions to one peer
 RATE = 20  # peers asked in a second, at most, and at once: of a thousand, each is asked once in 50 s, or 100 s if none answers
 PATIENCE = 1.0  # seconds
-DOUBTS = 2  # answers that must be missing, one after the other, before it is reported
+MISSES = 2  # answers that must be missing, one after the other, before it is reported
 
 FAILURES = {
     TunnelAnswer.NONE: (
@@ -96,7 +96,7 @@ class TunnelHealth(Part):
         address = vtep(peer)
         before = self._answers.get(address)
         try:
-            for _ in range(DOUBTS):
+            for _ in range(MISSES):
                 answer = await probe(address, mtu=mtu, seconds=PATIENCE)
                 if answer is TunnelAnswer.ALL or before is answer:
                     break

@@ -22,9 +22,9 @@ from dataplane.envoy.resource import ResourceKey
 from dataplane.envoy.translation import listener_key
 
 PERIOD = 10.0  # seconds between looks
-SURE = 2.0  # between finding and believing it: Envoy acknowledges a listener before it has bound it
-MENDING = 5.0  # for each half of a repair
-CLOSING = 0.5  # from Envoy's word that a listener is gone until its workers have closed it
+CONFIRM_SECONDS = 2.0  # between finding and believing it: Envoy acknowledges a listener before it has bound it
+REPAIR_SECONDS = 5.0  # for each half of a repair
+CLOSE_SECONDS = 0.5  # from Envoy's word that a listener is gone until its workers have closed it
 POLL = 0.1
 
 
@@ -81,8 +81,8 @@ class Listeners(Part):
         """Find what is closed, and have it opened again."""
         suspects = await self._closed_ports(self._served())
         if suspects:
-            await asyncio.sleep(SURE)
-        found = await self._still(suspects)
+            await asyncio.sleep(CONFIRM_SECONDS)
+        found = await self._still_closed(suspects)
         for port in sorted(found - self.closed):
             self._log.warning("listener_closed", address=str(port.address), port=port.number)
         self.closed = found
@@ -98,16 +98,16 @@ class Listeners(Part):
         self._ads.withhold(absent.keys())
         try:
             with contextlib.suppress(Unavailable, HostRefused):
-                await self._ads.settled(absent, timeout=MENDING)
-            await asyncio.sleep(CLOSING)
+                await self._ads.settled(absent, timeout=REPAIR_SECONDS)
+            await asyncio.sleep(CLOSE_SECONDS)
         finally:
             self._ads.withhold(())
 
     async def _await_repair(self, lost: AbstractSet[ContainerPort]) -> None:
         left: Collection[ContainerPort] = lost
-        for _ in range(round(MENDING / POLL)):
+        for _ in range(round(REPAIR_SECONDS / POLL)):
             await asyncio.sleep(POLL)
-            left = await self._still(lost)
+            left = await self._still_closed(lost)
             if not left:
                 break
         repaired = lost - frozenset(left)
@@ -116,7 +116,7 @@ class Listeners(Part):
             self._on_repair()
         self.closed -= repaired
 
-    async def _still(self, suspects: AbstractSet[ContainerPort]) -> frozenset[ContainerPort]:
+    async def _still_closed(self, suspects: AbstractSet[ContainerPort]) -> frozenset[ContainerPort]:
         """Those of them that should be open and are not."""
         return await self._closed_ports(suspects & self._served().keys()) if suspects else frozenset()
 

@@ -8,7 +8,7 @@ from dataplane.tables import ChainKey, Tables
 
 TIMES = 3
 ROW_SECONDS = 60.0  # displaced again within this time of the last repair is "in a row"
-TRUCE_SECONDS = 60.0  # after the alarm, how long we wait before we try once more
+ALARM_SECONDS = 60.0  # after the alarm, how long we wait before we try once more
 
 
 CONTESTED = Problem(
@@ -46,7 +46,7 @@ class ContestedJumps(Part):
             return False
         if missing:
             return False
-        if self.alarm and now - self._last < TRUCE_SECONDS:
+        if self.alarm and now - self._last < ALARM_SECONDS:
             return True
         self._times = self._times + 1 if now - self._last <= ROW_SECONDS or self.alarm else 1
         self._last = now

@@ -28,10 +28,6 @@ class EnvoyTable:
             self._resources = resources
             self._ads.publish(resources)
 
-    def retry(self) -> None:
-        """Send again what Envoy has refused: what stood in its way may be gone."""
-        self._ads.retry()
-
     async def connected(self, *, timeout: float) -> None:  # noqa: ASYNC109 -- as settled
         """Return when Envoy is connected. Raises Unavailable."""
         await self._ads.settled({}, timeout=timeout)

@@ -69,13 +69,9 @@ class KnownKernel:
             return True
         return bool(plan(self.applied.tables, found))
 
-    def read(self, actual: Tables) -> Self:
-        """After the kernel was read."""
-        return replace(self, actual=actual, is_read=True)
-
-    def unread(self) -> Self:
-        """After a look that failed: the next turn reads for itself."""
-        return replace(self, actual=None)
+    def read(self, actual: Tables | None) -> Self:
+        """After the kernel was read; None where that failed, so that the next turn reads for itself."""
+        return replace(self, actual=actual, is_read=actual is not None)
 
     def after_failure(self) -> Self:
         """After a turn that failed as a whole, wherever it got to."""

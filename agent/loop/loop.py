@@ -150,7 +150,7 @@ class Reconciler:
 
     async def look(self) -> bool:
         """Read the kernel beside the loop, and have what is wrong repaired. False if a turn made it worthless meanwhile."""
-        self.envoy.retry()
+        self._effects.ads.retry()  # what stood in Envoy's way may be gone
         known, found = self._known, None
         if known.applied is None or known.actual is None:
             self.kick()  # something has failed; a turn reads for itself and tries again
@@ -163,7 +163,7 @@ class Reconciler:
         if self._known is not known or not self.at_rest.is_set():
             return False
         if found is None or self.contested.alarm or known.needs_turn(found):
-            self._known = known.unread() if found is None else known.read(found)
+            self._known = known.read(found)
             self.kick()
         return True
 

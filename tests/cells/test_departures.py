@@ -1,9 +1,9 @@
-"""Which addresses of other cells are not what they were: gone for good, somebody else's, or only out of touch."""
+"""Which addresses of other cells are not what they were: gone for good, replaced, or only out of touch."""
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 
-from agent.cells.departures import SPEAK, Departures
+from agent.cells.departures import ANNOUNCE_SECONDS, Departures
 from agent.cells.peers import Peers
 from agent.model.cell import CellRecord, Endpoint
 from agent.model.names import AppName
@@ -16,7 +16,7 @@ TAGS = {WEB: 1, API: 2}
 
 
 class Neighbours:
-    """This cell and one other that share a store; this one's clock stands until it is told."""
+    """This cell and one other that share a store; this one's clock stands until it is set."""
 
     def __init__(self) -> None:
         self.clock = 0.0
@@ -50,7 +50,7 @@ async def test_the_first_time_all_that_is_known_is_asked_about() -> None:
     both = Neighbours()
     await both.there.announce(CellRecord("two", "id", THEIRS, IPv4Address("10.77.0.2"), "0.1.0"))
     await both.there.publish([web(), api(NEXT)])
-    assert await both.take({WEB: 1}) == {THERE: 1}, "of what has no tag here yet nothing can be said"
+    assert await both.take({WEB: 1}) == {THERE: 1}, "of what has no tag here yet nothing is known"
     assert await both.take() == {}
 
 
@@ -88,11 +88,11 @@ async def test_a_cell_that_is_out_of_touch_has_taken_nothing_away() -> None:
     await both.there.publish([])
     await both.come_back()
     assert await both.take() == {}
-    both.clock += SPEAK / 2
+    both.clock += ANNOUNCE_SECONDS / 2
     await both.there.publish([web()])
     assert await both.take() == {THERE: 1}
-    assert both.departures.wait() == SPEAK / 2
-    both.clock += SPEAK / 2
+    assert both.departures.wait() == ANNOUNCE_SECONDS / 2
+    both.clock += ANNOUNCE_SECONDS / 2
     assert await both.take() == {NEXT: 0}, "it has had the time to say"
     assert both.departures.wait() is None
 
@@ -106,7 +106,7 @@ async def test_a_cell_that_goes_again_is_given_the_time_again() -> None:
     await both.come_back()
     await both.take()
     both.there.lapse()
-    both.clock += SPEAK
+    both.clock += ANNOUNCE_SECONDS
     assert await both.take() == {}
     assert both.departures.wait() is None
 
@@ -118,7 +118,7 @@ async def test_containers_of_a_cell_that_was_removed_have_departed() -> None:
     assert await both.take() == {}
     await both.here.remove_cell("two", now=0.0)
     assert await both.take() == {}
-    both.clock += SPEAK
+    both.clock += ANNOUNCE_SECONDS
     assert await both.take() == {THERE: 0}
 
 
@@ -132,5 +132,5 @@ async def test_a_cell_whose_record_goes_for_a_moment_has_taken_nothing_away() ->
         if returns:
             await both.come_back()
             await both.there.publish([web()])
-        both.clock = SPEAK
+        both.clock = ANNOUNCE_SECONDS
         assert await both.take() == {THERE: 1 if returns else 0}

@@ -55,7 +55,7 @@ class ReadBack:
 
 @pytest.fixture
 def read_back(cell: EnvoyCell, monkeypatch: pytest.MonkeyPatch) -> ReadBack:
-    monkeypatch.setattr(module, "SURE", 0.2)
+    monkeypatch.setattr(module, "CONFIRM_SECONDS", 0.2)
     return ReadBack(cell)
 
 
@@ -90,7 +90,7 @@ def one_worker(pair: EnvoyPair) -> None:
 
 
 def test_a_socket_that_was_destroyed_and_listens_again_is_no_listener(pair: EnvoyPair) -> None:
-    """What it accepts is shut down from birth: Envoy does that if it is told too soon."""
+    """What it accepts is shut down from birth: Envoy does that if it gets the listener back too soon."""
 
     def destroyed_and_listening() -> tuple[int, bool, int]:
         with socket.create_server((str(API), PORT)) as server:
@@ -128,7 +128,7 @@ def test_what_is_open_is_left_alone(cell: EnvoyCell, served: Workload, read_back
 def test_a_port_that_stays_closed_is_reported_until_it_is_open(
     cell: EnvoyCell, pair: EnvoyPair, served: Workload, read_back: ReadBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MENDING", 0.3)
+    monkeypatch.setattr(module, "REPAIR_SECONDS", 0.3)
     every_socket(pair)
     os.kill(cell.envoy.pid, signal.SIGSTOP)
     try:

@@ -17,15 +17,15 @@ async def test_an_envoy_is_hung_from_its_first_missing_answer_to_the_next_one(mo
         if not answers:
             raise Unavailable("no answer")
 
-    pulse = Liveness(ask, connected=lambda: connected, clock=lambda: now)
-    following = asyncio.create_task(pulse.run())
+    liveness = Liveness(ask, connected=lambda: connected, clock=lambda: now)
+    following = asyncio.create_task(liveness.run())
     try:
-        await eventually_async(lambda: pulse.problem is not None)
+        await eventually_async(lambda: liveness.problem is not None)
         now = 112.0
-        assert "has not answered for 12 s" in str(pulse.problem)
+        assert "has not answered for 12 s" in str(liveness.problem)
         connected = False
-        assert pulse.problem is None, "one that is not connected is told as that"
+        assert liveness.problem is None, "one that is not connected is reported as that"
         connected, answers = True, True
-        await eventually_async(lambda: pulse.problem is None)
+        await eventually_async(lambda: liveness.problem is None)
     finally:
         following.cancel()

@@ -12,7 +12,7 @@ from tests.testlib.conntrack_bed import BedContainer, ConntrackBed, pair
 
 
 class Clock:
-    """Stands still until it is told to go on."""
+    """Stands still until it is moved on."""
 
     def __init__(self) -> None:
         self.seconds = 100.0

@@ -27,8 +27,8 @@ def leaf(ours: Ca) -> Leaf:
     return issue(ours.cell, identity=WEB, now=TODAY, lifetime=DAY)
 
 
-def judged(leaf: Leaf, ours: Ca, whom: Identity = WEB, *, days: float = 0) -> str | None:
-    return unfit(leaf, identity=whom, bundle=ours.root.bundle(), now=TODAY + days * DAY)
+def judged(leaf: Leaf, ours: Ca, of: Identity = WEB, *, days: float = 0) -> str | None:
+    return unfit(leaf, identity=of, bundle=ours.root.bundle(), now=TODAY + days * DAY)
 
 
 def test_a_leaf_serves_while_nothing_has_changed(leaf: Leaf, ours: Ca) -> None:
@@ -53,9 +53,9 @@ def test_an_issued_leaf_terminates_tls(ours: Ca) -> None:
     ],
 )
 def test_a_leaf_for_something_else_must_go(leaf: Leaf, ours: Ca, changed: Identity) -> None:
-    said = judged(leaf, ours, changed)
-    assert said is not None
-    assert "it is for spiffe://cell.internal/org/acme/space/shop/app/web at 10.255.1.2" in said
+    found = judged(leaf, ours, changed)
+    assert found is not None
+    assert "it is for spiffe://cell.internal/org/acme/space/shop/app/web at 10.255.1.2" in found
 
 
 def test_an_expired_a_foreign_and_a_damaged_leaf_must_go(leaf: Leaf, ours: Ca) -> None:

@@ -47,7 +47,7 @@ def test_a_name_too_long_for_dns_is_left_out_and_the_rest_stays() -> None:
 def test_every_app_has_an_identity_that_a_certificate_can_carry(
     org: str, space: str, app: str, index: int, domain: list[str]
 ) -> None:
-    whom = identity(
+    made = identity(
         AppName(org, space, app),
         index=index,
         address=IPv4Address("10.255.1.2"),
@@ -55,8 +55,8 @@ def test_every_app_has_an_identity_that_a_certificate_can_carry(
         domain=".".join(domain),
         trust_domain="cell.internal",
     )
-    assert all(is_dns_name(name) for name in whom.dns_names)
-    assert whom.spiffe_id == f"spiffe://cell.internal/org/{org}/space/{space}/app/{app}"
+    assert all(is_dns_name(name) for name in made.dns_names)
+    assert made.spiffe_id == f"spiffe://cell.internal/org/{org}/space/{space}/app/{app}"
 
 
 def test_a_bad_route_is_the_callers_mistake() -> None:

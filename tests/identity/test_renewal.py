@@ -85,7 +85,7 @@ def test_a_leaf_from_the_future_is_due_at_once_and_then_after_a_while(name: str,
         at = failed.at(now)
         assert at is not None
         assert now < at <= now + LAST_RETRY
-    assert due([renewal(name).failed(now=FAR)], now=NOW + DAY) == (name,), "a failure of the future keeps nobody waiting"
+    assert due([renewal(name).failed(now=FAR)], now=NOW + DAY) == (name,), "a failure of the future delays nothing"
 
 
 def test_leaves_made_together_do_not_come_due_together() -> None:

@@ -1,4 +1,4 @@
-"""Whom to trust, of a cell's own root and what the store says: one bundle for the same roots, and nothing that is no root."""
+"""What to trust of a cell's own root and the store's: one bundle for the same roots, and nothing that is no root."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +21,7 @@ def root(domain: str = DOMAIN, *, days: int = 99) -> Authority:
 
 
 def signed_by_itself() -> bytes:
-    """A certificate of our trust domain that is nobody's CA."""
+    """A certificate of our trust domain that is no CA's."""
     key = make_root(trust_domain=DOMAIN, now=NOW, lifetime=DAY).key
     name = certificate.subject(organization="other", common="alone")
     own = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{DOMAIN}")])

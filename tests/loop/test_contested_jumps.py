@@ -1,6 +1,6 @@
 """Three repairs of a jump in a row are an alarm; peace ends it; a jump that is gone is always put back."""
 
-from agent.loop.contested_jumps import ROW_SECONDS, TIMES, TRUCE_SECONDS, ContestedJumps
+from agent.loop.contested_jumps import ALARM_SECONDS, ROW_SECONDS, TIMES, ContestedJumps
 from dataplane.tables import ChainKey
 
 FORWARD = ChainKey(4, "filter", "FORWARD")
@@ -27,8 +27,8 @@ def test_repairs_now_and_then_are_no_alarm() -> None:
 
 def test_after_a_pause_the_jump_is_repaired_again_and_quiet_ends_the_alarm() -> None:
     contested = alarmed()
-    assert contested.concedes(MOVED, wanted=WANTED, now=TIMES + TRUCE_SECONDS - 1)
-    contested.concedes(WANTED, wanted=WANTED, now=TIMES + 2 * TRUCE_SECONDS)
+    assert contested.concedes(MOVED, wanted=WANTED, now=TIMES + ALARM_SECONDS - 1)
+    contested.concedes(WANTED, wanted=WANTED, now=TIMES + 2 * ALARM_SECONDS)
     assert not contested.alarm
 
 

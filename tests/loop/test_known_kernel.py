@@ -105,7 +105,7 @@ def test_a_look_that_finds_a_change_makes_a_turn_and_a_repair() -> None:
 
 
 def test_a_look_that_failed_leaves_the_read_to_the_next_turn() -> None:
-    known = after(WEB).unread()
+    known = after(WEB).read(None)
     assert known.actual is None
     assert known.intact_interiors.keys() == {WEB}
     assert known.state == state(WEB)

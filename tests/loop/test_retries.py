@@ -34,7 +34,7 @@ async def test_every_look_tries_a_failed_container_again_until_it_is_in_place() 
             await running
 
 
-async def test_an_error_that_nobody_expects_in_a_turn_is_reported_and_the_next_turn_comes() -> None:
+async def test_an_unexpected_error_in_a_turn_is_reported_and_the_next_turn_comes() -> None:
     kernel, silence = FakeKernel(), SilentEdge()
     kernel.failures = {}
     snapshots = iter([KeyError("a library's own"), ValueError("another's")])

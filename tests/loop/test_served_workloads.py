@@ -1,4 +1,4 @@
-"""What Envoy is told of workloads that the kernel has no place for."""
+"""What Envoy gets of workloads that the kernel has no place for."""
 
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path

@@ -57,7 +57,7 @@ async def test_too_many_apps_are_a_problem_that_leaves_the_tags_there_are() -> N
 
 
 class Telling(MemoryStore):
-    """Remembers what was told to be needed when a tag was claimed."""
+    """Remembers what was announced as needed when a tag was claimed."""
 
     def __init__(self) -> None:
         super().__init__()
