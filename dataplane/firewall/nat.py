@@ -1,4 +1,5 @@
-"""Table nat: what containers send out of the overlay has the cell's own address out there."""
+"""Table nat: what containers send out of the overlay has the cell's own address out there, and inside of it their own, whatever
+the host's rules say."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
@@ -9,14 +10,17 @@ PORTS: Final = "32768-60999"  # those that the kernel gives by itself
 
 
 def nat_chains(state: HostState) -> Mapping[str, Iterable[str]]:
-    """The rules of each chain by its name.
-
-    None where nothing may leave: then the kernel need not look each packet up for translations.
-    """
-    return {"CELLNET-POSTROUTING": _postrouting(state)} if state.egress_allowed else {}
+    """The rules of each chain by its name."""
+    return {"CELLNET-POSTROUTING": _postrouting(state)}
 
 
 def _postrouting(state: HostState) -> Iterator[str]:
+    # An app sees its caller's address, also where the host masquerades everything. Translated into itself, not only accepted:
+    # then the other flavour's table and tables of nft find it done, and leave it. A published port keeps its detour, by
+    # which a container reaches itself.
+    yield f"-s {state.overlay} -d {state.overlay} -m conntrack ! --ctstate DNAT -j NETMAP --to {state.overlay}"
+    if not state.egress_allowed:
+        return
     leaving = f"-s {state.subnet} ! -d {state.overlay}"
     if state.tunnel:
         # answers to that port would be taken for tunnelled packets
