@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,17 +29,6 @@ class Done:
 
 
 Cli = Callable[..., Done]
-
-
-@pytest.fixture
-def cell() -> FakeCell:
-    return FakeCell()
-
-
-@pytest.fixture
-def agent(cell: FakeCell, tmp_path: Path) -> Iterator[Path]:
-    with serving(cell, tmp_path / "run/cellnet/agent.sock"):
-        yield tmp_path
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from agent.envoy.listeners import TlsState
 from agent.model.status import Problem
 from agent.policy.in_force import PoliciesRow
 from dataplane.tunnel_probe import TunnelAnswer
-from tests.testlib.fake_cell import NOW, FakeCell, peer_row, serving
+from tests.testlib.fake_cell import NOW, FakeCell, peer_row
 
 CODE = re.compile(r"\x1b\[[0-9;]*m")
 LONG = "a" * 63
@@ -37,17 +36,6 @@ BAD_FILE = Problem(
     f"{FOLDER}/{LONG}/{LONG}.yaml:2:117: 'acme/shop' does not name apps\n{RULE}\n{' ' * RULE.index('acme/shop]')}^\n"
     "hint: write org/space/app, org/space/* or org/*/*",
 )
-
-
-@pytest.fixture
-def cell() -> FakeCell:
-    return FakeCell()
-
-
-@pytest.fixture
-def agent(cell: FakeCell, tmp_path: Path) -> Iterator[Path]:
-    with serving(cell, tmp_path / "run/cellnet/agent.sock"):
-        yield tmp_path
 
 
 def on_a_terminal(root: Path, width: int = 80, height: int = 24, **environment: str) -> str:

@@ -13,7 +13,7 @@ from scapy.layers.l2 import ARP, Ether
 from dataplane.tables import container_mac, host_mac
 from host.namespace import run_in
 from tests.testlib.attacked_cell import SERVICE, UDP_SERVICE, AttackedCell
-from tests.testlib.attacker import Wire, capture, carrying, mac_of, withstood
+from tests.testlib.attacker import Wire, capture, carrying, has_something, mac_of, withstood
 from tests.testlib.mutation import Setting, Without, stopped_by
 from tests.testlib.netns import Netns
 from tests.testlib.node import Connected, Node, Refused
@@ -53,7 +53,7 @@ def test_a_datagram_to_the_host_does_not_arrive(stage: AttackedCell, port: int) 
         stage.wire.send(IP(src=str(stage.mallory.address), dst=str(stage.host.address)) / UDP(sport=port, dport=port) / b"x")
         stage.wire.send(IP(src=str(stage.mallory.address), dst="255.255.255.255") / UDP(sport=port, dport=port) / b"x")
         stage.settle()
-        withstood(it=not _has_something(listening))
+        withstood(it=not has_something(listening))
 
 
 @stopped_by(INPUT, Setting("net/ipv4/conf/{mallory}/route_localnet", 1))
@@ -61,7 +61,7 @@ def test_the_hosts_loopback_is_not_reached_from_a_wire(stage: AttackedCell) -> N
     with closing(run_in(stage.host.pin, lambda: _bound("127.0.0.1", CLOSED))) as listening:
         stage.wire.send(IP(src=str(stage.mallory.address), dst="127.0.0.1") / UDP(sport=9, dport=CLOSED) / b"x")
         stage.settle()
-        withstood(it=not _has_something(listening))
+        withstood(it=not has_something(listening))
 
 
 @pytest.mark.parametrize("target", ["169.254.0.1", "169.254.0.2", "10.255.1.1", "10.255.1.0"])
@@ -86,7 +86,7 @@ def test_ipv6_is_closed_also_when_root_inside_turns_it_on(stage: AttackedCell, t
             stage.wire.send(frame / datagram, frame / IPv6(src="fe80::2", dst=target) / ICMPv6EchoRequest())
             stage.settle()
             heard = [each for each in back.pending() if IPv6 in each]
-        withstood(it=not _has_something(listening) and not heard, what=f"heard {heard}")
+        withstood(it=not has_something(listening) and not heard, what=f"heard {heard}")
 
 
 @stopped_by(Setting("net/ipv4/conf/all/rp_filter", 0), Setting("net/ipv4/conf/{mallory}/rp_filter", 0))
@@ -137,15 +137,6 @@ def _bound(address: str, port: int, *, family: int = socket.AF_INET) -> socket.s
     made = socket.socket(family, socket.SOCK_DGRAM)
     made.bind((address, port))
     return made
-
-
-def _has_something(listening: socket.socket) -> bool:
-    listening.setblocking(False)
-    try:
-        listening.recv(100)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _link_local(mac: str) -> str:

@@ -14,7 +14,7 @@ from scapy.packet import Packet
 
 from host.namespace import run_in
 from tests.testlib.attacked_hosts import API, UDP_SERVICE, WEB, AttackedHosts
-from tests.testlib.attacker import withstood
+from tests.testlib.attacker import has_something, withstood
 from tests.testlib.mutation import At, Kernel, Setting, With, Without, stopped_by
 
 ORIGIN = At("cell 2", Without("mangle", "CELLNET-PEERS", "-m bpf"))
@@ -89,7 +89,7 @@ def test_a_peer_reaches_no_service_of_a_cell_through_the_tunnel(cells: AttackedH
         for port in (9000, UDP_SERVICE):
             assert not delivered(cells, cells.datagram("web", to, port=port))
         for each in (closed, opened):
-            withstood(it=not _something(each))
+            withstood(it=not has_something(each))
 
 
 @pytest.mark.parametrize("to", NETWORKS)
@@ -101,7 +101,7 @@ def test_broadcast_in_the_tunnel_reaches_no_container(cells: AttackedHosts, to: 
             _join(listening, to, run_in(cells.cell(2).pin, lambda: socket.if_nametoindex("cellnet0")))
         for each in (mac, OWN_MAC):
             assert not delivered(cells, Ether(src=PEERS_MAC, dst=each) / cells.datagram("web", to, port=9000))
-        withstood(it=not _something(listening))
+        withstood(it=not has_something(listening))
 
 
 @stopped_by(ORIGIN, At("cell 2", Setting("net/ipv6/conf/cellnet0/disable_ipv6", 0)))
@@ -113,7 +113,7 @@ def test_there_is_no_ipv6_in_the_tunnel(cells: AttackedHosts) -> None:
             inner = Ether(src=PEERS_MAC, dst=mac) / IPv6(src="fe80::1", dst=to)
             assert not delivered(cells, inner / UDP(sport=9, dport=9000) / b"forged")
             assert not delivered(cells, inner / ICMPv6EchoRequest())
-        withstood(it=not _something(listening), what=cell.run("ip", "-6", "addr"))
+        withstood(it=not has_something(listening), what=cell.run("ip", "-6", "addr"))
 
 
 def test_arp_in_the_tunnel_changes_no_neighbour(cells: AttackedHosts) -> None:
@@ -190,15 +190,6 @@ def test_no_mark_of_an_outer_packet_becomes_a_tag(cells: AttackedHosts) -> None:
     cells.cell(2).run(f"iptables-{cells.ground.backend}", *marking)
     cells.extra.append(lambda: cells.cell(2).run(f"iptables-{cells.ground.backend}", "-t", "mangle", "-F", "PREROUTING"))
     withstood(it=not delivered(cells, cells.datagram("mallory", "api"), tag=0, flags=0x08))
-
-
-def _something(listening: socket.socket) -> bool:
-    listening.setblocking(False)
-    try:
-        listening.recv(100)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _join(listening: socket.socket, group: str, index: int) -> None:

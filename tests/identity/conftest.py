@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from agent.identity.keyring import Keyring
 from agent.identity.leaves import LeafFacts, Leaves
 from ca.disk import load_or_create
+from tests.testlib.disks import small_disk
 from tests.testlib.patience import eventually_async
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -50,8 +50,5 @@ class LeafScene:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[LeafScene]:
-    place = tmp_path / "scene"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=0755", "tmpfs", place], check=True)
-    yield LeafScene(place)
-    subprocess.run(["umount", "--lazy", place], check=True)
+    with small_disk(tmp_path / "scene", "size=1m,mode=0755") as place:
+        yield LeafScene(place)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import subprocess
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from ipaddress import IPv4Network
@@ -21,6 +20,7 @@ from agent.store.memory import MemoryStore
 from agent.store.protocols import CellStore, PolicyStore, TagStore, TrustStore
 from agent.store.sqlite import SqliteStore
 from agent.store.tags import LAST_TAG
+from tests.testlib import disks
 from tests.testlib.etcd import Etcd
 from tests.testlib.etcd_data_loss import LossyEtcd, StoreWithDisk
 from tests.testlib.secured_etcd import secured
@@ -104,8 +104,17 @@ async def cell_store(kind: str, make_store: MakeStore, request: pytest.FixtureRe
 
 
 @pytest.fixture
-def lossy(tmp_path: Path) -> Iterator[LossyEtcd]:
+def own(tmp_path: Path) -> Iterator[Etcd]:
     """An etcd that the test may ruin."""
+    etcd = Etcd(tmp_path / "etcd")
+    etcd.start()
+    yield etcd
+    etcd.kill()
+
+
+@pytest.fixture
+def lossy(tmp_path: Path) -> Iterator[LossyEtcd]:
+    """The same, which can lose its data."""
     etcd = LossyEtcd(tmp_path / "etcd")
     etcd.start()
     yield etcd
@@ -135,8 +144,5 @@ def certificate_etcd(tmp_path: Path) -> Iterator[Etcd]:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", place], check=True)
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
+    with disks.small_disk(tmp_path / "disk", "size=1m,mode=0700") as place:
+        yield place

@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
 
 import pytest
 
@@ -36,15 +35,6 @@ async def brief(etcd: Etcd) -> AsyncIterator[EtcdCells]:
     """The same, whose leases run out after a second."""
     async with contextlib.AsyncExitStack() as stack:
         yield EtcdCells(etcd, stack, timing=SHORT)
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Etcd]:
-    """An etcd that the test may ruin."""
-    etcd = Etcd(tmp_path / "etcd")
-    etcd.start()
-    yield etcd
-    etcd.kill()
 
 
 async def knows(store: EtcdStore, *expected: Cell) -> None:

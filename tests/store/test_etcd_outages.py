@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -27,15 +27,6 @@ NOW = 1_700_000_000.0
 WEB, API = app("web"), app("api")
 NETWORK = IPv4Network("10.255.0.0/16")
 Make = Callable[[], EtcdStore]
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Etcd]:
-    """An etcd that the test may ruin."""
-    etcd = Etcd(tmp_path / "etcd")
-    etcd.start()
-    yield etcd
-    etcd.kill()
 
 
 @pytest.fixture

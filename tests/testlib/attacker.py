@@ -124,6 +124,16 @@ def carrying(payload: bytes, packets: Sequence[Packet]) -> list[Packet]:
     return [each for each in packets if ICMP not in each and Raw in each and each[Raw].load == payload]
 
 
+def has_something(listening: socket.socket) -> bool:
+    """Whether a datagram is waiting."""
+    listening.setblocking(False)
+    try:
+        listening.recv(100)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def mac_of(place: Node, interface: str) -> str:
     return place.run("ip", "-o", "link", "show", "dev", interface).split("link/ether ")[1].split()[0]
 

@@ -12,20 +12,16 @@ from pathlib import Path
 from agent.client.location import Location
 from agent.daemon.clock import Clock, utc_now
 from agent.daemon.main import run_agent
-from host.namespace import NamespaceId
-from lab import children, processes
-from lab.cell import Part
-from lab.processes import Process
-from tests.testlib.unsupervised_cell import UnsupervisedCell
+from tests.testlib.unsupervised_cell import ModuleAgentCell
 
-ROOT = Path(__file__).parents[2]
-NAME = "tests.testlib.clocked_cell"
 DAY = timedelta(days=1)
 FIRST_OFFSET = -3 * DAY
 
 
-class ClockedCell(UnsupervisedCell):
+class ClockedCell(ModuleAgentCell):
     """Its agent is three days behind at first, so that its authorities are older than any jump."""
+
+    module = "tests.testlib.clocked_cell"
 
     def make(self, overrides: Sequence[str] = ()) -> None:
         """As Cell.make."""
@@ -45,21 +41,6 @@ class ClockedCell(UnsupervisedCell):
     def asked(self) -> int:
         """How often it has looked at it."""
         return int((self.root / "clock.asked").read_text() or 0)
-
-    def start_part(self, part: Part) -> None:
-        """The agent by this module."""
-        if part is not Part.AGENT:
-            super().start_part(part)
-            return
-        argv = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-P", "-m", NAME, str(self.root)]
-        children.start(argv, netns=self.netns, root=self.root, log=self.log)
-
-    def part(self, part: Part) -> Process | None:
-        """The agent is this module too."""
-        if part is not Part.AGENT:
-            return super().part(part)
-        inside = processes.in_namespaces([NamespaceId.of(self.netns)])
-        return next((each for each in inside if NAME in each.command), None)
 
 
 def shown(root: Path) -> datetime:

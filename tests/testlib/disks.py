@@ -1,4 +1,4 @@
-"""Disks of a cell that are full or read-only. Undone when the block ends."""
+"""Disks that are small, full or read-only. Undone when the block ends."""
 
 import contextlib
 import subprocess
@@ -26,6 +26,15 @@ class SmallDisksCell(UnsupervisedCell):
     @property
     def state(self) -> Path:
         return self.root / "var/lib/cellnet"
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, options: str) -> Iterator[Path]:
+    """A folder with a file system of its own, e.g. `size=1m`."""
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,11 @@ from typing import Any
 
 from agent.client.location import Location
 from agent.daemon.main import run_agent
-from host.namespace import NamespaceId
-from lab import children, processes
-from lab.cell import Part
-from lab.processes import Process
-from tests.testlib.unsupervised_cell import UnsupervisedCell
+from tests.testlib.unsupervised_cell import ModuleAgentCell
 
-ROOT = Path(__file__).parents[2]
-NAME = "tests.testlib.faulty_cell"
 WORDS = "the library is in a bad mood"
 CALLS = {
-    "pyroute2": ("dataplane.netlink.links", "create"),  # a call of it
+    "links": ("dataplane.netlink.links", "create_veth"),
     "cryptography": ("cryptography.x509", "CertificateBuilder.sign"),
     "yaml": ("yaml", "parse"),
     "inotify": ("asyncinotify", "Inotify.sync_get"),
@@ -34,8 +28,10 @@ CALLS = {
 """What can be made to fail, by a name for it."""
 
 
-class FaultyCell(UnsupervisedCell):
+class FaultyCell(ModuleAgentCell):
     """A cell with such an agent."""
+
+    module = "tests.testlib.faulty_cell"
 
     @contextmanager
     def failing(self, name: str) -> Iterator[None]:
@@ -45,20 +41,6 @@ class FaultyCell(UnsupervisedCell):
             yield
         finally:
             (self.root / "faulty").unlink()
-
-    def start_part(self, part: Part) -> None:
-        """The agent by this module."""
-        if part is not Part.AGENT:
-            super().start_part(part)
-            return
-        argv = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-P", "-m", NAME, str(self.root)]
-        children.start(argv, netns=self.netns, root=self.root, log=self.log)
-
-    def part(self, part: Part) -> Process | None:
-        """The agent is this module too."""
-        if part is not Part.AGENT:
-            return super().part(part)
-        return next((each for each in processes.in_namespaces([NamespaceId.of(self.netns)]) if NAME in each.command), None)
 
 
 def _made_faulty(name: str, root: Path) -> None:

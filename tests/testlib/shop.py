@@ -7,6 +7,17 @@ from tests.testlib.node import Connected, Refused
 WEB, API, OTHER = "acme/shop/web", "acme/shop/api", "acme/shop/other"
 POLICY = f"policies:\n- {{from: {WEB}, to: {API}, tcp: [8080, 9000, 61443], udp: 8080}}\n"
 
+SOURCE_APPS = ("acme/shop/web", "acme/shop/job", "acme/bank/web", "acme/bank/job", "other/shop/web")
+ALLOWED_SOURCES = {
+    "same-space": {"acme/shop/web", "acme/shop/job"},
+    "same-org": {"acme/shop/web", "acme/shop/job", "acme/bank/web", "acme/bank/job"},
+    "acme/bank/*": {"acme/bank/web", "acme/bank/job"},
+    "acme/*/*": {"acme/shop/web", "acme/shop/job", "acme/bank/web", "acme/bank/job"},
+    "[acme/shop/job, other/shop/web]": {"acme/shop/job", "other/shop/web"},
+    "[other/shop/*, same-space]": {"other/shop/web", "acme/shop/web", "acme/shop/job"},
+}
+"""Ways to name the sources of a policy to an app of acme/shop, and those of SOURCE_APPS that each allows."""
+
 
 def policies(*rules: str) -> str:
     """A policy file: `from: acme/shop/web, to: acme/shop/api, tcp: 8080` for each."""
