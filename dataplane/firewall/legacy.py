@@ -55,9 +55,14 @@ class LegacyFirewall:
 
     def restore(self, text: str, *, family: int) -> None:
         """Write what `restore_text` says; each COMMIT in it is a change of its own. Raises HostRefused."""
-        argv = [f"{TOOLS[family]}-restore", "--noflush", "-w", f"{self.patience:.0f}"]
+        argv = [f"{TOOLS[family]}-restore", "--noflush", "-w", f"{max(self.patience, 1.0):.0f}"]  # 0 would be for ever
         # it must not outlive this agent waiting for the lock: the next agent would not know what is still to come
-        run(argv, stdin=text.encode(), timeout=self.timeout, with_us=True)
+        try:
+            run(argv, stdin=text.encode(), timeout=self.timeout, with_us=True)
+        except HostRefused as error:
+            if "xtables lock" in error.what:  # its own words do not say where that is
+                raise self._held() from error
+            raise
 
     def _written(self, chains: ChainDelta, jumps: JumpDelta) -> bool:
         """Whether python-iptables has done it. What it refuses, the tool may do, or refuse with a reason."""
@@ -82,6 +87,10 @@ class LegacyFirewall:
             return False
         return all(python_iptables.can_write(rule) for rules in chains.put.values() for rule in rules)
 
+    def _held(self) -> HostRefused:
+        hint = f"see which: fuser -v {self.lock}"
+        return HostRefused(f"another program has held the xtables lock for {self.patience:g} s", hint=hint)
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         descriptor = os.open(self.lock, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600)
@@ -89,8 +98,7 @@ class LegacyFirewall:
             end = self.clock() + self.patience
             while not taken(descriptor):
                 if self.clock() >= end:
-                    hint = f"see which: fuser -v {self.lock}"
-                    raise HostRefused(f"another program has held the xtables lock for {self.patience:g} s", hint=hint)
+                    raise self._held()
                 time.sleep(LOOK_AGAIN)
             yield
         finally:

@@ -32,8 +32,9 @@ from tests.testlib.patience import PATIENCE, eventually
 
 
 @pytest.fixture
-def firewall(tmp_path: Path) -> LegacyFirewall:
-    return LegacyFirewall(patience=0.1, lock=tmp_path / "lock")
+def firewall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LegacyFirewall:
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "lock"))
+    return LegacyFirewall(patience=0.1)
 
 
 @pytest.fixture
@@ -133,12 +134,17 @@ def test_a_jump_that_was_moved_is_put_back_in_process(host: Host) -> None:
     ]
 
 
-def test_a_lock_that_another_program_holds_is_reported_and_nothing_is_changed(host: Host, tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_process", [True, False])
+def test_a_lock_that_another_program_holds_is_reported_and_nothing_is_changed(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: bool
+) -> None:
+    monkeypatch.setattr(python_iptables_trial, "passed", lambda: in_process)
     before = host.netns.run("iptables-legacy", "-S")
     with (tmp_path / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(HostRefused, match="xtables lock"):
+        with pytest.raises(HostRefused, match="another program has held the xtables lock") as refused:
             host.become(host.with_workloads(host.workload(0), host.workload(1, allow(1, "9090"))))
+    assert str(tmp_path / "lock") in refused.value.hint
     assert host.netns.run("iptables-legacy", "-S") == before
 
 
