@@ -1,6 +1,7 @@
 """Fixtures of every test, and the check that a test run leaves the machine as it found it."""
 
 import os
+import resource
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,18 @@ settings.load_profile("cellnet")
 if "PYTEST_XDIST_WORKER" in os.environ:
     run, worker = os.environ["PYTEST_XDIST_TESTRUNUID"], os.environ["PYTEST_XDIST_WORKER"]
     os.environ["XTABLES_LOCKFILE"] = f"/run/cellnet-test-{run}-{worker}.lock"
+
+# Envoy's user must reach what tests make, /run/netns among it, whatever the umask of the shell that runs them.
+os.umask(0o022)
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As many open files as the host allows: an ordinary login's soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from tests.testlib.netns import Netns
 from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually
 
+pytestmark = pytest.mark.release
+
 MakeNetns = Callable[[str], Netns]
 TOOL = "iptables-nft-restore"
 WRAPPER = """#!/bin/sh

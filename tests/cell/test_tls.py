@@ -11,6 +11,8 @@ from tests.testlib.connections import is_alive, is_ended
 from tests.testlib.instance import TLS_PORT, Instance
 from tests.testlib.node import Refused
 
+pytestmark = pytest.mark.release
+
 WEB, API = "acme/shop/web", "acme/shop/api"
 ROUTE = "api.apps.internal"
 NAMES = (ROUTE, f"0.{ROUTE}", "api.shop.acme.cell.internal", "0.api.shop.acme.cell.internal")

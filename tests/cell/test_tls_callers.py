@@ -20,6 +20,8 @@ from tests.testlib.cell import CellUnderTest
 from tests.testlib.instance import TLS_PORT, Instance
 from tests.testlib.patience import eventually
 
+pytestmark = pytest.mark.release
+
 WEB, API = "acme/shop/web", "acme/shop/api"
 POLICY = f"policies:\n- {{from: [{WEB}, acme/shop/other], to: {API}, tcp: 61443}}\n"
 HTTP_APP = Path(certificates.__file__).parent / "http_app.py"

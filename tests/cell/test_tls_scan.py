@@ -14,6 +14,8 @@ from tests.testlib.instance import TLS_PORT, Instance
 from tests.testlib.node import Refused
 from tests.testlib.patience import eventually
 
+pytestmark = pytest.mark.release
+
 WEB, API = "acme/shop/web", "acme/shop/api"
 POLICY = f"policies:\n- {{from: {WEB}, to: {API}, tcp: [8080, 61443]}}\n"
 # findings of testssl.sh that are meant, each with its reason; everything else that is not OK or INFO fails

@@ -20,6 +20,8 @@ from tests.testlib.shop import API, OTHER, follows_policy, three_apps
 from tests.testlib.status import reports
 from tests.testlib.unsupervised_cell import UnsupervisedCell
 
+pytestmark = pytest.mark.release
+
 LATE = f"policies:\n- {{from: {OTHER}, to: {API}, tcp: [8080, 9100]}}\n"
 
 

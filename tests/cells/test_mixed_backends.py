@@ -16,6 +16,8 @@ from tests.testlib.instance import TLS_PORT
 from tests.testlib.node import Connected, Refused, connect_at_once, one_datagram, reachable_ports
 from tests.testlib.shop import API, OTHER, WEB, policies, web_to_api
 
+pytestmark = pytest.mark.release
+
 BACKENDS = {1: "legacy", 2: "nft", 3: "legacy"}
 pairs = pytest.mark.parametrize(
     ("here", "there"), [(1, 3), (1, 2), (2, 3)], ids=["legacy to legacy", "legacy to nft", "nft to legacy"]

@@ -266,7 +266,9 @@ def test_errors_are_coloured_on_a_terminal_only(tmp_path: Path) -> None:
     command = f"{' '.join(CELLNET)} --root {tmp_path} ps"
     plain = subprocess.run(command.split(), capture_output=True, text=True)
     assert "\x1b" not in plain.stderr
-    seen = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    terminal = {**os.environ, "TERM": "xterm"}
+    argv = ["script", "-qec", command, "/dev/null"]
+    seen = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=terminal)
     assert "\x1b[31m" in seen.stdout
 
 

@@ -9,6 +9,8 @@ from host.namespace import run_in
 from tests.testlib.hosts import make_host
 from tests.testlib.netns import Netns
 
+pytestmark = pytest.mark.release
+
 RULE = ("-A", "INPUT", "-s", "192.0.2.1", "-j", "DROP")
 
 

@@ -16,6 +16,8 @@ from host.errors import HostRefused
 from tests.testlib.hosts import EMPTY, FIRST, Host, allow, make_host
 from tests.testlib.netns import Netns
 
+pytestmark = pytest.mark.release
+
 BACKENDS: dict[str, Firewall] = {"nft": NftFirewall(), "legacy": LegacyFirewall()}
 
 

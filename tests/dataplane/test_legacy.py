@@ -30,6 +30,8 @@ from tests.testlib.hosts import EMPTY, Host, allow, make_host
 from tests.testlib.netns import Netns
 from tests.testlib.patience import PATIENCE, eventually
 
+pytestmark = pytest.mark.release
+
 
 @pytest.fixture
 def firewall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LegacyFirewall:

@@ -257,6 +257,7 @@ def test_flows_with_the_host_are_left_alone(bed: ConntrackBed) -> None:
     client.close()
 
 
+@pytest.mark.usefixtures("many_files")
 def test_connections_that_open_during_the_sweep_do_not_outlive_it(bed: ConntrackBed) -> None:
     """Clients dial as fast as they can while the rule goes: in the end none has a connection, on the server's side neither."""
     web, api = bed.container("web"), bed.container("api")

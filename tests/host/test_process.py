@@ -11,6 +11,8 @@ import pytest
 from host import process
 from host.errors import HostRefused
 
+pytestmark = pytest.mark.release
+
 DONE = b"# done"
 
 
@@ -34,6 +36,7 @@ def test_the_end_of_a_tool_that_has_reported_its_work_is_not_awaited(tmp_path: P
     assert ended.exists()
 
 
+@pytest.mark.usefixtures("many_files")
 def test_a_process_with_thousands_of_open_files_still_reads_its_tools() -> None:
     with ExitStack() as stack:
         for _ in range(1100):

@@ -17,6 +17,8 @@ from host import syscalls
 from tests.testlib.certificates import TODAY, identity, make_ca
 from tests.testlib.disks import outside_memory
 
+pytestmark = pytest.mark.release
+
 CA = make_ca()
 
 

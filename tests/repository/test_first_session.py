@@ -11,6 +11,8 @@ import pytest
 from lab import children
 from tests.testlib.cell import CellUnderTest
 
+pytestmark = pytest.mark.release
+
 README = Path(__file__).resolve().parents[2] / "README.md"
 MARK = "<!-- tests/repository/test_first_session.py runs this block -->\n```console\n"
 DONE = "--done--"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.release
+
 ROOT = Path(__file__).resolve().parents[2]
 OURS = "exit 101"
 THEIRS = "#!/bin/sh\nexit 104\n"
