@@ -1,4 +1,4 @@
-"""An underlay that the kernel will not tell of ends nothing."""
+"""What is there before the loop: an underlay that cannot be read ends nothing."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 class Thread:
-    """The kernel's thread, as far as it is asked here."""
+    """The kernel's thread, as far as it is used here."""
 
     def submit(self, work: Callable[[], Result]) -> "Future[Result]":
         done: Future[Result] = Future()
@@ -29,7 +29,7 @@ class Thread:
 
 
 @pytest.mark.parametrize("error", [OSError(105, "No buffer space available"), OSError(24, "Too many open files")])
-async def test_what_keeps_us_from_asking_for_the_underlay_is_the_hosts_refusal(
+async def test_a_failure_to_read_the_underlay_is_the_hosts_refusal(
     error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def fails(*_: object) -> None:
