@@ -49,6 +49,10 @@ class Kernel:
         """Run `function` in the namespace, one after another with what is applied and swept. Raises HostRefused."""
         return self._writer.submit(all_refused()(function))
 
+    def observe(self, function: Callable[[], Result]) -> "Future[Result]":
+        """Run `function`, which only reads, in the namespace and beside what is applied. Raises HostRefused."""
+        return self._reader.submit(all_refused()(function))
+
     def read(self, desired: Tables, *, known: Mapping[IPv4Address, Interior]) -> "Future[Tables]":
         """What the kernel has; of sysctls and namespaces what concerns `desired`. Raises HostRefused.
 

@@ -32,7 +32,7 @@ from agent.daemon.answers.status import StatusAnswers
 from agent.daemon.clock import Clock
 from agent.daemon.config_changes import ConfigChanges
 from agent.daemon.disk_space import DiskSpace
-from agent.daemon.firewall import FirewallPart, clear_other_backend
+from agent.daemon.firewall import FirewallPart, clear_other_backend, passage_of
 from agent.daemon.foundation import Foundation, lay_foundation
 from agent.daemon.lock import ForeignHolders
 from agent.daemon.tasks import TaskFailures
@@ -83,6 +83,7 @@ class _Parts:
     announcement: Announcement
     ads: AdsServer
     loop: Reconciler
+    firewall: FirewallPart
     listeners: Listeners
     liveness: Liveness
     tunnels: TunnelHealth
@@ -148,6 +149,10 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
     )  # fmt: skip
     return _Parts(
         metrics=metrics, leaves=leaves, policies=policies, tags=tags, announcement=announcement, ads=ads, loop=loop,
+        firewall=FirewallPart(
+            base.backend, kernel=base.kernel, rules=lambda: loop.rule_count,
+            passage=lambda: passage_of(facts, base.underlay.facts.tunnel),
+        ),
         liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching,
         listeners=Listeners(loop.served, ads=ads, workers=worker_count(config), on_repair=loop.reports.count_repair),
     )  # fmt: skip
@@ -199,6 +204,7 @@ def _tasks(base: Foundation, parts: _Parts) -> tuple[Work, ...]:
         ("liveness", parts.liveness.run),
         ("announcement", parts.announcement.run),
         ("tunnels", parts.tunnels.run),
+        ("firewall", parts.firewall.run),
         ("owners", OwnerWatch(parts.attaching.sweep, base.ledger).run),
     )
 
@@ -218,7 +224,7 @@ def _reporting(base: Foundation, parts: _Parts) -> tuple[Part, ...]:
         parts.tunnels,
         parts.policies,
         parts.tags,
-        FirewallPart(base.backend, lambda: loop.rule_count),
+        parts.firewall,
         loop.contested,
         EnvoyConnection(parts.ads, admin_socket=paths.envoy_admin),
         parts.liveness,

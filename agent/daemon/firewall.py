@@ -1,14 +1,23 @@
-"""Which flavour of iptables this host's rules are in: detected once at the start, or as the configuration says."""
+"""Which flavour of iptables this host's rules are in: detected once at the start, or as the configuration says. And what other
+programs' rules do to what ours allow, looked at beside the loop."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from agent import log
+from agent.complaint import Complaints
 from agent.config.config import BackendChoice, Config
-from agent.model.status import Part
+from agent.errors import HostRefused
+from agent.loop.desired import CellFacts
+from agent.model.status import Part, Problem
 from dataplane.firewall import backends
+from dataplane.firewall.foreign import HarmfulChain, Passage, harmful_chains
 from dataplane.kernel import Kernel
+from dataplane.state import HostService, Tunnel
+
+PERIOD = 10.0  # seconds between two looks
 
 
 def chosen_backend(config: Config) -> backends.Backend:
@@ -33,12 +42,50 @@ class FirewallRow:
 
 
 class FirewallPart(Part):
-    """`rules` counts them."""
+    """`rules` counts them; `passage` is what other programs' rules must let through."""
 
-    def __init__(self, backend: backends.Backend, rules: Callable[[], int]) -> None:
+    def __init__(
+        self, backend: backends.Backend, *, kernel: Kernel, rules: Callable[[], int], passage: Callable[[], Passage]
+    ) -> None:
         self._backend = backend
+        self._kernel = kernel
         self._rules = rules
+        self._passage = passage
+        self._harmful: tuple[HarmfulChain, ...] = ()
+        self._log = log.get("firewall")
+        self._looks = Complaints(self._log, failed="cannot_look_at_other_rules")
+
+    def problems(self) -> Iterator[Problem]:
+        """Other programs' chains that undo what policies allow."""
+        for each in self._harmful:
+            yield Problem("firewall", f"{each.where} {each.harm.value}", f"exempt the overlay: {each.remedy}")
 
     async def rows(self) -> Mapping[str, object]:
         """`firewall`."""
         return {"firewall": FirewallRow(self._backend.value, self._rules())}
+
+    async def run(self) -> None:
+        """Look at other programs' rules again and again."""
+        while True:
+            await self.look()
+            await asyncio.sleep(PERIOD)
+
+    async def look(self) -> None:
+        """Once."""
+        read = partial(harmful_chains, self._backend, self._passage())
+        try:
+            found = await asyncio.wrap_future(self._kernel.observe(read))
+            self._looks.over()
+        except HostRefused as error:
+            self._looks.about(error)
+            return
+        for each in found:
+            if each not in self._harmful:
+                self._log.warning("harmful_chain", chain=each.where, harm=each.harm.value)
+        self._harmful = found
+
+
+def passage_of(facts: CellFacts, tunnel: Tunnel | None) -> Passage:
+    """What this cell needs of the host's other rules."""
+    ports = () if tunnel is None else (HostService("udp", tunnel.port),)
+    return Passage(facts.overlay, (*ports, *facts.host_services))

@@ -7,6 +7,8 @@ from dataplane.tables import host_mac
 from host.namespace import run_in
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.node import Connected, Refused, TimedOut, Unreachable, outcome_of
+from tests.testlib.patience import eventually
+from tests.testlib.status import is_well, reports
 
 
 def test_the_cell_reaches_its_containers_without_a_policy(cell: CellUnderTest) -> None:
@@ -82,3 +84,13 @@ def _link_local(mac: str) -> str:
     octets[0] ^= 2
     wide = [*octets[:3], 0xFF, 0xFE, *octets[3:]]
     return "fe80::" + ":".join(f"{wide[i] << 8 | wide[i + 1]:x}" for i in range(0, 8, 2))
+
+
+def test_what_another_programs_rules_eat_is_a_problem_in_status(make_cell: Callable[..., CellUnderTest]) -> None:
+    cell = make_cell("firewall.backend=nft")
+    cell.host.run("iptables-legacy", "-P", "FORWARD", "DROP")
+    eventually(lambda: reports(cell, "firewall", "chain FORWARD of iptables-legacy drops what it does not name"))
+    cell.host.run(
+        "iptables-legacy", "-t", "filter", "-I", "FORWARD", "-s", "10.255.0.0/16", "-d", "10.255.0.0/16", "-j", "ACCEPT"
+    )
+    eventually(lambda: is_well(cell))
