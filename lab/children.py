@@ -71,9 +71,11 @@ def opened(pipe: IO[AnyStr] | None) -> IO[AnyStr]:
 
 
 def environment(root: Path) -> Mapping[str, str]:
-    """Ours, with `cellnet` found first and talking to the agent below `root`."""
+    """Ours without its proxies, which no cell reaches; with `cellnet` found first and talking to the agent below `root`."""
     path = os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-    kept = {name: value for name, value in os.environ.items() if name != "CELLNET_CONFIG"}
+    kept = {
+        name: value for name, value in os.environ.items() if name != "CELLNET_CONFIG" and not name.lower().endswith("_proxy")
+    }
     return {**kept, "CELLNET_ROOT": str(root), "PATH": f"{Path(sys.executable).parent}:{path}"}
 
 

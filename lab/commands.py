@@ -109,8 +109,9 @@ def exec(number: int, command: tuple[str, ...]) -> int:  # noqa: A001 -- the wor
         raise click.UsageError("Missing CMD", click.get_current_context())
     cell = _cell(number, command="exec")
     namespace.enter(cell.netns)
-    os.environ.pop("CELLNET_CONFIG", None)
-    os.environ.update(children.environment(cell.root))
+    environment = children.environment(cell.root)
+    os.environ.clear()
+    os.environ.update(environment)
     try:
         execute(command, {})
     except FileNotFoundError:

@@ -25,6 +25,8 @@ OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.use_local_subchannel_pool", 1),  # a client that is closed must not leave its connection to the next
+    ("grpc.enable_http_proxy", 0),  # a proxy of the environment would get credentials: https_proxy, http_proxy, grpc_proxy
+    ("grpc.address_http_proxy_enabled_addresses", ""),  # nor the one of GRPC_ADDRESS_HTTP_PROXY
 )
 
 
