@@ -11,25 +11,35 @@ from host.durable import Write
 
 
 def read(path: Path) -> bytes | None:
-    """The file's bytes, or None if there is no such file. Raises CaRefused if it cannot be read."""
-    with _refusals(f"read {path}"):
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            return None
+    """The file's bytes, or None if there is no such file. Raises CaRefused if it cannot be read, or others may write it."""
+    text, status = _read(path)
+    if status is not None and (status.st_mode & 0o022 or status.st_uid != os.geteuid()):
+        raise CaRefused(
+            f"{path} may be written by others (mode {status.st_mode & 0o777:04o}, owner {status.st_uid})",
+            hint=f"if it is the right one: chown {os.geteuid()} {path}; chmod go-w {path}",
+        )
+    return text
 
 
 def read_secret(path: Path) -> bytes | None:
     """Like `read`, but refuses a file that others than its owner, this user, may read: the key in it may be known."""
-    text = read(path)
-    if text is not None:
-        status = path.stat()
-        if status.st_mode & 0o077 or status.st_uid != os.geteuid():
-            raise CaRefused(
-                f"{path} may be read by others (mode {status.st_mode & 0o777:04o}, owner {status.st_uid})",
-                hint=f"if none has read it: chown {os.geteuid()} {path}; chmod 600 {path}",
-            )
+    text, status = _read(path)
+    if status is not None and (status.st_mode & 0o077 or status.st_uid != os.geteuid()):
+        raise CaRefused(
+            f"{path} may be read by others (mode {status.st_mode & 0o777:04o}, owner {status.st_uid})",
+            hint=f"if none has read it: chown {os.geteuid()} {path}; chmod 600 {path}",
+        )
     return text
+
+
+def _read(path: Path) -> tuple[bytes | None, os.stat_result | None]:
+    """The bytes of the file, and its owner and mode."""
+    with _refusals(f"read {path}"):
+        try:
+            with path.open("rb") as file:
+                return file.read(), os.fstat(file.fileno())
+        except FileNotFoundError:
+            return None, None
 
 
 def create(path: Path, content: bytes, *, mode: int) -> None:

@@ -1,11 +1,13 @@
 """agent.yaml on disk: its bytes at the start, and whether it is still the same."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.config.source import MAX_BYTES
 from agent.errors import HostRefused
+from host.trust import ROOT, require_trusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,10 @@ def digest_of(content: bytes) -> bytes:
 def read(path: Path, *, required: bool = False) -> bytes | None:
     """The content, up to one byte more than is allowed; None for a file that is not there and need not be.
 
-    Raises HostRefused.
+    Raises HostRefused, to root also where others could have written it: it names the programs that root starts.
     """
+    if os.geteuid() == ROOT:
+        require_trusted(path.absolute())
     try:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)

@@ -11,7 +11,8 @@ from agent.config.settings import fields_of
 HEAD = """# Configuration
 
 `/etc/cellnet/agent.yaml`; every key is optional, a missing file means the defaults. A file that is named by `--config` or
-`CELLNET_CONFIG` must be there. The agent reads it at its start; `cellnet status` reports a file that has changed since.
+`CELLNET_CONFIG` must be there. The file must be root's, and writable by root alone. The agent reads it at its start;
+`cellnet status` reports a file that has changed since.
 Unknown keys, wrong types and values that YAML would convert oddly (`on`, `010`, `22:22`) are errors, all reported at once as
 `file:line:column: message`.
 

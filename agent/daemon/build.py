@@ -37,6 +37,7 @@ from agent.daemon.foundation import Foundation, lay_foundation
 from agent.daemon.lock import ForeignHolders
 from agent.daemon.tasks import TaskFailures
 from agent.daemon.this_cell import ThisCell
+from agent.daemon.trusted_files import TrustedFiles
 from agent.envoy.connection import EnvoyConnection
 from agent.envoy.listeners import Listeners
 from agent.envoy.liveness import Liveness
@@ -233,6 +234,7 @@ def _reporting(base: Foundation, parts: _Parts) -> tuple[Part, ...]:
         loop.reports,
         parts.attaching,
         ConfigChanges(config.file),
+        TrustedFiles(config),
     )
 
 

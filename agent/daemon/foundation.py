@@ -20,6 +20,7 @@ from dataplane.firewall import backends
 from dataplane.kernel import Kernel
 from dataplane.netlink.monitor import Monitor
 from dataplane.netlink.underlay import clashes, find_underlay
+from host.trust import require_trusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Foundation:
 
 async def lay_foundation(config: Config, *, clock: Clock, stack: contextlib.AsyncExitStack) -> Foundation:
     """Raises Conflict where the overlay's addresses are the host's already, HostRefused and Unavailable."""
+    require_trusted(config.paths.database)
     database = Database(config.paths.database)
     stack.callback(database.close)
     storage, ledger = open_storage(config, database, stack), Ledger(database)

@@ -10,6 +10,7 @@ from dataplane.envoy.bootstrap import EnvoySettings, connections_for
 from dataplane.envoy.command import bundled_envoy, command
 from host.durable import make_folder
 from host.errors import refused_as
+from host.trust import require_trusted
 
 
 def envoy_account(config: Config) -> pwd.struct_passwd:
@@ -27,8 +28,10 @@ def worker_count(config: Config) -> int:
 
 
 def exec_envoy(config: Config) -> int:
-    """Replace this process. Raises HostRefused if the host lacks the user or the program."""
+    """Replace this process. Raises HostRefused if the host lacks the user or the program, or others can exchange that."""
     account = envoy_account(config)
+    if config.envoy.binary is not None:
+        require_trusted(config.envoy.binary)
     admin = config.paths.envoy_admin
     descriptors = raise_descriptor_limit()
     with refused_as(f"cannot prepare {admin.parent}", hint="see what it is: ls -ld"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from asyncinotify import Event, Inotify, Mask, Watch
 
 from agent.policy.files import SETTLE
-from agent.policy.links import Entry, Walk
+from host.links import Entry, Walk
 
 COMPLETE = Mask.CLOSE_WRITE | Mask.MOVED_TO
 GONE = Mask.DELETE | Mask.MOVED_FROM

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from host.durable import SECRET, Write, make_folder, replace
+from host.trust import require_trusted
 
 
 class LastGood:
@@ -18,8 +19,9 @@ class LastGood:
         self._directory = directory
 
     def load(self) -> Mapping[str, bytes]:
-        """Name -> content of every undamaged copy; none where the directory cannot be read."""
+        """Name -> content of every undamaged copy that root alone can write; none where the directory cannot be read."""
         try:
+            require_trusted(self._directory)
             names = os.listdir(self._directory)
         except OSError:
             return {}
@@ -37,6 +39,7 @@ class LastGood:
 
     def _content(self, name: str) -> bytes | None:
         try:
+            require_trusted(self._directory / name)
             digest, _, content = (self._directory / name).read_bytes().partition(b"\n")
         except OSError:
             return None

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.config.source import MAX_BYTES
+from host.trust import distrust
 
 SUFFIX, BACKUP = ".yaml", "~"
-ROOT = 0
-OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Unbelievable(Exception):
@@ -121,10 +120,8 @@ def opened(directory: Path) -> Iterator[Folder | None]:
 
 
 def _check_trust(seen: os.stat_result, hint: str) -> None:
-    if seen.st_uid != ROOT:
-        raise Unbelievable(f"belongs to uid {seen.st_uid}, not to root", hint=hint)
-    if seen.st_mode & OTHERS_MAY_WRITE:
-        raise Unbelievable(f"can be written by group or others (mode {stat.S_IMODE(seen.st_mode):04o})", hint=hint)
+    if why := distrust(seen):
+        raise Unbelievable(why, hint=hint)
 
 
 def _all_of(descriptor: int) -> bytes:

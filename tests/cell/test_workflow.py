@@ -139,3 +139,14 @@ def test_a_config_that_changes_under_the_agent_is_a_line_in_the_status(cell: Cel
     assert "hint: restart the agent to take it up" in said
     path.write_text(before)
     assert cell.status().flag("ok")
+
+
+def test_a_file_that_others_could_write_is_a_line_in_the_status_with_what_mends_it(cell: CellUnderTest) -> None:
+    certificate = cell.lab.root / "var/lib/cellnet/ca/cell.crt"
+    for path in (cell.lab.policies.parent / "agent.yaml", certificate):
+        path.chmod(0o666)
+        said = cell.cellnet("status", code=1).out
+        assert f"{path} can be written by group or others (mode 0666)" in said
+        assert f"hint: chown root {path} && chmod go-w {path}" in said
+        path.chmod(0o644)
+        assert cell.status().flag("ok")

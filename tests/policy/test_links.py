@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.policy.links import LIMIT, Entry, Walk
+from host.links import LIMIT, Entry, Walk
 from tests.testlib.followed import ONE, TWO, Followed, following
 
 

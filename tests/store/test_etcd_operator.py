@@ -24,7 +24,7 @@ from agent.store.etcd.client import EtcdClient, put
 from agent.store.etcd.operator import OperatorAccess, client_of
 from agent.store.etcd.store import EtcdStore
 from agent.store.protocols import StoredPolicy
-from tests.testlib.etcd import Etcd
+from tests.testlib.etcd import Etcd, secret_file
 from tests.testlib.secured_etcd import SECRET, add_operator, certify, secured
 
 OPERATOR = StoreCredentials(username="operator", password=SECRET)
@@ -56,8 +56,8 @@ def root() -> Iterator[Path]:
 
 @pytest.fixture
 async def cell(etcd: Etcd, tmp_path: Path, root: Path) -> AsyncIterator[Opened]:
-    (tmp_path / "password").write_text("SECRET\n")
-    store = replace(etcd.config, username="cell-1", password_file=tmp_path / "password")
+    password = secret_file(tmp_path / "password", "SECRET\n")
+    store = replace(etcd.config, username="cell-1", password_file=password)
     config = replace(load(tmp_path / "none.yaml", root=root, hostname="cell-1"), store=store)
     config.paths.database.parent.mkdir(parents=True)
     async with contextlib.AsyncExitStack() as stack:

@@ -13,7 +13,7 @@ from agent.errors import HostRefused, Unavailable
 from agent.store.etcd.client import EtcdClient, put, remove
 from agent.store.etcd.store import EtcdStore
 from agent.store.protocols import StoredPolicy
-from tests.testlib.etcd import Etcd
+from tests.testlib.etcd import Etcd, secret_file
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
 from tests.testlib.secured_etcd import ROOT_USER, certify, commands, secured
@@ -31,8 +31,7 @@ def own(tmp_path: Path) -> Iterator[Etcd]:
 
 @pytest.fixture
 def by_password(own: Etcd, tmp_path: Path) -> Config:
-    (tmp_path / "password").write_text("SECRET\n")
-    return replace(own.config, username="cell-1", password_file=tmp_path / "password")
+    return replace(own.config, username="cell-1", password_file=secret_file(tmp_path / "password", "SECRET\n"))
 
 
 @pytest.fixture
@@ -117,9 +116,7 @@ async def test_a_renamed_host_works_and_the_old_record_that_its_role_cannot_reac
 
 def secret(folder: Path) -> Path:
     """The password of etcd's root."""
-    place = folder / "root-password"
-    place.write_text("secret")
-    return place
+    return secret_file(folder / "root-password", "secret")
 
 
 async def test_with_the_second_role_policies_can_be_applied(own: Etcd, by_password: Config, make: Make) -> None:
@@ -150,10 +147,9 @@ async def test_a_token_that_etcd_has_forgotten_is_replaced(own: Etcd, by_passwor
 
 @pytest.mark.parametrize("wrong", ["password", "ca", "user"])
 async def test_an_unknown_user_is_refused_in_words(by_password: Config, make: Make, tmp_path: Path, wrong: str) -> None:
-    (tmp_path / "wrong").write_text("WRONG")
     certify(tmp_path, "other")
     configs = {
-        "password": replace(by_password, password_file=tmp_path / "wrong"),
+        "password": replace(by_password, password_file=secret_file(tmp_path / "wrong", "WRONG")),
         "ca": replace(by_password, ca=tmp_path / "other.crt"),
         "user": replace(by_password, username=None, password_file=None),
     }

@@ -56,6 +56,13 @@ class Etcd(etcd.Etcd):
         return [f"--{option}={here / name}" for option, name in files.items()] if here else []
 
 
+def secret_file(path: Path, text: str) -> Path:
+    """A file of root's that nobody else can read."""
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path
+
+
 def free_port() -> int:
     """A port that is free at this moment."""
     with socket.socket() as probe:

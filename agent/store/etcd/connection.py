@@ -13,6 +13,7 @@ from agent.config.etcd import Etcd, EtcdEndpoint
 from agent.errors import HostRefused, Unavailable
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.errors import Compacted
+from host.trust import require_trusted
 
 # A dead endpoint that closes no connection must be noticed before a lease of 15 s runs out.
 OPTIONS = (
@@ -44,7 +45,7 @@ class EtcdAccess:
         """A new channel, which connects with its first call. Raises HostRefused where a file cannot be read."""
         if not endpoint.tls:
             return grpc.aio.insecure_channel(_target(endpoint), options=OPTIONS)
-        return self.secured(endpoint, cert=_content(self.etcd.cert), key=_content(self.etcd.key))
+        return self.secured(endpoint, cert=_content(self.etcd.cert), key=_content(self.etcd.key, secret=True))
 
     def secured(self, endpoint: EtcdEndpoint, *, cert: bytes | None, key: bytes | None) -> grpc.aio.Channel:
         """A channel with TLS, showing this certificate."""
@@ -52,8 +53,8 @@ class EtcdAccess:
         return grpc.aio.secure_channel(_target(endpoint), credentials, options=OPTIONS)
 
     def password(self) -> str:
-        """The configured user's. Raises HostRefused."""
-        return (_content(self.etcd.password_file) or b"").decode(errors="replace").strip("\n")
+        """The configured user's. Raises HostRefused, also where others than root can read it."""
+        return (_content(self.etcd.password_file, secret=True) or b"").decode(errors="replace").strip("\n")
 
 
 async def answers(call: Any, *, silent: float) -> AsyncIterator[Any]:
@@ -102,9 +103,10 @@ def _file_stamp(path: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _content(path: Path | None) -> bytes | None:
+def _content(path: Path | None, *, secret: bool = False) -> bytes | None:
     if path is None:
         return None
+    require_trusted(path, secret=secret)
     try:
         return path.read_bytes()
     except OSError as error:
