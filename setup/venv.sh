@@ -68,7 +68,7 @@ make_venv() {  # purposes
     fi
     : >.setup/unfinished
     # shellcheck disable=SC2086 # one word for each option
-    if ! uv sync --frozen $options; then
+    if ! uv sync --frozen --compile-bytecode $options; then  # a user whom .venv does not belong to cannot write it later
         tail -n 15 "$LOG" >&2
         fail "uv could not install what uv.lock names" \
             "see its last lines above (all of them: $LOG); is there a network? Behind a proxy: sudo -E make setup"

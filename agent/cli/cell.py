@@ -1,7 +1,6 @@
 """`cell`: the cells that share this one's store."""
 
 from pathlib import Path
-from urllib.parse import quote
 
 import click
 
@@ -9,6 +8,7 @@ from agent.cli.completion import cell_names
 from agent.cli.credentials import credentials_field, credentials_option
 from agent.cli.output import json_option, moment, print_json, table
 from agent.client.answer import Fields
+from agent.client.connection import quoted
 from agent.client.location import Location
 
 HEADS = ("NAME", "UNDERLAY", "SUBNET", "ALIVE SINCE", "VERSION", "")
@@ -46,7 +46,7 @@ def remove(location: Location, name: str, credentials: Path | None, as_json: boo
 
     A cell that is alive cannot be removed: stop its agent first.
     """
-    done = location.client().delete(f"/v1/cells/{quote(name, safe='')}", credentials_field(credentials))
+    done = location.client().delete(f"/v1/cells/{quoted(name)}", credentials_field(credentials))
     if as_json:
         print_json(done)
     else:

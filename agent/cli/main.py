@@ -1,7 +1,6 @@
 """The command `cellnet`: its subcommands, loaded when they are called, and the one place where errors become exit codes."""
 
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -35,7 +34,11 @@ COMMANDS: Mapping[str, str] = {
 
 
 def _installed(place: str) -> bool:
-    return place.startswith("agent.") or importlib.util.find_spec(place.partition(":")[0]) is not None
+    if place.startswith("agent."):
+        return True
+    from importlib.util import find_spec  # slow to import
+
+    return find_spec(place.partition(":")[0]) is not None
 
 
 class LazyGroup(click.Group):

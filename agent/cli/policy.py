@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import click
 
@@ -12,7 +11,7 @@ from agent.cli.credentials import credentials_field, credentials_option
 from agent.cli.errors import FAILED, print_error
 from agent.cli.output import counted, joined, json_option, print_json, table
 from agent.client.answer import Fields
-from agent.client.connection import Client, Refused
+from agent.client.connection import Client, Refused, quoted
 from agent.client.location import Location
 from agent.errors import InvalidInput
 
@@ -122,7 +121,7 @@ def delete(location: Location, words: tuple[str, ...], credentials: Path | None,
         raise click.UsageError("Give a name, or source, destination and ports", click.get_current_context())
     client, who = location.client(), credentials_field(credentials)
     name = words[0] if len(words) == 1 else _name_of(client, words)
-    client.delete(f"/v1/policies/{quote(name, safe='')}", who)
+    client.delete(f"/v1/policies/{quoted(name)}", who)
     if as_json:
         print_json({"deleted": name})
     else:

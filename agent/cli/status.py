@@ -1,6 +1,5 @@
 """`status` and `sync`: how the cell is, on one screen, and waiting until it is as it should be."""
 
-import shutil
 import sys
 import time
 
@@ -48,6 +47,8 @@ def _terminal() -> Terminal | None:
     """That of standard output, None if it goes somewhere else."""
     if not sys.stdout.isatty():
         return None
+    import shutil  # slow to import
+
     size = shutil.get_terminal_size()
     return Terminal(size.columns, size.lines)
 

@@ -1,17 +1,16 @@
-"""The control API's client: standard library only, since every short command starts with it."""
+"""The control API's client. HTTP by hand over the unix socket: http.client takes longer to import than a command may take."""
 
-import http.client
+import contextlib
 import json
 import os
+import re
 import socket
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import quote, urlencode
 
-from agent import last_start
 from agent.client.answer import Fields
 from agent.errors import Bug, CellnetError, Conflict, HostRefused, InvalidInput, Unavailable
 
@@ -22,6 +21,10 @@ ANSWER_WITHIN = 90.0
 KINDS: Mapping[str, type[CellnetError]] = {
     kind.__name__: kind for kind in (InvalidInput, Conflict, HostRefused, Unavailable, Bug)
 }
+ANSWER = re.compile(
+    rb"HTTP/1\.\d (?P<status>\d{3}) .*?^content-length: *(?P<length>\d+)", re.DOTALL | re.MULTILINE | re.IGNORECASE
+)
+UNQUOTED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
 
 
 class Refused(RuntimeError):
@@ -31,24 +34,6 @@ class Refused(RuntimeError):
         super().__init__(what)
         self.what = what
         self.hint = hint
-
-
-class _AgentConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: Path, *, within: float) -> None:
-        super().__init__("cell", timeout=within)
-        self._path = path
-
-    def connect(self) -> None:
-        """A socket's address holds 107 bytes; through its folder's descriptor any path fits."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self.sock.settimeout(self.timeout)
-        folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            self.sock.connect(f"/proc/self/fd/{folder}/{self._path.name}")
-        finally:
-            os.close(folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +52,9 @@ class Client:
 
     def get(self, address: str, **query: str) -> Fields:
         """Read something."""
-        return self.ask("GET", address + ("?" + urlencode(query) if query else "")).fields
+        return self.ask(
+            "GET", address + "?" * bool(query) + "&".join(f"{key}={quoted(value)}" for key, value in query.items())
+        ).fields
 
     def post(self, address: str, body: RequestBody, *, within: float = ANSWER_WITHIN) -> Fields:
         """Have something done; `within` is in seconds."""
@@ -79,44 +66,72 @@ class Client:
 
     def ask(self, method: str, address: str, body: RequestBody | None = None, *, within: float = ANSWER_WITHIN) -> Reply:
         """One request over a connection of its own."""
-        connection = _AgentConnection(self.path, within=within)
-        content = None if body is None else json.dumps({key: value for key, value in body.items() if value is not None})
+        content = b"" if body is None else json.dumps({key: value for key, value in body.items() if value is not None}).encode()
         try:
-            self._connect(connection)
-            pid = _peer_pid(connection.sock)
-            connection.request(method, address, content, {"Content-Type": "application/json"} if content else {})
-            response = connection.getresponse()
-            fields = Fields.parse(response.read())
+            with self._connect(within) as connection:
+                pid = _peer_pid(connection)
+                status, text = _exchange(connection, f"{method} {address}", content)
         except TimeoutError as error:
             raise Unavailable(f"the agent at {self.path} did not answer within {within:g} s", hint="see its log") from error
-        except (http.client.HTTPException, ConnectionError) as error:
-            if isinstance(error, Unavailable):
-                raise
+        except ConnectionAbortedError as error:
             raise Unavailable("the agent went away before it answered", hint="see its log, then try again") from error
-        finally:
-            connection.close()
-        if response.status >= 400:
+        fields = Fields.parse(text)
+        if status >= 400:
             raise _failure(fields.at("error"))
         return Reply(fields, pid)
 
-    def _connect(self, connection: _AgentConnection) -> None:
+    def _connect(self, within: float) -> socket.socket:
+        """A socket's address holds 107 bytes; through its folder's descriptor any path fits."""
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        made.settimeout(within)
         try:
-            connection.connect()
-        except PermissionError as error:
-            raise Refused(f"you may not use {self.path}", hint="be root, or in group cellnet to look") from error
-        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
-            failed = last_start.read(self.path.parent)
-            if failed is not None:
-                what = f"no agent answers at {self.path}: its last start failed: {failed.what}"
-                raise Unavailable(what, hint=failed.hint) from error
-            raise Unavailable(
-                f"no agent answers at {self.path}", hint="start it with 'cellnet up' or systemctl start cellnet-agent"
-            ) from error
+            folder = os.open(self.path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                made.connect(f"/proc/self/fd/{folder}/{self.path.name}")
+            finally:
+                os.close(folder)
+        except OSError as error:
+            made.close()
+            if isinstance(error, PermissionError):
+                raise Refused(f"you may not use {self.path}", hint="be root, or in group cellnet to look") from error
+            if isinstance(error, FileNotFoundError | NotADirectoryError | ConnectionRefusedError):
+                raise self._not_there() from error
+            raise
+        return made
+
+    def _not_there(self) -> Unavailable:
+        from agent import last_start  # only mistakes need it
+
+        failed, what = last_start.read(self.path.parent), f"no agent answers at {self.path}"
+        if failed is None:
+            return Unavailable(what, hint="start it with 'cellnet up' or systemctl start cellnet-agent")
+        return Unavailable(f"{what}: its last start failed: {failed.what}", hint=failed.hint)
+
+
+def _exchange(connection: socket.socket, request: str, content: bytes) -> tuple[int, bytes]:
+    """Status and body. HTTP/1.0: an answer has no chunks, and ends with the connection. Raises ConnectionAbortedError."""
+    head = f"{request} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    answer = bytearray()
+    with contextlib.suppress(ConnectionError):  # a refusal may come, and the connection end, before all is sent
+        connection.sendall(head.encode() + content)
+    with contextlib.suppress(ConnectionError):
+        while part := connection.recv(1 << 20):
+            answer += part
+    lines, _, body = bytes(answer).partition(b"\r\n\r\n")
+    found = ANSWER.match(lines)
+    if found is None or len(body) != int(found["length"]):
+        raise ConnectionAbortedError
+    return int(found["status"]), body
+
+
+def quoted(text: str) -> str:
+    """A name for one part of an address, as urllib.parse.quote makes it."""
+    return "".join(chr(each) if chr(each) in UNQUOTED else f"%{each:02X}" for each in text.encode(errors="surrogateescape"))
 
 
 def attachment_address(name: str) -> str:
     """Where an attachment is in the API."""
-    return f"/v1/attachments/{quote(name, safe='')}"
+    return f"/v1/attachments/{quoted(name)}"
 
 
 def _peer_pid(connection: socket.socket) -> int:

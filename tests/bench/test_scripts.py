@@ -50,6 +50,14 @@ def test_the_script_for_attaches_measures_them_singly_and_at_once(tmp_path: Path
     }
 
 
+def test_the_script_for_commands_measures_ours_beside_the_bare_interpreter(tmp_path: Path) -> None:
+    found = run("bench_command", results=tmp_path)
+    ours = {each["what"]: each for each in found if each["bar"]}
+    assert [what.split()[1] for what in ours] == ["ps", "status", "policy", "exec"]
+    bare = next(each["p50"] for each in found if each["what"] == "python3 -c pass")
+    assert all(each["bar"] == "at most 60 ms" and bare > 0 for each in ours.values())
+
+
 def test_the_script_for_memory_reads_both_processes_before_and_after_others_came_and_went(tmp_path: Path) -> None:
     sizes = ("--attached", "1", "--attached", "2", "--cycles", "4", "--wait", "0")
     found = run("bench_memory", *sizes, results=tmp_path)

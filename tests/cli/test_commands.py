@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -272,18 +274,70 @@ def test_errors_are_coloured_on_a_terminal_only(tmp_path: Path) -> None:
     assert "\x1b[31m" in seen.stdout
 
 
-HEAVY = ("pydantic", "grpc", "aiohttp", "cryptography", "yaml", "asyncio", "structlog")
+@pytest.mark.parametrize("module", ["click", "click.core", "agent.cli.attachments", "agent.client.connection"])
+def test_an_interrupt_during_an_import_is_quiet(agent: Path, module: str) -> None:
+    """The module's source stands for a Ctrl-C at this moment."""
+    code = (
+        "import os, signal, sys, importlib.abc\n"
+        "class Interrupting(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from agent.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--root", str(agent), "ps"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ps"], ["run", "--help"], ["policy", "allow", "--help"]])
-def test_simple_commands_import_nothing_heavy(agent: Path, arguments: list[str]) -> None:
+@pytest.mark.parametrize("completes", [True, False])
+def test_an_interrupt_while_the_agent_does_not_answer_is_quiet(tmp_path: Path, completes: bool) -> None:
+    (tmp_path / "run/cellnet").mkdir(parents=True)
+    words = f"cellnet --root {tmp_path} detach "
+    completion = {"_CELLNET_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "4"} if completes else {}
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "run/cellnet/agent.sock"))
+        listener.listen()
+        entry = [str(Path(sys.executable).with_name("cellnet")), "--root", str(tmp_path), "ps"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(entry, env={**os.environ, **completion}, text=True, **pipes) as asking:  # type: ignore[call-overload]
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                asking.send_signal(signal.SIGINT)
+                out, err = asking.communicate(timeout=30)
+    assert (asking.returncode, out, err.strip()) == (130, "", "")
+
+
+PACKAGES = ("pydantic", "grpc", "aiohttp", "cryptography", "yaml", "asyncio", "structlog", "ssl")
+HEAVY = (*PACKAGES, "http.client", "email", "urllib.request", "difflib", "subprocess", "importlib.util", "host.durable")
+CHECK = ["policy", "check", "acme/shop/web", "acme/shop/api", "tcp/8080"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_help_and_version_import_no_package_besides_clicks(agent: Path, arguments: list[str]) -> None:
+    assert loaded(agent, arguments, PACKAGES) == ["0"]
+
+
+@pytest.mark.parametrize("arguments", [["ps"], ["status"], CHECK, ["run", "--help"], ["policy", "allow", "--help"]])
+def test_a_command_imports_nothing_that_takes_longer_than_itself(agent: Path, cell: FakeCell, arguments: list[str]) -> None:
+    cell.rules.append(WEB_TO_API)
+    assert loaded(agent, arguments, HEAVY) == ["0"]
+
+
+def test_exec_imports_nothing_that_takes_longer_than_itself(agent: Path) -> None:
+    assert loaded(agent, ["exec", "nothing", "--", "true"], HEAVY) == ["1"]
+
+
+def loaded(agent: Path, arguments: list[str], unwanted: Sequence[str]) -> list[str]:
+    """A command's exit code, and what it has imported of `unwanted`."""
     code = (
         "import sys; from agent.cli.main import run; code = run(sys.argv[1:]);"
-        f"print('LOADED', code, *[name for name in {HEAVY} if name in sys.modules])"
+        f"print('LOADED', code, *[name for name in {unwanted} if name in sys.modules])"
     )
     argv = [sys.executable, "-c", code, "--root", str(agent), *arguments]
     done = subprocess.run(argv, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "LOADED 0", done.stderr
+    return done.stdout.splitlines()[-1].split()[1:]
 
 
 def test_every_command_explains_itself(cellnet: Cli) -> None:
