@@ -25,10 +25,10 @@ from agent.model.owner import ProcessOwner
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.database import Database
 from agent.store.ledger import Ledger
-from agent.store.memory import MemoryStore
 from ca.disk import load_or_create
 from host import process
 from tests.testlib.fake_kernel import FACTS as CELL
+from tests.testlib.memory_store import MemoryStore
 from tests.testlib.samples import app, request
 
 FACTS = LeafFacts(trust_domain="cell.internal", dns_domain="cell.internal", lifetime=timedelta(hours=24))

@@ -9,9 +9,9 @@ import pytest
 from agent.config.config import BackendChoice, Config, Verdict
 from agent.config.load import load
 from agent.config.problems import InvalidSource
-from agent.config.reference import reference
 from agent.errors import HostRefused
 from dataplane.state import HostService
+from docs.pages import config as config_page
 
 REPOSITORY = Path(__file__).parents[2]
 EVERYTHING = """
@@ -209,4 +209,4 @@ def test_a_config_that_cannot_be_read_is_the_hosts_refusal(tmp_path: Path) -> No
 
 
 def test_the_documented_reference_is_the_one_the_code_makes() -> None:
-    assert (REPOSITORY / "docs/config.md").read_text() == reference()
+    assert (REPOSITORY / "docs/config.md").read_text() == config_page.text()

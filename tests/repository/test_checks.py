@@ -51,7 +51,7 @@ def test_every_folder_with_python_has_its_sizes_checked() -> None:
 
 def test_ci_runs_the_readmes_test_command_and_nothing_else() -> None:
     commands = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line and not line.startswith("#")]
-    assert commands == ['cd "$(dirname "$0")/.." && exec make test']
+    assert commands == ['cd "$(dirname "$0")/.." || exit', "ulimit -Sn 1024", "umask 027", "exec make test"]
     assert "$ sudo make test\n" in (ROOT / "README.md").read_text()
 
 

@@ -64,6 +64,17 @@ def test_the_packets_story_names_most_of_what_packets_policies_and_certificates_
         assert needed in told
 
 
+def test_the_first_page_answers_what_newcomers_ask_with_paths_that_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    page = text[text.index("## Where is what") : text.index("## Folders, and one arrow")]
+    asked = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("| ")][1:]
+    assert len(asked) >= 8
+    for question, answer in asked:
+        paths = [name for name in re.findall(r"`([a-z_0-9/]+\.py)`", answer) if "/" in name]
+        assert paths, f"no path answers: {question}"
+        assert [name for name in paths if not (ROOT / name).is_file()] == []
+
+
 def test_the_architecture_names_every_folder() -> None:
     told = set(files_named(ROOT / "docs" / "architecture.md"))
     there = {f"{path.name}/" for path in ROOT.iterdir() if path.name in FOLDERS and any(path.rglob("*.py"))}

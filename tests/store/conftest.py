@@ -16,13 +16,13 @@ from agent.store.etcd.client import EtcdClient
 from agent.store.etcd.store import EtcdStore
 from agent.store.ledger import Ledger
 from agent.store.lone_cell import LoneCell
-from agent.store.memory import MemoryStore
 from agent.store.protocols import CellStore, PolicyStore, TagStore, TrustStore
 from agent.store.sqlite import SqliteStore
 from agent.store.tags import LAST_TAG
 from tests.testlib import disks
 from tests.testlib.etcd import Etcd
 from tests.testlib.etcd_data_loss import LossyEtcd, StoreWithDisk
+from tests.testlib.memory_store import MemoryStore
 from tests.testlib.secured_etcd import secured
 
 

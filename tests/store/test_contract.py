@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from agent.errors import Conflict, InvalidInput
 from agent.model.names import AppName
 from agent.store.database import Database
-from agent.store.memory import MemoryStore
 from agent.store.protocols import CellStore, StoredPolicy
 from agent.store.sqlite import SqliteStore
 from agent.store.tags import REST
 from tests.store.conftest import Store
+from tests.testlib.memory_store import MemoryStore
 from tests.testlib.samples import app
 
 NOW = 1_700_000_000.0

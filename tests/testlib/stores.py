@@ -13,9 +13,9 @@ from agent.store.etcd.client import EtcdClient
 from agent.store.etcd.heartbeat import Timing
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.store import EtcdStore
-from agent.store.memory import MemoryStore
 from agent.store.protocols import CellStore
 from tests.testlib.etcd import Etcd
+from tests.testlib.memory_store import MemoryStore
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
 

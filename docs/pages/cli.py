@@ -1,4 +1,4 @@
-"""docs/cli.md, written from the commands themselves: `python -m agent.cli.reference > docs/cli.md`; a test compares."""
+"""docs/cli.md, written from the commands themselves; a test compares."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from agent.cli.main import cli
 
 HEAD = """# The command line
 
-<!-- written by `python -m agent.cli.reference > docs/cli.md` from the commands' own help -->
+<!-- written by `python -m docs.pages` from the commands' own help -->
 
 Errors go to standard error as `error: what; hint: what to do`. Exit codes: 0 done or yes, 1 failed or no, 2 wrong usage.
 Every command but `agent`, `envoy`, `up`, `run`, `exec` and `completion` takes `--json`. The commands talk to the agent through
@@ -36,7 +36,3 @@ def _contexts(context: click.Context) -> Iterator[click.Context]:
 
 def _section(context: click.Context) -> list[str]:
     return [f"## {context.command_path}\n", "```text", context.get_help(), "```\n"]
-
-
-if __name__ == "__main__":
-    print(text(), end="")

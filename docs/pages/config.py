@@ -1,4 +1,4 @@
-"""The table of docs/config.md, made from the annotations of Config so that it cannot differ."""
+"""docs/config.md, written from the annotations of Config; a test compares."""
 
 from collections.abc import Iterator
 from dataclasses import fields
@@ -24,7 +24,7 @@ path gets DIR in front of it, those given here too, the program in `envoy.binary
 """
 
 
-def reference() -> str:
+def text() -> str:
     """The whole text of docs/config.md."""
     return HEAD + "".join(f"| `{name}` | `{default}` | {meaning} |\n" for name, default, meaning in _rows(Config))
 

@@ -144,7 +144,7 @@ class MemoryStore:
             raise still_alive(name)
         record = self._all.records.pop(name)
         for store in self._all.stores:
-            if store._name == name:  # noqa: SLF001 - one of its own kind
+            if store._name == name:
                 self._all.needed.pop(id(store), None)
         self._all.subnets[record.subnet] = replace(self._all.subnets[record.subnet], released=now)
         self._set_cells()
@@ -183,13 +183,13 @@ class MemoryStore:
         """Work out which cells are there and what runs on them, and what has departed."""
         before, alive = dict(self._all.endpoints), self._all.alive
         cells = tuple(Cell(record, alive.get(name)) for name, record in sorted(self._all.records.items()))
-        published = [each for store in self._all.stores if store._name in alive for each in store._published]  # noqa: SLF001
+        published = [each for store in self._all.stores if store._name in alive for each in store._published]
         self._all.endpoints.clear()
         self._all.endpoints.update({each.address: each for each in published})
         after = self._all.endpoints
         gone = [each for address, each in before.items() if address not in after or after[address].app != each.app]
         for store in self._all.stores:
-            store._departed.update(each.address for each in gone if each.cell != store._name)  # noqa: SLF001
+            store._departed.update(each.address for each in gone if each.cell != store._name)
         if cells != self._all.cells or before != after:
             self._all.cells = cells if cells != self._all.cells else self._all.cells
             self._announce()
