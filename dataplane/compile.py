@@ -48,11 +48,11 @@ class PeerEntries:
 def compile_tables(state: HostState) -> Tables:
     """The tables of a cell that is as `state` says."""
     workloads = state.workloads.values()
-    hosts = [_host(address, state.mtu) for address in state.workloads]
+    hosts = [_host(address, state.mtu, ipv6=state.ipv6) for address in state.workloads]
     vtep = _vtep(state)
     peers = {subnet: _peer(subnet) for subnet in state.peers} if vtep else {}
     underlays = state.peers.values() if vtep else ()
-    own = dict(_sysctls(TUNNEL_LINK)) if vtep else {}
+    own = dict(_sysctls(TUNNEL_LINK, ipv6=state.ipv6)) if vtep else {}
     chains = ruleset.chains(state)
     return Tables(
         sysctls={"net/ipv4/ip_forward": "1"} | own | {key: value for host in hosts for key, value in host.sysctls},
@@ -94,7 +94,7 @@ def _peer(subnet: IPv4Network) -> PeerEntries:
 
 
 @lru_cache(maxsize=CELLFUL)
-def _host(address: IPv4Address, mtu: int) -> ContainerEntries:
+def _host(address: IPv4Address, mtu: int, *, ipv6: bool) -> ContainerEntries:
     link = host_interface(address)
     return ContainerEntries(
         link=link,
@@ -102,16 +102,14 @@ def _host(address: IPv4Address, mtu: int) -> ContainerEntries:
         neighbour=NeighbourKey(link, address),
         destination=IPv4Network(address),
         route=Route(link),
-        sysctls=_sysctls(link),
+        sysctls=_sysctls(link, ipv6=ipv6),
     )
 
 
-def _sysctls(link: str) -> tuple[tuple[str, str], ...]:
-    return (
-        (f"net/ipv6/conf/{link}/disable_ipv6", "1"),  # else the host's [::] services answer on the link-local address
-        (f"net/ipv4/conf/{link}/rp_filter", "1"),
-        (f"net/ipv4/conf/{link}/forwarding", "1"),
-    )
+def _sysctls(link: str, *, ipv6: bool) -> tuple[tuple[str, str], ...]:
+    settings = ((f"net/ipv4/conf/{link}/rp_filter", "1"), (f"net/ipv4/conf/{link}/forwarding", "1"))
+    # else the host's [::] services answer on the link-local address
+    return ((f"net/ipv6/conf/{link}/disable_ipv6", "1"), *settings) if ipv6 else settings
 
 
 def _interior(workload: Workload, *, mtu: int) -> Interior:

@@ -105,6 +105,7 @@ class HostState:
     groups: Mapping[str, frozenset[int]] = field(default_factory=dict)
     tunnel: Tunnel | None = None
     peers: Mapping[IPv4Network, IPv4Address] = field(default_factory=dict)
+    ipv6: bool = True  # whether there is any to block
 
     def tags_of(self, allow: Allow) -> frozenset[int]:
         """The tags of the apps that have this right."""

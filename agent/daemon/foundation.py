@@ -20,6 +20,7 @@ from dataplane.firewall import backends
 from dataplane.kernel import Kernel
 from dataplane.netlink.monitor import Monitor
 from dataplane.netlink.underlay import clashes, find_underlay
+from host.sysctl import has_ipv6
 from host.trust import require_trusted
 
 
@@ -83,4 +84,5 @@ async def _facts(config: Config, storage: Storage, ledger: Ledger, kernel: Kerne
         tls_port=config.tls.port,
         egress_allowed=config.egress.default is Verdict.ALLOW,
         host_services=config.host_services,
+        ipv6=has_ipv6(),
     )

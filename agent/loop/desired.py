@@ -22,6 +22,7 @@ class CellFacts:
     tls_port: int
     egress_allowed: bool
     host_services: tuple[HostService, ...]
+    ipv6: bool = True
 
 
 def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | None = None) -> HostState:
@@ -39,6 +40,7 @@ def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | N
         workloads=workloads,
         egress_allowed=facts.egress_allowed,
         host_services=facts.host_services,
+        ipv6=facts.ipv6,
         trust_bundle=snapshot.trust_bundle,
         groups=_groups_named(workloads, snapshot.groups),
         tunnel=snapshot.underlay.tunnel,

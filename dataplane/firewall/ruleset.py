@@ -21,7 +21,7 @@ def chains(state: HostState) -> dict[ChainKey, tuple[str, ...]]:
     """Every chain of ours on this cell, by key; a value is its rules without `-A CHAIN`."""
     tables = {
         (4, "raw"): raw_chains(state),
-        (6, "raw"): RAW_IPV6_CHAINS,
+        (6, "raw"): RAW_IPV6_CHAINS if state.ipv6 else {},
         (4, "mangle"): mangle_chains(state),
         (4, "filter"): filter_chains(state),
         (4, "nat"): nat_chains(state),

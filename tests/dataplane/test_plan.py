@@ -129,3 +129,10 @@ def test_every_address_gives_a_link_of_its_own_with_a_name_that_the_kernel_takes
     name = host_interface(address)
     assert len(name) <= 15
     assert IPv4Address(int(name.removeprefix("cnet"), 16)) == address
+
+
+@given(state=states)
+def test_a_host_without_ipv6_has_nothing_of_it_to_set_or_to_drop(state: HostState) -> None:
+    tables = compile_tables(replace(state, ipv6=False))
+    assert not [key for key in tables.sysctls if "ipv6" in key]
+    assert not [key for key in tables.chains if key.family == 6]

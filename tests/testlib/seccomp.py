@@ -4,10 +4,12 @@ libseccomp writes the filter: it knows each architecture's numbers.
 """
 
 import ctypes
+import errno
 import os
+import socket
 from typing import Final
 
-_ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
+_ALLOW, _NOTIFY, _ERRNO = 0x7FFF0000, 0x7FC00000, 0x00050000
 _NO_NEW_PRIVILEGES = 3  # an attribute; root needs it not
 _EQUAL, _MASKED_EQUAL = 4, 7
 _SET_REPLACE, _SET_ADD_COUNTERS = 64, 65  # of both families' iptables
@@ -53,6 +55,16 @@ def install() -> int:
             _checked(seccomp.seccomp_rule_add_array(context, ctypes.c_uint32(_NOTIFY), call, len(rule), comparisons))
     _checked(seccomp.seccomp_load(context))
     return _checked(seccomp.seccomp_notify_fd(context))
+
+
+def refuse_ipv6() -> None:
+    """Let this thread, and what it starts, make no socket of IPv6: the kernel says that it has none."""
+    seccomp = library()
+    context = ctypes.c_void_p(seccomp.seccomp_init(ctypes.c_uint32(_ALLOW)))
+    comparisons = (_Comparison * 1)(_Comparison(0, _EQUAL, socket.AF_INET6, 0))
+    refused = ctypes.c_uint32(_ERRNO | errno.EAFNOSUPPORT)
+    _checked(seccomp.seccomp_rule_add_array(context, refused, number("socket"), 1, comparisons))
+    _checked(seccomp.seccomp_load(context))
 
 
 def _checked(result: int) -> int:
