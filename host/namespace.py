@@ -10,12 +10,14 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from host import syscalls
 from host.errors import HostRefused, refused_as
+from host.lasting_mounts import in_first_mounts
 
 Result = TypeVar("Result")
 
@@ -62,16 +64,37 @@ def open_namespace(path: Path, *, root: Path = Path("/")) -> int:
 
 def pin(descriptor: int, path: Path) -> None:
     """Bind the namespace to `path`, so that it lives on and can be opened there. A pin already there is replaced."""
+
+    def bind() -> None:
+        syscalls.mount(f"/proc/thread-self/fd/{descriptor}", str(path), flags=syscalls.MS_BIND)
+
     unpin(path)
     path.touch(mode=0o444, exist_ok=False)
-    syscalls.mount(f"/proc/thread-self/fd/{descriptor}", str(path), flags=syscalls.MS_BIND)
+    in_first_mounts(path.parent, bind)
+    if not is_pin(path):
+        bind()
 
 
 def unpin(path: Path) -> None:
     """Undo `pin`; nothing happens where there is none."""
-    while is_pin(path):
-        syscalls.umount(str(path))
+
+    def release() -> None:
+        while is_pin(path):
+            syscalls.umount(str(path))
+
+    in_first_mounts(path.parent, release)
+    release()
     path.unlink(missing_ok=True)
+
+
+def inhabited_namespaces() -> dict[NamespaceId, Path]:
+    """The network namespaces that processes are in, each with a path that leads there for as long as one process lives."""
+    found: dict[NamespaceId, Path] = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        path = Path(f"/proc/{pid}/ns/net")
+        with suppress(OSError):
+            found.setdefault(NamespaceId.of(path), path)
+    return found
 
 
 def is_pin(path: Path) -> bool:

@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -23,10 +23,13 @@ from agent.loop.desired import CellFacts, envoy_ports, pin_of
 from agent.loop.loop import Reconciler
 from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.names import AppName
+from agent.model.owner import NamespaceOwner
 from agent.model.status import Part, Problem
 from agent.store.ledger import Ledger
 from dataplane.detachment import clear_namespace
 from dataplane.envoy.container_ports import await_listening, reserve
+from dataplane.netlink.links import far_ends
+from dataplane.tables import host_interface
 from host import namespace
 from host.durable import make_folder
 from host.namespace import NamespaceId
@@ -64,6 +67,7 @@ class AttachTransactions(Part):
         # weak: a name's lock lives as long as a task holds it or waits for it
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._pinned: dict[NamespaceId, str] = {}
+        self._swept: dict[NamespaceId, str] = {}  # by name, for as long as processes are left in them
         self._reserved: dict[str, tuple[socket.socket, ...]] = {}
         self._log = log.get("attach")
         self._not_undone = Complaints(self._log, failed="not_undone")  # by name; the sweep tries again every second
@@ -76,6 +80,11 @@ class AttachTransactions(Part):
                 yield Problem("kernel", f"{each.name}: {failures[each.address].what}", failures[each.address].hint)
         for name in sorted({each.name for each in held} - {each.name for each in self.present()}):
             yield Problem("kernel", f"'{name}' is not wholly detached yet", "see the agent's log; it goes on trying")
+        inhabited = namespace.inhabited_namespaces() if self._swept else {}
+        self._swept = {each: name for each, name in self._swept.items() if each in inhabited}
+        for identity, name in self._swept.items():
+            what = f"'{name}' was detached when its owner ended, but processes live on in its namespace without a network"
+            yield Problem("kernel", what, f"end them, or attach it again: nsenter --net={inhabited[identity]} shows them")
 
     async def attach(self, request: AttachRequest, *, peer: int) -> Attachment:
         """Attach what `request` names, as process `peer` sees it. Undoes everything and raises where anything fails."""
@@ -95,20 +104,51 @@ class AttachTransactions(Part):
     def recover(self) -> None:
         """At the start, before the first turn: mark what a crash cut short and what lost its owner as on its way out."""
         make_folder(self._parts.facts.pins, mode=0o755)
+        owned = [each for each in self._parts.ledger.all() if each.phase is Phase.ATTACHED and self._parts.owners.live(each)]
+        alive = {each.name for each in owned if namespace.is_pin(self._pin_of(each))}
+        alive |= self._pin_again([each for each in owned if each.name not in alive])
         for held in self._parts.ledger.all():
-            pin = pin_of(held.name, pins=self._parts.facts.pins)
-            alive = held.phase is Phase.ATTACHED and namespace.is_pin(pin) and self._parts.owners.live(held)
-            if alive:
-                self._pinned[NamespaceId.of(pin)] = held.name
-                try:
-                    self._reserve_ports(held)
-                except HostRefused as error:  # taken while neither Envoy nor the agent was there; Envoy will report more
-                    self._log.warning("tls_port_taken", name=held.name, what=error.what)
+            if held.name in alive:
+                self._take_up(held)
             else:
                 self._mark_leaving(held.name)
         known = {held.name for held in self._parts.ledger.all()}
         for stranger in set(os.listdir(self._parts.facts.pins)) - known:
             namespace.unpin(self._parts.facts.pins / stranger)
+
+    def _pin_again(self, unpinned: Sequence[Attachment]) -> set[str]:
+        """The names of those that are on the network still: their pins have gone with the mount namespace of an earlier agent.
+
+        The link leads to the namespace, whatever its owner is. One that cannot be found has its pin missing, and is a problem.
+        """
+        if not unpinned:
+            return set()
+        links = {host_interface(each.address): each for each in unpinned}
+        paths = [each.owner.path for each in unpinned if isinstance(each.owner, NamespaceOwner)]
+        found = far_ends(links, [*paths, *namespace.inhabited_namespaces().values()])
+        for link, path in found.items():
+            held = links[link]
+            self._log.warning("pinned_again" if path else "namespace_not_found", name=held.name)
+            if path is not None:
+                descriptor = namespace.open_namespace(path)
+                try:
+                    namespace.pin(descriptor, self._pin_of(held))
+                finally:
+                    os.close(descriptor)
+        return {links[link].name for link in found}
+
+    def _take_up(self, held: Attachment) -> None:
+        """Go on with what an earlier agent has attached."""
+        try:
+            self._pinned[NamespaceId.of(self._pin_of(held))] = held.name
+            self._reserve_ports(held)
+        except HostRefused as error:  # taken while neither Envoy nor the agent was there; Envoy will report more
+            self._log.warning("tls_port_taken", name=held.name, what=error.what)
+        except FileNotFoundError:
+            return  # its namespace was not found
+
+    def _pin_of(self, held: Attachment) -> Path:
+        return pin_of(held.name, pins=self._parts.facts.pins)
 
     def present(self) -> tuple[Attachment, ...]:
         """Those that are not on their way out."""
@@ -134,7 +174,9 @@ class AttachTransactions(Part):
                 return
             if name not in self._not_undone.standing:
                 self._log.info("swept", name=name, app=str(held.app))
+            identities = [identity for identity, each in self._pinned.items() if each == name]
             await self._detach_quietly(name)
+            self._swept |= dict.fromkeys(identities, name)
 
     def _is_over(self, held: Attachment) -> bool:
         """Whether it is to go. To be asked with its lock held: then an ATTACHING one is what an undo has left."""
@@ -152,6 +194,7 @@ class AttachTransactions(Part):
         self._refuse_attached(identity, request)  # from here to `_pinned` no other task gets a turn
         held = self._parts.ledger.begin(request, owner=owner)
         self._pinned[identity] = held.name
+        self._swept.pop(identity, None)
         try:
             if request.owner_pid is None:
                 self._parts.owners.keep_root(held.name, pid=peer)

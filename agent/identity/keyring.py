@@ -19,6 +19,7 @@ from dataplane.state import Leaf
 from host import syscalls
 from host.durable import PUBLIC, SECRET, Write, make_folder, replace
 from host.errors import refused_as
+from host.lasting_mounts import in_first_mounts
 
 CHAIN, KEY, TRUST = "instance.crt", "instance.key", "trust.crt"
 # Two files of one page each, their directory, and as much again while both are being replaced: 1,000 containers need 12 MB.
@@ -37,8 +38,13 @@ class Keyring:
         with refused_as(f"cannot keep keys in memory at {self.directory}", hint=f"mount a tmpfs at {self.directory}"):
             make_folder(self.directory, mode=0o755)
             if not on_tmpfs(self.directory):
-                flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
-                syscalls.mount("cellnet-identity", str(self.directory), kind="tmpfs", flags=flags, options=SIZE)
+                in_first_mounts(self.directory, self._mount)
+                if not on_tmpfs(self.directory):
+                    self._mount()
+
+    def _mount(self) -> None:
+        flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+        syscalls.mount("cellnet-identity", str(self.directory), kind="tmpfs", flags=flags, options=SIZE)
 
     @property
     def trust(self) -> Path:

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -15,17 +15,19 @@ from pathlib import Path
 from dataplane.netlink.rtnetlink import NEW, NUMBER, change, octets
 from dataplane.tables import LINK_PREFIX, TUNNEL_LINK, Veth, container_mac, host_mac
 from host.errors import HostRefused, refused_as
-from host.netlink.messages import NLM_F_ACK, attribute, contents, nested
-from host.netlink.socket import NetlinkSocket
+from host.netlink.messages import NETLINK_ROUTE, NLM_F_ACK, attribute, contents, nested
+from host.netlink.socket import NetlinkSocket, connect
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 LINK = struct.Struct("=BxHiII")  # family, type, index, flags, which flags to change; attributes follow
 IFF_UP = 1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
-IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 27, 28, 29
+IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 27, 28, 29, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 VETH_INFO_PEER = 1
+RTM_GETNSID, NETNSA_NSID, NETNSA_FD, NOT_ASSIGNED = 90, 1, 3, 0xFFFFFFFF
+NAMESPACE = bytes(4)  # family; attributes follow
 
 LOOPBACK = 1  # index, in every namespace
 LEAVING = 0x636E6574  # "cnet": the group of links that are about to be removed, and of nothing else
@@ -81,6 +83,42 @@ def look_up(kernel: NetlinkSocket, *, name: str = "", index: int = 0) -> Link | 
     named = attribute(IFLA_IFNAME, name.encode() + b"\0") if name else b""
     (answer,) = kernel.ask(RTM_GETLINK, [LINK.pack(0, 0, index, 0, 0) + named + NO_STATISTICS])
     return None if isinstance(answer, OSError) else _link(answer)
+
+
+def far_ends(names: Iterable[str], candidates: Iterable[Path]) -> dict[str, Path | None]:
+    """Of those links that are there: which of the `candidates` is the namespace of the other end, None where none is.
+
+    Raises HostRefused.
+    """
+    with connect(NETLINK_ROUTE) as kernel:
+        numbers = {name: number for name in names if (number := _far_number(kernel, name)) is not None}
+        paths = {_number_of(kernel, each): each for each in candidates} if numbers else {}
+        paths.pop(NOT_ASSIGNED, None)
+    return {name: paths.get(number) for name, number in numbers.items()}
+
+
+def _far_number(kernel: NetlinkSocket, name: str) -> int | None:
+    """What this namespace calls that of a link's other end."""
+    (answer,) = kernel.ask(RTM_GETLINK, [LINK.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")])
+    if isinstance(answer, OSError):
+        return None
+    found = contents(answer, start=LINK.size).get(IFLA_LINK_NETNSID)
+    return None if found is None else int(NUMBER.unpack(found)[0])
+
+
+def _number_of(kernel: NetlinkSocket, namespace: Path) -> int | None:
+    """What this namespace calls another one."""
+    try:
+        descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        (answer,) = kernel.ask(RTM_GETNSID, [NAMESPACE + attribute(NETNSA_FD, NUMBER.pack(descriptor))])
+    finally:
+        os.close(descriptor)
+    if isinstance(answer, OSError):
+        return None
+    return int(NUMBER.unpack(contents(answer, start=len(NAMESPACE))[NETNSA_NSID])[0])
 
 
 def _link(body: bytes) -> Link:
