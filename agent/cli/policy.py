@@ -97,9 +97,9 @@ def apply(location: Location, path: Path, credentials: Path | None, as_json: boo
     if not checked.ok:
         _show_problems(checked)
         return FAILED
-    who = credentials_field(credentials)
+    rights = credentials_field(credentials)
     try:
-        made = location.client().post("/v1/policies/apply", {"document": checked.content.decode(), **who})
+        made = location.client().post("/v1/policies/apply", {"document": checked.content.decode(), **rights})
     except InvalidInput as error:
         print_error(error.what, hint=error.hint)  # the file is wrong, the command line is not
         return FAILED
@@ -119,9 +119,9 @@ def delete(location: Location, words: tuple[str, ...], credentials: Path | None,
     """Take a policy out of the store, by its NAME or as it was allowed: SRC DST PORT..."""
     if len(words) == 2:
         raise click.UsageError("Give a name, or source, destination and ports", click.get_current_context())
-    client, who = location.client(), credentials_field(credentials)
+    client, rights = location.client(), credentials_field(credentials)
     name = words[0] if len(words) == 1 else _name_of(client, words)
-    client.delete(f"/v1/policies/{quoted(name)}", who)
+    client.delete(f"/v1/policies/{quoted(name)}", rights)
     if as_json:
         print_json({"deleted": name})
     else:
