@@ -106,6 +106,7 @@ class HostState:
     tunnel: Tunnel | None = None
     peers: Mapping[IPv4Network, IPv4Address] = field(default_factory=dict)
     ipv6: bool = True  # whether there is any to block
+    mptcp: bool = True  # whether there is any, and the kernel can take its option out
 
     def tags_of(self, allow: Allow) -> frozenset[int]:
         """The tags of the apps that have this right."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from agent.attach.owners import Owners
@@ -54,6 +54,7 @@ async def lay_foundation(config: Config, *, clock: Clock, stack: contextlib.Asyn
     owners, underlay_monitor = Owners(), follow_underlay(config, kernel)
     owners.strike_out_earlier_boots(ledger, now=clock.seconds())
     facts = await _facts(config, storage, ledger, kernel, now=clock.seconds())
+    facts = replace(facts, ipv6=has_ipv6(), mptcp=backends.can_strip_mptcp(backend))
     await underlay_monitor.refresh()
     return Foundation(config, clock, database, ledger, owners, storage, backend, kernel, monitor, underlay_monitor, facts)
 
@@ -84,5 +85,4 @@ async def _facts(config: Config, storage: Storage, ledger: Ledger, kernel: Kerne
         tls_port=config.tls.port,
         egress_allowed=config.egress.default is Verdict.ALLOW,
         host_services=config.host_services,
-        ipv6=has_ipv6(),
     )

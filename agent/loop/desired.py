@@ -23,6 +23,7 @@ class CellFacts:
     egress_allowed: bool
     host_services: tuple[HostService, ...]
     ipv6: bool = True
+    mptcp: bool = True
 
 
 def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | None = None) -> HostState:
@@ -41,6 +42,7 @@ def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | N
         egress_allowed=facts.egress_allowed,
         host_services=facts.host_services,
         ipv6=facts.ipv6,
+        mptcp=facts.mptcp,
         trust_bundle=snapshot.trust_bundle,
         groups=_groups_named(workloads, snapshot.groups),
         tunnel=snapshot.underlay.tunnel,

@@ -6,12 +6,15 @@ from enum import Enum
 from pathlib import Path
 
 from dataplane.firewall.driver import TOOL_SECONDS, Firewall, FirewallTables
+from dataplane.firewall.matches import STRIP_MPTCP
 from dataplane.firewall.nft import NftFirewall
 from dataplane.plan import Delta
 from host.errors import HostRefused
 from host.process import run
 
 LOADED = Path("/proc/thread-self/net/ip_tables_names")  # legacy tables of this namespace; reading it loads none
+
+MPTCP = Path("/proc/sys/net/mptcp")
 
 
 class Backend(Enum):
@@ -54,6 +57,18 @@ def clear_other(backend: Backend) -> int:
     if found.chains or found.jumps:
         _clear(firewall(other), found)
     return len(found.chains)
+
+
+def can_strip_mptcp(backend: Backend) -> bool:
+    """Whether there is any MPTCP here, and the target that takes its option out of SYNs, tried in a namespace of its own."""
+    if not MPTCP.exists():
+        return False
+    rule = f"*mangle\n-A FORWARD -p tcp -j {STRIP_MPTCP}\nCOMMIT\n".encode()
+    try:
+        run(["unshare", "--net", f"iptables-{backend.value}-restore", "-w", "5"], stdin=rule, timeout=TOOL_SECONDS)
+    except HostRefused:
+        return False
+    return True
 
 
 def _clear(driver: Firewall, found: FirewallTables) -> None:

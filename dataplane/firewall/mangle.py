@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from dataplane.firewall import bpf
-from dataplane.firewall.matches import CONTAINERS, NOT_A_SYN, OPENER, arriving
+from dataplane.firewall.matches import CONTAINERS, NOT_A_SYN, OPENER, STRIP_MPTCP, arriving
 from dataplane.state import HostState, Tunnel
 from dataplane.tables import TAG_MASK, TAGS_SET, TUNNEL_LINK, VTEPS_SET, WHOLE_MARK
 
@@ -31,6 +31,9 @@ def _forward(state: HostState) -> Iterator[str]:
     if state.tunnel:
         yield f"-o {TUNNEL_LINK} -m conntrack --ctdir ORIGINAL -j MARK --set-xmark {OPENER}"  # for the destination's cell
     yield f"{NOT_A_SYN} -j RETURN"  # only a SYN can be new: what follows it pays for no more than this
+    if state.mptcp:
+        # both ends fall back to plain TCP, whose flow a revoke can end: of several subflows each end would mend the loss of one
+        yield from (f"-i {link} -p tcp -j {STRIP_MPTCP}" for link in (CONTAINERS, *((TUNNEL_LINK,) if state.tunnel else ())))
     # else every packet: it may be new at its destination though it is established here; in FORWARD, because portmap's
     # mark (nat PREROUTING) would add to a tag set earlier
     yield f"-i {CONTAINERS} -j SET --map-set {TAGS_SET} src --map-mark"

@@ -8,6 +8,7 @@ from dataplane.tables import LINK_PREFIX
 CONTAINERS: Final = f"{LINK_PREFIX}+"  # every container's link, and not the tunnel's
 NOT_A_SYN: Final = "-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN"
 ESTABLISHED: Final = "-m conntrack --ctstate ESTABLISHED"
+STRIP_MPTCP: Final = "TCPOPTSTRIP --strip-options 30"
 # The mark's bit that crosses the tunnel beside the tag, as VXLAN's "don't learn", which we never do: the sender has opened this
 # flow, as its cell sees it. Else each of two cells would take for an answer what the other's container sends once its own has
 # called, and two containers that have called each other, both in vain, would be connected

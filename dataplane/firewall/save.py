@@ -10,7 +10,7 @@ from host.process import run
 # targets after which a packet is gone, or goes on to the next rule
 HARMLESS: Final = frozenset((
     "DROP", "REJECT", "LOG", "NFLOG", "ULOG", "MARK", "CONNMARK", "CT", "SET", "TRACE", "NOTRACK", "TCPMSS", "DSCP", "TOS",
-    "TTL", "CLASSIFY", "CHECKSUM", "AUDIT", "TEE",
+    "TTL", "CLASSIFY", "CHECKSUM", "AUDIT", "TEE", "TCPOPTSTRIP",
 ))  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from host.namespace import run_in
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.connections import BROKEN, is_alive, is_ended, is_reset
 from tests.testlib.instance import Instance
@@ -16,6 +17,7 @@ from tests.testlib.node import Connected, Refused, pair, udp_pair
 from tests.testlib.patience import eventually
 
 WEB, API = "acme/shop/web", "acme/shop/api"
+IPPROTO_MPTCP = 262
 FILE = "shop.yaml"
 NOTHING = "policies: []\n"
 
@@ -48,6 +50,21 @@ def flow(client: socket.socket, server: Instance, port: int, *, protocol: str = 
 
 def two(cell: CellUnderTest) -> tuple[Instance, Instance]:
     return cell.run_app(WEB), cell.run_app(API)
+
+
+@pytest.mark.skipif(not Path("/proc/sys/net/mptcp").exists(), reason="a kernel without MPTCP")
+def test_both_ends_of_an_mptcp_connection_end(cell: CellUnderTest) -> None:
+    """Both programs ask for MPTCP, of which a reset ends a subflow only: the client would wait for ever."""
+    web, api = two(cell)
+    cell.policy_file(FILE, policies("tcp: 9000"))
+    listener, client = (api.keep(run_in(each.pin, lambda: socket.socket(proto=IPPROTO_MPTCP))) for each in (api, web))
+    listener.bind(("", 9000))
+    listener.listen()
+    client.connect((str(api.address), 9000))
+    ends = client, api.keep(listener.accept()[0])
+    assert is_alive(*ends)
+    cell.remove_policy_file(FILE, sync=False)
+    assert all(map(is_reset, ends))
 
 
 def test_both_ends_of_an_idle_connection_are_reset(cell: CellUnderTest) -> None:
