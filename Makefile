@@ -1,11 +1,11 @@
 # Two commands matter: `sudo make demo` and `sudo make test`. Every target first sets up what it needs and this host lacks.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test check bench clean
+.PHONY: help setup demo lab test test-release check bench clean
 MAKEFLAGS += --no-print-directory
 export MAKE_TARGET = $@
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what cellnet needs and this host lacks (root): Debian packages, .venv, a group, a user
 	@setup/run
@@ -20,11 +20,17 @@ lab: ## the same across three cells that share an etcd, step by step (root)
 
 # Where make runs in the background or under nohup, signals are ignored, and would be in everything that a test starts.
 test: ## all tests, kernel tests and checks included (root); make test ARGS='-k policy' for some
-	@setup/run test check bench
+	@setup/run test check bench release
 	@env --default-signal .venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS); \
 	code=$$?; [ $$code -eq 1 ] || exit $$code; \
 	echo 'what failed beside others is run again by itself; both runs are to be read'; \
 	exec env --default-signal .venv/bin/pytest --last-failed --last-failed-no-failures none $(ARGS)
+
+# All of the above, on a machine that has nothing but what the set-up brings; what came of it stands in docs/kernels.md.
+test-release: ## all tests on a fresh machine of a Debian release (root); make test-release RELEASE=trixie
+	@setup/run release
+	@SETUP='test check bench release' setup/release '$(RELEASE)' \
+		"sudo make test ARGS='--deselect tests/repository/test_release.py $(ARGS)'"
 
 check: ## lint, types, layers and sizes; nothing is run
 	@setup/run check
