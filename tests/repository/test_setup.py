@@ -196,3 +196,11 @@ def test_groups_of_an_earlier_setup_are_kept(checkout: Checkout) -> None:
 
 def test_the_checks_need_what_the_tests_import(checkout: Checkout) -> None:
     assert checkout.sh("[ \"$(venv_groups 'cellnet check')\" = 'test check ' ]") == 0
+
+
+def test_ci_runs_the_readmes_command_as_an_ordinary_login_does(tmp_path: Path) -> None:
+    (tmp_path / "make").write_text("#!/bin/sh\necho $(basename $0) $* with $(ulimit -Sn) files and umask $(umask)\n")
+    (tmp_path / "make").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["bash", ROOT / ".ci" / "run"], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "make test with 1024 files and umask 0027\n"
