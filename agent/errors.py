@@ -5,11 +5,15 @@ HostRefused and Unavailable come from the host; the others can only arise in the
 
 from host.errors import HintedError, HostRefused, Unavailable
 
-__all__ = ["RAISED", "Bug", "CellnetError", "Conflict", "HostRefused", "InvalidInput", "Unavailable"]
+__all__ = ["RAISED", "Bug", "CellnetError", "Conflict", "HostRefused", "InvalidInput", "NotFound", "Unavailable"]
 
 
 class InvalidInput(HintedError, ValueError):
     """The caller must change what was asked."""
+
+
+class NotFound(InvalidInput):
+    """What was named is not there."""
 
 
 class Conflict(HintedError, RuntimeError):

@@ -1,5 +1,8 @@
 """Phrases that many messages share."""
 
+import os
+import re
+import sys
 from collections.abc import Iterable, Sequence
 
 
@@ -7,6 +10,17 @@ def listed(names: Sequence[str], *, most: int = 3) -> str:
     """`a, b, c and 4 more`: the first `most`, and how many there are besides."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def natural(name: str) -> tuple[str | int, ...]:
+    """A key to sort names by: `app-2` before `app-10`."""
+    return tuple(int(part) if part.isdecimal() else part for part in re.split("([0-9]+)", name))
+
+
+def program() -> str:
+    """How this command line is called: under sudo, whose PATH has no .venv/bin, by its whole path."""
+    path = os.path.abspath(sys.argv[0])
+    return path if os.path.basename(path) == "cellnet" else "cellnet"
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

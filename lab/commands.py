@@ -9,7 +9,7 @@ from agent.cli.errors import print_error
 from agent.cli.output import json_option, print_json
 from agent.client.answer import Fields
 from agent.client.location import need_root
-from agent.errors import HostRefused, InvalidInput
+from agent.errors import HostRefused, NotFound
 from host import namespace
 from lab import children, folders, signals
 from lab.cell import Cell, Part
@@ -35,13 +35,13 @@ def _standing(*, command: str) -> Lab:
 
 
 def _cell(number: int, *, command: str) -> Cell:
-    """A cell of the lab that is up. Raises HostRefused or InvalidInput if there is none of this number."""
+    """A cell of the lab that is up. Raises HostRefused or NotFound if there is none of this number."""
     cells = {each.number: each for each in _standing(command=command).cells}
     if not cells:
         raise HostRefused(NOT_UP, hint=BRING_UP)
     if number not in cells:
         there = f"cells 1 to {max(cells)}" if len(cells) > 1 else "cell 1 alone"
-        raise InvalidInput(f"the lab has no cell {number}", hint=f"it has {there}")
+        raise NotFound(f"the lab has no cell {number}", hint=f"it has {there}")
     if not namespace.is_pin(cells[number].netns):
         raise HostRefused(f"the lab's cell {number} is not up", hint="'cellnet lab down', then 'cellnet lab up'")
     return cells[number]

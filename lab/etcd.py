@@ -1,6 +1,7 @@
 """A real etcd: one member, without syncs to the disk, that outlives the process that started it, until it is killed."""
 
 import json
+import shutil
 import signal
 import time
 from collections.abc import Sequence
@@ -52,6 +53,8 @@ class Etcd:
         if running is not None:
             running.send(signal.SIGCONT)
             return
+        if not all(map(shutil.which, ("etcd", "etcdctl"))):
+            raise HostRefused("etcd is not installed here", hint="'sudo make lab' installs it")
         self.folder.mkdir(parents=True, exist_ok=True)
         command = (
             "etcd", "--name", "lab", "--data-dir", str(self.folder / "data"), "--unsafe-no-fsync", "--logger", "zap",

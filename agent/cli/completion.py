@@ -2,6 +2,8 @@
 
 import click
 
+from agent.wording import natural
+
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -48,6 +50,7 @@ def _names(ctx: click.Context, address: str, incomplete: str) -> list[str]:
     location = Location(root=options.get("root"), config=options.get("config"))
     try:
         found = location.client().get(address)
-        return sorted(name for each in found.each() if (name := each.text("name")).startswith(incomplete))
+        names = (each.text("name") for each in found.each())
+        return sorted((name for name in names if name.startswith(incomplete)), key=natural)
     except Exception:  # a shell's prompt is no place for our troubles
         return []

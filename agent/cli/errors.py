@@ -6,7 +6,7 @@ import click
 
 from agent.cli.output import colour
 from agent.client.connection import Refused
-from agent.errors import RAISED, InvalidInput
+from agent.errors import RAISED, InvalidInput, NotFound
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -35,7 +35,7 @@ def report(error: Exception) -> int:
         return FAILED
     if isinstance(error, RAISED + (Refused,)):
         print_error(error.what, hint=error.hint)
-        return WRONG_USAGE if isinstance(error, InvalidInput) else FAILED
+        return WRONG_USAGE if isinstance(error, InvalidInput) and not isinstance(error, NotFound) else FAILED
     if isinstance(error, OSError) and error.filename is not None:
         print_error(f"{os.fsdecode(error.filename)}: {error.strerror}")
         return FAILED

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from agent.client.answer import Fields
 from agent.errors import Bug, CellnetError, Conflict, HostRefused, InvalidInput, Unavailable
+from agent.wording import program
 
 RequestBody: TypeAlias = Mapping[str, "str | int | float | bool | Sequence[str] | Sequence[int] | Mapping[str, str] | None"]
 
@@ -104,7 +105,7 @@ class Client:
 
         failed, what = last_start.read(self.path.parent), f"no agent answers at {self.path}"
         if failed is None:
-            return Unavailable(what, hint="start it with 'cellnet up' or systemctl start cellnet-agent")
+            return Unavailable(what, hint=f"'sudo {program()} up' starts one")
         return Unavailable(f"{what}: its last start failed: {failed.what}", hint=failed.hint)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.client.connection import Client
 from agent.errors import HostRefused
+from agent.wording import program
 
 if TYPE_CHECKING:
     from agent.config.config import Config
@@ -56,4 +57,4 @@ class Location:
 def need_root(command: str) -> None:
     """Raises HostRefused unless we are root."""
     if os.geteuid() != 0:
-        raise HostRefused(f"'{command}' needs root", hint=f"sudo {command} …")
+        raise HostRefused(f"'{command}' needs root", hint=f"sudo {program()}{command.removeprefix('cellnet')} …")

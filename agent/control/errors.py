@@ -7,10 +7,11 @@ from aiohttp import web
 from pydantic_core import to_jsonable_python
 
 from agent import log
-from agent.errors import Bug, CellnetError, Conflict, HostRefused, InvalidInput, Unavailable
+from agent.errors import Bug, CellnetError, Conflict, HostRefused, InvalidInput, NotFound, Unavailable
 from ca.errors import CaRefused
 
 STATUSES: tuple[tuple[type[CellnetError], int], ...] = (
+    (NotFound, 404),
     (InvalidInput, 400),
     (Conflict, 409),
     (HostRefused, 502),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from agent.errors import Conflict, InvalidInput
+from agent.errors import Conflict, InvalidInput, NotFound
 from agent.model.cell import CellRecord
 from agent.model.credentials import StoreCredentials
 from agent.wording import did_you_mean
@@ -14,16 +14,16 @@ def refuse_credentials(writer: StoreCredentials | None) -> None:
         raise InvalidInput("this cell's store is a file of its own, which asks for no credentials", hint="leave them out")
 
 
-def no_such_policy(name: str, *, known: Iterable[str]) -> InvalidInput:
+def no_such_policy(name: str, *, known: Iterable[str]) -> NotFound:
     """For a name that is not there, with the nearest one that is."""
     hint = did_you_mean(name, known, otherwise="`cellnet policy list` shows what there is")
-    return InvalidInput(f"there is no policy '{name}' in the store", hint=hint)
+    return NotFound(f"there is no policy '{name}' in the store", hint=hint)
 
 
-def no_such_cell(name: str, *, known: Iterable[str]) -> InvalidInput:
+def no_such_cell(name: str, *, known: Iterable[str]) -> NotFound:
     """For a cell that is not there, with the nearest one that is."""
     hint = did_you_mean(name, known, otherwise="`cellnet cell list` shows those there are")
-    return InvalidInput(f"there is no cell '{name}' in the store", hint=hint)
+    return NotFound(f"there is no cell '{name}' in the store", hint=hint)
 
 
 def still_alive(name: str) -> Conflict:

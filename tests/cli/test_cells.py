@@ -52,7 +52,7 @@ def test_a_cell_is_removed_by_its_name(cellnet: Cli, cell: FakeCell) -> None:
     assert cellnet("cell", "remove", "two") == (0, "removed two\n", "")
     assert [each.name for each in cell.listed] == ["one"]
     assert cellnet("cell", "remove", "tow") == (
-        2, "", "error: there is no cell 'tow' in the store; hint: did you mean 'two'?\n"
+        1, "", "error: there is no cell 'tow' in the store; hint: did you mean 'two'?\n"
     )  # fmt: skip
 
 

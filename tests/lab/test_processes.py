@@ -6,8 +6,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from host.errors import HostRefused
 from lab.cell import Cell, Part
 from lab.children import CELLNET
+from lab.etcd import Etcd
 from lab.processes import belonging_to
 from tests.testlib.netns import Netns
 from tests.testlib.patience import eventually
@@ -71,3 +75,10 @@ def test_processes_of_a_cell_belong_to_the_lab_around_it(netns: Callable[[str], 
 
 def sleeps(pid: int) -> bool:
     return Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
+
+
+def test_without_etcd_the_lab_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HostRefused, match="etcd is not installed") as refused:
+        Etcd(tmp_path / "etcd", netns=None, host="127.0.0.1").start()
+    assert refused.value.hint == "'sudo make lab' installs it"

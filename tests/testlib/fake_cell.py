@@ -25,7 +25,7 @@ from agent.daemon.storage import StoreRow
 from agent.daemon.this_cell import ThisCellRow
 from agent.envoy.connection import EnvoyRow
 from agent.envoy.listeners import TlsState
-from agent.errors import Conflict, InvalidInput
+from agent.errors import Conflict, InvalidInput, NotFound
 from agent.identity.leaves import CaRow
 from agent.loop.reports import LastApplyRow
 from agent.model import policy
@@ -216,7 +216,7 @@ class FakeCell:
         self.operators.append(credentials)
         kept = [each for each in self.listed if each.name != name]
         if len(kept) == len(self.listed):
-            raise InvalidInput(f"there is no cell '{name}' in the store", hint="did you mean 'two'?")
+            raise NotFound(f"there is no cell '{name}' in the store", hint="did you mean 'two'?")
         self.listed = kept
 
 

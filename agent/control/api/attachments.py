@@ -18,6 +18,7 @@ from agent.envoy.listeners import TlsState
 from agent.errors import Conflict, InvalidInput
 from agent.model.attachment import AttachRequest, check_name
 from agent.model.names import AppName
+from agent.wording import natural
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class AttachmentService(Protocol):
         """False if there was none of that name, which is no error."""
 
     async def attachments(self) -> tuple[AttachmentView, ...]:
-        """All, in the order of their names."""
+        """All."""
 
     async def attachment(self, name: str) -> AttachmentView | None:
         """The one of that name."""
@@ -113,7 +114,8 @@ class AttachmentsApi:
 
     async def list_all(self, _request: web.Request) -> web.Response:
         """All attachments."""
-        return answer(await self._service.attachments(), exclude={"__all__": LEFT_OUT_OF_LISTS})
+        found = sorted(await self._service.attachments(), key=lambda each: natural(each.name))
+        return answer(found, exclude={"__all__": LEFT_OUT_OF_LISTS})
 
     async def show(self, request: web.Request) -> web.Response:
         """One attachment, with environment and pin."""

@@ -10,6 +10,7 @@ from aiohttp import web
 from agent.control.bodies import OperatorBody, read_body
 from agent.control.errors import answer
 from agent.model.credentials import StoreCredentials
+from agent.wording import natural
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class CellsApi:
 
     async def list_all(self, _request: web.Request) -> web.Response:
         """All cells of the store."""
-        return answer(await self._service.cells())
+        return answer(sorted(await self._service.cells(), key=lambda each: natural(each.name)))
 
     async def remove(self, request: web.Request) -> web.Response:
         """Forget a cell that is gone."""
