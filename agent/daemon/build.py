@@ -35,6 +35,7 @@ from agent.daemon.disk_space import DiskSpace
 from agent.daemon.firewall import FirewallPart, clear_other_backend, passage_of
 from agent.daemon.foundation import Foundation, lay_foundation
 from agent.daemon.lock import ForeignHolders
+from agent.daemon.saved_rules import SavedRules
 from agent.daemon.tasks import TaskFailures
 from agent.daemon.this_cell import ThisCell
 from agent.daemon.trusted_files import TrustedFiles
@@ -227,6 +228,7 @@ def _reporting(base: Foundation, parts: _Parts) -> tuple[Part, ...]:
         parts.tags,
         parts.firewall,
         loop.contested,
+        SavedRules(),
         EnvoyConnection(parts.ads, admin_socket=paths.envoy_admin),
         parts.liveness,
         parts.listeners,
