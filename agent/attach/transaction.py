@@ -24,6 +24,7 @@ from agent.loop.loop import Reconciler
 from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.names import AppName
 from agent.model.owner import NamespaceOwner
+from agent.model.routes import RouteDomains, clash
 from agent.model.status import Part, Problem
 from agent.store.ledger import Ledger
 from dataplane.detachment import clear_namespace
@@ -40,8 +41,8 @@ ENVOY_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class AttachParts:
-    """What an attach touches. `claim` gives an app its tag; `envoy_uid` is Envoy's user; `now` is seconds since 1970;
-    `hung` is why Envoy cannot serve though it is connected.
+    """What an attach touches. `claim` gives an app its tag; `domains` are where routes may lie; `envoy_uid` is Envoy's user;
+    `now` is seconds since 1970; `hung` is why Envoy cannot serve though it is connected.
 
     `leaving` are names that the loop must leave out though the ledger could not be written (a full disk): making a
     container unreachable must never wait for a disk.
@@ -53,6 +54,7 @@ class AttachParts:
     reconciler: Reconciler
     claim: Callable[[AppName], Awaitable[None]]
     facts: CellFacts
+    domains: RouteDomains
     envoy_uid: int
     leaving: set[str]
     now: Callable[[], float] = time.time
@@ -88,6 +90,8 @@ class AttachTransactions(Part):
 
     async def attach(self, request: AttachRequest, *, peer: int) -> Attachment:
         """Attach what `request` names, as process `peer` sees it. Undoes everything and raises where anything fails."""
+        for route in request.routes:
+            self._parts.domains.require(route)
         descriptor = namespace.open_namespace(request.netns, root=Path(f"/proc/{peer}/root"))
         try:
             async with self._lock(request.name):
@@ -191,6 +195,7 @@ class AttachTransactions(Part):
         hung = self._parts.hung()
         if hung is not None:
             raise hung
+        self._refuse_foreign_routes(request)
         self._refuse_attached(identity, request)  # from here to `_pinned` no other task gets a turn
         held = self._parts.ledger.begin(request, owner=owner)
         self._pinned[identity] = held.name
@@ -229,6 +234,17 @@ class AttachTransactions(Part):
             raise Conflict(
                 f"the namespace {request.netns} is attached as '{name}' already", hint=f"cellnet detach {name}, then attach it"
             )
+
+    def _refuse_foreign_routes(self, request: AttachRequest) -> None:
+        """A route is one space's: no other may answer for it."""
+        space = (request.app.org, request.app.space)
+        for held in self.present():
+            route = clash(request.routes, held.routes) if (held.app.org, held.app.space) != space else None
+            if route is not None:
+                raise Conflict(
+                    f"the route {route} belongs to {held.app.org}/{held.app.space}, where '{held.name}' has it",
+                    hint=f"choose another route, or `cellnet detach {held.name}` first",
+                )
 
     async def _detach_if_over(self, name: str) -> None:
         held = self._parts.ledger.get(name)

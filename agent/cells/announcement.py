@@ -1,7 +1,7 @@
 """What this cell announces to the others: its address, and what runs on it. Beside the loop: no change waits for it."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from ipaddress import IPv4Address
 
 from agent import log
@@ -9,6 +9,7 @@ from agent.complaint import Complaint, Complaints
 from agent.errors import RAISED, Unavailable
 from agent.model.attachment import Attachment, Phase
 from agent.model.cell import CellRecord, Endpoint
+from agent.model.routes import RouteDomains
 from agent.model.status import Part, Problem, as_problems
 from agent.pacing import Backoff
 from agent.store.protocols import CellStore
@@ -17,9 +18,12 @@ from agent.store.protocols import CellStore
 class Announcement(Part):
     """`record` is made of the address, which a host may change. What fails is announced again until the store has it."""
 
-    def __init__(self, store: CellStore, record: Callable[[IPv4Address], CellRecord], *, cell: str) -> None:
+    def __init__(
+        self, store: CellStore, record: Callable[[IPv4Address], CellRecord], *, cell: str, domains: RouteDomains
+    ) -> None:
         self._store = store
         self._cell = cell
+        self._domains = domains
         self._record = record
         self._wanted: CellRecord | None = None
         self._announced: CellRecord | None = None
@@ -53,9 +57,14 @@ class Announcement(Part):
         if attachments == self._attachments:
             return
         self._attachments = attachments
-        self._endpoints = frozenset(_endpoints(attachments, cell=self._cell))
+        self._endpoints = frozenset(map(self._endpoint, filter(_is_attached, attachments)))
         if self._endpoints != self._published:
             self._changed.set()
+
+    def _endpoint(self, each: Attachment) -> Endpoint:
+        """Without routes that may no longer be: the other cells would not believe it."""
+        routes = self._domains.allowed(each.routes)
+        return Endpoint(self._cell, each.name, each.app, each.instance, each.address, ports=each.ports, routes=routes)
 
     async def run(self) -> None:
         """Announce what changes. Ends only by cancellation."""
@@ -82,9 +91,5 @@ class Announcement(Part):
             self._published = endpoints
 
 
-def _endpoints(attachments: Collection[Attachment], *, cell: str) -> Collection[Endpoint]:
-    return [
-        Endpoint(cell, each.name, each.app, each.instance, each.address, ports=each.ports, routes=each.routes)
-        for each in attachments
-        if each.phase is Phase.ATTACHED
-    ]
+def _is_attached(each: Attachment) -> bool:
+    return each.phase is Phase.ATTACHED

@@ -38,7 +38,7 @@ OPTIONS = (
     click.option("--name", metavar="NAME", help="Name of the attachment. [default: made from the app's]"),
     click.option("--instance", type=int, metavar="I", help="Number of this copy of the app. [default: the lowest free]"),
     click.option("--port", "ports", type=int, multiple=True, metavar="P", help="A port that the app listens on (repeatable)."),
-    click.option("--route", "routes", multiple=True, metavar="HOST", help="A DNS name for the certificate (repeatable)."),
+    click.option("--route", "routes", multiple=True, metavar="HOST", help="A name below a route domain (repeatable)."),
     click.option("--tls-target", type=int, metavar="P", help="Port behind 61443. [default: the first --port, else 8080]"),
     click.option("--tls-http", is_flag=True, help="Speak HTTP to the TLS target: HTTP/2 and X-Forwarded-Client-Cert."),
 )

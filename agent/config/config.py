@@ -93,7 +93,8 @@ class Dns:
 
     domain: Annotated[str, Key(parsed(texts.domain), "the domain of the apps' own names")] = "cell.internal"
     route_domains: Annotated[
-        tuple[str, ...], Key(listing(parsed(texts.domain)), "domains under which routes can be mapped")
+        tuple[str, ...],
+        Key(listing(parsed(texts.domain)), "domains below which routes lie; none is in `dns.domain`"),
     ] = ("apps.internal",)
 
 

@@ -76,6 +76,10 @@ def _check_together(config: Config, settings: Mapping[str, ConfiguredValue], who
     if address is not None and address in overlay.network:
         hint = "choose an overlay network that nothing else uses"
         _blame(settings, whole, "underlay.address", what=f"{address} lies inside the overlay {overlay.network}", hint=hint)
+    for domain in config.dns.route_domains:
+        if domain == config.dns.domain or domain.endswith(f".{config.dns.domain}"):
+            what = f"no route can lie below {domain}: in {config.dns.domain} only the apps' own names are"
+            _blame(settings, whole, "dns.route_domains", "dns.domain", what=what, hint="e.g. route_domains: [apps.internal]")
     for socket in config.paths.sockets:
         if len(os.fsencode(socket)) > SOCKET_LIMIT:
             what = f"the path of a socket has more than {SOCKET_LIMIT} bytes: {socket}"

@@ -51,6 +51,7 @@ from agent.loop.loop import Effects, Reconciler
 from agent.loop.snapshot import SnapshotSources
 from agent.metrics import Levels, Metrics
 from agent.model.cell import CellRecord
+from agent.model.routes import RouteDomains
 from agent.model.status import Part, problems_of
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.tags_in_use import TagsInUse
@@ -145,7 +146,7 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
     attaching = AttachTransactions(
         AttachParts(
             ledger=base.ledger, leaves=leaves, owners=base.owners, reconciler=loop, claim=tags.claim, facts=facts,
-            envoy_uid=account.pw_uid, leaving=leaving, now=clock.seconds,
+            domains=RouteDomains.of(config.dns), envoy_uid=account.pw_uid, leaving=leaving, now=clock.seconds,
             hung=lambda: liveness.problem,
         )
     )  # fmt: skip
@@ -168,7 +169,7 @@ async def _announcement(base: Foundation) -> Announcement:
     def record(address: IPv4Address) -> CellRecord:
         return CellRecord(config.cell, identity, subnet, address, version("cellnet"))
 
-    made = Announcement(base.storage.cells, record, cell=config.cell)
+    made = Announcement(base.storage.cells, record, cell=config.cell, domains=RouteDomains.of(config.dns))
     made.update((), underlay=base.underlay.address)
     with contextlib.suppress(Unavailable, HostRefused, TimeoutError):  # its task goes on trying
         async with asyncio.timeout(PATIENCE):
@@ -181,7 +182,7 @@ def _leaves(config: Config, clock: Clock) -> Leaves:
     return Leaves(
         lambda: load_or_create(config.paths.ca, cell=config.cell, trust_domain=config.trust_domain, now=clock.now()),
         keyring=Keyring(config.paths.identity),
-        facts=LeafFacts(trust_domain=config.trust_domain, dns_domain=config.dns.domain, lifetime=config.tls.leaf_lifetime),
+        facts=LeafFacts(config.trust_domain, RouteDomains.of(config.dns), lifetime=config.tls.leaf_lifetime),
         now=clock.now,
         folder=config.paths.ca,
     )

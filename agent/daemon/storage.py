@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.config.config import Config
+from agent.model.routes import RouteDomains
 from agent.model.status import Part, Problem
 from agent.store.changes import Changes
 from agent.store.database import Database
@@ -56,8 +57,10 @@ def open_storage(config: Config, database: Database, stack: contextlib.AsyncExit
     from agent.store.etcd.disk_copy import DiskCopy
     from agent.store.etcd.store import EtcdStore
 
-    client, overlay = EtcdClient(config.store), config.overlay.network
+    client, overlay, domains = EtcdClient(config.store), config.overlay.network, RouteDomains.of(config.dns)
     stack.push_async_callback(client.close)
     disk_copy = DiskCopy(database)
-    etcd = EtcdStore(client, prefix=config.store.prefix, cell=config.cell, overlay=overlay, disk_copy=disk_copy)
+    etcd = EtcdStore(
+        client, prefix=config.store.prefix, cell=config.cell, overlay=overlay, domains=domains, disk_copy=disk_copy
+    )
     return Storage(etcd, etcd, etcd, etcd, etcd.changes, StoreRow("etcd", str(config.store)), shared=etcd)

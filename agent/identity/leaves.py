@@ -19,6 +19,7 @@ from agent.identity.names import identity
 from agent.identity.renewal import Renewal, due, next_wakeup
 from agent.identity.trust import CellTrust
 from agent.model.attachment import Attachment
+from agent.model.routes import RouteDomains
 from agent.model.status import Part, Problem
 from agent.pacing import wait_for_event
 from ca.certificate import Validity
@@ -31,10 +32,10 @@ LONGEST_SLEEP = 2.0  # seconds; the clock of the host may be set meanwhile
 
 @dataclass(frozen=True, slots=True)
 class LeafFacts:
-    """What every leaf of this cell has in common."""
+    """What every leaf of this cell has in common. `domains` are where the routes in it lie."""
 
     trust_domain: str
-    dns_domain: str
+    domains: RouteDomains
     lifetime: timedelta
 
 
@@ -97,6 +98,10 @@ class Leaves(Part):
             hint = "have the root's owner run 'cellnet ca issue-cell', and copy cell.crt and cell.key to this cell's ca"
             yield Problem("identity", expiry, hint)
         yield from self.trust.problems()
+        for name, each in sorted(self._attachments.items()):
+            for route in sorted(set(each.routes) - set(self._facts.domains.allowed(each.routes))):
+                hint = "attach it again with another route, or set dns.route_domains as before and restart the agent"
+                yield Problem("identity", f"{name}: route '{route}' is in no certificate: it lies below no route domain", hint)
 
     async def rows(self) -> Mapping[str, object]:
         """`ca`."""
@@ -217,7 +222,7 @@ class Leaves(Part):
             attachment.app,
             index=attachment.instance,
             address=attachment.address,
-            routes=attachment.routes,
-            domain=self._facts.dns_domain,
+            routes=self._facts.domains.allowed(attachment.routes),
+            domain=self._facts.domains.own,
             trust_domain=self._facts.trust_domain,
         )

@@ -29,9 +29,9 @@ from ca.disk import load_or_create
 from host import process
 from tests.testlib.fake_kernel import FACTS as CELL
 from tests.testlib.memory_store import MemoryStore
-from tests.testlib.samples import app, request
+from tests.testlib.samples import ROUTE_DOMAINS, app, request
 
-FACTS = LeafFacts(trust_domain="cell.internal", dns_domain="cell.internal", lifetime=timedelta(hours=24))
+FACTS = LeafFacts(trust_domain="cell.internal", domains=ROUTE_DOMAINS, lifetime=timedelta(hours=24))
 
 
 class Obliging:
@@ -74,7 +74,7 @@ def attaching(tmp_path: Path, ledger: Ledger, loop: Obliging) -> AttachTransacti
     any_loop: Any = loop
     return AttachTransactions(
         AttachParts(ledger=ledger, leaves=leaves, owners=Owners(), reconciler=any_loop, claim=no_claim,
-                    facts=replace(CELL, pins=tmp_path / "pins"), envoy_uid=0, leaving=set())
+                    facts=replace(CELL, pins=tmp_path / "pins"), domains=ROUTE_DOMAINS, envoy_uid=0, leaving=set())
     )  # fmt: skip
 
 

@@ -29,6 +29,8 @@ CANNOT_BE: tuple[tuple[int, str, str, str], ...] = (
     (2, "--port", "0", "port 0 is out of range"),
     (2, "--port", "61443", "61443"),
     (2, "--route", "nodots", "'nodots' is not a route"),
+    (2, "--route", "google.com", "'google.com' lies below no route domain"),
+    (2, "--route", "api.shop.acme.cell.internal", "in cell.internal, where only the apps' own names are"),
     (2, "--instance", "-1", "instance -1 is out of range"),
     (2, "--interface", "far-too-long-name", "cannot be an interface's name"),
     (1, "--netns", "/run/netns/no-such-namespace", "cannot open /run/netns/no-such-namespace: No such file"),
@@ -49,6 +51,21 @@ def test_what_cannot_be_attached_is_refused_with_reason_and_hint(cell: CellUnder
             assert said.startswith("error: "), said
             assert words in said
             assert "hint: " in said
+
+
+def test_a_route_that_another_space_has_is_refused(cell: CellUnderTest, netns: MakeNetns) -> None:
+    api = cell.run_app("acme/shop/api", routes=["api.apps.internal"])
+    cell.run_app("acme/shop/api", name="api-1", routes=["api.apps.internal"])
+    place = netns("other")
+    asked = ["attach", "--app", "acme/blog/api", "--name", "other", "--netns", str(place.path), "--route"]
+    for route in ("api.apps.internal", "0.api.apps.internal"):
+        said = cell.cellnet(*asked, route, code=1).err
+        assert f"the route {route} belongs to acme/shop, where 'api" in said
+        assert f"hint: choose another route, or `cellnet detach {api.name}" in said
+    cell.cellnet("detach", "api")
+    cell.cellnet("detach", "api-1")
+    cell.cellnet(*asked, "api.apps.internal")
+    cell.cellnet("detach", "other")
 
 
 def test_a_fifo_in_place_of_the_namespace_does_not_hang_the_agent(cell: CellUnderTest, tmp_path: Path, attach: Attach) -> None:

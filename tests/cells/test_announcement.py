@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
@@ -13,7 +14,7 @@ from agent.errors import Conflict, Unavailable
 from agent.model.attachment import Attachment, Phase
 from agent.model.cell import CellRecord, Endpoint
 from tests.testlib.memory_store import MemoryStore
-from tests.testlib.samples import API, FIRST, SECOND, WEB, attachment
+from tests.testlib.samples import API, FIRST, ROUTE_DOMAINS, SECOND, WEB, attachment
 
 OVERLAY, MINE, THEIRS = (IPv4Network(each) for each in ("10.255.0.0/16", "10.255.1.0/24", "10.255.2.0/24"))
 HERE, THERE, ELSEWHERE = (IPv4Address(f"10.77.0.{number}") for number in (1, 2, 9))
@@ -40,7 +41,7 @@ class Deaf(MemoryStore):
 
 
 def announcement(store: MemoryStore) -> Announcement:
-    return Announcement(store, lambda address: record(underlay=address), cell="one")
+    return Announcement(store, lambda address: record(underlay=address), cell="one", domains=ROUTE_DOMAINS)
 
 
 @contextlib.asynccontextmanager
@@ -109,6 +110,16 @@ async def test_a_cell_announces_its_address_and_its_containers() -> None:
         assert [each.record for each in await store.cells()] == [record(underlay=ELSEWHERE)]
         made.update((), underlay=ELSEWHERE)
         await heard(store)
+
+
+async def test_a_route_that_may_no_longer_be_is_not_announced() -> None:
+    store = MemoryStore()
+    made = announcement(store)
+    web = replace(attachment(WEB, address=FIRST), routes=("web.apps.internal", "web.former.internal"))
+    async with told(made):
+        made.update((web,), underlay=HERE)
+        await heard(store, str(WEB))
+        assert [each.routes for each in store.endpoints().values()] == [("web.apps.internal",)]
 
 
 async def test_a_failed_announcement_is_repeated() -> None:

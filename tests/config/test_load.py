@@ -132,6 +132,13 @@ def test_the_root_prefixes_every_path_but_the_envoy_program(tmp_path: Path) -> N
     assert config.store.password_file == Path("/lab/1/srv/secret")
 
 
+@pytest.mark.parametrize("domain", ["cell.internal", "apps.cell.internal"])
+def test_a_route_domain_among_the_apps_own_names_is_refused(tmp_path: Path, domain: str) -> None:
+    assert mistakes(tmp_path, f"dns:\n  route_domains: [apps.internal, {domain}]\n") == [
+        f"2:18: no route can lie below {domain}: in cell.internal only the apps' own names are"
+    ]
+
+
 def test_an_override_wins_over_the_file_and_a_later_one_over_an_earlier(tmp_path: Path) -> None:
     config = loaded(tmp_path, "tls: {port: 1, leaf_lifetime: 7d}", "tls.port=2", "tls={port: 3}", "dns.route_domains=[x.y]")
     assert (config.tls.port, config.tls.leaf_lifetime) == (3, timedelta(days=7))

@@ -13,10 +13,11 @@ from agent.identity.leaves import LeafFacts, Leaves
 from ca.disk import load_or_create
 from tests.testlib.disks import small_disk
 from tests.testlib.patience import eventually_async
+from tests.testlib.samples import ROUTE_DOMAINS
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
-FACTS = LeafFacts(trust_domain="cell.internal", dns_domain="cell.internal", lifetime=DAY)
+FACTS = LeafFacts(trust_domain="cell.internal", domains=ROUTE_DOMAINS, lifetime=DAY)
 
 
 class LeafScene:

@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
 
 from agent.errors import HostRefused
 from agent.identity.keyring import Keyring
 from agent.identity.leaf import validity
 from agent.identity.leaves import Leaves
 from ca.errors import CaRefused
+from ca.pem import certificates
 from tests.identity.conftest import DAY, FACTS, NOON, LeafScene
 from tests.testlib.samples import FIRST, SECOND, app, attachment
 
@@ -55,6 +58,19 @@ def test_authorities_that_cannot_be_read_are_the_hosts_doing_so_that_a_start_is_
 
     with pytest.raises(HostRefused, match="is damaged"):
         Leaves(refused, keyring=Keyring(scene.folder), facts=FACTS, now=lambda: NOON)  # type: ignore[arg-type]
+
+
+async def test_a_route_that_may_no_longer_be_is_in_no_certificate_and_reported(scene: LeafScene) -> None:
+    leaves = scene.leaves()
+    leaves.load((replace(WEB, routes=("web.apps.internal", "web.former.internal")),))
+    certificate = certificates(leaves.all()["web"].chain, where="leaf")[0]
+    alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    names = alternative.get_values_for_type(x509.DNSName)
+    assert "web.apps.internal" in names
+    assert not [name for name in names if "former" in name]
+    assert [each.what for each in leaves.problems()] == [
+        "web: route 'web.former.internal' is in no certificate: it lies below no route domain"
+    ]
 
 
 async def test_an_end_that_comes_together_with_a_new_leaf_is_an_end(scene: LeafScene) -> None:

@@ -15,7 +15,7 @@ from agent.store.etcd.cells import CellsAndEndpoints
 from agent.store.etcd.client import Value
 from agent.store.etcd.keys import Keys
 from agent.store.subnets import SubnetClaim
-from tests.testlib.samples import app
+from tests.testlib.samples import ROUTE_DOMAINS, app
 
 KEYS = Keys("/cellnet")
 OVERLAY = IPv4Network("10.255.0.0/16")
@@ -52,7 +52,7 @@ def honest(number: int) -> Values:
 
 
 def decoded(values: Values) -> CellsAndEndpoints:
-    made = CellsAndEndpoints(KEYS, cell="cell-1", overlay=OVERLAY)
+    made = CellsAndEndpoints(KEYS, cell="cell-1", overlay=OVERLAY, domains=ROUTE_DOMAINS)
     made.update(values, values)
     return made
 
@@ -106,6 +106,8 @@ LIES: dict[str, tuple[str, dict[str, object], str]] = {
     "a text for a port": (WEB, {"ports": ["x"]}, "ports.0: Input should be a valid integer"),
     "ports that are no list": (WEB, {"ports": 8080}, "ports: Input should be a valid array"),
     "a route that is no name": (WEB, {"routes": ["../../etc"]}, "not a route"),
+    "a route of the world": (WEB, {"routes": ["google.com"]}, "'google.com' lies below no route domain"),
+    "an app's own name": (WEB, {"routes": ["api.shop.acme.cell.internal"]}, "where only the apps' own names are"),
 }
 
 
@@ -202,7 +204,7 @@ step = st.tuples(st.sampled_from(range(len(PIECES))), st.booleans())
 @given(batches=st.lists(st.lists(step, max_size=4), max_size=12))
 def test_changes_one_by_one_and_a_reading_of_everything_come_to_the_same(batches: list[list[tuple[int, bool]]]) -> None:
     values: Values = {}
-    kept = CellsAndEndpoints(KEYS, cell="cell-1", overlay=OVERLAY)
+    kept = CellsAndEndpoints(KEYS, cell="cell-1", overlay=OVERLAY, domains=ROUTE_DOMAINS)
     for batch in batches:
         keys = set[str]()
         for number, there in batch:

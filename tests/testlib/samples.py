@@ -6,7 +6,9 @@ from pathlib import Path
 from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.names import AppName
 from agent.model.owner import Owner, ProcessOwner
+from agent.model.routes import RouteDomains
 
+ROUTE_DOMAINS = RouteDomains(("apps.internal",), own="cell.internal")
 OWNER = ProcessOwner(pid=4711, started=123456, boot_id="b1")
 FIRST, SECOND = IPv4Address("10.255.1.2"), IPv4Address("10.255.1.3")
 

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
 
 from agent.model.cell import Cell, CellRecord, Endpoint
+from agent.model.routes import RouteDomains
 from agent.store.etcd import records
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import Value, put, remove_below
@@ -23,12 +24,16 @@ Endpoints = Mapping[IPv4Address, Endpoint]
 
 
 class CellsAndEndpoints:
-    """`own` has the keys of the records of `cell`, whose store this is; `overlay`, where known, contains all subnets."""
+    """`own` has the keys of the records of `cell`, whose store this is. Where they are known, `overlay` contains all subnets
+    and `domains` all routes."""
 
-    def __init__(self, keys: Keys, *, cell: str, overlay: IPv4Network | None = None) -> None:
+    def __init__(
+        self, keys: Keys, *, cell: str, overlay: IPv4Network | None = None, domains: RouteDomains | None = None
+    ) -> None:
         self._keys = keys
         self._cell = cell
         self._overlay = overlay
+        self._domains = domains
         self._names: dict[str, set[str]] = {}
         self._records: dict[str, CellRecord] = {}
         self._alive: dict[str, float] = {}
@@ -144,7 +149,7 @@ class CellsAndEndpoints:
         published.pop(key, None)
         if value is not None:
             try:
-                published[key] = records.decode_endpoint(cell, name, value)
+                published[key] = records.decode_endpoint(cell, name, value, domains=self._domains)
             except ValueError as error:
                 self._malformed[key] = str(error)
         if not published:

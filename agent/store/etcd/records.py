@@ -15,6 +15,7 @@ from agent.config.texts import address, cell_name
 from agent.model.attachment import INSTANCE_LIMIT, check_name, check_route
 from agent.model.cell import CellRecord, Endpoint
 from agent.model.names import AppName
+from agent.model.routes import RouteDomains
 from agent.store.etcd.client import Value
 from agent.store.protocols import StoredPolicy
 from agent.store.subnets import SubnetClaim
@@ -209,10 +210,13 @@ def encode_alive(since: float) -> bytes:
     return AliveRecord(since=since).data()
 
 
-def decode_endpoint(cell: str, name: str, value: Value) -> Endpoint:
-    """One of a cell's, by the name in its key."""
+def decode_endpoint(cell: str, name: str, value: Value, *, domains: RouteDomains | None = None) -> Endpoint:
+    """One of a cell's, by the name in its key. `domains`, where known, are those of all routes."""
     _refuse_without_lease(value)
     found = EndpointRecord.read(value)
+    if domains is not None:
+        for route in found.routes:
+            domains.require(route)
     return Endpoint(cell, check_name(name), found.app, found.instance, found.address, ports=found.ports, routes=found.routes)
 
 

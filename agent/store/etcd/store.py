@@ -15,6 +15,7 @@ from agent.errors import Conflict, InvalidInput, Unavailable
 from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
+from agent.model.routes import RouteDomains
 from agent.model.status import Part, Problem, as_problems
 from agent.store import subnets
 from agent.store.changes import Changes
@@ -52,6 +53,7 @@ class EtcdStore(Part):
         last_tag: int = LAST_TAG,
         clock: Callable[[], float] = time.time,
         overlay: IPv4Network | None = None,
+        domains: RouteDomains | None = None,
         timing: Timing = Timing(),  # noqa: B008 - a frozen value
     ) -> None:
         self.changes = Changes()
@@ -60,7 +62,7 @@ class EtcdStore(Part):
         self._cell = cell
         self._needed: frozenset[AppName] = frozenset()  # by this cell
         self._records = PoliciesAndTags(self._keys)
-        self._cells = CellsAndEndpoints(self._keys, cell=cell, overlay=overlay)
+        self._cells = CellsAndEndpoints(self._keys, cell=cell, overlay=overlay, domains=domains)
         self._last_tag = last_tag
         self._tags: Mapping[AppName, int] = MappingProxyType({})
         self._claims: Claims = {}
