@@ -83,6 +83,7 @@ def test_an_app_inherits_nothing_of_the_agents(stage: AttackedCell) -> None:
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.usefixtures("many_files")
 def test_a_flood_of_half_open_handshakes_leaves_room_for_the_others(stage: AttackedCell) -> None:
     other = stage.cell.run_app("acme/shop/other", name="flooded-not", port=8080, server=True)
     stage.extra.append(other.stop)
