@@ -5,7 +5,6 @@ A new part is made here, and has its place in the list of parts; what it does fo
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +41,7 @@ from agent.daemon.trusted_files import TrustedFiles
 from agent.envoy.connection import EnvoyConnection
 from agent.envoy.listeners import Listeners
 from agent.envoy.liveness import Liveness
-from agent.envoy.process import envoy_account, worker_count
+from agent.envoy.process import envoy_account, envoy_obstacle, worker_count
 from agent.errors import HostRefused, Unavailable
 from agent.identity.keyring import Keyring
 from agent.identity.leaves import LeafFacts, Leaves
@@ -58,6 +57,7 @@ from agent.policy.tags_in_use import TagsInUse
 from ca.disk import load_or_create
 from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer
+from host.durable import make_folder
 
 PATIENCE = 3.0  # seconds: a start in an outage must not wait long for what the other cells need not hear at once
 
@@ -178,7 +178,7 @@ async def _announcement(base: Foundation) -> Announcement:
 
 
 def _leaves(config: Config, clock: Clock) -> Leaves:
-    os.makedirs(config.paths.run, mode=0o755, exist_ok=True)
+    make_folder(config.paths.run, mode=0o755)
     return Leaves(
         lambda: load_or_create(config.paths.ca, cell=config.cell, trust_domain=config.trust_domain, now=clock.now()),
         keyring=Keyring(config.paths.identity),
@@ -230,7 +230,7 @@ def _reporting(base: Foundation, parts: _Parts) -> tuple[Part, ...]:
         parts.firewall,
         loop.contested,
         SavedRules(),
-        EnvoyConnection(parts.ads, admin_socket=paths.envoy_admin),
+        EnvoyConnection(parts.ads, admin_socket=paths.envoy_admin, obstacle=partial(envoy_obstacle, config)),
         parts.liveness,
         parts.listeners,
         parts.leaves,

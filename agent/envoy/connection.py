@@ -1,12 +1,13 @@
 """What Envoy has of what it should serve, as it reports itself: over ADS, and at its admin socket."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.errors import Unavailable
-from agent.model.status import Part, Problem
+from agent.errors import HostRefused, Unavailable
+from agent.model.status import Part, Problem, as_problems
 from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer
 
@@ -22,11 +23,12 @@ class EnvoyRow:
 
 
 class EnvoyConnection(Part):
-    """`admin_socket` is Envoy's own."""
+    """`admin_socket` is Envoy's own; `obstacle` finds what can keep it from starting."""
 
-    def __init__(self, ads: AdsServer, *, admin_socket: Path) -> None:
+    def __init__(self, ads: AdsServer, *, admin_socket: Path, obstacle: Callable[[], HostRefused | None]) -> None:
         self._ads = ads
         self._admin = admin_socket
+        self._obstacle = obstacle
 
     def problems(self) -> Iterator[Problem]:
         """That it is not connected, and what it refuses."""
@@ -34,6 +36,8 @@ class EnvoyConnection(Part):
         if not status.connected:
             what = "Envoy is not connected: no TLS, no new attachments"
             yield Problem("envoy", what, "start it with `cellnet envoy`, see its log")
+            with suppress(HostRefused):
+                yield from as_problems("envoy", self._obstacle())
         for key, words in status.refused.items():
             yield Problem("envoy", f"Envoy refused {key}: {words}")
 

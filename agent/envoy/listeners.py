@@ -57,9 +57,14 @@ class Listeners(Part):
         self._on_repair = on_repair
         self._log = log.get("listeners")
         self.closed: frozenset[ContainerPort] = frozenset()  # as of the last look
+        self._unseen: frozenset[ContainerPort] = frozenset()  # not yet found open since the newest Envoy has connected
+        self._connections = 0
 
     def problems(self) -> Iterator[Problem]:
-        """Ports that are not open, each by its container."""
+        """Ports that are not open, each by its container, and those of an Envoy that has just connected."""
+        unseen = self._unseen_ports() - self.closed
+        if unseen and self._ads.status().connected:
+            yield Problem("envoy", f"Envoy has just connected: {len(unseen)} TLS ports are not seen open yet", "wait a moment")
         for port in sorted(self.closed & self._served().keys()):
             hint = "Envoy is made to open it again; if this stays, see Envoy's log, and `ss -ltn` inside"
             yield Problem("envoy", f"{port.pin.name}: its TLS port is not open, though Envoy has it", hint)
@@ -69,13 +74,35 @@ class Listeners(Part):
         status, closed = self._ads.status(), any(port.address == address for port in self.closed)
         if listener_key(address) in status.refused:
             return TlsState.REFUSED
-        return TlsState.READY if status.connected and not closed else TlsState.WAITING
+        unseen = any(port.address == address for port in self._unseen_ports())
+        return TlsState.READY if status.connected and not closed and not unseen else TlsState.WAITING
+
+    def _unseen_ports(self) -> AbstractSet[ContainerPort]:
+        connections = self._ads.status().connections
+        if connections != self._connections:
+            self._connections, self._unseen = connections, frozenset(self._served())
+        elif self._unseen:
+            self._unseen &= self._served().keys()
+        return self._unseen
 
     async def run(self) -> None:
         """Ends only by cancellation."""
+        due = 0.0
         while True:
-            await asyncio.sleep(PERIOD)
-            await self.look()
+            await asyncio.sleep(POLL)
+            due += POLL
+            await self.await_open()
+            if due >= PERIOD:
+                due = 0.0
+                await self.look()
+
+    async def await_open(self) -> None:
+        """Look for the ports of an Envoy that has connected since the last look."""
+        unseen = self._unseen_ports()
+        if unseen and self._ads.status().connected:
+            closed = await self._closed_ports(unseen)
+            taken = {port for port, each in self._served().items() if self._ads.has(each.versions)}
+            self._unseen -= (unseen & taken) - closed
 
     async def look(self) -> None:
         """Find what is closed, and have it opened again."""

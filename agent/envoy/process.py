@@ -10,6 +10,7 @@ from dataplane.envoy.bootstrap import EnvoySettings, connections_for
 from dataplane.envoy.command import bundled_envoy, command
 from host.durable import make_folder
 from host.errors import refused_as
+from host.reach import first_out_of_reach
 from host.trust import require_trusted
 
 
@@ -27,6 +28,16 @@ def worker_count(config: Config) -> int:
     return config.envoy.concurrency or os.cpu_count() or 1
 
 
+def envoy_obstacle(config: Config) -> HostRefused | None:
+    """A folder that Envoy's user cannot enter, on the way to what Envoy needs: its program, its sockets, the namespaces."""
+    account, paths = envoy_account(config), config.paths
+    needed = (config.envoy.binary or bundled_envoy(), paths.xds_socket, paths.envoy_admin, paths.netns / "any")
+    folder = first_out_of_reach(needed, uid=account.pw_uid, gid=account.pw_gid)
+    if folder is None:
+        return None
+    return HostRefused(f"Envoy's user '{account.pw_name}' cannot enter {folder}", hint=f"chmod o+x {folder}")
+
+
 def exec_envoy(config: Config) -> int:
     """Replace this process. Raises HostRefused if the host lacks the user or the program, or others can exchange that."""
     account = envoy_account(config)
@@ -38,6 +49,9 @@ def exec_envoy(config: Config) -> int:
         make_folder(admin.parent, mode=0o700)
         os.chown(admin.parent, account.pw_uid, account.pw_gid)
         admin.unlink(missing_ok=True)
+    obstacle = envoy_obstacle(config)
+    if obstacle is not None:
+        raise obstacle
     settings = EnvoySettings(
         cell=config.cell, ads=config.paths.xds_socket, admin=admin, connections=connections_for(descriptors)
     )

@@ -30,10 +30,13 @@ _Context = grpc.aio.ServicerContext[DeltaDiscoveryRequest, DeltaDiscoveryRespons
 class EnvoyStatus:
     """What the newest connected Envoy has reported. `refused`: its words about each resource that it does not take.
 
+    `connections` is how many there have ever been, so that a new one is seen.
+
     `pushed` and `acknowledged` count resources (put or removed) since the server began, over all streams.
     """
 
     connected: bool
+    connections: int
     refused: Mapping[ResourceKey, str]
     pushed: int
     acknowledged: int
@@ -60,7 +63,7 @@ class AdsServer:
         self._table: Table = {}  # what is published and not withheld
         self._connections: list[_EnvoyConnection] = []
         self._news = asyncio.Condition()
-        self._ever_connected = False  # whether an Envoy has ever connected: before, one may run that has yet to find us
+        self._times_connected = 0  # of an Envoy; before the first, one may run that has yet to find us
         self._past_pushed = 0
         self._past_acknowledged = 0
 
@@ -151,7 +154,7 @@ class AdsServer:
 
     def _has(self, versions: Mapping[ResourceKey, str | None]) -> bool:
         if not self._connections:
-            return self._ever_connected and bool(versions) and not any(versions.values())
+            return bool(self._times_connected) and bool(versions) and not any(versions.values())
         # every one is looked at before the answer: a refusal is final, whatever else is still on its way
         settled = [self._is_settled(key, version) for key, version in versions.items()]
         return all(settled)
@@ -173,6 +176,7 @@ class AdsServer:
         refusals = streams[-1].refusals() if streams else {}
         return EnvoyStatus(
             connected=bool(streams),
+            connections=self._times_connected,
             refused={key: refusal.words for key, refusal in refusals.items()},
             pushed=self._past_pushed + sum(stream.pushed for stream in streams),
             acknowledged=self._past_acknowledged + sum(stream.acknowledged for stream in streams),
@@ -181,7 +185,7 @@ class AdsServer:
     async def _serve(self, requests: AsyncIterator[DeltaDiscoveryRequest], context: _Context) -> None:
         connection = _EnvoyConnection(Stream(), asyncio.Event())
         self._connections.append(connection)
-        self._ever_connected = True
+        self._times_connected += 1
         try:
             # the reader's owner is this group; both end with the stream
             async with asyncio.TaskGroup() as group:
