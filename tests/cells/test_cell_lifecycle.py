@@ -3,6 +3,7 @@
 One container a cell: the next has its address at once.
 """
 
+import json
 import random
 import shutil
 import socket
@@ -197,6 +198,22 @@ def arrives(one: socket.socket, other: socket.socket, content: bytes) -> bool:
             got += more
         sending.result()
     return got == content
+
+
+def test_a_cell_that_gives_anothers_address_as_its_own_is_left_out_and_named(cells: CellsUnderTest, place: Place) -> None:
+    web, api = place(1, WEB, 8080), place(2, API)
+    allowed(cells)
+    tie, key = ConnectionPair(api, web), f"/cellnet/v1/cells/{name_of(cells[3])}/record"
+    record = json.loads(cells.etcd.try_ctl("get", "--print-value-only", key).out)
+    cells[3].kill("agent")
+    assert cells.etcd.try_ctl("put", key, json.dumps(record | {"underlay": "10.77.0.1"})).code == 0
+    why = f"{key} in etcd makes no sense: its underlay address 10.77.0.1 is that of cell {name_of(cells[1])}"
+    eventually(lambda: all(why in each.cellnet("status", code=None).out for each in (cells[1], cells[2])))
+    cells[2].sync()
+    assert connect_at_once(api, web, 8080) is Connected
+    assert tie.go_on()
+    cells[3].start()
+    cells.wait_well()
 
 
 def test_a_machine_with_another_cells_name_is_refused_with_the_reason(cells: CellsUnderTest) -> None:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
@@ -165,6 +166,52 @@ def test_of_two_claims_that_overlap_the_older_one_holds() -> None:
         assert any("overlaps" in why for why in found.malformed.values())
     gone = claimed(cell(1), revision=3, released=1.0) | claimed(wide, revision=9) | said(wide)
     assert names(decoded(gone)) == ["cell-2"]
+
+
+def moved(number: int, *, to: int, revision: int) -> Values:
+    """A cell that gives another's underlay address as its own."""
+    record = replace(cell(number), underlay=cell(to).underlay)
+    return {KEYS.record(record.name): Value(records.encode_cell(record), revision)}
+
+
+def test_an_underlay_address_stays_with_the_living_cell_that_had_it_first() -> None:
+    values = honest(1) | honest(2) | honest(3)
+    found = decoded(values)
+    values |= moved(3, to=2, revision=8)
+    found.update([KEYS.record("cell-3")], values)
+    newer = replace(cell(2), version="0.2")
+    values[KEYS.record("cell-2")] = Value(records.encode_cell(newer), 9)
+    found.update([KEYS.record("cell-2")], values)
+    assert [each.record for each in found.cells()] == [cell(1), newer]
+    assert found.malformed == {KEYS.record("cell-3"): f"its underlay address {cell(2).underlay} is that of cell cell-2"}
+    assert {each.cell for each in found.endpoints.values()} == {"cell-1", "cell-2"}
+    late = decoded({})
+    late.update(values, values, first=found.underlays.shared())
+    assert late.cells() == found.cells(), "as after a restart"
+    assert names(decoded(values)) == ["cell-1", "cell-3"], "without that, the older record counts"
+
+
+def test_a_living_cell_has_the_address_that_a_dead_one_had() -> None:
+    values = honest(1) | honest(2) | honest(3) | moved(3, to=2, revision=8)
+    found = decoded(values)
+    alive = {key: values.pop(key) for key in [KEYS.alive("cell-2")]}
+    found.update(alive, values)
+    assert names(found) == ["cell-1", "cell-3"]
+    found.update(alive, values | alive)
+    assert names(found) == ["cell-1", "cell-2"]
+
+
+def test_this_cells_own_underlay_address_is_no_others_whatever_came_first() -> None:
+    values = honest(1) | honest(2) | moved(2, to=1, revision=1)
+    values[KEYS.record("cell-1")] = Value(values[KEYS.record("cell-1")].data, 9)
+    assert names(decoded(values)) == ["cell-1"]
+
+
+def test_a_record_that_holds_for_another_reason_not_keeps_no_address() -> None:
+    values = honest(1) | honest(2) | honest(3) | moved(3, to=2, revision=1)
+    assert names(decoded(values)) == ["cell-1", "cell-3"]
+    del values[KEYS.subnet(cell(3).subnet)]
+    assert names(decoded(values)) == ["cell-1", "cell-2"]
 
 
 def test_a_record_whose_subnet_was_given_back_is_left_out() -> None:

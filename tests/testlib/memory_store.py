@@ -182,7 +182,9 @@ class MemoryStore:
     def _set_cells(self) -> None:
         """Work out which cells are there and what runs on them, and what has departed."""
         before, alive = dict(self._all.endpoints), self._all.alive
-        cells = tuple(Cell(record, alive.get(name)) for name, record in sorted(self._all.records.items()))
+        there = sorted(self._all.records.items())
+        living = {record.underlay for name, record in there if name in alive}
+        cells = tuple(Cell(each, alive.get(name)) for name, each in there if name in alive or each.underlay not in living)
         published = [each for store in self._all.stores if store._name in alive for each in store._published]
         self._all.endpoints.clear()
         self._all.endpoints.update({each.address: each for each in published})

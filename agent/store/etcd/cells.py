@@ -2,10 +2,11 @@
 
 A cell writes its own record and endpoints, and root on one cell may write there whatever it likes. So no record is taken as it
 is: a cell's part of the overlay is that which is claimed for its id and its name, its endpoints are inside that, and an older
-claim wins over one that overlaps it. What fails is left out, and named in `malformed` with the reason.
+claim wins over one that overlaps it. An underlay address is that of the living cell that had it first; this cell's own is
+no other cell's. What fails is left out, and named in `malformed` with the reason.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from agent.store.etcd.client import Value, put, remove_below
 from agent.store.etcd.keys import ALIVE, RECORD, Keys
 from agent.store.etcd.subnet_claims import SubnetClaims
 from agent.store.etcd.transactions import Plan
+from agent.store.etcd.underlay_addresses import UnderlayAddresses
 from agent.store.refusals import no_such_cell, still_alive
 
 Endpoints = Mapping[IPv4Address, Endpoint]
@@ -47,6 +49,7 @@ class CellsAndEndpoints:
         self._sorted: tuple[Cell, ...] | None = ()
         self.own = set[str]()
         self.subnets = SubnetClaims(keys)
+        self.underlays = UnderlayAddresses()
         self.endpoints: Endpoints = MappingProxyType(self._endpoints)
 
     @property
@@ -85,9 +88,12 @@ class CellsAndEndpoints:
         self._departed.clear()
         return departed
 
-    def update(self, changed: Iterable[str], values: Mapping[str, Value]) -> bool:
-        """Decode what has changed, then judge the cells that it concerns; whether anything is other than before."""
-        concerned, subnets = set[str](), set[IPv4Network]()
+    def update(self, changed: Iterable[str], values: Mapping[str, Value], *, first: Sequence[str] = ()) -> bool:
+        """Decode what has changed, then judge the cells that it concerns; whether anything is other than before.
+
+        Of cells that come with one underlay address, those in `first` had it first, in that order, then those of older records.
+        """
+        concerned, subnets, cells = set[str](), set[IPv4Network](), list[str]()
         mine = (self._keys.cell(self._cell), self._keys.endpoints_of(self._cell))
         for key in changed:
             if key.startswith(mine):
@@ -95,11 +101,15 @@ class CellsAndEndpoints:
             if key.startswith(self._keys.endpoints):
                 concerned.add(self._read_endpoint(key, values.get(key)))
             elif key.startswith(self._keys.cells):
-                concerned.add(self._read_cell(key, values.get(key)))
+                cells.append(key)
             elif key.startswith(self._keys.subnets):
                 subnets |= self.subnets.update(key, values.get(key))
+        places = {self._keys.record(name): place - len(first) for place, name in enumerate(first)}
+        for key in sorted(cells, key=lambda key: places.get(key, values[key].revision if key in values else 0)):
+            concerned |= self._read_cell(key, values.get(key))
         if subnets:
             concerned.update(name for name, record in self._records.items() if record.subnet in subnets)
+        concerned.update(other for name in tuple(concerned) for other in self.underlays.beside(name))
         return self._judge(concerned) or bool(subnets)
 
     def removal(self, name: str, *, unchanged: Callable[[str], rpc.Compare], now: float) -> Plan:
@@ -122,7 +132,8 @@ class CellsAndEndpoints:
                 do.append(put(keys.subnet(subnet), records.encode_subnet(subnet, replace(claim, released=now))))
         return when, do
 
-    def _read_cell(self, key: str, value: Value | None) -> str:
+    def _read_cell(self, key: str, value: Value | None) -> set[str]:
+        """The cells to be judged anew."""
         name, _, what = key.removeprefix(self._keys.cells).partition("/")
         self._malformed.pop(key, None)
         known = self._names.setdefault(name, set())
@@ -140,7 +151,8 @@ class CellsAndEndpoints:
                     self._alive[name] = records.decode_alive(value)
         except ValueError as error:
             self._malformed[key] = str(error)
-        return name
+        record = self._records.get(name)
+        return {name, *self.underlays.update(name, None if record is None else record.underlay)}
 
     def _read_endpoint(self, key: str, value: Value | None) -> str:
         cell, _, name = key.removeprefix(self._keys.endpoints).partition("/")
@@ -178,7 +190,7 @@ class CellsAndEndpoints:
     def _judge_cell(self, name: str) -> bool:
         """Whether the cell itself is another than before."""
         record, refuted = self._records.get(name), dict[str, str]()
-        why = None if record is None else self._why_not(record)
+        why = None if record is None else self._why_not(record) or self._why_not_there(record)
         if why is not None:
             refuted[self._keys.record(name)] = why
         cell = None if record is None or why is not None else Cell(record, self._alive.get(name))
@@ -205,6 +217,12 @@ class CellsAndEndpoints:
         if overlay is not None and record.underlay in overlay:
             return f"its underlay address {record.underlay} is in the overlay"
         return self.subnets.why_not(record)
+
+    def _why_not_there(self, record: CellRecord) -> str | None:
+        """Whose underlay address it is: this cell's own, then that of a living one, then of the first to have it."""
+        at = (each for each in self.underlays.beside(record.name) if self._why_not(self._records[each]) is None)
+        holder = min(at, key=lambda each: (each != self._cell, each not in self._alive))
+        return None if holder == record.name else f"its underlay address {record.underlay} is that of cell {holder}"
 
     def _inside_subnet(self, record: CellRecord, published: Mapping[str, Endpoint], refuted: dict[str, str]) -> Endpoints:
         """Those whose address is a container's of the cell's own part of the overlay, one for each address."""

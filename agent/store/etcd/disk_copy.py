@@ -21,6 +21,7 @@ Row = tuple[str, bytes | None, int, int]
 WRITE = "INSERT OR REPLACE INTO shared (key, data, revision, lease) VALUES (?, ?, ?, ?)"
 HOLD = "INSERT OR REPLACE INTO held (key, data, revision, lease) VALUES (?, ?, ?, ?)"
 SINCE = "INSERT OR REPLACE INTO meta (key, value) VALUES ('held', ?)"
+FIRST = "INSERT OR REPLACE INTO meta (key, value) VALUES ('underlays', ?)"
 MARK = "INSERT OR REPLACE INTO meta (key, value) VALUES ('shared', ?)"
 
 
@@ -61,6 +62,7 @@ class DiskCopy:
         self._behind = False
         self._held_keys: set[str] = set()  # that are on the disk
         self._held: HeldRecords | None = None  # that was written last
+        self._first: tuple[str, ...] = ()  # that are on the disk
         self._complaints = Complaints(log.get("store"), failed="disk_copy_failed", recovered="disk_copy_recovered")
 
     def load(self) -> tuple[Reading, HeldRecords] | None:
@@ -73,6 +75,12 @@ class DiskCopy:
         values = {row["key"]: Value(bytes(row["data"]), row["revision"], row["lease"]) for row in rows}
         return Reading(MappingProxyType(values), revision, cluster), self._load_held()
 
+    def load_first(self) -> tuple[str, ...]:
+        """Cells that share an underlay address, the first to have it first. Raises HostRefused."""
+        found = self._database.read("SELECT value FROM meta WHERE key = 'underlays'")
+        self._first = tuple(str(found[0]["value"]).split()) if found else ()
+        return self._first
+
     def _load_held(self) -> HeldRecords:
         since = self._database.read("SELECT value FROM meta WHERE key = 'held'")
         rows = self._database.read("SELECT key, data, revision, lease FROM held")
@@ -83,16 +91,18 @@ class DiskCopy:
         self._held, self._held_keys = HeldRecords(held, int(since[0]["value"]) if since else 0), set(held)
         return self._held
 
-    def keep(self, changed: Iterable[str], copy: Reading, held: HeldRecords) -> None:
-        """Write what has changed; a disk that refuses does not stop what is in force."""
+    def keep(self, changed: Iterable[str], copy: Reading, held: HeldRecords, *, first: tuple[str, ...] = ()) -> None:
+        """Write what has changed, `first` as load_first returns it; a disk that refuses does not stop what is in force."""
         try:
             with self._database.transaction(durable=False) as connection:
                 if self._behind:
                     connection.execute("DELETE FROM shared")
                 self._write(connection, list(copy.values) if self._behind else changed, copy)
                 self._write_held(connection, held)
+                if first != self._first:
+                    connection.execute(FIRST, (" ".join(first),))
                 connection.execute(MARK, (f"{copy.revision} {copy.cluster}",))
-            self._held_keys, self._behind = set(held.values), False
+            self._held_keys, self._first, self._behind = set(held.values), first, False
             self._complaints.over()
         except HostRefused as error:
             self._complaints.about(error)

@@ -76,7 +76,7 @@ class EtcdStore(Part):
         if copy is not None:
             in_force = self.mirror.in_force
             self._stale = self._records.update(in_force, in_force)
-            self._cells.update(in_force, in_force)
+            self._cells.update(in_force, in_force, first=disk_copy.load_first() if disk_copy else ())
             self._cells.take_departed()
         self._heartbeat = Heartbeat(client, self.mirror, keys=self._keys, cells=self._cells, clock=clock, timing=timing)
 
@@ -304,8 +304,6 @@ class EtcdStore(Part):
         return True
 
     def _follow(self, changed: frozenset[str]) -> None:
-        if self._disk_copy is not None:
-            self._disk_copy.keep(changed, self.mirror.copy, self.mirror.held)
         in_force = self.mirror.in_force
         if self._records.update(changed, in_force) or not changed:
             self._stale = counts = True
@@ -313,6 +311,8 @@ class EtcdStore(Part):
             counts = self._keys.trust in changed
         if self._cells.update(changed, in_force) or counts:
             self.changes.announce()
+        if self._disk_copy is not None:
+            self._disk_copy.keep(changed, self.mirror.copy, self.mirror.held, first=self._cells.underlays.shared())
         self._heartbeat.wake_for(changed)
 
     def _refresh(self) -> None:
