@@ -89,8 +89,9 @@ class Kernel:
             address: wanted if known.get(address) == wanted else interior.read(address, wanted)
             for address, wanted in desired.interiors.items()
         }
+        told = {key: found.settings[key] for key in desired.sysctls if key in found.settings}
         return Tables(
-            sysctls=sysctl.read(desired.sysctls),
+            sysctls=told | sysctl.read(key for key in desired.sysctls if key not in told),
             tags=tags.read(),
             chains=firewall.chains,
             jumps=firewall.jumps,

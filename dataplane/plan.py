@@ -32,6 +32,10 @@ class Delta(Generic[K, V]):
         """Everything to be written, new or different."""
         return {**self.add, **self.change}
 
+    def of(self, actual: Mapping[K, V]) -> Mapping[K, V]:
+        """What becomes of a table by these changes."""
+        return {**{key: value for key, value in actual.items() if key not in self.drop}, **self.put}
+
     def lines(self) -> Iterator[str]:
         """`+ key value`, `~ key value`, `- key`, sorted, for logs and people."""
         yield from (f"+ {key} {value}" for key, value in sorted(self.add.items(), key=lambda item: str(item[0])))

@@ -69,3 +69,10 @@ def move_mount(tree: int, target: str) -> None:
     """Attach what open_tree gave at `target`, in the caller's mount namespace (move_mount(2))."""
     at = (tree, b"", AT_FDCWD, target.encode(), MOVE_MOUNT_F_EMPTY_PATH)
     _checked(_libc.syscall(SYS_MOVE_MOUNT, *at), f"move_mount {target}")
+
+
+def getsockopt(descriptor: int, level: int, option: int, asked: bytes) -> bytes:
+    """getsockopt(2) of an option that is asked with a value, of the same length as its answer."""
+    value, length = ctypes.create_string_buffer(asked, len(asked)), ctypes.c_uint(len(asked))
+    _checked(_libc.getsockopt(descriptor, level, option, value, ctypes.byref(length)), "getsockopt")
+    return value.raw

@@ -5,6 +5,7 @@ our rules are removed from the old one, once the new ones are in place.
 from enum import Enum
 from pathlib import Path
 
+from dataplane.firewall.cached import CachedFirewall
 from dataplane.firewall.driver import TOOL_SECONDS, Firewall, FirewallTables
 from dataplane.firewall.matches import STRIP_MPTCP
 from dataplane.firewall.nft import NftFirewall
@@ -27,10 +28,10 @@ class Backend(Enum):
 def firewall(backend: Backend) -> Firewall:
     """The driver. python-iptables is loaded only where it is used."""
     if backend is Backend.NFT:
-        return NftFirewall()
+        return CachedFirewall(NftFirewall())
     from dataplane.firewall.legacy import LegacyFirewall
 
-    return LegacyFirewall()
+    return CachedFirewall(LegacyFirewall())
 
 
 def detect() -> Backend:

@@ -1,8 +1,8 @@
 """What the dataplane needs of a packet filter. One contract test suite holds for every backend."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 from dataplane.plan import ChainDelta, JumpDelta
 from dataplane.tables import ChainKey
@@ -16,6 +16,10 @@ class FirewallTables:
 
     chains: Mapping[ChainKey, tuple[str, ...]]
     jumps: Mapping[ChainKey, tuple[int, ...]]
+
+    def changed(self, *, chains: ChainDelta, jumps: JumpDelta) -> Self:
+        """As they are after these changes."""
+        return replace(self, chains=chains.of(self.chains), jumps=jumps.of(self.jumps))
 
 
 class Firewall(Protocol):

@@ -8,22 +8,34 @@ keeps two from undoing each other. python-iptables does not know that lock, so w
 import contextlib
 import fcntl
 import os
+import socket
+import struct
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from dataplane.firewall import python_iptables_trial
 from dataplane.firewall.driver import TOOL_SECONDS, FirewallTables
 from dataplane.firewall.restore import restore_text
 from dataplane.firewall.save import read_both
 from dataplane.plan import ChainDelta, JumpDelta
+from host import syscalls
 from host.errors import HostRefused
 from host.process import run
 
 TOOLS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 FEW = 8  # chains; more are faster by the tool, which writes the table once too but builds rules in C
 LOOK_AGAIN = 0.005
+LOADED = {4: Path("/proc/thread-self/net/ip_tables_names"), 6: Path("/proc/thread-self/net/ip6_tables_names")}
+FAMILIES = {4: (socket.AF_INET, socket.IPPROTO_IP), 6: (socket.AF_INET6, socket.IPPROTO_IPV6)}
+INFO = struct.Struct("=32x13I")  # ipt_getinfo: the table's name, hooks, their first and last rules, number of entries, size
+GET_INFO, ENTRIES = 64, 11  # IPT_SO_GET_INFO; the place of the number of entries among what it answers
+
+Stamp: TypeAlias = tuple[tuple[tuple[int, str], tuple[int, ...]], ...]
+"""Family and table, and ipt_getinfo, of each table."""
 
 
 def lock_file() -> Path:
@@ -39,6 +51,23 @@ class LegacyFirewall:
     patience: float = 5.0
     lock: Path = field(default_factory=lock_file)
     clock: Callable[[], float] = time.monotonic
+    believed: float = 60.0
+
+    def stamp(self) -> Stamp | None:
+        """Where the hooks of each table begin and end, and its size: what a rule more or less changes, but not every change."""
+        try:
+            return tuple(((family, table), _info(family, table)) for family in LOADED for table in _loaded(family))
+        except OSError:
+            return None
+
+    def stamp_after(self, before: Stamp, *, chains: ChainDelta, jumps: JumpDelta) -> Stamp | None:
+        """The present one, if each table has as many entries more or less as these changes make."""
+        now = self.stamp()
+        if now is None or dict(now).keys() != dict(before).keys():
+            return None
+        more = Counter({table: info[ENTRIES] - dict(before)[table][ENTRIES] for table, info in now})
+        more.subtract(_more_entries(chains, jumps))
+        return None if any(more.values()) else now
 
     def read(self) -> FirewallTables:
         """Ours of both families. Raises HostRefused."""
@@ -103,6 +132,28 @@ class LegacyFirewall:
             yield
         finally:
             os.close(descriptor)
+
+
+def _loaded(family: int) -> list[str]:
+    path = LOADED[family]
+    return sorted(path.read_text().split()) if path.exists() else []
+
+
+def _info(family: int, table: str) -> tuple[int, ...]:
+    kind, level = FAMILIES[family]
+    with socket.socket(kind, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW) as asked:
+        named = table.encode().ljust(INFO.size, b"\0")
+        return INFO.unpack(syscalls.getsockopt(asked.fileno(), level, GET_INFO, named))
+
+
+def _more_entries(chains: ChainDelta, jumps: JumpDelta) -> Counter[tuple[int, str]]:
+    """By table: one for each rule, and two for each chain."""
+    found: Counter[tuple[int, str]] = Counter()
+    for delta, head in ((chains, 2), (jumps, 0)):
+        for sign, entries in ((1, delta.put), (-1, delta.old), (-1, delta.drop)):
+            for key, rules in entries.items():
+                found[key.family, key.table] += sign * (len(rules) + (0 if key in delta.change else head))
+    return found
 
 
 def taken(descriptor: int) -> bool:

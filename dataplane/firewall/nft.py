@@ -4,16 +4,22 @@ The kernel has taken the rules long before iptables-nft-restore ends: before tha
 no processor can still see the old rules (8 to 20 ms). So the input has a last line that the tool echoes after the last commit.
 """
 
+import math
+import struct
 from dataclasses import dataclass
 
 from dataplane.firewall.driver import TOOL_SECONDS, FirewallTables
 from dataplane.firewall.restore import restore_text
 from dataplane.firewall.save import read_both
 from dataplane.plan import ChainDelta, JumpDelta
+from host.netlink.messages import NETLINK_NETFILTER, contents
+from host.netlink.socket import connect
 from host.process import run_until
 
 DONE = b"# enforced"
 TOOLS = {4: "iptables-nft", 6: "ip6tables-nft"}
+GET_GENERATION, GENERATION = 0xA10, 1  # NFT_MSG_GETGEN of subsystem 10, NFTA_GEN_ID
+FIRST, LAST = 1, 0xFFFFFFFF  # generations begin again after the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +27,21 @@ class NftFirewall:
     """`timeout` seconds bound each call of a tool."""
 
     timeout: float = TOOL_SECONDS
+    believed: float = math.inf
+
+    def stamp(self) -> int | None:
+        """The generation of all nftables rules of the namespace, which the kernel counts: one for each change."""
+        with connect(NETLINK_NETFILTER) as link:
+            (answer,) = link.ask(GET_GENERATION, [bytes(4)])
+        return None if isinstance(answer, OSError) else struct.unpack("!I", contents(answer, start=4)[GENERATION])[0]
+
+    def stamp_after(self, before: int, *, chains: ChainDelta, jumps: JumpDelta) -> int | None:
+        """One more for each table that `restore_text` changes. To empty a chain is no change where it is empty: not sure."""
+        surely = {key for key, rules in chains.put.items() if rules} | {*chains.drop, *jumps.put, *jumps.drop}
+        tables = {(key.family, key.table) for key in surely}
+        if any((key.family, key.table) not in tables for key in chains.put):
+            return None
+        return (before - FIRST + len(tables)) % LAST + FIRST
 
     def read(self) -> FirewallTables:
         """Ours of both families. Raises HostRefused."""

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -22,12 +22,19 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 LINK = struct.Struct("=BxHiII")  # family, type, index, flags, which flags to change; attributes follow
 IFF_UP = 1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
-IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 27, 28, 29, 37
+IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 26, 27, 28, 29, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 VETH_INFO_PEER = 1
 RTM_GETNSID, NETNSA_NSID, NETNSA_FD, NOT_ASSIGNED = 90, 1, 3, 0xFFFFFFFF
 NAMESPACE = bytes(4)  # family; attributes follow
+
+# settings of a link by their place in IFLA_INET_CONF and IFLA_INET6_CONF: a dump has them, where each costs a file in /proc/sys
+SETTINGS = (
+    ("net/ipv4/conf/{}/forwarding", socket.AF_INET, 1, 0),
+    ("net/ipv4/conf/{}/rp_filter", socket.AF_INET, 1, 7),
+    ("net/ipv6/conf/{}/disable_ipv6", socket.AF_INET6, 2, 26),
+)
 
 LOOPBACK = 1  # index, in every namespace
 LEAVING = 0x636E6574  # "cnet": the group of links that are about to be removed, and of nothing else
@@ -45,18 +52,28 @@ class Link:
     mtu: int
     kind: str
     details: bytes
+    families: bytes
+
+    def settings(self) -> Iterator[tuple[str, str]]:
+        """Those of SETTINGS that it has, as `host/sysctl.py` has them."""
+        of_families = contents(self.families)
+        for name, family, kind, place in SETTINGS:
+            values = contents(of_families.get(family, b"")).get(kind, b"")
+            if len(values) >= (place + 1) * NUMBER.size:
+                yield name.format(self.name), str(NUMBER.unpack_from(values, place * NUMBER.size)[0])
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
     """Our host ends (veths named `cnet` + 8 hex digits) by name, whether each is up, and their names by index.
 
-    `tunnel` is whatever has the name of the tunnel's end, ours or not; it is in none of the others.
+    `tunnel` is whatever has the name of the tunnel's end, ours or not; of the others only `settings`, sysctls by name, have it.
     """
 
     veths: Mapping[str, Veth]
     up: Mapping[str, bool]
     names: Mapping[int, str]
+    settings: Mapping[str, str]
     tunnel: Link | None = None
 
 
@@ -65,17 +82,20 @@ def read(kernel: NetlinkSocket) -> Links:
     veths: dict[str, Veth] = {}
     up: dict[str, bool] = {}
     names: dict[int, str] = {}
+    settings: dict[str, str] = {}
     tunnel: Link | None = None
     for body in kernel.dump(RTM_GETLINK, LINK.pack(0, 0, 0, 0, 0) + NO_STATISTICS, what="links"):
         found = _link(body)
         address = address_of(found.name)
         if found.name == TUNNEL_LINK:
             tunnel = found
+            settings.update(found.settings())
         elif address is not None and found.kind == "veth":
             veths[found.name] = Veth(address=address, mac=found.mac, mtu=found.mtu)
             up[found.name] = found.up
             names[found.index] = found.name
-    return Links(veths, up, names, tunnel)
+            settings.update(found.settings())
+    return Links(veths, up, names, settings, tunnel)
 
 
 def look_up(kernel: NetlinkSocket, *, name: str = "", index: int = 0) -> Link | None:
@@ -133,6 +153,7 @@ def _link(body: bytes) -> Link:
         mtu=NUMBER.unpack(found[IFLA_MTU])[0],
         kind=info.get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace"),
         details=info.get(IFLA_INFO_DATA, b""),
+        families=found.get(IFLA_AF_SPEC, b""),
     )
 
 

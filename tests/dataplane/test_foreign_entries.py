@@ -2,10 +2,12 @@
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 
 from dataplane.netlink import links, neighbours, routes
 from dataplane.tables import NeighbourKey, Route, Veth
+from host import sysctl
 from host.namespace import run_in
 from host.netlink.socket import connect
 from tests.testlib.netns import Netns
@@ -52,3 +54,22 @@ def test_our_entries_are_read_and_no_others(netns: Callable[[str], Netns]) -> No
         IPv4Network("10.255.1.8/31"): Route("?"),
         IPv4Network("10.255.1.7/32"): Route("?"),
     }
+
+
+def test_settings_of_links_are_those_of_proc(netns: Callable[[str], Netns]) -> None:
+    host = netns("host")
+    host.run("ip", "-batch", "-", stdin=SCENE.encode())
+    names = [name.format(OURS) for name, *_ in links.SETTINGS]
+
+    def read() -> tuple[dict[str, str], dict[str, str]]:
+        with connect(socket.NETLINK_ROUTE) as kernel:
+            found = links.read(kernel).settings
+        return sysctl.read(names), {name: found[name] for name in names}
+
+    seen = set()
+    for value in ("1", "0", "2"):
+        run_in(host.path, partial(sysctl.write, {name: value if "rp" in name else min(value, "1") for name in names}))
+        by_file, by_link = run_in(host.path, read)
+        assert by_file == by_link
+        seen |= set(by_link.values())
+    assert seen == {"0", "1", "2"}
