@@ -50,13 +50,10 @@ class Owners:
         started = process.start_time(pid)
         return None if started is None else ProcessOwner(pid=pid, started=started, boot_id=self._boot)
 
-    def keep_root(self, name: str, *, pid: int) -> None:
-        """Remember the root directory of the process that names a namespace's path."""
+    def keep_root(self, name: str, root: int) -> None:
+        """Remember the open root directory of the process that names a namespace's path."""
         self.forget(name)
-        try:
-            self._roots[name] = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_CLOEXEC)
-        except OSError:
-            return  # it has ended already: the agent's own root has to do
+        self._roots[name] = os.dup(root)
 
     def forget(self, name: str) -> None:
         """Give the root directory back."""

@@ -17,13 +17,14 @@ from weakref import WeakValueDictionary
 from agent import log
 from agent.attach.owners import Owners
 from agent.complaint import Complaints
+from agent.control.peer import Peer
 from agent.errors import RAISED, Conflict, HostRefused, InvalidInput, Unavailable
 from agent.identity.leaves import Leaves
 from agent.loop.desired import CellFacts, envoy_ports, pin_of
 from agent.loop.loop import Reconciler
 from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.names import AppName
-from agent.model.owner import NamespaceOwner
+from agent.model.owner import NamespaceOwner, Owner
 from agent.model.routes import RouteDomains, clash
 from agent.model.status import Part, Problem
 from agent.store.ledger import Ledger
@@ -33,6 +34,7 @@ from dataplane.netlink.links import far_ends
 from dataplane.tables import host_interface
 from host import namespace
 from host.durable import make_folder
+from host.errors import refused_as
 from host.namespace import NamespaceId
 
 CONNECT_SECONDS = 3.0  # for an Envoy that is just starting
@@ -88,17 +90,23 @@ class AttachTransactions(Part):
             what = f"'{name}' was detached when its owner ended, but processes live on in its namespace without a network"
             yield Problem("kernel", what, f"end them, or attach it again: nsenter --net={inhabited[identity]} shows them")
 
-    async def attach(self, request: AttachRequest, *, peer: int) -> Attachment:
-        """Attach what `request` names, as process `peer` sees it. Undoes everything and raises where anything fails."""
+    async def attach(self, request: AttachRequest, *, peer: Peer) -> Attachment:
+        """Attach what `request` names, as `peer` sees it. Undoes everything and raises where anything fails."""
         for route in request.routes:
             self._parts.domains.require(route)
-        descriptor = namespace.open_namespace(request.netns, root=Path(f"/proc/{peer}/root"))
-        try:
+        with contextlib.ExitStack() as undo:
+            with refused_as(f"cannot open {request.netns} as process {peer.pid} sees it"):
+                root = os.open(f"/proc/{peer.pid}/root", os.O_PATH | os.O_CLOEXEC)
+            undo.callback(os.close, root)
+            descriptor = namespace.open_namespace(request.netns, root=Path(f"/proc/self/fd/{root}"))
+            undo.callback(os.close, descriptor)
+            owner = self._parts.owners.of(descriptor, path=request.netns, pid=request.owner_pid)
+            peer.refuse_ended()  # its pid has been used for the last time
+            if owner is None:
+                raise InvalidInput(f"there is no process {request.owner_pid}", hint="name the one that the attachment is for")
             async with self._lock(request.name):
                 await self._detach_if_over(request.name)
-                return await self._attach(request, descriptor, peer=peer)
-        finally:
-            os.close(descriptor)
+                return await self._attach(request, descriptor, owner=owner, root=root)
 
     async def detach(self, name: str) -> bool:
         """Undo an attachment; False if there is none. Raises where something could not be undone: the sweep goes on."""
@@ -186,10 +194,7 @@ class AttachTransactions(Part):
         """Whether it is to go. To be asked with its lock held: then an ATTACHING one is what an undo has left."""
         return held.phase is not Phase.ATTACHED or held.name in self._parts.leaving or not self._parts.owners.live(held)
 
-    async def _attach(self, request: AttachRequest, descriptor: int, *, peer: int) -> Attachment:
-        owner = self._parts.owners.of(descriptor, path=request.netns, pid=request.owner_pid)
-        if owner is None:
-            raise InvalidInput(f"there is no process {request.owner_pid}", hint="name the process that the attachment is for")
+    async def _attach(self, request: AttachRequest, descriptor: int, *, owner: Owner, root: int) -> Attachment:
         identity = NamespaceId.of(descriptor)
         await self._parts.reconciler.envoy.connected(timeout=CONNECT_SECONDS)
         hung = self._parts.hung()
@@ -202,7 +207,7 @@ class AttachTransactions(Part):
         self._swept.pop(identity, None)
         try:
             if request.owner_pid is None:
-                self._parts.owners.keep_root(held.name, pid=peer)
+                self._parts.owners.keep_root(held.name, root)
             return await self._put_in_place(held, descriptor)
         except BaseException:
             # shielded: a client that has gone, or the agent's own end, must not leave half of it

@@ -7,7 +7,6 @@ Root is not counted.
 
 import asyncio
 import socket
-from collections import defaultdict
 from collections.abc import Callable
 from typing import cast
 
@@ -21,10 +20,13 @@ REFUSED = refusal(503, "Unavailable", "you have too many open connections", hint
 class ConnectionLimit:
     """Makes a protocol for each new connection: the server's own, or one that refuses."""
 
-    def __init__(self, server: Callable[[], asyncio.Protocol], *, limit: int = LIMIT) -> None:
+    def __init__(
+        self, server: Callable[[], asyncio.Protocol], connected: dict[socket.socket, peers.Peer], *, limit: int = LIMIT
+    ) -> None:
+        """`connected` gets the peer of each connection, as it was at its beginning."""
         self._server = server
         self._limit = limit
-        self._open: defaultdict[int, set[socket.socket]] = defaultdict(set)
+        self._connected = connected
 
     def __call__(self) -> asyncio.Protocol:
         """For loop.create_server."""
@@ -33,21 +35,17 @@ class ConnectionLimit:
     def admit(self, transport: asyncio.Transport) -> None:
         """Hand a new connection over to the server, or refuse it."""
         connection = cast("socket.socket", transport.get_extra_info("socket"))
-        uid = peers.peer_of(connection).uid
-        if uid != 0 and not self._counted(uid, connection):
+        for each in [each for each in self._connected if each.fileno() < 0]:
+            del self._connected[each]
+        peer = peers.peer_of(connection)
+        if peer.uid != 0 and sum(each.uid == peer.uid for each in self._connected.values()) >= self._limit:
             transport.write(_response(REFUSED))
             transport.close()  # at once: to wait for the question would hold the descriptor
             return
+        self._connected[connection] = peer
         protocol = self._server()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
-
-    def _counted(self, uid: int, connection: socket.socket) -> bool:
-        self._open[uid] = {each for each in self._open[uid] if each.fileno() >= 0}
-        if len(self._open[uid]) >= self._limit:
-            return False
-        self._open[uid].add(connection)
-        return True
 
 
 class _NewConnection(asyncio.Protocol):

@@ -1,35 +1,64 @@
 """The peer at the other end of the socket, and what it may do: root may change, the cell's group may read.
 
-The kernel keeps user and groups from when the peer connects (SO_PEERCRED, SO_PEERGROUPS), so nothing here can be forged or goes
-stale with a reused pid.
+The kernel keeps user and groups from when the peer connects (SO_PEERCRED, SO_PEERGROUPS), so these cannot be forged. A pid can
+become another process's after that, so a pidfd is taken as well, and looked at after each use of the pid.
 """
 
 import contextlib
+import errno
 import grp
 import os
 import pwd
+import select
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
 from aiohttp import web
 
+from agent.errors import Conflict
+
 SO_PEERGROUPS = 59  # asm-generic/socket.h; Python 3.11 has no name for it
+SO_PEERPIDFD = 77  # Linux 6.5
 MOST_BYTES = 1024  # of socket.getsockopt: 256 groups
+
+
+class PeerProcess:
+    """A process by its pidfd, which is closed with this object."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+    @property
+    def lives(self) -> bool:
+        """Whether it has not ended, so that its pid is its own."""
+        return not self._poll.poll(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
     """The process at the other end of the socket, as the kernel saw it when it connected (pid 0: not visible from here).
 
-    A path that a client names is looked up below `/proc/<pid>/root`.
+    A path that a client names is looked up below `/proc/<pid>/root`. `process` is None where it ended
+    before it was seen, and for those that may not attach anyhow.
     """
 
     pid: int
     uid: int
     gid: int
+    process: PeerProcess | None = field(default=None, compare=False)
+
+    def refuse_ended(self) -> None:
+        """Raise Conflict if what was found by the pid until now may be another process's."""
+        if self.process is None or not self.process.lives:
+            raise Conflict(f"the process that asked (pid {self.pid}) has ended", hint="let it wait for the answer")
 
 
 PEER = web.RequestKey("peer", Peer)
@@ -60,8 +89,23 @@ def group_id(name: str) -> int | None:
 
 def peer_of(connection: Options) -> Peer:
     """The peer's process, user and group."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return Peer(*struct.unpack("3i", credentials))
+    pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return Peer(pid, uid, gid, _process_of(connection, pid, uid=uid) if uid == 0 else None)
+
+
+def _process_of(connection: Options, pid: int, *, uid: int) -> PeerProcess | None:
+    """For when the connection is new: an older kernel is asked by the pid, whose process must be of the peer's user."""
+    with contextlib.suppress(OSError):
+        try:
+            descriptor = connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD, struct.calcsize("i"))
+            return PeerProcess(*struct.unpack("i", descriptor))
+        except OSError as error:
+            if error.errno != errno.ENOPROTOOPT:
+                return None
+        found = PeerProcess(os.pidfd_open(pid))
+        if os.stat(f"/proc/{pid}").st_uid == uid and found.lives:
+            return found
+    return None
 
 
 def permission_of(connection: Options, peer: Peer, *, readers: int | None) -> Permission:

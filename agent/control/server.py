@@ -6,7 +6,8 @@ meanwhile is swept as usual). A request that takes longer than the limit is canc
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+import socket
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
 from aiohttp import web
@@ -32,15 +33,16 @@ async def serve(routes: Iterable[web.RouteDef], *, path: Path, group: str = GROU
 
     At its end running requests have 5 s to finish, then they are cancelled.
     """
-    readers = peers.group_id(group)
-    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[failures_as_answers, _permission(readers, limit=limit)])
+    readers, connected = peers.group_id(group), dict[socket.socket, peers.Peer]()
+    permission = _permission(connected, readers=readers, limit=limit)
+    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[failures_as_answers, permission])
     app.add_routes(routes)
     with listening(path, readers=readers) as made:
         runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_WITHIN)
         await runner.setup()
         try:
             assert runner.server is not None
-            protocols = ConnectionLimit(runner.server)
+            protocols = ConnectionLimit(runner.server, connected)
             server = await asyncio.get_running_loop().create_unix_server(protocols, sock=made, backlog=BACKLOG)
             try:
                 yield
@@ -50,7 +52,7 @@ async def serve(routes: Iterable[web.RouteDef], *, path: Path, group: str = GROU
             await runner.cleanup()
 
 
-def _permission(readers: int | None, *, limit: float) -> Middleware:
+def _permission(connected: Mapping[socket.socket, peers.Peer], *, readers: int | None, limit: float) -> Middleware:
     """Refuses what the peer may not do, ends what takes too long, and logs what changes something."""
 
     @web.middleware
@@ -59,7 +61,7 @@ def _permission(readers: int | None, *, limit: float) -> Middleware:
         if transport is None:
             raise ConnectionResetError
         connection = transport.get_extra_info("socket")
-        peer = peers.peer_of(connection)
+        peer = connected[connection]
         allowed = peers.permission_of(connection, peer, readers=readers)
         if allowed < (peers.Permission.READ if request.method in READING else peers.Permission.CHANGE):
             return refusal(403, "Forbidden", f"uid {peer.uid} may not do this", hint=_needed(request.method))

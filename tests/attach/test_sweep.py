@@ -4,78 +4,20 @@ import asyncio
 import os
 import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from agent.attach.owners import OwnerExits, Owners
-from agent.attach.transaction import AttachParts, AttachTransactions
+from agent.attach.owners import OwnerExits
 from agent.errors import HostRefused
-from agent.identity.keyring import Keyring
-from agent.identity.leaves import LeafFacts, Leaves
-from agent.loop.reports import TurnReport
 from agent.model.attachment import Attachment, AttachRequest
-from agent.model.names import AppName
 from agent.model.owner import ProcessOwner
 from agent.policy.tags_in_use import TagsInUse
-from agent.store.database import Database
 from agent.store.ledger import Ledger
-from ca.disk import load_or_create
 from host import process
-from tests.testlib.fake_kernel import FACTS as CELL
+from tests.testlib.attach_bed import Obliging, attaching
 from tests.testlib.memory_store import MemoryStore
-from tests.testlib.samples import ROUTE_DOMAINS, app, request
-
-FACTS = LeafFacts(trust_domain="cell.internal", domains=ROUTE_DOMAINS, lifetime=timedelta(hours=24))
-
-
-class Obliging:
-    """A loop whose turns all go well, once `gate` is open, and an Envoy that has all it should."""
-
-    def __init__(self) -> None:
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.turns = 0
-        self.envoy = self
-
-    async def settle(self) -> TurnReport:
-        self.turns += 1
-        await self.gate.wait()
-        return TurnReport()
-
-    async def acknowledged(self, *_words: object, **_options: object) -> None:
-        return
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    database = Database(tmp_path / "state/cellnet.db")
-    made = Ledger(database)
-    made.adopt_subnet(IPv4Network("10.255.1.0/24"))
-    yield made
-    database.close()
-
-
-async def no_claim(_app: AppName) -> None:
-    return
-
-
-def attaching(tmp_path: Path, ledger: Ledger, loop: Obliging) -> AttachTransactions:
-    leaves = Leaves(
-        lambda: load_or_create(tmp_path / "ca", cell="c", trust_domain="cell.internal", now=datetime.now(UTC)),
-        keyring=Keyring(tmp_path / "keys"), facts=FACTS, now=lambda: datetime.now(UTC),
-    )  # fmt: skip
-    (tmp_path / "pins").mkdir()
-    any_loop: Any = loop
-    return AttachTransactions(
-        AttachParts(ledger=ledger, leaves=leaves, owners=Owners(), reconciler=any_loop, claim=no_claim,
-                    facts=replace(CELL, pins=tmp_path / "pins"), domains=ROUTE_DOMAINS, envoy_uid=0, leaving=set())
-    )  # fmt: skip
+from tests.testlib.samples import app, request
 
 
 def owner(pid: int, *, started: int | None = None) -> ProcessOwner:

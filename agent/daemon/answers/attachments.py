@@ -39,7 +39,7 @@ class AttachmentAnswers(Part):
                 hint="name the port of the app with --port or --tls-target",
             )
         try:
-            return self._view(await self._attaching.attach(request, peer=peer.pid))
+            return self._view(await self._attaching.attach(request, peer=peer))
         except RAISED as error:
             self._refused += 1
             self._metrics.refused_attaches.labels(type(error).__name__).inc()

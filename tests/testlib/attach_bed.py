@@ -1,0 +1,55 @@
+"""Attaching on a real ledger and CA, without a kernel."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from agent.attach.owners import Owners
+from agent.attach.transaction import AttachParts, AttachTransactions
+from agent.identity.keyring import Keyring
+from agent.identity.leaves import LeafFacts, Leaves
+from agent.loop.reports import TurnReport
+from agent.model.names import AppName
+from agent.store.ledger import Ledger
+from ca.disk import load_or_create
+from tests.testlib.fake_kernel import FACTS as CELL
+from tests.testlib.samples import ROUTE_DOMAINS
+
+FACTS = LeafFacts(trust_domain="cell.internal", domains=ROUTE_DOMAINS, lifetime=timedelta(hours=24))
+
+
+class Obliging:
+    """A loop whose turns all go well, once `gate` is open, and an Envoy that has all it should."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.turns = 0
+        self.envoy = self
+
+    async def settle(self) -> TurnReport:
+        self.turns += 1
+        await self.gate.wait()
+        return TurnReport()
+
+    async def acknowledged(self, *_words: object, **_options: object) -> None:
+        return
+
+
+async def no_claim(_app: AppName) -> None:
+    return
+
+
+def attaching(tmp_path: Path, ledger: Ledger, loop: Obliging) -> AttachTransactions:
+    leaves = Leaves(
+        lambda: load_or_create(tmp_path / "ca", cell="c", trust_domain="cell.internal", now=datetime.now(UTC)),
+        keyring=Keyring(tmp_path / "keys"), facts=FACTS, now=lambda: datetime.now(UTC),
+    )  # fmt: skip
+    (tmp_path / "pins").mkdir()
+    any_loop: Any = loop
+    return AttachTransactions(
+        AttachParts(ledger=ledger, leaves=leaves, owners=Owners(), reconciler=any_loop, claim=no_claim,
+                    facts=replace(CELL, pins=tmp_path / "pins"), domains=ROUTE_DOMAINS, envoy_uid=0, leaving=set())
+    )  # fmt: skip
