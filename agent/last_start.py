@@ -1,21 +1,30 @@
-"""Why the agent does not serve: a note beside its socket, for clients that ask in vain. Gone as soon as it serves."""
+"""Why the agent does not serve: a note beside its socket, for clients that ask in vain. Gone when it
+starts anew."""
 
 import contextlib
 import json
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 from host.durable import PUBLIC, Write, make_folder, replace
+from host.errors import HintedError
 
 NOTE = "agent.failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What keeps it, and what to do."""
+    """What keeps it, what to do, and since when (UTC)."""
 
     what: str
     hint: str
+    at: str = ""
+
+
+def refused(folder: Path, error: HintedError, *, now: datetime) -> None:
+    """Leave the note of a start that came to nothing by this error."""
+    write(folder, Failure(error.what, error.hint, f"{now:%Y-%m-%d %H:%M:%S}"))
 
 
 def write(folder: Path, failure: Failure) -> None:
@@ -26,7 +35,7 @@ def write(folder: Path, failure: Failure) -> None:
 
 
 def remove(folder: Path) -> None:
-    """It serves."""
+    """It starts anew, or serves."""
     with contextlib.suppress(OSError):
         (folder / NOTE).unlink(missing_ok=True)
 
@@ -35,6 +44,6 @@ def read(folder: Path) -> Failure | None:
     """Why its last start came to nothing, None if that is not known."""
     try:
         found = json.loads((folder / NOTE).read_text())
-        return Failure(str(found["what"]), str(found["hint"]))
+        return Failure(str(found["what"]), str(found["hint"]), str(found.get("at", "")))
     except (OSError, ValueError, KeyError, TypeError):
         return None

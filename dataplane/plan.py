@@ -87,6 +87,11 @@ class Plan:
     def __str__(self) -> str:
         return "\n".join(f"{each.name} {line}" for each in fields(self) for line in getattr(self, each.name).lines())
 
+    def summary(self) -> str:
+        """`chains 2, routes 1`: how many entries of which tables change."""
+        changes = {each.name: sum(1 for _ in getattr(self, each.name).lines()) for each in fields(self)}
+        return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in changes.items() if count)
+
     def count(self) -> int:
         """How many entries change."""
         return sum(1 for each in fields(self) for _ in getattr(self, each.name).lines())

@@ -1,8 +1,15 @@
 """`agent`, `envoy`, `up`: what runs in the foreground for as long as the cell does."""
 
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
 import click
 
 from agent.client.location import Location, need_root
+from agent.errors import RAISED
+
+if TYPE_CHECKING:
+    from agent.config.config import Config
 
 
 @click.command()
@@ -10,7 +17,7 @@ from agent.client.location import Location, need_root
 def agent(location: Location) -> int:
     """Run the agent in the foreground; what systemd starts."""
     need_root("cellnet agent")
-    config = location.load()
+    config = _loaded(location)
     from agent.daemon.main import run_agent
 
     return int(run_agent(config) or 0)
@@ -35,7 +42,18 @@ def up(location: Location) -> int:
     Stopping it changes nothing in the kernel: traffic goes on as it was allowed.
     """
     need_root("cellnet up")
-    config = location.load()
+    config = _loaded(location)
     from agent.daemon.up import run_up
 
     return int(run_up(config) or 0)
+
+
+def _loaded(location: Location) -> "Config":
+    """The configuration; where it is refused, that is why there is no agent."""
+    try:
+        return location.load()
+    except RAISED as error:
+        from agent import last_start
+
+        last_start.refused(location.default_socket.parent, error, now=datetime.now(UTC))
+        raise

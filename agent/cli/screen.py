@@ -57,14 +57,14 @@ def rows(found: Fields) -> Iterator[Row]:
     cell, store = found.at("cell"), found.at("store")
     yield Row("cell", f"{cell.text('name')}, {cell.text('subnet')} of {cell.text('overlay')}, MTU {cell.text('mtu')}")
     yield Row("agent", f"{cell.text('version')}, pid {cell.text('pid')}, since {moment(cell.text('started'))}")
-    yield _containers(cell.text("attachments"), refused=found.text("refused_attaches"))
+    yield _containers(cell.text("attachments"), found)
     yield _policies(found.at("policies"))
     firewall = found.at("firewall")
     yield Row("firewall", f"{firewall.text('backend')}, {counted(firewall.text('rules'), 'rule')}")
     yield _envoy(found.at("envoy"))
     yield from _certificates(found.at("ca"))
     yield Row("converged", _converged(found.at("last_apply")))
-    yield Row("repairs", found.text("repairs"))
+    yield Row("repairs", found.text("repairs") + _last(found.at("last_repairs")))
     yield Row("store", f"{store.text('kind')} at {store.text('location')}")
     yield _peers(list(found.at("peers").each()))
 
@@ -82,9 +82,17 @@ def _peers(found: Sequence[Fields]) -> Row:
     return Row("peers", text if dead or silent else f"{text}, all alive", bad=bool(silent))
 
 
-def _containers(attached: str, *, refused: str) -> Row:
+def _containers(attached: str, found: Fields) -> Row:
+    refused = found.text("refused_attaches")
     more = "" if refused == "0" else f", {counted(refused, 'attach', plural='attaches')} refused since the agent's start"
-    return Row("containers", attached + more)
+    return Row("containers", attached + more + _last(found.at("last_refused_attaches")))
+
+
+def _last(events: Fields) -> str:
+    """The newest of them; `--json` has more."""
+    for each in events.each():
+        return f"; the last at {moment(each.text('at'))}: {each.text('what')}"
+    return ""
 
 
 def _policies(found: Fields) -> Row:
@@ -112,7 +120,7 @@ def _certificates(found: Fields) -> Iterator[Row]:
 
 def _converged(found: Fields) -> str:
     if found.missing:
-        return "nothing yet"
+        return "nothing had to be changed since the agent's start"
     return f"{moment(found.text('at'))}, {counted(found.text('changes'), 'change')} in {found.text('milliseconds')} ms"
 
 

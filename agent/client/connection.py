@@ -106,7 +106,7 @@ class Client:
         failed, what = last_start.read(self.path.parent), f"no agent answers at {self.path}"
         if failed is None:
             return Unavailable(what, hint=f"'sudo {program()} up' starts one")
-        return Unavailable(f"{what}: its last start failed: {failed.what}", hint=failed.hint)
+        return Unavailable(f"{what}: its last start failed{failed.at and f' at {failed.at}'}: {failed.what}", hint=failed.hint)
 
 
 def _exchange(connection: socket.socket, request: str, content: bytes) -> tuple[int, bytes]:

@@ -47,7 +47,12 @@ class Location:
             moved = b"paths" in self.config_file.read_bytes()
         except OSError:
             moved = self.config is not None  # else there is none, or it is not ours to read: the default place
-        return self.load().paths.control_socket if moved else self._below(SOCKET)
+        return self.load().paths.control_socket if moved else self.default_socket
+
+    @property
+    def default_socket(self) -> Path:
+        """Where the control socket is unless the config, which may not be readable, says otherwise."""
+        return self._below(SOCKET)
 
     def client(self) -> Client:
         """The agent of this place."""

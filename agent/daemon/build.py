@@ -157,7 +157,7 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
             passage=lambda: passage_of(facts, base.underlay.facts.tunnel),
         ),
         liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching,
-        listeners=Listeners(loop.served, ads=ads, workers=worker_count(config), on_repair=loop.reports.count_repair),
+        listeners=Listeners(loop.served, ads=ads, workers=worker_count(config), on_repair=loop.reports.add_repair),
     )  # fmt: skip
 
 
@@ -245,7 +245,12 @@ def _routes(base: Foundation, parts: _Parts, *more: Part) -> list[web.RouteDef]:
     """The API, answered by the parts."""
     clock, storage, enforcement = base.clock, base.storage, Enforcement(parts.loop)
     attachments = AttachmentAnswers(
-        parts.attaching, leaves=parts.leaves, listeners=parts.listeners, facts=base.facts, metrics=parts.metrics
+        parts.attaching,
+        leaves=parts.leaves,
+        listeners=parts.listeners,
+        facts=base.facts,
+        metrics=parts.metrics,
+        now=clock.now,
     )
     reporting = (*_reporting(base, parts), attachments, *more)
     return api.routes(

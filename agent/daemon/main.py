@@ -18,7 +18,7 @@ from agent.config.config import Config
 from agent.control.server import serve
 from agent.daemon import lock
 from agent.daemon.build import Agent, Work, build
-from agent.daemon.clock import Clock
+from agent.daemon.clock import Clock, utc_now
 from agent.daemon.lock import ForeignHolders
 from agent.daemon.tasks import TaskFailures, lasting
 from agent.envoy.process import raise_descriptor_limit
@@ -40,6 +40,7 @@ def run_agent(config: Config, *, clock: Clock | None = None) -> int:
     with lock.take(on_foreign=foreign.append):
         for uid in foreign:
             log.get("daemon").warning("lock_held_by_another_user", uid=uid)
+        last_start.remove(config.paths.control_socket.parent)
         try:
             return asyncio.run(_main(config, foreign_holders=ForeignHolders(*foreign), clock=clock or Clock()))
         except BaseExceptionGroup as group:
@@ -54,7 +55,7 @@ def run_agent(config: Config, *, clock: Clock | None = None) -> int:
 def _leave_note(error: BaseException, config: Config) -> None:
     """For clients of an agent that is not there."""
     if isinstance(error, RAISED):
-        last_start.write(config.paths.control_socket.parent, last_start.Failure(error.what, error.hint))
+        last_start.refused(config.paths.control_socket.parent, error, now=utc_now())
 
 
 def _first_known(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -48,9 +48,9 @@ class TlsState(Enum):
 
 
 class Listeners(Part):
-    """`served` is asked at each look; `workers` are Envoy's threads; `on_repair` is called for each that was repaired."""
+    """`served` is asked at each look; `workers` are Envoy's threads; `on_repair` hears of each that was repaired."""
 
-    def __init__(self, served: Callable[[], Served], *, ads: AdsServer, workers: int, on_repair: Callable[[], None]) -> None:
+    def __init__(self, served: Callable[[], Served], *, ads: AdsServer, workers: int, on_repair: Callable[[str], None]) -> None:
         self._served = served
         self._ads = ads
         self._workers = workers
@@ -140,7 +140,7 @@ class Listeners(Part):
         repaired = lost - frozenset(left)
         for port in sorted(repaired):
             self._log.info("listener_repaired", address=str(port.address), port=port.number)
-            self._on_repair()
+            self._on_repair(f"the TLS port of {port.pin.name} opened again")
         self.closed -= repaired
 
     async def _still_closed(self, suspects: AbstractSet[ContainerPort]) -> frozenset[ContainerPort]:

@@ -62,7 +62,7 @@ class Reconciler:
         self.contested = ContestedJumps()
         self.mass_loss = MassLossGuard()
         self.envoy = EnvoyTable(effects.ads)
-        self.reports = TurnReports(effects.metrics, called=effects.called)
+        self.reports = TurnReports(effects.metrics, called=effects.called, elapsed=effects.elapsed)
         self.at_rest = asyncio.Event()  # set between turns
         self._log = log.get("reconcile")
         self._looks = Complaints(self._log, failed="cannot_look")

@@ -10,7 +10,7 @@ from agent import log
 from agent.complaint import Complaints
 from agent.errors import CellnetError, HostRefused
 from agent.metrics import Metrics
-from agent.model.status import Part, Problem, as_problems
+from agent.model.status import Events, Part, Problem, as_problems
 from dataplane.flows.cut import Receipt
 from dataplane.plan import Plan
 
@@ -52,17 +52,18 @@ class LastApplyRow:
 
 
 class TurnReports(Part):
-    """One per loop. `called` is a moment of the clock that never jumps, in UTC."""
+    """One per loop. `elapsed` is a clock that never jumps, `called` a moment of it in UTC."""
 
-    def __init__(self, metrics: Metrics, *, called: Callable[[float], datetime]) -> None:
+    def __init__(self, metrics: Metrics, *, called: Callable[[float], datetime], elapsed: Callable[[], float]) -> None:
         self._metrics = metrics
         self._called = called
+        self._elapsed = elapsed
         self._log = log.get("reconcile")
         self._problems = Complaints(self._log, failed="not_converged", recovered="recovered")
         self._failures = Complaints(self._log, failed="workload_failed")
         self._overlay = Complaints(self._log, failed="overlay_failed")
         self._last_change: TurnReport | None = None  # the last that changed the kernel
-        self._repairs = 0
+        self._repairs = Events()
         self.last = TurnReport()
 
     def problems(self) -> Iterator[Problem]:
@@ -71,11 +72,11 @@ class TurnReports(Part):
         yield from as_problems("overlay", self.last.overlay)
 
     async def rows(self) -> Mapping[str, object]:
-        """`last_apply`, and `repairs` since the agent's start."""
+        """`last_apply`, and since the agent's start `repairs` with the last of them."""
         last, row = self._last_change, None
         if last is not None:
             row = LastApplyRow(self._called(last.ended), round(last.milliseconds, 3), last.changes)
-        return {"last_apply": row, "repairs": self._repairs}
+        return {"last_apply": row, "repairs": self._repairs.count, "last_repairs": self._repairs.last}
 
     def add(self, report: TurnReport) -> None:
         """A turn has ended."""
@@ -91,8 +92,8 @@ class TurnReports(Part):
             self._metrics.convergence.observe(report.milliseconds / 1000)
             event = "repaired" if report.repair else "converged"
             self._log.info(event, changes=report.changes, milliseconds=round(report.milliseconds, 1))
-        if report.repair:
-            self.count_repair()
+        if report.repair and report.plan is not None:
+            self.add_repair(report.plan.summary())
         self._add_cut(report.receipt, milliseconds=report.milliseconds)
 
     def _log_parts(self, report: TurnReport) -> None:
@@ -109,9 +110,9 @@ class TurnReports(Part):
         if receipt is not None:
             self._add_cut(receipt, milliseconds=receipt.seconds * 1000)
 
-    def count_repair(self) -> None:
+    def add_repair(self, what: str) -> None:
         """What another program had broken was put back."""
-        self._repairs += 1
+        self._repairs.add(self._called(self._elapsed()), what)
         self._metrics.repairs.inc()
 
     def _add_cut(self, receipt: Receipt | None, *, milliseconds: float) -> None:

@@ -4,6 +4,7 @@ The builder (agent/daemon/build.py) collects the parts in a list, and `status` w
 that knows it, and a new part is its own folder and a line in the builder.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ Area = Literal[
 ]  # fmt: skip
 """Where a problem is, the gravest first."""
 AREAS: tuple[Area, ...] = get_args(Area)
+EVENTS_KEPT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,32 @@ class Part:
     async def rows(self) -> Mapping[str, object]:
         """Fields of the status by name: dataclasses, and whatever else pydantic writes as JSON. Times are UTC, in seconds."""
         return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, and when (UTC)."""
+
+    at: datetime
+    what: str
+
+
+class Events:
+    """How many there have been since the agent's start, and the last few of them, the newest first."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._last: deque[Event] = deque(maxlen=EVENTS_KEPT)
+
+    @property
+    def last(self) -> tuple[Event, ...]:
+        """For a row."""
+        return tuple(self._last)
+
+    def add(self, at: datetime, what: str) -> None:
+        """One more."""
+        self.count += 1
+        self._last.appendleft(Event(at.replace(microsecond=0), what))
 
 
 def moment(seconds: float | None) -> datetime | None:

@@ -69,6 +69,9 @@ def broken_and_mended(cell: CellUnderTest, damages: Sequence[str]) -> None:
     assert web.get(api, 8080)
     assert api.connect(web, 8080) is Refused
     assert cell.status().flag("ok")
+    newest = next(cell.status().at("last_repairs").each())
+    assert newest.text("what")
+    assert newest.text("at") > cell.status().at("cell").text("started")
 
 
 def test_repairs_leave_another_programs_table_alone(cell: CellUnderTest, backend: str) -> None:

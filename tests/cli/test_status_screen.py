@@ -22,7 +22,7 @@ from agent.control.api.attachments import AttachmentView, TlsView
 from agent.daemon.storage import StoreRow
 from agent.envoy.connection import EnvoyRow
 from agent.envoy.listeners import TlsState
-from agent.model.status import Problem
+from agent.model.status import Event, Problem
 from agent.policy.in_force import PoliciesRow
 from dataplane.tunnel_probe import TunnelAnswer
 from tests.testlib.fake_cell import NOW, FakeCell, peer_row
@@ -125,11 +125,15 @@ def test_peers_that_need_a_look_are_named(agent: Path, cell: FakeCell, peers: tu
 def test_what_was_refused_is_counted_on_its_row(agent: Path, cell: FakeCell) -> None:
     cell.rows = {
         "refused_attaches": 3,
+        "last_refused_attaches": (Event(NOW, "web: port 61443 is in use"),),
+        "repairs": 1,
+        "last_repairs": (Event(NOW, "chains 2, routes 1"),),
         "envoy": EnvoyRow(True, "1.40.0", 7, ("listener tls-0aff0102: no", "secret leaf-0aff0102: no")),
         "policies": PoliciesRow(3, 1, 2, ("/a.yaml",)),
     }
     shown = on_a_terminal(agent)
-    assert "  containers   0, 3 attaches refused since the agent's start\n" in shown
+    assert "  containers   0, 3 attaches refused since the agent's start; the last" in shown
+    assert "  repairs      1; the last at 2030-01-02 03:04:05: chains 2, routes 1\n" in shown
     assert "\x1b[31m1.40.0, connected, 7 listeners, 2 resources refused\x1b[0m\n" in shown
     assert "\x1b[31m3 from 2 files, 1 from the store, 1 bad file\x1b[0m\n" in shown
 

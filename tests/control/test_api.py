@@ -190,7 +190,7 @@ def test_status_has_exactly_the_documented_fields(curl: Curl) -> None:
     assert code == 200
     assert list(given) == [
         "ok", "problems", "cell", "store", "peers", "policies", "firewall", "envoy", "ca", "last_apply", "repairs",
-        "refused_attaches",
+        "last_repairs", "refused_attaches", "last_refused_attaches",
     ]  # fmt: skip
     assert given["firewall"] == {"backend": "nft", "rules": 74}
     assert given["ok"] is True

@@ -1,7 +1,10 @@
 """The reason of a failed start, for the command line while there is no agent."""
 
 import os
+import re
 import subprocess
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,23 @@ def test_the_reason_of_a_failed_start_is_reported_until_the_agent_serves(tmp_pat
     last_start.remove(tmp_path / "run")
     with pytest.raises(Unavailable, match=r"no agent answers at [^ ]*$"):
         client.get("/v1/status")
+
+
+def test_a_config_that_is_refused_is_the_reason_and_its_time_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "etc/cellnet").mkdir(parents=True)
+    (tmp_path / "etc/cellnet/agent.yaml").write_text("underlai: {}\n")
+    before = datetime.now(UTC).replace(microsecond=0)
+    for command in ("agent", "up"):
+        said = subprocess.run(
+            [sys.executable, "-m", "agent", "--root", tmp_path, command], capture_output=True, check=False, text=True
+        )
+        assert (said.returncode, "underlai" in said.stderr) == (2, True)
+        with pytest.raises(Unavailable, match=r"its last start failed at [^\n]*") as refused:
+            Client(tmp_path / "run/cellnet/agent.sock").get("/v1/status")
+        shown = re.search(r"failed at (.{19}): .*underlai", refused.value.what, re.DOTALL)
+        assert shown is not None
+        assert before <= datetime.fromisoformat(f"{shown.group(1)}+00:00") <= datetime.now(UTC)
+        last_start.remove(tmp_path / "run/cellnet")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"what": "x"}'])

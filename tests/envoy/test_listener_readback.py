@@ -46,7 +46,7 @@ class ReadBack:
             for each, workload in workloads.items()
         }
 
-    def _count(self) -> None:
+    def _count(self, _what: str) -> None:
         self.repairs += 1
 
     def look(self) -> None:

@@ -139,7 +139,9 @@ class FakeCell:
             "ca": CaRow("cell.internal", NOW, NOW, NOW),
             "last_apply": LastApplyRow(NOW, 12.346, 4),
             "repairs": 0,
+            "last_repairs": (),
             "refused_attaches": 0,
+            "last_refused_attaches": (),
         }
         return Status(tuple(self.problems), rows | self.rows)
 

@@ -1,6 +1,7 @@
 """What the API asks about attachments."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from agent.attach.transaction import AttachTransactions
 from agent.control.api.attachments import AttachmentView, TlsView
@@ -11,25 +12,33 @@ from agent.identity.leaves import Leaves
 from agent.loop.desired import CellFacts, pin_of
 from agent.metrics import Metrics
 from agent.model.attachment import Attachment, AttachRequest
-from agent.model.status import Part
+from agent.model.status import Events, Part
 
 
 class AttachmentAnswers(Part):
-    """Counts what was refused."""
+    """Keeps what was refused. `now` is the time of day (UTC)."""
 
     def __init__(
-        self, attaching: AttachTransactions, *, leaves: Leaves, listeners: Listeners, facts: CellFacts, metrics: Metrics
+        self,
+        attaching: AttachTransactions,
+        *,
+        leaves: Leaves,
+        listeners: Listeners,
+        facts: CellFacts,
+        metrics: Metrics,
+        now: Callable[[], datetime],
     ) -> None:
         self._attaching = attaching
         self._leaves = leaves
         self._listeners = listeners
         self._facts = facts
         self._metrics = metrics
-        self._refused = 0
+        self._now = now
+        self._refused = Events()
 
     async def rows(self) -> Mapping[str, object]:
-        """`refused_attaches` since the agent's start: they failed and were undone."""
-        return {"refused_attaches": self._refused}
+        """`refused_attaches` since the agent's start, which failed and were undone, and the last of them."""
+        return {"refused_attaches": self._refused.count, "last_refused_attaches": self._refused.last}
 
     async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentView:
         """See AttachmentService; here and below."""
@@ -41,7 +50,7 @@ class AttachmentAnswers(Part):
         try:
             return self._view(await self._attaching.attach(request, peer=peer))
         except RAISED as error:
-            self._refused += 1
+            self._refused.add(self._now(), f"{request.name}: {error.what}")
             self._metrics.refused_attaches.labels(type(error).__name__).inc()
             raise
 
