@@ -1,8 +1,14 @@
 """`completion`: the shell's part of tab completion, and the names that are completed."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import click
 
 from agent.wording import natural
+
+if TYPE_CHECKING:
+    from agent.client.answer import Fields
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -33,8 +39,8 @@ def attachment_names(ctx: click.Context, param: click.Parameter, incomplete: str
 
 
 def policy_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Policies that begin so."""
-    return _names(ctx, "/v1/policies", incomplete)
+    """Policies of the store that begin so: those of files cannot be deleted."""
+    return _names(ctx, "/v1/policies", incomplete, is_meant=lambda each: each.at("origin").at("line").missing)
 
 
 def cell_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -42,7 +48,9 @@ def cell_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
     return _names(ctx, "/v1/cells", incomplete)
 
 
-def _names(ctx: click.Context, address: str, incomplete: str) -> list[str]:
+def _names(
+    ctx: click.Context, address: str, incomplete: str, *, is_meant: Callable[["Fields"], bool] = lambda _: True
+) -> list[str]:
     from agent.client.location import Location
 
     # click does not run the group's own function while it completes
@@ -50,7 +58,7 @@ def _names(ctx: click.Context, address: str, incomplete: str) -> list[str]:
     location = Location(root=options.get("root"), config=options.get("config"))
     try:
         found = location.client().get(address)
-        names = (each.text("name") for each in found.each())
+        names = (each.text("name") for each in found.each() if is_meant(each))
         return sorted((name for name in names if name.startswith(incomplete)), key=natural)
     except Exception:  # a shell's prompt is no place for our troubles
         return []

@@ -14,6 +14,7 @@ from agent.client.answer import Fields
 from agent.client.connection import Client, Refused, quoted
 from agent.client.location import Location
 from agent.errors import InvalidInput
+from agent.wording import natural
 
 if TYPE_CHECKING:
     from agent.cli.validation import Checked
@@ -34,7 +35,15 @@ def list_policies(location: Location, as_json: bool) -> None:
         print_json(found)
         return
     heads = ("NAME", "FROM", "TO", "PORTS", "ORIGIN")
-    click.echo(table(heads, [_row(each) for each in found.each()]))
+    click.echo(table(heads, [_row(each) for each in sorted(found.each(), key=_place)]))
+
+
+def _place(each: Fields) -> tuple[object, ...]:
+    """Files as they stand there, then the store's by name."""
+    where = each.at("origin")
+    if where.at("line").missing:
+        return (True, natural(each.text("name")))
+    return (False, natural(where.text("source")), int(where.text("line")), int(where.text("column")))
 
 
 def _row(each: Fields) -> tuple[str, ...]:
@@ -173,6 +182,8 @@ def check(location: Location, source: str, destination: str, port: str, as_json:
         click.echo(f"{click.style('allowed', fg='green')} by {found.text('by')} ({found.text('origin')})")
     else:
         click.echo(click.style("denied", fg="red"))
+        if ports := found.texts("ports"):
+            click.echo(f"{source} may reach {destination} on {joined(ports)}")
         _show_reverse(found.at("reverse"), source=source, destination=destination)
     return 0 if allowed else FAILED
 

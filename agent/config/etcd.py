@@ -9,12 +9,12 @@ from agent.config import texts
 from agent.config.paths import below
 from agent.config.problems import Report
 from agent.config.source import Node, Scalar, Table
-from agent.config.values import Reader, choice, listing, parsed, table
+from agent.config.values import Kind, Reader, described, kind, listing, parsed, table
 from agent.errors import InvalidInput
 
 ENDPOINT = re.compile(r"(https?)://([A-Za-z0-9.-]+):([1-9][0-9]{0,4})/?")
 PREFIX = re.compile(r"(/[A-Za-z0-9._-]+)+")
-WHAT = "`sqlite`, or {etcd: {endpoints: [https://HOST:2379]}}"
+WHAT = "`sqlite`, or {etcd: {endpoints: ['https://HOST:2379']}}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,11 @@ READERS: Mapping[str, Reader[object]] = {
 def read_store(node: Node, report: Report) -> Etcd | None:
     """`sqlite` (None: the cell's own file) or an etcd."""
     if isinstance(node, Scalar):
-        choice({"sqlite": True})(node, report)
+        if kind(node) is not Kind.NULL and node.text == "etcd":
+            hint = "write {etcd: {endpoints: ['https://HOST:2379']}}; docs/store.md has the other keys"
+            report.wrong(node, "an etcd is written with its endpoints", hint=hint)
+        elif kind(node) is Kind.NULL or node.text != "sqlite":
+            report.wrong(node, f"expected a store, found {described(node)}", hint=f"write {WHAT}")
         return None
     found = table(node, report, keys=("etcd",), what=WHAT)
     if found is None or "etcd" not in found:

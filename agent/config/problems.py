@@ -33,7 +33,8 @@ class Position(Protocol):
 class Mistake:
     """One mistake. `line` and `column` count from 1; line 0 means the file as a whole.
 
-    `text` is the offending line (of a very long one, the part around the place), `caret` the column's place in it.
+    `text` is the offending line (of a very long one, the part around the place), `caret` the column's place in it, `note`
+    a last line, about what follows from it.
     """
 
     file: str
@@ -43,18 +44,20 @@ class Mistake:
     hint: str = ""
     text: str = ""
     caret: int = 1
+    note: str = ""
 
     def __str__(self) -> str:
-        """`file:line:col: message`, then the line and a caret under the place, then the hint."""
+        """`file:line:col: message`, then the line and a caret under the place, then the hint and the note."""
         file = UNSPEAKABLE.sub("\ufffd", self.file)
-        if not self.line:
-            return f"{file}: {self.message}" + (f"\nhint: {self.hint}" if self.hint else "")
-        shown = [f"{file}:{self.line}:{self.column}: {self.message}"]
+        place = f"{file}:{self.line}:{self.column}" if self.line else file
+        shown = [f"{place}: {self.message}"]
         if self.text:
             padding = "".join("\t" if char == "\t" else " " for char in self.text[: self.caret - 1])
             shown += [UNPRINTABLE.sub("\ufffd", self.text), padding + "^"]
         if self.hint:
             shown.append(f"hint: {self.hint}")
+        if self.note:
+            shown.append(self.note)
         return "\n".join(shown)
 
 

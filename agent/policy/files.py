@@ -7,20 +7,21 @@ changed for SETTLE. `directory.py` calls `scan`; `reading.py` and `lastgood.py` 
 
 import hashlib
 from collections.abc import Callable, Collection, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
 from agent.config.problems import InvalidSource, Mistake
 from agent.model.policy import Policy
 from agent.policy.language import parse
-from agent.policy.lastgood import LastGood
+from agent.policy.lastgood import GoodVersion, LastGood
 from agent.policy.reading import Folder, Stamp, Unbelievable, opened
 
 VANISH = 0.05  # seconds; editors rename and create
 SETTLE = 1.0  # seconds; who writes in place without closing gets this long between two writes
 
-Copies: TypeAlias = Mapping[str, bytes | None]
+Copies: TypeAlias = Mapping[str, GoodVersion | None]
 Failures: TypeAlias = Mapping[str, OSError]
 
 
@@ -28,18 +29,19 @@ Failures: TypeAlias = Mapping[str, OSError]
 class _Candidate:
     """Content that was read and is not believed yet."""
 
-    content: bytes
+    version: GoodVersion
     digest: bytes
     since: float
 
 
 @dataclass(slots=True)
 class _File:
-    """One file. `digest` is of the content parsed last, `policies` those of its last good version."""
+    """One file. `digest` is of the content parsed last, `policies` those of its last good version, written at `good`."""
 
     stamp: Stamp | None = None
     digest: bytes | None = None
     policies: tuple[Policy, ...] = ()
+    good: int | None = None  # nanoseconds since 1970
     mistakes: tuple[Mistake, ...] = ()
     refused: Mistake | None = None
     candidate: _Candidate | None = None
@@ -47,7 +49,16 @@ class _File:
 
     @property
     def problems(self) -> tuple[Mistake, ...]:
-        return self.mistakes if self.refused is None else (self.refused, *self.mistakes)
+        found = self.mistakes if self.refused is None else (self.refused, *self.mistakes)
+        return (replace(found[0], note=self._in_force()), *found[1:]) if found else ()
+
+    def _in_force(self) -> str:
+        if self.good is None:
+            return "it has no earlier good version: nothing of it is in force"
+        count = len(self.policies)
+        written = datetime.fromtimestamp(self.good // 10**9, UTC)
+        policies = "1 policy" if count == 1 else f"{count} policies"
+        return f"its version of {written:%Y-%m-%d %H:%M:%S} UTC stays in force ({policies})"
 
 
 class PolicyFiles:
@@ -59,7 +70,7 @@ class PolicyFiles:
         self._files: dict[str, _File] = {}
         self._policies: tuple[Policy, ...] = ()
         self._problems: tuple[Mistake, ...] = ()
-        self._unsaved: dict[str, bytes | None] = {}
+        self._unsaved: dict[str, GoodVersion | None] = {}
         self._save_problem: Mistake | None = None
         self._folder_problem: Mistake | None = None
         self._watch_problem: Mistake | None = None
@@ -124,30 +135,30 @@ class PolicyFiles:
                 file.candidate.since, file.stamp = now, None
             elif file.candidate and (not self._started or now >= file.candidate.since + SETTLE):
                 self._believe(name, file, file.candidate)
-            elif file.candidate and name in closed and file.candidate.content:
+            elif file.candidate and name in closed and file.candidate.version.content:
                 self._believe(name, file, file.candidate)  # an empty one: the next writer's truncation shows before its event
         self._started = True
         return self._summed_up()
 
     @property
     def unsaved(self) -> Copies:
-        """What the copies on disk do not have yet: name -> content, None for a file that is gone."""
+        """What the copies on disk do not have yet, by name; None for a file that is gone."""
         return dict(self._unsaved)
 
     def save(self, copies: Copies) -> Failures:
         """Bring these copies up to date; what went wrong, by name. Touches the disk only: may run in a thread of its own."""
         failures: dict[str, OSError] = {}
-        for name, content in copies.items():
+        for name, version in copies.items():
             try:
-                self._copies.remove(name) if content is None else self._copies.write(name, content)
+                self._copies.remove(name) if version is None else self._copies.write(name, version)
             except OSError as error:
                 failures[name] = error
         return failures
 
     def note_saved(self, copies: Copies, failures: Failures) -> bool:
         """Take in what `save` did; True if that changed the problems."""
-        for name, content in copies.items():
-            if name not in failures and name in self._unsaved and self._unsaved[name] is content:
+        for name, version in copies.items():
+            if name not in failures and name in self._unsaved and self._unsaved[name] is version:
                 del self._unsaved[name]  # else the file has changed meanwhile
         self._save_problem = None
         for name, error in failures.items():
@@ -164,12 +175,12 @@ class PolicyFiles:
 
     def _recall(self) -> None:
         """Start from the copies, as if their files had been seen before."""
-        for name, content in self._copies.load().items():
+        for name, version in self._copies.load().items():
             try:
-                policies = parse(content, source=str(self.directory / name))
+                policies = parse(version.content, source=str(self.directory / name))
             except InvalidSource:  # an older agent's: not good any more
                 continue
-            self._files[name] = _File(digest=hashlib.sha256(content).digest(), policies=policies)
+            self._files[name] = _File(digest=hashlib.sha256(version.content).digest(), policies=policies, good=version.modified)
 
     def _look(self, folder: Folder | None, now: float, *, closed: Container[str], reread: bool) -> None:
         for name in sorted(folder.names) if folder else ():
@@ -208,7 +219,7 @@ class PolicyFiles:
             if digest == file.digest:
                 file.candidate = None
             elif file.candidate is None or file.candidate.digest != digest:
-                file.candidate = _Candidate(content, digest, now)
+                file.candidate = _Candidate(GoodVersion(content, stamp.modified), digest, now)
         file.stamp, file.missing_since, file.refused = stamp, None, None
 
     def _miss(self, file: _File, now: float) -> None:
@@ -223,8 +234,8 @@ class PolicyFiles:
     def _believe(self, name: str, file: _File, candidate: _Candidate) -> None:
         file.digest, file.candidate = candidate.digest, None
         try:
-            file.policies, file.mistakes = parse(candidate.content, source=str(self.directory / name)), ()
-            self._unsaved[name] = candidate.content
+            file.policies, file.mistakes = parse(candidate.version.content, source=str(self.directory / name)), ()
+            self._unsaved[name], file.good = candidate.version, candidate.version.modified
         except InvalidSource as error:
             file.mistakes = error.problems
 

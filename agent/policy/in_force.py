@@ -9,7 +9,7 @@ from typing import cast
 
 from agent import log
 from agent.complaint import Complaints
-from agent.errors import InvalidInput
+from agent.errors import Conflict, InvalidInput
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
 from agent.model.policy import Policy, Protocol
@@ -109,6 +109,12 @@ class PoliciesInForce(Part):
         self._resolver.follow(await self.in_force())
         return self._resolver.index.check(source, to, protocol=protocol, port=port)
 
+    async def open_ports(self, source: AppName, *, to: AppName) -> tuple[str, ...]:
+        """All that `source` may reach at `to`, as tcp/8080."""
+        self._resolver.follow(await self.in_force())
+        found = self._resolver.index.ports(source, to)
+        return tuple(f"{protocol.value}/{ports}" for protocol, ranges in found.items() for ports in ranges)
+
     async def allow(
         self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, writer: StoreCredentials | None
     ) -> str:
@@ -124,14 +130,14 @@ class PoliciesInForce(Part):
         return tuple(each.name for each in policies)
 
     async def delete(self, name: str, *, writer: StoreCredentials | None) -> bool:
-        """Take one out of the store; False if it is not there. Raises InvalidInput for one that a file holds."""
+        """Take one out of the store; False if it is not there. Raises Conflict for one that a file holds."""
         held = {each.name for each in await self._store.policies()}
         if name in held:
             await self._store.delete_policy(name, writer=writer)
             return True
         in_file = next((each for each in self._files.policies() if each.name == name), None)
         if in_file is not None:
-            raise InvalidInput(f"policy '{name}' stands in {in_file.origin}", hint="edit or remove the file")
+            raise Conflict(f"policy '{name}' stands in {in_file.origin}, not in the store", hint="edit or remove the file")
         return False
 
     async def accept_loss(self, *, writer: StoreCredentials | None) -> tuple[str, ...]:

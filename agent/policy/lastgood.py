@@ -6,10 +6,19 @@ A copy is the SHA-256 of the content in hex, a newline, the content: a damaged c
 import hashlib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from host.durable import SECRET, Write, make_folder, replace
 from host.trust import require_trusted
+
+
+@dataclass(frozen=True, slots=True)
+class GoodVersion:
+    """What a file said, and when it was written (nanoseconds since 1970)."""
+
+    content: bytes
+    modified: int
 
 
 class LastGood:
@@ -18,29 +27,32 @@ class LastGood:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def load(self) -> Mapping[str, bytes]:
-        """Name -> content of every undamaged copy that root alone can write; none where the directory cannot be read."""
+    def load(self) -> Mapping[str, GoodVersion]:
+        """By name every undamaged copy that root alone can write; none where the directory cannot be read."""
         try:
             require_trusted(self._directory)
             names = os.listdir(self._directory)
         except OSError:
             return {}
-        found = {name: self._content(name) for name in names if not name.startswith(".")}
-        return {name: content for name, content in found.items() if content is not None}
+        found = {name: self._version(self._directory / name) for name in names if not name.startswith(".")}
+        return {name: version for name, version in found.items() if version is not None}
 
-    def write(self, name: str, content: bytes) -> None:
-        """Keep `content`, atomically and past a power failure. Raises OSError; then the copy before is still there."""
+    def write(self, name: str, version: GoodVersion) -> None:
+        """Keep it, atomically and past a power failure. Raises OSError; then the copy before is still there."""
         make_folder(self._directory, mode=0o700)
-        replace(Write(self._directory / name, hashlib.sha256(content).hexdigest().encode() + b"\n" + content, SECRET))
+        path, digest = self._directory / name, hashlib.sha256(version.content).hexdigest().encode()
+        replace(Write(path, digest + b"\n" + version.content, SECRET))
+        os.utime(path, ns=(version.modified, version.modified))
 
     def remove(self, name: str) -> None:
         """Forget a copy; one that is not there is fine. Raises OSError."""
         (self._directory / name).unlink(missing_ok=True)
 
-    def _content(self, name: str) -> bytes | None:
+    def _version(self, path: Path) -> GoodVersion | None:
         try:
-            require_trusted(self._directory / name)
-            digest, _, content = (self._directory / name).read_bytes().partition(b"\n")
+            require_trusted(path)
+            digest, _, content = path.read_bytes().partition(b"\n")
+            found = GoodVersion(content, path.stat().st_mtime_ns)
         except OSError:
             return None
-        return content if hashlib.sha256(content).hexdigest().encode() == digest else None
+        return found if hashlib.sha256(content).hexdigest().encode() == digest else None

@@ -64,6 +64,13 @@ class Index:
                 return policy
         return None
 
+    def ports(self, source: AppName, to: AppName) -> Mapping[Protocol, tuple[Ports, ...]]:
+        """All that `source` may reach at `to`."""
+        allowing = [
+            policy for policy in self.concerning(to) if any(meant(each, to=to).matches(source) for each in policy.sources)
+        ]
+        return {protocol: merged(ports for policy in allowing for ports in policy.ports(protocol)) for protocol in Protocol}
+
 
 def _parts(pattern: Pattern) -> Parts:
     return pattern.org, pattern.space, pattern.app

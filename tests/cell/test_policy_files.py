@@ -50,6 +50,7 @@ def test_a_bad_file_changes_nothing_and_is_reported_with_line_and_caret(
         assert words in said
         assert words in validated
         assert words in logged
+    assert "UTC stays in force (1 policy)" in said
     lines = said.splitlines()
     number = next(number for number, line in enumerate(lines) if "tpc: [" in line)
     assert lines[number].index("tpc") == lines[number + 1].index("^")

@@ -147,7 +147,10 @@ def test_policies_are_allowed_listed_checked_and_deleted_by_name(cellnet: Cli, c
     )
     allowed = "allowed by web-to-api (/etc/cellnet/policies.d/shop.yaml:3)\n"
     assert cellnet("policy", "check", "acme/shop/web", "acme/shop/api", "tcp/8080") == Done(0, allowed, "")
-    assert cellnet("policy", "check", "acme/shop/web", "acme/shop/api", "tcp/8081") == Done(1, "denied\n", "")
+    assert cellnet("policy", "check", "acme/shop/web", "acme/shop/api", "tcp/8081") == Done(
+        1, "denied\nacme/shop/web may reach acme/shop/api on tcp/8080, tcp/9000-9010\n", ""
+    )
+    assert cellnet("policy", "check", "acme/shop/web", "acme/shop/other", "tcp/8081") == Done(1, "denied\n", "")
     assert cellnet("policy", "check", "acme/shop/api", "acme/shop/web", "tcp/8080") == Done(
         1,
         "denied\nthe other direction, acme/shop/web to acme/shop/api, is allowed by web-to-api "
@@ -264,6 +267,20 @@ def test_names_are_completed_from_the_agent(agent: Path, cellnet: Cli) -> None:
     words = {"_CELLNET_COMPLETE": "bash_complete", "COMP_WORDS": "cellnet exec a", "COMP_CWORD": "2"}
     done = subprocess.run(CELLNET, env={**os.environ, **words, "CELLNET_ROOT": str(agent)}, capture_output=True, text=True)
     assert done.stdout == "plain,api\n"
+
+
+@pytest.mark.usefixtures("agent")
+def test_only_the_stores_policies_are_completed_for_delete_and_in_the_order_of_their_numbers(
+    agent: Path, cellnet: Cli, cell: FakeCell
+) -> None:
+    cell.rules.append(WEB_TO_API)
+    for name in ("web-10", "web-2", "web"):
+        cellnet("policy", "allow", "acme/shop/web", "acme/shop/db", "tcp/5432", "--name", name)
+    words = {"_CELLNET_COMPLETE": "bash_complete", "COMP_WORDS": "cellnet policy delete w", "COMP_CWORD": "3"}
+    done = subprocess.run(CELLNET, env={**os.environ, **words, "CELLNET_ROOT": str(agent)}, capture_output=True, text=True)
+    assert done.stdout == "plain,web\nplain,web-2\nplain,web-10\n"
+    listed = [line.split()[0] for line in cellnet("policy", "list").out.splitlines()]
+    assert listed == ["NAME", "web-to-api", "web", "web-2", "web-10"]
 
 
 def test_output_whose_reader_has_gone_is_no_traceback(agent: Path) -> None:

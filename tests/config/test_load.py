@@ -174,7 +174,7 @@ def test_a_mistake_prints_file_line_column_the_line_a_caret_and_a_hint(tmp_path:
         ("underlay: {address: 22:22}", "1:21: '22:22' is not an IPv4 address"),
         ("tls: {leaf_lifetime: 24}", "1:22: '24' is not a duration"),
         ("tls: {leaf_lifetime: 0s}", "1:22: '0s' is not a duration"),
-        ("store: etcd", "1:8: 'etcd' is not possible here"),
+        ("store: etcd", "1:8: an etcd is written with its endpoints"),
         ("store: {etcd: {}}", "1:15: etcd needs endpoints"),
         ("store: {etcd: {endpoints: [h:1]}}", "1:28: 'h:1' is not an endpoint of etcd"),
         ("store: {etcd: {endpoints: ['https://h:1'], key: /k}}", "1:15: etcd's cert and key go together"),

@@ -176,9 +176,12 @@ def test_policies_are_allowed_listed_checked_and_deleted(curl: Curl) -> None:
     ])  # fmt: skip
     there = "/v1/policies/check?from=acme/shop/web&to=acme/shop/api&port=tcp/8080"
     back = "/v1/policies/check?from=acme/shop/api&to=acme/shop/web&port=tcp/8080"
-    assert curl("GET", there) == (200, {"allowed": True, "by": "web-to-api", "origin": "store", "reverse": None})
+    assert curl("GET", there) == (
+        200,
+        {"allowed": True, "by": "web-to-api", "origin": "store", "reverse": None, "ports": ["tcp/8080", "udp/any"]},
+    )
     assert curl("GET", back) == (
-        200, {"allowed": False, "by": None, "origin": None, "reverse": {"by": "web-to-api", "origin": "store"}}
+        200, {"allowed": False, "by": None, "origin": None, "reverse": {"by": "web-to-api", "origin": "store"}, "ports": []}
     )  # fmt: skip
     assert curl("DELETE", "/v1/policies/web-to-api") == (200, {"deleted": True})
     assert curl("POST", "/v1/policies/apply", {"document": "policies: []"}) == (200, {"names": ["from-a-document"]})

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.testlib.followed import Followed, following
+from tests.testlib.policy_directory import PolicyDirectory
 
 
 @pytest.fixture
@@ -21,3 +22,8 @@ async def timeless(tmp_path: Path) -> AsyncIterator[Followed]:
     (tmp_path / "etc" / "policies.d").mkdir(parents=True)
     async with following(tmp_path, clock=lambda: 0.0) as each:
         yield each
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> PolicyDirectory:
+    return PolicyDirectory(tmp_path)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from agent.model.names import AppName
 from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports, Protocol, Scope
 from agent.policy.ports import merged
-from agent.policy.resolve import Resolver
+from agent.policy.resolve import Index, Resolver
 from dataplane.state import Allow
 
 APPS = [AppName(org, space, app) for org in ("acme", "zeta") for space in ("shop", "blog") for app in ("web", "api", "db")]
@@ -149,3 +149,16 @@ def test_destinations_that_are_gone_are_forgotten() -> None:
     assert resolver.allows(API) is first
     resolver.forget(())
     assert resolver.allows(API) == first
+
+
+def test_the_ports_that_a_source_may_reach_are_those_of_all_its_policies_in_few_ranges() -> None:
+    web, api, here = Pattern("acme", "shop", "web"), Pattern("acme", "shop", "api"), Origin("f", 1, 1)
+    policies = (
+        Policy("a", (web,), api, (Ports(80, 80),), (), here),
+        Policy("b", (Scope.SAME_SPACE,), Pattern("acme", "shop", None), (Ports(81, 90),), (Ports(53, 53),), here),
+        Policy("c", (Pattern("acme", "shop", "db"),), api, (Ports(1, 9),), (), here),
+    )
+    found = Index(policies).ports(AppName("acme", "shop", "web"), AppName("acme", "shop", "api"))
+    assert found == {Protocol.TCP: (Ports(80, 90),), Protocol.UDP: (Ports(53, 53),)}
+    none = Index(policies).ports(AppName("acme", "shop", "web"), AppName("acme", "blog", "api"))
+    assert none == {Protocol.TCP: (), Protocol.UDP: ()}

@@ -1,12 +1,16 @@
 """The store's policies are parsed when their documents change, and only those that did: there may be 60,000."""
 
+from pathlib import Path
+
 import pytest
 
 from agent.config.problems import InvalidSource
+from agent.errors import Conflict
 from agent.model.policy import Policy
 from agent.policy import language
-from agent.policy.in_force import StoredPolicies
+from agent.policy.in_force import PoliciesInForce, StoredPolicies
 from agent.store.protocols import StoredPolicy
+from tests.testlib.memory_store import MemoryStore
 
 COUNT = 300
 
@@ -92,3 +96,12 @@ def test_a_document_means_the_same_however_it_was_written(document: str) -> None
 def test_a_document_that_is_wrong_is_refused_however_it_was_written(document: str) -> None:
     with pytest.raises(InvalidSource):
         language.parse_stored("a", document)
+
+
+async def test_a_policy_of_a_file_is_not_deleted_from_the_store_and_the_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "policies.d").mkdir()
+    (tmp_path / "policies.d/a.yaml").write_text("policies: [{name: one, from: a/b/c, to: a/b/d, tcp: 80}]\n")
+    policies = PoliciesInForce(tmp_path / "policies.d", last_good=tmp_path / "state", store=MemoryStore())
+    with pytest.raises(Conflict, match=r"policy 'one' stands in .*/a\.yaml:1, not in the store"):
+        await policies.delete("one", writer=None)
+    assert not await policies.delete("two", writer=None)

@@ -181,16 +181,25 @@ class FakeCell:
 
     async def check(self, source: AppName, *, destination: AppName, protocol: policy.Protocol, port: int) -> CheckResult:
         return CheckResult(
-            by=self._first(source, destination, protocol, port), reverse=self._first(destination, source, protocol, port)
-        )
+            by=self._first(source, destination, protocol, port), reverse=self._first(destination, source, protocol, port),
+            ports=tuple(
+                f"{kind.value}/{ports}"
+                for kind in policy.Protocol
+                for each in self.rules
+                if self._opens(each, source, destination)
+                for ports in each.ports(kind)
+            ),
+        )  # fmt: skip
 
     def _first(self, source: AppName, to: AppName, protocol: policy.Protocol, port: int) -> Policy | None:
         for each in self.rules:
-            sources = [pattern for pattern in each.sources if isinstance(pattern, Pattern)]
-            open_to = each.to.matches(to) and any(one.matches(source) for one in sources)
-            if open_to and any(port in ports for ports in each.ports(protocol)):
+            if self._opens(each, source, to) and any(port in ports for ports in each.ports(protocol)):
                 return each
         return None
+
+    def _opens(self, rule: Policy, source: AppName, to: AppName) -> bool:
+        sources = [pattern for pattern in rule.sources if isinstance(pattern, Pattern)]
+        return rule.to.matches(to) and any(one.matches(source) for one in sources)
 
     async def sync(self, *, within: float) -> tuple[str, ...]:
         await self._step()

@@ -52,10 +52,12 @@ class PolicyView(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """May a source reach a destination: the policy that says so, and the one that allows the other direction."""
+    """May a source reach a destination: the policy that says so, the one that allows the other direction, and all ports that
+    the source may reach there (as tcp/8080)."""
 
     by: Policy | None
     reverse: Policy | None
+    ports: tuple[str, ...]
 
 
 class PolicyService(Protocol):
@@ -77,7 +79,7 @@ class PolicyService(Protocol):
         """Put the policies of a YAML document into the store, replacing those of the same names, which are returned."""
 
     async def delete_policy(self, name: str, *, credentials: StoreCredentials | None) -> bool:
-        """Take one out of the store. False if there was none of that name there; InvalidInput for one of a file."""
+        """Take one out of the store. False if there was none of that name there; Conflict for one of a file."""
 
     async def accept_loss(self, *, credentials: StoreCredentials | None) -> tuple[str, ...]:
         """Give up the policies that are held since the store lost its data, on all cells. Names those held here."""
@@ -177,4 +179,5 @@ class PoliciesApi:
             "by": None if by is None else by.name,
             "origin": None if by is None else str(by.origin),
             "reverse": None if reverse is None else {"by": reverse.name, "origin": str(reverse.origin)},
+            "ports": found.ports,
         })  # fmt: skip

@@ -45,4 +45,5 @@ class PolicyAnswers:
         return CheckResult(
             by=await self._policies.check(source, to=destination, protocol=protocol, port=port),
             reverse=await self._policies.check(destination, to=source, protocol=protocol, port=port),
+            ports=await self._policies.open_ports(source, to=destination),
         )
