@@ -153,8 +153,7 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
     return _Parts(
         metrics=metrics, leaves=leaves, policies=policies, tags=tags, announcement=announcement, ads=ads, loop=loop,
         firewall=FirewallPart(
-            base.backend, kernel=base.kernel, rules=lambda: loop.rule_count,
-            passage=lambda: passage_of(facts, base.underlay.facts.tunnel),
+            base.backend, kernel=base.kernel, loop=loop, passage=lambda: passage_of(facts, base.underlay.facts.tunnel),
         ),
         liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching,
         listeners=Listeners(loop.served, ads=ads, workers=worker_count(config), on_repair=loop.reports.add_repair),

@@ -5,14 +5,18 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import IPv4Address
 
 from agent import log
 from agent.complaint import Complaints
 from agent.config.config import BackendChoice, Config
 from agent.errors import HostRefused
 from agent.loop.desired import CellFacts
+from agent.loop.loop import Reconciler
 from agent.model.status import Part, Problem
+from agent.wording import listed
 from dataplane.firewall import backends
+from dataplane.firewall.flow_limits import over_limit
 from dataplane.firewall.foreign import HarmfulChain, Passage, harmful_chains
 from dataplane.kernel import Kernel
 from dataplane.state import HostService, Tunnel
@@ -42,27 +46,31 @@ class FirewallRow:
 
 
 class FirewallPart(Part):
-    """`rules` counts them; `passage` is what other programs' rules must let through."""
+    """`loop` counts our rules and knows the containers; `passage` is what other programs' rules must let through."""
 
-    def __init__(
-        self, backend: backends.Backend, *, kernel: Kernel, rules: Callable[[], int], passage: Callable[[], Passage]
-    ) -> None:
+    def __init__(self, backend: backends.Backend, *, kernel: Kernel, loop: Reconciler, passage: Callable[[], Passage]) -> None:
         self._backend = backend
         self._kernel = kernel
-        self._rules = rules
+        self._loop = loop
         self._passage = passage
         self._harmful: tuple[HarmfulChain, ...] = ()
+        self._limited: frozenset[IPv4Address] = frozenset()
         self._log = log.get("firewall")
         self._looks = Complaints(self._log, failed="cannot_look_at_other_rules")
 
     def problems(self) -> Iterator[Problem]:
-        """Other programs' chains that undo what policies allow."""
+        """Other programs' chains that undo what policies allow, and containers whose new flows are too many."""
         for each in self._harmful:
             yield Problem("firewall", f"{each.where} {each.harm.value}", f"exempt the overlay: {each.remedy}")
+        state = self._loop.applied()
+        names = [state.workloads[each].name for each in sorted(self._limited) if state and each in state.workloads]
+        if names:
+            what = f"more new flows than one container may open: further ones of {listed(names)} are refused"
+            yield Problem("firewall", what, "`conntrack -L -s ADDRESS` shows where they lead; docs/security.md has the bound")
 
     async def rows(self) -> Mapping[str, object]:
         """`firewall`."""
-        return {"firewall": FirewallRow(self._backend.value, self._rules())}
+        return {"firewall": FirewallRow(self._backend.value, self._loop.rule_count)}
 
     async def run(self) -> None:
         """Look at other programs' rules again and again."""
@@ -75,6 +83,7 @@ class FirewallPart(Part):
         read = partial(harmful_chains, self._backend, self._passage())
         try:
             found = await asyncio.wrap_future(self._kernel.observe(read))
+            limited = await asyncio.wrap_future(self._kernel.observe(over_limit))
             self._looks.over()
         except HostRefused as error:
             self._looks.about(error)
@@ -82,7 +91,9 @@ class FirewallPart(Part):
         for each in found:
             if each not in self._harmful:
                 self._log.warning("harmful_chain", chain=each.where, harm=each.harm.value)
-        self._harmful = found
+        if limited - self._limited:
+            self._log.warning("too_many_new_flows", addresses=sorted(map(str, limited)))
+        self._harmful, self._limited = found, limited
 
 
 def passage_of(facts: CellFacts, tunnel: Tunnel | None) -> Passage:

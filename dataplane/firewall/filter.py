@@ -9,9 +9,9 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from dataplane.firewall import rights
-from dataplane.firewall.matches import CONTAINERS, ESTABLISHED, NOT_A_SYN, OPENER, arriving, tunnelled
+from dataplane.firewall.matches import CONTAINERS, ESTABLISHED, NOT_A_SYN, OPENER, arriving, hashlimit, tunnelled
 from dataplane.state import HostState
-from dataplane.tables import CELLFUL, TAG_MASK, TUNNEL_LINK, VTEPS_SET
+from dataplane.tables import CELLFUL, LIMITED_CALLS, LIMITED_DATAGRAMS, TAG_MASK, TUNNEL_LINK, VTEPS_SET
 
 RESET: Final = "REJECT --reject-with tcp-reset"
 # errors about what is allowed. Not all that is related: a conntrack helper of the host's (FTP, SIP) would open ports by it
@@ -19,6 +19,11 @@ ERROR: Final = "-p icmp -m conntrack --ctstate RELATED"
 # an answer as conntrack sees it here, but its sender has opened the flow; the mark first, which is cheaper to look at
 NO_ANSWER: Final = f"-m mark --mark {OPENER} -m conntrack --ctdir REPLY"
 LINK_LOCAL: Final = "169.254.0.0/16"
+# Conntrack's table is one for all, so each container may make so many entries: without an answer those of datagrams last 30 s,
+# those of refused calls 10 s. A packet counts that makes an entry, and established flows are not asked
+FRESH: Final = "-m conntrack ! --ctstatus CONFIRMED"
+DATAGRAMS: Final = f"-p udp {FRESH} {hashlimit(rate=1_000, burst=10_000, name=LIMITED_DATAGRAMS)}"
+CALLS: Final = f"-p tcp {FRESH} {hashlimit(rate=10_000, burst=10_000, name=LIMITED_CALLS)}"
 USERS: Final = "1-4294967294"  # all but root: `! --uid-owner 0` would be the kernel's own packets too
 
 
@@ -58,6 +63,7 @@ def _host(state: HostState) -> Iterator[str]:
     """From a container to the host."""
     yield f"{ESTABLISHED} -j ACCEPT"  # answers to the cell's own connections
     yield f"{ERROR} -j ACCEPT"
+    yield f"{DATAGRAMS} -j CELLNET-REJECT"
     for service in sorted(state.host_services):
         yield f"-p {service.protocol} -m {service.protocol} --dport {service.port} -j ACCEPT"
     yield "-j CELLNET-REJECT"
@@ -97,10 +103,15 @@ def _new(state: HostState) -> Iterator[str]:
     yield "-m conntrack --ctstate INVALID -j DROP"
     yield f"{ERROR} -g CELLNET-ERRORS"
     yield f"{NOT_A_SYN} -j {RESET}"  # what a revoke has cut: the end that sends first is reset
+    yield f"-i {CONTAINERS} {DATAGRAMS} -j CELLNET-REJECT"
     yield f"-i {CONTAINERS} -o {CONTAINERS} -g CELLNET-TO"
     if state.tunnel:
         yield f"-i {TUNNEL_LINK} -o {CONTAINERS} -g CELLNET-TO"
-        yield f"-i {CONTAINERS} -o {TUNNEL_LINK} -j ACCEPT"  # the destination's cell judges
+    yield f"-i {CONTAINERS} {CALLS} -j CELLNET-REJECT"
+    if state.tunnel:
+        for protocol in ("tcp", "udp"):
+            yield f"-i {CONTAINERS} -o {TUNNEL_LINK} -p {protocol} -j ACCEPT"  # the destination's cell judges
+        yield f"-i {CONTAINERS} -o {TUNNEL_LINK} -j CELLNET-REJECT"  # as it would: no policy speaks of other protocols
     yield f"-i {CONTAINERS} -g CELLNET-EGRESS"
     yield "-m conntrack --ctstate DNAT -j ACCEPT"  # a published port, from outside only: containers were judged above
     yield "-j CELLNET-REJECT"  # routed straight in

@@ -15,6 +15,12 @@ STRIP_MPTCP: Final = "TCPOPTSTRIP --strip-options 30"
 OPENER: Final = "0x400000/0x400000"
 
 
+def hashlimit(*, rate: int, burst: int, name: str) -> str:
+    """What of one source is above so many packets a second, once so many have come."""
+    kept = f"--hashlimit-burst {burst} --hashlimit-mode srcip --hashlimit-name {name}"
+    return f"-m hashlimit --hashlimit-above {rate}/sec {kept}"
+
+
 def tunnelled(tunnel: Tunnel) -> str:
     """One packet in another: UDP between two cells' underlay addresses."""
     return f"-p udp -m udp --dport {tunnel.port}"

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 from dataplane.tables import host_mac
 from host.namespace import run_in
@@ -94,3 +95,17 @@ def test_what_another_programs_rules_eat_is_a_problem_in_status(make_cell: Calla
         "iptables-legacy", "-t", "filter", "-I", "FORWARD", "-s", "10.255.0.0/16", "-d", "10.255.0.0/16", "-j", "ACCEPT"
     )
     eventually(lambda: is_well(cell))
+
+
+def test_a_container_that_opens_too_many_flows_is_named(make_cell: Callable[..., CellUnderTest]) -> None:
+    cell = make_cell()
+    (web,) = cell.containers("acme/shop/web")
+    with web.datagrams() as sender:
+
+        def is_named_while_it_floods() -> bool:
+            for number in range(3_000):
+                with suppress(OSError):
+                    sender.sendto(b"", (f"10.255.1.{number % 200 + 50}", number + 1))
+            return reports(cell, "firewall", "further ones of web are refused")
+
+        eventually(is_named_while_it_floods)
