@@ -6,7 +6,8 @@ claim wins over one that overlaps it. An underlay address is that of the living 
 no other cell's. What fails is left out, and named in `malformed` with the reason.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
@@ -15,11 +16,13 @@ from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.routes import RouteDomains
 from agent.store.etcd import records
 from agent.store.etcd import rpc_pb2 as rpc
+from agent.store.etcd.cell_endpoints import CellEndpoints
 from agent.store.etcd.client import Value, put, remove_below
 from agent.store.etcd.keys import ALIVE, RECORD, Keys
 from agent.store.etcd.subnet_claims import SubnetClaims
 from agent.store.etcd.transactions import Plan
 from agent.store.etcd.underlay_addresses import UnderlayAddresses
+from agent.store.etcd.write_rates import WINDOW, WriteRates
 from agent.store.refusals import no_such_cell, still_alive
 
 Endpoints = Mapping[IPv4Address, Endpoint]
@@ -27,10 +30,16 @@ Endpoints = Mapping[IPv4Address, Endpoint]
 
 class CellsAndEndpoints:
     """`own` has the keys of the records of `cell`, whose store this is. Where they are known, `overlay` contains all subnets
-    and `domains` all routes."""
+    and `domains` all routes. `now`: seconds of a clock that is not set."""
 
     def __init__(
-        self, keys: Keys, *, cell: str, overlay: IPv4Network | None = None, domains: RouteDomains | None = None
+        self,
+        keys: Keys,
+        *,
+        cell: str,
+        overlay: IPv4Network | None = None,
+        domains: RouteDomains | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keys = keys
         self._cell = cell
@@ -39,11 +48,11 @@ class CellsAndEndpoints:
         self._names: dict[str, set[str]] = {}
         self._records: dict[str, CellRecord] = {}
         self._alive: dict[str, float] = {}
-        self._published: dict[str, dict[str, Endpoint]] = {}
+        self._published: dict[str, CellEndpoints] = {}
+        self._rates = WriteRates(now)
         self._malformed: dict[str, str] = {}
-        self._refuted: dict[str, dict[str, str]] = {}
+        self._refuted: dict[str, str] = {}
         self._cells: dict[str, Cell] = {}
-        self._running: dict[str, Endpoints] = {}
         self._endpoints: dict[IPv4Address, Endpoint] = {}
         self._departed: set[IPv4Address] = set()
         self._sorted: tuple[Cell, ...] | None = ()
@@ -55,8 +64,13 @@ class CellsAndEndpoints:
     @property
     def malformed(self) -> dict[str, str]:
         """Key -> why, of what is left out."""
-        refuted = {key: why for found in self._refuted.values() for key, why in found.items()}
-        return self._malformed | self.subnets.malformed | refuted
+        published = {key: why for found in self._published.values() for key, why in found.left_out()}
+        return self._malformed | self.subnets.malformed | self._refuted | published
+
+    def floods(self) -> Iterator[str]:
+        """In words, which cells write too much."""
+        for name, changes in self._rates.floods(lambda name: self._published[name].room if name in self._published else 0):
+            yield f"cell {name} floods etcd: {changes} changes of its endpoints in {WINDOW:g} seconds"
 
     @property
     def names(self) -> Collection[str]:
@@ -93,13 +107,13 @@ class CellsAndEndpoints:
 
         Of cells that come with one underlay address, those in `first` had it first, in that order, then those of older records.
         """
-        concerned, subnets, cells = set[str](), set[IPv4Network](), list[str]()
+        concerned, publishing, subnets, cells = set[str](), set[str](), set[IPv4Network](), list[str]()
         mine = (self._keys.cell(self._cell), self._keys.endpoints_of(self._cell))
         for key in changed:
             if key.startswith(mine):
                 self.own.add(key) if key in values else self.own.discard(key)
             if key.startswith(self._keys.endpoints):
-                concerned.add(self._read_endpoint(key, values.get(key)))
+                publishing.add(self._read_endpoint(key, values.get(key)))
             elif key.startswith(self._keys.cells):
                 cells.append(key)
             elif key.startswith(self._keys.subnets):
@@ -110,7 +124,7 @@ class CellsAndEndpoints:
         if subnets:
             concerned.update(name for name, record in self._records.items() if record.subnet in subnets)
         concerned.update(other for name in tuple(concerned) for other in self.underlays.beside(name))
-        return self._judge(concerned) or bool(subnets)
+        return self._judge(concerned, publishing) or bool(subnets)
 
     def removal(self, name: str, *, unchanged: Callable[[str], rpc.Compare], now: float) -> Plan:
         """The transaction that forgets a cell, whatever its record: all that it wrote, if it is still dead. Its subnet rests.
@@ -155,26 +169,30 @@ class CellsAndEndpoints:
         return {name, *self.underlays.update(name, None if record is None else record.underlay)}
 
     def _read_endpoint(self, key: str, value: Value | None) -> str:
-        cell, _, name = key.removeprefix(self._keys.endpoints).partition("/")
-        self._malformed.pop(key, None)
-        published = self._published.setdefault(cell, {})
-        published.pop(key, None)
-        if value is not None:
-            try:
-                published[key] = records.decode_endpoint(cell, name, value, domains=self._domains)
-            except ValueError as error:
-                self._malformed[key] = str(error)
-        if not published:
-            del self._published[cell]
-        return cell
+        name = key.removeprefix(self._keys.endpoints).partition("/")[0]
+        if name not in self._published:
+            self._published[name] = CellEndpoints(name, self._keys.endpoints_of(name), domains=self._domains)
+            self._place(name)
+        self._published[name].update(key, value)
+        self._rates.count(name)
+        return name
 
-    def _judge(self, concerned: Collection[str]) -> bool:
-        before = {name: self._running.pop(name, {}) for name in concerned}
+    def _place(self, name: str) -> None:
+        cell, published = self._cells.get(name), self._published.get(name)
+        if published is not None:
+            published.place(cell.record.subnet if cell is not None and cell.alive_since is not None else None)
+
+    def _judge(self, concerned: Collection[str], publishing: Collection[str]) -> bool:
         changed = False
         for name in concerned:
             changed |= self._judge_cell(name)
-        gone = {address: each for name in concerned for address, each in before[name].items()}
-        come = {address: each for name in concerned for address, each in self._running.get(name, {}).items()}
+        gone, come = dict[IPv4Address, Endpoint](), dict[IPv4Address, Endpoint]()
+        for name in {*concerned, *publishing} & self._published.keys():
+            for address, before, after in self._published[name].take_changes():
+                gone |= {address: before} if before else {}
+                come |= {address: after} if after else {}
+            if not self._published[name].values:
+                del self._published[name]
         if gone == come:
             return changed
         for address in gone.keys() - come.keys():
@@ -189,18 +207,12 @@ class CellsAndEndpoints:
 
     def _judge_cell(self, name: str) -> bool:
         """Whether the cell itself is another than before."""
-        record, refuted = self._records.get(name), dict[str, str]()
+        record, key = self._records.get(name), self._keys.record(name)
         why = None if record is None else self._why_not(record) or self._why_not_there(record)
+        self._refuted.pop(key, None)
         if why is not None:
-            refuted[self._keys.record(name)] = why
+            self._refuted[key] = why
         cell = None if record is None or why is not None else Cell(record, self._alive.get(name))
-        if cell is not None and cell.alive_since is not None:
-            running = self._inside_subnet(cell.record, self._published.get(name, {}), refuted)
-            if running:
-                self._running[name] = running
-        self._refuted.pop(name, None)
-        if refuted:
-            self._refuted[name] = refuted
         if cell == self._cells.get(name):
             return False
         self._sorted = None
@@ -208,6 +220,7 @@ class CellsAndEndpoints:
             del self._cells[name]
         else:
             self._cells[name] = cell
+        self._place(name)
         return True
 
     def _why_not(self, record: CellRecord) -> str | None:
@@ -223,16 +236,3 @@ class CellsAndEndpoints:
         at = (each for each in self.underlays.beside(record.name) if self._why_not(self._records[each]) is None)
         holder = min(at, key=lambda each: (each != self._cell, each not in self._alive))
         return None if holder == record.name else f"its underlay address {record.underlay} is that of cell {holder}"
-
-    def _inside_subnet(self, record: CellRecord, published: Mapping[str, Endpoint], refuted: dict[str, str]) -> Endpoints:
-        """Those whose address is a container's of the cell's own part of the overlay, one for each address."""
-        first, last = int(record.subnet.network_address) + 2, int(record.subnet.broadcast_address) - 1
-        running: dict[IPv4Address, Endpoint] = {}
-        for key, each in sorted(published.items()):
-            if not first <= int(each.address) <= last:
-                refuted[key] = f"its address {each.address} is no container's of {record.subnet}"
-            elif each.address in running:
-                refuted[key] = f"its address {each.address} is that of {running[each.address].name} too"
-            else:
-                running[each.address] = each
-        return running

@@ -88,6 +88,10 @@ class Keys:
         """What the keys of one cell's endpoints begin with."""
         return f"{self.endpoints}{cell}/"
 
+    def is_of_a_cell(self, key: str) -> bool:
+        """Whether it is what a cell publishes of itself: any cell may write without end there."""
+        return key.startswith((self.cells, self.endpoints))
+
     def needed(self, cell: str) -> str:
         """The apps that one cell needs."""
         return f"{self.cells}{cell}/{NEEDED}"

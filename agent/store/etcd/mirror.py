@@ -20,6 +20,7 @@ from agent.store.etcd.data_loss import Recovery
 from agent.store.etcd.disk_copy import HeldRecords, RecordsInForce
 from agent.store.etcd.errors import Compacted
 from agent.store.etcd.keys import Keys
+from agent.store.etcd.merged_batches import merged
 
 ABSENT = 60.0  # seconds for which another cell's signs of life are held after a loss: it comes back within a few
 STRETCH = 5_000  # records that are compared before other tasks have their turn
@@ -126,12 +127,14 @@ class Mirror:
                 if self.lost is not None:
                     await self._recover()
                 since = self._copy.revision
-                async for batch in self._client.watch(self._keys.root, since=since):
-                    backoff.reset()
-                    self.following = True
-                    await self._follow(batch, since=since)
-                    if self.lost is not None:
-                        break
+                batches = merged(self._client.watch(self._keys.root, since=since), may_wait=self._keys.is_of_a_cell)
+                async with contextlib.aclosing(batches):
+                    async for batch in batches:
+                        backoff.reset()
+                        self.following = True
+                        await self._follow(batch, since=since)
+                        if self.lost is not None:
+                            break
             except Compacted:
                 self.problem = Unavailable("etcd has compacted what was not read yet", hint="it is read again by itself")
                 continue

@@ -94,6 +94,10 @@ class EtcdStore(Part):
             *data_loss.held_problems(self.mirror.held, self._keys),
             *(Problem("store", clash, "`cellnet policy accept-loss` ends this message") for clash in self._recovery.clashes),
             *as_problems("store", conflict if isinstance(conflict, Conflict) else None),
+            *(
+                Problem("store", flood, "look at that cell; docs/store.md says how to take its rights away")
+                for flood in self._cells.floods()
+            ),
             *_malformed_problems(self.malformed),
         )
 
