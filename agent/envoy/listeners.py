@@ -40,11 +40,13 @@ Served = Mapping[ContainerPort, ServedListener]
 
 
 class TlsState(Enum):
-    """How far TLS of one attachment is: listening, waiting for Envoy or a certificate, refused by Envoy."""
+    """How far TLS of one attachment is: listening, waiting for Envoy or a certificate, refused by Envoy, or listening with a
+    certificate that has ended."""
 
     READY = "ready"
     WAITING = "waiting"
     REFUSED = "refused"
+    EXPIRED = "expired"
 
 
 class Listeners(Part):

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from cryptography.x509.oid import NameOID
+
 from agent import log
 from agent.complaint import Complaints
-from agent.errors import RAISED
+from agent.errors import RAISED, HostRefused
 from agent.identity.ca_errors import as_host_refused
 from ca.certificate import Validity
 from ca.disk import Authorities, load, stamp
@@ -72,13 +74,27 @@ class Issuer:
             return self._take(lambda: load(folder, trust_domain=self._trust_domain, now=self._now()))
         return False
 
-    def expiry(self) -> str | None:
-        """What the operator must know in time where the certificate cannot be renewed here."""
-        valid = Validity.of(self.authorities.cell.certificate)
+    @property
+    def has_ended(self) -> bool:
+        """Whether it can vouch for nothing more, and what it has vouched for has ended with it."""
+        return self._now() > self.authorities.cell.valid.not_after
+
+    def expiry(self) -> HostRefused | None:
+        """What the operator must know in time where the certificate cannot be renewed here, and wherever it has ended."""
+        certificate = self.authorities.cell.certificate
+        valid = Validity.of(certificate)
         last = valid.not_after - (valid.not_after - valid.not_before) / LAST_PART
-        if self.authorities.root is not None or self._now() < last:
+        at, here = f"{valid.not_after:%Y-%m-%d %H:%M:%S} UTC", self.authorities.root is not None
+        if not self.has_ended and (here or self._now() < last):
             return None
-        return f"this cell's own certificate ends at {valid.not_after:%Y-%m-%d %H:%M:%S} UTC and is not renewed by itself"
+        (name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        cell = str(name.value).removeprefix("cell ")
+        made = f"'cellnet ca issue-cell --cell {cell} --out {cell}'"
+        hint = f"have the root's owner run {made}, and copy cell.crt and cell.key to {self._folder or 'its ca folder'}"
+        if self.has_ended:
+            what = f"this cell's own certificate has ended at {at}: TLS fails since, and no other can be issued"
+            return HostRefused(what, hint="see the clock, and the agent's log for why it is not renewed" if here else hint)
+        return HostRefused(f"this cell's own certificate ends at {at} and is not renewed by itself", hint=hint)
 
     def _replaced(self) -> bool:
         found = self._stamp()

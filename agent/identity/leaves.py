@@ -20,7 +20,7 @@ from agent.identity.renewal import Renewal, due, next_wakeup
 from agent.identity.trust import CellTrust
 from agent.model.attachment import Attachment
 from agent.model.routes import RouteDomains
-from agent.model.status import Part, Problem
+from agent.model.status import Part, Problem, as_problems
 from agent.pacing import wait_for_event
 from ca.certificate import Validity
 from ca.disk import Authorities
@@ -92,11 +92,9 @@ class Leaves(Part):
     def problems(self) -> Iterator[Problem]:
         """Certificates that are not renewed, and cells that do not trust each other."""
         for name, what in self.failures.items():
-            yield Problem("identity", f"no new certificate for {name or 'the cell'}: {what}")
-        expiry = self._issuer.expiry()
-        if expiry is not None:
-            hint = "have the root's owner run 'cellnet ca issue-cell', and copy cell.crt and cell.key to this cell's ca"
-            yield Problem("identity", expiry, hint)
+            if not (name and self._issuer.has_ended):  # then one line says it for all
+                yield Problem("identity", f"no new certificate for {name or 'the cell'}: {what}")
+        yield from as_problems("identity", self._issuer.expiry())
         yield from self.trust.problems()
         for name, each in sorted(self._attachments.items()):
             for route in sorted(set(each.routes) - set(self._facts.domains.allowed(each.routes))):
@@ -152,6 +150,9 @@ class Leaves(Part):
 
     def ensure(self, attachment: Attachment) -> None:
         """Issue a leaf and keep it. Raises InvalidInput, HostRefused."""
+        ended = self._issuer.expiry() if self._issuer.has_ended else None
+        if ended is not None:
+            raise ended
         leaf = issue(self.authorities.cell, identity=self._identity(attachment), now=self._now(), lifetime=self._facts.lifetime)
         self.keyring.put(attachment.name, leaf)
         self._adopt(attachment, leaf)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.errors import HostRefused
 from agent.identity.leaf import unfit
 from agent.identity.leaves import Leaves
 from ca.authority import make_root
@@ -131,6 +132,18 @@ def test_the_operator_is_asked_for_the_next_one_fifteen_days_before_the_end(exte
     (problem,) = leaves.problems()
     assert "ends at 2027-02-19 12:00:00 UTC" in problem.what
     assert "cellnet ca issue-cell" in problem.hint
+
+
+def test_a_certificate_that_has_ended_is_one_problem_and_the_reason_for_every_refusal(external: ExternalRoot) -> None:
+    leaves = loaded(external)
+    leaves.ensure(WEB)
+    external.now = NOON + 91 * DAY
+    with pytest.raises(HostRefused, match="has ended at 2027-02-19 12:00:00 UTC: TLS fails since") as refused:
+        leaves.ensure(WEB)
+    assert "cellnet ca issue-cell --cell " in refused.value.hint
+    leaves._renew()
+    (problem,) = leaves.problems()
+    assert (problem.what, problem.hint) == (refused.value.what, refused.value.hint)
 
 
 def test_a_cell_with_its_own_root_asks_no_operator(scene: LeafScene) -> None:

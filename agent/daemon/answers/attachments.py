@@ -6,7 +6,7 @@ from datetime import datetime
 from agent.attach.transaction import AttachTransactions
 from agent.control.api.attachments import AttachmentView, TlsView
 from agent.control.peer import Peer
-from agent.envoy.listeners import Listeners
+from agent.envoy.listeners import Listeners, TlsState
 from agent.errors import RAISED, InvalidInput
 from agent.identity.leaves import Leaves
 from agent.loop.desired import CellFacts, pin_of
@@ -73,7 +73,7 @@ class AttachmentAnswers(Part):
             ports=held.ports,
             routes=held.routes,
             interface=held.interface,
-            tls=TlsView(self._listeners.tls_state(held.address), self._leaves.not_after(held.name)),
+            tls=self._tls(held),
             environment={
                 "CF_INSTANCE_INTERNAL_IP": str(held.address),
                 "CF_INSTANCE_INDEX": str(held.instance),
@@ -83,3 +83,8 @@ class AttachmentAnswers(Part):
             },
             pin=pin_of(held.name, pins=self._facts.pins),
         )
+
+    def _tls(self, held: Attachment) -> TlsView:
+        state, ends = self._listeners.tls_state(held.address), self._leaves.not_after(held.name)
+        has_ended = ends is not None and ends < self._now()
+        return TlsView(TlsState.EXPIRED if has_ended and state is TlsState.READY else state, ends)

@@ -1,0 +1,43 @@
+"""What `ps` shows of an attachment."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from agent.daemon.answers.attachments import AttachmentAnswers
+from agent.envoy.listeners import TlsState
+from agent.identity.keyring import Keyring
+from agent.metrics import Metrics
+from tests.testlib.fake_kernel import FACTS
+from tests.testlib.samples import FIRST, app, attachment
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+class OneContainer:
+    """Attached, served by Envoy, with a certificate that ends at noon; `at` is the time of day."""
+
+    keyring = Keyring(Path("/nowhere"))
+
+    def attached(self) -> tuple[object, ...]:
+        return (attachment(app("web"), address=FIRST),)
+
+    def tls_state(self, _address: object) -> TlsState:
+        return TlsState.READY
+
+    def not_after(self, _name: str) -> datetime:
+        return NOON
+
+
+async def test_a_certificate_that_has_ended_is_expired_and_not_ready() -> None:
+    scene: Any = OneContainer()
+    for at, state in ((NOON - timedelta(seconds=1), TlsState.READY), (NOON + timedelta(seconds=1), TlsState.EXPIRED)):
+        answers = AttachmentAnswers(
+            scene,
+            leaves=scene,
+            listeners=scene,
+            facts=FACTS,
+            metrics=Metrics(),
+            now=lambda at=at: at,  # type: ignore[misc]
+        )
+        assert [each.tls.state for each in await answers.attachments()] == [state]
