@@ -9,6 +9,7 @@ import pytest
 from lab.cell import Cell
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest
+from tests.testlib.etcd import secret_file
 from tests.testlib.node import Connected, Refused
 from tests.testlib.secured_etcd import SECRET, add_operator, secured
 
@@ -22,7 +23,7 @@ class CellOfAUser(Cell):
     def make(self, overrides: Sequence[str] = ()) -> None:
         tls = self.root / "tls"
         tls.mkdir()
-        (tls / "password").write_text("SECRET\n")
+        secret_file(tls / "password", "SECRET\n")
         who = "ca: /tls/ca.crt, username: cell-1, password_file: /tls/password"
         super().make([*overrides, f"store={{etcd: {{endpoints: ['https://{OUTSIDE.ip}:2379'], {who}}}}}"])
         _running.enter_context(contextmanager(secured_outside)(self, tls))
