@@ -7,10 +7,12 @@ import click
 
 from bench.connection_end import watched
 from bench.figures import Bar
+from bench.readers import asking
 from bench.script import Stopwatch, backends, main, options, pause
 from bench.shop import Around, Shop, among
 
 EDITED, VANISHED, DELETED = "file edited", "file vanished", "policy delete (API)"
+READ = "policy delete (API), 63 connections of a reader ask for all policies"
 LAST, RESET, SENDING = "last byte, server sends", "client's reset, server sends", "client's reset, client sends"
 BELIEVED = 50  # milliseconds after which a file that has vanished is believed to be gone
 BARS = {EDITED: Bar(20, 100), VANISHED: Bar(20 + BELIEVED, 100 + BELIEVED), DELETED: Bar(20, 100)}
@@ -36,11 +38,22 @@ def measure(shop: Shop, watch: Stopwatch) -> None:
                 watch.add(f"{how} -> {RESET}", end.reset)
             else:
                 watch.add(f"{how} -> {SENDING}", end.reset)
+    measure_beside_readers(shop, watch)
+
+
+def measure_beside_readers(shop: Shop, watch: Stopwatch) -> None:
+    """One more connection that is cut through the API, while a user keeps all that it may have busy with questions."""
+    shop.caller.until_connects(shop.allow)
+    client, server = shop.caller.dial()
+    with client, server, asking(shop.scene.client.path):
+        pause()
+        end = watched(server, client, shop.delete)
+    watch.add(f"{READ} -> {LAST}", end.last_byte)
 
 
 def _bar(what: str, around: Around) -> Bar:
     """Among many rules a connection is cut within the bound in which new ones are refused."""
-    how = what.partition(" -> ")[0]
+    how = what.partition(" -> ")[0].partition(", ")[0]
     if around.few:
         return BARS[how]
     return Bar(p99=around.latest + (BELIEVED if how == VANISHED else 0))

@@ -18,6 +18,7 @@ from agent.control import peer as peers
 from agent.control.api.status import SYNC_LIMIT
 from agent.control.connection_limit import ConnectionLimit
 from agent.control.errors import Handler, failures_as_answers, refusal
+from agent.control.reader_share import ReaderShare
 from agent.control.socket import BACKLOG, listening
 
 GROUP = "cellnet"
@@ -54,6 +55,7 @@ async def serve(routes: Iterable[web.RouteDef], *, path: Path, group: str = GROU
 
 def _permission(connected: Mapping[socket.socket, peers.Peer], *, readers: int | None, limit: float) -> Middleware:
     """Refuses what the peer may not do, ends what takes too long, and logs what changes something."""
+    share = ReaderShare()
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -67,7 +69,8 @@ def _permission(connected: Mapping[socket.socket, peers.Peer], *, readers: int |
             return refusal(403, "Forbidden", f"uid {peer.uid} may not do this", hint=_needed(request.method))
         request[peers.PEER] = peer
         async with asyncio.timeout(limit + (SYNC_LIMIT if request.path == "/v1/sync" else 0)):
-            given = await handler(request)
+            async with share.turn(peer.uid):
+                given = await handler(request)
         if request.method not in READING:
             log.get("control").info(
                 "control_request", method=request.method, path=request.path, status=given.status, pid=peer.pid

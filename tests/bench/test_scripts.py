@@ -10,6 +10,7 @@ import pytest
 
 from bench.bench_attach import ATTACH, DETACH
 from bench.bench_policy import ALLOW, DELETE, FILE_IN, FILE_OUT
+from bench.bench_revoke import LAST, READ
 
 ROOT = Path(__file__).parents[2]
 ONCE = ("--rounds", "1", "--runs", "1")
@@ -74,6 +75,7 @@ def test_the_script_for_revokes_cuts_connections_in_every_way_and_direction(tmp_
     for how in ("file edited", "file vanished", "policy delete (API)"):
         for seen in ("last byte, server sends", "client's reset, server sends", "client's reset, client sends"):
             assert found[f"{how} -> {seen}"]["count"] == 1
+    assert found[f"{READ} -> {LAST}"]["count"] == 1
 
 
 def test_the_script_for_the_data_path_measures_every_path_in_turn(tmp_path: Path) -> None:
@@ -120,7 +122,7 @@ def test_the_script_for_61443_measures_it_beside_haproxy_and_nginx(tmp_path: Pat
     "script",
     [
         f"bench_{each}"
-        for each in ("policy", "attach", "revoke", "datapath", "cells", "spread", "watch", "store", "tls", "memory")
+        for each in ("policy", "attach", "revoke", "datapath", "cells", "spread", "watch", "store", "tls", "memory", "command")
     ],
 )
 def test_a_script_shows_its_options(script: str) -> None:

@@ -81,7 +81,7 @@ def test_cells_are_listed_and_removed(curl: Curl) -> None:
     assert curl("DELETE", "/v1/cells/two") == (200, {"removed": True})
     assert curl("GET", "/v1/cells") == (200, [one])
     code, told = curl("DELETE", "/v1/cells/tow")
-    assert (code, told["error"]["hint"]) == (400, "did you mean 'two'?")
+    assert (code, told["error"]["hint"]) == (404, "did you mean 'two'?")
 
 
 def test_roots_are_published_the_own_one_unless_some_are_given(curl: Curl) -> None:

@@ -1,11 +1,13 @@
 """`/v1/policies`: what is allowed, listed, checked, and changed in the store."""
 
+import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, Self
 
 from aiohttp import web
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from agent.control.bodies import OperatorBody, read_body
 from agent.control.errors import answer, not_found
@@ -16,38 +18,41 @@ from agent.model.names import AppName
 from agent.model.policy import Policy, Scope
 from agent.policy.ports import parse_one
 
-
-@dataclass(frozen=True, slots=True)
-class OriginView:
-    """`line` and `column` are None for a policy of the store."""
-
-    source: str
-    line: int | None
-    column: int | None
+STRETCH = 100
+"""Policies that are written before other tasks have their turn: one or two milliseconds."""
 
 
-class PolicyView(BaseModel):
-    """One policy, in the words of the policy file."""
+def view(held: Policy) -> Mapping[str, object]:
+    """One policy, in the words of the policy file; it has no line and column where the store has it."""
+    return {
+        "name": held.name,
+        "from": [each.value if isinstance(each, Scope) else str(each) for each in held.sources],
+        "to": str(held.to),
+        "tcp": list(map(str, held.tcp)),
+        "udp": list(map(str, held.udp)),
+        "origin": {"source": held.origin.source, "line": held.origin.line or None, "column": held.origin.column or None},
+    }
 
-    name: str
-    sources: tuple[str, ...] = Field(serialization_alias="from")
-    to: str
-    tcp: tuple[str, ...]
-    udp: tuple[str, ...]
-    origin: OriginView
 
-    @classmethod
-    def of(cls, value: Policy) -> Self:
-        """`value`, as the API shows it."""
-        origin = value.origin
-        return cls(
-            name=value.name,
-            sources=tuple(each.value if isinstance(each, Scope) else str(each) for each in value.sources),
-            to=str(value.to),
-            tcp=tuple(map(str, value.tcp)),
-            udp=tuple(map(str, value.udp)),
-            origin=OriginView(origin.source, origin.line or None, origin.column or None),
-        )
+class PolicyList:
+    """The answer that lists all policies, written when they have changed: what is new of them, a stretch at a time."""
+
+    def __init__(self) -> None:
+        self._policies: tuple[Policy, ...] = ()
+        self._parts: list[str] = []
+        self._text = b"[]\n"
+        self._writing = asyncio.Lock()
+
+    async def text(self, policies: tuple[Policy, ...]) -> bytes:
+        """JSON. All that ask meanwhile wait for the one that writes it."""
+        async with self._writing:
+            if self._policies is not policies:
+                known, parts = dict(zip(map(id, self._policies), self._parts, strict=True)), list[str]()
+                for first in range(0, len(policies), STRETCH):
+                    parts += [known.get(id(each)) or json.dumps(view(each)) for each in policies[first : first + STRETCH]]
+                    await asyncio.sleep(0)
+                self._policies, self._parts, self._text = policies, parts, f"[{', '.join(parts)}]\n".encode()
+            return self._text
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,7 @@ class PoliciesApi:
 
     def __init__(self, service: PolicyService) -> None:
         self._service = service
+        self._list = PolicyList()
 
     def routes(self) -> list[web.RouteDef]:
         """One for each method and address."""
@@ -142,7 +148,8 @@ class PoliciesApi:
 
     async def list_all(self, _request: web.Request) -> web.Response:
         """All policies in force."""
-        return answer([PolicyView.of(each) for each in await self._service.policies()])
+        text = await self._list.text(await self._service.policies())
+        return web.Response(body=text, content_type="application/json")
 
     async def allow(self, request: web.Request) -> web.Response:
         """One policy into the store."""
