@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -17,8 +17,9 @@ from agent.model.status import Part, Problem
 from agent.policy import language
 from agent.policy.difference import difference
 from agent.policy.directory import PolicyFiles, watch
-from agent.policy.resolve import Resolver
+from agent.policy.resolve import MOST_RIGHTS, Resolver
 from agent.store.protocols import PolicyStore, StoredPolicy
+from agent.wording import listed
 from dataplane.state import Allow
 
 LOOK_AGAIN = 0.005  # seconds
@@ -52,7 +53,8 @@ class PoliciesInForce(Part):
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong in files and store, each with its place."""
         found = (*map(str, self._files.problems()), *self._stored.problems)
-        return tuple(Problem("policies", each) for each in found)
+        left_out = self._resolver.left_out().items()
+        return (*(Problem("policies", each) for each in found), *(_too_many(app, names) for app, names in left_out))
 
     async def rows(self) -> Mapping[str, object]:
         """`policies`."""
@@ -153,6 +155,14 @@ class PoliciesInForce(Part):
             if wakeup is not None and wakeup <= time.monotonic():
                 self._files.scan(time.monotonic())
         return (*(str(each) for each in self._files.unenforced()), *self._stored.problems)
+
+
+def _too_many(app: AppName, names: Sequence[str]) -> Problem:
+    return Problem(
+        "policies",
+        f"more than {MOST_RIGHTS:,} rights to reach {app}: not in force for it are {listed(names)}",
+        "name a space or an org as their source: acme/shop/* is one right, however many apps it has",
+    )
 
 
 class StoredPolicies:

@@ -14,6 +14,7 @@ from agent.policy.ports import merged
 from dataplane.state import Allow
 
 Parts = tuple[str, str | None, str | None]
+MOST_RIGHTS = 4096  # to one app: so many lines its containers' chains may have, each of which is written when one changes
 FEW = 8  # destinations; where more have changed, all are sorted anew
 
 
@@ -164,13 +165,26 @@ def resolve(policies: Iterable[Policy], *, census: Census, to: AppName) -> froze
     )
 
 
+def fitting(policies: Policies, *, census: Census, to: AppName, most: int) -> Policies:
+    """Those that together are `most` rights at the most, in the order given: one that is too large keeps no other out."""
+    kept, left = [], most
+    for policy in policies:
+        sources = {meant(source, to=to) for source in policy.sources}
+        rights = sum(len(policy.ports(each)) for each in Protocol) * sum(census.source(each) is not None for each in sources)
+        if rights <= left:
+            kept.append(policy)
+            left -= rights
+    return tuple(kept)
+
+
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What was resolved, and from what."""
+    """What was resolved, and from what. `left_out` are policies that would be more rights than `MOST_RIGHTS`."""
 
     policies: tuple[Policy, ...]
     patterns: frozenset[Pattern]
     allows: frozenset[Allow]
+    left_out: tuple[str, ...] = ()
 
 
 class Resolver:
@@ -216,16 +230,26 @@ class Resolver:
             return known.allows
         return self._answer(to, concerning, known).allows
 
+    def left_out(self) -> Mapping[AppName, tuple[str, ...]]:
+        """The policies that are not in force for a destination, since it would have more than `MOST_RIGHTS`."""
+        return {app: answer.left_out for app, answer in self._answers.items() if answer.left_out}
+
     def forget(self, living: Collection[AppName]) -> None:
         """Drop the answers of destinations that are gone, so that memory does not grow with every app that ever was."""
         self._answers = {app: answer for app, answer in self._answers.items() if app in living}
 
     def _answer(self, to: AppName, concerning: tuple[Policy, ...], known: _Answer | None) -> _Answer:
         allows = resolve(concerning, census=self._census, to=to)
+        left_out: tuple[str, ...] = ()
+        if len(allows) > MOST_RIGHTS:
+            kept = fitting(concerning, census=self._census, to=to, most=MOST_RIGHTS)
+            chosen = frozenset(map(id, kept))
+            left_out = tuple(each.name for each in concerning if id(each) not in chosen)
+            allows = resolve(kept, census=self._census, to=to)
         if known is not None and known.allows == allows:
             allows = known.allows
         patterns = frozenset(meant(source, to=to) for policy in concerning for source in policy.sources)
-        self._answers[to] = _Answer(concerning, patterns, allows)
+        self._answers[to] = _Answer(concerning, patterns, allows, left_out)
         return self._answers[to]
 
     def _refreshed(self, changed: Collection[AppName]) -> Iterator[tuple[AppName, _Answer]]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from agent.model.names import AppName
 from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports, Protocol, Scope
 from agent.policy.ports import merged
-from agent.policy.resolve import Index, Resolver
+from agent.policy.resolve import MOST_RIGHTS, Index, Resolver
 from dataplane.state import Allow
 
 APPS = [AppName(org, space, app) for org in ("acme", "zeta") for space in ("shop", "blog") for app in ("web", "api", "db")]
@@ -162,3 +162,37 @@ def test_the_ports_that_a_source_may_reach_are_those_of_all_its_policies_in_few_
     assert found == {Protocol.TCP: (Ports(80, 90),), Protocol.UDP: (Ports(53, 53),)}
     none = Index(policies).ports(AppName("acme", "shop", "web"), AppName("acme", "blog", "api"))
     assert none == {Protocol.TCP: (), Protocol.UDP: ()}
+
+
+def named(name: str, *sources: Pattern, ports: int = 1) -> Policy:
+    return Policy(
+        name, sources, TO_API, tuple(Ports(2 * port + 1, 2 * port + 1) for port in range(ports)), (), Origin("f", 1, 1)
+    )
+
+
+def test_a_policy_that_would_be_too_many_rights_is_left_out_and_named_and_the_others_hold() -> None:
+    """A change of a container's rights costs what its chains are long: 60,000 lines kept all other changes waiting."""
+    many = {AppName("acme", "blog", f"a{number}"): number + 10 for number in range(MOST_RIGHTS)}
+    tags = {WEB: 1, API: 2, **many}
+    fits = named("fits", *(Pattern(*each) for each in (("acme", "blog", f"a{number}") for number in range(MOST_RIGHTS - 3))))
+    resolver = Resolver()
+    policies = (
+        fits,
+        named("large", TO_API, Pattern("acme", "shop", "web"), ports=2),
+        named("small", Pattern("acme", "shop", "web")),
+    )
+    resolver.update(policies, tags)
+    assert len(resolver.allows(API)) == MOST_RIGHTS - 2
+    assert Allow(1, "tcp", 1, 1) in resolver.allows(API)
+    assert resolver.left_out() == {API: ("large",)}
+    resolver.update(policies[1:], tags)
+    assert {allow.tag for allow in resolver.allows(API)} == {1, 2}
+    assert resolver.left_out() == {}
+
+
+def test_a_group_is_one_right_however_many_apps_it_has() -> None:
+    tags = {AppName("acme", "blog", f"a{number}"): number + 10 for number in range(2 * MOST_RIGHTS)}
+    resolver = Resolver()
+    resolver.update((named("all", Pattern("acme", "blog", None)),), tags)
+    assert len(resolver.allows(API)) == 1
+    assert resolver.left_out() == {}

@@ -6,9 +6,11 @@ import pytest
 
 from agent.config.problems import InvalidSource
 from agent.errors import Conflict
+from agent.model.names import AppName
 from agent.model.policy import Policy
 from agent.policy import language
 from agent.policy.in_force import PoliciesInForce, StoredPolicies
+from agent.policy.resolve import MOST_RIGHTS
 from agent.store.protocols import StoredPolicy
 from tests.testlib.memory_store import MemoryStore
 
@@ -105,3 +107,15 @@ async def test_a_policy_of_a_file_is_not_deleted_from_the_store_and_the_place_is
     with pytest.raises(Conflict, match=r"policy 'one' stands in .*/a\.yaml:1, not in the store"):
         await policies.delete("one", writer=None)
     assert not await policies.delete("two", writer=None)
+
+
+async def test_a_policy_that_would_be_too_many_rights_is_a_line_in_status(tmp_path: Path) -> None:
+    sources = [f"acme/shop/a{number}" for number in range(MOST_RIGHTS + 1)]
+    (tmp_path / "policies.d").mkdir()
+    text = f"policies: [{{name: crowd, from: [{', '.join(sources)}], to: acme/shop/api, tcp: 80}}]\n"
+    (tmp_path / "policies.d/a.yaml").write_text(text)
+    policies = PoliciesInForce(tmp_path / "policies.d", last_good=tmp_path / "state", store=MemoryStore())
+    resolve = await policies.resolver({AppName.parse(source): number for number, source in enumerate(sources, 1)})
+    assert resolve(AppName.parse("acme/shop/api")) == frozenset()
+    (problem,) = policies.problems()
+    assert problem.what == "more than 4,096 rights to reach acme/shop/api: not in force for it are crowd"
