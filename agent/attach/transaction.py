@@ -17,7 +17,6 @@ from weakref import WeakValueDictionary
 from agent import log
 from agent.attach.owners import Owners
 from agent.complaint import Complaints
-from agent.control.peer import Peer
 from agent.errors import RAISED, Conflict, HostRefused, InvalidInput, Unavailable
 from agent.identity.leaves import Leaves
 from agent.loop.desired import CellFacts, envoy_ports, pin_of
@@ -25,6 +24,7 @@ from agent.loop.loop import Reconciler
 from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.names import AppName
 from agent.model.owner import NamespaceOwner, Owner
+from agent.model.peer import Peer
 from agent.model.routes import RouteDomains, clash
 from agent.model.status import Part, Problem
 from agent.store.ledger import Ledger

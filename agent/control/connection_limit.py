@@ -12,6 +12,7 @@ from typing import cast
 
 from agent.control import peer as peers
 from agent.control.errors import refusal
+from agent.model.peer import Peer
 
 LIMIT = 64  # of 1024 descriptors, in the usual limits
 REFUSED = refusal(503, "Unavailable", "you have too many open connections", hint="close some").text or ""
@@ -21,7 +22,7 @@ class ConnectionLimit:
     """Makes a protocol for each new connection: the server's own, or one that refuses."""
 
     def __init__(
-        self, server: Callable[[], asyncio.Protocol], connected: dict[socket.socket, peers.Peer], *, limit: int = LIMIT
+        self, server: Callable[[], asyncio.Protocol], connected: dict[socket.socket, Peer], *, limit: int = LIMIT
     ) -> None:
         """`connected` gets the peer of each connection, as it was at its beginning."""
         self._server = server

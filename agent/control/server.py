@@ -20,6 +20,7 @@ from agent.control.connection_limit import ConnectionLimit
 from agent.control.errors import Handler, failures_as_answers, refusal
 from agent.control.reader_share import ReaderShare
 from agent.control.socket import BACKLOG, listening
+from agent.model.peer import Peer
 
 GROUP = "cellnet"
 BODY_LIMIT = 4 << 20
@@ -34,7 +35,7 @@ async def serve(routes: Iterable[web.RouteDef], *, path: Path, group: str = GROU
 
     At its end running requests have 5 s to finish, then they are cancelled.
     """
-    readers, connected = peers.group_id(group), dict[socket.socket, peers.Peer]()
+    readers, connected = peers.group_id(group), dict[socket.socket, Peer]()
     permission = _permission(connected, readers=readers, limit=limit)
     app = web.Application(client_max_size=BODY_LIMIT, middlewares=[failures_as_answers, permission])
     app.add_routes(routes)
@@ -53,7 +54,7 @@ async def serve(routes: Iterable[web.RouteDef], *, path: Path, group: str = GROU
             await runner.cleanup()
 
 
-def _permission(connected: Mapping[socket.socket, peers.Peer], *, readers: int | None, limit: float) -> Middleware:
+def _permission(connected: Mapping[socket.socket, Peer], *, readers: int | None, limit: float) -> Middleware:
     """Refuses what the peer may not do, ends what takes too long, and logs what changes something."""
     share = ReaderShare()
 

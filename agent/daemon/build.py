@@ -21,13 +21,12 @@ from agent.cells.departures import Departures
 from agent.cells.peers import Peers
 from agent.cells.tunnel_health import TunnelHealth
 from agent.config.config import Config
-from agent.control import api
-from agent.daemon.answers.attachments import AttachmentAnswers
-from agent.daemon.answers.ca import CaAnswers
-from agent.daemon.answers.cells import CellAnswers
-from agent.daemon.answers.enforcement import Enforcement
-from agent.daemon.answers.policies import PolicyAnswers
-from agent.daemon.answers.status import StatusAnswers
+from agent.control.api.attachments import AttachmentsApi
+from agent.control.api.ca import CaApi
+from agent.control.api.cells import CellsApi
+from agent.control.api.policies import PoliciesApi
+from agent.control.api.status import StatusApi
+from agent.control.enforcement import Enforcement
 from agent.daemon.clock import Clock
 from agent.daemon.config_changes import ConfigChanges
 from agent.daemon.disk_space import DiskSpace
@@ -241,9 +240,9 @@ def _reporting(base: Foundation, parts: _Parts) -> tuple[Part, ...]:
 
 
 def _routes(base: Foundation, parts: _Parts, *more: Part) -> list[web.RouteDef]:
-    """The API, answered by the parts."""
-    clock, storage, enforcement = base.clock, base.storage, Enforcement(parts.loop)
-    attachments = AttachmentAnswers(
+    """The API, a class for each subject."""
+    config, clock, storage, enforcement = base.config, base.clock, base.storage, Enforcement(parts.loop)
+    attachments = AttachmentsApi(
         parts.attaching,
         leaves=parts.leaves,
         listeners=parts.listeners,
@@ -252,12 +251,12 @@ def _routes(base: Foundation, parts: _Parts, *more: Part) -> list[web.RouteDef]:
         now=clock.now,
     )
     reporting = (*_reporting(base, parts), attachments, *more)
-    return api.routes(
-        attachments=attachments,
-        policies=PolicyAnswers(parts.policies, enforcement=enforcement),
-        cells=CellAnswers(base.config.cell, store=storage.cells, enforcement=enforcement, clock=clock),
-        ca=CaAnswers(parts.leaves, folder=base.config.paths.ca, store=storage.trust, enforcement=enforcement, clock=clock),
-        status=StatusAnswers(
+    apis = (
+        attachments,
+        PoliciesApi(parts.policies, enforcement=enforcement),
+        CellsApi(config.cell, store=storage.cells, enforcement=enforcement, now=clock.seconds),
+        CaApi(parts.leaves, folder=config.paths.ca, store=storage.trust, enforcement=enforcement, now=clock.now),
+        StatusApi(
             reporting,
             policies=parts.policies,
             shared=storage.shared,
@@ -265,6 +264,7 @@ def _routes(base: Foundation, parts: _Parts, *more: Part) -> list[web.RouteDef]:
             metrics=lambda: parts.metrics.text(_levels(parts, reporting), now=clock.now()),
         ),
     )
+    return [route for each in apis for route in each.routes()]
 
 
 def _levels(parts: _Parts, reporting: tuple[Part, ...]) -> Levels:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.control.peer import SO_PEERPIDFD, Options, Peer, peer_of
+from agent.control.peer import SO_PEERPIDFD, Options, peer_of
 from agent.errors import Conflict
+from agent.model.peer import Peer
 from agent.store.ledger import Ledger
 from tests.testlib.attach_bed import Obliging, attaching
 from tests.testlib.samples import request

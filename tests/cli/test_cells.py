@@ -50,7 +50,7 @@ def test_cells_are_a_tidy_table(cellnet: Cli) -> None:
 
 def test_a_cell_is_removed_by_its_name(cellnet: Cli, cell: FakeCell) -> None:
     assert cellnet("cell", "remove", "two") == (0, "removed two\n", "")
-    assert [each.name for each in cell.listed] == ["one"]
+    assert [each.record.name for each in cell.listed] == ["one"]
     assert cellnet("cell", "remove", "tow") == (
         1, "", "error: there is no cell 'tow' in the store; hint: did you mean 'two'?\n"
     )  # fmt: skip

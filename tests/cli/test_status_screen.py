@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import time
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,7 @@ def test_many_problems_leave_room_for_the_facts_and_say_how_many_more_there_are(
 
 
 def test_a_pipe_gets_everything_as_it_is_without_a_code(agent: Path, cell: FakeCell) -> None:
-    cell.problems += [BAD_FILE] * 40
+    cell.problems += [replace(BAD_FILE, what=BAD_FILE.what.replace(":2:", f":{line}:")) for line in range(40)]
     argv = [sys.executable, "-m", "agent", "--root", str(agent), "status"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")

@@ -17,7 +17,6 @@ import pytest
 
 from agent.control.api import policies as module
 from agent.control.api.policies import STRETCH, PolicyList, view
-from agent.control.api.status import Status
 from agent.control.reader_share import AT_ONCE
 from agent.model.policy import Origin, Policy, Ports
 from tests.testlib.fake_cell import FakeCell, an_app, serving
@@ -37,11 +36,11 @@ class CountingCell(FakeCell):
 
     asked = 0
 
-    async def status(self) -> Status:
+    async def step(self) -> None:
         self.asked += 1
-        return await super().status()
+        await super().step()
 
-    async def policies(self) -> tuple[Policy, ...]:
+    def policies(self) -> tuple[Policy, ...]:
         return MANY
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.control.peer import Peer, Permission, peer_of, permission_of
+from agent.control.peer import Permission, peer_of, permission_of
 from agent.control.socket import listening
 from agent.errors import Conflict, HostRefused
+from agent.model.peer import Peer
 from tests.testlib.fake_cell import FakeCell, serving
 
 READERS = "daemon"

@@ -3,23 +3,24 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from aiohttp import web
 
 from agent.cells.tunnel_health import PeerRow
-from agent.control import api, server
-from agent.control.api.attachments import AttachmentView, TlsView
-from agent.control.api.cells import CellView
-from agent.control.api.policies import CheckResult
-from agent.control.api.status import Status
-from agent.control.peer import Peer
+from agent.control import server
+from agent.control.api.attachments import AttachmentsApi, AttachmentView, TlsView
+from agent.control.api.ca import CaApi
+from agent.control.api.cells import CellsApi
+from agent.control.api.policies import PoliciesApi
+from agent.control.api.status import StatusApi
+from agent.control.enforcement import Enforcement
 from agent.daemon.firewall import FirewallRow
 from agent.daemon.storage import StoreRow
 from agent.daemon.this_cell import ThisCellRow
@@ -28,13 +29,15 @@ from agent.envoy.listeners import TlsState
 from agent.errors import Conflict, InvalidInput, NotFound
 from agent.identity.leaves import CaRow
 from agent.loop.reports import LastApplyRow
-from agent.model import policy
 from agent.model.attachment import AttachRequest
+from agent.model.cell import Cell, CellRecord
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
-from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports
-from agent.model.status import Problem
-from agent.policy.in_force import PoliciesRow
+from agent.model.peer import Peer
+from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports, Protocol
+from agent.model.status import Part, Problem
+from agent.policy.in_force import PoliciesInForce, PoliciesRow
+from agent.store.protocols import CellStore
 from ca.show import Shown, Summary
 from dataplane.tunnel_probe import TunnelAnswer
 from host.namespace import open_namespace, pin, unpin
@@ -48,11 +51,11 @@ def an_app(text: str) -> Pattern:
     return Pattern(*text.split("/"))
 
 
-def listed_cell(name: str, *, alive: bool = False, here: bool = False) -> CellView:
-    """A cell, as `cellnet cell list` has it."""
+def listed_cell(name: str, *, alive: bool = False) -> Cell:
+    """A cell, as the store has it."""
     number = len(name)
     subnet, underlay = IPv4Network(f"10.255.{number}.0/24"), IPv4Address("192.0.2.0") + number
-    return CellView(name, underlay, subnet, NOW if alive else None, "0.1.0", here)
+    return Cell(CellRecord(name, "id", subnet, underlay, "0.1.0"), NOW.timestamp() if alive else None)
 
 
 @dataclass
@@ -77,10 +80,15 @@ class FakeCell:
     environment: dict[str, str] = field(default_factory=dict)
 
     operators: list[StoreCredentials | None] = field(default_factory=list)
-    listed: list[CellView] = field(default_factory=lambda: [listed_cell("one", alive=True, here=True), listed_cell("two")])
+    listed: list[Cell] = field(default_factory=lambda: [listed_cell("one", alive=True), listed_cell("two")])
     published: list[tuple[str | None, bool]] = field(default_factory=list)
 
-    async def _step(self) -> None:
+    def policies(self) -> tuple[Policy, ...]:
+        """All that are in force."""
+        return tuple(self.rules)
+
+    async def step(self) -> None:
+        """What each change, and `status`, waits for or fails with."""
         try:
             if self.waits:
                 await _set(self.gate)
@@ -90,52 +98,177 @@ class FakeCell:
         if self.fails is not None:
             raise self.fails
 
+
+class FakeAttachments(AttachmentsApi):
+    """Attached in memory."""
+
+    def __init__(self, cell: FakeCell) -> None:
+        self.cell = cell
+        self._names_in_use = set()
+
     async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentView:
-        self.peers.append(peer)
-        await self._step()
-        if request.name in self.views or request.name in self.leaving:
+        self.cell.peers.append(peer)
+        await self.cell.step()
+        if request.name in self.cell.views or request.name in self.cell.leaving:
             raise Conflict(f"'{request.name}' is attached", hint="detach it first", taken=request.name)
-        address = IPv4Address("10.255.1.2") + len(self.views)
+        address = IPv4Address("10.255.1.2") + len(self.cell.views)
         place = Path(f"/nowhere/{request.name}")
-        if self.folder is not None:
-            place = self.folder / request.name
+        if self.cell.folder is not None:
+            place = self.cell.folder / request.name
             pin(open_namespace(request.netns, root=Path(f"/proc/{peer.pid}/root")), place)
         instance = request.instance or 0
-        environment = {"CF_INSTANCE_INTERNAL_IP": str(address), "CF_INSTANCE_INDEX": str(instance), **self.environment}
-        self.views[request.name] = AttachmentView(
+        environment = {"CF_INSTANCE_INTERNAL_IP": str(address), "CF_INSTANCE_INDEX": str(instance), **self.cell.environment}
+        self.cell.views[request.name] = AttachmentView(
             name=request.name, app=str(request.app), instance=instance, address=address, ports=request.ports,
             routes=request.routes, interface=request.interface, tls=TlsView(TlsState.READY, NOW + timedelta(hours=24)),
             environment=environment, pin=place,
         )  # fmt: skip
-        self.owners[request.name] = request.owner_pid
-        return self.views[request.name]
+        self.cell.owners[request.name] = request.owner_pid
+        return self.cell.views[request.name]
 
     async def detach(self, name: str) -> bool:
-        await self._step()
-        self.detached.append(name)
-        found = self.views.pop(name, None)
-        if found is not None and self.folder is not None:
+        await self.cell.step()
+        self.cell.detached.append(name)
+        found = self.cell.views.pop(name, None)
+        if found is not None and self.cell.folder is not None:
             unpin(found.pin)
         return found is not None
 
-    async def attachments(self) -> tuple[AttachmentView, ...]:
-        return tuple(self.views[name] for name in sorted(self.views))
+    def views(self) -> tuple[AttachmentView, ...]:
+        return tuple(self.cell.views.values())
 
-    async def attachment(self, name: str) -> AttachmentView | None:
-        return self.views.get(name)
 
-    async def status(self) -> Status:
-        await self._step()
-        stored = sum(not each.origin.line for each in self.rules)
+class FakePolicies(PoliciesInForce):
+    """Those of the cell's list."""
+
+    def __init__(self, cell: FakeCell) -> None:
+        self.cell = cell
+
+    async def in_force(self) -> tuple[Policy, ...]:
+        return self.cell.policies()
+
+    async def allow(
+        self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, writer: StoreCredentials | None
+    ) -> str:
+        await self.cell.step()
+        self.cell.operators.append(writer)
+        numbers = [each.split("/") for each in ports]
+        ranges = {
+            kind: tuple(ANY_PORT if text == "any" else Ports(int(text), int(text)) for found, text in numbers if found == kind)
+            for kind in ("tcp", "udp")
+        }
+        made = name or f"{source.split('/')[-1]}-to-{to.split('/')[-1]}"
+        self.cell.rules.append(Policy(made, (an_app(source),), an_app(to), ranges["tcp"], ranges["udp"], STORE))
+        return made
+
+    async def apply(self, document: str, *, writer: StoreCredentials | None) -> tuple[str, ...]:
+        await self.cell.step()
+        self.cell.operators.append(writer)
+        if "policies" not in document:
+            raise InvalidInput("<policies>:1:1: unknown key 'polices'\n  polices: []\n  ^", hint="did you mean 'policies'?")
+        return ("from-a-document",)
+
+    async def delete(self, name: str, *, writer: StoreCredentials | None) -> bool:
+        self.cell.operators.append(writer)
+        kept = [each for each in self.cell.rules if each.name != name]
+        gone, self.cell.rules = len(kept) < len(self.cell.rules), kept
+        return gone
+
+    async def accept_loss(self, *, writer: StoreCredentials | None) -> tuple[str, ...]:
+        self.cell.operators.append(writer)
+        return ("held",)
+
+    async def check(self, source: AppName, *, to: AppName, protocol: Protocol, port: int) -> Policy | None:
+        for each in self.cell.rules:
+            if opens(each, source, to) and any(port in ports for ports in each.ports(protocol)):
+                return each
+        return None
+
+    async def open_ports(self, source: AppName, *, to: AppName) -> tuple[str, ...]:
+        rules = [each for each in self.cell.rules if opens(each, source, to)]
+        return tuple(f"{kind.value}/{ports}" for kind in Protocol for each in rules for ports in each.ports(kind))
+
+    async def settle_files(self) -> tuple[str, ...]:
+        await self.cell.step()
+        return self.cell.missing
+
+
+def opens(rule: Policy, source: AppName, to: AppName) -> bool:
+    """Whether a policy lets an app reach another at all."""
+    sources = [pattern for pattern in rule.sources if isinstance(pattern, Pattern)]
+    return rule.to.matches(to) and any(one.matches(source) for one in sources)
+
+
+class FakeEnforcement(Enforcement):
+    """All is enforced at once."""
+
+    def __init__(self) -> None:
+        """No loop."""
+
+    async def next(self) -> None:
+        """Now."""
+
+    async def at_last(self) -> None:
+        """Now."""
+
+
+class FakeCa(CaApi):
+    """Certificates without keys."""
+
+    def __init__(self, cell: FakeCell) -> None:
+        self.cell = cell
+
+    async def shown(self) -> Shown:
+        root, cell = (Summary(f"CN={role}", "a", NOW, NOW + timedelta(days=365), "ab" * 32) for role in ("root", "cell"))
+        return Shown(root, cell, True, b"-----BEGIN CERTIFICATE-----\nabcd\n-----END CERTIFICATE-----\n")
+
+    async def publish_trust(self, roots: str | None, *, add: bool, writer: StoreCredentials | None) -> tuple[Summary, ...]:
+        await self.cell.step()
+        self.cell.operators.append(writer)
+        self.cell.published.append((roots, add))
+        return ((await self.shown()).root,)
+
+
+class FakeCells:
+    """What is asked of a CellStore."""
+
+    def __init__(self, cell: FakeCell) -> None:
+        self.cell = cell
+
+    async def cells(self) -> tuple[Cell, ...]:
+        await self.cell.step()
+        return tuple(self.cell.listed)
+
+    async def remove_cell(self, name: str, *, now: float, writer: StoreCredentials | None = None) -> None:
+        await self.cell.step()
+        self.cell.operators.append(writer)
+        kept = [each for each in self.cell.listed if each.record.name != name]
+        if len(kept) == len(self.cell.listed):
+            raise NotFound(f"there is no cell '{name}' in the store", hint="did you mean 'two'?")
+        self.cell.listed = kept
+
+
+class FakePart(Part):
+    """All rows of the status."""
+
+    def __init__(self, cell: FakeCell) -> None:
+        self.cell = cell
+
+    def problems(self) -> tuple[Problem, ...]:
+        return tuple(self.cell.problems)
+
+    async def rows(self) -> Mapping[str, object]:
+        await self.cell.step()
+        stored = sum(not each.origin.line for each in self.cell.rules)
         rows = {
             "cell": ThisCellRow(
-                "one", IPv4Network("10.255.0.0/16"), IPv4Network("10.255.1.0/24"), 1450, len(self.views), "0.1.0", 7, NOW
+                "one", IPv4Network("10.255.0.0/16"), IPv4Network("10.255.1.0/24"), 1450, len(self.cell.views), "0.1.0", 7, NOW
             ),
             "store": StoreRow("sqlite", "/var/lib/cellnet/cellnet.db"),
             "peers": (),
-            "policies": PoliciesRow(len(self.rules) - stored, stored, 1, ()),
+            "policies": PoliciesRow(len(self.cell.rules) - stored, stored, 1, ()),
             "firewall": FirewallRow("nft", 74),
-            "envoy": EnvoyRow(True, "1.40.0", len(self.views), ()),
+            "envoy": EnvoyRow(True, "1.40.0", len(self.cell.views), ()),
             "ca": CaRow("cell.internal", NOW, NOW, NOW),
             "last_apply": LastApplyRow(NOW, 12.346, 4),
             "repairs": 0,
@@ -143,97 +276,17 @@ class FakeCell:
             "refused_attaches": 0,
             "last_refused_attaches": (),
         }
-        return Status(tuple(self.problems), rows | self.rows)
-
-    async def policies(self) -> tuple[Policy, ...]:
-        return tuple(self.rules)
-
-    async def allow_policy(
-        self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, credentials: StoreCredentials | None
-    ) -> str:
-        await self._step()
-        self.operators.append(credentials)
-        numbers = [each.split("/") for each in ports]
-        ranges = {
-            kind: tuple(ANY_PORT if text == "any" else Ports(int(text), int(text)) for found, text in numbers if found == kind)
-            for kind in ("tcp", "udp")
-        }
-        made = name or f"{source.split('/')[-1]}-to-{to.split('/')[-1]}"
-        self.rules.append(Policy(made, (an_app(source),), an_app(to), ranges["tcp"], ranges["udp"], STORE))
-        return made
-
-    async def apply_policies(self, document: str, *, credentials: StoreCredentials | None) -> tuple[str, ...]:
-        await self._step()
-        self.operators.append(credentials)
-        if "policies" not in document:
-            raise InvalidInput("<policies>:1:1: unknown key 'polices'\n  polices: []\n  ^", hint="did you mean 'policies'?")
-        return ("from-a-document",)
-
-    async def delete_policy(self, name: str, *, credentials: StoreCredentials | None) -> bool:
-        self.operators.append(credentials)
-        kept = [each for each in self.rules if each.name != name]
-        gone, self.rules = len(kept) < len(self.rules), kept
-        return gone
-
-    async def accept_loss(self, *, credentials: StoreCredentials | None) -> tuple[str, ...]:
-        self.operators.append(credentials)
-        return ("held",)
-
-    async def check(self, source: AppName, *, destination: AppName, protocol: policy.Protocol, port: int) -> CheckResult:
-        return CheckResult(
-            by=self._first(source, destination, protocol, port), reverse=self._first(destination, source, protocol, port),
-            ports=tuple(
-                f"{kind.value}/{ports}"
-                for kind in policy.Protocol
-                for each in self.rules
-                if self._opens(each, source, destination)
-                for ports in each.ports(kind)
-            ),
-        )  # fmt: skip
-
-    def _first(self, source: AppName, to: AppName, protocol: policy.Protocol, port: int) -> Policy | None:
-        for each in self.rules:
-            if self._opens(each, source, to) and any(port in ports for ports in each.ports(protocol)):
-                return each
-        return None
-
-    def _opens(self, rule: Policy, source: AppName, to: AppName) -> bool:
-        sources = [pattern for pattern in rule.sources if isinstance(pattern, Pattern)]
-        return rule.to.matches(to) and any(one.matches(source) for one in sources)
-
-    async def sync(self, *, within: float) -> tuple[str, ...]:
-        await self._step()
-        return self.missing
-
-    async def metrics(self) -> str:
-        return "# TYPE cellnet_attachments gauge\ncellnet_attachments 1.0\n"
-
-    async def ca(self) -> Shown:
-        root, cell = (Summary(f"CN={role}", "a", NOW, NOW + timedelta(days=365), "ab" * 32) for role in ("root", "cell"))
-        return Shown(root, cell, True, b"-----BEGIN CERTIFICATE-----\nabcd\n-----END CERTIFICATE-----\n")
-
-    async def publish_trust(self, roots: str | None, *, add: bool, credentials: StoreCredentials | None) -> tuple[Summary, ...]:
-        await self._step()
-        self.operators.append(credentials)
-        self.published.append((roots, add))
-        return ((await self.ca()).root,)
-
-    async def cells(self) -> tuple[CellView, ...]:
-        await self._step()
-        return tuple(self.listed)
-
-    async def remove_cell(self, name: str, *, credentials: StoreCredentials | None) -> None:
-        await self._step()
-        self.operators.append(credentials)
-        kept = [each for each in self.listed if each.name != name]
-        if len(kept) == len(self.listed):
-            raise NotFound(f"there is no cell '{name}' in the store", hint="did you mean 'two'?")
-        self.listed = kept
+        return rows | self.cell.rows
 
 
 def routes_of(cell: FakeCell) -> list[web.RouteDef]:
     """The API, answered by `cell`."""
-    return api.routes(attachments=cell, policies=cell, cells=cell, ca=cell, status=cell)
+    policies, enforcement = FakePolicies(cell), FakeEnforcement()
+    metrics = "# TYPE cellnet_attachments gauge\ncellnet_attachments 1.0\n"
+    cells = CellsApi("one", store=cast("CellStore", FakeCells(cell)), enforcement=enforcement, now=NOW.timestamp)
+    status = StatusApi((FakePart(cell),), policies=policies, shared=None, enforcement=enforcement, metrics=lambda: metrics)
+    apis = (FakeAttachments(cell), PoliciesApi(policies, enforcement=enforcement), cells, FakeCa(cell), status)
+    return [route for each in apis for route in each.routes()]
 
 
 def peer_row(name: str, *, alive: bool = True, tunnel: TunnelAnswer | None = TunnelAnswer.ALL) -> PeerRow:

@@ -1,23 +1,29 @@
 """`/v1/attachments`: containers that are put on the overlay, listed, shown and taken off."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from aiohttp import web
 from pydantic import Field
 
+from agent.attach.transaction import AttachTransactions
 from agent.control.bodies import Body, read_body
 from agent.control.errors import answer, not_found
-from agent.control.peer import PEER, Peer
-from agent.envoy.listeners import TlsState
-from agent.errors import Conflict, InvalidInput
-from agent.model.attachment import AttachRequest, check_name
+from agent.control.peer import PEER
+from agent.envoy.listeners import Listeners, TlsState
+from agent.errors import RAISED, Conflict, InvalidInput
+from agent.identity.leaves import Leaves
+from agent.loop.desired import CellFacts, pin_of
+from agent.metrics import Metrics
+from agent.model.attachment import Attachment, AttachRequest, check_name
 from agent.model.names import AppName
+from agent.model.peer import Peer
+from agent.model.status import Events, Part
 from agent.wording import natural
 
 
@@ -46,22 +52,6 @@ class AttachmentView:
 
 
 LEFT_OUT_OF_LISTS = {"environment", "pin"}
-
-
-class AttachmentService(Protocol):
-    """The questions about attachments."""
-
-    async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentView:
-        """All of it is in place and listening, or nothing is. Conflict for a name whose namespace lives."""
-
-    async def detach(self, name: str) -> bool:
-        """False if there was none of that name, which is no error."""
-
-    async def attachments(self) -> tuple[AttachmentView, ...]:
-        """All."""
-
-    async def attachment(self, name: str) -> AttachmentView | None:
-        """The one of that name."""
 
 
 class AttachBody(Body):
@@ -95,54 +85,70 @@ class AttachBody(Body):
         )
 
 
-class AttachmentsApi:
-    """The handlers."""
+class AttachmentsApi(Part):
+    """The handlers. Keep what was refused; `now` is the time of day (UTC)."""
 
-    def __init__(self, service: AttachmentService) -> None:
-        self._service = service
+    def __init__(
+        self,
+        attaching: AttachTransactions,
+        *,
+        leaves: Leaves,
+        listeners: Listeners,
+        facts: CellFacts,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._attaching = attaching
+        self._leaves = leaves
+        self._listeners = listeners
+        self._facts = facts
+        self._metrics = metrics
+        self._now = now
+        self._refused = Events()
         self._names_in_use: set[str] = set()
+
+    async def rows(self) -> Mapping[str, object]:
+        """`refused_attaches` since the agent's start, which failed and were undone, and the last of them."""
+        return {"refused_attaches": self._refused.count, "last_refused_attaches": self._refused.last}
 
     def routes(self) -> list[web.RouteDef]:
         """One for each method and address."""
         return [
             web.get("/v1/attachments", self.list_all),
-            web.post("/v1/attachments", self.attach_without_a_name),
+            web.post("/v1/attachments", self.add_without_a_name),
             web.get("/v1/attachments/{name}", self.show),
-            web.put("/v1/attachments/{name}", self.attach),
-            web.delete("/v1/attachments/{name}", self.detach),
+            web.put("/v1/attachments/{name}", self.add),
+            web.delete("/v1/attachments/{name}", self.remove),
         ]
 
     async def list_all(self, _request: web.Request) -> web.Response:
         """All attachments."""
-        found = sorted(await self._service.attachments(), key=lambda each: natural(each.name))
-        return answer(found, exclude={"__all__": LEFT_OUT_OF_LISTS})
+        return answer(sorted(self.views(), key=lambda each: natural(each.name)), exclude={"__all__": LEFT_OUT_OF_LISTS})
 
     async def show(self, request: web.Request) -> web.Response:
         """One attachment, with environment and pin."""
         name = request.match_info["name"]
-        found = await self._service.attachment(name)
+        found = next((each for each in self.views() if each.name == name), None)
         if found is None:
             return not_found(f"there is no attachment '{name}'", hint="see 'cellnet ps'")
         return answer(found)
 
-    async def attach(self, request: web.Request) -> web.Response:
+    async def add(self, request: web.Request) -> web.Response:
         """Attach under the caller's name."""
         body, peer = await read_body(AttachBody, request), request[PEER]
-        asked = body.request(request.match_info["name"], peer=peer)
-        return answer(await self._service.attach(asked, peer=peer), status=201)
+        return answer(await self.attach(body.request(request.match_info["name"], peer=peer), peer=peer), status=201)
 
-    async def attach_without_a_name(self, request: web.Request) -> web.Response:
+    async def add_without_a_name(self, request: web.Request) -> web.Response:
         """Attach under a name that is made up here."""
         body, peer = await read_body(AttachBody, request), request[PEER]
         app = AppName.parse(body.app)
         refused: set[str] = set()
         while True:
-            attached = {each.name for each in await self._service.attachments()}
-            name = free_name(app, taken=attached | self._names_in_use | refused)
+            name = free_name(app, taken={each.name for each in self.views()} | self._names_in_use | refused)
             # two callers at once must not be given the same name
             self._names_in_use.add(name)
             try:
-                return answer(await self._service.attach(body.request(name, peer=peer), peer=peer), status=201)
+                return answer(await self.attach(body.request(name, peer=peer), peer=peer), status=201)
             except Conflict as error:
                 # another caller has asked for this very name meanwhile, or its last attachment is still on the way out; any
                 # other clash is the caller's
@@ -152,9 +158,57 @@ class AttachmentsApi:
             finally:
                 self._names_in_use.discard(name)
 
-    async def detach(self, request: web.Request) -> web.Response:
+    async def remove(self, request: web.Request) -> web.Response:
         """Detach; what is not there is no error."""
-        return answer({"detached": await self._service.detach(check_name(request.match_info["name"]))})
+        return answer({"detached": await self.detach(check_name(request.match_info["name"]))})
+
+    async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentView:
+        """All of it is in place and listening, or nothing is. Conflict for a name whose namespace lives."""
+        if self._facts.tls_port in (request.target(), *request.ports):
+            raise InvalidInput(
+                f"port {self._facts.tls_port} is where cellnet itself terminates TLS",
+                hint="name the port of the app with --port or --tls-target",
+            )
+        try:
+            return self._view(await self._attaching.attach(request, peer=peer))
+        except RAISED as error:
+            self._refused.add(self._now(), f"{request.name}: {error.what}")
+            self._metrics.refused_attaches.labels(type(error).__name__).inc()
+            raise
+
+    async def detach(self, name: str) -> bool:
+        """False if there was none of that name."""
+        return await self._attaching.detach(name)
+
+    def views(self) -> tuple[AttachmentView, ...]:
+        """All that are in place."""
+        return tuple(map(self._view, self._attaching.attached()))
+
+    def _view(self, held: Attachment) -> AttachmentView:
+        keyring = self._leaves.keyring
+        return AttachmentView(
+            name=held.name,
+            app=str(held.app),
+            instance=held.instance,
+            address=held.address,
+            ports=held.ports,
+            routes=held.routes,
+            interface=held.interface,
+            tls=self._tls(held),
+            environment={
+                "CF_INSTANCE_INTERNAL_IP": str(held.address),
+                "CF_INSTANCE_INDEX": str(held.instance),
+                "CF_INSTANCE_CERT": str(keyring.chain_of(held.name)),
+                "CF_INSTANCE_KEY": str(keyring.key_of(held.name)),
+                "CF_SYSTEM_CERT_PATH": str(keyring.trust),
+            },
+            pin=pin_of(held.name, pins=self._facts.pins),
+        )
+
+    def _tls(self, held: Attachment) -> TlsView:
+        state, ends = self._listeners.tls_state(held.address), self._leaves.not_after(held.name)
+        has_ended = ends is not None and ends < self._now()
+        return TlsView(TlsState.EXPIRED if has_ended and state is TlsState.READY else state, ends)
 
 
 def free_name(app: AppName, *, taken: AbstractSet[str]) -> str:

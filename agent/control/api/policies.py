@@ -4,18 +4,18 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
 from aiohttp import web
 from pydantic import Field
 
 from agent.control.bodies import OperatorBody, read_body
+from agent.control.enforcement import Enforcement
 from agent.control.errors import answer, not_found
 from agent.errors import InvalidInput
-from agent.model import policy
-from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
-from agent.model.policy import Policy, Scope
+from agent.model.policy import Policy, Protocol, Scope
+from agent.policy.in_force import PoliciesInForce
 from agent.policy.ports import parse_one
 
 STRETCH = 100
@@ -55,44 +55,6 @@ class PolicyList:
             return self._text
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """May a source reach a destination: the policy that says so, the one that allows the other direction, and all ports that
-    the source may reach there (as tcp/8080)."""
-
-    by: Policy | None
-    reverse: Policy | None
-    ports: tuple[str, ...]
-
-
-class PolicyService(Protocol):
-    """The questions about policies."""
-
-    async def policies(self) -> tuple[Policy, ...]:
-        """All that are in force, of files and of the store."""
-
-    async def allow_policy(
-        self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, credentials: StoreCredentials | None
-    ) -> str:
-        """Put one policy into the store, written as on the command line (`ports` as tcp/8080), and return its name.
-
-        Here and below, `credentials` bring the rights to change the store with: the cell's own for None. InvalidInput where
-        the store is not one that takes any.
-        """
-
-    async def apply_policies(self, document: str, *, credentials: StoreCredentials | None) -> tuple[str, ...]:
-        """Put the policies of a YAML document into the store, replacing those of the same names, which are returned."""
-
-    async def delete_policy(self, name: str, *, credentials: StoreCredentials | None) -> bool:
-        """Take one out of the store. False if there was none of that name there; Conflict for one of a file."""
-
-    async def accept_loss(self, *, credentials: StoreCredentials | None) -> tuple[str, ...]:
-        """Give up the policies that are held since the store lost its data, on all cells. Names those held here."""
-
-    async def check(self, source: AppName, *, destination: AppName, protocol: policy.Protocol, port: int) -> CheckResult:
-        """What the policies in force say about a connection."""
-
-
 class AllowBody(OperatorBody):
     """`POST /v1/policies/allow`. Ports as tcp/8080, udp/9000-9010, tcp/any."""
 
@@ -114,7 +76,7 @@ class ConnectionQuery:
 
     source: AppName
     destination: AppName
-    protocol: policy.Protocol
+    protocol: Protocol
     port: int
 
     @classmethod
@@ -129,10 +91,11 @@ class ConnectionQuery:
 
 
 class PoliciesApi:
-    """The handlers."""
+    """The handlers. A change is answered when its effect is there."""
 
-    def __init__(self, service: PolicyService) -> None:
-        self._service = service
+    def __init__(self, policies: PoliciesInForce, *, enforcement: Enforcement) -> None:
+        self._policies = policies
+        self._enforcement = enforcement
         self._list = PolicyList()
 
     def routes(self) -> list[web.RouteDef]:
@@ -148,43 +111,49 @@ class PoliciesApi:
 
     async def list_all(self, _request: web.Request) -> web.Response:
         """All policies in force."""
-        text = await self._list.text(await self._service.policies())
+        text = await self._list.text(await self._policies.in_force())
         return web.Response(body=text, content_type="application/json")
 
     async def allow(self, request: web.Request) -> web.Response:
         """One policy into the store."""
         body = await read_body(AllowBody, request)
-        name = await self._service.allow_policy(
-            body.source, to=body.to, ports=body.ports, name=body.name, credentials=body.credentials()
-        )
+        name = await self._policies.allow(body.source, to=body.to, ports=body.ports, name=body.name, writer=body.credentials())
+        await self._enforcement.next()
         return answer({"name": name}, status=201)
 
     async def apply(self, request: web.Request) -> web.Response:
         """A document's policies into the store."""
         body = await read_body(ApplyBody, request)
-        return answer({"names": await self._service.apply_policies(body.document, credentials=body.credentials())})
+        names = await self._policies.apply(body.document, writer=body.credentials())
+        await self._enforcement.next()
+        return answer({"names": names})
 
     async def delete(self, request: web.Request) -> web.Response:
         """One policy out of the store."""
         name, body = request.match_info["name"], await read_body(OperatorBody, request)
-        if not await self._service.delete_policy(name, credentials=body.credentials()):
+        gone = await self._policies.delete(name, writer=body.credentials())
+        await self._enforcement.next()
+        if not gone:
             return not_found(f"there is no policy '{name}' in the store", hint="see 'cellnet policy list'")
         return answer({"deleted": True})
 
     async def accept_loss(self, request: web.Request) -> web.Response:
         """What the store has lost is given up."""
         body = await read_body(OperatorBody, request)
-        return answer({"names": await self._service.accept_loss(credentials=body.credentials())})
+        names = await self._policies.accept_loss(writer=body.credentials())
+        await self._enforcement.next()
+        return answer({"names": names})
 
     async def check(self, request: web.Request) -> web.Response:
-        """What the policies say about one connection."""
-        asked = ConnectionQuery.parse(dict(request.query))
-        found = await self._service.check(asked.source, destination=asked.destination, protocol=asked.protocol, port=asked.port)
-        by, reverse = found.by, found.reverse
+        """What the policies say about one connection: what allows it, what allows the other direction,
+        and all ports that the source may reach there (as tcp/8080)."""
+        asked, check = ConnectionQuery.parse(dict(request.query)), self._policies.check
+        by = await check(asked.source, to=asked.destination, protocol=asked.protocol, port=asked.port)
+        reverse = await check(asked.destination, to=asked.source, protocol=asked.protocol, port=asked.port)
         return answer({
             "allowed": by is not None,
             "by": None if by is None else by.name,
             "origin": None if by is None else str(by.origin),
             "reverse": None if reverse is None else {"by": reverse.name, "origin": str(reverse.origin)},
-            "ports": found.ports,
+            "ports": await self._policies.open_ports(asked.source, to=asked.destination),
         })  # fmt: skip

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from agent.daemon.answers.attachments import AttachmentAnswers
+from agent.control.api.attachments import AttachmentsApi
 from agent.envoy.listeners import TlsState
 from agent.identity.keyring import Keyring
 from agent.metrics import Metrics
@@ -32,7 +32,7 @@ class OneContainer:
 async def test_a_certificate_that_has_ended_is_expired_and_not_ready() -> None:
     scene: Any = OneContainer()
     for at, state in ((NOON - timedelta(seconds=1), TlsState.READY), (NOON + timedelta(seconds=1), TlsState.EXPIRED)):
-        answers = AttachmentAnswers(
+        api = AttachmentsApi(
             scene,
             leaves=scene,
             listeners=scene,
@@ -40,4 +40,4 @@ async def test_a_certificate_that_has_ended_is_expired_and_not_ready() -> None:
             metrics=Metrics(),
             now=lambda at=at: at,  # type: ignore[misc]
         )
-        assert [each.tls.state for each in await answers.attachments()] == [state]
+        assert [each.tls.state for each in api.views()] == [state]
