@@ -22,8 +22,8 @@ from dataplane.state import Leaf
 class Snapshot:
     """`leaving` are attachments on their way out.
 
-    `departed` are containers of other cells that are not what they were, with the tags that their addresses have now; more may
-    be known of them in `news_in` seconds.
+    `departed` are containers of other cells that are not what they were, with the tags that their addresses have now. In
+    `news_in` seconds more may be known of them, or the store may take what it has refused.
     """
 
     attachments: tuple[Attachment, ...]
@@ -72,7 +72,7 @@ class SnapshotSources:
             underlay=self.underlay.facts,
             peers=await self.peers.routes(),
             departed=self.departures.take(tags),
-            news_in=self.departures.wait(),
+            news_in=min((each for each in (self.departures.wait(), self.tags.wait()) if each is not None), default=None),
             leaving=frozenset(self.leaving).union(held.name for held in attachments if held.phase is Phase.DETACHING),
         )
 

@@ -10,10 +10,12 @@ from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from agent.model.policy import Policy, spelled_out
 from agent.model.status import Part, Problem, as_problems
+from agent.pacing import Backoff
 from agent.policy.difference import difference
 from agent.store.protocols import SharedStore, TagStore
 
 PATIENCE = 0.5  # seconds: a revoke may be waiting
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds until what was refused is tried again though nothing has happened
 
 
 class NamedApps:
@@ -75,7 +77,13 @@ class TagsInUse(Part):
         self._need = _Need(frozenset(), frozenset(), {}, frozenset(), frozenset())
         self._announced: frozenset[AppName] = frozenset()  # what the other cells know that this one needs
         self._given_back: tuple[frozenset[AppName], int] | None = None  # what was tried at which revision
+        self._pauses = Backoff(first=FIRST_PAUSE, longest=LONGEST_PAUSE)
+        self._pause: float | None = None
         self.problem: Conflict | HostRefused | Unavailable | None = None
+
+    def wait(self) -> float | None:
+        """Seconds until `follow` is to be called again, when the store may take what it refused; None where it took all."""
+        return self._pause
 
     def problems(self) -> tuple[Problem, ...]:
         """Why apps have no tags, or keep them."""
@@ -128,6 +136,9 @@ class TagsInUse(Part):
             self.problem = error
         except TimeoutError:
             self.problem = Unavailable("the store is slow: tags are neither given nor taken back", hint="it is tried again")
+        if self.problem is None:
+            self._pauses.reset()
+        self._pause = None if self.problem is None else self._pauses.next()
         return await self._store.tags() if missing or unused else tags
 
     async def _refer(self) -> None:

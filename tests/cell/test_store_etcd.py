@@ -12,13 +12,13 @@ from agent.errors import Unavailable
 from lab.cell import Cell
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.etcd import Etcd
+from tests.testlib.etcd import SmallEtcd
 from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually
 
 WEB, API, JOB = "acme/shop/web", "acme/shop/api", "acme/shop/job"
 SHARED = "/cellnet/v1/"
-_running: dict[Path, Etcd] = {}
+_running: dict[Path, SmallEtcd] = {}
 
 
 class CellWithEtcd(Cell):
@@ -26,7 +26,7 @@ class CellWithEtcd(Cell):
 
     def make(self, overrides: Sequence[str] = ()) -> None:
         super().make([*overrides, f"store.etcd.endpoints=['http://{OUTSIDE.ip}:2379']"])
-        etcd = _running[self.root] = Etcd(self.root / "etcd", netns=self.outside, address=OUTSIDE.ip)
+        etcd = _running[self.root] = SmallEtcd(self.root / "etcd", netns=self.outside, address=OUTSIDE.ip)
         etcd.start()
 
 
@@ -39,7 +39,7 @@ def cell_kind() -> Iterator[type[Cell]]:
 
 
 @pytest.fixture
-def etcd(cell: CellUnderTest) -> Etcd:
+def etcd(cell: CellUnderTest) -> SmallEtcd:
     return _running[cell.lab.root]
 
 
@@ -63,7 +63,7 @@ def well(cell: CellUnderTest) -> bool:
 
 
 def test_a_policy_that_another_cell_applies_is_enforced_here_and_cut_when_it_deletes_it(
-    cell: CellUnderTest, etcd: Etcd
+    cell: CellUnderTest, etcd: SmallEtcd
 ) -> None:
     web, api = cell.containers(WEB, API)
     assert web.connect(api, 8080) is Refused
@@ -74,7 +74,7 @@ def test_a_policy_that_another_cell_applies_is_enforced_here_and_cut_when_it_del
     eventually(lambda: web.connect(api, 8080) is Refused)
 
 
-def test_what_this_cell_applies_all_others_can_read(cell: CellUnderTest, etcd: Etcd) -> None:
+def test_what_this_cell_applies_all_others_can_read(cell: CellUnderTest, etcd: SmallEtcd) -> None:
     cell.allow(WEB, API, "tcp/8080")
     assert "acme/shop/api" in etcd.ctl("get", "--prefix", f"{SHARED}policies/")
     assert WEB in etcd.ctl("get", "--prefix", f"{SHARED}tags/numbers/")
@@ -82,7 +82,7 @@ def test_what_this_cell_applies_all_others_can_read(cell: CellUnderTest, etcd: E
     cell.cellnet("policy", "delete", cell.cellnet("policy", "list", "--json").out.split('"name": "')[1].split('"')[0])
 
 
-def test_a_tag_that_another_cell_gave_is_the_one_that_is_used_here(cell: CellUnderTest, etcd: Etcd) -> None:
+def test_a_tag_that_another_cell_gave_is_the_one_that_is_used_here(cell: CellUnderTest, etcd: SmallEtcd) -> None:
     etcd.ctl("put", f"{SHARED}tags/apps/{JOB}", '{"tag": 4711, "released": null}')
     etcd.ctl("put", f"{SHARED}tags/numbers/4711", JOB)
     etcd.ctl("put", f"{SHARED}cells/other/apps", f'["{JOB}"]')
@@ -94,7 +94,7 @@ def test_a_tag_that_another_cell_gave_is_the_one_that_is_used_here(cell: CellUnd
 
 
 @pytest.mark.parametrize("outage", ["killed", "silent"])
-def test_an_outage_changes_nothing_and_ends_by_itself(cell: CellUnderTest, etcd: Etcd, outage: str) -> None:
+def test_an_outage_changes_nothing_and_ends_by_itself(cell: CellUnderTest, etcd: SmallEtcd, outage: str) -> None:
     web, api = cell.containers(WEB, API)
     cell.allow(WEB, API, "tcp/8080")
     etcd.kill() if outage == "killed" else etcd.freeze()
@@ -114,7 +114,18 @@ def test_an_outage_changes_nothing_and_ends_by_itself(cell: CellUnderTest, etcd:
     assert second.connect(api, 8080) is Connected
 
 
-def test_lost_data_opens_nothing_and_closes_nothing(cell: CellUnderTest, etcd: Etcd) -> None:
+def test_what_a_full_etcd_refused_is_written_by_itself_when_it_has_room(cell: CellUnderTest, etcd: SmallEtcd) -> None:
+    cell.run_app(API)
+    etcd.fill()
+    cell.policy_file("new.yaml", f"policies:\n  - {{from: acme/shop/new, to: {API}, tcp: [8080]}}\n")
+    eventually(lambda: not well(cell))
+    assert "database space exceeded" in cell.cellnet("status", code=None).out
+    etcd.make_room()
+    eventually(lambda: "acme/shop/new" in etcd.ctl("get", "--prefix", "--keys-only", f"{SHARED}tags/apps/"), seconds=60)
+    eventually(lambda: well(cell))
+
+
+def test_lost_data_opens_nothing_and_closes_nothing(cell: CellUnderTest, etcd: SmallEtcd) -> None:
     web, api = cell.containers(WEB, API)
     cell.allow(WEB, API, "tcp/8080")
     kept = etcd.folder / "data"

@@ -1,5 +1,6 @@
 """A real etcd for tests: the lab's own, on loopback or in a namespace of the test's, with TLS where a test asks for it."""
 
+import json
 import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address
@@ -61,6 +62,28 @@ def secret_file(path: Path, text: str) -> Path:
     path.touch(mode=0o600)
     path.write_text(text)
     return path
+
+
+class SmallEtcd(Etcd):
+    """An etcd that is soon full."""
+
+    def fill(self) -> None:
+        """Until it takes nothing."""
+        for number in range(1000):
+            if "database space exceeded" in self.try_ctl("put", f"/other/{number}", "x" * 100_000).err:
+                return
+        raise AssertionError("it took everything")
+
+    def make_room(self) -> None:
+        """What an operator does then."""
+        self.ctl("del", "--prefix", "/other/")
+        revision = json.loads(self.ctl("get", "/", "-w", "json"))["header"]["revision"]
+        self.ctl("compact", str(revision))
+        self.ctl("defrag")
+        self.ctl("alarm", "disarm")
+
+    def _server_options(self) -> Sequence[str]:
+        return ("--quota-backend-bytes", str(2 << 20))
 
 
 def free_port() -> int:

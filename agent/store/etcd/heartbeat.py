@@ -14,11 +14,11 @@ from agent import log
 from agent.complaint import Complaints
 from agent.errors import RAISED, CellnetError, Conflict, HostRefused
 from agent.model.cell import CellRecord, Endpoint
-from agent.pacing import wait_for_event
+from agent.pacing import Backoff, wait_for_event
 from agent.store.etcd import records
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.cells import CellsAndEndpoints
-from agent.store.etcd.client import EtcdClient, Value, put, remove, remove_below, unchanged
+from agent.store.etcd.client import EtcdClient, Value, absent, put, remove, remove_below, unchanged
 from agent.store.etcd.errors import NoSuchLease
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.mirror import Mirror
@@ -31,10 +31,12 @@ TRIES = 10
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds: how long the lease holds without being renewed, and the pause before what failed is tried again."""
+    """Seconds: how long the lease holds without being renewed, the pause before what failed is tried again (doubled each time,
+    up to `keep`), and after a write the time until it is checked whether another would succeed."""
 
     lease: int = 15
     again: float = 1.0
+    check: float = 30.0
 
     @property
     def keep(self) -> float:
@@ -65,6 +67,7 @@ class Heartbeat:
         self._endpoints: Mapping[str, bytes] | None = None  # until the first `publish`, those of an earlier run hold
         self._lease = 0
         self._kept = 0.0
+        self._wrote = 0.0
         self._clears_former = True
         self._was_written = False
         self._writing = asyncio.Lock()
@@ -96,8 +99,9 @@ class Heartbeat:
 
     async def run(self) -> None:
         """Keep it so for ever. A clean end leaves the same as a kill: the lease runs out."""
+        pauses = Backoff(first=self._timing.again, longest=self._timing.keep)
         while True:
-            await wait_for_event(self._wake, within=self._timing.keep if self.problem is None else self._timing.again)
+            await wait_for_event(self._wake, within=self._timing.keep if self.problem is None else pauses.next())
             if self._record is None:
                 self._wake.clear()
                 continue
@@ -105,12 +109,14 @@ class Heartbeat:
             self._wake.clear()
             try:
                 await self._write_differences(self._record)
+                await self._check_writing(self._record)
             except RAISED as error:
                 self._complaints.about(error)
                 self.problem = error
             else:
                 self._complaints.over()
                 self.problem = None
+                pauses.reset()
 
     async def _write_differences(self, record: CellRecord) -> None:
         """Raises Conflict, Unavailable, HostRefused."""
@@ -180,8 +186,19 @@ class Heartbeat:
             if revision is None:
                 return False
         if revision:
+            self._wrote = asyncio.get_running_loop().time()
             await self._mirror.reach(revision)
         return True
+
+    async def _check_writing(self, record: CellRecord) -> None:
+        """Raise HostRefused where etcd takes no writes: it is full, or a right or the password has gone.
+
+        A write whose condition fails changes nothing, but is refused as any other is.
+        """
+        now, place = asyncio.get_running_loop().time(), self._keys.record(record.name)
+        if now - self._wrote >= self._timing.check:
+            await self._client.commit(when=[absent(place)], do=[put(place, records.encode_cell(record))])
+            self._wrote = now
 
     def _plans(self, record: CellRecord) -> list[Plan]:
         """What is to be written, the record and the sign of life first; empty where all is as it should be."""

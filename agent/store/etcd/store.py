@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 from types import MappingProxyType
 
-from agent.errors import Conflict, InvalidInput, Unavailable
+from agent.errors import Conflict, HostRefused, InvalidInput, Unavailable
 from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
@@ -88,12 +88,12 @@ class EtcdStore(Part):
 
     def problems(self) -> tuple[Problem, ...]:
         """What keeps the cells from knowing of each other."""
-        conflict = self._heartbeat.problem
+        unwritten = self._heartbeat.problem
         return (
             *as_problems("store", self.mirror.problem),
             *data_loss.held_problems(self.mirror.held, self._keys),
             *(Problem("store", clash, "`cellnet policy accept-loss` ends this message") for clash in self._recovery.clashes),
-            *as_problems("store", conflict if isinstance(conflict, Conflict) else None),
+            *as_problems("store", unwritten if isinstance(unwritten, Conflict | HostRefused) else None),
             *(
                 Problem("store", flood, "look at that cell; docs/store.md says how to take its rights away")
                 for flood in self._cells.floods()
