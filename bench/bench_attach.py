@@ -14,7 +14,7 @@ from bench.callers import milliseconds
 from bench.figures import Bar, Series
 from bench.floor import Floor
 from bench.scene import Scene, containers, opened
-from bench.script import Stopwatch, backends, main, options, pause, repeat
+from bench.script import Stopwatch, backends, looks, main, options, pause, repeat
 
 ATTACH, DETACH = "attach -> in place and listening", "detach -> nothing left"
 AT_ONCE, ALL = "attach, each of {many} from {clients} clients at once", "attach, all {many} from {clients} clients"
@@ -81,7 +81,7 @@ class Around:
     @property
     def bar(self) -> Bar:
         """Of an attach."""
-        return Bar(p50=120) if self.backend == "legacy" and self.rules > FEW_RULES else Bar(p50=40)
+        return Bar(p50={"nft": 45, "legacy": 120}[self.backend] if self.rules > FEW_RULES else 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +113,14 @@ class Crowds:
 
 
 def measured(
-    backends: tuple[str, ...], crowds: Crowds, *, rounds: int, runs: int
+    backends: tuple[str, ...], crowds: Crowds, *, rounds: int, runs: int, looks: float
 ) -> tuple[tuple[Series, ...], dict[str, Series]]:
     """The series and the floors, by what is around, and the bursts."""
     series: list[Series] = []
     floors: dict[str, Series] = {}
     for backend in backends:
         with (
-            opened(f"firewall.backend={backend}", f"overlay.cell_prefix={crowds.prefix}") as scene,
+            opened(f"firewall.backend={backend}", f"overlay.cell_prefix={crowds.prefix}", looks=looks) as scene,
             Floor(scene, backend=backend) as by_hand,
         ):
             setting = ""
@@ -137,8 +137,9 @@ def measured(
 
 
 @click.command()
-@options(rounds=15)
+@options(rounds=50)
 @backends()
+@looks()
 @click.option(
     "--attached", default=(1, 50, 250), show_default=True, multiple=True, help="Containers there before; may be repeated."
 )
@@ -149,12 +150,12 @@ def measured(
 @click.option("--many", default=50, show_default=True, type=click.IntRange(1), help="Containers of a burst.")
 @click.option("--clients", default=20, show_default=True, type=click.IntRange(1), help="Callers of a burst.")
 def attach(
-    *, rounds: int, runs: int, backends: tuple[str, ...], attached: tuple[int, ...], rules: tuple[int, ...], bursts: int,
-    many: int, clients: int, results: Path,
+    *, rounds: int, runs: int, backends: tuple[str, ...], looks: float, attached: tuple[int, ...], rules: tuple[int, ...],
+    bursts: int, many: int, clients: int, results: Path,
 ) -> None:  # fmt: skip
     """Attach and detach."""
     crowds = Crowds(attached, rules, bursts, many, clients)
-    main("attach", lambda: measured(backends, crowds, rounds=rounds, runs=runs), results=results)
+    main("attach", lambda: measured(backends, crowds, rounds=rounds, runs=runs, looks=looks), results=results)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""How much memory agent and Envoy take, by the number of idle containers, and how much more after others came and went.
+"""How much memory agent and Envoy take, by the number of idle containers, and how much more after others came and went; and
+what of it are the agent's libraries.
 
 RSS is all that is in memory for a process, PSS gives each its share of what several have in common. Every round is a cell
 of its own. Envoy keeps what was removed for half a minute, for clients that are still connected: readings wait for its end.
 It gives pages back only after five minutes, so its growth is judged by what it reports as allocated.
 """
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ from bench.scene import Scene, opened
 from bench.script import compared, options
 from dataplane.envoy import admin
 from dataplane.envoy.command import DRAIN_SECONDS
+from host.process import run
 from lab.cell import Part
 
 PARTS = (Part.AGENT, Part.ENVOY)
@@ -31,6 +34,15 @@ WARM = 5  # bursts in which caches fill
 AT_ONCE, CLIENTS = 50, 20
 PREFIX = 23  # room for a burst beside 250
 SETTLED = DRAIN_SECONDS + 5.0
+# what each takes after those before it; the last is all of the agent's own, with what it needs besides
+LIBRARIES = ("asyncio", "structlog", "yaml", "cryptography.x509", "pydantic", "aiohttp.web", "prometheus_client", "grpc.aio",
+             "dataplane.envoy.translation", "agent.daemon.main")  # fmt: skip
+LOADING = """
+import importlib, sys
+for name in ("sys", *sys.argv[1:]):
+    importlib.import_module(name)
+    print(next(line for line in open("/proc/self/smaps_rollup") if line.startswith("Rss:")).split()[1])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +118,18 @@ def growth(found: Sequence[Figure]) -> Iterator[Figure]:
         yield Figure(f"{part.value}, growth of {kind}", later.setting, "MB", more, limit=GROWTH)
 
 
+def libraries() -> Iterator[Figure]:
+    """What a fresh interpreter takes, and each import that follows."""
+    sizes = [int(each) * 1024 / 1e6 for each in run([sys.executable, "-c", LOADING, *LIBRARIES], timeout=60).split()]
+    for name, before, after in zip(("interpreter", *LIBRARIES), (0.0, *sizes), sizes, strict=False):
+        yield Figure(f"agent, import of {name}" if before else f"agent, {name}", "fresh process", "MB", (after - before,))
+
+
 def measured(*, times: int, attached: Sequence[int], cycles: int, wait: float) -> tuple[Figure, ...]:
     """All figures of `times` cells."""
     found = [each for _ in range(times) for each in readings(attached=attached, cycles=cycles, wait=wait)]
     made = tuple(figures(found))
-    return made + (tuple(growth(made)) if cycles else ())
+    return made + (tuple(growth(made)) if cycles else ()) + tuple(libraries())
 
 
 @click.command()

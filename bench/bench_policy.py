@@ -3,13 +3,14 @@
 Each round goes through all ways in and out, so that what the machine does meanwhile meets all of them alike.
 """
 
+from functools import partial
 from pathlib import Path
 
 import click
 
 from bench.callers import milliseconds
 from bench.figures import Bar
-from bench.script import Stopwatch, backends, main, options, pause
+from bench.script import Stopwatch, backends, looks, main, options, pause
 from bench.shop import Around, Shop, among
 
 FILE_IN, FILE_OUT = "policy file renamed into place -> connects", "file without the policy renamed -> refused"
@@ -41,12 +42,14 @@ def _check(shop: Shop, wanted: bool) -> None:
 
 
 @click.command()
-@options(rounds=40)
+@options(rounds=100)
 @backends()
+@looks()
 @click.option("--rules", default=(1000, 20000), show_default=True, multiple=True, help="Rules for other apps; may be repeated.")
-def policy(*, rounds: int, runs: int, backends: tuple[str, ...], rules: tuple[int, ...], results: Path) -> None:
+def policy(*, rounds: int, runs: int, backends: tuple[str, ...], looks: float, rules: tuple[int, ...], results: Path) -> None:
     """Policy files and commands: how soon they are enforced."""
-    main("policy", lambda: among(backends, rules, measure, rounds=rounds, runs=runs, bar=_bar), results=results)
+    found = partial(among, backends, rules, measure, rounds=rounds, runs=runs, looks=looks, bar=_bar)
+    main("policy", found, results=results)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How soon a revoke ends a live connection: from the change of the file to the last byte that the client sees."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -8,7 +9,7 @@ import click
 from bench.connection_end import watched
 from bench.figures import Bar
 from bench.readers import asking
-from bench.script import Stopwatch, backends, main, options, pause
+from bench.script import Stopwatch, backends, looks, main, options, pause
 from bench.shop import Around, Shop, among
 
 EDITED, VANISHED, DELETED = "file edited", "file vanished", "policy delete (API)"
@@ -60,12 +61,14 @@ def _bar(what: str, around: Around) -> Bar:
 
 
 @click.command()
-@options(rounds=20)
+@options(rounds=50)
 @backends()
+@looks()
 @click.option("--rules", default=(1000, 20000), show_default=True, multiple=True, help="Rules for other apps; may be repeated.")
-def revoke(*, rounds: int, runs: int, backends: tuple[str, ...], rules: tuple[int, ...], results: Path) -> None:
+def revoke(*, rounds: int, runs: int, backends: tuple[str, ...], looks: float, rules: tuple[int, ...], results: Path) -> None:
     """Live connections that a policy's end cuts."""
-    main("revoke", lambda: among(backends, rules, measure, rounds=rounds, runs=runs, bar=_bar), results=results)
+    found = partial(among, backends, rules, measure, rounds=rounds, runs=runs, looks=looks, bar=_bar)
+    main("revoke", found, results=results)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ A bare namespace, attached through the control API by its path, costs what a con
 """
 
 import contextlib
+import itertools
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,11 +19,13 @@ from host import namespace
 from lab import folders, signals
 from lab.cell import Cell
 from lab.cells import Lab
+from lab.segment import OUTSIDE, ip
 
 BASE = Path("/run/cellnet-bench")
 CHAIN = 80  # rules for each container around: 250 of them make the 20,000 that the bars speak of
 SOURCES = 8
 AT_ONCE = 4
+UNRELATED = "192.0.2.0/24"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +129,37 @@ def policies(number: int, *, rules: int) -> str:
 
 
 @contextlib.contextmanager
-def opened(*overrides: str) -> Iterator[Scene]:
-    """A cell, with these of its settings (`KEY=VALUE`), for as long as the block lasts; removed whatever ends it."""
+def opened(*overrides: str, looks: float = 0.0) -> Iterator[Scene]:
+    """A cell, with these of its settings (`KEY=VALUE`), for as long as the block lasts; removed whatever ends it.
+
+    `looks`: every so many seconds another program does something that makes the agent look at the kernel; 0 for never.
+    """
     with signals.ending_in_order(), folders.short_lived(BASE, name=f"bench-{os.getpid()}") as folder:
         cell = Cell(folder)
         cell.make(overrides)
         cell.start()
         cell.wait_well()
-        yield Scene(cell)
+        with _disturbed(cell, every=looks) if looks else contextlib.nullcontext():
+            yield Scene(cell)
+
+
+@contextlib.contextmanager
+def _disturbed(cell: Cell, *, every: float) -> Iterator[None]:
+    done = threading.Event()
+
+    def disturb() -> None:
+        for word in itertools.cycle(("add", "delete")):
+            if done.wait(every):
+                return
+            ip(cell.netns, f"route {word} {UNRELATED} via {OUTSIDE.ip}")
+
+    with ThreadPoolExecutor(1) as pool:
+        disturbing = pool.submit(disturb)
+        try:
+            yield
+        finally:
+            done.set()
+        disturbing.result()
 
 
 @contextlib.contextmanager

@@ -49,6 +49,14 @@ def backends() -> Callable[[Command], Command]:
     )  # fmt: skip
 
 
+def looks() -> Callable[[Command], Command]:
+    """`--looks`: see `scene.opened`."""
+    return click.option(
+        "--looks", default=1.0, show_default=True, type=click.FloatRange(0),
+        help="Seconds between changes of another program that the agent has to look at; 0: none.",
+    )  # fmt: skip
+
+
 class Stopwatch:
     """Collects times by name, run by run."""
 

@@ -77,13 +77,14 @@ def among(
     *,
     rounds: int,
     runs: int,
+    looks: float,
     bar: Callable[[str, Around], Bar],
 ) -> tuple[tuple[Series, ...], Mapping[str, Series]]:
     """What `measure` finds, and the floors, for each backend and number of rules around; `bar` by what and among what."""
     series: list[Series] = []
     floors: dict[str, Series] = {}
     for backend in backends:
-        for around, watch in _watched(backend, rules, measure, rounds=rounds, runs=runs):
+        for around, watch in _watched(backend, rules, measure, rounds=rounds, runs=runs, looks=looks):
             setting = str(around)
             floors[setting] = Series(floor.WHAT, setting, watch.of(floor.WHAT))
             names = [each for each in watch.names() if each != floor.WHAT]
@@ -92,10 +93,10 @@ def among(
 
 
 def _watched(
-    backend: str, rules: tuple[int, ...], measure: Measure, *, rounds: int, runs: int
+    backend: str, rules: tuple[int, ...], measure: Measure, *, rounds: int, runs: int, looks: float
 ) -> Iterator[tuple[Around, Stopwatch]]:
     with (
-        opened(f"firewall.backend={backend}") as scene,
+        opened(f"firewall.backend={backend}", looks=looks) as scene,
         Caller(scene.container(WEB), scene.container(API)) as caller,
         Floor(scene, backend=backend) as by_hand,
     ):

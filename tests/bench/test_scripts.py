@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bench.bench_attach import ATTACH, DETACH
+from bench.bench_memory import LIBRARIES
 from bench.bench_policy import ALLOW, DELETE, FILE_IN, FILE_OUT
 from bench.bench_revoke import LAST, READ
 
@@ -68,6 +69,7 @@ def test_the_script_for_memory_reads_both_processes_before_and_after_others_came
             rss, pss = (rows[f"{part}, {kind}", setting]["p50"] for kind in ("RSS", "PSS"))
             assert 1 < pss <= rss
         assert rows[f"{part}, growth of {growing}", "2 attached, 4 more came and went"]["bar"] == "at most 1 MB"
+    assert all(rows[f"agent, import of {name}", "fresh process"]["p50"] >= 0 for name in LIBRARIES)
 
 
 def test_the_script_for_revokes_cuts_connections_in_every_way_and_direction(tmp_path: Path) -> None:
