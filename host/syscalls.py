@@ -12,6 +12,7 @@ UMOUNT_NOFOLLOW = 8
 PR_SET_PDEATHSIG = 1
 SYS_OPEN_TREE, SYS_MOVE_MOUNT = 428, 429  # the same on every architecture
 OPEN_TREE_CLONE = 1
+AT_RECURSIVE = 0x8000
 MOVE_MOUNT_F_EMPTY_PATH = 4
 AT_FDCWD = -100
 SYS_SETGROUPS = 116 if os.uname().machine == "x86_64" else 159  # libc's would change all threads
@@ -59,9 +60,12 @@ def die_with_parent(signal: int) -> None:
     _checked(_libc.prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl")
 
 
-def open_tree(folder: int, path: str) -> int:
-    """A descriptor of a copy of the mount at `path` below the descriptor `folder`, attached nowhere (open_tree(2))."""
-    flags = OPEN_TREE_CLONE | os.O_CLOEXEC
+def open_tree(folder: int, path: str, *, recursive: bool = False) -> int:
+    """A descriptor of a copy of the mount at `path` below the descriptor `folder`, attached nowhere (open_tree(2)).
+
+    `recursive`: with those below it.
+    """
+    flags = OPEN_TREE_CLONE | os.O_CLOEXEC | (AT_RECURSIVE if recursive else 0)
     return _checked(_libc.syscall(SYS_OPEN_TREE, folder, path.encode(), flags), f"open_tree {path}")
 
 

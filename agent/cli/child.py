@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.cli.identity_mounts import bind_here, private_mounts
+from agent.cli.sysfs import mount_own_sysfs
 from agent.errors import HostRefused
 from host import syscalls
 
@@ -125,6 +126,7 @@ def _become(command: Sequence[str], *, orders: int, answers: int, parent: int) -
     try:
         syscalls.unshare(syscalls.CLONE_NEWNET)
         private_mounts()
+        mount_own_sysfs()
     except OSError as error:
         os.write(answers, str(error).encode())
         return

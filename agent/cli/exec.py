@@ -9,6 +9,7 @@ from agent.cli.child import NOT_EXECUTABLE, NOT_FOUND, execute
 from agent.cli.completion import attachment_names
 from agent.cli.errors import print_error
 from agent.cli.identity_mounts import bind_here, missing_folders, private_mounts
+from agent.cli.sysfs import mount_own_sysfs
 from agent.client.connection import attachment_address
 from agent.client.location import Location, need_root
 from agent.errors import HostRefused
@@ -28,9 +29,8 @@ def execute_in(location: Location, name: str, command: tuple[str, ...]) -> int:
     found = location.client().ask("GET", attachment_address(name))
     environment, pin = found.fields.mapping("environment"), found.fields.text("pin")
     folders = missing_folders(environment, agent_pid=found.agent_pid)
-    if folders:
-        private_mounts()
-        bind_here(folders, agent_pid=found.agent_pid)
+    private_mounts()
+    bind_here(folders, agent_pid=found.agent_pid)
     _enter(Path(pin), agent_pid=found.agent_pid)
     try:
         execute(command, environment)
@@ -48,6 +48,7 @@ def _enter(pin: Path, *, agent_pid: int) -> None:
     try:
         descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
         syscalls.setns(descriptor, syscalls.CLONE_NEWNET)
+        mount_own_sysfs()
     except OSError as error:
         raise HostRefused(f"cannot enter {pin}: {error.strerror}", hint="see whether it is still in 'cellnet ps'") from error
     os.close(descriptor)

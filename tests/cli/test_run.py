@@ -207,6 +207,20 @@ def test_exec_enters_the_namespace_with_its_environment(cell: FakeCell, argv: Ar
     assert (gone.returncode, gone.stderr) == (1, "error: there is no attachment 'w'; hint: see 'cellnet ps'\n")
 
 
+def test_sysfs_shows_the_containers_own_links_and_what_is_mounted_below_it(cell: FakeCell, argv: Argv) -> None:
+    script = "ls /sys/class/net; ls /sys/fs/cgroup"
+    host = done(["sh", "-c", script])
+    with subprocess.Popen(argv(*WEB, "--name", "w", "--", "sh", "-c", f"({script}) 2>&1; cat"), stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as running:  # fmt: skip
+        eventually(lambda: "w" in cell.views)
+        inside = done(argv("exec", "w", "--", "sh", "-c", script))
+        ran, _ = running.communicate()
+    cgroups = os.listdir("/sys/fs/cgroup")
+    for shown in (ran, inside.stdout):
+        assert sorted(shown.split()) == sorted(["lo", *cgroups])
+    assert done(["sh", "-c", script]).stdout == host.stdout, "the host's own is as it was"
+
+
 def test_run_and_exec_work_from_another_mount_namespace(cell: FakeCell, argv: Argv) -> None:
     """The pin is made after the caller's mount namespace, which gets no mounts from ours, as in `unshare -m`."""
     elsewhere = ["unshare", "--mount", "--propagation", "private", "--"]
