@@ -6,6 +6,7 @@ Nothing here knows a policy's text, a store or a CA: a source is a tag, a certif
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -47,17 +48,28 @@ class Leaf:
         return f"Leaf({self.fingerprint()})"
 
 
+class TargetHttp(IntEnum):
+    """What is spoken to a TLS port's target: the bytes as they come, HTTP/1.1, or HTTP/2 in plain text.
+
+    With HTTP, X-Forwarded-Client-Cert names the caller; callers may speak HTTP/2 or HTTP/1.1 whatever the target speaks.
+    """
+
+    NONE = 0
+    HTTP1 = 1
+    HTTP2 = 2
+
+
 @dataclass(frozen=True, slots=True)
 class TlsListener:
     """A port of one workload where Envoy ends TLS with `leaf` and forwards to `target_port`, both on the overlay address.
 
-    `http`: speak HTTP to the target (X-Forwarded-Client-Cert, HTTP/2) instead of plain TCP.
+    `http`: what is spoken to the target.
     """
 
     port: int
     leaf: Leaf
     target_port: int
-    http: bool = False
+    http: TargetHttp = TargetHttp.NONE
 
 
 @dataclass(frozen=True, slots=True)

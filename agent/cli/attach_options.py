@@ -19,7 +19,7 @@ class AttachOptions:
     ports: tuple[int, ...]
     routes: tuple[str, ...]
     tls_target: int | None
-    tls_http: bool
+    tls_http: str | None
 
     def body(self) -> RequestBody:
         """The fields of a request; the name is in its address."""
@@ -40,7 +40,13 @@ OPTIONS = (
     click.option("--port", "ports", type=int, multiple=True, metavar="P", help="A port that the app listens on (repeatable)."),
     click.option("--route", "routes", multiple=True, metavar="HOST", help="A name below a route domain (repeatable)."),
     click.option("--tls-target", type=int, metavar="P", help="Port behind 61443. [default: the first --port, else 8080]"),
-    click.option("--tls-http", is_flag=True, help="Speak HTTP to the TLS target: HTTP/2 and X-Forwarded-Client-Cert."),
+    click.option(
+        "--tls-http",
+        is_flag=False,
+        flag_value="http/1.1",
+        type=click.Choice(["http/1.1", "h2"]),
+        help="Speak HTTP to the TLS target, 1.1 unless told otherwise: X-Forwarded-Client-Cert names the caller.",
+    ),
 )
 
 
@@ -50,7 +56,7 @@ def attach_options(command: Callable[..., object]) -> Callable[..., object]:
     @functools.wraps(command)
     def wrapped(
         *arguments: object, app: str, name: str | None, instance: int | None, ports: tuple[int, ...],
-        routes: tuple[str, ...], tls_target: int | None, tls_http: bool, **others: object,
+        routes: tuple[str, ...], tls_target: int | None, tls_http: str | None, **others: object,
     ) -> object:  # fmt: skip
         options = AttachOptions(app, name, instance, ports, routes, tls_target, tls_http)
         return command(*arguments, options=options, **others)

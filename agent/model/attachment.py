@@ -12,6 +12,7 @@ from pathlib import Path
 from agent.errors import InvalidInput
 from agent.model.names import HOSTNAME, AppName
 from agent.model.owner import Owner
+from dataplane.state import TargetHttp
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 # The kernel's rule (IFNAMSIZ 16, no '/', ':' or white space) made narrower: the name also stands in sysctl paths.
@@ -33,7 +34,7 @@ class Phase(Enum):
 class Attachment:
     """One container on the overlay. `interface` is the name inside, `routes` are host names, `owner` ends its life.
 
-    `tls_target` is the port behind the TLS port, `tls_http` whether it is spoken to in HTTP.
+    `tls_target` is the port behind the TLS port, `tls_http` what is spoken to it.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Attachment:
     ports: tuple[int, ...]
     routes: tuple[str, ...]
     tls_target: int
-    tls_http: bool
+    tls_http: TargetHttp
     owner: Owner
     phase: Phase
 
@@ -64,7 +65,7 @@ class AttachRequest:
     ports: tuple[int, ...] = field(default=())
     routes: tuple[str, ...] = field(default=())
     tls_target: int | None = None
-    tls_http: bool = False
+    tls_http: TargetHttp = TargetHttp.NONE
     owner_pid: int | None = None
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from agent.model.owner import NamespaceOwner, Owner, ProcessOwner
+from dataplane.state import TargetHttp
 
 INSERT = """INSERT INTO attachments VALUES (
   :name, :app, :instance, :address, :interface, :ports, :routes, :tls_target, :tls_http, :owner, :phase)"""
@@ -41,7 +42,7 @@ def from_row(row: sqlite3.Row) -> Attachment:
         ports=tuple(json.loads(row["ports"])),
         routes=tuple(json.loads(row["routes"])),
         tls_target=row["tls_target"],
-        tls_http=bool(row["tls_http"]),
+        tls_http=TargetHttp(row["tls_http"]),
         owner=owner_of(row["owner"]),
         phase=Phase(row["phase"]),
     )

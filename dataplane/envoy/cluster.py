@@ -6,6 +6,7 @@ from pathlib import Path
 from envoy.config.cluster.v3.circuit_breaker_pb2 import CircuitBreakers
 from envoy.config.cluster.v3.cluster_pb2 import Cluster, UpstreamConnectionOptions
 from envoy.config.core.v3.address_pb2 import Address, BindConfig, SocketAddress, TcpKeepalive
+from envoy.config.core.v3.protocol_pb2 import Http1ProtocolOptions, Http2ProtocolOptions
 from envoy.config.core.v3.protocol_pb2 import HttpProtocolOptions as CommonOptions
 from envoy.config.endpoint.v3.endpoint_components_pb2 import Endpoint, LbEndpoint, LocalityLbEndpoints
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
@@ -16,14 +17,15 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 
 from dataplane.envoy.limits import BUFFER, CONNECTIONS, KEEPALIVE, STREAMS
 from dataplane.envoy.resource import packed
+from dataplane.state import TargetHttp
 
 # Many servers close an idle connection after 5 s. We close first, so that no request is sent into a closing one.
 POOL_IDLE = Duration(seconds=4)
 OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def target_cluster(name: str, *, address: IPv4Address, port: int, pin: Path, http: bool) -> Cluster:
-    """One endpoint: the app. With `http` it is spoken to in the version of HTTP that the caller speaks."""
+def target_cluster(name: str, *, address: IPv4Address, port: int, pin: Path, http: TargetHttp) -> Cluster:
+    """One endpoint: the app, which is spoken to as `http` says, whatever version of HTTP the caller speaks."""
     # the namespace is that of the connection's source
     app = Address(socket_address=SocketAddress(address=str(address), port_value=port))
     endpoint = LbEndpoint(endpoint=Endpoint(address=app))
@@ -36,7 +38,7 @@ def target_cluster(name: str, *, address: IPv4Address, port: int, pin: Path, htt
         circuit_breakers=_limits(),
         upstream_bind_config=_dialled_from(pin),
         upstream_connection_options=UpstreamConnectionOptions(tcp_keepalive=_keepalive()),
-        typed_extension_protocol_options={OPTIONS: _same_as_downstream()} if http else {},
+        typed_extension_protocol_options={OPTIONS: _spoken(http)} if http else {},
     )
 
 
@@ -56,10 +58,12 @@ def _keepalive() -> TcpKeepalive:
     )
 
 
-def _same_as_downstream() -> AnyMessage:
+def _spoken(http: TargetHttp) -> AnyMessage:
+    explicit = HttpProtocolOptions.ExplicitHttpConfig(http_protocol_options=Http1ProtocolOptions())
+    if http is TargetHttp.HTTP2:
+        explicit = HttpProtocolOptions.ExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
     options = HttpProtocolOptions(
-        common_http_protocol_options=CommonOptions(idle_timeout=POOL_IDLE),
-        use_downstream_protocol_config=HttpProtocolOptions.UseDownstreamHttpConfig(),
+        common_http_protocol_options=CommonOptions(idle_timeout=POOL_IDLE), explicit_http_config=explicit
     )
     return packed(options)
 

@@ -1,15 +1,19 @@
 """The HTTP side of a TLS port: requests keep everything the caller sent, except claims about the caller's identity."""
 
+from envoy.config.common.mutation_rules.v3.mutation_rules_pb2 import HeaderMutation as Mutation
 from envoy.config.core.v3.address_pb2 import CidrRange
 from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions
 from envoy.config.listener.v3.listener_components_pb2 import Filter
 from envoy.config.route.v3.route_components_pb2 import Route, RouteAction, RouteMatch, VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.extensions.filters.http.header_mutation.v3.header_mutation_pb2 import HeaderMutation, Mutations
 from envoy.extensions.filters.http.router.v3.router_pb2 import Router
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     HttpConnectionManager,
     HttpFilter,
 )
+from envoy.type.matcher.v3.regex_pb2 import RegexMatcher
+from envoy.type.matcher.v3.string_pb2 import StringMatcher
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
@@ -21,6 +25,9 @@ ALPN = ("h2", "http/1.1")
 STREAM_IDLE = Duration(seconds=3600)
 HEADERS_TIMEOUT = Duration(seconds=30)
 CONCURRENT_STREAMS = 1000
+# Names with other characters than letters, digits and hyphens (`:` begins HTTP/2's own). Servers that hand headers on as
+# variables (CGI, WSGI, PHP, Rack) fold such characters into the hyphen's place: `X_Forwarded_Client_Cert` would pass for ours.
+ODD_NAME = "[a-z0-9-]*[^a-z0-9:-].*"
 # An empty list would mean every private address, the overlay's included.
 NO_ADDRESS = CidrRange(address_prefix="0.0.0.0", prefix_len=UInt32Value(value=32))  # noqa: S104
 _Manager = HttpConnectionManager
@@ -32,7 +39,10 @@ def requests(cluster_name: str) -> Filter:
         stat_prefix="workload",
         codec_type=_Manager.AUTO,
         route_config=_everything_to(cluster_name),
-        http_filters=[HttpFilter(name="envoy.filters.http.router", typed_config=packed(Router(suppress_envoy_headers=True)))],
+        http_filters=[
+            HttpFilter(name="envoy.filters.http.header_mutation", typed_config=packed(_no_odd_names())),
+            HttpFilter(name="envoy.filters.http.router", typed_config=packed(Router(suppress_envoy_headers=True))),
+        ],
         forward_client_cert_details=_Manager.SANITIZE_SET,
         set_current_client_cert_details=_Manager.SetCurrentClientCertDetails(
             subject=BoolValue(value=True), cert=True, dns=True, uri=True
@@ -53,6 +63,12 @@ def requests(cluster_name: str) -> Filter:
         request_headers_timeout=HEADERS_TIMEOUT,
     )
     return Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager))
+
+
+def _no_odd_names() -> HeaderMutation:
+    odd = StringMatcher(safe_regex=RegexMatcher(regex=ODD_NAME))
+    removal = Mutation(remove_on_match=Mutation.RemoveOnMatch(key_matcher=odd))
+    return HeaderMutation(mutations=Mutations(request_mutations=[removal]))
 
 
 def _everything_to(cluster_name: str) -> RouteConfiguration:

@@ -56,7 +56,7 @@ def _entries(workload: Workload, tls: TlsListener) -> tuple[Entry, ...]:
             serialized(
                 tls_listener(
                     listener.name, address=address, port=tls.port, pin=workload.pin,
-                    leaf_name=leaf.name, cluster_name=cluster.name, is_http=tls.http,
+                    leaf_name=leaf.name, cluster_name=cluster.name, is_http=bool(tls.http),
                 )
             ),
         ),

@@ -136,7 +136,7 @@ def http(cell: CellUnderTest, kind: str) -> tuple[Instance, Instance]:
     """web, and api as an HTTP app that answers with what it saw."""
     web = cell.run_app(WEB)
     command = (sys.executable, "-I", str(HTTP_APP), kind, "0.0.0.0", "8080")
-    api = cell.run_app(API, *command, port=8080, options=["--tls-http"])
+    api = cell.run_app(API, *command, port=8080, options=["--tls-http", *(["h2"] if kind == "grpc" else [])])
     eventually(lambda: "ready" in log_of(cell.lab, api.name).read_text())
     cell.policy_file("shop.yaml", POLICY)
     return web, api

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dataplane.state import TargetHttp
 from tests.testlib.certificates import client_context, identity
 from tests.testlib.envoy import API, PORT, WEB, EnvoyCell, EnvoyPair
 from tests.testlib.envoy_traffic import dial_tls
@@ -30,13 +31,19 @@ def mirror(netns: Netns, kind: str) -> Iterator[None]:
 
 @pytest.fixture
 def http1(cell: EnvoyCell, pair: EnvoyPair) -> Iterator[None]:
-    cell.serve(pair.workload(cell.leaf(), http=True))
+    cell.serve(pair.workload(cell.leaf(), http=TargetHttp.HTTP1))
     yield from mirror(pair.api, "http1")
 
 
 @pytest.fixture
+def wsgi(cell: EnvoyCell, pair: EnvoyPair) -> Iterator[None]:
+    cell.serve(pair.workload(cell.leaf(), http=TargetHttp.HTTP1))
+    yield from mirror(pair.api, "wsgi")
+
+
+@pytest.fixture
 def grpc_app(cell: EnvoyCell, pair: EnvoyPair) -> Iterator[None]:
-    cell.serve(pair.workload(cell.leaf(), http=True))
+    cell.serve(pair.workload(cell.leaf(), http=TargetHttp.HTTP2))
     yield from mirror(pair.api, "grpc")
 
 
@@ -77,6 +84,26 @@ def test_a_forged_header_of_a_verified_caller_is_replaced(pair: EnvoyPair, http1
     )  # fmt: skip
     assert "app/admin" not in seen["headers"]["x-forwarded-client-cert"]
     assert "app/web" in seen["headers"]["x-forwarded-client-cert"]
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_no_other_spelling_of_a_header_becomes_the_variable_that_names_the_caller(
+    pair: EnvoyPair, wsgi: None, files: Path, version: str
+) -> None:
+    """Servers of CGI's kind make HTTP_X_FORWARDED_CLIENT_CERT of each of these, some of all."""
+    spelled = [f"-HX{mark}Forwarded{mark}Client{mark}Cert: {FORGED}" for mark in "_.~!*+^|'#$%&`"]
+    mixed = [f"-HX-Forwarded_Client-Cert: {FORGED}", "-HX_Forwarded_For: 203.0.113.9", "-H_X: 1", "-HX-Kept-2: yes"]
+    anonymous = curl(pair.web, files, version, *spelled, *mixed)
+    assert not [name for name, value in anonymous.items() if value == FORGED]
+    assert anonymous["HTTP_X_FORWARDED_FOR"] == str(WEB)
+    assert anonymous["HTTP_X_KEPT_2"] == "yes"
+    known = curl(pair.web, files, version, *spelled, *mixed, "--cert", str(files / "web.pem"), "--key", str(files / "web.key"))
+    assert "app/web" in known["HTTP_X_FORWARDED_CLIENT_CERT"]
+    assert "app/admin" not in json.dumps(known)
+
+
+def test_a_caller_that_speaks_http_2_reaches_an_app_that_speaks_http_1_1(pair: EnvoyPair, http1: None, files: Path) -> None:
+    assert curl(pair.web, files, "--http2")["peer"] == str(WEB)
 
 
 def test_the_app_sees_the_callers_address_path_and_host_as_they_are(pair: EnvoyPair, http1: None, files: Path) -> None:
@@ -129,7 +156,7 @@ def test_plain_http_is_closed_and_never_reaches_the_app(pair: EnvoyPair, http1: 
 
 
 def test_an_app_that_is_not_there_is_a_503(cell: EnvoyCell, pair: EnvoyPair, files: Path) -> None:
-    cell.serve(pair.workload(cell.leaf(), http=True))
+    cell.serve(pair.workload(cell.leaf(), http=TargetHttp.HTTP1))
     said = pair.web.run(
         "curl", "-sS", "--cacert", str(files / "bundle.pem"), "--resolve", f"api.test:{PORT}:{API}", "-w", "%{http_code}",
         "-o", "/dev/null", f"https://api.test:{PORT}/",
@@ -140,5 +167,5 @@ def test_an_app_that_is_not_there_is_a_503(cell: EnvoyCell, pair: EnvoyPair, fil
 def test_a_workload_may_change_from_tcp_to_http(cell: EnvoyCell, pair: EnvoyPair, files: Path, http1: None) -> None:
     cell.serve(pair.workload(cell.leaf()))
     assert "x-forwarded-proto" not in curl(pair.web, files)["headers"]
-    cell.serve(pair.workload(cell.leaf(), http=True))
+    cell.serve(pair.workload(cell.leaf(), http=TargetHttp.HTTP1))
     assert curl(pair.web, files)["headers"]["x-forwarded-proto"] == "https"

@@ -16,14 +16,14 @@ from dataplane.envoy.bootstrap import EnvoySettings, bootstrap, connections_for
 from dataplane.envoy.command import command
 from dataplane.envoy.resource import LISTENER, ResourceKey
 from dataplane.envoy.translation import BUNDLE_KEY, Translation, cluster_key, leaf_key, listener_key, of_workload, resources
-from dataplane.state import Allow, HostState, Leaf, TlsListener, Workload
+from dataplane.state import Allow, HostState, Leaf, TargetHttp, TlsListener, Workload
 
 SETTING = EnvoySettings(cell="no", ads=Path("/run/a/ads.sock"), admin=Path("/run/b/admin.sock"), connections=500)
 
 
 def workload(number: int, *, http: bool = False) -> Workload:
     address = IPv4Address("10.255.1.2") + number
-    tls = TlsListener(61443, Leaf(b"chain %d" % number, b"-----secret key----- %d" % number), 8080, http=http)
+    tls = TlsListener(61443, Leaf(b"chain %d" % number, b"-----secret key----- %d" % number), 8080, http=TargetHttp(http))
     return Workload(f"w{number}", address, number + 1, Path(f"/run/cellnet/netns/{number}"), listeners=(tls,))
 
 
@@ -69,7 +69,7 @@ def test_a_translation_with_a_memory_equals_a_fresh_one() -> None:
         ({"allows": frozenset({Allow(1, "tcp", 1, 2)}), "tag": 99, "name": "other"}, []),
         ({"listeners": (replace(TLS, leaf=Leaf(b"new", b"new")),)}, ["secret"]),
         ({"listeners": (replace(TLS, target_port=9000),)}, ["cluster"]),
-        ({"listeners": (replace(TLS, http=True),)}, ["cluster", "listener"]),
+        ({"listeners": (replace(TLS, http=TargetHttp.HTTP1),)}, ["cluster", "listener"]),
         ({"pin": Path("/run/cellnet/netns/other")}, ["cluster", "listener"]),
     ],
 )

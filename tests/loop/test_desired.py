@@ -12,7 +12,7 @@ from agent.loop.revocation import lost_rights
 from agent.loop.snapshot import Snapshot
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
-from dataplane.state import Allow, HostState, Leaf
+from dataplane.state import Allow, HostState, Leaf, TargetHttp
 from tests.testlib.samples import API, FIRST, SECOND, WEB, attachment
 
 FACTS = CellFacts(
@@ -48,7 +48,7 @@ LATER: Sequence[Snapshot] = (
     snapshot(TWO[0], replace(TWO[1], name="other")),
     snapshot(TWO[0], replace(TWO[1], interface="eth1")),
     snapshot(TWO[0], replace(TWO[1], tls_target=9090)),
-    snapshot(TWO[0], replace(TWO[1], tls_http=True)),
+    snapshot(TWO[0], replace(TWO[1], tls_http=TargetHttp.HTTP2)),
     snapshot(TWO[0], replace(TWO[1], address=FIRST + 5)),
     replace(snapshot(*TWO), tags={WEB: 3, API: 2}),
     replace(snapshot(*TWO), leaves={}),

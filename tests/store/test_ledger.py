@@ -10,6 +10,7 @@ from agent.model.attachment import AttachRequest, Phase
 from agent.model.owner import NamespaceOwner
 from agent.store.database import Database
 from agent.store.ledger import Ledger
+from dataplane.state import TargetHttp
 from tests.testlib.samples import OWNER, app, request
 
 SUBNET = IPv4Network("10.255.1.0/24")
@@ -35,13 +36,13 @@ def test_an_attachment_is_written_down_before_it_is_made(ledger: Ledger) -> None
         ports=(8080, 9090),
         routes=("web.apps.internal",),
         tls_target=9090,
-        tls_http=True,
+        tls_http=TargetHttp.HTTP2,
     )
     made = ledger.begin(asked, owner=owner)
     assert made.phase is Phase.ATTACHING
     assert (made.name, made.app, made.instance, made.address) == ("web.0_a-b", app("web"), 3, IPv4Address("10.255.1.2"))
     assert (made.interface, made.ports, made.routes) == ("net0", (8080, 9090), ("web.apps.internal",))
-    assert (made.tls_target, made.tls_http, made.owner) == (9090, True, owner)
+    assert (made.tls_target, made.tls_http, made.owner) == (9090, TargetHttp.HTTP2, owner)
     assert ledger.all() == (made,)
     assert ledger.get("web.0_a-b") == made
 

@@ -21,7 +21,7 @@ from dataplane.envoy.command import bundled_envoy, command
 from dataplane.envoy.container_ports import ContainerPort, await_listening
 from dataplane.envoy.resource import Resource, ResourceKey
 from dataplane.envoy.translation import BUNDLE_KEY, Translation, of_workload
-from dataplane.state import HostState, Leaf, TlsListener, Workload
+from dataplane.state import HostState, Leaf, TargetHttp, TlsListener, Workload
 from tests.testlib.certificates import TODAY, identity, make_ca
 from tests.testlib.netns import Netns
 from tests.testlib.patience import PATIENCE
@@ -186,7 +186,7 @@ class EnvoyPair:
             netns.run("ip", "link", "set", "eth0", "up")
             allow_original_source(netns)
 
-    def workload(self, leaf: Leaf, *, target_port: int = 8080, http: bool = False) -> Workload:
+    def workload(self, leaf: Leaf, *, target_port: int = 8080, http: TargetHttp = TargetHttp.NONE) -> Workload:
         return Workload("api", API, 7, self.api.path, listeners=(TlsListener(PORT, leaf, target_port, http=http),))
 
     def close(self) -> None:

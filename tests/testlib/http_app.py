@@ -1,4 +1,4 @@
-"""HTTP apps behind Envoy, run as a script inside a namespace: `python http_app.py http1|grpc ADDRESS PORT`.
+"""HTTP apps behind Envoy, run as a script inside a namespace: `python http_app.py http1|wsgi|grpc ADDRESS PORT`.
 
 http1 answers every request with what it saw, as JSON. grpc does the same for unary calls over HTTP/2 in plain text.
 `python http_app.py call ADDRESS:PORT BUNDLE NAME [KEY=VALUE …]` is a gRPC caller over TLS that prints the answer.
@@ -25,6 +25,24 @@ class Mirror(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+def serve_wsgi(address: str, port: int) -> None:
+    """Answers with the strings of its environment, as any WSGI server makes it of the headers."""
+    from collections.abc import Callable, Iterable
+    from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+    def app(environ: dict[str, object], start: Callable[[str, list[tuple[str, str]]], object]) -> Iterable[bytes]:
+        start("200 OK", [("Content-Type", "application/json")])
+        return [json.dumps({name: value for name, value in environ.items() if isinstance(value, str)}).encode()]
+
+    class Quiet(WSGIRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with make_server(address, port, app, handler_class=Quiet) as server:
+        print("ready", flush=True)
+        server.serve_forever()
 
 
 def serve_grpc(address: str, port: int) -> None:
@@ -62,6 +80,8 @@ if __name__ == "__main__":
         mirror = ThreadingHTTPServer((words[0], int(words[1])), Mirror)
         print("ready", flush=True)
         mirror.serve_forever()
+    elif role == "wsgi":
+        serve_wsgi(words[0], int(words[1]))
     elif role == "grpc":
         serve_grpc(words[0], int(words[1]))
     else:

@@ -7,6 +7,7 @@ from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.names import AppName
 from agent.model.owner import Owner, ProcessOwner
 from agent.model.routes import RouteDomains
+from dataplane.state import TargetHttp
 
 ROUTE_DOMAINS = RouteDomains(("apps.internal",), own="cell.internal")
 OWNER = ProcessOwner(pid=4711, started=123456, boot_id="b1")
@@ -33,5 +34,5 @@ def attachment(
     """An attachment of one port, named like its app unless it has a name of its own."""
     return Attachment(
         name=name or app.app, app=app, instance=instance, address=address, interface="eth0", ports=(8080,), routes=(),
-        tls_target=8080, tls_http=False, owner=owner, phase=phase,
+        tls_target=8080, tls_http=TargetHttp.NONE, owner=owner, phase=phase,
     )  # fmt: skip

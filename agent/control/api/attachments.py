@@ -25,6 +25,7 @@ from agent.model.names import AppName
 from agent.model.peer import Peer
 from agent.model.status import Events, Part
 from agent.wording import natural
+from dataplane.state import TargetHttp
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class AttachBody(Body):
     ports: tuple[int, ...] = Field(default=(), max_length=256)
     routes: tuple[str, ...] = Field(default=(), max_length=256)
     tls_target: int | None = None
-    tls_http: bool = False
+    tls_http: bool | Literal["http/1.1", "h2"] = False
     owner: Literal["namespace", "caller"] = "namespace"
 
     def request(self, name: str, *, peer: Peer) -> AttachRequest:
@@ -80,7 +81,7 @@ class AttachBody(Body):
             ports=self.ports,
             routes=self.routes,
             tls_target=self.tls_target,
-            tls_http=self.tls_http,
+            tls_http=TargetHttp.HTTP2 if self.tls_http == "h2" else TargetHttp(bool(self.tls_http)),
             owner_pid=peer.pid if self.owner == "caller" else None,
         )
 
