@@ -1,9 +1,10 @@
 """The screen of `cellnet status`: rows of facts, then what is wrong, folded to the terminal's width and cut to its height.
 
-Pure. Without a terminal nothing is folded or left out, so that a pipe gets everything.
+Pure. Without a terminal nothing is folded or left out, so that a pipe (and `--all`) gets everything.
 """
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -16,7 +17,8 @@ from agent.client.answer import Fields
 NARROWEST = 32  # columns; below that there is nothing to be done
 LABEL = 15  # columns of a row's name, indentation and space included
 LONGEST = 8  # lines of one problem, so that no other is pushed off the screen by Envoy's own words
-MORE = "cellnet status | less"
+MORE = "cellnet status --all"
+OF_A_KIND = 3  # problems with one hint that come before the first of other kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ def screen(found: Fields, terminal: Terminal | None) -> list[str]:
     width = None if terminal is None else max(terminal.width, NARROWEST)
     problems = list(found.at("problems").each())
     lines = [_verdict(found, problems), *(line for row in rows(found) for line in _row(row, width))]
-    blocks = [_problem(each, width) for each in problems]
+    blocks = [_problem(each, width) for each in (problems if terminal is None else _mixed(problems))]
     room = None if terminal is None else terminal.height - len(lines) - 1  # the prompt comes after
     return lines + _fitting(blocks, room, width)
 
@@ -50,6 +52,17 @@ def _verdict(found: Fields, problems: Sequence[Fields]) -> str:
     if found.flag("ok"):
         return click.style("all is well", fg="green")
     return click.style(f"something is wrong: {counted(str(len(problems)), 'problem')}", fg="red", bold=True)
+
+
+def _mixed(problems: Sequence[Fields]) -> list[Fields]:
+    """The first few of each kind, then the others: a thousand of one kind must not push another off the screen."""
+    known = Counter[tuple[str, str]]()
+    first, others = list[Fields](), list[Fields]()
+    for each in problems:
+        kind = each.text("area"), each.text("hint")
+        known[kind] += 1
+        (first if known[kind] <= OF_A_KIND else others).append(each)
+    return first + others
 
 
 def rows(found: Fields) -> Iterator[Row]:

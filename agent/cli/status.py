@@ -18,15 +18,16 @@ POLL = 0.1
 
 @click.command()
 @click.option("--wait", type=click.FloatRange(min=0), default=0, metavar="S", help="Wait up to S seconds until all is well.")
+@click.option("--all", "everything", is_flag=True, help="Show all problems, however long that is.")
 @json_option
 @click.pass_obj
-def status(location: Location, wait: float, as_json: bool) -> int:
+def status(location: Location, wait: float, everything: bool, as_json: bool) -> int:
     """Show the cell on one screen. Exit code 1 if anything is wrong."""
     found = _when_well(location.client(), wait=wait)
     if as_json:
         print_json(found)
     else:
-        click.echo("\n".join(screen(found, _terminal())))
+        click.echo("\n".join(screen(found, None if everything else _terminal())))
     return 0 if found.flag("ok") else FAILED
 
 

@@ -39,12 +39,12 @@ BAD_FILE = Problem(
 )
 
 
-def on_a_terminal(root: Path, width: int = 80, height: int = 24, **environment: str) -> str:
+def on_a_terminal(root: Path, width: int = 80, height: int = 24, *, arguments: tuple[str, ...] = (), **environment: str) -> str:
     """What a terminal of that size is sent by `cellnet status`."""
     main, other = pty.openpty()
     fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
     kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
-    argv = [sys.executable, "-m", "agent", "--root", str(root), "status"]
+    argv = [sys.executable, "-m", "agent", "--root", str(root), "status", *arguments]
     process = subprocess.Popen(
         argv, stdin=other, stdout=other, stderr=other, env={**kept, "TERM": "xterm-256color", **environment}
     )
@@ -156,8 +156,18 @@ def test_many_problems_leave_room_for_the_facts_and_say_how_many_more_there_are(
     assert found[0] == "something is wrong: 250 problems"
     assert found[14:16] == [f"kernel: {LONG}-0:", "  cannot set up eth0"]
     told = sum("cannot set up" in line for line in found)
-    assert found[-1] == f"and {250 - told} more problems: cellnet status | less"
+    assert found[-1] == f"and {250 - told} more problems: cellnet status --all"
     assert told >= 2
+    found = lines(on_a_terminal(agent, arguments=("--all",)))
+    assert sum("cannot set up" in line for line in found) == 250
+
+
+def test_many_problems_of_one_kind_do_not_hide_another(agent: Path, cell: FakeCell) -> None:
+    cell.problems += [Problem("store", f"record {number} in etcd makes no sense", "look") for number in range(250)]
+    cell.problems.append(BAD_FILE)
+    found = lines(on_a_terminal(agent, 132, 40))
+    assert any("does not name apps" in line for line in found)
+    assert sum("makes no sense" in line for line in found) >= 3
 
 
 def test_a_pipe_gets_everything_as_it_is_without_a_code(agent: Path, cell: FakeCell) -> None:

@@ -163,8 +163,18 @@ async def test_foreign_records_below_the_prefix_end_nothing(own: Etcd, make: Mak
     assert await names(store) == ["a", "b"]
     assert await store.tags() == {WEB: 1}
     told = [each.what for each in store.problems()]
-    assert len(told) == 4
-    assert told[3] == f"{len(store.malformed) - 3} more records in etcd make no sense"
+    assert len(told) == len(store.malformed) == 3 * len(values)
+
+
+async def test_a_thousand_senseless_records_are_listed_and_more_are_counted(own: Etcd, make: Make) -> None:
+    store, client = make(), EtcdClient(own.config)
+    for start in range(0, 1100, 110):
+        await client.commit(do=[put(f"/cellnet/v1/policies/x{number}", b"") for number in range(start, start + 110)])
+    await client.close()
+    await eventually_async(lambda: len(store.malformed) == 1100)
+    told = [each.what for each in store.problems()]
+    assert len(told) == 1001
+    assert told[-1] == "100 more records in etcd make no sense"
 
 
 async def test_a_key_cannot_speak_to_an_operators_terminal(own: Etcd, make: Make) -> None:

@@ -36,7 +36,7 @@ from agent.store.subnets import SubnetClaim
 from agent.store.tags import LAST_TAG, Claims, TagChanges, claim, release
 
 FOLLOWS = 0.5  # seconds until the watch must have brought what was there before ours
-NAMED = 3  # malformed records, by their keys
+NAMED = 1_000  # malformed records, by their keys
 TRIES = 60  # of one change: another cell must have been quicker each time
 
 
@@ -331,7 +331,7 @@ class EtcdStore(Part):
 
 
 def _malformed_problems(malformed: Mapping[str, str]) -> Iterator[Problem]:
-    """The first few, as anything that may write below the prefix can write many, with no character that a terminal obeys."""
+    """Not without end, as anything that may write below the prefix can write many; with no character that a terminal obeys."""
     hint = "another program has written it; `etcdctl get` shows it"
     for key, why in islice(malformed.items(), NAMED):
         yield Problem("store", _printable(f"{key} in etcd makes no sense: {why}"), hint)
