@@ -1,4 +1,5 @@
-"""How long an attach takes, from the request to everything in place and listening, and a detach; singly and many at once."""
+"""How long an attach takes, from the request to everything in place and listening, and a detach; singly and many at once. And
+what a look at the kernel costs with so many."""
 
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from bench import floor
+from bench import floor, look
 from bench.callers import milliseconds
 from bench.figures import Bar, Series
 from bench.floor import Floor
@@ -130,6 +131,8 @@ def measured(
                 floors[setting] = Series(floor.WHAT, setting, watch.of(floor.WHAT))
                 bars = {ATTACH: around.bar, DETACH: Bar()}
                 series += [Series(what, setting, watch.of(what), bar) for what, bar in bars.items()]
+                looked = look.measured(scene, backend=backend, rounds=rounds)
+                series.append(Series(look.WHAT, setting, (looked,), Bar(p50=20)))
             burst = Burst(scene, many=crowds.many, clients=crowds.clients)
             watch = repeat(burst.measure, rounds=crowds.bursts, runs=runs)
             series += [Series(what, f"{setting} before", watch.of(what)) for what in (burst.each, burst.all)]

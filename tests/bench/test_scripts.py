@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bench import look
 from bench.bench_attach import ATTACH, DETACH
 from bench.bench_memory import LIBRARIES
 from bench.bench_policy import ALLOW, DELETE, FILE_IN, FILE_OUT
@@ -45,7 +46,7 @@ def test_the_script_for_attaches_measures_them_singly_and_at_once(tmp_path: Path
     found = run("bench_attach", *sizes, "--backend", "legacy", results=tmp_path)
     counts = {(each["what"], each["setting"]): each["count"] for each in found}
     for setting in ("1 attached, legacy", "2 attached, 81 rules, legacy"):
-        assert counts[ATTACH, setting] == counts[DETACH, setting] == 1
+        assert counts[ATTACH, setting] == counts[DETACH, setting] == counts[look.WHAT, setting] == 1
     assert {name: count for (name, _), count in counts.items() if "clients" in str(name)} == {
         "attach, each of 3 from 2 clients at once": 3,
         "attach, all 3 from 2 clients": 1,
