@@ -11,7 +11,9 @@ import pytest
 
 from dataplane.compile import compile_tables
 from dataplane.detachment import clear_namespace
-from dataplane.firewall.backends import Backend, firewall
+from dataplane.firewall.backends import Backend
+from dataplane.firewall.legacy import LegacyFirewall
+from dataplane.firewall.nft import NftFirewall
 from dataplane.firewall.rights import container_chain
 from dataplane.netlink.links import address_of
 from dataplane.state import Allow, HostService, HostState, Workload
@@ -108,7 +110,8 @@ def _of(table: ChainKey, tables: Tables) -> dict[ChainKey, tuple[str, ...]]:
 @pytest.fixture(params=[each.value for each in Backend])
 def scene(netns: Callable[[str], Netns], request: pytest.FixtureRequest) -> Iterator[Scene]:
     backend = Backend(request.param)
-    host = make_host(netns, containers=3, firewall=firewall(backend))
+    # other processes write, and what this one has read of legacy would be believed for a while
+    host = make_host(netns, containers=3, firewall=NftFirewall() if backend is Backend.NFT else LegacyFirewall())
     with fork_server() as bearing, callers(host) as calling:
         yield Scene(host, backend, bearing, calling)
     host.kernel.close()
