@@ -1,6 +1,6 @@
 """Refusals of the host or Envoy, named by the side that must act. The agent adds the kinds that only it can raise."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -46,11 +46,12 @@ def all_refused() -> Iterator[None]:
 
 
 @contextmanager
-def refused_as(what: str, *, hint: str = "") -> Iterator[None]:
+def refused_as(what: str, *, hint: str | Callable[[OSError], str] = "") -> Iterator[None]:
     """Raise any OSError of the block as HostRefused: `what`, and the system's words. A HostRefused passes as it is."""
     try:
         yield
     except HostRefused:
         raise
     except OSError as error:
-        raise HostRefused(f"{what}: {error.strerror or error}", hint=hint) from error
+        advice = hint if isinstance(hint, str) else hint(error)
+        raise HostRefused(f"{what}: {error.strerror or error}", hint=advice) from error

@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -169,13 +169,10 @@ def enter(target: Path | int) -> None:
         os.close(descriptor)
 
 
-def run_in(target: Path | int, function: Callable[[], Result]) -> Result:
-    """Run `function` inside a namespace, in a thread that ends with it."""
-    thread = NamespaceThread(target, name="run-in")
-    try:
+def run_in(target: Path | int | None, function: Callable[[], Result]) -> Result:
+    """Run `function` inside a namespace (None: the caller's own), in a thread that ends with it."""
+    with closing(NamespaceThread(target, name="run-in")) as thread:
         return thread.call(function)
-    finally:
-        thread.close()
 
 
 def create(path: Path) -> None:
@@ -189,8 +186,4 @@ def create(path: Path) -> None:
         finally:
             os.close(descriptor)
 
-    thread = NamespaceThread(name="create")
-    try:
-        thread.call(make)
-    finally:
-        thread.close()
+    run_in(None, make)

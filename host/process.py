@@ -81,13 +81,11 @@ def _writes(child: Running, line: bytes, *, until: float) -> bool:
 
 def _await_end(child: Running, seconds: float) -> bool:
     """Wait for a child's end; one that takes longer is killed, and False returned."""
-    try:
-        child.wait(max(seconds, 0.0))
-    except subprocess.TimeoutExpired:
+    ended = ended_within(child, seconds)
+    if not ended:
         child.kill()
         child.wait()
-        return False
-    return True
+    return ended
 
 
 def _not_installed(argv: Sequence[str]) -> HostRefused:

@@ -15,7 +15,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-from dataplane.envoy.limits import BUFFER, CONNECTIONS, KEEPALIVE, STREAMS
+from dataplane.envoy.limits import BUFFER, CONNECTIONS, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, STREAMS
 from dataplane.envoy.resource import packed
 from dataplane.state import TargetHttp
 
@@ -52,9 +52,9 @@ def _limits() -> CircuitBreakers:
 
 def _keepalive() -> TcpKeepalive:
     return TcpKeepalive(
-        keepalive_time=UInt32Value(value=KEEPALIVE.idle),
-        keepalive_interval=UInt32Value(value=KEEPALIVE.interval),
-        keepalive_probes=UInt32Value(value=KEEPALIVE.probes),
+        keepalive_time=UInt32Value(value=KEEPALIVE_IDLE),
+        keepalive_interval=UInt32Value(value=KEEPALIVE_INTERVAL),
+        keepalive_probes=UInt32Value(value=KEEPALIVE_PROBES),
     )
 
 

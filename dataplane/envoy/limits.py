@@ -1,21 +1,13 @@
 """How much one workload may take of the Envoy that it shares with all the others of its cell."""
 
-from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
-
-@dataclass(frozen=True, slots=True)
-class Keepalive:
-    """TCP probes, in seconds and counts: what finds a peer that vanished, so that idle connections may live for ever."""
-
-    idle: int
-    interval: int
-    probes: int
-
-
-KEEPALIVE: Final = Keepalive(idle=60, interval=15, probes=4)
+# TCP probes, in seconds and counts: what finds a peer that vanished, so that idle connections may live for ever.
+KEEPALIVE_IDLE: Final = 60
+KEEPALIVE_INTERVAL: Final = 15
+KEEPALIVE_PROBES: Final = 4
 # Bytes read ahead of a slow peer, per direction of a connection. Used only while there is a slow peer.
 BUFFER: Final = 256 * 1024
 # Connections to one workload at a time, and the requests in flight in them. Well below what the whole Envoy may have

@@ -14,15 +14,15 @@ from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
 
-from dataplane.envoy import http, tls
-from dataplane.envoy.limits import BACKLOG, BUFFER, CONNECTIONS, EARLY_BYTES, HANDSHAKE, KEEPALIVE
+from dataplane.envoy import http, limits, tls
+from dataplane.envoy.limits import BACKLOG, BUFFER, CONNECTIONS, EARLY_BYTES, HANDSHAKE
 from dataplane.envoy.resource import packed
 from dataplane.tables import ORIGINAL_SOURCE_MARK
 
 # One prefix for all workloads: nothing reads these counters, and 250 names of them cost memory.
 STAT_PREFIX = "workload"
 # Linux: level and number of SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT; accepted sockets inherit them.
-_KEEPALIVE = ((1, 9, 1), (6, 4, KEEPALIVE.idle), (6, 5, KEEPALIVE.interval), (6, 6, KEEPALIVE.probes))
+_KEEPALIVE = ((1, 9, 1), (6, 4, limits.KEEPALIVE_IDLE), (6, 5, limits.KEEPALIVE_INTERVAL), (6, 6, limits.KEEPALIVE_PROBES))
 
 
 def tls_listener(

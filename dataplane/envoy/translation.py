@@ -112,11 +112,6 @@ class Translation:
             yield BUNDLE_KEY, serialized(secret.bundle(state.trust_bundle))
 
 
-def resources(state: HostState) -> Mapping[ResourceKey, Resource]:
-    """The whole table, made from nothing."""
-    return Translation().of(state)
-
-
 def of_workload(table: Mapping[ResourceKey, Resource], address: IPv4Address) -> Mapping[ResourceKey, str | None]:
     """The versions that Envoy must have for the workload at `address` to be served, or None where it must have nothing."""
     keys = (cluster_key(address), leaf_key(address), listener_key(address))

@@ -5,13 +5,14 @@ It has no lower link, so it can be made before the underlay is there, and lives 
 
 import errno
 import socket
+from functools import partial
 from ipaddress import IPv4Address
 
 from dataplane.netlink import addresses, links
 from dataplane.netlink.links import Link, index_of
 from dataplane.netlink.rtnetlink import NUMBER
 from dataplane.tables import TUNNEL_LINK, Vtep
-from host.errors import HostRefused, refused_as
+from host.errors import refused_as
 from host.netlink.messages import attribute, contents
 from host.netlink.socket import NetlinkSocket
 
@@ -51,16 +52,12 @@ def create(kernel: NetlinkSocket, vtep: Vtep) -> None:
         attribute(LEARNING, b"\0"),
         attribute(GBP, b""),
     )
-    try:
+    with refused_as(f"cannot make {TUNNEL_LINK}", hint=partial(_hint, vtep=vtep)):
         links.create(kernel, TUNNEL_LINK, mac=vtep.mac, mtu=vtep.mtu, kind=KIND, details=b"".join(details))
         addresses.add(kernel, index_of(TUNNEL_LINK), vtep.addresses[0])
-    except OSError as error:
-        if isinstance(error, HostRefused):
-            raise
-        raise HostRefused(f"cannot make {TUNNEL_LINK}: {error.strerror}", hint=_hint(error, vtep)) from error
 
 
-def _hint(error: OSError, vtep: Vtep) -> str:
+def _hint(error: OSError, *, vtep: Vtep) -> str:
     if error.errno != errno.EEXIST:
         return "the kernel needs the vxlan module; see its log"
     try:
@@ -85,10 +82,9 @@ def change(kernel: NetlinkSocket, vtep: Vtep, *, old: Vtep) -> None:
 
 def set_up(kernel: NetlinkSocket) -> None:
     """Bring it up: only now its port is taken. Raises HostRefused."""
-    try:
+
+    def hint(error: OSError) -> str:
+        return "another program has its UDP port: see `ss -lnu`" if error.errno == errno.EADDRINUSE else "see the kernel's log"
+
+    with refused_as(f"cannot bring {TUNNEL_LINK} up", hint=hint):
         links.configure(kernel, index_of(TUNNEL_LINK), up=True)
-    except OSError as error:
-        if isinstance(error, HostRefused):
-            raise
-        hint = "another program has its UDP port: see `ss -lnu`" if error.errno == errno.EADDRINUSE else "see the kernel's log"
-        raise HostRefused(f"cannot bring {TUNNEL_LINK} up: {error.strerror}", hint=hint) from error

@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from dataplane.envoy.bootstrap import EnvoySettings, bootstrap, connections_for
 from dataplane.envoy.command import command
 from dataplane.envoy.resource import LISTENER, ResourceKey
-from dataplane.envoy.translation import BUNDLE_KEY, Translation, cluster_key, leaf_key, listener_key, of_workload, resources
+from dataplane.envoy.translation import BUNDLE_KEY, Translation, cluster_key, leaf_key, listener_key, of_workload
 from dataplane.state import Allow, HostState, Leaf, TargetHttp, TlsListener, Workload
 
 SETTING = EnvoySettings(cell="no", ads=Path("/run/a/ads.sock"), admin=Path("/run/b/admin.sock"), connections=500)
@@ -38,21 +38,21 @@ def state(*workloads: Workload) -> HostState:
 def test_a_workload_is_a_cluster_a_leaf_and_a_listener() -> None:
     one = workload(0)
     keys = {cluster_key(one.address), leaf_key(one.address), listener_key(one.address), BUNDLE_KEY}
-    assert resources(state(one)).keys() == keys
+    assert Translation().of(state(one)).keys() == keys
 
 
 def test_a_workload_without_tls_is_nothing_to_envoy() -> None:
-    assert resources(state(replace(workload(0), listeners=()))).keys() == {BUNDLE_KEY}
+    assert Translation().of(state(replace(workload(0), listeners=()))).keys() == {BUNDLE_KEY}
 
 
 def test_without_a_bundle_there_is_no_secret_that_would_verify_nothing() -> None:
-    assert BUNDLE_KEY not in resources(replace(state(workload(0)), trust_bundle=b""))
+    assert BUNDLE_KEY not in Translation().of(replace(state(workload(0)), trust_bundle=b""))
 
 
 def test_the_order_of_workloads_changes_nothing() -> None:
     workloads = [workload(number, http=number % 2 == 0) for number in range(20)]
     shuffled = random.Random(1).sample(workloads, len(workloads))
-    one, other = resources(state(*workloads)), resources(state(*shuffled))
+    one, other = Translation().of(state(*workloads)), Translation().of(state(*shuffled))
     assert list(one.items()) == list(other.items())
 
 
@@ -60,7 +60,7 @@ def test_a_translation_with_a_memory_equals_a_fresh_one() -> None:
     translation = Translation()
     for states in (range(5), range(3, 9), range(0), range(9)):
         now = state(*(workload(number, http=number % 3 == 0) for number in states))
-        assert translation.of(now) == resources(now)
+        assert translation.of(now) == Translation().of(now)
 
 
 @pytest.mark.parametrize(
@@ -75,25 +75,28 @@ def test_a_translation_with_a_memory_equals_a_fresh_one() -> None:
 )
 def test_only_what_depends_on_a_change_changes(change: dict[str, Any], kinds: list[str]) -> None:
     others = [workload(number) for number in range(1, 5)]
-    before, after = resources(state(workload(0), *others)), resources(state(replace(workload(0), **change), *others))
+    before, after = (
+        Translation().of(state(workload(0), *others)),
+        Translation().of(state(replace(workload(0), **change), *others)),
+    )
     assert sorted(str(key).split()[0] for key in after if after[key] != before[key]) == kinds
 
 
 def test_secrets_print_as_a_fingerprint_and_are_in_no_listener() -> None:
-    table = resources(state(workload(0)))
+    table = Translation().of(state(workload(0)))
     assert "secret key" not in repr(table)
     assert [key for key, each in table.items() if b"secret key" in each.body] == [leaf_key(workload(0).address)]
 
 
 def test_for_a_workload_that_is_gone_its_absence_must_be_acknowledged() -> None:
-    table = resources(state(workload(0)))
+    table = Translation().of(state(workload(0)))
     assert all(of_workload(table, workload(0).address).values())
     assert set(of_workload(table, workload(1).address).values()) == {None}
 
 
 def test_a_listener_is_bound_to_its_address_inside_its_namespace() -> None:
     one = workload(0)
-    listener = Listener.FromString(resources(state(one))[ResourceKey(LISTENER, "tls-0aff0102")].body)
+    listener = Listener.FromString(Translation().of(state(one))[ResourceKey(LISTENER, "tls-0aff0102")].body)
     where = listener.address.socket_address
     assert (where.address, where.port_value, where.network_namespace_filepath) == ("10.255.1.2", 61443, str(one.pin))
 

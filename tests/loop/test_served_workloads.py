@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from agent.loop.envoy_table import servable
-from dataplane.envoy.translation import resources
+from dataplane.envoy.translation import Translation
 from dataplane.state import HostState, Leaf, TlsListener, Workload
 
 WEB, API = IPv4Address("10.255.1.2"), IPv4Address("10.255.1.3")
@@ -30,9 +30,9 @@ def test_everything_is_served_when_everything_is_in_place() -> None:
 
 
 def test_what_is_not_in_place_is_not_served() -> None:
-    assert servable(state(WEB, API), broken=[API], served=resources(state(WEB))) == state(WEB)
+    assert servable(state(WEB, API), broken=[API], served=Translation().of(state(WEB))) == state(WEB)
 
 
 def test_what_was_served_stays_served() -> None:
     both = state(WEB, API)
-    assert servable(both, broken=[API], served=resources(both)) is both
+    assert servable(both, broken=[API], served=Translation().of(both)) is both
