@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -26,29 +27,22 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        within = self._registry
+        gauge = partial(Gauge, registry=self._registry)
+        counter = partial(Counter, registry=self._registry)
         self.convergence = Histogram(
-            "cellnet_convergence_seconds", "Time of a turn that changed the host", buckets=BUCKETS, registry=within
+            "cellnet_convergence_seconds", "Time of a turn that changed the host", buckets=BUCKETS, registry=self._registry
         )
-        self.failed_turns = Counter("cellnet_failed_turns", "Turns that the host refused as a whole", registry=within)
-        self.repairs = Counter("cellnet_repairs", "Times that something changed by others was put back", registry=within)
-        self.flows_cut = Counter(
-            "cellnet_flows_cut", "Live connections ended because nothing allows them any more", registry=within
-        )
-        self.refused_attaches = Counter(
-            "cellnet_refused_attaches", "Attaches that failed and were undone", ["kind"], registry=within
-        )
-        self._attachments = Gauge("cellnet_attachments", "Containers attached", registry=within)
-        self._rules = Gauge("cellnet_rules", "Rules of iptables that are ours", registry=within)
-        self._connected = Gauge("cellnet_envoy_connected", "1 while Envoy is connected", registry=within)
-        self._refused = Gauge("cellnet_envoy_nacks", "Resources that Envoy refuses now", registry=within)
-        self._pushed = Gauge(
-            "cellnet_envoy_pushed_resources", "Resources sent to Envoy or taken back since the agent's start", registry=within
-        )
-        self._problems = Gauge("cellnet_problems", "What status lists as wrong", registry=within)
-        self._left = Gauge(
-            "cellnet_certificate_seconds_left", "Until the first certificate of a role ends", ["role"], registry=within
-        )
+        self.failed_turns = counter("cellnet_failed_turns", "Turns that the host refused as a whole")
+        self.repairs = counter("cellnet_repairs", "Times that something changed by others was put back")
+        self.flows_cut = counter("cellnet_flows_cut", "Live connections ended because nothing allows them any more")
+        self.refused_attaches = counter("cellnet_refused_attaches", "Attaches that failed and were undone", ["kind"])
+        self._attachments = gauge("cellnet_attachments", "Containers attached")
+        self._rules = gauge("cellnet_rules", "Rules of iptables that are ours")
+        self._connected = gauge("cellnet_envoy_connected", "1 while Envoy is connected")
+        self._refused = gauge("cellnet_envoy_nacks", "Resources that Envoy refuses now")
+        self._pushed = gauge("cellnet_envoy_pushed_resources", "Resources sent to Envoy or taken back since the agent's start")
+        self._problems = gauge("cellnet_problems", "What status lists as wrong")
+        self._left = gauge("cellnet_certificate_seconds_left", "Until the first certificate of a role ends", ["role"])
 
     def text(self, levels: Levels, *, now: datetime) -> str:
         """The exposition format, with `levels` as they are now."""

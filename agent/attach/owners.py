@@ -19,7 +19,7 @@ from agent.model.owner import NamespaceOwner, Owner, ProcessOwner
 from agent.pacing import wait_for_event
 from agent.store.ledger import Ledger
 from host import process
-from host.namespace import NamespaceId
+from host.namespace import NamespaceId, inhabited_namespaces
 
 PERIOD = 1.0  # seconds between sweeps when no process ends
 
@@ -68,7 +68,7 @@ class Owners:
             return owner.lives(boot_id=self._boot, started=process.start_time(owner.pid))
         if any(owner.lives(boot_id=self._boot, found=found) for found in self._seen(attachment.name, owner)):
             return True
-        return owner.boot_id == self._boot and inhabited(NamespaceId(owner.device, owner.inode))
+        return owner.boot_id == self._boot and NamespaceId(owner.device, owner.inode) in inhabited_namespaces()
 
     def _seen(self, name: str, owner: NamespaceOwner) -> Iterable[tuple[int, int] | None]:
         kept = self._roots.get(name)
@@ -84,13 +84,6 @@ def identity_at(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def inhabited(namespace: NamespaceId) -> bool:
-    """Whether any process is in a network namespace."""
-    with os.scandir("/proc") as entries:
-        pids = [entry.name for entry in entries if entry.name.isdigit()]
-    return any(identity_at(Path(f"/proc/{pid}/ns/net")) == (namespace.device, namespace.inode) for pid in pids)
 
 
 class OwnerExits:

@@ -7,7 +7,7 @@ from aiohttp import web
 from pydantic_core import to_jsonable_python
 
 from agent import log
-from agent.errors import Bug, CellnetError, Conflict, HostRefused, InvalidInput, NotFound, Unavailable
+from agent.errors import RAISED, Bug, CellnetError, Conflict, HostRefused, InvalidInput, NotFound, Unavailable
 from ca.errors import CaRefused
 
 STATUSES: tuple[tuple[type[CellnetError], int], ...] = (
@@ -68,13 +68,10 @@ def _words(error: web.HTTPException, request: web.Request) -> str:
 
 
 def _named(error: Exception, request: web.Request) -> web.Response:
-    for kind, status in STATUSES:
-        if isinstance(error, kind):
-            if kind is Bug:
-                log.get("control").error("control_request_failed", method=request.method, path=request.path, exc_info=error)
-            return refusal(status, kind.__name__, error.what, hint=error.hint)
-    if isinstance(error, CaRefused):
-        return refusal(502, "HostRefused", error.what, hint=error.hint)
-    log.get("control").error("control_request_failed", method=request.method, path=request.path, exc_info=error)
-    bug = Bug(f"{type(error).__name__} in the agent")
-    return refusal(500, "Bug", bug.what, hint=bug.hint)
+    known = HostRefused(error.what, hint=error.hint) if isinstance(error, CaRefused) else error
+    if not isinstance(known, RAISED):
+        known = Bug(f"{type(error).__name__} in the agent")
+    if isinstance(known, Bug):
+        log.get("control").error("control_request_failed", method=request.method, path=request.path, exc_info=error)
+    kind, status = next(each for each in STATUSES if isinstance(known, each[0]))
+    return refusal(status, kind.__name__, known.what, hint=known.hint)

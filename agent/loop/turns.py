@@ -1,20 +1,21 @@
 """When the loop takes a turn, and which callers wait for its report."""
 
 import asyncio
+from dataclasses import dataclass
 
 from agent.loop.reports import TurnReport
 from agent.pacing import wait_for_event
 
 
+@dataclass(frozen=True, slots=True)
 class Waiters:
     """Callers that wait for the report of one turn."""
 
-    def __init__(self, futures: list[asyncio.Future[TurnReport]]) -> None:
-        self._futures = futures
+    futures: list[asyncio.Future[TurnReport]]
 
     def end(self, report: TurnReport) -> None:
         """Resolve the waiters; cancelled ones are skipped."""
-        for future in self._futures:
+        for future in self.futures:
             if not future.done():
                 future.set_result(report)
 

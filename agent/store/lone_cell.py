@@ -28,7 +28,6 @@ class LoneCell:
         self._endpoints: dict[IPv4Address, Endpoint] = {}
 
     async def claim_subnet(self, cell: str, *, network: IPv4Network, cell_prefix: int, now: float) -> IPv4Network:
-        """See CellStore."""
         mine = subnets.held(self._subnets(), cell, network=network, cell_prefix=cell_prefix)
         if mine is not None:
             return mine  # a start must not need a disk with room
@@ -51,7 +50,6 @@ class LoneCell:
             self._changes.announce()
 
     async def cells(self) -> tuple[Cell, ...]:
-        """See CellStore."""
         return self._cells
 
     async def remove_cell(self, name: str, *, now: float, writer: StoreCredentials | None = None) -> None:
@@ -61,7 +59,6 @@ class LoneCell:
         raise still_alive(name) if name in known else no_such_cell(name, known=known)
 
     async def publish(self, endpoints: Collection[Endpoint]) -> None:
-        """See CellStore."""
         after = {each.address: each for each in endpoints}
         if after != self._endpoints:
             self._endpoints.clear()
@@ -69,7 +66,6 @@ class LoneCell:
             self._changes.announce()
 
     def endpoints(self) -> Mapping[IPv4Address, Endpoint]:
-        """See CellStore."""
         return MappingProxyType(self._endpoints)
 
     def take_departed(self) -> frozenset[IPv4Address]:

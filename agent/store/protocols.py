@@ -35,15 +35,12 @@ class TagStore(Protocol):
 
     async def tags(self) -> Mapping[AppName, int]:
         """The tags in use, 1 to 65535. The same object as long as nothing changed."""
-        ...
 
     async def claim_tags(self, apps: Collection[AppName], *, now: float) -> Mapping[AppName, int]:
         """The tag of each of `apps`, all or none. Raises Conflict when there are not enough. `now`: seconds since 1970."""
-        ...
 
     async def release_tags(self, apps: Collection[AppName], *, now: float) -> None:
         """Give tags back; no other app gets them for a week. Those without one, or needed by another cell, are skipped."""
-        ...
 
 
 class PolicyStore(Protocol):
@@ -51,19 +48,15 @@ class PolicyStore(Protocol):
 
     async def policies(self) -> tuple[StoredPolicy, ...]:
         """All policies, by name. The same object as long as nothing changed."""
-        ...
 
     async def apply_policies(self, policies: Collection[StoredPolicy], *, writer: StoreCredentials | None = None) -> None:
         """Add or replace by name, all or none. Raises InvalidInput where a name comes twice."""
-        ...
 
     async def delete_policy(self, name: str, *, writer: StoreCredentials | None = None) -> None:
         """Raises InvalidInput, with the nearest name, when it is not there."""
-        ...
 
     async def accept_loss(self, *, writer: StoreCredentials | None = None) -> tuple[str, ...]:
         """No longer hold, on all cells, the policies that the store has lost. Names those held here."""
-        ...
 
 
 class TrustStore(Protocol):
@@ -71,11 +64,9 @@ class TrustStore(Protocol):
 
     async def trust(self) -> bytes:
         """The roots (PEM) that the operator has published; empty where there are none."""
-        ...
 
     async def set_trust(self, pem: bytes, *, writer: StoreCredentials | None = None) -> None:
         """Publish these in place of the others. Each reader judges what they are worth."""
-        ...
 
 
 class CellStore(Protocol):
@@ -86,7 +77,6 @@ class CellStore(Protocol):
 
         That of a removed cell rests for a week, which only that cell itself may end. `now`: seconds since 1970.
         """
-        ...
 
     async def announce(self, record: CellRecord) -> None:
         """Write this cell's record, and be alive under it from now on. Repeat it when something in the record changes.
@@ -94,26 +84,21 @@ class CellStore(Protocol):
         Raises Conflict where the name is another machine's, which has another id, or the underlay address a living cell's. A
         store that runs writes the record later where it raised Unavailable.
         """
-        ...
 
     async def cells(self) -> tuple[Cell, ...]:
         """All cells by name, this one too. The same object as long as nothing changed; being kept alive is no change."""
-        ...
 
     async def remove_cell(self, name: str, *, now: float, writer: StoreCredentials | None = None) -> None:
         """Forget a cell that is gone: its record, endpoints and needed apps. Its subnet rests for a week.
 
         Raises InvalidInput, with the nearest name, where it is not there, Conflict where it is alive.
         """
-        ...
 
     async def publish(self, endpoints: Collection[Endpoint]) -> None:
         """Publish all that runs on this cell, in place of what was before. Other cells see it once the cell is announced."""
-        ...
 
     def endpoints(self) -> Mapping[IPv4Address, Endpoint]:
         """What runs on all cells that are alive. A live view: read it before you wait for anything."""
-        ...
 
     def take_departed(self) -> frozenset[IPv4Address]:
         """Addresses of other cells' endpoints that went, or became another app's, since the last call.
@@ -121,7 +106,6 @@ class CellStore(Protocol):
         One whose cell was only out of touch, and came back as it was, is among them: it had gone. Compare each with what is
         there now before cutting its flows.
         """
-        ...
 
 
 class SharedStore(Protocol):
@@ -129,11 +113,9 @@ class SharedStore(Protocol):
 
     async def catch_up(self) -> None:
         """Know by the end of this what any cell had changed before it. Raises Unavailable where the store does not answer."""
-        ...
 
     async def refer(self, apps: Collection[AppName]) -> None:
         """Publish which apps this cell needs: as long as any cell needs one, its tag is not given back."""
-        ...
 
 
 def by_name(policies: Iterable[StoredPolicy]) -> dict[str, StoredPolicy]:

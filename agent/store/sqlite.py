@@ -33,7 +33,10 @@ class StoreContent:
 
 
 class SqliteStore:
-    """Tags, policies and trust on an open Database, which it does not close. `last_tag` makes exhaustion cheap in tests."""
+    """A TagStore, PolicyStore and TrustStore on an open Database, which it does not close.
+
+    `last_tag` makes exhaustion cheap in tests.
+    """
 
     def __init__(self, database: Database, *, last_tag: int = LAST_TAG) -> None:
         self.changes = Changes()
@@ -43,11 +46,9 @@ class SqliteStore:
         self._known()
 
     async def tags(self) -> Mapping[AppName, int]:
-        """See TagStore."""
         return self._known().tags
 
     async def claim_tags(self, apps: Collection[AppName], *, now: float) -> Mapping[AppName, int]:
-        """See TagStore."""
         held = self._known().tags
         if not all(app in held for app in apps):
             self._change_tags(lambda before: claim(before, apps, now=now, last=self._last_tag))
@@ -55,7 +56,6 @@ class SqliteStore:
         return {app: held[app] for app in apps}
 
     async def release_tags(self, apps: Collection[AppName], *, now: float) -> None:
-        """See TagStore."""
         self._change_tags(lambda before: release(before, apps, now=now))
 
     def _change_tags(self, change: Callable[[Claims], TagChanges]) -> None:
@@ -66,11 +66,9 @@ class SqliteStore:
         self._replace(replace(before, claims=applied(before.claims, changes) if changes else before.claims))
 
     async def policies(self) -> tuple[StoredPolicy, ...]:
-        """See PolicyStore."""
         return self._known().policies
 
     async def apply_policies(self, policies: Collection[StoredPolicy], *, writer: StoreCredentials | None = None) -> None:
-        """See PolicyStore."""
         refuse_credentials(writer)
         new = by_name(policies)
         with self._database.transaction(durable=True) as connection:
@@ -81,7 +79,6 @@ class SqliteStore:
         self._replace(replace(before, policies=tuple(after[name] for name in sorted(after))))
 
     async def delete_policy(self, name: str, *, writer: StoreCredentials | None = None) -> None:
-        """See PolicyStore."""
         refuse_credentials(writer)
         with self._database.transaction(durable=True) as connection:
             before = self._current()
@@ -97,11 +94,9 @@ class SqliteStore:
         return ()
 
     async def trust(self) -> bytes:
-        """See TrustStore."""
         return self._known().trust
 
     async def set_trust(self, pem: bytes, *, writer: StoreCredentials | None = None) -> None:
-        """See TrustStore."""
         refuse_credentials(writer)
         with self._database.transaction(durable=True) as connection:
             before = self._current()
