@@ -96,6 +96,8 @@ class TagsInUse(Part):
         """
         if app not in await self._store.tags():
             self._announced |= {app}
+            if self._shared is not None:
+                await self._shared.await_return()
             try:
                 await self._refer()
                 await self._store.claim_tags([app], now=self._earliest())

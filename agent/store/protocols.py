@@ -114,6 +114,10 @@ class SharedStore(Protocol):
     async def catch_up(self) -> None:
         """Know by the end of this what any cell had changed before it. Raises Unavailable where the store does not answer."""
 
+    async def await_return(self) -> None:
+        """In an outage that may be over already: two seconds for its end to be noticed. For what an operator waits for."""
+        ...
+
     async def refer(self, apps: Collection[AppName]) -> None:
         """Publish which apps this cell needs: as long as any cell needs one, its tag is not given back."""
 

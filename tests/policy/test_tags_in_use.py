@@ -64,6 +64,9 @@ class Telling(MemoryStore):
         self.needed: frozenset[AppName] = frozenset()
         self.claimed_while: list[frozenset[AppName]] = []
 
+    async def await_return(self) -> None:
+        return
+
     async def refer(self, apps: Collection[AppName]) -> None:
         self.needed = frozenset(apps)
         await super().refer(apps)

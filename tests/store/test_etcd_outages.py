@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from agent.errors import Unavailable
+from agent.pacing import Backoff
 from agent.store.database import Database
+from agent.store.etcd import mirror
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import EtcdClient, absent, put, remove
 from agent.store.etcd.disk_copy import DiskCopy
@@ -99,6 +101,20 @@ async def test_an_outage_changes_nothing_that_was_known_and_ends_by_itself(own: 
         return {"a", "c"} <= set(await names(store))
 
     await eventually_async(comes)
+
+
+async def test_a_change_that_comes_with_the_end_of_an_outage_is_made(
+    own: Etcd, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "Backoff", lambda: Backoff(first=60, longest=60))
+    store = make()
+    await store.apply_policies([StoredPolicy("a", "1")])
+    own.kill()
+    await eventually_async(lambda: store.mirror.problem is not None)
+    own.start()
+    await store.apply_policies([StoredPolicy("b", "2")])
+    await store.delete_policy("a")
+    assert await names(store) == ["b"]
 
 
 async def test_what_was_compacted_without_a_watch_is_read_anew(own: Etcd, make: Make) -> None:

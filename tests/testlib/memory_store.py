@@ -76,6 +76,9 @@ class MemoryStore:
         others = [needed for store, needed in self._all.needed.items() if store != id(self)]
         self._change_tags(release(self._all.claims, set(apps).difference(*others), now=now))
 
+    async def await_return(self) -> None:
+        """See SharedStore. It has no outages."""
+
     async def refer(self, apps: Collection[AppName]) -> None:
         """See SharedStore."""
         self._all.needed[id(self)] = frozenset(apps)

@@ -23,7 +23,7 @@ OPTIONS = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 2_000),  # what connecting may take; how soon it is tried again is the line above
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.use_local_subchannel_pool", 1),  # a client that is closed must not leave its connection to the next
     ("grpc.enable_http_proxy", 0),  # a proxy of the environment would get credentials: https_proxy, http_proxy, grpc_proxy

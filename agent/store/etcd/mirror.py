@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from agent import log
 from agent.errors import RAISED, HostRefused, Unavailable
-from agent.pacing import Backoff
+from agent.pacing import Backoff, wait_for_event
 from agent.store.etcd import data_loss
 from agent.store.etcd.client import Batch, EtcdClient, Reading, RecordChange, Value
 from agent.store.etcd.data_loss import Recovery
@@ -23,6 +23,7 @@ from agent.store.etcd.keys import Keys
 from agent.store.etcd.merged_batches import merged
 
 ABSENT = 60.0  # seconds for which another cell's signs of life are held after a loss: it comes back within a few
+LOOK = 0.1  # seconds between looks for the end of an outage that a caller waits for
 STRETCH = 5_000  # records that are compared before other tasks have their turn
 LOST = "this cell writes back what it knows; docs/store.md describes what else to do"
 
@@ -48,6 +49,7 @@ class Mirror:
         self._copy = copy or Reading()
         self.held = held or HeldRecords()
         self._progress = asyncio.Condition()
+        self._wanted = asyncio.Event()  # by a caller that waits for the end of an outage
         self.problem: HostRefused | Unavailable | None = Unavailable(
             "etcd has not been reached yet", hint="it is tried again by itself"
         )
@@ -98,6 +100,14 @@ class Mirror:
                     return
         await self.refresh()
 
+    async def await_return(self, *, seconds: float) -> None:
+        """Give the end of an outage so long to be noticed, and look for it more often meanwhile."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while isinstance(self.problem, Unavailable):
+                    self._wanted.set()
+                    await asyncio.sleep(LOOK)
+
     async def has_followed(self, revision: int, *, seconds: float) -> bool:
         """Whether the watch brings anything later than `revision` within so many seconds."""
         with contextlib.suppress(TimeoutError):
@@ -142,7 +152,9 @@ class Mirror:
                 self.problem = error if isinstance(error, HostRefused | Unavailable) else Unavailable(str(error))
             finally:
                 self.following = False
-            await asyncio.sleep(backoff.next() * random.uniform(0.5, 1.0))  # noqa: S311 - or a thousand cells come at once
+            pause = backoff.next() * random.uniform(0.5, 1.0)  # noqa: S311 - or a thousand cells come at once
+            await wait_for_event(self._wanted, within=pause)
+            self._wanted.clear()
 
     async def _judge(self, found: Reading, *, known: int) -> bool:
         """Take a reading; False if it lacks data. A quorum has answered it: it is no older than what was `known` before."""

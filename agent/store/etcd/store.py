@@ -37,6 +37,7 @@ from agent.store.tags import LAST_TAG, Claims, TagChanges, claim, release
 
 FOLLOWS = 0.5  # seconds until the watch must have brought what was there before ours
 NAMED = 1_000  # malformed records, by their keys
+RETURN = 2.0  # seconds for which an operator's change waits for the end of an outage
 TRIES = 60  # of one change: another cell must have been quicker each time
 
 
@@ -110,6 +111,10 @@ class EtcdStore(Part):
         """See SharedStore."""
         await self.mirror.catch_up()
 
+    async def await_return(self) -> None:
+        """See SharedStore."""
+        await self.mirror.await_return(seconds=RETURN)
+
     async def tags(self) -> Mapping[AppName, int]:
         """See TagStore."""
         self._refresh()
@@ -160,12 +165,14 @@ class EtcdStore(Part):
         """See PolicyStore."""
         writes = [put(self._keys.policy(policy.name), records.encode_policy(policy)) for policy in by_name(policies).values()]
         if writes:
+            await self.await_return()
             do = nested(writes)
             await self._settle(lambda: [([], do)], writer=writer)
 
     async def delete_policy(self, name: str, *, writer: StoreCredentials | None = None) -> None:
         """See PolicyStore."""
         key = self._keys.policy(name)
+        await self.await_return()
 
         def plan() -> list[Plan]:
             if name not in self._records.policies and key not in self.mirror.held.values:
@@ -176,6 +183,7 @@ class EtcdStore(Part):
 
     async def accept_loss(self, *, writer: StoreCredentials | None = None) -> tuple[str, ...]:
         """See PolicyStore."""
+        await self.await_return()
         names = data_loss.held_policies(self.mirror.held, self._keys)
 
         def plan() -> list[Plan]:
@@ -223,6 +231,7 @@ class EtcdStore(Part):
 
     async def remove_cell(self, name: str, *, now: float, writer: StoreCredentials | None = None) -> None:
         """See CellStore."""
+        await self.await_return()
         await self._settle(lambda: [self._cells.removal(name, unchanged=self._unchanged, now=now)], writer=writer)
 
     async def publish(self, endpoints: Collection[Endpoint]) -> None:
@@ -244,6 +253,7 @@ class EtcdStore(Part):
 
     async def set_trust(self, pem: bytes, *, writer: StoreCredentials | None = None) -> None:
         """See TrustStore."""
+        await self.await_return()
         async with client_of(writer, cell=self._client) as client:
             if pem != await self.trust():
                 await self._commit_all([([], [put(self._keys.trust, pem)])], client=client)
@@ -267,7 +277,7 @@ class EtcdStore(Part):
         """
         async with client_of(writer, cell=self._client) as client:
             if self.mirror.problem is not None and self.mirror.copy.revision:
-                raise self.mirror.problem  # it is tried all the time: waiting for one more try would help no caller
+                raise self.mirror.problem  # operators have waited for its end, the loop must not
             fresh = False
             for attempt in range(TRIES):
                 known, lost = self.mirror.copy.revision, False
