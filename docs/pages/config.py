@@ -12,12 +12,16 @@ HEAD = """# Configuration
 
 `/etc/cellnet/agent.yaml`; every key is optional, a missing file means the defaults. A file that is named by `--config` or
 `CELLNET_CONFIG` must be there. The file must be root's, and writable by root alone. The agent reads it at its start;
-`cellnet status` reports a file that has changed since.
+`cellnet status` reports a file that has changed since. Root makes the file, and the folder of policies besides (`install -d
+-m 755 /etc/cellnet/policies.d`); the agent does not, and a folder that is not there allows nothing.
 Unknown keys, wrong types and values that YAML would convert oddly (`on`, `010`, `22:22`) are errors, all reported at once as
 `file:line:column: message`.
 
 A duration is a number and `s`, `m`, `h` or `d`: `90s`, `15m`, `24h`, `7d`. With `--root DIR` or `CELLNET_ROOT=DIR` every
 path gets DIR in front of it, those given here too, the program in `envoy.binary` excepted.
+
+A container reaches `host_services` at the host's address in the network of the cells (`underlay.address`): a service that
+listens on 127.0.0.1 alone is not reached.
 
 | key | default | meaning |
 |---|---|---|

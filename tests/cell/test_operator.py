@@ -5,16 +5,23 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
 
+from ca.pem import certificates
 from lab.cell import Cell
+from lab.children import environment
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.etcd import secret_file
+from tests.testlib.documents import blocks, run_in_shell, steps
+from tests.testlib.etcd import Etcd, secret_file
+from tests.testlib.instance import Instance
 from tests.testlib.node import Connected, Refused
-from tests.testlib.secured_etcd import SECRET, add_operator, secured
+from tests.testlib.patience import eventually
+from tests.testlib.secured_etcd import ROOT_USER, SECRET, add_operator, secured
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 _running = ExitStack()
+_etcds: dict[Path, Etcd] = {}  # by the root of the cell
 
 
 class CellOfAUser(Cell):
@@ -26,13 +33,10 @@ class CellOfAUser(Cell):
         secret_file(tls / "password", "SECRET\n")
         who = "ca: /tls/ca.crt, username: cell-1, password_file: /tls/password"
         super().make([*overrides, f"store={{etcd: {{endpoints: ['https://{OUTSIDE.ip}:2379'], {who}}}}}"])
-        _running.enter_context(contextmanager(secured_outside)(self, tls))
-
-
-def secured_outside(cell: Cell, folder: Path) -> Iterator[None]:
-    for etcd in secured(folder, ask=False, netns=cell.outside, address=OUTSIDE.ip):
+        _etcds[self.root] = etcd = _running.enter_context(
+            contextmanager(secured)(tls, ask=False, netns=self.outside, address=OUTSIDE.ip)
+        )
         add_operator(etcd)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +71,66 @@ def test_only_an_operators_file_changes_policies_and_nothing_of_it_is_left_on_th
     assert len(kept) > 5
     assert not [each for each in kept if SECRET.encode() in each.read_bytes()]
     assert SECRET not in cell.log + refused.err + refused.out
+
+
+SHOP = f"policies:\n- {{name: tls, from: {WEB}, to: {API}, tcp: [8080, 61443]}}\n"
+COMMON = """\
+$ cellnet ca init --ca authority
+$ cellnet ca issue-cell --ca authority --cell cell-1 --out cell-1
+$ cp authority/root.crt root.crt
+"""
+
+
+class Reader:
+    """Follows docs/cells.md in a folder of an operator, with root's files of this cell."""
+
+    def __init__(self, cell: CellUnderTest, folder: Path) -> None:
+        self._cell, self._folder = cell, folder
+        secret_file(folder / "operator.yaml", "username: operator\npassword_file: operator.password\n")
+        secret_file(folder / "operator.password", SECRET)
+        (folder / "shop.yaml").write_text(SHOP)
+
+    def run(self, block: str) -> str:
+        """What the commands print."""
+        lab = self._cell.lab
+        instead = {"/var/lib/cellnet": f"{lab.root}/var/lib/cellnet", "/root/former-ca": f"{self._folder}/former-ca"}
+        return run_in_shell(block, folder=self._folder, instead=instead, env=environment(lab.root))
+
+
+def issuer(instance: Instance) -> bytes:
+    """Of an instance's certificate."""
+    return certificates(Path(instance.environment["CF_INSTANCE_CERT"]).read_bytes(), where="leaf")[1].fingerprint(SHA256())
+
+
+def bundle(instance: Instance) -> bytes:
+    return Path(instance.environment["CF_SYSTEM_CERT_PATH"]).read_bytes()
+
+
+def test_the_documents_commands_bring_a_running_cell_under_the_common_root_without_a_refused_call(
+    cell: CellUnderTest, tmp_path: Path
+) -> None:
+    listing, policies, both, common, removal = blocks("docs/cells.md", test="tests/cell/test_operator.py")
+    copying = blocks("docs/cells.md", test="tests/cli/test_ca.py")[1]
+    web, api = cell.containers(WEB, API)
+    reader = Reader(cell, tmp_path)
+    heads = steps(listing)[0][1].splitlines()[0].split()
+    assert reader.run(listing).splitlines()[0].split() == heads
+    shown = steps(policies)[0][1]
+    assert reader.run(policies) == f"{shown}applied tls\n"
+    assert web.get_tls(api) == f"hello {web.address}\n"
+    former = issuer(api)
+    reader.run(COMMON)
+    reader.run(both)
+    assert web.get_tls(api) == f"hello {web.address}\n"
+    reader.run(copying)
+    eventually(lambda: web.get_tls(api) == f"hello {web.address}\n" and former not in (issuer(api), issuer(web)))
+    cell.wait_well()
+    reader.run(common)
+    assert bundle(web) == (tmp_path / "root.crt").read_bytes()
+    assert web.get_tls(api) == f"hello {web.address}\n"
+    cell.wait_well()
+    _etcds[cell.lab.root].ctl(*ROOT_USER, "put", "/cellnet/v1/cells/cell-2/record", "{}")
+    eventually(lambda: not cell.status().flag("ok"))
+    assert reader.run(removal) == steps(removal)[0][1]
+    reader.run("$ cellnet policy delete tls --store-credentials operator.yaml")
+    cell.wait_well()

@@ -1,6 +1,7 @@
 """`cellnet ca` without an agent: what the root's owner does, wherever the root is."""
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,8 +11,7 @@ import pytest
 
 from agent.cli.main import run
 from ca.disk import load_or_create
-
-DOCUMENT = Path(__file__).parents[2] / "docs/cells.md"
+from tests.testlib.documents import blocks, commands, run_in_shell
 
 
 class Cli:
@@ -53,15 +53,21 @@ def test_the_folder_is_named_after_the_cell_and_the_lifetime_is_what_was_asked_f
 
 
 def test_the_documents_commands_make_what_two_cells_start_with(cellnet: Cli, tmp_path: Path) -> None:
-    block = DOCUMENT.read_text().partition("test_ca.py runs this block -->\n```console\n")[2].partition("```")[0]
-    for command in block.splitlines():
-        cellnet(*command.removeprefix("$ cellnet ").split())
+    made, copied = blocks("docs/cells.md", test="tests/cli/test_ca.py")
+    for command in commands(made):
+        cellnet(*command.removeprefix("cellnet ").split())
     now = datetime.now(UTC)
     one, two = (
         load_or_create(tmp_path / name, cell=name, trust_domain="cell.internal", now=now) for name in ("cell-1", "cell-2")
     )
     assert one.bundle() == two.bundle()
     assert one.cell != two.cell
+    host = tmp_path / "host"  # a fresh one, without /var/lib/cellnet
+    for _ in range(2):  # again is fine: a renewed certificate goes the same way
+        run_in_shell(copied, folder=tmp_path, instead={"/var/lib/cellnet": f"{host}/cellnet"}, env=os.environ)
+        there = load_or_create(host / "cellnet/ca", cell="cell-1", trust_domain="cell.internal", now=now)
+        assert (there.cell.chain, there.root) == (one.cell.chain, None)
+        assert sorted(each.name for each in (host / "cellnet/ca").iterdir()) == ["cell.crt", "cell.key", "root.crt"]
 
 
 def test_what_cannot_be_issued_is_reported(cellnet: Cli) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.testlib.documents import BLOCK
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -107,6 +109,16 @@ def test_shell_sessions_have_prompts(document: Path) -> None:
         assert language, "a code block says what it is"
         if language == "console":
             assert block.startswith(SHELL_PROMPT)
+
+
+@pytest.mark.parametrize("document", ["docs/store.md", "docs/cells.md"])
+def test_every_command_that_a_document_shows_is_run_by_the_test_that_it_names(document: str) -> None:
+    text = (ROOT / document).read_text()
+    shown, run = text.count("```console\n"), [each["test"] for each in BLOCK.finditer(text)]
+    assert len(run) == shown > 0
+    for test in set(run):
+        assert document in (ROOT / test).read_text() + (ROOT / "tests/testlib/secured_etcd.py").read_text(), test
+        assert re.search(r"blocks|rights\(|add_operator\(", (ROOT / test).read_text()), test
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=names(DOCUMENTS))

@@ -4,27 +4,18 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from lab import children
 from tests.testlib.cell import CellUnderTest
+from tests.testlib.documents import blocks, steps
 
 pytestmark = pytest.mark.release
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-MARK = "<!-- tests/repository/test_first_session.py runs this block -->\n```console\n"
 DONE = "--done--"
 CURL_OF_12, CURL_OF_13 = "Couldn't connect to server", "Could not connect to server"
 SECONDS = 30.0
-
-
-def steps() -> list[tuple[str, str]]:
-    """Command and expected output of each step."""
-    block = README.read_text().partition(MARK)[2].partition("```")[0]
-    lines = block.removeprefix("$ ").split("\n$ ")
-    return [(command, output and f"{output.rstrip()}\n") for command, _, output in (each.partition("\n") for each in lines)]
 
 
 class Shell:
@@ -78,7 +69,8 @@ def steady(text: str) -> str:
 
 def test_the_readmes_first_session_is_what_a_user_sees(shell: Shell) -> None:
     checked = 0
-    for command, output in steps():
+    (session,) = blocks("README.md", test="tests/repository/test_first_session.py")
+    for command, output in steps(session):
         came = shell.run(command)
         if command.endswith("&"):
             name = re.findall(r"--app acme/shop/(\w+)", command)[0]

@@ -16,7 +16,7 @@ from agent.store.protocols import StoredPolicy
 from tests.testlib.etcd import Etcd, secret_file
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
-from tests.testlib.secured_etcd import ROOT_USER, certify, commands, secured
+from tests.testlib.secured_etcd import ROOT_USER, certify, rights, secured
 from tests.testlib.stores import cell, endpoint, runs
 
 NOW = 1_700_000_000.0
@@ -120,7 +120,7 @@ def secret(folder: Path) -> Path:
 
 
 async def test_with_the_second_role_policies_can_be_applied(own: Etcd, by_password: Config, make: Make) -> None:
-    for command in commands()[1]:
+    for command in rights()[1]:
         own.ctl(*ROOT_USER, *command.split())
     store = make(by_password)
     await store.apply_policies([StoredPolicy("a", "1")])

@@ -5,23 +5,20 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from tests.testlib.documents import blocks, commands
 from tests.testlib.etcd import LOOPBACK, Etcd
 
-DOCS = Path(__file__).parents[2] / "docs"
 ROOT_USER = ("--user", "root:secret")
 SECRET = "correct-horse-battery"  # the operator's password
 
 
-def documented(text: str) -> list[str]:
-    """The etcdctl commands of the first block of a text."""
-    block = text.partition("```console\n")[2].partition("```")[0]
-    return [line.removeprefix("$ etcdctl ") for line in block.splitlines()]
+def rights() -> tuple[list[str], ...]:
+    """The commands of docs/store.md that give a cell its rights, and those that let it change policies."""
+    return tuple(map(_words, blocks("docs/store.md", test="tests/store/test_etcd_rights.py")))
 
 
-def commands() -> tuple[list[str], ...]:
-    """The etcdctl commands of each block of docs/store.md."""
-    blocks = (DOCS / "store.md").read_text().split("```console\n")[1:]
-    return tuple(documented(f"```console\n{block}") for block in blocks)
+def _words(block: str) -> list[str]:
+    return [command.removeprefix("etcdctl ") for command in commands(block)]
 
 
 def secured(folder: Path, *, ask: bool, netns: Path | None = None, address: IPv4Address = LOOPBACK) -> Iterator[Etcd]:
@@ -33,7 +30,7 @@ def secured(folder: Path, *, ask: bool, netns: Path | None = None, address: IPv4
     etcd.start()
     etcd.ctl("user", "add", "root:secret")
     etcd.ctl("user", "grant-role", "root", "root")
-    for command in commands()[0]:
+    for command in rights()[0]:
         etcd.ctl(*command.split())
     etcd.ctl("auth", "enable")
     yield etcd
@@ -42,8 +39,8 @@ def secured(folder: Path, *, ask: bool, netns: Path | None = None, address: IPv4
 
 def add_operator(etcd: Etcd) -> None:
     """The user `operator`, with SECRET, as docs/cells.md makes it."""
-    text = (DOCS / "cells.md").read_text().partition("tests/store/test_etcd_operator.py runs this block -->\n")[2]
-    for command in documented(text):
+    (block,) = blocks("docs/cells.md", test="tests/store/test_etcd_operator.py")
+    for command in _words(block):
         etcd.ctl(*ROOT_USER, *command.replace("SECRET", SECRET).split())
 
 
