@@ -1,4 +1,4 @@
-"""A cell that writes without end costs the others little: its part is bounded, and what counts is carried out meanwhile."""
+"""A cell that writes without end: its part is bounded, and it is named. The flood itself is in tests/cells/test_floods.py."""
 
 import asyncio
 import contextlib
@@ -9,20 +9,13 @@ import pytest
 
 from agent.model.cell import CellRecord, Endpoint
 from agent.store.etcd import records
-from agent.store.etcd.client import Batch, EtcdClient, RecordChange, Value, put
+from agent.store.etcd.client import Batch, RecordChange, Value
 from agent.store.etcd.merged_batches import merged
-from agent.store.etcd.transactions import OPERATIONS
 from agent.store.etcd.write_rates import FEW, WINDOW, WriteRates
-from agent.store.protocols import StoredPolicy
-from agent.store.subnets import SubnetClaim
 from tests.store.test_etcd_cell_records import KEYS, LEASE, Values, cell, claimed, decoded, honest, runs, said
-from tests.testlib.etcd import Etcd
-from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
-from tests.testlib.stores import EtcdCells
 
 MANY = 20_000
-A_SECOND, WRITERS = 500, 10  # changes
 PREFIX = KEYS.endpoints_of("cell-2")
 
 
@@ -120,49 +113,3 @@ async def test_what_may_not_wait_takes_with_it_what_waits() -> None:
         assert not (await asyncio.wait([later], timeout=0.05))[0]
         queue.put_nowait(batch(3, "p"))
         assert [change.key for change in (await later).changes] == ["e2", "p"]
-
-
-async def test_a_revoke_is_known_everywhere_while_a_cell_floods(etcd: Etcd) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        cells = EtcdCells(etcd, stack)
-        one, two, keys = cells.store("one"), cells.store("two"), cells.keys
-        client = EtcdClient(etcd.config, seconds=20.0)
-        stack.push_async_callback(client.close)
-        lease, record = await client.grant(600), cell(2)
-        places = [(keys.endpoints_of(record.name) + key.removeprefix(PREFIX), value.data)
-                  for key, value in flood(record, 0, MANY).items()]  # fmt: skip
-        await client.commit(do=[
-            put(keys.record(record.name), records.encode_cell(record)),
-            put(keys.alive(record.name), records.encode_alive(5.0), lease=lease),
-            put(keys.subnet(record.subnet), records.encode_subnet(record.subnet, SubnetClaim(record.id, record.name))),
-        ])  # fmt: skip
-        for start in range(0, MANY, OPERATIONS):
-            await client.commit(do=[put(key, data, lease=lease) for key, data in places[start : start + OPERATIONS]])
-        await one.apply_policies([StoredPolicy("a", "1")])
-        await eventually_async(lambda: len(two.endpoints()) > 0)
-        assert [each.name for each in await two.policies()] == ["a"]
-        written = 0
-
-        async def write() -> None:
-            nonlocal written
-            while True:
-                key, data = places[written % MANY]
-                await client.commit(do=[put(key, data, lease=lease)])
-                written += 1
-                await asyncio.sleep(WRITERS / A_SECOND)
-
-        flooding = [asyncio.get_running_loop().create_task(write()) for _ in range(WRITERS)]
-        stack.callback(lambda: [each.cancel() for each in flooding])
-        await eventually_async(lambda: written > 4 * FEW, seconds=60)
-        before, begun = written, time.perf_counter()
-        await one.delete_policy("a")
-
-        async def revoked() -> bool:
-            return not await two.policies()
-
-        await eventually_async(revoked)
-        print(f"the revoke after {time.perf_counter() - begun:.2f} s, {written - before} changes later, {written} in all")
-        assert not any(each.done() for each in flooding)
-        told = [each.what for each in two.problems()]
-        assert any("cell cell-2 floods etcd: " in each for each in told), told
-        assert len(two.endpoints()) <= 253
