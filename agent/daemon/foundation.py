@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from agent.attach.owners import Owners
+from agent.cells.overlay_clashes import OverlayClashes
 from agent.cells.underlay import UnderlayMonitor
 from agent.config.config import Config, Verdict
 from agent.daemon.clock import Clock
 from agent.daemon.firewall import chosen_backend
 from agent.daemon.storage import Storage, open_storage
-from agent.errors import Conflict
 from agent.loop.desired import CellFacts
 from agent.store.database import Database
 from agent.store.ledger import Ledger
@@ -38,6 +38,7 @@ class Foundation:
     kernel: Kernel
     monitor: Monitor
     underlay: UnderlayMonitor
+    overlay_clashes: OverlayClashes
     facts: CellFacts
 
 
@@ -53,10 +54,13 @@ async def lay_foundation(config: Config, *, clock: Clock, stack: contextlib.Asyn
     stack.callback(monitor.close)
     owners, underlay_monitor = Owners(), follow_underlay(config, kernel)
     owners.strike_out_earlier_boots(ledger, now=clock.seconds())
-    facts = await _facts(config, storage, ledger, kernel, now=clock.seconds())
+    overlay_clashes = await _look_for_clashes(config, ledger, kernel)
+    facts = await _facts(config, storage, ledger, now=clock.seconds())
     facts = replace(facts, ipv6=has_ipv6(), mptcp=backends.can_strip_mptcp(backend))
     await underlay_monitor.refresh()
-    return Foundation(config, clock, database, ledger, owners, storage, backend, kernel, monitor, underlay_monitor, facts)
+    return Foundation(
+        config, clock, database, ledger, owners, storage, backend, kernel, monitor, underlay_monitor, overlay_clashes, facts
+    )
 
 
 def follow_underlay(config: Config, kernel: Kernel) -> UnderlayMonitor:
@@ -67,14 +71,16 @@ def follow_underlay(config: Config, kernel: Kernel) -> UnderlayMonitor:
     )
 
 
-async def _facts(config: Config, storage: Storage, ledger: Ledger, kernel: Kernel, *, now: float) -> CellFacts:
-    found = kernel.submit(lambda: clashes(config.overlay.network)).result()
-    if found:
-        places = ", ".join(clash.what for clash in found)
-        raise Conflict(
-            f"the overlay network {config.overlay.network} overlaps what this host uses: {places}",
-            hint="choose another overlay.network in agent.yaml, the same on every cell",
-        )
+async def _look_for_clashes(config: Config, ledger: Ledger, kernel: Kernel) -> OverlayClashes:
+    network = config.overlay.network
+    made = OverlayClashes(lambda: asyncio.wrap_future(kernel.submit(partial(clashes, network))), overlay=network)
+    await made.look()
+    if not ledger.all():  # with containers it starts, whatever other programs have done to the host meanwhile
+        made.refuse()
+    return made
+
+
+async def _facts(config: Config, storage: Storage, ledger: Ledger, *, now: float) -> CellFacts:
     cell, overlay = ledger.cell_id(fresh=uuid.uuid4().hex), config.overlay
     subnet = await storage.cells.claim_subnet(cell, network=overlay.network, cell_prefix=overlay.cell_prefix, now=now)
     ledger.adopt_subnet(subnet)

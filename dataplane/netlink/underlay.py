@@ -16,7 +16,7 @@ VXLAN_OVERHEAD = 50
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """Something of the host, not ours, that lies inside the overlay network or around it."""
+    """Something of the host, not ours, that lies inside the overlay network."""
 
     network: IPv4Network
     what: str
@@ -57,13 +57,14 @@ def find_underlay(address: IPv4Address | None, interface: str | None) -> Underla
 
 
 def clashes(overlay: IPv4Network) -> tuple[Clash, ...]:
-    """The host's routes (but the default) and addresses that overlap the overlay and are not ours. Raises HostRefused."""
+    """The host's routes and addresses inside the overlay that are not ours; a route around it is none. Raises HostRefused."""
     with connect(NETLINK_ROUTE) as kernel:
         found = links.read(kernel)
         ours = set(found.names)
         if found.tunnel is not None and found.tunnel.kind == vtep.KIND:
             ours.add(found.tunnel.index)
-        return tuple(clash for clash in _foreign(kernel, ours) if clash.network.overlaps(overlay))
+        there = (clash for clash in _foreign(kernel, ours) if clash.network.subnet_of(overlay))
+        return tuple({clash.what: clash for clash in there}.values())
 
 
 def _foreign(kernel: NetlinkSocket, ours: set[int]) -> Iterator[Clash]:
@@ -72,7 +73,8 @@ def _foreign(kernel: NetlinkSocket, ours: set[int]) -> Iterator[Clash]:
             yield Clash(network, f"route {network} on {_name(index)}")
     for each in addresses.read(kernel):
         if each.index not in ours:
-            yield Clash(each.remote.network, f"address {each.remote} of {_name(each.index)}")
+            what = f"address {each.remote} of {_name(each.index)}"
+            yield from (Clash(each.remote.network, what), Clash(IPv4Network(each.local.ip), what))
 
 
 def _name(index: int | None) -> str:

@@ -52,13 +52,21 @@ def test_what_is_named_decides(host: Netns) -> None:
     ("command", "what"),
     [
         ("route add 10.255.3.0/24 via 10.77.0.9", "route 10.255.3.0/24 on u0"),
-        ("route add 10.0.0.0/8 via 10.77.0.9", "route 10.0.0.0/8 on u0"),
+        ("route add 10.255.0.0/16 via 10.77.0.9", "route 10.255.0.0/16 on u0"),
+        ("addr add 10.255.9.9/8 dev u0", "address 10.255.9.9/8 of u0"),
         ("addr add 10.255.9.9/32 dev u0", "address 10.255.9.9/32 of u0"),
     ],
 )
 def test_what_overlaps_the_overlay_is_named(host: Netns, command: str, what: str) -> None:
     host.run("ip", *command.split())
     assert what in [clash.what for clash in run_in(host.path, lambda: clashes(OVERLAY))]
+
+
+@pytest.mark.parametrize("network", ["0.0.0.0/1 128.0.0.0/1", "10.0.0.0/8"])
+def test_a_less_specific_route_is_no_clash(host: Netns, network: str) -> None:
+    for each in network.split():
+        host.run("ip", "route", "add", each, "via", "10.77.0.9")
+    assert not run_in(host.path, lambda: clashes(OVERLAY))
 
 
 def test_a_default_route_and_our_own_entries_are_no_clash(netns: Callable[[str], Netns]) -> None:
