@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -53,8 +53,15 @@ class PoliciesInForce(Part):
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong in files and store, each with its place."""
         found = (*map(str, self._files.problems()), *self._stored.problems)
-        left_out = self._resolver.left_out().items()
-        return (*(Problem("policies", each) for each in found), *(_too_many(app, names) for app, names in left_out))
+        hint = "name a space or an org as their source: acme/shop/* is one right, however many apps it has"
+        return (*(Problem("policies", each) for each in found), *(Problem("policies", each, hint) for each in self.left_out()))
+
+    def left_out(self) -> tuple[str, ...]:
+        """What the last turn left out, since it would be too many rights."""
+        found = self._resolver.left_out().items()
+        return tuple(
+            f"more than {MOST_RIGHTS:,} rights to reach {app}: not in force for it are {listed(names)}" for app, names in found
+        )
 
     async def rows(self) -> Mapping[str, object]:
         """`policies`."""
@@ -155,14 +162,6 @@ class PoliciesInForce(Part):
             if wakeup is not None and wakeup <= time.monotonic():
                 self._files.scan(time.monotonic())
         return (*(str(each) for each in self._files.unenforced()), *self._stored.problems)
-
-
-def _too_many(app: AppName, names: Sequence[str]) -> Problem:
-    return Problem(
-        "policies",
-        f"more than {MOST_RIGHTS:,} rights to reach {app}: not in force for it are {listed(names)}",
-        "name a space or an org as their source: acme/shop/* is one right, however many apps it has",
-    )
 
 
 class StoredPolicies:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.policy.resolve import MOST_RIGHTS
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.instance import Instance, await_serving
 from tests.testlib.node import Connected, Refused
@@ -128,6 +129,17 @@ def test_sync_names_the_file_that_cannot_be_enforced(cell: CellUnderTest) -> Non
     assert f"{cell.lab.policies}/bad.yaml:1:12" in said
     cell.remove_policy_file("bad.yaml", sync=False)
     cell.cellnet("sync")
+
+
+def test_sync_names_the_policy_that_would_be_too_many_rights(cell: CellUnderTest) -> None:
+    web, api = cell.run_app("acme/shop/web"), cell.run_app("acme/shop/api", port=8080, server=True)
+    crowd = ", ".join(["acme/shop/web", *(f"acme/shop/a{number}" for number in range(MOST_RIGHTS))])
+    rule = "{{name: {}, from: [{}], to: acme/shop/api, tcp: {}}}".format
+    cell.policy_file("a.yaml", f"policies: [{rule('crowd', crowd, 8080)}, {rule('web', 'acme/shop/web', 9000)}]\n", sync=False)
+    assert "rights to reach acme/shop/api: not in force for it are crowd" in cell.cellnet("sync", code=1).err
+    api.listen(9000)
+    assert [web.connect(api, port) for port in (8080, 9000)] == [Refused, Connected]
+    cell.remove_policy_file("a.yaml")
 
 
 def test_a_config_that_changes_under_the_agent_is_a_line_in_the_status(cell: CellUnderTest) -> None:

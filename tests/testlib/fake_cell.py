@@ -192,6 +192,9 @@ class FakePolicies(PoliciesInForce):
         await self.cell.step()
         return self.cell.missing
 
+    def left_out(self) -> tuple[str, ...]:
+        return ()
+
 
 def opens(rule: Policy, source: AppName, to: AppName) -> bool:
     """Whether a policy lets an app reach another at all."""

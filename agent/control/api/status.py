@@ -65,6 +65,7 @@ class StatusApi:
                 await self._catch_up()
                 missing = await self._policies.settle_files()
                 await self._enforcement.at_last()
+                missing = (*missing, *self._policies.left_out())
         except TimeoutError:
             missing = (f"not enforced within {body.timeout:g} s: {self._enforcement.obstacle}",)
         # not the containers that cannot be connected: their rules are in force, and their own root can have brought it about
