@@ -16,6 +16,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,11 +45,12 @@ class CannotRun(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """The waiting process: `answers` and `orders` are our ends of its two pipes."""
+    """The waiting process: `answers` and `orders` are our ends of its two pipes, `network` its namespace."""
 
     pid: int
     answers: int
     orders: int
+    network: os.stat_result | None
 
     def go(self, environment: Mapping[str, str], *, folders: Sequence[Path], agent_pid: int) -> None:
         """Let it become the command, with `environment` added to ours. Raises CannotRun if it could not.
@@ -77,6 +79,16 @@ class Child:
             # which goes to the session's leader alone
             if seen.si_signo == signal.SIGHUP or (seen.si_signo != signal.SIGCHLD and seen.si_code <= 0):
                 os.kill(self.pid, seen.si_signo)
+
+    def left_behind(self) -> list[str]:
+        """The pids of processes in its network namespace, smallest first."""
+        assert self.network is not None, "it has run"
+        found = []
+        for pid in sorted(int(each) for each in os.listdir("/proc") if each.isdigit()):
+            with suppress(OSError):  # it has ended
+                if os.path.samestat(os.stat(f"/proc/{pid}/ns/net"), self.network):
+                    found.append(str(pid))
+        return found
 
     def end(self) -> None:
         """Kill and reap it, if it is still there."""
@@ -111,8 +123,8 @@ def start(command: Sequence[str]) -> Child:
             os._exit(NOT_FOUND)  # also on KeyboardInterrupt: this is not the parent's Python
     os.close(answering)
     os.close(ordered)
-    child = Child(pid, answers, orders)
     answer = os.read(answers, 4096)
+    child = Child(pid, answers, orders, os.stat(f"/proc/{pid}/ns/net") if answer == READY else None)
     if answer != READY:
         child.end()
         raise HostRefused(f"no new namespaces: {answer.decode() or 'the process died'}", hint="be root, outside a sandbox")

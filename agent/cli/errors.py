@@ -13,7 +13,16 @@ FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 def print_error(what: str, *, hint: str = "") -> None:
     """Print one error. What spans lines (a file's errors) has its hint on a line of its own."""
-    line = f"{click.style('error:', fg='red', bold=True)} {what.rstrip()}"
+    _print(click.style("error:", fg="red", bold=True), what, hint=hint)
+
+
+def print_warning(what: str, *, hint: str = "") -> None:
+    """Print what is no failure of the command, in the same way."""
+    _print(click.style("warning:", fg="yellow", bold=True), what, hint=hint)
+
+
+def _print(kind: str, what: str, *, hint: str) -> None:
+    line = f"{kind} {what.rstrip()}"
     if hint:
         line += f"\nhint: {hint}" if "\n" in what else f"; hint: {hint}"
     click.echo(line, err=True, color=colour())

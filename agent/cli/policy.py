@@ -8,7 +8,7 @@ import click
 
 from agent.cli.completion import policy_names
 from agent.cli.credentials import credentials_field, credentials_option
-from agent.cli.errors import FAILED, print_error
+from agent.cli.errors import FAILED, print_error, print_warning
 from agent.cli.output import counted, joined, json_option, print_json, table
 from agent.client.answer import Fields
 from agent.client.connection import Client, Refused, quoted
@@ -208,7 +208,7 @@ def validate(paths: tuple[Path, ...], as_json: bool) -> int:
         for each in found:
             _show_problems(each)
             if each.warning:
-                click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {each.warning}", err=True)
+                print_warning(each.warning)
             if each.ok:
                 click.echo(f"{each.path}: {counted(str(each.policies), 'policy', plural='policies')}")
     return 0 if all(each.ok for each in found) else FAILED

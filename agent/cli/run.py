@@ -1,18 +1,21 @@
 """`run`: a command in a namespace of its own on the overlay, for as long as it lives."""
 
 import signal
+import time
 from types import FrameType
 
 import click
 
 from agent.cli.attach_options import AttachOptions, attach_options, attach_request
 from agent.cli.child import CannotRun, Child, start, unblock_signals
-from agent.cli.errors import print_error
+from agent.cli.errors import print_error, print_warning
 from agent.cli.identity_mounts import missing_folders
 from agent.client.connection import Client, Reply, attachment_address
 from agent.client.location import Location, need_root
 from agent.errors import RAISED
+from agent.wording import listed
 
+END_WITHIN, POLL = 0.5, 0.02  # seconds for what ends together with CMD
 DETACH_WITHIN = 15.0
 """Seconds for an agent that hangs: CMD has ended, its caller waits for the exit code, and the agent sweeps by itself."""
 
@@ -24,7 +27,8 @@ DETACH_WITHIN = 15.0
 def run(location: Location, options: AttachOptions, command: tuple[str, ...]) -> int:
     """Run CMD in a network namespace of its own on the overlay, with its environment.
 
-    Returns CMD's exit code. The attachment goes when CMD ends, or when 'cellnet run' is killed.
+    Returns CMD's exit code. The attachment goes when CMD ends, or when 'cellnet run' is killed: let CMD stay in the foreground,
+    since what it leaves in the background has no network after that, and is named.
     """
     need_root("cellnet run")
     client = location.client()
@@ -62,6 +66,17 @@ def _live(child: Child, client: Client, made: Reply) -> int:
         child.end()
         unblock_signals()
         _detach(client, made.fields.text("name"))
+        _report_left_behind(child, made.fields.text("name"))
+
+
+def _report_left_behind(child: Child, name: str) -> None:
+    """A program that goes into the background leaves CMD's end behind, and has no network from now on."""
+    until = time.monotonic() + END_WITHIN
+    while (left := child.left_behind()) and time.monotonic() < until:
+        time.sleep(POLL)
+    if left:
+        what = f"'{name}' has ended, but processes of it live on without a network: {listed(left)}"
+        print_warning(what, hint="end them, and let CMD stay in the foreground")
 
 
 def _detach(client: Client, name: str) -> None:

@@ -207,6 +207,20 @@ def test_exec_enters_the_namespace_with_its_environment(cell: FakeCell, argv: Ar
     assert (gone.returncode, gone.stderr) == (1, "error: there is no attachment 'w'; hint: see 'cellnet ps'\n")
 
 
+def test_what_a_command_leaves_in_the_background_is_named(cell: FakeCell, argv: Argv) -> None:
+    script = "setsid sleep 600 >/dev/null 2>&1 & echo $!; exit 4"
+    ran = done(argv(*WEB, "--", "sh", "-c", script))
+    left = int(ran.stdout)
+    os.kill(left, signal.SIGKILL)
+    what = f"warning: 'web' has ended, but processes of it live on without a network: {left}; hint: end them, and let CMD stay"
+    assert (ran.returncode, ran.stderr, cell.views) == (4, f"{what} in the foreground\n", {})
+
+
+def test_what_ends_together_with_the_command_is_not_named(cell: FakeCell, argv: Argv) -> None:
+    ran = done(argv(*WEB, "--", "sh", "-c", "sleep 0.2 >/dev/null 2>&1 & exit 0"))
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 def test_sysfs_shows_the_containers_own_links_and_what_is_mounted_below_it(cell: FakeCell, argv: Argv) -> None:
     script = "ls /sys/class/net; ls /sys/fs/cgroup"
     host = done(["sh", "-c", script])
