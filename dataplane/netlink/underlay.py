@@ -51,9 +51,19 @@ def find_underlay(address: IPv4Address | None, interface: str | None) -> Underla
             ):
                 continue
             found = links.look_up(kernel, index=each.index)
+            if each.index == links.LOOPBACK:
+                found = _way_out(kernel, interface)
             if found is not None and interface in (None, found.name):
                 return Underlay(found.name, each.local.ip, found.mtu)
     return None
+
+
+def _way_out(kernel: NetlinkSocket, interface: str | None) -> links.Link | None:
+    """The link that carries the traffic of an address of lo: the one that is named, or the default route's."""
+    if interface is not None:
+        return links.look_up(kernel, name=interface)
+    way = routes.next_hop(kernel)
+    return None if way is None else links.look_up(kernel, index=way.index)
 
 
 def clashes(overlay: IPv4Network) -> tuple[Clash, ...]:

@@ -48,6 +48,15 @@ def test_what_is_named_decides(host: Netns) -> None:
     assert asked(host, interface="u1") is None
 
 
+def test_an_address_of_lo_is_reached_over_the_link_that_carries_its_traffic(host: Netns) -> None:
+    host.run("ip", "link", "set", "lo", "up")
+    host.run("ip", "addr", "add", "192.0.2.7/32", "dev", "lo")
+    assert asked(host, "192.0.2.7") is None
+    assert asked(host, "192.0.2.7", "u0") == Underlay("u0", IPv4Address("192.0.2.7"), 9000)
+    host.run("ip", "route", "add", "default", "via", "10.77.0.254")
+    assert asked(host, "192.0.2.7") == Underlay("u0", IPv4Address("192.0.2.7"), 9000)
+
+
 @pytest.mark.parametrize(
     ("command", "what"),
     [
