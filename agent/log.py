@@ -20,7 +20,7 @@ def configure(*, level: str = "info") -> None:
         processors=[
             *shared,
             structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if terminal else "iso", utc=not terminal),
-            structlog.processors.format_exc_info if not terminal else _as_it_is,
+            *(() if terminal else (structlog.processors.format_exc_info,)),
             structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
             if terminal
             else structlog.processors.JSONRenderer(default=str),
@@ -42,10 +42,6 @@ class Lossy(io.TextIOBase):
         with contextlib.suppress(OSError):
             os.write(self._descriptor, text.encode(errors="backslashreplace"))
         return len(text)
-
-
-def _as_it_is(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return event
 
 
 def get(area: str) -> structlog.typing.FilteringBoundLogger:

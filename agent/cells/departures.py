@@ -38,14 +38,15 @@ class Departures:
             self._unclear.setdefault(address, None)
         found: dict[IPv4Address, int] = {}
         for address, back in list(self._unclear.items()):
-            endpoint = running.get(address)
+            endpoint, cell = running.get(address), self._owner(address)
+            is_alive = cell is not None and cell.alive_since is not None
             if endpoint is not None and endpoint.app in tags:
                 found[address] = tags[endpoint.app]
             elif endpoint is not None:
                 continue  # its tag has not come yet
-            elif address in gone and self._is_reported_gone(address):
+            elif address in gone and is_alive:  # so its cell has reported that itself: one without a record may be back soon
                 found[address] = 0
-            elif not self._has_live_cell(address):
+            elif cell is not None and not is_alive:  # an address of no cell needs none that announces what runs there
                 self._unclear[address] = None
             elif back is None:
                 self._unclear[address] = self._elapsed()
@@ -59,13 +60,3 @@ class Departures:
         """Seconds until something will be clear, None if nothing will by itself."""
         due = [back + ANNOUNCE_SECONDS for back in self._unclear.values() if back is not None]
         return max(min(due) - self._elapsed(), 0.0) if due else None
-
-    def _is_reported_gone(self, address: IPv4Address) -> bool:
-        """Whether its cell is alive, so that it has reported that itself: one whose record is gone may be back in a moment."""
-        cell = self._owner(address)
-        return cell is not None and cell.alive_since is not None
-
-    def _has_live_cell(self, address: IPv4Address) -> bool:
-        """Whether the cell of an address is alive to announce what runs there; an address of no cell needs none."""
-        cell = self._owner(address)
-        return cell is None or cell.alive_since is not None

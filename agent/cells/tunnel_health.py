@@ -48,19 +48,14 @@ class TunnelHealth(Part):
     def __init__(self, applied: Callable[[], HostState | None], peers: Callable[[], tuple[Cell, ...]]) -> None:
         self._applied = applied
         self._peers = peers
-        self._answers: dict[IPv4Address, TunnelAnswer] = {}
+        self.answers: dict[IPv4Address, TunnelAnswer] = {}  # by the peer's VTEP; one that was not asked yet has none
         self._log = log.get("tunnels")
-
-    @property
-    def answers(self) -> Mapping[IPv4Address, TunnelAnswer]:
-        """By the peer's VTEP; one that was not asked yet has none."""
-        return self._answers
 
     def problems(self) -> Iterator[Problem]:
         """One for each way to fail, however many peers fail so: it is one network that they have in common."""
         alive = [each for each in self._peers() if each.alive_since is not None]
         for answer, (what, hint) in FAILURES.items():
-            failing = [each.record for each in alive if self._answers.get(vtep(each)) is answer]
+            failing = [each.record for each in alive if self.answers.get(vtep(each)) is answer]
             if failing:
                 names = [f"{each.name} ({each.underlay})" for each in failing]
                 yield Problem("overlay", f"tunnels {what}: {listed(names)}", hint)
@@ -70,15 +65,15 @@ class TunnelHealth(Part):
         return {"peers": tuple(map(self._row, self._peers()))}
 
     def _row(self, peer: Cell) -> PeerRow:
-        record, answer = peer.record, self._answers.get(vtep(peer))
+        record, answer = peer.record, self.answers.get(vtep(peer))
         return PeerRow(record.name, record.subnet, record.underlay, alive_since=moment(peer.alive_since), tunnel=answer)
 
     async def run(self) -> None:
         """Runs until cancelled."""
         while True:
             peers = self._peers()
-            for gone in self._answers.keys() - {vtep(each) for each in peers}:
-                del self._answers[gone]
+            for gone in self.answers.keys() - {vtep(each) for each in peers}:
+                del self.answers[gone]
             for start in range(0, len(peers), RATE):
                 some = peers[start : start + RATE]
                 await self._ask_all(some)
@@ -94,7 +89,7 @@ class TunnelHealth(Part):
 
     async def _ask(self, peer: Cell, *, mtu: int) -> None:
         address = vtep(peer)
-        before = self._answers.get(address)
+        before = self.answers.get(address)
         try:
             for _ in range(MISSES):
                 answer = await probe(address, mtu=mtu, seconds=PATIENCE)
@@ -102,7 +97,7 @@ class TunnelHealth(Part):
                     break
         except OSError:  # no descriptor left: not the peer's fault, and reported elsewhere
             return
-        self._answers[address] = answer
+        self.answers[address] = answer
         if answer is not (before or TunnelAnswer.ALL):
             self._log.info("tunnel", peer=peer.record.name, vtep=str(address), answer=answer.value)
 

@@ -10,10 +10,9 @@ from typing import Annotated
 from agent.config import texts
 from agent.config.etcd import Etcd, read_store
 from agent.config.file import ConfigFile
-from agent.config.key import Key
 from agent.config.paths import Paths
 from agent.config.services import host_service
-from agent.config.values import auto_or, choice, integer, listing, parsed
+from agent.config.values import Key, auto_or, choice, integer, listing, parsed
 from dataplane.state import HostService
 
 OVERLAY = IPv4Network("10.255.0.0/16")

@@ -5,9 +5,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
-from agent.config.key import Key
 from agent.config.texts import path
-from agent.config.values import parsed
+from agent.config.values import Key, parsed
 
 READ = parsed(path)
 

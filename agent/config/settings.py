@@ -6,10 +6,9 @@ from functools import cache
 from typing import get_type_hints
 
 from agent.config.config import Config
-from agent.config.key import Key
 from agent.config.problems import Report
 from agent.config.source import Node, Scalar, Table, compose
-from agent.config.values import table
+from agent.config.values import Key, table
 
 
 @dataclass(frozen=True, slots=True)

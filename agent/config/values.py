@@ -5,6 +5,7 @@ A reader takes a node and a report; it returns the value, or None after it has r
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
@@ -15,6 +16,18 @@ from agent.wording import did_you_mean
 
 T = TypeVar("T")
 Reader = Callable[[Node, Report], T | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Stands in the annotation of a field of Config: reading, checking and the reference all go by it.
+
+    `meaning` is one line for the reference; `shown` its default where that is not the field's own.
+    """
+
+    read: Reader[object]
+    meaning: str
+    shown: str = ""
 
 
 class Kind(Enum):

@@ -11,11 +11,10 @@ from host.errors import Unavailable
 
 @dataclass(frozen=True, slots=True)
 class EnvoyServer:
-    """`state` is LIVE when it serves; `uptime` in seconds; `memory` is what it has allocated, in bytes."""
+    """`state` is LIVE when it serves; `memory` is what it has allocated, in bytes."""
 
     version: str
     state: str
-    uptime: int
     memory: int
 
 
@@ -58,7 +57,6 @@ def server(path: Path, *, timeout: float = 1) -> EnvoyServer:
     return EnvoyServer(
         version=version,
         state=str(about.get("state", "")),
-        uptime=int(str(about.get("uptime_current_epoch", "0s")).rstrip("s")),
         memory=int(str(memory.get("allocated", "0"))),
     )
 

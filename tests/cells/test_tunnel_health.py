@@ -74,7 +74,7 @@ def test_many_tunnels_that_fail_alike_are_one_problem() -> None:
     narrow_one, dead_one = peer(250), replace(peer(251), alive_since=None)
     tunnels = TunnelHealth(lambda: None, lambda: (*PEERS, narrow_one, dead_one))
     assert list(tunnels.problems()) == []
-    tunnels._answers = {
+    tunnels.answers = {
         **{vtep(each): TunnelAnswer.NONE for each in (*PEERS, dead_one)},
         vtep(PEERS[0]): TunnelAnswer.ALL,
         vtep(narrow_one): TunnelAnswer.ONLY_SMALL,

@@ -3,8 +3,6 @@
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self
 
 from aiohttp import web
 from pydantic import Field
@@ -70,24 +68,13 @@ class ApplyBody(OperatorBody):
     document: str
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionQuery:
-    """The question of `GET /v1/policies/check`."""
-
-    source: AppName
-    destination: AppName
-    protocol: Protocol
-    port: int
-
-    @classmethod
-    def parse(cls, query: Mapping[str, str]) -> Self:
-        """`from`, `to` and `port` (tcp/8080) of a query. Raises InvalidInput."""
-        if set(query) != {"from", "to", "port"}:
-            raise InvalidInput(
-                f"the query has {', '.join(sorted(query)) or 'nothing'}", hint="give from=, to= and port=, each once"
-            )
-        protocol, port = parse_one(query["port"])
-        return cls(AppName.parse(query["from"]), AppName.parse(query["to"]), protocol, port)
+def asked_connection(query: Mapping[str, str]) -> tuple[AppName, AppName, Protocol, int]:
+    """`from`, `to` and `port` (tcp/8080) of a query, which has each once. Raises InvalidInput."""
+    if set(query) != {"from", "to", "port"}:
+        raise InvalidInput(
+            f"the query has {', '.join(sorted(query)) or 'nothing'}", hint="give from=, to= and port=, each once"
+        )
+    return AppName.parse(query["from"]), AppName.parse(query["to"]), *parse_one(query["port"])
 
 
 class PoliciesApi:
@@ -147,13 +134,13 @@ class PoliciesApi:
     async def check(self, request: web.Request) -> web.Response:
         """What the policies say about one connection: what allows it, what allows the other direction,
         and all ports that the source may reach there (as tcp/8080)."""
-        asked, check = ConnectionQuery.parse(dict(request.query)), self._policies.check
-        by = await check(asked.source, to=asked.destination, protocol=asked.protocol, port=asked.port)
-        reverse = await check(asked.destination, to=asked.source, protocol=asked.protocol, port=asked.port)
+        (source, to, protocol, port), check = asked_connection(dict(request.query)), self._policies.check
+        by = await check(source, to=to, protocol=protocol, port=port)
+        reverse = await check(to, to=source, protocol=protocol, port=port)
         return answer({
             "allowed": by is not None,
             "by": None if by is None else by.name,
             "origin": None if by is None else str(by.origin),
             "reverse": None if reverse is None else {"by": reverse.name, "origin": str(reverse.origin)},
-            "ports": await self._policies.open_ports(asked.source, to=asked.destination),
+            "ports": await self._policies.open_ports(source, to=to),
         })  # fmt: skip
