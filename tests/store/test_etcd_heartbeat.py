@@ -213,6 +213,22 @@ async def test_a_cell_that_was_cut_off_for_longer_than_its_lease_comes_back_by_i
         await runs(one, web)
 
 
+async def test_a_cell_whose_address_has_changed_reports_it_over_a_new_connection(cells: EtcdCells) -> None:
+    """The old one carries nothing any more, and it takes eleven seconds to notice that."""
+    cells.seconds = 60.0
+    async with Relay.to(cells.etcd) as wire:
+        one, two = cells.store("one", etcd=wire.config), cells.store("two")
+        moved = replace(await cell(one, "one"), underlay=IPv4Address("198.51.100.9"))
+        wire.lose()
+        announcing = asyncio.get_running_loop().create_task(one.announce(moved))
+
+        async def followed() -> bool:
+            return moved in [each.record for each in await two.cells()]
+
+        await eventually_async(followed, seconds=8)
+        await announcing
+
+
 async def test_a_cell_that_was_removed_while_it_was_cut_off_writes_itself_again(brief: EtcdCells) -> None:
     two = brief.store("two")
     second = await cell(two, "two")

@@ -12,12 +12,13 @@ from tests.testlib.etcd import Etcd
 
 
 class Relay:
-    """Between `cut` and `mend` every connection ends, and nothing comes through."""
+    """Between `cut` and `mend` every connection ends, and nothing comes through. After `lose` old connections are silent."""
 
     def __init__(self, etcd: Etcd) -> None:
         self._etcd = etcd
         self._whole = True
         self._ends: set[asyncio.StreamWriter] = set()
+        self._lost: set[asyncio.StreamWriter] = set()
         self.config: Config = etcd.config
 
     @classmethod
@@ -40,6 +41,10 @@ class Relay:
         for end in self._ends:
             end.close()
 
+    def lose(self) -> None:
+        """As when this host's address goes: what is connected carries nothing any more, and nothing says so."""
+        self._lost |= self._ends
+
     def mend(self) -> None:
         """Let connections through again."""
         self._whole = True
@@ -52,14 +57,14 @@ class Relay:
         far_reader, far_writer = await asyncio.open_connection(there.host, there.port)
         self._ends |= {writer, far_writer}
         with contextlib.suppress(OSError):
-            await asyncio.gather(_pass(reader, far_writer), _pass(far_reader, writer))
+            await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
         self._ends -= {writer, far_writer}
 
-
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while some := await reader.read(65536):
-            writer.write(some)
-            await writer.drain()
-    finally:
-        writer.close()
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while some := await reader.read(65536):
+                if writer not in self._lost:
+                    writer.write(some)
+                    await writer.drain()
+        finally:
+            writer.close()

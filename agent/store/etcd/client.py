@@ -89,6 +89,14 @@ class EtcdClient:
         for channel in channels:
             await channel.close()
 
+    def reconnect(self) -> None:
+        """Connect anew with the next call: this host's address has changed, so the connections there are may be dead.
+
+        A watch goes on where it is, and ends when that falls silent.
+        """
+        self._former += (channel for _, channel in self._channels.values())
+        self._channels = {}
+
     async def read(self, prefix: str) -> Reading:
         """All records whose key begins with `prefix`, at one revision."""
         for _ in range(READINGS):

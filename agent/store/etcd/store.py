@@ -61,6 +61,7 @@ class EtcdStore(Part):
         self._client = client
         self._keys = Keys(prefix)
         self._cell = cell
+        self._underlay: IPv4Address | None = None  # that was announced last
         self._needed: frozenset[AppName] = frozenset()  # by this cell
         self._records = PoliciesAndTags(self._keys)
         self._cells = CellsAndEndpoints(self._keys, cell=cell, overlay=overlay, domains=domains)
@@ -223,6 +224,9 @@ class EtcdStore(Part):
 
     async def announce(self, record: CellRecord) -> None:
         """See CellStore."""
+        if self._underlay not in (None, record.underlay):
+            self._client.reconnect()
+        self._underlay = record.underlay
         await self._heartbeat.announce(record)
 
     async def cells(self) -> tuple[Cell, ...]:
