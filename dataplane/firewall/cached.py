@@ -49,28 +49,26 @@ class CachedFirewall(Generic[Stamp]):
 
     def read(self) -> FirewallTables:
         """Everything of ours. Raises HostRefused."""
-        known, writes, now = self._known, self._writes, self._clock()
-        stamp = self._backend.stamp()
-        if known is not None and known.stamp == stamp and now < known.until:
-            return known.tables
+        with self._lock:
+            stamp, now, writes = self._backend.stamp(), self._clock(), self._writes
+            known = self._known
+            if known is not None and known.stamp == stamp and now < known.until:
+                return known.tables
         found = self._backend.read()
-        if stamp is not None and self._backend.stamp() == stamp:
-            with self._lock:
-                if self._writes == writes:  # a stamp of legacy can be the same after a write
-                    self._known = _Known(stamp, found, now + self._backend.believed)
+        with self._lock:
+            if stamp is not None and self._writes == writes and self._backend.stamp() == stamp:
+                self._known = _Known(stamp, found, now + self._backend.believed)
         return found
 
     def apply(self, *, chains: ChainDelta, jumps: JumpDelta) -> None:
         """Make the changes, each table at once or not at all. Raises HostRefused."""
-        with self._lock:
+        with self._lock:  # a look waits for a write, not the other way round
             known, self._known = self._known, None
             self._writes += 1
-        before = self._backend.stamp()
-        self._backend.apply(chains=chains, jumps=jumps)
-        if known is None or known.stamp != before:
-            return
-        after = self._backend.stamp_after(known.stamp, chains=chains, jumps=jumps)
-        if after is not None and after == self._backend.stamp():
-            with self._lock:
-                self._writes += 1
+            before = self._backend.stamp()
+            self._backend.apply(chains=chains, jumps=jumps)
+            if known is None or known.stamp != before:
+                return
+            after = self._backend.stamp_after(known.stamp, chains=chains, jumps=jumps)
+            if after is not None and after == self._backend.stamp():
                 self._known = _Known(after, known.tables.changed(chains=chains, jumps=jumps), known.until)

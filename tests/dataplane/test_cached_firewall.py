@@ -100,6 +100,16 @@ def test_after_our_own_writes_no_rule_is_read(stage: Stage) -> None:
     assert stage.watched.reads == reads
 
 
+def test_a_look_beside_our_own_write_reads_no_rule(stage: Stage) -> None:
+    stage.read()
+    reads, reader, looks = stage.watched.reads, NamespaceThread(stage.netns.path), []
+    stage.watched.before = stage.watched.after = lambda: looks.append(reader.submit(stage.cached.read))
+    stage.write({**WANTED, TO: RULES})
+    assert [each.result() for each in looks] == [stage.truth()] * 2
+    assert stage.watched.reads == reads
+    reader.close()
+
+
 def test_what_may_have_changed_nothing_is_read_again(stage: Stage) -> None:
     """A chain that is emptied alone: nft counts no change where it was empty, and another program's in its place would do."""
     stage.write({**WANTED, TO: RULES})
