@@ -1,4 +1,4 @@
-"""A user of group cellnet who asks the agent for all policies, again and again, over as many connections as one user may have.
+"""A user of group cellnet asks the agent for all policies, again and again, over as many connections as one user may have.
 
 `python -m bench.readers SOCKET CONNECTIONS` writes a line when all of them have asked.
 """

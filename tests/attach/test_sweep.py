@@ -1,4 +1,4 @@
-"""Sweeping what has lost its owner: never somebody else's, never in a busy loop, never stopped by a full disk."""
+"""Sweeping what has lost its owner: never another's, never in a busy loop, never stopped by a full disk."""
 
 import asyncio
 import os

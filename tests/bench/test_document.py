@@ -1,4 +1,4 @@
-"""The documents and the chart say what the scripts have found, and nothing that somebody typed."""
+"""The documents and the chart say what the scripts have found, and nothing that was typed by hand."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A CA's directory: what a first start makes, what each crash leaves and the next start does with it, what damage is told."""
+"""A CA's directory: what a first start makes, what each crash leaves, how the next start goes on, what damage is reported."""
 
 import os
 import shutil

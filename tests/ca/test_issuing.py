@@ -110,7 +110,7 @@ def _of_nobody(authority: Path, out: Path) -> None:
 
 
 def _put_root(authority: Path, *extensions: tuple[x509.ExtensionType, bool], named: bool = True) -> None:
-    """A root that somebody else's tool has made."""
+    """A root that another tool has made."""
     key = make_root(trust_domain=DOMAIN, now=NOW, lifetime=DAY).key
     name = certificate.subject(organization="other", common="root")
     own = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{DOMAIN}")])

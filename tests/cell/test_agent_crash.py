@@ -60,7 +60,7 @@ def test_a_new_start_rewrites_nothing(cell: CellUnderTest) -> None:
         cell.kill("agent")
         cell.start()
         cell.sync()
-        time.sleep(0.3)  # Envoy tells of its secrets one by one
+        time.sleep(0.3)  # Envoy reports its secrets one by one
     assert events == []
     assert pushed(cell) == 0
     assert rules_generation(cell.lab.netns) == generation
@@ -156,7 +156,7 @@ def test_a_policy_file_that_went_meanwhile_cuts_its_live_connections_at_the_star
     kept, revoked = LiveConnections(web, api), pair(other, api, 9100)
     cell.kill("agent")
     cell.remove_policy_file("other.yaml", sync=False)
-    assert is_alive(*revoked), "nobody is there to cut it"
+    assert is_alive(*revoked), "no agent is there to cut it"
     cell.start()
     assert all(map(is_reset, revoked))
     assert other.connect(api, 9100) is Refused

@@ -1,4 +1,4 @@
-"""kill -9 of the agent before any effect of any change: the next one makes a clean cell of it, and nobody else notices."""
+"""kill -9 of the agent before any effect of any change: the next one makes a clean cell of it, and no container notices."""
 
 import random
 import time

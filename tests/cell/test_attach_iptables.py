@@ -36,7 +36,7 @@ POLICY = "policies:\n- {from: acme/shop/web, to: acme/shop/api, tcp: [8080, 6144
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool first on the agent's PATH, which works until told otherwise."""
+    """A tool first on the agent's PATH, which works until the test breaks it."""
 
     folder: Path
 

@@ -162,7 +162,7 @@ def test_a_run_that_is_killed_while_it_attaches_leaves_nothing(cell: CellUnderTe
 
 
 def test_a_link_that_its_container_removed_comes_back(cell: CellUnderTest, attach: Attach, netns: MakeNetns) -> None:
-    """At once where nothing is in its place; else the status tells what is, and the others are not disturbed."""
+    """At once where nothing is in its place; else the status reports what is, and the others are not disturbed."""
     place, other = netns("web"), attach("acme/shop/other")
     web = attach("acme/shop/web", to=place)
     place.run("ip", "link", "del", "eth0")

@@ -44,7 +44,7 @@ def test_run_finds_its_identity_and_is_reached(cell: CellUnderTest) -> None:
 
 
 def test_everything_works_from_ip_netns_exec(cell: CellUnderTest, netns: MakeNetns) -> None:
-    """A namespace of ours takes the part of the one that somebody works in."""
+    """A namespace of ours takes the part of the one of an operator's shell."""
     desk, place = netns("desk"), netns("web")
     work = ["ip", "netns", "exec", desk.name, "cellnet"]
 

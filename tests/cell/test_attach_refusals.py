@@ -39,7 +39,7 @@ CANNOT_BE: tuple[tuple[int, str, str, str], ...] = (
     (1, "--netns", "/etc/hostname", "is not a namespace"),
     (1, "--netns", "/etc", "is not a namespace"),
     (1, "--netns", "/dev/zero", "is not a namespace"),
-)  # exit code, option, value, and what must be said
+)  # exit code, option, value, and what must be reported
 
 
 def test_what_cannot_be_attached_is_refused_with_reason_and_hint(cell: CellUnderTest, netns: MakeNetns) -> None:
@@ -82,7 +82,7 @@ def test_a_namespace_whose_link_has_our_name_is_refused_and_left_alone(
     place.run("ip", "addr", "add", "192.0.2.2/24", "dev", "eth0")
     place.run("ip", "link", "set", "eth0", "up")
     place.run("ip", "route", "add", "default", "via", "192.0.2.1")
-    # somebody's own policy routing, in the very places that we use
+    # a container's own policy routing, in the very places that we use
     place.run("ip", "rule", "add", "from", "192.0.2.2", "lookup", "77", "priority", "100")
     place.run("ip", "rule", "add", "fwmark", "77", "lookup", "78", "priority", "100")
     place.run("ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.1", "table", "77")
@@ -154,7 +154,7 @@ def test_the_last_address_is_given_and_one_more_is_refused(make_cell: Callable[.
         before = traces(cell)
         try:
             made.append(cell.run_app("acme/shop/web", name=f"web-{len(made)}"))
-        except Unavailable as refusal:  # the lab's word for what `cellnet run` has said
+        except Unavailable as refusal:  # the lab's word for what `cellnet run` has reported
             said = refusal.what
             break
     assert "no address left in 10.255.0.8/29; hint: detach" in said

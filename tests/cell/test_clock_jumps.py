@@ -1,4 +1,4 @@
-"""Somebody sets the agent's clock by an hour or a day, forward and back: certificates stay good, and nothing else notices."""
+"""The agent's clock is set by an hour or a day, forward and back: certificates stay good, and nothing else notices."""
 
 import contextlib
 import sqlite3
@@ -62,7 +62,7 @@ def served(web: Instance, api: Instance) -> x509.Certificate:
 
 
 def good(certificate: x509.Certificate, now: datetime) -> bool:
-    """Whether who has this clock takes it, and it ends no later than its lifetime from now."""
+    """Whether a peer with this clock takes it, and it ends no later than its lifetime from now."""
     return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc <= now + DAY + SKEW
 
 

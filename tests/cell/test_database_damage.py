@@ -102,7 +102,7 @@ def test_no_agent_starts_from_a_damaged_file_and_the_hint_works(cell: CellUnderT
     cell.start()
     assert cell.attachments() == []
     assert footprint(cell) == expected(cell)
-    assert web.connect(api, 8080) is not Connected, "nobody vouches for what the new ledger does not know"
+    assert web.connect(api, 8080) is not Connected, "what the new ledger does not know is not connected"
     again = attach("acme/shop/again")
     assert cell.host.connect(again, 61443) is Connected
     assert [each.text("name") for each in cell.client.get("/v1/policies").each()] != [], "files are not affected"

@@ -51,7 +51,7 @@ FOUND = [
 @pytest.mark.parametrize("damage", HEARD)
 def test_foreign_damage_is_noticed_repaired_and_counted(cell: CellUnderTest, backend: str, damage: str) -> None:
     if "-nft" in damage and backend != "nft":
-        damage = "ip route del {api}/32"  # legacy tables tell nobody
+        damage = "ip route del {api}/32"  # legacy tables report no changes
     broken_and_mended(cell, [damage])
 
 

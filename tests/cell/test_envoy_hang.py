@@ -1,4 +1,4 @@
-"""Envoy stands still: it is told, everything that needs no Envoy goes on, and it recovers by itself."""
+"""Envoy stands still: that is reported, everything that needs no Envoy goes on, and it recovers by itself."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""More changes than inotify keeps: what was told is incomplete, what is in force is what the directory holds in the end."""
+"""More changes than inotify keeps: what was reported is incomplete, what is in force is what the directory holds in the end."""
 
 import os
 from pathlib import Path

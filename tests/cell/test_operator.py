@@ -1,4 +1,4 @@
-"""An operator at a cell whose etcd knows its users: what the cell itself may not, whoever has the right file may, once."""
+"""An operator at a cell whose etcd knows its users: what the cell itself may not, an operator with the right file may, once."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager

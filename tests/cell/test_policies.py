@@ -135,7 +135,7 @@ def test_a_udp_flow_that_was_revoked_and_is_allowed_again_works_at_once(cell: Ce
     sender.connect((str(api.address), 8080))
 
     def exchange() -> Outcome:
-        """One datagram of the same flow, there and back; again where the kernel told of no refusal."""
+        """One datagram of the same flow, there and back; again where the kernel reported no refusal."""
         for _ in range(5):
             found = outcome_of(lambda: (sender.send(b"?"), sender.recv(16)))
             if found is not TimedOut:

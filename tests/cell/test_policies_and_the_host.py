@@ -64,7 +64,7 @@ def test_an_address_of_the_overlay_without_a_container_refuses_at_once(cell: Cel
 
 
 def test_the_cell_is_not_reached_over_ipv6(cell: CellUnderTest) -> None:
-    """Even by root in the container, who can give himself a link-local address and knows the host's."""
+    """Even by root in the container, which can give itself a link-local address and knows the host's."""
     web = cell.run_app("acme/shop/web")
     listener = cell.host.keep(run_in(cell.lab.netns, lambda: socket.create_server(("::", 9001), family=socket.AF_INET6)))
     mac = host_mac(web.address)
@@ -75,7 +75,7 @@ def test_the_cell_is_not_reached_over_ipv6(cell: CellUnderTest) -> None:
     assert "inet6" not in cell.host.run("ip", "-6", "addr", "show", "dev", web.interface)
     listener.settimeout(0.5)
     call = lambda: socket.create_connection((f"{host}%eth0", 9001), timeout=0.5).close()  # noqa: E731
-    assert run_in(web.pin, lambda: outcome_of(call)) in (TimedOut, Unreachable)  # where his own route is late
+    assert run_in(web.pin, lambda: outcome_of(call)) in (TimedOut, Unreachable)  # where its own route is late
     assert outcome_of(listener.accept) is TimedOut
 
 

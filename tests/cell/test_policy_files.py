@@ -1,4 +1,4 @@
-"""Policy files as people treat them: a bad one changes nothing and is told by line, and no way of saving one cuts a call."""
+"""Policy files as editors treat them: a bad one changes nothing and is reported by line, and no way to save one cuts a call."""
 
 import json
 import os

@@ -285,7 +285,7 @@ def test_61443_lives_on_when_8080_is_revoked(cell: CellUnderTest) -> None:
 
 
 def below(secure: socket.socket, owner: Instance) -> socket.socket:
-    """The TCP connection below TLS: Python's ssl tells a reset as an end."""
+    """The TCP connection below TLS: Python's ssl reports a reset as an end."""
     return owner.keep(socket.socket(fileno=os.dup(secure.fileno())))
 
 
@@ -354,6 +354,6 @@ def test_a_bad_file_in_place_of_a_good_one_cuts_nothing(cell: CellUnderTest) -> 
     path.write_text("policies: [\n")
     cell.cellnet("sync", code=1)
     assert is_alive(*ends)
-    assert web.connect(api, 9000) is Refused  # nobody listens, but the app itself says so
+    assert web.connect(api, 9000) is Refused  # the app itself refuses: nothing listens there
     with api.listen(9000):
         assert web.connect(api, 9000) is Connected

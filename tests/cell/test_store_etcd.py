@@ -50,7 +50,7 @@ def policy(name: str, source: str, to: str) -> str:
 
 
 def told(cell: CellUnderTest, words: str = "") -> bool:
-    """Whether the status tells of trouble with the store; an agent that is just starting tells nothing."""
+    """Whether the status reports trouble with the store; an agent that is just starting reports nothing."""
     with contextlib.suppress(Unavailable):
         return any(each.text("area") == "store" and words in each.text("what") for each in cell.status().at("problems").each())
     return False

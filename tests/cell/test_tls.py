@@ -1,4 +1,4 @@
-"""61443 as its callers see it: a certificate that verifies, strong ciphers only, and an app that sees who calls."""
+"""61443 as its callers see it: a certificate that verifies, strong ciphers only, and an app that sees its caller."""
 
 import socket
 import ssl
@@ -44,7 +44,7 @@ def request(web: Instance, api: Instance, *options: str) -> str:
     return web.run("sh", "-c", f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | {words}", code=None)
 
 
-# who the server is
+# the server's identity
 
 
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
@@ -137,7 +137,7 @@ def test_the_target_is_the_first_port_or_what_was_asked_for(cell: CellUnderTest)
 
 
 def test_both_directions_end_by_themselves(cell: CellUnderTest) -> None:
-    """Half-close: a client that has said everything still gets the whole answer."""
+    """Half-close: a client that has sent everything still gets the whole answer."""
     web, api = cell.run_app(WEB), cell.run_app(API)
     cell.policy_file("shop.yaml", POLICY)
     with api.listen(8080) as listener:

@@ -1,4 +1,4 @@
-"""Client certificates on 61443: none is needed, a sent one must verify, and --tls-http tells the app whose it was."""
+"""Client certificates on 61443: none is needed, a sent one must verify, and --tls-http passes its name to the app."""
 
 import json
 import ssl

@@ -1,4 +1,4 @@
-"""An instance's identity: files in memory that say who it is, its own even at an address that somebody else had before."""
+"""An instance's identity: files in memory with its name, its own even at an address that another instance had before."""
 
 import os
 import ssl
@@ -117,7 +117,7 @@ def test_a_successor_at_the_same_address_has_a_certificate_and_connections_of_it
             live = web.dial_tls(before, context=context)
             live.sendall(b"!")
             while before.keep(listener.accept()[0]).recv(1) != b"!":
-                pass  # Envoy's call for who has only looked at the certificate
+                pass  # Envoy's call for a caller that has only looked at the certificate
         before.stop()
         app = f"acme/shop/next{generation % 2}"
         after = cell.run_app(app, name="api" if generation % 3 else f"next{generation}")
@@ -131,7 +131,7 @@ def test_a_successor_at_the_same_address_has_a_certificate_and_connections_of_it
 
 
 def ended(live: ssl.SSLSocket) -> bool:
-    """Whether nobody answers it any more."""
+    """Whether it is not answered any more."""
     try:
         live.sendall(b"!")
         return live.recv(1) == b""

@@ -1,4 +1,4 @@
-"""Certificates are renewed long before they end, and nobody notices: no connection drops, no call fails."""
+"""Certificates are renewed long before they end, and no caller notices: no connection drops, no call fails."""
 
 import contextlib
 import socket

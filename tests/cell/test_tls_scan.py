@@ -1,4 +1,4 @@
-"""61443 as an operator sees it: what an auditor's scan says of it, and opened again when somebody has closed it."""
+"""61443 as an operator sees it: what an auditor's scan says of it, and opened again when root inside has closed it."""
 
 import json
 import os

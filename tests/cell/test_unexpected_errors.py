@@ -1,4 +1,4 @@
-"""Libraries that fail as nobody expects: the agent lives on, what is allowed stays allowed, and all comes right by itself."""
+"""Libraries that fail unexpectedly: the agent lives on, what is allowed stays allowed, and all comes right by itself."""
 
 from collections.abc import Iterator
 

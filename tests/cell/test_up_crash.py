@@ -1,4 +1,4 @@
-"""`cellnet up` and its children: whoever is killed is started again, and the containers live on."""
+"""`cellnet up` and its children: a child that is killed is started again, and the containers live on."""
 
 from host import process
 from lab.cell import Part

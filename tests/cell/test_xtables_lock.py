@@ -1,4 +1,4 @@
-"""Somebody holds the xtables lock and never gives it back: it is told in bounded time, and nothing new passes."""
+"""A program holds the xtables lock and never gives it back: that is reported in bounded time, and nothing new passes."""
 
 import contextlib
 import fcntl

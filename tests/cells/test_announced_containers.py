@@ -1,4 +1,4 @@
-"""What a cell tells the others of its containers: all of it, though nothing else happens there."""
+"""What a cell announces of its containers: all of it, though nothing else happens there."""
 
 from tests.cells.conftest import Place
 from tests.testlib.cells import CellsUnderTest

@@ -1,4 +1,4 @@
-"""A cell among others: whom it takes for a peer, what it tells of itself, and that it goes on telling until it is heard."""
+"""A cell among others: which it takes for peers, what it announces of itself, and that it goes on until it is heard."""
 
 import asyncio
 import contextlib
@@ -45,8 +45,8 @@ def announcement(store: MemoryStore) -> Announcement:
 
 
 @contextlib.asynccontextmanager
-async def told(made: Announcement) -> AsyncIterator[None]:
-    """While it tells."""
+async def announcing(made: Announcement) -> AsyncIterator[None]:
+    """While it announces."""
     task = asyncio.get_running_loop().create_task(made.run())
     try:
         yield
@@ -101,7 +101,7 @@ async def test_a_cell_announces_its_address_and_its_containers() -> None:
     store = MemoryStore()
     made = announcement(store)
     web, half = attachment(WEB, address=FIRST), attachment(API, address=SECOND, phase=Phase.ATTACHING)
-    async with told(made):
+    async with announcing(made):
         made.update((web, half), underlay=HERE)
         await heard(store, str(WEB))
         assert [each.record for each in await store.cells()] == [record()]
@@ -116,7 +116,7 @@ async def test_a_route_that_may_no_longer_be_is_not_announced() -> None:
     store = MemoryStore()
     made = announcement(store)
     web = replace(attachment(WEB, address=FIRST), routes=("web.apps.internal", "web.former.internal"))
-    async with told(made):
+    async with announcing(made):
         made.update((web,), underlay=HERE)
         await heard(store, str(WEB))
         assert [each.routes for each in store.endpoints().values()] == [("web.apps.internal",)]
@@ -125,7 +125,7 @@ async def test_a_route_that_may_no_longer_be_is_not_announced() -> None:
 async def test_a_failed_announcement_is_repeated() -> None:
     store = Deaf()
     made = announcement(store)
-    async with told(made):
+    async with announcing(made):
         made.update((attachment(WEB, address=FIRST),), underlay=HERE)
         await so(lambda: made.problem is not None)
         store.deaf = False
@@ -146,7 +146,7 @@ async def test_a_cell_without_an_underlay_announces_nothing() -> None:
     store = MemoryStore()
     made = announcement(store)
     made.update(_one(), underlay=None)
-    async with told(made):
+    async with announcing(made):
         await asyncio.sleep(0.05)
         assert await store.cells() == ()
         made.update(_one(), underlay=HERE)

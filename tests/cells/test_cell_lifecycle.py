@@ -1,4 +1,4 @@
-"""Cells that die, come back, move, are removed, or are not who they say: what the others and their containers notice of it.
+"""Cells that die, come back, move, are removed, or have another's name: what the others and their containers notice of it.
 
 One container a cell: the next has its address at once.
 """

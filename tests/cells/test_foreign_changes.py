@@ -1,5 +1,5 @@
 """What others do to the ways between cells: it is put back, counted, and outlived by what is open. What stands in the way
-for good is told, and no container of the cell itself is the worse for it.
+for good is reported, and no container of the cell itself is the worse for it.
 """
 
 import pytest

@@ -74,7 +74,7 @@ def addresses(cell: CellUnderTest) -> list[str]:
 
 @contextmanager
 def published(cell: CellUnderTest, target: ServingContainer, *, to: str = "") -> Iterator[None]:
-    """Somebody else's rules on a cell's host send a port of its address, or of any address, to a container."""
+    """Another program's rules on a cell's host send a port of its address, or of any address, to a container."""
     where = ("-d", to) if to else ()
     rules = [("PREROUTING", "-p", kind, *where, "--dport", str(PUBLISHED), "-j", "DNAT", "--to", f"{target.address}:8080")
              for kind in ("tcp", "udp")]  # fmt: skip
@@ -116,7 +116,7 @@ def test_no_published_port_is_a_way_round_a_policy(cells: CellsUnderTest, place:
 
 @pytest.mark.parametrize("who", ["client", "server"])
 def test_a_successor_at_an_address_inherits_no_flow(cells: CellsUnderTest, place: Place, who: str) -> None:
-    """The one that has gone was silent about it: its socket is still there, where nobody hears it."""
+    """The one that has gone was silent about it: its socket is still there, where no peer hears it."""
     web, api = place(1, WEB), place(2, API)
     cells.allow(WEB, API, "tcp/9000", "udp/9000", at=3)
     asking, answering = web.datagrams(5000), api.datagrams(9000)

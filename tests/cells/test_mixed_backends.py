@@ -90,7 +90,7 @@ def test_connections_live_through_a_flush_and_what_slips_in_is_cut(
         slipped = [Flow(other, api, 9001), Flow(other, api, 9002, udp=True)]
         assert all(each.lives() for each in slipped)
         assert live.go_on()
-        cells[there].host.run("ip", "route", "del", f"{bystander.address}/32")  # legacy tables tell nobody of their changes
+        cells[there].host.run("ip", "route", "del", f"{bystander.address}/32")  # legacy tables report no changes
     assert all(each.is_cut() for each in slipped)
     assert live.go_on()
     assert reachable_ports(other, api, (8080, TLS_PORT)) == set()

@@ -1,4 +1,4 @@
-"""What an operator does with cells, and what all of them then hold to: who is there, who is trusted, who is gone."""
+"""What an operator does with cells, and what all of them then hold to: which are there, trusted, gone."""
 
 from pathlib import Path
 

@@ -31,7 +31,7 @@ made.recv(1)
 
 
 def below(secure: socket.socket, owner: Node) -> socket.socket:
-    """The TCP connection below TLS: Python's ssl tells a reset as an end."""
+    """The TCP connection below TLS: Python's ssl reports a reset as an end."""
     return owner.keep(socket.socket(fileno=os.dup(secure.fileno())))
 
 

@@ -161,6 +161,6 @@ def test_older_data_of_etcd_changes_nothing_until_the_operator_accepts_it(cells:
 
 
 def held(cells: CellsUnderTest) -> None:
-    """Return when every cell's status tells that policies are held."""
+    """Return when every cell's status reports that policies are held."""
     for each in cells:
         eventually(lambda: reports(each, "store", "held"), seconds=PATIENCE)

@@ -1,4 +1,4 @@
-"""What passes between cells arrives whole and from whom it is, plain and over 61443; and goes on whoever dies."""
+"""What passes between cells arrives whole and has its sender's address, plain and over 61443; it goes on as processes die."""
 
 import errno
 import hashlib
@@ -119,7 +119,7 @@ def test_datagrams_up_to_the_mtu_pass_whole_and_senders_of_larger_ones_learn_it(
 
 
 def test_a_smaller_mtu_on_the_other_cell_is_learnt_through_the_tunnel(cells: CellsUnderTest, place: Place) -> None:
-    """The other agent is dead, so that nobody mends what stands for a narrower link."""
+    """The other agent is dead, so that nothing mends what stands for a narrower link."""
     web, api = place(1, WEB), place(2, API, 8080)
     cells[2].policy_file("shop.yaml", EVERYTHING)
     sender = careful(web, api)
@@ -201,7 +201,7 @@ def fetched(web: ServingContainer, api: Instance, *options: str) -> dict[str, di
     return found
 
 
-# whoever dies
+# processes that die
 
 
 def three(cells: CellsUnderTest, place: Place) -> tuple[ServingContainer, ServingContainer, ServingContainer]:

@@ -1,4 +1,4 @@
-"""What a message tells its reader to run is there: commands of ours, and targets of make."""
+"""What a message has its reader run is there: commands of ours, and targets of make."""
 
 import ast
 import re

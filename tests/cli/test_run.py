@@ -124,7 +124,7 @@ def test_a_terminals_interrupt_reaches_the_command_once(cell: FakeCell, argv: Ar
 
 
 def test_a_terminal_that_hangs_up_ends_the_command(cell: FakeCell, argv: Argv, tmp_path: Path) -> None:
-    """The kernel tells the session's leader alone, which we are."""
+    """The kernel signals the session's leader alone, which we are."""
     script = f"trap 'echo got > {tmp_path}/hangup; exit' HUP; echo ready; while :; do sleep 0.05; done"
     pid, terminal = pty.fork()
     if pid == 0:
@@ -171,7 +171,7 @@ def test_kill_9_of_run_kills_the_command(cell: FakeCell, argv: Argv) -> None:
 def test_a_command_gets_the_signal_dispositions_that_other_programs_expect(cell: FakeCell, argv: Argv) -> None:
     shown = done(argv(*WEB, "--", "grep", "^Sig[BI]", "/proc/self/status")).stdout.split()
     assert shown[::2] == ["SigBlk:", "SigIgn:"]
-    # 32 and 33 are the C library's own: make's children have them ignored, and nobody can change that
+    # 32 and 33 are the C library's own: make's children have them ignored, and no program can change that
     assert [int(mask, 16) & ~(1 << 31 | 1 << 32) for mask in shown[1::2]] == [0, 0]
 
 

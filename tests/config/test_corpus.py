@@ -1,4 +1,4 @@
-"""Bad agent.yaml files as users write them, each with the exact words that tell of it; and paths that hold no such file."""
+"""Bad agent.yaml files as users write them, each with the exact words that report it; and paths that hold no such file."""
 
 import os
 from collections.abc import Callable

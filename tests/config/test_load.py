@@ -1,4 +1,4 @@
-"""agent.yaml as its users meet it: defaults, every key, overrides, the root, and mistakes told all at once."""
+"""agent.yaml as its users meet it: defaults, every key, overrides, the root, and mistakes reported all at once."""
 
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network

@@ -42,7 +42,7 @@ def test_a_name_is_made_up_from_the_app(curl: Curl) -> None:
 def test_a_name_that_is_still_on_its_way_out_is_not_made_up(curl: Curl) -> None:
     curl.cell.leaving = {"web", "web-1"}
     assert curl("POST", "/v1/attachments", WEB)[1]["name"] == "web-2"
-    assert curl("PUT", "/v1/attachments/web", WEB)[0] == 409, "who insists is told"
+    assert curl("PUT", "/v1/attachments/web", WEB)[0] == 409, "a caller that insists gets the clash reported"
 
 
 def test_callers_at_once_get_names_of_their_own(curl: Curl) -> None:
@@ -69,7 +69,7 @@ def test_a_made_up_name_that_another_takes_meanwhile_is_replaced(curl: Curl) -> 
     curl.cell.gate.set()
     while len(answers) < 2:
         time.sleep(0.005)
-    # whoever came first has the name: the other is given the next, or is told of the clash if it insisted
+    # the first caller has the name: the other is given the next, or gets the clash reported if it insisted
     assert sorted(code for code, _ in answers) in ([201, 201], [201, 409])
     assert "web" in curl.cell.views
 

@@ -1,4 +1,4 @@
-"""Requests with somebody else's rights for the store, and the addresses about all cells, over a real socket."""
+"""Requests with an operator's rights for the store, and the addresses about all cells, over a real socket."""
 
 import json
 import subprocess

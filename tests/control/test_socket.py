@@ -1,4 +1,4 @@
-"""The control socket's file and who may use it, with real users of this machine."""
+"""The control socket's file and the users that may use it, with real users of this machine."""
 
 import grp
 import os

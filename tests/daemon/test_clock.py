@@ -1,4 +1,4 @@
-"""Somebody sets the clock: moments of the past keep their distance, and what must rest for a week rests for a week."""
+"""The clock is set: moments of the past keep their distance, and what must rest for a week rests for a week."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""One agent per network namespace; whoever is not root cannot keep it out."""
+"""One agent per network namespace; a user other than root cannot keep it out."""
 
 import os
 import socket
@@ -39,7 +39,7 @@ def test_every_namespace_has_a_lock_of_its_own(netns: Callable[[str], Netns]) ->
 
 
 def test_asking_again_and_again_never_lets_a_second_one_in(netns: Callable[[str], Netns]) -> None:
-    """Longer than any queue of connections that nobody accepts."""
+    """Longer than any queue of connections that are not accepted."""
     host = netns("host")
     first = taken(host)
     for _ in range(40):
@@ -73,7 +73,7 @@ FIRST = ("cellnet-agent",)
 
 @contextmanager
 def squatting(host: Netns, *, listens: bool, names: Sequence[str] = FIRST, wrap: Sequence[str] = NOBODY) -> Iterator[None]:
-    """Somebody, without rights unless `wrap` says otherwise, who has names of the lock."""
+    """A process, without rights unless `wrap` says otherwise, that has names of the lock."""
     program = f"""
 import socket, time
 held = []
@@ -111,7 +111,7 @@ def test_a_stranger_with_every_name_that_can_be_guessed_keeps_no_agent_out(netns
     strangers: list[int] = []
     with squatting(host, listens=True, names=[*FIRST, *(f"cellnet-agent.{number}" for number in range(100))]):
         held = taken(host, strangers=strangers)
-        assert strangers == [65534], "told once"
+        assert strangers == [65534], "reported once"
         with pytest.raises(Conflict):
             taken(host)
         held.close()

@@ -1,4 +1,4 @@
-"""sd_notify, told to a socket of the test."""
+"""sd_notify, to a socket of the test."""
 
 import os
 import socket

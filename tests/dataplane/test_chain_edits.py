@@ -67,7 +67,7 @@ def host(netns: Callable[[str], Netns]) -> Iterator[Host]:
 
 
 def test_a_container_more_destroys_no_rule(host: Host) -> None:
-    """What the kernel has to destroy holds up whoever makes a link."""
+    """What the kernel has to destroy holds up a program that makes a link."""
     crowd = [host.workload(number, allow(9, "8080")) for number in range(4)]
     few, all_of_them = host.with_workloads(*crowd[:3]), host.with_workloads(*crowd)
     chain = f"CELLNET-{int(FIRST + 3):08x}"

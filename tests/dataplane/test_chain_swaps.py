@@ -1,4 +1,4 @@
-"""10,000 swaps of chains under streams of connects: who is allowed is never refused, who is not is never let through."""
+"""10,000 swaps of chains under streams of connects: what is allowed is never refused, what is not is never let through."""
 
 import json
 import random
@@ -36,7 +36,7 @@ Chains = Delta[ChainKey, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Stream:
-    """Somebody who connects again and again."""
+    """A client that connects again and again."""
 
     process: "subprocess.Popen[bytes]"
 
@@ -51,7 +51,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Streams:
-    """web may call api on 8080, and neither on 9090; other may call nobody."""
+    """web may call api on 8080, and neither on 9090; other may call no container."""
 
     host: Host
     allowed: Stream

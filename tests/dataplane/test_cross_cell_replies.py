@@ -98,7 +98,7 @@ def test_what_a_client_was_refused_meanwhile_passes_as_soon_as_it_may(cells: Two
 
 
 def test_two_containers_that_both_call_first_do_not_connect(cells: TwoHosts) -> None:
-    """The first one's SYN is lost between the cells, so nobody has refused it when the other's arrives."""
+    """The first one's SYN is lost between the cells, so no rule has refused it when the other's arrives."""
 
     def make() -> socket.socket:
         made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)

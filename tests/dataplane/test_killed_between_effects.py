@@ -54,7 +54,7 @@ class Scene:
         return True
 
     def arrives(self, state: HostState) -> None:
-        """One that nobody kills makes a state true, wherever the last one has died; planned again, there is nothing to do."""
+        """One that is not killed makes a state true, wherever the last one has died; planned again, there is nothing to do."""
         with self._born(state) as one:
             one.go(killed_before=None, with_tools=True)
             assert one.result() == ()

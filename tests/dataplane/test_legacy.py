@@ -1,4 +1,4 @@
-"""The legacy backend beside others who change the same tables: the lock is kept, nothing of theirs is lost."""
+"""The legacy backend beside other programs that change the same tables: the lock is kept, nothing of theirs is lost."""
 
 import fcntl
 import os

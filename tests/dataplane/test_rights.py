@@ -1,4 +1,4 @@
-"""Groups are one chain for all who share them, long chains are split, and neither changes what is let through."""
+"""Groups are one chain for all rights that share them, long chains are split, and neither changes what is let through."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace

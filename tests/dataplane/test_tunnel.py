@@ -1,4 +1,4 @@
-"""The tunnel's end and the ways to peers: made, kept, changed without a cut, and no burden to who needs neither."""
+"""The tunnel's end and the ways to peers: made, kept, changed without a cut, and no burden to a cell that needs neither."""
 
 import itertools
 import re
@@ -198,7 +198,7 @@ def test_what_stands_in_the_tunnels_way_is_reported_and_harms_no_container(host:
     assert word in outcome.overlay.hint
     assert_they_talk(host)
     foreign = "cellnet0" if "cellnet0" in obstacle else "vx"
-    assert foreign in host.netns.run("ip", "link"), "somebody else's is left alone"
+    assert foreign in host.netns.run("ip", "link"), "another program's is left alone"
     assert host.left_to_do()
     host.netns.run("ip", "link", "del", foreign)
     assert host.become(host.state).overlay is None

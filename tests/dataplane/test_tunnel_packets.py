@@ -58,7 +58,7 @@ def both(netns: Callable[[str], Netns], request: pytest.FixtureRequest) -> Itera
 
 @contextmanager
 def echoing(place: Node, port: int) -> Iterator[list[bytes]]:
-    """Somebody there gives every datagram back, and keeps what came."""
+    """A server there gives every datagram back, and keeps what came."""
     heard: list[bytes] = []
     end = place.datagrams(port)
 
@@ -184,7 +184,7 @@ def test_what_is_sent_from_the_tunnels_port_gets_answers(both: TwoHosts) -> None
         assert datagrams.recv(9) == b"hello"
 
 
-# who is taken for a peer
+# which hosts are taken for a peer
 
 
 def tunnelled(cells: TwoHosts, payload: bytes) -> bytes:

@@ -16,7 +16,7 @@ REFUSALS = ("-p tcp -j REJECT --reject-with tcp-reset", "-j REJECT --reject-with
 
 @pytest.fixture
 def peers(netns: Callable[[str], Netns]) -> tuple[Netns, Netns]:
-    """One who asks, and one who refuses everything."""
+    """A host that asks, and one that refuses everything."""
     here, there = netns("here"), netns("there")
     here.run("ip", "link", "add", "u0", "type", "veth", "peer", "name", "u0", "netns", there.name)
     for host, own, other in ((here, "10.255.1.0", str(VTEP)), (there, str(VTEP), "10.255.1.0")):

@@ -1,4 +1,4 @@
-"""Who may connect to the agent's socket for Envoy, and what a peer can do that lies or talks nonsense."""
+"""Which users may connect to the agent's socket for Envoy, and what a peer can do that lies or talks nonsense."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""Targets that speak HTTP: who called is in X-Forwarded-Client-Cert, in the words of the verified certificate alone."""
+"""Targets that speak HTTP: the caller is in X-Forwarded-Client-Cert, in the words of the verified certificate alone."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What Envoy does not take: its words reach whoever waits, and everything else goes on."""
+"""What Envoy does not take: its words reach the callers that wait, and everything else goes on."""
 
 from dataclasses import replace
 from ipaddress import IPv4Address

@@ -36,7 +36,7 @@ def test_any_table_becomes_any_other_and_only_the_bad_is_refused(states: list[di
         good = {key: version for key, version in wanted.items() if version != "bad"}
         assert good.items() <= envoy.has.items()
         assert {(key.type_url, key.name) for key in stream.refusals()} >= {key for key in wanted if wanted[key] == "bad"}
-        # listeners and clusters that are not wanted go; secrets are named by who subscribes
+        # listeners and clusters that are not wanted go; secrets are named by the subscriber
         assert {key for key in envoy.has if key[0] != SECRET} <= wanted.keys()
 
 

@@ -1,4 +1,4 @@
-"""TLS on 61443 as callers see it: who gets in, what the app sees, and what never reaches it."""
+"""TLS on 61443 as callers see it: which of them get in, what the app sees, and what never reaches it."""
 
 import socket
 import ssl

@@ -1,4 +1,4 @@
-"""Connections between cells: what is revoked, gone, or of somebody else ends at both ends, and nothing else does."""
+"""Connections between cells: what is revoked, gone, or another app's ends at both ends, and nothing else does."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -94,7 +94,7 @@ def test_a_udp_flow_that_is_revoked_is_refused_and_works_again_when_it_is_allowe
 
 
 def test_a_connection_that_was_opened_while_the_rules_were_gone_is_cut(cells: TwoHosts) -> None:
-    """Nobody has looked at its tag, whatever it was."""
+    """No rule has looked at its tag, whatever it was."""
     saved = cells.there.netns.run("iptables-nft", "-t", "mangle", "-S", "CELLNET-FORWARD").splitlines()
     (remembering,) = [line for line in saved if "CONNMARK" in line]
     cells.there.netns.run("iptables-nft", "-t", "mangle", *remembering.replace("-A", "-D", 1).split())

@@ -29,7 +29,7 @@ SILENCE = 0.1  # seconds after which nothing is taken to come
 
 
 def _error(cells: AttackedHosts, sender: str, about: Packet, quoted: bytes) -> Packet:
-    """That what it has been sent has found nobody, with words of its own where the packet should be quoted."""
+    """That what it has been sent has found no socket, with words of its own where the packet should be quoted."""
     packet: Packet = IP(src=str(cells[sender].address), dst=about[IP].src) / ICMP(type=3, code=3) / about[IP] / quoted
     return packet
 
@@ -53,7 +53,7 @@ def test_two_that_have_both_called_in_vain_exchange_no_words_in_errors(cells: At
 
 
 def test_an_error_about_a_flow_that_is_allowed_arrives_from_both_ends(cells: AttackedHosts) -> None:
-    """Nobody is at the server's port; then nobody at the client's any longer."""
+    """No socket is at the server's port; then none at the client's any longer."""
     assert cells["web"].udp(cells["api"], 8080) is Refused
     with cells["api"].datagrams(8080) as server:
         with cells["web"].datagrams() as client:

@@ -1,4 +1,4 @@
-"""A namespace that its root has filled up, so that whoever reads it all is busy for ever."""
+"""A namespace that its root has filled up, so that a program that reads it all is busy for ever."""
 
 import time
 from collections.abc import Callable

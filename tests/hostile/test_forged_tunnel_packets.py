@@ -1,4 +1,4 @@
-"""Tunnelled packets from whoever is no cell: containers, other hosts, users of a cell, other engines' guests.
+"""Tunnelled packets from senders that are no cell: containers, other hosts, users of a cell, other engines' guests.
 
 Each would deliver a datagram with the address and the tag of a rightful caller, if it were taken.
 """
@@ -178,7 +178,7 @@ def test_a_peers_address_on_another_interface_is_not_taken(cells: AttackedHosts,
 
 
 def test_a_host_on_the_segment_that_uses_a_peers_address_is_not_stopped(cells: AttackedHosts) -> None:
-    """What no rule can tell, as docs/security.md says."""
+    """What no rule can distinguish, as docs/security.md says."""
     wire = Wire(cells.outside, "s", mac=mac_of(cells.outside, "s"), to=mac_of(cells.cell(2), "u0"))
     outer = IP(src="10.77.0.1", dst="10.77.0.2") / UDP(sport=5, dport=VXLAN_PORT)
     assert cells.arrived(partial(wire.send, outer / for_api(cells)[0]), at="api")
@@ -210,7 +210,7 @@ def test_a_user_of_a_cell_is_no_peer_to_it(cells: AttackedHosts, to: str) -> Non
 
 
 @pytest.mark.parametrize("mapped", [False, True], ids=["a user", "root of a user namespace"])
-@stopped_by(Kernel("gives raw sockets to root alone, and a port that is taken to nobody"))
+@stopped_by(Kernel("gives raw sockets to root alone, and a port that is taken to no other program"))
 def test_a_user_of_a_cell_gets_neither_raw_packets_nor_the_tunnels_port(cells: AttackedHosts, mapped: bool) -> None:
     withstood(it=not (got := as_nobody(cells, TAKE, mapped=mapped)), what=got)
 
@@ -234,7 +234,7 @@ def guest(module_cells: AttackedHosts, request: pytest.FixtureRequest) -> Iterat
     else:
         module_cells.cell(2).run("ip", "route", "add", "192.0.2.0/24", "via", "10.77.0.1")
     made = Node(place.path, address=cell.address)
-    assert made.connect("10.77.0.1", 9) is not Connected  # the way is there: somebody answers
+    assert made.connect("10.77.0.1", 9) is not Connected  # the way is there: the peer answers
     yield made
     if request.param == "masqueraded":
         module_cells.ground.iptables("-t", "nat", "-D", *masquerade)

@@ -74,7 +74,7 @@ def test_a_gateway_has_no_ports(stage: AttackedCell, target: str) -> None:
 @pytest.mark.parametrize("to", ["link-local", "multicast"])
 @stopped_by(NO_DAD, IPV6, RAW6)
 def test_ipv6_is_closed_also_when_root_inside_turns_it_on(stage: AttackedCell, to: str) -> None:
-    """A link-local address is derived from the MAC, which he knows."""
+    """A link-local address is derived from the MAC, which root inside knows."""
     assert stage.web.connect(stage.api, 8080) is Connected
     with closing(run_in(stage.host.pin, lambda: _bound("::", CLOSED, family=socket.AF_INET6))) as listening:
         target, mac = (_link_local(host_mac(stage.mallory.address)), host_mac(stage.mallory.address))

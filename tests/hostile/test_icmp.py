@@ -1,4 +1,4 @@
-"""ICMP errors, which conntrack relates to the flow that they quote, whoever has sent them."""
+"""ICMP errors, which conntrack relates to the flow that they quote, whichever host has sent them."""
 
 from contextlib import closing
 from typing import Any

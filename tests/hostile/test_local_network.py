@@ -1,4 +1,4 @@
-"""Somebody on the cell's own network: routes the overlay through the cell, forges containers and the cell itself."""
+"""A host on the cell's own network routes the overlay through the cell, forges containers and the cell itself."""
 
 from collections.abc import Iterator
 

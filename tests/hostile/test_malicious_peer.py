@@ -1,4 +1,4 @@
-"""Root of a cell, who can send whatever he likes through the tunnel: what the other cells still do not take from him."""
+"""Root of a cell can send anything through the tunnel: what the other cells still do not take from it."""
 
 import socket
 import struct

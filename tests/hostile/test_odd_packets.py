@@ -177,7 +177,7 @@ def _tag(stage: AttackedCell, of: Instance) -> int:
 
 @contextmanager
 def _all_marked(caller: Node, mark: int) -> Iterator[None]:
-    """Root inside marks all that leaves his sockets."""
+    """Root inside marks all that leaves its sockets."""
     caller.run("iptables-nft", "-t", "mangle", "-A", "OUTPUT", "-j", "MARK", "--set-mark", str(mark))
     try:
         yield

@@ -23,7 +23,7 @@ STRAIGHT_IN = Without("filter", "CELLNET-NEW", "-j CELLNET-REJECT")
 
 @contextmanager
 def _published(stage: AttackedCell, target: str, *, to: str | None = None) -> Iterator[None]:
-    """Somebody else's rules publish a port of the host's, with the detour that lets a container reach its own."""
+    """Another program's rules publish a port of the host's, with the detour that lets a container reach its own."""
     where = ("-d", to) if to else ()
     for protocol in ("tcp", "udp"):
         rule = ("-p", protocol, *where, "--dport", str(PORT), "-j", "DNAT", "--to-destination", target)
@@ -64,7 +64,7 @@ def test_a_published_port_reaches_its_container_from_outside(stage: AttackedCell
 @pytest.mark.parametrize("dialled", ["the host's address", "any address"])
 @stopped_by(DENIED)
 def test_no_container_gets_round_a_policy_by_a_published_port(stage: AttackedCell, dialled: str) -> None:
-    """Also where somebody's rule forgets to name the host's address."""
+    """Also where a rule forgets to name the host's address."""
     to = str(stage.host.address) if dialled == "the host's address" else None
     target = stage.host if to else "10.255.1.77"
     with _published(stage, f"{stage.api.address}:8080", to=to):

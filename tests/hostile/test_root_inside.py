@@ -1,4 +1,4 @@
-"""Root who changes his own end: addresses, routes, MACs, links, sysctls. It is his business, and nobody else's."""
+"""Root changes its own end: addresses, routes, MACs, links, sysctls. That concerns its container, and no other."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ SPOOFING = (
     Without("raw", "CELLNET-PREROUTING", "rpfilter"),
     Setting("net/ipv4/conf/{mallory}/rp_filter", 0),
 )
-# what root does to his end; WEB is another container's address
+# what root does to its end; WEB is another container's address
 CHANGES = {
     "another's address": ("ip addr add WEB/32 dev eth0", "ip route replace default via 169.254.0.1 dev eth0 onlink src WEB"),
     "no address": ("ip addr flush dev eth0",),
@@ -62,7 +62,7 @@ def _does(attacker: Instance, stage: AttackedCell, commands: tuple[str, ...]) ->
 
 @pytest.fixture
 def other(stage: AttackedCell) -> Instance:
-    """An attacker who may ruin his namespace."""
+    """An attacker that may ruin its namespace."""
     return stage.another()
 
 
@@ -97,13 +97,13 @@ def test_the_cell_is_well_again_when_a_ruined_container_has_gone(stage: Attacked
 
 @pytest.mark.parametrize("backend", ["nft"], indirect=True)
 def test_a_ruined_container_hides_no_repair(stage: AttackedCell) -> None:
-    """What was opened while our rules were flushed is cut, whatever somebody else is up to."""
+    """What was opened while our rules were flushed is cut, whatever another container is up to."""
     ruined, agent = stage.another("evil/shop/ruined"), stage.cell.agent_pid
-    os.kill(agent, signal.SIGSTOP)  # or it repairs him between his two commands
+    os.kill(agent, signal.SIGSTOP)  # or it repairs the container between two commands
     _does(ruined, stage, CHANGES["link deleted, another there"])
     os.kill(agent, signal.SIGCONT)
     eventually(lambda: not stage.cell.status().flag("ok"))
-    time.sleep(0.3)  # until no second look is owed for the first attempt to repair him
+    time.sleep(0.3)  # until no second look is owed for the first attempt to repair the container
     os.kill(agent, signal.SIGSTOP)
     stage.iptables("-F", stage.ground.words["api_chain"])
     client, server = pair(stage.mallory, stage.api, 8081)
@@ -140,7 +140,7 @@ def test_anothers_mac_and_announcements_attract_no_traffic(stage: AttackedCell) 
 
 
 def _reaches(caller: Node, target: Node, port: int) -> bool:
-    """Within a moment: whoever has no way out waits for ever."""
+    """Within a moment: a client that has no way out waits for ever."""
     dial = lambda: socket.create_connection((str(target.address), port), timeout=0.3).close()  # noqa: E731
     return outcome_of(lambda: run_in(caller.pin, dial)) is Connected
 

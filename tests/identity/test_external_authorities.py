@@ -110,7 +110,7 @@ async def test_with_another_root_every_leaf_is_issued_anew(external: ExternalRoo
 
 
 async def test_with_another_root_every_leaf_is_issued_anew_though_the_store_has_the_old_one_too(external: ExternalRoot) -> None:
-    """Or the step after, in which the old one goes, would leave leaves that nobody takes."""
+    """Or the step after, in which the old one goes, would leave leaves that no peer takes."""
     leaves = loaded(external)
     new, old = external.issue(external.other_root()), leaves.trust.bundle
     leaves.trust.update(old + (new / "root.crt").read_bytes(), has_peers=True)

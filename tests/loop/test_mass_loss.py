@@ -1,4 +1,4 @@
-"""What would take much away at once waits until it is said a second time; what somebody asks for does not."""
+"""What would take much away at once waits until it is read a second time; what a request asks for does not."""
 
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network

@@ -1,4 +1,4 @@
-"""Kicks become turns: none is lost, many are one, and nobody is told of a turn that began before they asked."""
+"""Kicks become turns: none is lost, many are one, and no waiter gets the report of a turn that began before it asked."""
 
 import asyncio
 

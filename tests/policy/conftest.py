@@ -18,7 +18,7 @@ async def followed(tmp_path: Path) -> AsyncIterator[Followed]:
 
 @pytest.fixture
 async def timeless(tmp_path: Path) -> AsyncIterator[Followed]:
-    """Where no time passes: only what is said by an event is believed, and nothing that is missing is gone."""
+    """Where no time passes: only what an event reports is believed, and nothing that is missing is gone."""
     (tmp_path / "etc" / "policies.d").mkdir(parents=True)
     async with following(tmp_path, clock=lambda: 0.0) as each:
         yield each

@@ -20,7 +20,7 @@ def policy(line: int, to: int) -> Policy:
 
 
 def policies(lines: Iterable[tuple[int, int]]) -> tuple[Policy, ...]:
-    """New objects, though what they say may have been said before."""
+    """New objects, though what they say may be as before."""
     return tuple(policy(line, to) for line, to in lines)
 
 

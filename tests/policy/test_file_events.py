@@ -1,6 +1,6 @@
 """A walk through everything that can happen to policy files, with the real watch on real files.
 
-Whatever happens, the watch lives, and nothing is ever in force but what a trusted file has said in full. When all is quiet
+Whatever happens, the watch lives, and nothing is ever in force but what a trusted file has held in full. When all is quiet
 again, each file's good content is in force, a vanished file's is not, and a bad one changes nothing.
 """
 

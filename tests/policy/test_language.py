@@ -1,4 +1,4 @@
-"""The language: what is accepted means what it says, what is not is told exactly (the corpus), and nothing else happens."""
+"""The language: what is accepted means what it says, what is not is reported exactly (the corpus), and nothing else happens."""
 
 import itertools
 from collections.abc import Callable

@@ -129,7 +129,7 @@ def test_a_scope_takes_in_an_app_that_becomes_known_and_drops_one_that_goes() ->
     assert resolver.groups()["acme/shop/*"] == resolver.groups()["acme/*/*"] == {2, 7}
     resolver.update(policies, {WEB: 8})
     assert resolver.groups()["acme/shop/*"] == {8}
-    assert resolver.allows(API) is right, "who is in a group changes the group, not every right of it"
+    assert resolver.allows(API) is right, "a new member changes the group, not every right of it"
 
 
 def test_a_policy_in_one_direction_does_not_cover_the_other() -> None:

@@ -1,4 +1,4 @@
-"""What each folder of tests took: whoever adds more takes away, so that `make test` stays within half an hour.
+"""What each folder of tests took: a change that adds more takes away, so that `make test` stays within half an hour.
 
 A pytest plugin, loaded by tests/conftest.py. Seconds of all workers together, set-up and end of each test included.
 """

@@ -132,7 +132,7 @@ def test_an_entry_that_makes_no_sense_is_damage_that_names_it(database: Database
 
 
 def told_after(database: Database, ledger: Ledger, sql: str) -> HostRefused | None:
-    """The trouble that is left once somebody has mended the file."""
+    """The trouble that is left once the file is mended."""
     with database.transaction(durable=False) as connection:
         connection.execute(sql)
     ledger.all()

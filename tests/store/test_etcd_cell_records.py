@@ -78,7 +78,7 @@ def changed(values: Values, key: str, **content: object) -> Values:
 RECORD, WEB = KEYS.record("cell-2"), KEYS.endpoints_of("cell-2") + "web-2"
 LIES: dict[str, tuple[str, dict[str, object], str]] = {
     "another's subnet": (RECORD, {"subnet": "10.255.1.0/24"}, "claimed by cell cell-1, not by it"),
-    "a subnet that nobody claimed": (RECORD, {"subnet": "10.255.9.0/24"}, "claimed by no cell"),
+    "a subnet that no cell claimed": (RECORD, {"subnet": "10.255.9.0/24"}, "claimed by no cell"),
     "part of another's subnet": (RECORD, {"subnet": "10.255.1.128/25"}, "claimed by no cell"),
     "the whole overlay": (RECORD, {"subnet": "10.255.0.0/16"}, "claimed by no cell"),
     "the world": (RECORD, {"subnet": "0.0.0.0/0"}, "overlay.network must be the same on all"),

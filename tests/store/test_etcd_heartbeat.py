@@ -1,4 +1,4 @@
-"""Being alive in etcd: leases that run out or are taken up, outages, cells that are cut off, and what it costs to tell."""
+"""Being alive in etcd: leases that run out or are taken up, outages, cells that are cut off, and what it costs to report."""
 
 import asyncio
 import contextlib

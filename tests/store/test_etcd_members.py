@@ -17,7 +17,7 @@ from tests.testlib.stores import EtcdCells
 
 
 class Member(Etcd):
-    """One of several, who are told of each other before they start."""
+    """One of several, each of which knows the others before it starts."""
 
     cluster: Sequence["Member"] = ()
 

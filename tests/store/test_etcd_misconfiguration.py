@@ -1,4 +1,4 @@
-"""Mistakes in store.etcd that look like an outage: each is told with what to do about it."""
+"""Mistakes in store.etcd that look like an outage: each is reported with what to do about it."""
 
 import shutil
 from collections.abc import Iterator

@@ -93,7 +93,7 @@ async def test_an_operator_removes_a_cell_that_is_gone(cell: Opened, etcd: Etcd)
             '{"cell": "id-2", "name": "cell-2", "prefix": 24, "released": null}')  # fmt: skip
     etcd.ctl("--user", f"operator:{SECRET}", "put", "/cellnet/v1/cells/cell-2/record", told)
     async with asyncio.timeout(20):
-        while record not in [each.record for each in await store.cells()]:  # noqa: ASYNC110 -- nobody tells
+        while record not in [each.record for each in await store.cells()]:  # noqa: ASYNC110 -- nothing reports it
             await asyncio.sleep(0.01)
     with pytest.raises(HostRefused):
         await store.remove_cell("cell-2", now=1.0)

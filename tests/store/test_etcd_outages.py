@@ -243,7 +243,7 @@ async def test_an_endpoint_that_is_dead_is_passed_over(own: Etcd, tmp_path: Path
 
 
 async def test_a_disk_that_knows_too_little_keeps_no_agent_from_its_subnet(own: Etcd, tmp_path: Path) -> None:
-    """Killed before its first claim was written there: when it starts, nobody has begun to follow etcd yet."""
+    """Killed before its first claim was written there: when it starts, no other cell has begun to follow etcd yet."""
     database, client = Database(tmp_path / "cell.db"), EtcdClient(own.config)
     disk_copy = DiskCopy(database)
     first = EtcdStore(client, prefix="/cellnet", cell="one", disk_copy=disk_copy)

@@ -1,4 +1,4 @@
-"""A client whose library fails as nobody expects: refused like anything else, at the next endpoint tried again."""
+"""A client whose library fails unexpectedly: refused like anything else, at the next endpoint tried again."""
 
 from typing import Any
 

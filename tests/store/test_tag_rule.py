@@ -20,17 +20,17 @@ def test_no_number_means_two_apps_nor_passes_on_within_a_week_in_any_history(
     steps: list[tuple[bool, set[AppName], float]],
 ) -> None:
     claims: dict[AppName, TagClaim] = {}
-    meant: dict[int, tuple[AppName, float]] = {}  # tag -> who last had it, and when
+    meant: dict[int, tuple[AppName, float]] = {}  # tag -> the app that last had it, and when
     now = 1_000_000.0
     for is_claim, apps, passed in steps:
         now += passed
-        for who, tag in in_use(claims).items():
-            meant[tag] = (who, now)
+        for name, tag in in_use(claims).items():
+            meant[tag] = (name, now)
         before = dict(claims)
         try:
             changes = claim(claims, apps, now=now, last=LAST) if is_claim else release(claims, apps, now=now)
         except Conflict:
-            bound = {who for who, each in before.items() if each.released is None or now - each.released < REST}
+            bound = {name for name, each in before.items() if each.released is None or now - each.released < REST}
             assert len(bound | apps) > LAST
             assert claims == before
             continue
@@ -39,9 +39,9 @@ def test_no_number_means_two_apps_nor_passes_on_within_a_week_in_any_history(
         assert not is_claim or apps <= held.keys()
         assert len({each.tag for each in claims.values()}) == len(claims)
         assert all(1 <= tag <= LAST for tag in held.values())
-        for who, tag in held.items():
-            before_that, when = meant.get(tag, (who, now))
-            assert before_that == who or now - when >= REST
+        for name, tag in held.items():
+            before_that, when = meant.get(tag, (name, now))
+            assert before_that == name or now - when >= REST
 
 
 @given(st.sets(st.sampled_from(APPS), max_size=4))

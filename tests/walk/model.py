@@ -1,4 +1,4 @@
-"""What should be: the oracle's side of the walk. What each cell has been told, what it went by last, and so what every call
+"""What should be: the oracle's side of the walk. What each cell has heard, what it went by last, and so what every call
 between two containers must come to.
 """
 
@@ -29,7 +29,7 @@ class CellModel:
     disk: dict[str, Sequence[Rule] | None] = field(default_factory=dict)  # None: a file with a mistake
     heard: Mapping[str, Rule] = field(default_factory=dict)
     known: Known = field(default_factory=Known)
-    needed: frozenset[str] = frozenset()  # apps that it has told the others that it needs tags for
+    needed: frozenset[str] = frozenset()  # apps that it has reported to the others as needing tags
     tagged: frozenset[str] = frozenset()  # apps whose tags it goes by for certain
 
 
@@ -41,7 +41,7 @@ class Model:
         self.store: dict[str, Rule] = {}
         self.answers, self.frozen = True, False  # etcd
         self.containers: dict[str, Container] = {}
-        self.unsure: set[str] = set()  # policies that nobody knows of whether a silent etcd has taken them
+        self.unsure: set[str] = set()  # policies of which it is unknown whether a silent etcd has taken them
 
     def in_touch(self, number: int) -> bool:
         """Whether a cell's agent runs and reaches etcd."""
@@ -49,7 +49,7 @@ class Model:
         return self.answers and cell.agent and cell.plugged
 
     def settle(self) -> None:
-        """Everybody has heard, and goes by, all that there is to hear for him."""
+        """Every cell has heard, and goes by, all that there is to hear for it."""
         in_touch = [number for number in self.cells if self.in_touch(number)]
         for number, cell in self.cells.items():
             if number in in_touch:
@@ -66,7 +66,7 @@ class Model:
             self.cells[number].tagged = everybody
 
     def table(self) -> dict[Call, Outcome | None]:
-        """Every call, and what must come of it: None where that cannot be told."""
+        """Every call, and what must come of it: None where that cannot be known."""
         return {call: self._expected(call) for call in self._calls()}
 
     def _calls(self) -> Iterator[Call]:
@@ -87,7 +87,7 @@ class Model:
         return Outcome.REFUSED if call.port == TLS and not there.envoy else Outcome.ALLOWED
 
     def allowing(self, call: Call) -> list[Rule]:
-        """The rules that allow a call, for whoever wonders."""
+        """The rules that allow a call, for the report of a failure."""
         source, to = self.containers[call.source], self.containers[call.to]
         rules = self.cells[to.cell].known.rules
         return [each for each in rules if allows(each, source=source.app, to=to.app, protocol=call.protocol, port=call.port)]

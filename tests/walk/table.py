@@ -1,6 +1,6 @@
 """The truth table: what comes of a connection from each container to each other one on each port, all tried at once.
 
-The test's own process holds both ends of every call. So it also sees who has called: what arrives must be a call that was
+The test's own process holds both ends of every call. So it also sees the caller: what arrives must be a call that was
 made, from the address that made it, at the container that it was meant for.
 """
 
@@ -29,7 +29,7 @@ RESEND = 0.5  # a datagram may be lost then, too
 LISTEN = "0A"
 RESET = b"\1\0\0\0\0\0\0\0"  # SO_LINGER of zero seconds: no port is kept
 Peer: TypeAlias = tuple[str, int]
-Signature: TypeAlias = tuple[str, Peer, str, int]  # protocol, who calls, whom, on which port: that is unique
+Signature: TypeAlias = tuple[str, Peer, str, int]  # protocol, caller, callee, port: that is unique
 _tables = itertools.count()
 
 
@@ -56,7 +56,7 @@ class Call:
 
 
 class Place:
-    """Somebody in a container who serves all ports but Envoy's, and makes calls."""
+    """A process in a container that serves all ports but Envoy's, and makes calls."""
 
     def __init__(self, pin: Path, *, address: IPv4Address) -> None:
         self.address = address
@@ -83,7 +83,7 @@ class Place:
         return self._thread.call(lambda: {call: _begun(call, target) for call, target in calls.items()})
 
     def close(self) -> None:
-        """Nobody is there any longer."""
+        """The container is gone."""
         for each in self.servers:
             each.close()
         self._thread.close()
@@ -154,7 +154,7 @@ class _Trying:
     def _send(self) -> None:
         for call, made in self._pending.values():
             if call.protocol == "udp":
-                with suppress(OSError):  # of an earlier one; it is told by poll, too
+                with suppress(OSError):  # of an earlier one; poll reports it, too
                     made.send(self._token)
 
     def _waits(self) -> bool:
@@ -177,12 +177,12 @@ class _Trying:
         for peer in self._arrivals(server, protocol):
             call = self._callers.get((protocol, peer, name, port))
             if call is None:
-                self._table.strange.append(f"{name} was called on {protocol}/{port} by {peer[0]}:{peer[1]}, who never did")
+                self._table.strange.append(f"{name} was called on {protocol}/{port} by {peer[0]}:{peer[1]}, which never called")
             elif protocol == "tcp":
                 self._unmet ^= {call}
 
     def _arrivals(self, server: socket.socket, protocol: str) -> Iterator[Peer]:
-        """Who has called; a datagram is answered, unless it comes late, from a table before this one."""
+        """The callers; a datagram is answered, unless it comes late, from a table before this one."""
         with suppress(BlockingIOError):
             while True:
                 if protocol == "tcp":

@@ -1,4 +1,4 @@
-"""What is: three real cells with their etcd, and the steps of the walk as they are done to them, each told to the model."""
+"""What is: three real cells with their etcd, and the steps of the walk as they are done to them, each reported to the model."""
 
 import json
 import time
@@ -32,14 +32,14 @@ Meaning = tuple[frozenset[str], str, tuple[str, ...], tuple[str, ...]]
 
 
 class World:
-    """Each step is a method; what it does is told to `model`, whose `settle` is called when all have heard of it."""
+    """Each step is a method; what it does is reported to `model`, whose `settle` is called when all have heard of it."""
 
     def __init__(self, cells: CellsUnderTest, model: Model) -> None:
         self._cells, self.model = cells, model
         self._places: dict[str, Place] = {}
         self._instances: dict[str, Instance] = {}
         self._marks = 0
-        for each in cells:  # or a cell tells of refusals only now and then: a table of them is more than it says in a second
+        for each in cells:  # or a cell reports refusals only now and then: a table of them is more than it reports in a second
             each.host.run("sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_msgs_per_sec=100000",
                           "net.ipv4.icmp_msgs_burst=10000")  # fmt: skip
             (each.lab.root / "walk").mkdir()
@@ -80,7 +80,7 @@ class World:
             namespace.unpin(self._cells[gone.cell].lab.root / "walk" / name)
 
     def kill_container(self, name: str) -> None:
-        """Nobody detaches it: its agent sees to that, when there is one."""
+        """No command detaches it: its agent sees to that, when there is one."""
         self._forgotten(name)
         self._instances.pop(name).kill()
 
@@ -131,7 +131,7 @@ class World:
         del self.model.store[name]
 
     def allow_in_vain(self, number: int, name: str, rule: Rule) -> None:
-        """Out of touch with the store: an error that tells so. A silent etcd may take the change when it goes on."""
+        """Out of touch with the store: an error that reports so. A silent etcd may take the change when it goes on."""
         with pytest.raises(Unavailable, match="etcd"):
             self._apply(number, [{"name": name, **rule}])
         self.model.unsure.add(name)
@@ -202,7 +202,7 @@ class World:
         return attached.issuperset(here) and (not cell.envoy or all(self._places[name].has_tls() for name in here))
 
     def _mark(self, numbers: Sequence[int]) -> None:
-        """Who has heard of the last change has heard of all before it."""
+        """A cell that has heard of the last change has heard of all before it."""
         self._marks += 1
         mark: Rule = {"name": MARKER, "from": ITS_APP, "to": ITS_APP, "tcp": self._marks}
         eventually(lambda: self._marked(numbers[0], mark), seconds=PATIENCE)
@@ -210,7 +210,7 @@ class World:
             eventually(partial(_heard, self._cells[number], mark), seconds=PATIENCE)
 
     def _make_sure(self, number: int) -> None:
-        """As an operator would who was told that something may have been done all the same."""
+        """As an operator would do after the report that something may have been done all the same."""
         for name in sorted(self.model.unsure):
             if name in self.model.store:
                 self._done(number, partial(self._apply, number, [{"name": name, **self.model.store[name]}]))
@@ -225,7 +225,7 @@ class World:
         return False
 
     def told(self) -> str:
-        """The end of what each cell's agent has told, without its Envoy's words."""
+        """The end of what each cell's agent has logged, without its Envoy's words."""
         lines = {each.lab.number: [line for line in each.log.splitlines() if line.startswith("{")] for each in self._cells}
         return "\n".join(f"cell {number}: {line}" for number, told in lines.items() for line in told[-TOLD:])
 
@@ -234,7 +234,7 @@ class World:
         return tried(self._places, self.model.table())
 
     def explained(self, call: Call) -> str:
-        """All that may tell why a call came to what it came to."""
+        """All that may show why a call came to what it came to."""
         source, to = self.model.containers[call.source], self.model.containers[call.to]
         cell, there = self._cells[to.cell], self._places[call.to].address
         lines = [f"{source}, {self._places[call.source].address}; {to}, {there}; cell {to.cell}: {self.model.cells[to.cell]}"]
