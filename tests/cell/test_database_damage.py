@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,7 +93,7 @@ def test_no_agent_starts_from_a_damaged_file_and_the_hint_works(cell: CellUnderT
         assert f"error: {path} is damaged: " in cell.cellnet("agent", code=1).err
         assert path.read_bytes() == harmed
     asked = cell.cellnet("status", code=1).err
-    assert f"its last start failed: {path} is damaged" in asked
+    assert re.search(rf"its last start failed at [-0-9: ]+: {path} is damaged", asked)
     assert f"move {path}* away" in asked
     assert live.go_on()
     assert follows_policy(web, api, other)
