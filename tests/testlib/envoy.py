@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer, EnvoyStatus
 from dataplane.envoy.bootstrap import STUCK_SECONDS, EnvoySettings
-from dataplane.envoy.command import bundled_envoy, command
+from dataplane.envoy.command import bundled_envoy, command, opened_program
 from dataplane.envoy.container_ports import ContainerPort, await_listening
 from dataplane.envoy.resource import Resource, ResourceKey
 from dataplane.envoy.translation import BUNDLE_KEY, Translation, of_workload
@@ -66,14 +66,16 @@ class EnvoyProcess:
         os.chown(self.folder, uid, uid)
         ads, admin_socket = folder / "ads" / "ads.sock", self.folder / "admin.sock"
         self.settings = EnvoySettings(cell="one", ads=ads, admin=admin_socket, connections=2000, stuck=stuck)
-        self.argv = command(self.settings, binary=bundled_envoy(), uid=uid, gid=uid, workers=workers, drain=drain)
+        self.argv = command(
+            self.settings, binary=opened_program(bundled_envoy()), uid=uid, gid=uid, workers=workers, drain=drain
+        )
         self.log = folder / "envoy.log"
         self._home = home
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self.log.open("ab") as sink:
-            self.process = self._home.start(*self.argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+            self.process = self._home.start(*self.argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, close_fds=False)
 
     @property
     def pid(self) -> int:
