@@ -38,6 +38,7 @@ from agent.daemon.tasks import TaskFailures
 from agent.daemon.this_cell import ThisCell
 from agent.daemon.trusted_files import TrustedFiles
 from agent.envoy.connection import EnvoyConnection
+from agent.envoy.foreign_listeners import ForeignListeners
 from agent.envoy.listeners import Listeners
 from agent.envoy.liveness import Liveness
 from agent.envoy.process import envoy_account, envoy_obstacle, worker_count
@@ -56,6 +57,7 @@ from agent.policy.tags_in_use import TagsInUse
 from ca.disk import load_or_create
 from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer
+from dataplane.envoy.foreign_sockets import ForeignSockets
 from host.durable import make_folder
 
 PATIENCE = 3.0  # seconds: a start in an outage must not wait long for what the other cells need not hear at once
@@ -87,6 +89,7 @@ class _Parts:
     loop: Reconciler
     firewall: FirewallPart
     listeners: Listeners
+    foreign_listeners: ForeignListeners
     liveness: Liveness
     tunnels: TunnelHealth
     attaching: AttachTransactions
@@ -156,6 +159,10 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
         ),
         liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching,
         listeners=Listeners(loop.served, ads=ads, workers=worker_count(config), on_repair=loop.reports.add_repair),
+        foreign_listeners=ForeignListeners(
+            loop.served, destroy=ForeignSockets(config.paths.envoy_admin).destroy, clock=clock.elapsed,
+            on_repair=loop.reports.add_repair,
+        ),
     )  # fmt: skip
 
 
@@ -200,6 +207,7 @@ def _tasks(base: Foundation, parts: _Parts) -> tuple[Work, ...]:
         ("policies", partial(parts.policies.watch, kick)),
         ("drift", partial(drift.run, parts.loop, base.monitor, underlay=base.underlay)),
         ("listeners", parts.listeners.run),
+        ("foreign_listeners", parts.foreign_listeners.run),
         ("leaves", partial(parts.leaves.run, kick)),
         ("database", partial(base.database.run, kick)),
         ("liveness", parts.liveness.run),
@@ -233,6 +241,7 @@ def _reporting(base: Foundation, parts: _Parts) -> tuple[Part, ...]:
         EnvoyConnection(parts.ads, admin_socket=paths.envoy_admin, obstacle=partial(envoy_obstacle, config)),
         parts.liveness,
         parts.listeners,
+        parts.foreign_listeners,
         parts.leaves,
         loop.reports,
         parts.attaching,

@@ -9,7 +9,7 @@ import errno
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from host.errors import HostRefused
@@ -21,11 +21,13 @@ REQUEST = struct.Struct("=BBBxI")  # family, protocol, extensions, states; a soc
 ID = struct.Struct("!HH16s16s4s8s")  # local port, remote port, local, remote, interface, cookie
 ANSWER = struct.Struct("=BBxx")  # family, state; a socket's id follows
 MESSAGE = ANSWER.size + ID.size + 20  # then expiry, queues, owner and inode; attributes follow
+INODE = struct.Struct("=I")
 SHUTDOWN = 8  # INET_DIAG_SHUTDOWN
 FILTER = 1  # INET_DIAG_REQ_BYTECODE
 BY_LOCAL, BY_REMOTE = 7, 8  # INET_DIAG_BC_S_COND, _D_COND
 NO_COOKIE = b"\xff" * 8
 MAPPED = bytes(10) + b"\xff\xff"
+AT_ONCE, TRIES, ROUNDS = 64, 128, 4  # listeners of one port that are destroyed in one go, and the requests for each of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Socket:
     remote: IPv4Address | IPv6Address
     remote_port: int
     id: bytes = field(repr=False)
+    inode: int  # 0: no process has it (yet, or any longer)
 
 
 def listening(address: IPv4Address, port: int) -> bool:
@@ -73,6 +76,17 @@ def listeners(address: IPv4Address, port: int) -> int:
     with connect(NETLINK_SOCK_DIAG) as link:
         found = link.dump(SOCK_DIAG_BY_FAMILY, asked, what="listeners")
     return sum(not _is_shut_down(body) for body in found)
+
+
+def listeners_at(port: int) -> tuple[Socket, ...]:
+    """The sockets that listen on this port, on whichever address, IPv6 ones too. Raises HostRefused."""
+    identity = ID.pack(port, 0, bytes(16), bytes(16), bytes(4), NO_COOKIE)
+    found: list[Socket] = []
+    with connect(NETLINK_SOCK_DIAG) as link:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            asked = _request(family, identity, states=1 << SocketState.LISTEN)
+            found += map(_socket, link.dump(SOCK_DIAG_BY_FAMILY, asked, what="listeners"))
+    return tuple(found)
 
 
 def _is_shut_down(body: bytes) -> bool:
@@ -129,6 +143,24 @@ def destroy(sockets: Sequence[Socket]) -> int:
     return answers.count(b"")
 
 
+def destroy_listeners(port: int, sockets: Sequence[Socket]) -> bool:
+    """Destroy these listeners of `port`; whether any was still there. Raises HostRefused.
+
+    Of several that share a port the kernel looks at one only, chosen by the caller's address and port, and then compares the
+    cookie. So each is asked for under many callers' ports, and a crowd of them is not destroyed at one go.
+    """
+    was_there, left = False, tuple(sockets[:AT_ONCE])
+    for turn in range(ROUNDS):
+        callers = range(1 + turn * TRIES, 1 + (turn + 1) * TRIES)
+        asked = [replace(each, id=each.id[:2] + struct.pack("!H", caller) + each.id[4:]) for each in left for caller in callers]
+        was_there |= destroy(asked) > 0
+        present = {each.id for each in listeners_at(port)}
+        left = tuple(each for each in left if each.id in present)
+        if not left:
+            return was_there
+    return True
+
+
 def _vanished_or_refused(answer: OSError, what: str) -> None:
     if not vanished(answer):
         hint = "the kernel lacks INET_DIAG_DESTROY" if answer.errno == errno.EOPNOTSUPP else "cellnet needs root"
@@ -148,8 +180,9 @@ def _socket(body: bytes) -> Socket:
     family, state = ANSWER.unpack_from(body)
     identity = body[ANSWER.size : ANSWER.size + ID.size]
     local_port, remote_port, local, remote, _, _ = ID.unpack(identity)
+    (inode,) = INODE.unpack_from(body, MESSAGE - INODE.size)
     return Socket(
-        family, SocketState(state), _address(family, local), local_port, _address(family, remote), remote_port, identity
+        family, SocketState(state), _address(family, local), local_port, _address(family, remote), remote_port, identity, inode
     )
 
 

@@ -4,6 +4,8 @@ import contextlib
 import os
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -36,6 +38,33 @@ def _takes(address: str, option: int) -> bool:
     with socket.socket() as made:
         made.setsockopt(socket.SOL_SOCKET, option, 1)
         return outcome_of(lambda: made.bind((address, TLS_PORT))) is Connected
+
+
+BESIDE_ENVOY = """
+import os, socket, sys
+os.setgroups([]), os.setgid(int(sys.argv[1])), os.setuid(int(sys.argv[1]))
+made = socket.socket()
+made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+made.bind((sys.argv[2], int(sys.argv[3])))
+made.listen()
+while True:
+    connection, _ = made.accept()
+    connection.send(b"stolen")
+"""
+
+
+def test_root_inside_with_the_number_of_envoys_user_does_not_keep_the_tls_port(stage: AttackedCell) -> None:
+    """The kernel lets it bind beside Envoy, and gives it a part of the calls until the agent's next look."""
+    uid = str(os.stat(f"/proc/{stage.cell.envoy_pid}").st_uid)
+    command = [sys.executable, "-IS", "-c", BESIDE_ENVOY, uid, str(stage.api.address), str(TLS_PORT)]
+    with subprocess.Popen(["nsenter", f"--net={stage.api.pin}", *command]) as thief:
+        try:
+            eventually(lambda: not _answers(stage.web, stage.api))
+            repair = f"the TLS port of {stage.api.name} cleared of another program's socket"
+            eventually(lambda: repair in [each.text("what") for each in stage.cell.status().at("last_repairs").each()])
+            assert all(_answers(stage.web, stage.api) for _ in range(40))
+        finally:
+            thief.kill()
 
 
 def test_agent_and_envoy_listen_on_no_port_but_61443_in_the_containers(stage: AttackedCell) -> None:
