@@ -69,7 +69,7 @@ class CachedFirewall(Generic[Stamp]):
             self._backend.apply(chains=chains, jumps=jumps)
             if known is None or known.stamp != before:
                 return
-            # not asked for here: nft would answer only when the tool has closed its socket, 10 ms later, and a revoke cuts first.
+            # not asked for here: nft would answer only when the tool has closed its socket, and a revoke would cut 10 ms later
             # If another program wrote meanwhile, the kernel's stamp is another one when the next look asks.
             after = self._backend.stamp_after(known.stamp, chains=chains, jumps=jumps)
             if after is not None:
