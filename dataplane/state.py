@@ -9,6 +9,11 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import Final, TypeAlias
+
+# Where Envoy takes a container's own calls (on its 127.0.0.1), and the tunnels that lead to it (on its overlay address)
+OUTBOUND_PORT: Final = 15001
+INBOUND_PORT: Final = 15008
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -73,6 +78,49 @@ class TlsListener:
 
 
 @dataclass(frozen=True, slots=True)
+class OutboundListener:
+    """Where the TCP that one workload sends into the `overlay` enters tunnels, in which it shows `leaf`.
+
+    A tunnel takes new streams for `longest` seconds.
+    """
+
+    leaf: Leaf
+    overlay: IPv4Network
+    longest: int
+    port: int = OUTBOUND_PORT
+
+
+@dataclass(frozen=True, slots=True)
+class InboundListener:
+    """Where the tunnels that lead to one workload end, with `leaf`; from there streams go to any of its ports but `reserved`.
+
+    A tunnel takes new streams for `longest` seconds.
+    """
+
+    leaf: Leaf
+    reserved: frozenset[int]
+    longest: int
+    port: int = INBOUND_PORT
+
+
+Listener: TypeAlias = TlsListener | OutboundListener | InboundListener
+
+
+@dataclass(frozen=True, slots=True)
+class MutualTls:
+    """What becomes of TCP between containers, but for the port that terminates TLS. The default is mutual TLS switched off.
+
+    `served`: Envoy serves both ends of tunnels. `redirected`: what a container sends goes into one, but to `exempt` parts of
+    the overlay. `plain`: what comes in no tunnel passes, too, where its app has a right to.
+    """
+
+    served: bool = False
+    redirected: bool = False
+    plain: bool = True
+    exempt: frozenset[IPv4Network] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """One attachment as the host sees it.
 
@@ -86,7 +134,7 @@ class Workload:
     pin: Path
     interface: str = "eth0"
     allows: frozenset[Allow] = frozenset()
-    listeners: tuple[TlsListener, ...] = ()
+    listeners: tuple[Listener, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +152,7 @@ class HostState:
     """The whole cell. `subnet` is this cell's part of `overlay`; `mtu` the containers'; `trust_bundle` PEM roots.
 
     Without a `tunnel` there are no other cells. `peers` are theirs: part of the overlay -> address in the underlay.
+    `principals` are the SPIFFE ids that stand for tags, `group_principals` what those of a group's apps begin with.
     """
 
     overlay: IPv4Network
@@ -119,6 +168,9 @@ class HostState:
     peers: Mapping[IPv4Network, IPv4Address] = field(default_factory=dict)
     ipv6: bool = True  # whether there is any to block
     mptcp: bool = True  # whether there is any, and the kernel can take its option out
+    mutual_tls: MutualTls = MutualTls()
+    principals: Mapping[int, str] = field(default_factory=dict)
+    group_principals: Mapping[str, str] = field(default_factory=dict)
 
     def tags_of(self, allow: Allow) -> frozenset[int]:
         """The tags of the apps that have this right."""

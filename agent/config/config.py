@@ -28,9 +28,11 @@ class BackendChoice(Enum):
 
 
 class Mtls(Enum):
-    """Mutual TLS between containers."""
+    """Mutual TLS between containers: not at all, beside plain TCP, or alone."""
 
     NONE = "none"
+    ACCEPT = "accept"
+    STRICT = "strict"
 
 
 class Verdict(Enum):
@@ -80,7 +82,9 @@ class TlsSettings:
     """The TLS port of every container."""
 
     port: Annotated[int, Key(PORT, "the port that terminates TLS")] = 61443
-    mtls: Annotated[Mtls, Key(choice({each.value: each for each in Mtls}), "mutual TLS between containers: `none`")] = Mtls.NONE
+    mtls: Annotated[
+        Mtls, Key(choice({each.value: each for each in Mtls}), "mutual TLS between containers: `none`, `accept` or `strict`")
+    ] = Mtls.NONE
     leaf_lifetime: Annotated[
         timedelta, Key(parsed(texts.duration), "lifetime of an instance's certificate, renewed at half of it")
     ] = timedelta(hours=24)

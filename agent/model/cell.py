@@ -11,7 +11,8 @@ class CellRecord:
     """How a cell describes itself. It stays until `cell remove`: peers' routes to a cell that is down must not come and go.
 
     `id` is the machine's lasting one, by which two machines of one name are told apart; `subnet` its part of the overlay,
-    `underlay` the address of its tunnel's end, `version` the agent's.
+    `underlay` the address of its tunnel's end, `version` the agent's. `takes_tunnels`: its containers take TCP in
+    tunnels of mutual TLS.
     """
 
     name: str
@@ -19,6 +20,7 @@ class CellRecord:
     subnet: IPv4Network
     underlay: IPv4Address
     version: str
+    takes_tunnels: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)

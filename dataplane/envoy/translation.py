@@ -13,7 +13,7 @@ from dataplane.envoy import secret
 from dataplane.envoy.cluster import target_cluster
 from dataplane.envoy.listener import tls_listener
 from dataplane.envoy.resource import CLUSTER, LISTENER, SECRET, Resource, ResourceKey, serialized
-from dataplane.state import HostState, TlsListener, Workload
+from dataplane.state import HostState, Listener, TlsListener, Workload
 
 Entry = tuple[ResourceKey, Resource]
 
@@ -68,7 +68,7 @@ def _entries(workload: Workload, tls: TlsListener) -> tuple[Entry, ...]:
 class WorkloadResources:
     """What was made of one workload, and of which facts."""
 
-    listeners: tuple[TlsListener, ...]
+    listeners: tuple[Listener, ...]
     pin: Path
     entries: tuple[Entry, ...]
 
@@ -102,7 +102,8 @@ class Translation:
         known = self._made.get(workload.address)
         if known is not None and known.is_of(workload):
             return known
-        entries = tuple(entry for listener in workload.listeners for entry in _entries(workload, listener))
+        tls = (listener for listener in workload.listeners if isinstance(listener, TlsListener))
+        entries = tuple(entry for listener in tls for entry in _entries(workload, listener))
         return WorkloadResources(workload.listeners, workload.pin, entries)
 
     def _all(self, state: HostState) -> Iterator[Entry]:

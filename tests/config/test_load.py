@@ -185,7 +185,7 @@ def test_a_mistake_prints_file_line_column_the_line_a_caret_and_a_hint(tmp_path:
         ("tls: {port: 65536}", "1:13: port 65536 is out of range"),
         ("tls: {port: '443'}", "1:13: expected a port, found '443', text"),
         ("tls: {port: 010}", "1:13: expected a port, found '010', what YAML may read as another number"),
-        ("tls: {mtls: strict}", "1:13: 'strict' is not possible here"),
+        ("tls: {mtls: strictly}", "1:13: 'strictly' is not possible here"),
         ("paths: {run: run/cellnet}", "1:14: 'run/cellnet' is not an absolute path"),
         ("paths: {run: /a/../b}", "1:14: '/a/../b' is not an absolute path"),
         ("host_services: [{protocol: tcp}]", "1:17: a host service needs 'port'"),

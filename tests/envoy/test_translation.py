@@ -28,6 +28,7 @@ def workload(number: int, *, http: bool = False) -> Workload:
 
 
 (TLS,) = workload(0).listeners
+assert isinstance(TLS, TlsListener)
 
 
 def state(*workloads: Workload) -> HostState:

@@ -12,7 +12,7 @@ from agent.loop.revocation import lost_rights
 from agent.loop.snapshot import Snapshot
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
-from dataplane.state import Allow, HostState, Leaf, TargetHttp
+from dataplane.state import Allow, HostState, Leaf, TargetHttp, TlsListener
 from tests.testlib.samples import API, FIRST, SECOND, WEB, attachment
 
 FACTS = CellFacts(
@@ -76,7 +76,7 @@ def test_a_workload_of_which_nothing_has_changed_is_the_same_object() -> None:
 def test_a_workload_has_its_apps_tag_rights_and_certificate() -> None:
     api = state(attachment(API, address=SECOND)).workloads[SECOND]
     assert (api.tag, api.allows, api.pin) == (2, frozenset({RIGHT}), Path("/pins/api"))
-    assert [each.target_port for each in api.listeners] == [8080]
+    assert [each.target_port for each in api.listeners if isinstance(each, TlsListener)] == [8080]
 
 
 def test_what_is_on_its_way_out_is_not_there_any_more() -> None:
