@@ -29,6 +29,17 @@ def check_trust_domain(text: str) -> None:
         raise CaRefused(f"'{text}' is not a trust domain", hint="use a DNS name in lower case, e.g. cell.internal")
 
 
+def spiffe_id(trust_domain: str, *, org: str, space: str, app: str) -> str:
+    """`spiffe://<trust domain>/org/<org>/space/<space>/app/<app>`."""
+    return f"{spiffe_prefix(trust_domain, org=org, space=space)}{app}"
+
+
+def spiffe_prefix(trust_domain: str, *, org: str, space: str | None) -> str:
+    """What the SPIFFE ids of all apps of a space begin with, or of an org where `space` is None."""
+    within = f"spiffe://{trust_domain}/org/{org}/space/"
+    return within if space is None else f"{within}{space}/app/"
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What a leaf proves. `org`, `space` and `app` are DNS labels; the order of `dns_names` is kept in the certificate."""
@@ -52,7 +63,7 @@ class Identity:
     @property
     def spiffe_id(self) -> str:
         """`spiffe://<trust domain>/org/<org>/space/<space>/app/<app>`."""
-        return f"spiffe://{self.trust_domain}/org/{self.org}/space/{self.space}/app/{self.app}"
+        return spiffe_id(self.trust_domain, org=self.org, space=self.space, app=self.app)
 
     def alternative_names(self) -> x509.SubjectAlternativeName:
         """The certificate's form of this identity."""

@@ -120,6 +120,9 @@ class MutualTls:
     exempt: frozenset[IPv4Network] = frozenset()
 
 
+PLAIN: Final = MutualTls()
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """One attachment as the host sees it.
@@ -168,9 +171,10 @@ class HostState:
     peers: Mapping[IPv4Network, IPv4Address] = field(default_factory=dict)
     ipv6: bool = True  # whether there is any to block
     mptcp: bool = True  # whether there is any, and the kernel can take its option out
-    mutual_tls: MutualTls = MutualTls()
-    principals: Mapping[int, str] = field(default_factory=dict)
-    group_principals: Mapping[str, str] = field(default_factory=dict)
+    mutual_tls: MutualTls = PLAIN
+    # not compared: where they change the rights do, and a tag rests for a week before it stands for another app
+    principals: Mapping[int, str] = field(default_factory=dict, compare=False)
+    group_principals: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def tags_of(self, allow: Allow) -> frozenset[int]:
         """The tags of the apps that have this right."""

@@ -21,6 +21,7 @@ TAG_MASK, WHOLE_MARK = 0xFFFF, 0xFFFFFFFF
 GATEWAY = IPv4Address("169.254.0.1")
 # Envoy marks the connections it makes with a caller's address, so that their answers come back to it
 ORIGINAL_SOURCE_MARK = 77
+TUNNEL_MARK = 76  # the same of what has come through a tunnel
 
 
 @lru_cache(maxsize=CELLFUL)

@@ -29,8 +29,9 @@ from agent.model.routes import RouteDomains, clash
 from agent.model.status import Part, Problem
 from agent.store.ledger import Ledger
 from dataplane.detachment import clear_namespace
-from dataplane.envoy.container_ports import await_listening, reserve
+from dataplane.envoy.container_ports import ContainerPort, await_listening, reserve
 from dataplane.netlink.links import far_ends
+from dataplane.state import MutualTls
 from dataplane.tables import host_interface
 from host import namespace
 from host.durable import make_folder
@@ -61,6 +62,7 @@ class AttachParts:
     leaving: set[str]
     now: Callable[[], float] = time.time
     hung: Callable[[], Unavailable | None] = lambda: None
+    mutual_tls: Callable[[], MutualTls] = MutualTls
 
 
 class AttachTransactions(Part):
@@ -225,7 +227,7 @@ class AttachTransactions(Part):
         if failure is not None:
             raise failure
         await parts.reconciler.envoy.acknowledged(held.address, timeout=ENVOY_SECONDS)
-        for port in envoy_ports(held, facts=parts.facts):
+        for port in self._envoy_ports(held):
             await asyncio.to_thread(await_listening, port, timeout=ENVOY_SECONDS)
         if not parts.owners.live(held):
             raise Conflict(f"the owner of '{held.name}' ended while it was being attached", hint="start it again")
@@ -301,9 +303,12 @@ class AttachTransactions(Part):
 
     def _reserve_ports(self, held: Attachment) -> None:
         with contextlib.ExitStack() as undo:
-            ports = envoy_ports(held, facts=self._parts.facts)
+            ports = self._envoy_ports(held)
             self._reserved[held.name] = tuple(undo.enter_context(reserve(port, uid=self._parts.envoy_uid)) for port in ports)
             undo.pop_all()
+
+    def _envoy_ports(self, held: Attachment) -> tuple[ContainerPort, ...]:
+        return envoy_ports(held, facts=self._parts.facts, tunnels=self._parts.mutual_tls().served)
 
     def _release_ports(self, name: str) -> None:
         for reserved in self._reserved.pop(name, ()):

@@ -20,6 +20,7 @@ from agent.cells.announcement import Announcement
 from agent.cells.departures import Departures
 from agent.cells.peers import Peers
 from agent.cells.tunnel_health import TunnelHealth
+from agent.cells.tunnel_mode import TunnelMode
 from agent.config.config import Config
 from agent.control.api.attachments import AttachmentsApi
 from agent.control.api.ca import CaApi
@@ -126,6 +127,7 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
     config, clock, storage, facts = base.config, base.clock, base.storage, base.facts
     peers = Peers(storage.cells, name=config.cell, overlay=facts.overlay, subnet=facts.subnet)
     announcement, metrics, leaving = await _announcement(base), Metrics(), set[str]()
+    mode = TunnelMode(config.tls.mtls)
     leaves, (earliest, latest) = _leaves(config, clock), clock.bounds()
     tags = TagsInUse(storage.tags, earliest=earliest, latest=latest, shared=storage.shared)
     policies = PoliciesInForce(config.policies, last_good=config.paths.last_good, store=storage.policies)
@@ -134,7 +136,7 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
     stack.push_async_callback(ads.stop)
     sources = SnapshotSources(
         trust=storage.trust, cells=storage.cells, ledger=base.ledger, policies=policies, tags=tags, leaves=leaves,
-        underlay=base.underlay, peers=peers, announcement=announcement, leaving=leaving,
+        underlay=base.underlay, peers=peers, announcement=announcement, leaving=leaving, mutual_tls=mode.mutual_tls,
         departures=Departures(storage.cells, owner=peers.owner, elapsed=clock.elapsed),
     )  # fmt: skip
     await sources.refresh_trust()
@@ -149,7 +151,7 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
         AttachParts(
             ledger=base.ledger, leaves=leaves, owners=base.owners, reconciler=loop, claim=tags.claim, facts=facts,
             domains=RouteDomains.of(config.dns), envoy_uid=account.pw_uid, leaving=leaving, now=clock.seconds,
-            hung=lambda: liveness.problem,
+            hung=lambda: liveness.problem, mutual_tls=mode.mutual_tls,
         )
     )  # fmt: skip
     return _Parts(

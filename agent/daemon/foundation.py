@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import uuid
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 
 from agent.attach.owners import Owners
@@ -22,6 +23,9 @@ from dataplane.netlink.monitor import Monitor
 from dataplane.netlink.underlay import clashes, find_underlay
 from host.sysctl import has_ipv6
 from host.trust import require_trusted
+
+# New streams must come to enter tunnels with the newest certificates, long before old ones end
+LONGEST_TUNNEL = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,4 +95,6 @@ async def _facts(config: Config, storage: Storage, ledger: Ledger, *, now: float
         tls_port=config.tls.port,
         egress_allowed=config.egress.default is Verdict.ALLOW,
         host_services=config.host_services,
+        trust_domain=config.trust_domain,
+        longest_tunnel=round(min(LONGEST_TUNNEL, config.tls.leaf_lifetime / 4).total_seconds()),
     )

@@ -84,7 +84,7 @@ class ForeignListeners(Part):
         for port in sorted(await asyncio.to_thread(self._destroy, due)):
             self._offenders.setdefault(port, _Offender()).add(now)
             self._log.warning("foreign_listener_destroyed", address=str(port.address), port=port.number)
-            self._on_repair(f"the TLS port of {port.pin.name} cleared of another program's socket")
+            self._on_repair(f"Envoy's port {port.number} of {port.pin.name} cleared of another program's socket")
 
     def _is_paused(self, port: ContainerPort) -> bool:
         return port in self._offenders and self._clock() < self._offenders[port].paused_until

@@ -19,7 +19,7 @@ from agent.model.status import Part, Problem
 from dataplane.envoy.ads import AdsServer
 from dataplane.envoy.container_ports import ContainerPort, closed_ports
 from dataplane.envoy.resource import ResourceKey
-from dataplane.envoy.translation import listener_key
+from dataplane.envoy.translation import KINDS, listener_key
 
 PERIOD = 10.0  # seconds between looks
 CONFIRM_SECONDS = 2.0  # between finding and believing it: Envoy acknowledges a listener before it has bound it
@@ -30,8 +30,9 @@ POLL = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ServedListener:
-    """One that should be open: its key in Envoy's table, and the versions of all that it needs there."""
+    """One that should be open, of the container at `address`: its key in Envoy's table, and the versions of what it needs."""
 
+    address: IPv4Address
     key: ResourceKey
     versions: Mapping[ResourceKey, str | None]
 
@@ -66,18 +67,24 @@ class Listeners(Part):
         """Ports that are not open, each by its container, and those of an Envoy that has just connected."""
         unseen = self._unseen_ports() - self.closed
         if unseen and self._ads.status().connected:
-            yield Problem("envoy", f"Envoy has just connected: {len(unseen)} TLS ports are not seen open yet", "wait a moment")
+            yield Problem(
+                "envoy",
+                f"Envoy has just connected: {len(unseen)} of its ports in containers are not seen open yet",
+                "wait a moment",
+            )
         for port in sorted(self.closed & self._served().keys()):
             hint = "Envoy is made to open it again; if this stays, see Envoy's log, and `ss -ltn` inside"
-            yield Problem("envoy", f"{port.pin.name}: its TLS port is not open, though Envoy has it", hint)
+            yield Problem("envoy", f"{port.pin.name}: Envoy's port {port.number} is not open, though Envoy has it", hint)
 
     def tls_state(self, address: IPv4Address) -> TlsState:
-        """How far the listener of one container is, as of the last look."""
-        status, closed = self._ads.status(), any(port.address == address for port in self.closed)
-        if listener_key(address) in status.refused:
+        """How far the listeners of one container are, as of the last look."""
+        status = self._ads.status()
+        if any(listener_key(address, kind) in status.refused for kind in KINDS):
             return TlsState.REFUSED
-        unseen = any(port.address == address for port in self._unseen_ports())
-        return TlsState.READY if status.connected and not closed and not unseen else TlsState.WAITING
+        served = self._served()
+        awaited = self.closed | self._unseen_ports()
+        is_open = not any(port in served and served[port].address == address for port in awaited)
+        return TlsState.READY if status.connected and is_open else TlsState.WAITING
 
     def _unseen_ports(self) -> AbstractSet[ContainerPort]:
         connections = self._ads.status().connections
@@ -142,7 +149,7 @@ class Listeners(Part):
         repaired = lost - frozenset(left)
         for port in sorted(repaired):
             self._log.info("listener_repaired", address=str(port.address), port=port.number)
-            self._on_repair(f"the TLS port of {port.pin.name} opened again")
+            self._on_repair(f"Envoy's port {port.number} of {port.pin.name} opened again")
         self.closed -= repaired
 
     async def _still_closed(self, suspects: AbstractSet[ContainerPort]) -> frozenset[ContainerPort]:

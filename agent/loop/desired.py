@@ -5,16 +5,34 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from agent.loop.principals import Principals, group_principals
 from agent.loop.snapshot import Snapshot
 from agent.model.attachment import Attachment, Phase
+from agent.model.names import AppName
 from dataplane.envoy.container_ports import ContainerPort
+from dataplane.envoy.outbound import LOOPBACK
 from dataplane.memo import Memo
-from dataplane.state import Allow, HostService, HostState, Leaf, TlsListener, Workload
+from dataplane.state import (
+    INBOUND_PORT,
+    OUTBOUND_PORT,
+    Allow,
+    HostService,
+    HostState,
+    InboundListener,
+    Leaf,
+    Listener,
+    OutboundListener,
+    TlsListener,
+    Workload,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class CellFacts:
-    """What does not change while the agent runs. `pins` is the directory of pinned namespaces."""
+    """What does not change while the agent runs. `pins` is the directory of pinned namespaces.
+
+    `longest_tunnel`: seconds for which a tunnel between containers takes new streams.
+    """
 
     overlay: IPv4Network
     subnet: IPv4Network
@@ -22,6 +40,8 @@ class CellFacts:
     tls_port: int
     egress_allowed: bool
     host_services: tuple[HostService, ...]
+    trust_domain: str
+    longest_tunnel: int
     ipv6: bool = True
     mptcp: bool = True
 
@@ -34,6 +54,8 @@ def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | N
     present = [each for each in snapshot.attachments if each.phase is not Phase.DETACHING and each.app in snapshot.tags]
     known = {} if before is None else before.workloads
     workloads = {each.address: _workload(each, snapshot, facts=facts, known=known.get(each.address)) for each in present}
+    groups = _groups_named(workloads, snapshot.groups)
+    served = snapshot.mutual_tls.served
     return HostState(
         overlay=facts.overlay,
         subnet=facts.subnet,
@@ -44,10 +66,21 @@ def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | N
         ipv6=facts.ipv6,
         mptcp=facts.mptcp,
         trust_bundle=snapshot.trust_bundle,
-        groups=_groups_named(workloads, snapshot.groups),
+        groups=groups,
         tunnel=snapshot.underlay.tunnel,
         peers=snapshot.peers if snapshot.underlay.tunnel else {},
+        mutual_tls=snapshot.mutual_tls,
+        principals=_principals(snapshot.tags, facts.trust_domain, before) if served else {},
+        group_principals=group_principals(groups, trust_domain=facts.trust_domain) if served else {},
     )
+
+
+def _principals(tags: Mapping[AppName, int], trust_domain: str, before: HostState | None) -> Principals:
+    """Of tags that are as they were, the same object."""
+    known = None if before is None else before.principals
+    if isinstance(known, Principals) and known.tags is tags:
+        return known
+    return Principals(tags, trust_domain=trust_domain)
 
 
 def _groups_named(workloads: Mapping[IPv4Address, Workload], groups: Mapping[str, frozenset[int]]) -> dict[str, frozenset[int]]:
@@ -68,14 +101,20 @@ def pin_of(name: str, *, pins: Path) -> Path:
     return pins / name
 
 
-def envoy_ports(attachment: Attachment, *, facts: CellFacts) -> tuple[ContainerPort, ...]:
-    """The ports that Envoy needs in a container: reserved before its listeners are made, and awaited after."""
-    return (ContainerPort(attachment.address, facts.tls_port, pin_of(attachment.name, pins=facts.pins)),)
+def envoy_ports(attachment: Attachment, *, facts: CellFacts, tunnels: bool) -> tuple[ContainerPort, ...]:
+    """The ports that Envoy needs in a container: reserved before its listeners are made, and awaited after.
+
+    With `tunnels` those of their two ends are among them.
+    """
+    address, pin = attachment.address, pin_of(attachment.name, pins=facts.pins)
+    ends = (ContainerPort(LOOPBACK, OUTBOUND_PORT, pin), ContainerPort(address, INBOUND_PORT, pin)) if tunnels else ()
+    return (ContainerPort(address, facts.tls_port, pin), *ends)
 
 
 def _workload(attachment: Attachment, snapshot: Snapshot, *, facts: CellFacts, known: Workload | None) -> Workload:
     tag, allows = snapshot.tags[attachment.app], snapshot.resolve(attachment.app)
-    listeners = _listeners(attachment, snapshot.leaves.get(attachment.name), facts=facts)
+    tunnels = snapshot.mutual_tls.served
+    listeners = _listeners(attachment, snapshot.leaves.get(attachment.name), facts=facts, tunnels=tunnels)
     shape = (attachment.name, attachment.interface, listeners)
     if known is not None and (known.name, known.interface, known.listeners) == shape:
         return known if known.tag == tag and known.allows is allows else replace(known, tag=tag, allows=allows)
@@ -90,8 +129,16 @@ def _workload(attachment: Attachment, snapshot: Snapshot, *, facts: CellFacts, k
     )
 
 
-def _listeners(attachment: Attachment, leaf: Leaf | None, *, facts: CellFacts) -> tuple[TlsListener, ...]:
+def _listeners(attachment: Attachment, leaf: Leaf | None, *, facts: CellFacts, tunnels: bool) -> tuple[Listener, ...]:
     """None without a leaf, which is a failed issue that is tried again."""
     if leaf is None:
         return ()
-    return (TlsListener(facts.tls_port, leaf, target_port=attachment.tls_target, http=attachment.tls_http),)
+    tls = TlsListener(facts.tls_port, leaf, target_port=attachment.tls_target, http=attachment.tls_http)
+    if not tunnels:
+        return (tls,)
+    reserved = frozenset({facts.tls_port, OUTBOUND_PORT, INBOUND_PORT})
+    return (
+        tls,
+        OutboundListener(leaf, facts.overlay, longest=facts.longest_tunnel),
+        InboundListener(leaf, reserved, longest=facts.longest_tunnel),
+    )

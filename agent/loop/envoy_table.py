@@ -9,7 +9,7 @@ from agent.loop.known_kernel import KnownKernel
 from dataplane.envoy.ads import AdsServer
 from dataplane.envoy.container_ports import ContainerPort
 from dataplane.envoy.resource import Resource, ResourceKey
-from dataplane.envoy.translation import Translation, listener_key, of_workload
+from dataplane.envoy.translation import Translation, listener_key, listening_on, of_workload
 from dataplane.state import HostState
 
 
@@ -40,12 +40,12 @@ class EnvoyTable:
         """What Envoy should have open, of the containers that are in place."""
         workloads = {} if known.state is None else known.state.workloads
         return {
-            ContainerPort(address, listener.port, workload.pin): ServedListener(
-                listener_key(address), of_workload(self._resources, address)
+            ContainerPort(listening_on(address, listener), listener.port, workload.pin): ServedListener(
+                address, listener_key(address, type(listener)), of_workload(self._resources, address)
             )
             for address, workload in workloads.items()
             for listener in workload.listeners
-            if listener_key(address) in self._resources and address not in known.broken
+            if listener_key(address, type(listener)) in self._resources and address not in known.broken
         }
 
 

@@ -1,6 +1,6 @@
 """Everything that decides what the cell should look like, taken at one moment, at the beginning of each turn."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
@@ -15,7 +15,7 @@ from agent.policy.in_force import PoliciesInForce, Resolve
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.ledger import Ledger
 from agent.store.protocols import CellStore, TrustStore
-from dataplane.state import Leaf
+from dataplane.state import PLAIN, Leaf, MutualTls
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Snapshot:
     peers: Mapping[IPv4Network, IPv4Address] = field(default_factory=dict)
     leaving: frozenset[str] = frozenset()
     departed: Mapping[IPv4Address, int] = field(default_factory=dict)
+    mutual_tls: MutualTls = PLAIN
     news_in: float | None = None
 
 
@@ -53,6 +54,7 @@ class SnapshotSources:
     peers: Peers
     departures: Departures
     announcement: Announcement
+    mutual_tls: Callable[[], MutualTls]
     leaving: set[str]
 
     async def take(self) -> Snapshot:
@@ -72,6 +74,7 @@ class SnapshotSources:
             underlay=self.underlay.facts,
             peers=await self.peers.routes(),
             departed=self.departures.take(tags),
+            mutual_tls=self.mutual_tls(),
             news_in=min((each for each in (self.departures.wait(), self.tags.wait()) if each is not None), default=None),
             leaving=frozenset(self.leaving).union(held.name for held in attachments if held.phase is Phase.DETACHING),
         )

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import grpc
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 
-from dataplane.envoy.resource import SECRET, Resource, ResourceKey
+from dataplane.envoy.resource import EXTENSION, SECRET, Resource, ResourceKey
 from dataplane.envoy.stream import Stream, Table, by_type
 from host.durable import make_folder
 from host.errors import HostRefused, Unavailable
@@ -127,7 +127,7 @@ class AdsServer:
         if not self._connections:
             return False
         stream = self._connections[-1].stream
-        return all(stream.acknowledged_version(key) == version for key, version in versions.items())
+        return all(stream.acknowledged_version(key) == version or _is_absent(key, version) for key, version in versions.items())
 
     def _wake(self) -> None:
         for connection in self._connections:
@@ -137,7 +137,8 @@ class AdsServer:
         """Return when Envoy has acknowledged these versions, or those published for the same names since (None: absence).
 
         Raises HostRefused with Envoy's words when it refuses one of them, and Unavailable when it is not connected or has
-        not answered after `timeout` seconds. Publish first. A secret's absence is Envoy's own business and never waited for.
+        not answered after `timeout` seconds. Publish first. The absence of what Envoy asks for by name is its own business and
+        never waited for.
         An Envoy that was connected and is not any more has ended and has nothing: absence alone is settled then.
         """
         try:
@@ -166,7 +167,7 @@ class AdsServer:
         refusal = stream.refusal(key)
         if refusal and refusal.version == wanted:
             raise HostRefused(f"Envoy refused {key}: {refusal.words}", hint="these are Envoy's own words")
-        if wanted is None and key.type_url == SECRET:
+        if _is_absent(key, wanted):
             return True
         return stream.acknowledged_version(key) == wanted
 
@@ -217,3 +218,8 @@ class AdsServer:
             while push := connection.stream.next_push(self._table):
                 await context.write(push)
             await connection.wake.wait()
+
+
+def _is_absent(key: ResourceKey, version: str | None) -> bool:
+    """Whether Envoy is to be without what it asks for by name: it keeps that until a listener that needs it has drained."""
+    return version is None and key.type_url in (SECRET, EXTENSION)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from envoy.config.cluster.v3.circuit_breaker_pb2 import CircuitBreakers
 from envoy.config.cluster.v3.cluster_pb2 import Cluster, UpstreamConnectionOptions
-from envoy.config.core.v3.address_pb2 import Address, BindConfig, SocketAddress, TcpKeepalive
+from envoy.config.core.v3.address_pb2 import Address, SocketAddress, TcpKeepalive
 from envoy.config.core.v3.protocol_pb2 import Http1ProtocolOptions, Http2ProtocolOptions
 from envoy.config.core.v3.protocol_pb2 import HttpProtocolOptions as CommonOptions
 from envoy.config.endpoint.v3.endpoint_components_pb2 import Endpoint, LbEndpoint, LocalityLbEndpoints
@@ -15,6 +15,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
+from dataplane.envoy.container_socket import dialled_from
 from dataplane.envoy.limits import BUFFER, CONNECTIONS, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, STREAMS
 from dataplane.envoy.resource import packed
 from dataplane.state import TargetHttp
@@ -35,14 +36,14 @@ def target_cluster(name: str, *, address: IPv4Address, port: int, pin: Path, htt
         connect_timeout=Duration(seconds=1),
         per_connection_buffer_limit_bytes=UInt32Value(value=BUFFER),
         load_assignment=ClusterLoadAssignment(cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]),
-        circuit_breakers=_limits(),
-        upstream_bind_config=_dialled_from(pin),
-        upstream_connection_options=UpstreamConnectionOptions(tcp_keepalive=_keepalive()),
+        circuit_breakers=dial_limits(),
+        upstream_bind_config=dialled_from(pin),
+        upstream_connection_options=UpstreamConnectionOptions(tcp_keepalive=keepalive()),
         typed_extension_protocol_options={OPTIONS: _spoken(http)} if http else {},
     )
 
 
-def _limits() -> CircuitBreakers:
+def dial_limits() -> CircuitBreakers:
     """Envoy's defaults end at 1,024 connections, which a busy app reaches."""
     connections, streams = UInt32Value(value=CONNECTIONS), UInt32Value(value=STREAMS)
     return CircuitBreakers(
@@ -50,7 +51,8 @@ def _limits() -> CircuitBreakers:
     )
 
 
-def _keepalive() -> TcpKeepalive:
+def keepalive() -> TcpKeepalive:
+    """What finds an app, or a peer, that has vanished."""
     return TcpKeepalive(
         keepalive_time=UInt32Value(value=KEEPALIVE_IDLE),
         keepalive_interval=UInt32Value(value=KEEPALIVE_INTERVAL),
@@ -66,9 +68,3 @@ def _spoken(http: TargetHttp) -> AnyMessage:
         common_http_protocol_options=CommonOptions(idle_timeout=POOL_IDLE), explicit_http_config=explicit
     )
     return packed(options)
-
-
-def _dialled_from(pin: Path) -> BindConfig:
-    """Open connections inside the namespace. The address is only a stand-in: original source puts the caller's in place."""
-    source = SocketAddress(address="127.0.0.1", port_value=0, network_namespace_filepath=str(pin))
-    return BindConfig(source_address=source)

@@ -19,3 +19,15 @@ EARLY_BYTES: Final = 16 * 1024
 # A caller that connects and sends nothing, or not TLS, holds a connection for no longer than this.
 HANDSHAKE: Final = Duration(seconds=10)
 BACKLOG: Final = 1024
+
+# A tunnel's streams share it. At less than the most a connection's window can be, a dozen readers that pause stop all others.
+STREAM_WINDOW: Final = 1024 * 1024
+TUNNEL_WINDOW: Final = 2**31 - 1
+TUNNEL_STREAMS: Final = 128
+# Streams in the life of a tunnel: near 3,000 that callers reset, the codec ends the whole connection.
+TUNNEL_REQUESTS: Final = 480
+# An end of a tunnel that no stream has used for so long is given up.
+TUNNEL_IDLE: Final = Duration(seconds=300)
+# Bytes read ahead between Envoy and an app, per direction; the tunnel's own buffer is shared by its streams.
+APP_BUFFER: Final = 32 * 1024
+TUNNEL_BUFFER: Final = 1024 * 1024

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from envoy.service.discovery.v3 import discovery_pb2 as discovery
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from dataplane.envoy.resource import CLUSTER, LISTENER, SECRET, Resource, ResourceKey
+from dataplane.envoy.resource import CLUSTER, EXTENSION, LISTENER, SECRET, Resource, ResourceKey
 from dataplane.envoy.subscription import Refusal, Subscription, Versions
 
 Table = Mapping[str, Mapping[str, Resource]]
@@ -18,13 +18,14 @@ Table = Mapping[str, Mapping[str, Resource]]
 PUT_ORDER = (
     CLUSTER,  # a listener that forwards to nothing would refuse its callers
     SECRET,  # a new workload at a known address must not show its predecessor's certificate
+    EXTENSION,  # what a caller has lost is refused, and what it may is there, before the next listener
     LISTENER,  # last: it lets callers in
 )
 DROP_ORDER = (
     LISTENER,  # first: no new caller comes in
     CLUSTER,
 )
-# What a peer that lies may make us remember; Envoy asks for three.
+# What a peer that lies may make us remember; Envoy asks for four.
 MOST_TYPES = 16
 
 

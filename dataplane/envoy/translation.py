@@ -1,7 +1,7 @@
-"""HostState in, Envoy's table out: for each listener of a workload its own, a cluster and a secret, and one trust bundle.
+"""HostState in, Envoy's table out: each workload's listeners with their clusters, its leaf, its callers' rights; one bundle.
 
-Pure. Everything of a workload is made of the few facts in `WorkloadResources`, so that a change of its policies or of another
-workload makes nothing anew.
+Pure. What is made of a workload follows from the few facts in `WorkloadResources`, so that a change of another one makes
+nothing anew, and a change of its policies nothing but its callers' rights.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,12 +10,21 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from dataplane.envoy import secret
+from dataplane.envoy.caller_rights import caller_rights
 from dataplane.envoy.cluster import target_cluster
+from dataplane.envoy.inbound import inbound_cluster, inbound_listener
 from dataplane.envoy.listener import tls_listener
-from dataplane.envoy.resource import CLUSTER, LISTENER, SECRET, Resource, ResourceKey, serialized
-from dataplane.state import HostState, Listener, TlsListener, Workload
+from dataplane.envoy.outbound import LOOPBACK, outbound_cluster, outbound_listener
+from dataplane.envoy.resource import CLUSTER, EXTENSION, LISTENER, SECRET, Resource, ResourceKey, serialized
+from dataplane.state import Allow, HostState, InboundListener, Listener, OutboundListener, TlsListener, Workload
 
 Entry = tuple[ResourceKey, Resource]
+# What the names of a listener and of its cluster begin with
+KINDS: Mapping[type[Listener], tuple[str, str]] = {
+    TlsListener: ("tls", "target"),
+    OutboundListener: ("outbound", "outbound"),
+    InboundListener: ("inbound", "inbound"),
+}
 
 
 def _digits(address: IPv4Address) -> str:
@@ -23,14 +32,19 @@ def _digits(address: IPv4Address) -> str:
     return f"{int(address):08x}"
 
 
-def listener_key(address: IPv4Address) -> ResourceKey:
-    """The listener on the TLS port of the workload at `address`."""
-    return ResourceKey(LISTENER, f"tls-{_digits(address)}")
+def listening_on(address: IPv4Address, listener: Listener) -> IPv4Address:
+    """Where a listener of the workload at `address` listens: calls of its own are taken on its loopback."""
+    return LOOPBACK if isinstance(listener, OutboundListener) else address
 
 
-def cluster_key(address: IPv4Address) -> ResourceKey:
-    """Its cluster."""
-    return ResourceKey(CLUSTER, f"target-{_digits(address)}")
+def listener_key(address: IPv4Address, kind: type[Listener] = TlsListener) -> ResourceKey:
+    """A listener of the workload at `address`: that on its TLS port, or one of the two ends of tunnels."""
+    return ResourceKey(LISTENER, f"{KINDS[kind][0]}-{_digits(address)}")
+
+
+def cluster_key(address: IPv4Address, kind: type[Listener] = TlsListener) -> ResourceKey:
+    """Where that listener forwards to."""
+    return ResourceKey(CLUSTER, f"{KINDS[kind][1]}-{_digits(address)}")
 
 
 def leaf_key(address: IPv4Address) -> ResourceKey:
@@ -38,39 +52,46 @@ def leaf_key(address: IPv4Address) -> ResourceKey:
     return ResourceKey(SECRET, f"leaf-{_digits(address)}")
 
 
+def rights_key(address: IPv4Address) -> ResourceKey:
+    """Which callers may use which of its ports through tunnels."""
+    return ResourceKey(EXTENSION, f"rights-{_digits(address)}")
+
+
 BUNDLE_KEY = ResourceKey(SECRET, secret.BUNDLE)
 
 
-def _entries(workload: Workload, tls: TlsListener) -> tuple[Entry, ...]:
-    address = workload.address
-    listener, cluster, leaf = listener_key(address), cluster_key(address), leaf_key(address)
-    return (
-        (
-            cluster,
-            serialized(
-                target_cluster(cluster.name, address=address, port=tls.target_port, pin=workload.pin, http=tls.http)
-            ),
-        ),
-        (
-            listener,
-            serialized(
-                tls_listener(
-                    listener.name, address=address, port=tls.port, pin=workload.pin,
-                    leaf_name=leaf.name, cluster_name=cluster.name, is_http=bool(tls.http),
-                )
-            ),
-        ),
-        (leaf, serialized(secret.leaf(leaf.name, tls.leaf))),
-    )  # fmt: skip
+def _entries(workload: Workload, listener: Listener) -> tuple[Entry, ...]:
+    """The listener, its cluster, and the leaf that both may show."""
+    address, pin, kind = workload.address, workload.pin, type(listener)
+    named, to, leaf = listener_key(address, kind), cluster_key(address, kind), leaf_key(address)
+    match listener:
+        case TlsListener():
+            cluster = target_cluster(to.name, address=address, port=listener.target_port, pin=pin, http=listener.http)
+            made = tls_listener(
+                named.name, address=address, port=listener.port, pin=pin,
+                leaf_name=leaf.name, cluster_name=to.name, is_http=bool(listener.http),
+            )  # fmt: skip
+        case OutboundListener():
+            cluster = outbound_cluster(to.name, address=address, pin=pin, leaf_name=leaf.name, longest=listener.longest)
+            made = outbound_listener(named.name, port=listener.port, overlay=listener.overlay, pin=pin, cluster_name=to.name)
+        case InboundListener():
+            cluster = inbound_cluster(to.name, pin=pin)
+            made = inbound_listener(
+                named.name, address=address, port=listener.port, pin=pin, leaf_name=leaf.name, cluster_name=to.name,
+                rights_name=rights_key(address).name, reserved=listener.reserved, longest=listener.longest,
+            )  # fmt: skip
+    return ((to, serialized(cluster)), (named, serialized(made)), (leaf, serialized(secret.leaf(leaf.name, listener.leaf))))
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadResources:
-    """What was made of one workload, and of which facts."""
+    """What was made of one workload, and of which facts. `allows` are None where Envoy does not judge by them."""
 
     listeners: tuple[Listener, ...]
     pin: Path
     entries: tuple[Entry, ...]
+    allows: frozenset[Allow] | None = None
+    rights: tuple[Entry, ...] = ()
 
     def is_of(self, workload: Workload) -> bool:
         """Whether nothing has changed. Identity comes first: comparing 250 certificates at each turn costs milliseconds."""
@@ -91,29 +112,44 @@ class Translation:
 
         Without a trust bundle there is no secret to verify callers against: listeners then wait and serve no caller.
         """
-        made = {each.address: self._of(each) for each in state.workloads.values() if each.listeners}
+        made = {each.address: self._of(each, state) for each in state.workloads.values() if each.listeners}
         changed = made.keys() != self._made.keys() or any(made[address] is not held for address, held in self._made.items())
         if changed or state.trust_bundle != self._bundle:
             self._made, self._bundle = made, state.trust_bundle
             self._table = dict(sorted(self._all(state), key=lambda entry: (entry[0].type_url, entry[0].name)))
         return self._table
 
-    def _of(self, workload: Workload) -> WorkloadResources:
+    def _of(self, workload: Workload, state: HostState) -> WorkloadResources:
         known = self._made.get(workload.address)
-        if known is not None and known.is_of(workload):
+        is_same = known is not None and known.is_of(workload)
+        allows = workload.allows if any(isinstance(each, InboundListener) for each in workload.listeners) else None
+        if known is not None and is_same and (known.allows is allows or known.allows == allows):
             return known
-        tls = (listener for listener in workload.listeners if isinstance(listener, TlsListener))
-        entries = tuple(entry for listener in tls for entry in _entries(workload, listener))
-        return WorkloadResources(workload.listeners, workload.pin, entries)
+        entries = known.entries if known is not None and is_same else _of_listeners(workload)
+        rights = () if allows is None else (_rights(workload.address, allows, state),)
+        return WorkloadResources(workload.listeners, workload.pin, entries, allows, rights)
 
     def _all(self, state: HostState) -> Iterator[Entry]:
         for made in self._made.values():
             yield from made.entries
+            yield from made.rights
         if state.trust_bundle:
             yield BUNDLE_KEY, serialized(secret.bundle(state.trust_bundle))
 
 
+def _of_listeners(workload: Workload) -> tuple[Entry, ...]:
+    return tuple(entry for listener in workload.listeners for entry in _entries(workload, listener))
+
+
+def _rights(address: IPv4Address, allows: frozenset[Allow], state: HostState) -> Entry:
+    key = rights_key(address)
+    made = caller_rights(key.name, allows, principals=state.principals, group_principals=state.group_principals)
+    return key, serialized(made)
+
+
 def of_workload(table: Mapping[ResourceKey, Resource], address: IPv4Address) -> Mapping[ResourceKey, str | None]:
     """The versions that Envoy must have for the workload at `address` to be served, or None where it must have nothing."""
-    keys = (cluster_key(address), leaf_key(address), listener_key(address))
+    keys = [leaf_key(address), rights_key(address)]
+    for kind in KINDS:
+        keys += (cluster_key(address, kind), listener_key(address, kind))
     return {key: table[key].version if key in table else None for key in keys}

@@ -84,7 +84,7 @@ def test_a_port_that_root_inside_has_closed_is_reported_opened_again_and_counted
     try:
         eventually(lambda: closes(api))
         assert web.connect(api, TLS_PORT) is Refused
-        eventually(lambda: any("api: its TLS port is not open" in each for each in problems(cell)))
+        eventually(lambda: any("api: Envoy's port 61443 is not open" in each for each in problems(cell)))
         assert tls_states(cell) == {"web": "ready", "api": "waiting"}
     finally:
         os.kill(cell.envoy_pid, signal.SIGCONT)

@@ -118,7 +118,7 @@ class Stubborn:
     def __init__(self) -> None:
         self.now, self.destroyed, self.repairs = 1000.0, list[float](), list[str]()
         self.port = ContainerPort(API, PORT, Path("/run/netns/api"))
-        served = {self.port: ServedListener(listener_key(API), {})}
+        served = {self.port: ServedListener(API, listener_key(API), {})}
         self.listeners = ForeignListeners(
             lambda: served, destroy=self._destroy, clock=lambda: self.now, on_repair=self.repairs.append
         )

@@ -42,7 +42,9 @@ class ReadBack:
     def _served(self) -> Served:
         workloads = self._cell.state.workloads
         return {
-            ContainerPort(each, PORT, workload.pin): ServedListener(listener_key(each), of_workload(self._cell.table, each))
+            ContainerPort(each, PORT, workload.pin): ServedListener(
+                each, listener_key(each), of_workload(self._cell.table, each)
+            )
             for each, workload in workloads.items()
         }
 

@@ -60,7 +60,7 @@ def test_root_inside_with_the_number_of_envoys_user_does_not_keep_the_tls_port(s
     with subprocess.Popen(["nsenter", f"--net={stage.api.pin}", *command]) as thief:
         try:
             eventually(lambda: not _answers(stage.web, stage.api))
-            repair = f"the TLS port of {stage.api.name} cleared of another program's socket"
+            repair = f"Envoy's port 61443 of {stage.api.name} cleared of another program's socket"
             eventually(lambda: repair in [each.text("what") for each in stage.cell.status().at("last_repairs").each()])
             assert all(_answers(stage.web, stage.api) for _ in range(40))
         finally:

@@ -22,6 +22,8 @@ FACTS = CellFacts(
     tls_port=61443,
     egress_allowed=False,
     host_services=(),
+    trust_domain="cell.internal",
+    longest_tunnel=3600,
 )
 RIGHT = Allow(1, "tcp", 8080, 8080)
 

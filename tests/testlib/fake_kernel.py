@@ -16,7 +16,7 @@ from host.errors import HostRefused
 API = IPv4Address("10.255.1.3")
 FACTS = CellFacts(
     overlay=IPv4Network("10.255.0.0/16"), subnet=IPv4Network("10.255.1.0/24"), pins=Path("/pins"),
-    tls_port=61443, egress_allowed=False, host_services=(),
+    tls_port=61443, egress_allowed=False, host_services=(), trust_domain="cell.internal", longest_tunnel=3600,
 )  # fmt: skip
 
 

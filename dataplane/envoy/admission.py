@@ -1,0 +1,93 @@
+"""What every stream in a tunnel must fulfil before it is asked for its rights: filters of HTTP that never change.
+
+CONNECT and nothing else, to this workload's own address and none of Envoy's ports, by a caller whose certificate carries the
+address that it comes from. That address is tied to the kernel's tag by anti-spoofing. No header of a caller counts.
+"""
+
+import re
+from collections.abc import Collection, Iterator
+from ipaddress import IPv4Address
+from typing import Final
+
+from envoy.config.common.mutation_rules.v3.mutation_rules_pb2 import HeaderMutation as Mutation
+from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
+from envoy.config.rbac.v3 import rbac_pb2 as rules
+from envoy.config.rbac.v3.rbac_pb2 import Permission, Policy, Principal
+from envoy.config.route.v3.route_components_pb2 import HeaderMatcher
+from envoy.extensions.filters.http.header_mutation.v3.header_mutation_pb2 import HeaderMutation, Mutations
+from envoy.extensions.filters.http.header_to_metadata.v3.header_to_metadata_pb2 import Config as ToMetadata
+from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC
+from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import HttpFilter
+from envoy.type.matcher.v3.regex_pb2 import RegexMatchAndSubstitute, RegexMatcher
+from envoy.type.matcher.v3.string_pb2 import StringMatcher
+from google.api.expr.v1alpha1.syntax_pb2 import Constant, Expr
+
+from dataplane.envoy.caller_rights import METADATA, PORT, asked_for
+from dataplane.envoy.resource import packed
+
+# Of no caller: taken out before they are set, since a certificate without an address would leave the caller's own in place
+PROVED, CAME_FROM = "x-cn-san", "x-cn-src"
+PORT_DIGITS: Final = "[1-9][0-9]{0,4}"
+
+
+def admission(address: IPv4Address, *, reserved: Collection[int]) -> Iterator[HttpFilter]:
+    """The filters, in their order."""
+    yield HttpFilter(name="envoy.filters.http.header_mutation", typed_config=packed(_both_addresses()))
+    yield HttpFilter(name="envoy.filters.http.header_to_metadata", typed_config=packed(_port_as_number()))
+    yield HttpFilter(name="admission", typed_config=packed(_admitted(address, reserved)))
+
+
+def _both_addresses() -> HeaderMutation:
+    """The address in the caller's certificate, and the one that the tunnel comes from, for `_same_address`."""
+    mutations = [Mutation(remove=name) for name in (PROVED, CAME_FROM)]
+    values = ((PROVED, "%DOWNSTREAM_PEER_IP_SAN%"), (CAME_FROM, "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"))
+    mutations += [
+        Mutation(
+            append=HeaderValueOption(
+                header=HeaderValue(key=name, value=value), append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+            )
+        )
+        for name, value in values
+    ]
+    return HeaderMutation(mutations=Mutations(request_mutations=mutations))
+
+
+def _port_as_number() -> ToMetadata:
+    """RBAC compares ranges of numbers only in metadata."""
+    digits = RegexMatchAndSubstitute(pattern=RegexMatcher(regex=f"^[0-9.]+:({PORT_DIGITS})$"), substitution="\\1")
+    pair = ToMetadata.KeyValuePair(metadata_namespace=METADATA, key=PORT, type=ToMetadata.NUMBER, regex_value_rewrite=digits)
+    return ToMetadata(request_rules=[ToMetadata.Rule(header=":authority", on_header_present=pair)])
+
+
+def _admitted(address: IPv4Address, reserved: Collection[int]) -> RBAC:
+    own = f"{re.escape(str(address))}:{PORT_DIGITS}"
+    required = [
+        _header(":method", StringMatcher(exact="CONNECT")),
+        _header(":authority", StringMatcher(safe_regex=RegexMatcher(regex=own))),
+        asked_for(1, 65535),
+        Permission(not_rule=Permission(header=HeaderMatcher(name=":protocol", present_match=True))),
+        *(Permission(not_rule=asked_for(port, port)) for port in sorted(reserved)),
+    ]
+    policy = Policy(
+        permissions=[Permission(and_rules=Permission.Set(rules=required))],
+        principals=[Principal(any=True)],
+        condition=_same_address(),
+    )
+    return RBAC(rules=rules.RBAC(action=rules.RBAC.ALLOW, policies={"tunnel": policy}))
+
+
+def _header(name: str, value: StringMatcher) -> Permission:
+    return Permission(header=HeaderMatcher(name=name, string_match=value))
+
+
+def _same_address() -> Expr:
+    """`request.headers["x-cn-san"] == request.headers["x-cn-src"]`; without either there is no answer, which is no."""
+    arguments = [_request_header(PROVED, first_id=10), _request_header(CAME_FROM, first_id=20)]
+    return Expr(id=1, call_expr=Expr.Call(function="_==_", args=arguments))
+
+
+def _request_header(name: str, *, first_id: int) -> Expr:
+    request = Expr(id=first_id + 2, ident_expr=Expr.Ident(name="request"))
+    headers = Expr(id=first_id + 1, select_expr=Expr.Select(operand=request, field="headers"))
+    key = Expr(id=first_id + 3, const_expr=Constant(string_value=name))
+    return Expr(id=first_id, call_expr=Expr.Call(function="_[_]", args=[headers, key]))
