@@ -6,7 +6,15 @@ Written as JSON, because YAML would read a cell named `no` as false.
 from dataclasses import dataclass
 from pathlib import Path
 
-from envoy.config.bootstrap.v3.bootstrap_pb2 import Admin, Bootstrap, MemoryAllocatorManager, Watchdog, Watchdogs
+from envoy.config.bootstrap.v3.bootstrap_pb2 import (
+    Admin,
+    Bootstrap,
+    LayeredRuntime,
+    MemoryAllocatorManager,
+    RuntimeLayer,
+    Watchdog,
+    Watchdogs,
+)
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3.address_pb2 import Address, Pipe
 from envoy.config.core.v3.backoff_pb2 import BackoffStrategy
@@ -30,6 +38,8 @@ from dataplane.envoy.resource import packed
 ADS = "agent"
 # Counters kept; those of 250 workloads, which nothing reads, cost more memory than the workloads.
 STATS = ("server.", "listener_manager.", "cluster_manager.", "control_plane.", "overload.")
+# Envoy's makers do not defend the other codec of HTTP/2 against callers that attack it.
+FEATURES = {"envoy.reloadable_features.http2_use_oghttp2": False}
 # How soon Envoy looks for an agent that was restarted.
 RECONNECT_FIRST = Duration(nanos=100_000_000)
 RECONNECT_LAST = Duration(seconds=1)
@@ -77,6 +87,7 @@ def bootstrap(settings: EnvoySettings) -> str:
             bytes_to_release=GIVEN_BACK, memory_release_interval=Duration(seconds=1)
         ),
         watchdogs=_watchdogs(settings.stuck),
+        layered_runtime=LayeredRuntime(layers=[_features()]),
     )
     return json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
 
@@ -101,6 +112,12 @@ def _agent(path: Path) -> Cluster:
         load_assignment=ClusterLoadAssignment(cluster_name=ADS, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]),
         typed_extension_protocol_options={OPTIONS: packed(HttpProtocolOptions(explicit_http_config=http2))},
     )
+
+
+def _features() -> RuntimeLayer:
+    layer = RuntimeLayer(name="features")
+    layer.static_layer.update(FEATURES)
+    return layer
 
 
 def _watchdogs(seconds: int) -> Watchdogs:

@@ -102,6 +102,11 @@ def test_a_listener_is_bound_to_its_address_inside_its_namespace() -> None:
     assert (where.address, where.port_value, where.network_namespace_filepath) == ("10.255.1.2", 61443, str(one.pin))
 
 
+def test_envoy_uses_the_codec_that_its_makers_defend() -> None:
+    (layer,) = json_format.Parse(bootstrap(SETTING), Bootstrap()).layered_runtime.layers
+    assert layer.static_layer["envoy.reloadable_features.http2_use_oghttp2"] is False
+
+
 def test_the_bootstrap_is_json_that_envoy_knows_every_field_of() -> None:
     text = bootstrap(SETTING)
     assert json_format.Parse(text, Bootstrap()).node.id == "no"
