@@ -3,32 +3,29 @@
 The root's key may live elsewhere; then the cell has what it was given (by `issue` of ca/issuing.py, there) until that expires.
 With the root's key here, the cell's intermediate is renewed at half its life, with a new key.
 
-A key and its certificate are two files, so there is always a moment between two writes. What a crash leaves there:
-
-- `root.key` alone: it is written first. The next start makes the certificate for it.
-- `next.key` alone: a renewal that got no further. It never signed anything and goes.
-- `next.key` and `next.crt`: the renewal is decided, and the next start puts both in place.
-- `next.key` that fits `cell.crt`: only the last rename is missing.
+What a crash leaves is finished by the next start (succession.py). `root.key` alone is there because it is written first: the
+next start makes the certificate for it. A `root.key` that is encrypted signs only for commands that are given its passphrase;
+for the agent it is elsewhere.
 
 Anything else is damage that no crash of ours makes: it is reported, and nothing is changed.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from ca import files
+from ca import files, succession
 from ca.authority import Authority, issue_cell, make_root, may_sign
 from ca.certificate import Validity
 from ca.errors import CaRefused
 from ca.names import trust_domain_of
-from ca.pem import certificates, chain_bytes, fits, key_bytes, private_key
-from host.durable import PUBLIC, SECRET, locked, temporary_of
+from ca.passphrase import is_encrypted
+from ca.pem import LOCKED, certificates, fits, key_bytes, private_key
+from host.durable import PUBLIC, SECRET
 
 ROOT_LIFETIME = timedelta(days=3650)
 CELL_LIFETIME = timedelta(days=90)
@@ -37,7 +34,7 @@ GIVEN = "copy cell.crt and cell.key here, as 'cellnet ca issue-cell' of the root
 
 @dataclass(frozen=True, slots=True)
 class Authorities:
-    """What a cell vouches with. `root` is None where its key lives off the cell."""
+    """What a cell vouches with. `root` is None where its key lives off the cell, or under a passphrase."""
 
     cell: Authority
     root: Authority | None
@@ -52,14 +49,24 @@ class Authorities:
         return None if self.root is None else _renew_at(self.cell)
 
 
-def init_root(directory: Path, *, trust_domain: str, now: datetime, lifetime: timedelta = ROOT_LIFETIME) -> Authority:
-    """Make a root in `directory`. Raises CaRefused if there is one, or a part of a CA without one."""
-    with _locked(directory):
+def init_root(
+    directory: Path,
+    *,
+    trust_domain: str,
+    now: datetime,
+    lifetime: timedelta = ROOT_LIFETIME,
+    passphrase: bytes | None = None,
+) -> Authority:
+    """Make a root in `directory`, its key encrypted by `passphrase` where one is given.
+
+    Raises CaRefused if there is one, or a part of a CA without one.
+    """
+    with succession.exclusive(directory):
         if files.read(directory / "root.crt") is not None:
             raise CaRefused(
                 f"{directory} has a root already", hint="'cellnet ca show' prints it; a new root needs a new directory"
             )
-        return _first_root(directory, trust_domain=trust_domain, now=now, lifetime=lifetime)
+        return _first_root(directory, trust_domain=trust_domain, now=now, lifetime=lifetime, passphrase=passphrase)
 
 
 def load_or_create(
@@ -75,15 +82,15 @@ def load_or_create(
 
     Raises CaRefused for files that are missing, damaged, expired, or do not belong together; those are left as they are.
     """
-    with _locked(directory):
+    with succession.exclusive(directory):
+        succession.finish(directory)
         if files.read(directory / "root.crt") is None:
             _first_root(directory, trust_domain=trust_domain, now=now, lifetime=root_lifetime)
         top, root = _root(directory, trust_domain=trust_domain, now=now)
-        _finish_renewal(directory)
         mine = _cell(directory, top)
         if root is not None and (mine is None or not _fresh(mine, now=now)):
             mine = issue_cell(root, cell=cell, trust_domain=trust_domain, now=now, lifetime=cell_lifetime)
-            _put_cell(directory, mine)
+            succession.put_cell(directory, mine)
         if mine is None:
             raise CaRefused(f"{directory} has no cell.crt", hint=GIVEN)
         _check_dates(mine.certificate, directory / "cell.crt", now=now, hint="have the root's owner issue a new one")
@@ -91,7 +98,8 @@ def load_or_create(
 
 
 def load(directory: Path, *, trust_domain: str, now: datetime) -> Authorities:
-    """The cell's authorities as they are on disk: nothing is made, finished or renewed. Raises CaRefused."""
+    """The cell's authorities as they are on disk: nothing is made or renewed. Raises CaRefused."""
+    finish_crashed(directory)
     top, root = _root(directory, trust_domain=trust_domain, now=now)
     mine = _cell(directory, top)
     if mine is None:
@@ -100,15 +108,34 @@ def load(directory: Path, *, trust_domain: str, now: datetime) -> Authorities:
     return Authorities(mine, root)
 
 
-def load_root(directory: Path, *, now: datetime) -> Authority:
-    """The root with its key, of whatever trust domain. Raises CaRefused where either is missing, expired or damaged."""
+def load_root(directory: Path, *, now: datetime, passphrase: bytes | None = None) -> Authority:
+    """The root with its key, of whatever trust domain.
+
+    Raises CaRefused where either is missing, expired or damaged, and where the key needs another `passphrase`.
+    """
     path = directory / "root.crt"
+    finish_crashed(directory)
     if files.read(path) is None:
         raise CaRefused(f"{directory} has no root.crt", hint="'cellnet ca init' makes a root")
-    _, root = _root(directory, trust_domain=None, now=now)
+    _, root = _root(directory, trust_domain=None, now=now, passphrase=passphrase)
     if root is None:
+        if has_locked_root(directory):
+            raise CaRefused(f"{directory / 'root.key'} is encrypted", hint=LOCKED)
         raise CaRefused(f"{directory} has no root.key", hint="this is done where the root's key is kept")
     return root
+
+
+def has_locked_root(directory: Path) -> bool:
+    """Whether the root's key is here, under a passphrase."""
+    text = files.read_secret(directory / "root.key")
+    return text is not None and is_encrypted(text)
+
+
+def finish_crashed(directory: Path) -> None:
+    """Put in place what a program that has crashed had decided."""
+    if succession.is_decided(directory):
+        with succession.exclusive(directory):
+            succession.finish(directory)
 
 
 def stamp(directory: Path) -> tuple[tuple[int, int, int] | None, ...]:
@@ -124,7 +151,9 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _first_root(directory: Path, *, trust_domain: str, now: datetime, lifetime: timedelta) -> Authority:
+def _first_root(
+    directory: Path, *, trust_domain: str, now: datetime, lifetime: timedelta, passphrase: bytes | None = None
+) -> Authority:
     for name in ("cell.crt", "cell.key"):
         if (directory / name).exists():
             raise CaRefused(
@@ -133,16 +162,18 @@ def _first_root(directory: Path, *, trust_domain: str, now: datetime, lifetime: 
             )
     path = directory / "root.key"
     text = files.read_secret(path)
-    key = None if text is None else private_key(text, where=str(path))
+    key = None if text is None else private_key(text, where=str(path), passphrase=passphrase)
     root = make_root(trust_domain=trust_domain, now=now, lifetime=lifetime, key=key)
     if key is None:
-        files.create(path, key_bytes(root.key), mode=SECRET)
+        files.create(path, key_bytes(root.key, passphrase=passphrase), mode=SECRET)
     files.create(directory / "root.crt", root.bundle(), mode=PUBLIC)
     return root
 
 
-def _root(directory: Path, *, trust_domain: str | None, now: datetime) -> tuple[x509.Certificate, Authority | None]:
-    """The root's certificate, and with it the right to sign where its key is here. `trust_domain` None: any."""
+def _root(
+    directory: Path, *, trust_domain: str | None, now: datetime, passphrase: bytes | None = None
+) -> tuple[x509.Certificate, Authority | None]:
+    """The root's certificate, and with it the right to sign where its key is here and can be read. `trust_domain` None: any."""
     path, key_path = directory / "root.crt", directory / "root.key"
     top = certificates(files.read(path) or b"", where=str(path))[0]
     own = trust_domain_of(top)
@@ -153,9 +184,9 @@ def _root(directory: Path, *, trust_domain: str | None, now: datetime) -> tuple[
         )
     _check_dates(top, path, now=now, hint=f"a new root is needed: move {directory} away and start again")
     text = files.read_secret(key_path)
-    if text is None:
+    if text is None or (passphrase is None and is_encrypted(text)):
         return top, None
-    return top, _paired((top,), text, path=path, key_path=key_path)
+    return top, _paired((top,), private_key(text, where=str(key_path), passphrase=passphrase), path=path, key_path=key_path)
 
 
 def _cell(directory: Path, top: x509.Certificate) -> Authority | None:
@@ -172,39 +203,15 @@ def _cell(directory: Path, top: x509.Certificate) -> Authority | None:
     except (ValueError, TypeError, InvalidSignature) as error:
         hint = "put the root.crt that issued it here, or move cell.crt and cell.key away"
         raise CaRefused(f"{path} was not issued by {directory / 'root.crt'}", hint=hint) from error
-    return _paired(chain, key_text, path=path, key_path=key_path)
+    return _paired(chain, private_key(key_text, where=str(key_path)), path=path, key_path=key_path)
 
 
-def _paired(chain: tuple[x509.Certificate, ...], key_text: bytes, *, path: Path, key_path: Path) -> Authority:
-    key = private_key(key_text, where=str(key_path))
+def _paired(chain: tuple[x509.Certificate, ...], key: ec.EllipticCurvePrivateKey, *, path: Path, key_path: Path) -> Authority:
     if not fits(chain[0], key):
         raise CaRefused(f"{key_path} is not the key of {path}", hint="put the two that belong together in place")
     if not may_sign(chain[0]):
         raise CaRefused(f"{path} is not a CA's certificate", hint="put a root or an intermediate in its place")
     return Authority(chain, key)
-
-
-def _put_cell(directory: Path, cell: Authority) -> None:
-    files.replace(directory / "next.key", key_bytes(cell.key), mode=SECRET)
-    files.replace(directory / "next.crt", chain_bytes(cell.below_root()), mode=PUBLIC)
-    _finish_renewal(directory)
-
-
-def _finish_renewal(directory: Path) -> None:
-    key_path, path = directory / "next.key", directory / "next.crt"
-    key_text = files.read_secret(key_path)
-    if key_text is None:
-        return
-    key = private_key(key_text, where=str(key_path))
-    decided = files.read(path)
-    current = files.read(directory / "cell.crt")
-    if decided is not None and fits(certificates(decided, where=str(path))[0], key):
-        files.rename(path, "cell.crt")
-        files.rename(key_path, "cell.key")
-    elif current is not None and fits(certificates(current, where=str(directory / "cell.crt"))[0], key):
-        files.rename(key_path, "cell.key")
-    else:
-        files.remove(key_path)
 
 
 def _renew_at(cell: Authority) -> datetime | None:
@@ -227,14 +234,3 @@ def _check_dates(certificate: x509.Certificate, path: Path, *, now: datetime, hi
             f"{path} is valid from {valid.not_before:%Y-%m-%d %H:%M:%S} UTC and it is {now:%Y-%m-%d %H:%M:%S}",
             hint="check the clock",
         )
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """One at a time: a start of the agent and `cellnet ca init` may meet here."""
-    files.make_secret_directory(directory)
-    with locked(directory):
-        # A crash right after root.key got its name leaves a second name of it, which must not outlast a root moved elsewhere.
-        for name in ("root.key", "root.crt", "next.key", "next.crt"):
-            files.remove(temporary_of(directory / name))
-        yield

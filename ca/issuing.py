@@ -22,15 +22,23 @@ LONGEST_CELL = 63
 TRIAL = IPv4Address("10.255.0.1")
 
 
-def issue(directory: Path, *, cell: str, out: Path, now: datetime, lifetime: timedelta = CELL_LIFETIME) -> Authority:
+def issue(
+    directory: Path,
+    *,
+    cell: str,
+    out: Path,
+    now: datetime,
+    lifetime: timedelta = CELL_LIFETIME,
+    passphrase: bytes | None = None,
+) -> Authority:
     """An intermediate for `cell` by the root in `directory`: `root.crt cell.crt cell.key` in `out`, made by this.
 
-    Raises CaRefused: no root with its key there, an expired one, one whose certificate lets no cell vouch for apps, a name that
-    no cell can have, an `out` that holds something.
+    Raises CaRefused: no root with its key there, a key under another `passphrase`, an expired root, one whose certificate lets
+    no cell vouch for apps, a name that no cell can have, an `out` that holds something.
     """
     if not is_dns_name(cell) or len(cell) > LONGEST_CELL:
         raise CaRefused(f"'{cell}' cannot name a cell", hint="use a-z, 0-9, hyphens inside, dots between the parts, 63 at most")
-    root = load_root(directory, now=now)
+    root = load_root(directory, now=now, passphrase=passphrase)
     trust_domain = trust_domain_of(root.certificate)
     if trust_domain is None:
         raise CaRefused(f"{directory / 'root.crt'} names no trust domain", hint="'cellnet ca init' makes a root that does")

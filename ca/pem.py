@@ -11,6 +11,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ca.errors import CaRefused
+from ca.passphrase import encrypted, is_encrypted
+
+LOCKED = "give its passphrase: --passphrase-file FILE, or run this on a terminal"
 
 
 def certificates(text: bytes, *, where: str) -> tuple[x509.Certificate, ...]:
@@ -21,13 +24,20 @@ def certificates(text: bytes, *, where: str) -> tuple[x509.Certificate, ...]:
         raise CaRefused(f"{where} holds no readable certificate: {error}", hint="it must be PEM") from error
 
 
-def private_key(text: bytes, *, where: str) -> ec.EllipticCurvePrivateKey:
-    """The P-256 key in `text`, without a passphrase. Raises CaRefused naming `where`; no key byte gets into the message."""
+def private_key(text: bytes, *, where: str, passphrase: bytes | None = None) -> ec.EllipticCurvePrivateKey:
+    """The P-256 key in `text`. Raises CaRefused naming `where`; no key byte gets into the message.
+
+    A `passphrase` is not looked at where the key has none.
+    """
+    locked = is_encrypted(text)
+    if locked and passphrase is None:
+        raise CaRefused(f"{where} is encrypted", hint=LOCKED)
     try:
-        key = load_pem_private_key(text, password=None)
+        key = load_pem_private_key(text, password=passphrase if locked else None)
     except (ValueError, TypeError) as error:
-        hint = "it must be PEM without a passphrase"
-        raise CaRefused(f"{where} holds no readable private key", hint=hint) from error
+        if locked:
+            raise CaRefused(f"the passphrase does not open {where}", hint="it may be that of another root's key") from error
+        raise CaRefused(f"{where} holds no readable private key", hint="it must be PEM") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise CaRefused(f"{where} holds a key that is not ECDSA P-256", hint="cellnet signs with P-256 only")
     return key
@@ -38,8 +48,10 @@ def chain_bytes(chain: tuple[x509.Certificate, ...]) -> bytes:
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
 
 
-def key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """PKCS #8 PEM, not encrypted: where it is written is what protects it."""
+def key_bytes(key: ec.EllipticCurvePrivateKey, *, passphrase: bytes | None = None) -> bytes:
+    """PKCS #8 PEM. Without a `passphrase`, where it is written is what protects it."""
+    if passphrase is not None:
+        return encrypted(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), passphrase=passphrase)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 

@@ -1,4 +1,4 @@
-"""What `cellnet ca show` prints: the certificates of a CA directory, without touching a key or changing anything."""
+"""What `cellnet ca show` prints: the certificates of a CA directory, without using a key or changing anything."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from ca import files
 from ca.certificate import Validity
 from ca.errors import CaRefused
+from ca.passphrase import is_encrypted
 from ca.pem import certificates, chain_bytes
 
 
@@ -43,7 +44,7 @@ def summaries(bundle: bytes) -> tuple[Summary, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A CA directory. `cell` is None where only a root is kept; `root_key_here`: whether this host can sign cells."""
+    """A CA directory. `cell` is None where only a root is kept; `root_key_here`: whether its key is, without a passphrase."""
 
     root: Summary
     cell: Summary | None
@@ -57,10 +58,10 @@ def show(directory: Path) -> Shown:
     if text is None:
         raise CaRefused(f"{directory} has no root.crt", hint="'cellnet ca init' makes one, and so does the agent's first start")
     roots = certificates(text, where=str(directory / "root.crt"))
-    mine = files.read(directory / "cell.crt")
+    mine, key = files.read(directory / "cell.crt"), files.read_secret(directory / "root.key")
     return Shown(
         root=Summary.of(roots[0]),
         cell=None if mine is None else Summary.of(certificates(mine, where=str(directory / "cell.crt"))[0]),
-        root_key_here=(directory / "root.key").exists(),
+        root_key_here=key is not None and not is_encrypted(key),
         bundle=chain_bytes(roots[:1]),
     )

@@ -9,6 +9,7 @@ import click
 
 from agent.cli.credentials import credentials_field, credentials_option
 from agent.cli.output import json_option, moment, print_json
+from agent.cli.passphrase import new_passphrase, passphrase_of, passphrase_option
 from agent.client.answer import Fields
 from agent.client.location import Location, need_root
 
@@ -23,10 +24,22 @@ def ca() -> None:
 @ca.command()
 @click.option("--ca", "folder", type=FOLDER, metavar="DIR", help="Where to make it. [default: this cell's own]")
 @click.option("--trust-domain", metavar="NAME", help="The apps' domain that it vouches for. [default: that of agent.yaml]")
+@click.option("--encrypt", is_flag=True, help="Encrypt its key by a passphrase, which is asked for.")
+@passphrase_option
 @json_option
 @click.pass_obj
-def init(location: Location, folder: Path | None, trust_domain: str | None, as_json: bool) -> None:
-    """Make a root. The agent of a single cell does so by itself at its first start."""
+def init(
+    location: Location,
+    folder: Path | None,
+    trust_domain: str | None,
+    encrypt: bool,
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a root. The agent of a single cell does so by itself at its first start.
+
+    A root's key that is encrypted signs for commands that are given the passphrase, and never for an agent.
+    """
     if folder is None:
         need_root("cellnet ca init")
     config = location.load()
@@ -34,7 +47,8 @@ def init(location: Location, folder: Path | None, trust_domain: str | None, as_j
 
     there, domain = folder or config.paths.ca, trust_domain or config.trust_domain
     with _refusals_reported():
-        init_root(there, trust_domain=domain, now=datetime.now(UTC))
+        passphrase = new_passphrase(passphrase_file, ask=encrypt)
+        init_root(there, trust_domain=domain, now=datetime.now(UTC), passphrase=passphrase)
     if as_json:
         print_json({"directory": str(there), "trust_domain": domain})
     else:
@@ -46,9 +60,18 @@ def init(location: Location, folder: Path | None, trust_domain: str | None, as_j
 @click.option("--out", type=FOLDER, metavar="DIR", help="The folder to make. [default: ./NAME]")
 @click.option("--ca", "folder", type=FOLDER, metavar="DIR", help="Where root.crt and root.key are. [default: this cell's own]")
 @click.option("--lifetime", default="90d", show_default=True, metavar="TIME", help="E.g. 90d; not beyond the root's end.")
+@passphrase_option
 @json_option
 @click.pass_obj
-def issue_cell(location: Location, cell: str, out: Path | None, folder: Path | None, lifetime: str, as_json: bool) -> None:
+def issue_cell(
+    location: Location,
+    cell: str,
+    out: Path | None,
+    folder: Path | None,
+    lifetime: str,
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
     """Sign a cell's certificate with the root that is here.
 
     DIR is then what that cell must have as /var/lib/cellnet/ca: root.crt, cell.crt and cell.key, and not the root's key. A
@@ -59,7 +82,8 @@ def issue_cell(location: Location, cell: str, out: Path | None, folder: Path | N
 
     there, made = folder or location.load().paths.ca, out or Path(cell)
     with _refusals_reported():
-        issued = issue(there, cell=cell, out=made.absolute(), now=datetime.now(UTC), lifetime=duration(lifetime))
+        lives, passphrase = duration(lifetime), passphrase_of(there, passphrase_file)
+        issued = issue(there, cell=cell, out=made.absolute(), now=datetime.now(UTC), lifetime=lives, passphrase=passphrase)
     ends = issued.valid.not_after
     if as_json:
         print_json({"cell": cell, "directory": str(made), "not_after": f"{ends:%Y-%m-%dT%H:%M:%SZ}"})

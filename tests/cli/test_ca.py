@@ -1,7 +1,10 @@
 """`cellnet ca` without an agent: what the root's owner does, wherever the root is."""
 
+import contextlib
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -53,8 +56,9 @@ def test_the_folder_is_named_after_the_cell_and_the_lifetime_is_what_was_asked_f
 
 
 def test_the_documents_commands_make_what_two_cells_start_with(cellnet: Cli, tmp_path: Path) -> None:
-    made, copied = blocks("docs/cells.md", test="tests/cli/test_ca.py")
-    for command in commands(made):
+    made, copied, guarded = blocks("docs/cells.md", test="tests/cli/test_ca.py")
+    secret(tmp_path / "words", WORDS)
+    for command in [*commands(made), *commands(guarded)]:
         cellnet(*command.removeprefix("cellnet ").split())
     now = datetime.now(UTC)
     one, two = (
@@ -78,3 +82,60 @@ def test_what_cannot_be_issued_is_reported(cellnet: Cli) -> None:
     assert "'soon' is not a duration" in cellnet(*issue, "--ca", "authority", "--lifetime", "soon", code=2)
     cellnet(*issue, "--ca", "authority")
     assert "cell-1 holds something" in cellnet(*issue, "--ca", "authority", code=1)
+
+
+WORDS = "correct horse"
+ISSUE = ("ca", "issue-cell", "--ca", "authority", "--cell", "cell-1")
+
+
+def secret(path: Path, text: str) -> str:
+    path.write_text(text)
+    path.chmod(0o600)
+    return str(path)
+
+
+def test_a_passphrase_comes_from_a_file_that_others_cannot_read(cellnet: Cli, tmp_path: Path) -> None:
+    words = secret(tmp_path / "words", f"{WORDS}\n")
+    cellnet("ca", "init", "--ca", "authority", "--passphrase-file", words)
+    assert b"ENCRYPTED PRIVATE KEY" in (tmp_path / "authority/root.key").read_bytes()
+    assert "there is no terminal to ask for the passphrase" in cellnet(*ISSUE, code=1)
+    (tmp_path / "words").chmod(0o640)
+    assert "may be read by others" in cellnet(*ISSUE, "--passphrase-file", words, code=1)
+    for text, told in (("wrong\n", "does not open"), ("", "does not hold one line"), ("a\nb\n", "does not hold one line")):
+        given = cellnet(*ISSUE, "--passphrase-file", secret(tmp_path / "words", text), code=1)
+        assert told in given
+        assert WORDS not in given
+    assert "is not there" in cellnet(*ISSUE, "--passphrase-file", "nowhere", code=1)
+    cellnet(*ISSUE, "--passphrase-file", secret(tmp_path / "words", WORDS))
+    assert (tmp_path / "cell-1/cell.key").exists()
+
+
+def on_terminal(*words: str, folder: Path, typed: str) -> tuple[int, str]:
+    """Exit code of `cellnet`, and what its terminal shows."""
+    ours, its = os.openpty()
+    started = subprocess.Popen(
+        ["setsid", "--ctty", sys.executable, "-P", "-m", "agent", *words], cwd=folder, stdin=its, stdout=its, stderr=its,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    os.close(its)
+    shown = b""
+    answers = typed.splitlines(keepends=True)
+    with contextlib.suppress(OSError):  # it has ended
+        while part := os.read(ours, 1024):
+            shown += part
+            if part.endswith(b": ") and answers:
+                os.write(ours, answers.pop(0).encode())
+    os.close(ours)
+    return started.wait(), shown.decode()
+
+
+def test_a_passphrase_is_asked_for_on_the_terminal_and_never_shown(tmp_path: Path) -> None:
+    code, shown = on_terminal("ca", "init", "--ca", "authority", "--encrypt", folder=tmp_path, typed=f"{WORDS}\n{WORDS}\n")
+    assert (code, shown.count("passphrase for the root's key")) == (0, 1)
+    assert b"ENCRYPTED PRIVATE KEY" in (tmp_path / "authority/root.key").read_bytes()
+    wrong, told = on_terminal(*ISSUE, folder=tmp_path, typed="wrong\n")
+    assert (wrong, "the passphrase does not open" in told) == (1, True)
+    right, asked = on_terminal(*ISSUE, folder=tmp_path, typed=f"{WORDS}\n")
+    assert (right, "passphrase of authority/root.key" in asked) == (0, True)
+    assert WORDS not in shown + told + asked
+    assert (tmp_path / "cell-1/cell.key").exists()

@@ -1,0 +1,57 @@
+"""The passphrase of a root's key: from a file, or asked for on the terminal. It stays in this process: no agent ever has it."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def passphrase_option(command: Command) -> Command:
+    """Adds `--passphrase-file`."""
+    option = click.option(
+        "--passphrase-file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+        help="Read the passphrase of the root's key there, instead of asking for it.",
+    )  # fmt: skip
+    return option(command)
+
+
+def new_passphrase(file: Path | None, *, ask: bool) -> bytes | None:
+    """That for a new key: of `file`, asked for, or none. Raises CaRefused."""
+    if file is not None or not ask:
+        return None if file is None else _read(file)
+    return _asked("passphrase for the root's key", again=True)
+
+
+def passphrase_of(folder: Path, file: Path | None) -> bytes | None:
+    """That of the root's key in `folder`; None where it has none. Raises CaRefused."""
+    from ca.disk import has_locked_root
+
+    if file is not None or not has_locked_root(folder):
+        return None if file is None else _read(file)
+    return _asked(f"passphrase of {folder / 'root.key'}", again=False)
+
+
+def _read(file: Path) -> bytes:
+    from ca.errors import CaRefused
+    from ca.files import read_secret
+
+    found = read_secret(file)
+    if found is None:
+        raise CaRefused(f"{file} is not there", hint="name the file that has the passphrase")
+    line, _, more = found.partition(b"\n")
+    if not line or more:
+        raise CaRefused(f"{file} does not hold one line", hint="the passphrase is its only line")
+    return line
+
+
+def _asked(what: str, *, again: bool) -> bytes:
+    from ca.errors import CaRefused
+
+    if not sys.stdin.isatty():
+        raise CaRefused(f"there is no terminal to ask for the {what}", hint="give it by --passphrase-file FILE")
+    given: str = click.prompt(what, hide_input=True, confirmation_prompt=again, err=True)
+    return given.encode()
