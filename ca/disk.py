@@ -77,14 +77,20 @@ def load_or_create(
     now: datetime,
     root_lifetime: timedelta = ROOT_LIFETIME,
     cell_lifetime: timedelta = CELL_LIFETIME,
+    may_make_root: bool = True,
 ) -> Authorities:
     """The cell's authorities: read, made if there are none, finished after a crash, renewed when due.
 
-    Raises CaRefused for files that are missing, damaged, expired, or do not belong together; those are left as they are.
+    Raises CaRefused for files that are missing, damaged, expired, or do not belong together; those are left as they are. So
+    does a root that is missing where none may be made.
     """
     with succession.exclusive(directory):
         succession.finish(directory)
         if files.read(directory / "root.crt") is None:
+            if not may_make_root:
+                raise CaRefused(
+                    f"{directory} has no root.crt, and a root of this cell alone is not made here", hint=_asked(cell)
+                )
             _first_root(directory, trust_domain=trust_domain, now=now, lifetime=root_lifetime)
         top, root = _root(directory, trust_domain=trust_domain, now=now)
         mine = _cell(directory, top)
@@ -95,6 +101,11 @@ def load_or_create(
             raise CaRefused(f"{directory} has no cell.crt", hint=GIVEN)
         _check_dates(mine.certificate, directory / "cell.crt", now=now, hint="have the root's owner issue a new one")
         return Authorities(mine, root)
+
+
+def _asked(cell: str) -> str:
+    made = f"'cellnet ca issue-cell --cell {cell} --out {cell}'"
+    return f"have the root's owner run {made} ('cellnet ca init' makes a root), and copy the three files here"
 
 
 def load(directory: Path, *, trust_domain: str, now: datetime) -> Authorities:

@@ -21,7 +21,7 @@ from agent.cells.departures import Departures
 from agent.cells.peers import Peers
 from agent.cells.tunnel_health import TunnelHealth
 from agent.cells.tunnel_mode import TunnelMode
-from agent.config.config import Config
+from agent.config.config import Config, Mtls
 from agent.control.api.attachments import AttachmentsApi
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
@@ -55,7 +55,7 @@ from agent.model.routes import RouteDomains
 from agent.model.status import Part, problems_of
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.tags_in_use import TagsInUse
-from ca.disk import load_or_create
+from ca.disk import Authorities, load_or_create
 from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer
 from dataplane.envoy.foreign_sockets import ForeignSockets
@@ -186,8 +186,15 @@ async def _announcement(base: Foundation) -> Announcement:
 
 def _leaves(config: Config, clock: Clock) -> Leaves:
     make_folder(config.paths.run, mode=0o755)
+    # where TLS is demanded between cells, a root that no other cell has would show only in refused calls
+    alone = config.store is None or config.tls.mtls is Mtls.NONE
+
+    def read() -> Authorities:
+        paths, domain = config.paths, config.trust_domain
+        return load_or_create(paths.ca, cell=config.cell, trust_domain=domain, now=clock.now(), may_make_root=alone)
+
     return Leaves(
-        lambda: load_or_create(config.paths.ca, cell=config.cell, trust_domain=config.trust_domain, now=clock.now()),
+        read,
         keyring=Keyring(config.paths.identity),
         facts=LeafFacts(config.trust_domain, RouteDomains.of(config.dns), lifetime=config.tls.leaf_lifetime),
         now=clock.now,

@@ -10,7 +10,7 @@ from cryptography import x509
 
 from ca import certificate, files
 from ca.authority import make_root
-from ca.disk import init_root, load, load_or_create
+from ca.disk import Authorities, init_root, load, load_or_create
 from ca.errors import CaRefused
 from ca.issuing import issue
 from ca.leaf import issue_leaf
@@ -42,6 +42,18 @@ def test_the_folder_has_three_files_and_only_its_owner_may_read_the_key(authorit
     assert modes == {"root.crt": 0o644, "cell.crt": 0o644, "cell.key": 0o600}
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
     assert [path.name for path in sorted(out.parent.iterdir())] == ["authority", "cell-1"]
+
+
+def test_a_cell_that_may_make_no_root_waits_for_the_folder_and_starts_with_it(authority: Path, out: Path) -> None:
+    def start() -> Authorities:
+        return load_or_create(out, cell="cell-1", trust_domain=DOMAIN, now=NOW, may_make_root=False)
+
+    with pytest.raises(CaRefused, match=r"has no root\.crt, and a root of this cell alone is not made") as refused:
+        start()
+    assert "cellnet ca issue-cell --cell cell-1 --out cell-1" in refused.value.hint
+    assert list(out.iterdir()) == []
+    issued = issue(authority, cell="cell-1", out=out, now=NOW)
+    assert start().cell == issued
 
 
 def test_the_cell_starts_with_the_folder_and_what_it_signs_verifies_with_the_root(authority: Path, out: Path) -> None:
