@@ -7,6 +7,16 @@ from agent.model.names import AppName
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class RootsInUse:
+    """A cell's word on its roots, by fingerprint and sorted: `trusts` are those that everything there trusts, what it presents
+    leads to those of `signs_with` (two while that changes). Empty: it does not say.
+    """
+
+    trusts: tuple[str, ...] = ()
+    signs_with: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class CellRecord:
     """How a cell describes itself. It stays until `cell remove`: peers' routes to a cell that is down must not come and go.
 
@@ -21,6 +31,7 @@ class CellRecord:
     underlay: IPv4Address
     version: str
     takes_tunnels: bool = False
+    roots: RootsInUse = RootsInUse()
 
 
 @dataclass(frozen=True, slots=True, order=True)

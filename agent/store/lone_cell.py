@@ -52,6 +52,9 @@ class LoneCell:
     async def cells(self) -> tuple[Cell, ...]:
         return self._cells
 
+    async def living(self) -> Mapping[str, CellRecord | None]:
+        return {each.record.name: each.record for each in self._cells}
+
     async def remove_cell(self, name: str, *, now: float, writer: StoreCredentials | None = None) -> None:
         """See CellStore. There is no cell but this one, which is alive."""
         refuse_credentials(writer)

@@ -17,6 +17,7 @@ from agent.errors import InvalidInput
 from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
+from agent.model.rotation import Rotation
 from agent.store.changes import Changes
 
 
@@ -68,6 +69,12 @@ class TrustStore(Protocol):
     async def set_trust(self, pem: bytes, *, writer: StoreCredentials | None = None) -> None:
         """Publish these in place of the others. Each reader judges what they are worth."""
 
+    async def rotation(self) -> Rotation | None:
+        """The rotation of the root that is under way."""
+
+    async def set_rotation(self, rotation: Rotation | None, *, trust: bytes, writer: StoreCredentials | None = None) -> None:
+        """Begin a rotation, go on with it or end it (None), and publish these roots: both or neither."""
+
 
 class CellStore(Protocol):
     """The cells that share a store, and what runs on them."""
@@ -87,6 +94,12 @@ class CellStore(Protocol):
 
     async def cells(self) -> tuple[Cell, ...]:
         """All cells by name, this one too. The same object as long as nothing changed; being kept alive is no change."""
+
+    async def living(self) -> Mapping[str, CellRecord | None]:
+        """By name, every cell that gives a sign of life, with what it says of itself, though that may not hold for others.
+
+        None where that makes no sense.
+        """
 
     async def remove_cell(self, name: str, *, now: float, writer: StoreCredentials | None = None) -> None:
         """Forget a cell that is gone: its record, endpoints and needed apps. Its subnet rests for a week.

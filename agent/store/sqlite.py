@@ -14,11 +14,14 @@ from types import MappingProxyType
 from agent.errors import HostRefused
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
+from agent.model.rotation import Rotation
 from agent.store.changes import Changes
 from agent.store.database import NEVER, Database, Version
 from agent.store.protocols import StoredPolicy, by_name
 from agent.store.refusals import no_such_policy, refuse_credentials
 from agent.store.tags import LAST_TAG, Claims, TagChanges, TagClaim, applied, claim, in_use, release
+
+ROOTS = "SELECT key, value FROM meta WHERE key IN ('trust', 'rotation')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class StoreContent:
     tags: Mapping[AppName, int] = field(default_factory=lambda: MappingProxyType({}))
     policies: tuple[StoredPolicy, ...] = ()
     trust: bytes = b""
+    rotation: Rotation | None = None
 
 
 class SqliteStore:
@@ -100,9 +104,21 @@ class SqliteStore:
         refuse_credentials(writer)
         with self._database.transaction(durable=True) as connection:
             before = self._current()
-            text = base64.b64encode(pem).decode()
-            connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('trust', ?)", (text,))
+            _write_trust(connection, pem)
         self._replace(replace(before, trust=pem))
+
+    async def rotation(self) -> Rotation | None:
+        return self._known().rotation
+
+    async def set_rotation(self, rotation: Rotation | None, *, trust: bytes, writer: StoreCredentials | None = None) -> None:
+        refuse_credentials(writer)
+        with self._database.transaction(durable=True) as connection:
+            before = self._current()
+            _write_trust(connection, trust)
+            connection.execute("DELETE FROM meta WHERE key = 'rotation'")
+            if rotation is not None:
+                connection.execute("INSERT INTO meta (key, value) VALUES ('rotation', ?)", (_text_of(rotation),))
+        self._replace(replace(before, trust=trust, rotation=rotation))
 
     def _known(self) -> StoreContent:
         """What the file holds; what was read last, where it cannot be read any more."""
@@ -125,12 +141,13 @@ class SqliteStore:
         tags = self._database.read("SELECT app, tag, released FROM tags")
         claims = {AppName.parse(row["app"]): TagClaim(row["tag"], row["released"]) for row in tags}
         policies = self._database.read("SELECT name, document FROM policies ORDER BY name")
-        trust = self._database.read("SELECT value FROM meta WHERE key = 'trust'")
+        roots = {row["key"]: row["value"] for row in self._database.read(ROOTS)}
         return StoreContent(
             version,
             claims,
             policies=tuple(StoredPolicy(row["name"], row["document"]) for row in policies),
-            trust=base64.b64decode(trust[0]["value"]) if trust else b"",
+            trust=base64.b64decode(roots.get("trust", "")),
+            rotation=_rotation_of(roots.get("rotation", "")),
         )
 
     def _same_objects(self, content: StoreContent) -> StoreContent:
@@ -149,6 +166,20 @@ class SqliteStore:
         self._content = after
         if before.tags is not after.tags or before.policies is not after.policies or before.trust != after.trust:
             self.changes.announce()
+
+
+def _write_trust(connection: sqlite3.Connection, pem: bytes) -> None:
+    text = base64.b64encode(pem).decode()
+    connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('trust', ?)", (text,))
+
+
+def _text_of(rotation: Rotation) -> str:
+    return " ".join([rotation.root, *sorted(rotation.former)])
+
+
+def _rotation_of(text: str) -> Rotation | None:
+    root, *former = text.split(" ")
+    return Rotation(root, frozenset(former)) if root else None
 
 
 def write_claims(connection: sqlite3.Connection, changes: TagChanges) -> None:

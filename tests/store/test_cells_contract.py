@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from agent.errors import Conflict, InvalidInput
-from agent.model.cell import Cell
+from agent.model.cell import Cell, RootsInUse
 from agent.store.protocols import CellStore
 from tests.testlib.etcd import Etcd
 from tests.testlib.patience import eventually_async
@@ -63,6 +63,18 @@ async def test_a_changed_address_reaches_the_others(cells: Cells) -> None:
     moved = replace(first, underlay=IPv4Address("198.51.100.7"), version="0.2")
     await one.announce(moved)
     await knows(two, Cell(moved, NOW))
+
+
+async def test_what_a_cell_says_of_its_roots_reaches_the_others(cells: Cells) -> None:
+    one, two = cells.store("one"), cells.store("two")
+    first, second = await cell(one, "one"), await cell(two, "two")
+    spoken = replace(first, roots=RootsInUse(trusts=("ab" * 32, "cd" * 32), signs_with=("cd" * 32,)))
+    await one.announce(spoken)
+    await knows(two, Cell(spoken, NOW), Cell(second, NOW))
+    assert await two.living() == {"one": spoken, "two": second}
+    await cells.lapse(one, "one")
+    await knows(two, Cell(spoken, None), Cell(second, NOW))
+    assert await two.living() == {"two": second}
 
 
 async def test_what_runs_on_a_cell_is_seen_by_all(cells: Cells) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from agent.errors import Conflict, InvalidInput
 from agent.model.names import AppName
+from agent.model.rotation import Rotation
 from agent.store.database import Database
 from agent.store.protocols import CellStore, StoredPolicy
 from agent.store.sqlite import SqliteStore
@@ -32,6 +33,30 @@ async def test_each_app_gets_a_number_of_its_own_and_keeps_it(store: Store) -> N
     assert first == {API: 1, WEB: 2}
     assert again == {API: 1, WEB: 2, DB: 3}
     assert await store.tags() == again
+
+
+ROTATION = Rotation("ab" * 32, frozenset({"cd" * 32, "ef" * 32}))
+
+
+async def test_a_rotation_of_the_root_stays_with_its_roots_until_it_is_ended(store: Store) -> None:
+    assert await store.rotation() is None
+    await store.set_rotation(ROTATION, trust=b"old and new")
+    assert (await store.rotation(), await store.trust()) == (ROTATION, b"old and new")
+    await store.set_trust(b"others besides")
+    assert (await store.rotation(), await store.trust()) == (ROTATION, b"others besides")
+    last = Rotation("ab" * 32, frozenset())
+    await store.set_rotation(last, trust=b"new")
+    assert await store.rotation() == last
+    await store.set_rotation(None, trust=b"new")
+    assert (await store.rotation(), await store.trust()) == (None, b"new")
+
+
+async def test_a_rotation_is_kept_over_a_restart(path: Path) -> None:
+    with closing(Database(path)) as database:
+        await SqliteStore(database).set_rotation(ROTATION, trust=b"both")
+    with closing(Database(path)) as again:
+        store = SqliteStore(again)
+        assert (await store.rotation(), await store.trust()) == (ROTATION, b"both")
 
 
 async def test_claiming_nothing_changes_nothing(store: Store) -> None:

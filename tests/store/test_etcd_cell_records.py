@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.model.cell import CellRecord, Endpoint
+from agent.model.cell import CellRecord, Endpoint, RootsInUse
 from agent.store.etcd import records
 from agent.store.etcd.cells import CellsAndEndpoints
 from agent.store.etcd.client import Value
@@ -95,6 +95,11 @@ LIES: dict[str, tuple[str, dict[str, object], str]] = {
     "an id of control characters": (RECORD, {"id": "a\nb"}, "id: it has control characters"),
     "no id": (RECORD, {"id": ""}, "id: String should have at least 1 character"),
     "an endless version": (RECORD, {"version": "1" * 200}, "version: String should have at most 128 characters"),
+    "a root that is no fingerprint": (RECORD, {"trusts": ["ab"]}, "trusts.0: String should match pattern"),
+    "roots without end": (RECORD, {"trusts": ["ab" * 32] * 129}, "trusts: Tuple should have at most 128 items"),
+    "roots that are no list": (RECORD, {"signs_with": "ab" * 32}, "signs_with: Input should be a valid array"),
+    "a number for a root": (RECORD, {"signs_with": [7]}, "signs_with.0: Input should be a valid string"),
+    "a line below a root": (RECORD, {"signs_with": ["ab" * 32 + "\n"]}, "signs_with.0: String should match pattern"),
     "another's container": (WEB, {"address": "10.255.1.2"}, "no container's of 10.255.2.0/24"),
     "an address outside": (WEB, {"address": "192.0.2.1"}, "no container's of"),
     "the cell's own address": (WEB, {"address": "10.255.2.1"}, "no container's of"),
@@ -147,6 +152,18 @@ def test_nonsense_is_left_out_and_named(data: bytes) -> None:
         assert key in found.malformed
         assert names(found)[:1] == ["cell-1"]
         assert len([address for address in found.endpoints if address in cell(1).subnet]) == 2
+
+
+def test_a_cell_that_gives_signs_of_life_is_known_to_live_whatever_it_or_others_say_of_it() -> None:
+    everyone = honest(1) | honest(2) | honest(3)
+    liar = replace(cell(3), roots=RootsInUse(("ab" * 32,), ("cd" * 32,)))
+    values = changed(everyone, RECORD, underlay="127.0.0.1") | said(liar)
+    values |= claimed(cell(1, subnet=str(cell(3).subnet)))  # an honest cell, whose claim the first has taken over
+    found = decoded(values)
+    assert names(found) == ["cell-1"]
+    assert found.giving_signs() == {"cell-1": cell(1), "cell-2": None, "cell-3": liar}
+    gone = values.keys() - {KEYS.alive("cell-3")}
+    assert decoded({key: values[key] for key in gone}).giving_signs().keys() == {"cell-1", "cell-2"}
 
 
 def test_what_hangs_on_no_lease_is_left_out_as_it_would_never_go() -> None:

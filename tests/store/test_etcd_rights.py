@@ -74,7 +74,7 @@ async def test_a_cells_role_can_neither_write_policies_nor_another_cells_records
         await store.set_trust(b"PEM")
     client = EtcdClient(by_password)
     others = ("cells/cell-2/apps", "cells/cell-2/record", "cells/cell-2/alive", "cells/cell-11/record", "endpoints/cell-2/web")
-    for key in (*others, "policies/a", "ca/trust", "elsewhere"):
+    for key in (*others, "policies/a", "ca/trust", "ca/rotation", "elsewhere"):
         with pytest.raises(HostRefused):
             await client.commit(do=[put(f"/cellnet/v1/{key}", b"[]")])
         with pytest.raises(HostRefused):

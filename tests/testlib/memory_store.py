@@ -9,6 +9,7 @@ from types import MappingProxyType
 from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
+from agent.model.rotation import Rotation
 from agent.store import subnets
 from agent.store.changes import Changes
 from agent.store.protocols import StoredPolicy, by_name
@@ -31,6 +32,7 @@ class SharedRecords:
     cells: tuple[Cell, ...] = ()
     endpoints: dict[IPv4Address, Endpoint] = field(default_factory=dict)
     trust: bytes = b""
+    rotation: Rotation | None = None
     stores: list["MemoryStore"] = field(default_factory=list)
 
 
@@ -138,6 +140,10 @@ class MemoryStore:
         """See CellStore."""
         return self._all.cells
 
+    async def living(self) -> Mapping[str, CellRecord | None]:
+        """See CellStore."""
+        return {name: self._all.records.get(name) for name in sorted(self._all.alive)}
+
     async def remove_cell(self, name: str, *, now: float, writer: StoreCredentials | None = None) -> None:
         """See CellStore."""
         refuse_credentials(writer)
@@ -177,6 +183,15 @@ class MemoryStore:
         if pem != self._all.trust:
             self._all.trust = pem
             self._announce()
+
+    async def rotation(self) -> Rotation | None:
+        """See TrustStore."""
+        return self._all.rotation
+
+    async def set_rotation(self, rotation: Rotation | None, *, trust: bytes, writer: StoreCredentials | None = None) -> None:
+        """See TrustStore."""
+        self._all.rotation = rotation
+        await self.set_trust(trust, writer=writer)
 
     def _announce(self) -> None:
         for store in self._all.stores:

@@ -96,6 +96,10 @@ class CellsAndEndpoints:
             self._sorted = tuple(self._cells[name] for name in sorted(self._cells))
         return self._sorted
 
+    def giving_signs(self) -> Mapping[str, CellRecord | None]:
+        """See CellStore.living."""
+        return {name: self._records.get(name) for name in sorted(self._alive)}
+
     def take_departed(self) -> frozenset[IPv4Address]:
         """See CellStore."""
         departed = frozenset(self._departed)

@@ -7,10 +7,11 @@
     /cellnet/v1/tags/numbers/7             "ORG/SPACE/APP": two cells that take the same number meet here
     /cellnet/v1/claims/subnets/10.255.1.0  {"cell": id, "name": CELL, "prefix": 24, "released": seconds since 1970}
     /cellnet/v1/cells/CELL/apps            ["ORG/SPACE/APP", …]: whose tags this cell needs
-    /cellnet/v1/cells/CELL/record          {"id": …, "subnet": …, "underlay": …, "version": …}
+    /cellnet/v1/cells/CELL/record          {"id": …, "signs_with": […], "subnet": …, "trusts": […], "underlay": …, "version": …}
     /cellnet/v1/cells/CELL/alive           {"since": seconds since 1970}, on the cell's lease
     /cellnet/v1/endpoints/CELL/NAME        {"app": …, "instance": 0, "address": …, "ports": […], "routes": […]}, on it too
     /cellnet/v1/ca/trust                   PEM
+    /cellnet/v1/ca/rotation                {"former": […], "root": …}: fingerprints
 
 The version in the key is the format's: a cell of a later format can live beside this one.
 """
@@ -71,6 +72,11 @@ class Keys:
     def trust(self) -> str:
         """The roots that the operator has published."""
         return f"{self.root}ca/trust"
+
+    @property
+    def rotation(self) -> str:
+        """The rotation of the root that is under way."""
+        return f"{self.root}ca/rotation"
 
     def cell(self, cell: str) -> str:
         """What the keys of one cell's records begin with, but for its endpoints."""

@@ -13,8 +13,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 
 from agent.config.texts import address, cell_name
 from agent.model.attachment import INSTANCE_LIMIT, check_name, check_route
-from agent.model.cell import CellRecord, Endpoint
+from agent.model.cell import CellRecord, Endpoint, RootsInUse
 from agent.model.names import AppName
+from agent.model.rotation import Rotation
 from agent.model.routes import RouteDomains
 from agent.store.etcd.client import Value
 from agent.store.protocols import StoredPolicy
@@ -56,6 +57,8 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=0, le=LATEST)]  # since 1970
 Short = Annotated[str, Field(max_length=128), AfterValidator(_printable)]
 Id = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
+Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Fingerprints = Annotated[tuple[Fingerprint, ...], Field(max_length=128, exclude_if=lambda found: not found)]
 NEEDED: TypeAdapter[frozenset[AppName]] = TypeAdapter(frozenset[App], config=ConfigDict(strict=True))
 
 
@@ -107,7 +110,9 @@ class AnnouncedCell(Record):
     """What a cell publishes of itself."""
 
     id: Id
+    signs_with: Fingerprints = ()
     subnet: IPv4Network
+    trusts: Fingerprints = ()
     underlay: Reachable
     version: Short
 
@@ -126,6 +131,13 @@ class EndpointRecord(Record):
     instance: Annotated[int, Field(ge=0, le=INSTANCE_LIMIT)]
     ports: tuple[Port, ...] = ()
     routes: tuple[Route, ...] = ()
+
+
+class RotationRecord(Record):
+    """The root that comes, and those that go."""
+
+    former: Annotated[tuple[Fingerprint, ...], Field(max_length=128)]
+    root: Fingerprint
 
 
 class GenerationRecord(Record):
@@ -191,12 +203,35 @@ def encode_needed(apps: Collection[AppName]) -> bytes:
 def decode_cell(name: str, value: Value) -> CellRecord:
     """What a cell publishes of itself."""
     found = AnnouncedCell.read(value)
-    return CellRecord(cell_name(name), found.id, found.subnet, found.underlay, found.version)
+    roots = RootsInUse(_sorted(found.trusts), _sorted(found.signs_with))
+    return CellRecord(cell_name(name), found.id, found.subnet, found.underlay, found.version, roots=roots)
 
 
 def encode_cell(record: CellRecord) -> bytes:
     """A cell's record."""
-    return AnnouncedCell(id=record.id, subnet=record.subnet, underlay=record.underlay, version=record.version).data()
+    return AnnouncedCell(
+        id=record.id,
+        signs_with=record.roots.signs_with,
+        subnet=record.subnet,
+        trusts=record.roots.trusts,
+        underlay=record.underlay,
+        version=record.version,
+    ).data()
+
+
+def _sorted(found: Collection[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(found)))
+
+
+def decode_rotation(value: Value) -> Rotation:
+    """The rotation of the root."""
+    found = RotationRecord.read(value)
+    return Rotation(found.root, frozenset(found.former))
+
+
+def encode_rotation(rotation: Rotation) -> bytes:
+    """The rotation's record."""
+    return RotationRecord(former=_sorted(rotation.former), root=rotation.root).data()
 
 
 def decode_alive(value: Value) -> float:

@@ -3,6 +3,7 @@ transactions that compare what they expect to find, made again from a fresh read
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -15,6 +16,7 @@ from agent.errors import Conflict, HostRefused, InvalidInput, Unavailable
 from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
+from agent.model.rotation import Rotation
 from agent.model.routes import RouteDomains
 from agent.model.status import Part, Problem, as_problems
 from agent.store import subnets
@@ -106,7 +108,16 @@ class EtcdStore(Part):
     @property
     def malformed(self) -> Mapping[str, str]:
         """Key -> why, of the records that are left out."""
-        return self._records.malformed | self._cells.malformed
+        return self._records.malformed | self._cells.malformed | self._malformed_rotation()
+
+    def _malformed_rotation(self) -> dict[str, str]:
+        held = self.mirror.in_force.get(self._keys.rotation)
+        try:
+            if held is not None:
+                records.decode_rotation(held)
+        except ValueError as error:
+            return {self._keys.rotation: str(error)}
+        return {}
 
     async def catch_up(self) -> None:
         """See SharedStore."""
@@ -233,6 +244,10 @@ class EtcdStore(Part):
         """See CellStore."""
         return self._cells.cells()
 
+    async def living(self) -> Mapping[str, CellRecord | None]:
+        """See CellStore."""
+        return self._cells.giving_signs()
+
     async def remove_cell(self, name: str, *, now: float, writer: StoreCredentials | None = None) -> None:
         """See CellStore."""
         await self.await_return()
@@ -261,6 +276,21 @@ class EtcdStore(Part):
         async with client_of(writer, cell=self._client) as client:
             if pem != await self.trust():
                 await self._commit_all([([], [put(self._keys.trust, pem)])], client=client)
+
+    async def rotation(self) -> Rotation | None:
+        """See TrustStore."""
+        with contextlib.suppress(ValueError):
+            held = self.mirror.in_force.get(self._keys.rotation)
+            return None if held is None else records.decode_rotation(held)
+        return None
+
+    async def set_rotation(self, rotation: Rotation | None, *, trust: bytes, writer: StoreCredentials | None = None) -> None:
+        """See TrustStore."""
+        await self.await_return()
+        key = self._keys.rotation
+        async with client_of(writer, cell=self._client) as client:
+            do = remove(key) if rotation is None else put(key, records.encode_rotation(rotation))
+            await self._commit_all([([], [put(self._keys.trust, trust), do])], client=client)
 
     async def _change_tags(self, change: Callable[[Claims], TagChanges]) -> None:
         """In transactions of as many tags as one takes. If numbers run out, they do before the first of them."""
