@@ -160,7 +160,9 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
             base.backend, kernel=base.kernel, loop=loop, passage=lambda: passage_of(facts, base.underlay.facts.tunnel),
         ),
         liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching,
-        listeners=Listeners(loop.served, ads=ads, workers=worker_count(config), on_repair=loop.reports.add_repair),
+        listeners=Listeners(
+            loop.served, ads=ads, workers=worker_count(config), clock=clock.elapsed, on_repair=loop.reports.add_repair,
+        ),
         foreign_listeners=ForeignListeners(
             loop.served, destroy=ForeignSockets(config.paths.envoy_admin).destroy, clock=clock.elapsed,
             on_repair=loop.reports.add_repair,

@@ -1,8 +1,8 @@
 """Reading Envoy's listeners back: what Envoy has acknowledged must be open in the container's own socket table.
 
 Root in a container can destroy any socket in there (`ss -K`), Envoy's too. Envoy does not notice: it keeps turning on the dead
-socket, and no caller gets in. So the kernel is asked, and Envoy made to give the listener up and then to take it again. Apart
-from the loop's own look, which must never wait for a container.
+socket, and no caller gets in. So the kernel is asked, and Envoy made to give the listener up and then to take it again; not to
+take it again for a while if that happens too often. Apart from the loop's own look, which must never wait for a container.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from enum import Enum
 from ipaddress import IPv4Address
 
 from agent import log
+from agent.envoy.repeat_offenders import RepeatOffenders
 from agent.errors import HostRefused, Unavailable
 from agent.model.status import Part, Problem
 from dataplane.envoy.ads import AdsServer
@@ -51,9 +52,20 @@ class TlsState(Enum):
 
 
 class Listeners(Part):
-    """`served` is asked at each look; `workers` are Envoy's threads; `on_repair` hears of each that was repaired."""
+    """`served` is asked at each look; `workers` are Envoy's threads; `on_repair` hears of each that was repaired.
 
-    def __init__(self, served: Callable[[], Served], *, ads: AdsServer, workers: int, on_repair: Callable[[str], None]) -> None:
+    `clock` is in seconds and never jumps.
+    """
+
+    def __init__(
+        self,
+        served: Callable[[], Served],
+        *,
+        ads: AdsServer,
+        workers: int,
+        clock: Callable[[], float],
+        on_repair: Callable[[str], None],
+    ) -> None:
         self._served = served
         self._ads = ads
         self._workers = workers
@@ -62,6 +74,8 @@ class Listeners(Part):
         self.closed: frozenset[ContainerPort] = frozenset()  # as of the last look
         self._unseen: frozenset[ContainerPort] = frozenset()  # not yet found open since the newest Envoy has connected
         self._connections = 0
+        self._offenders = RepeatOffenders[ContainerPort](clock)
+        self._given_up: Served = {}  # withheld from Envoy, or its workers would turn on the dead sockets
 
     def problems(self) -> Iterator[Problem]:
         """Ports that are not open, each by its container, and those of an Envoy that has just connected."""
@@ -72,7 +86,10 @@ class Listeners(Part):
                 f"Envoy has just connected: {len(unseen)} of its ports in containers are not seen open yet",
                 "wait a moment",
             )
-        for port in sorted(self.closed & self._served().keys()):
+        for port in sorted(self._given_up.keys() & self._served().keys()):
+            what = f"{port.pin.name}: a program inside keeps closing Envoy's port {port.number}, which stays closed for a while"
+            yield Problem("envoy", what, "it runs as root in there and destroys sockets (`ss -K`): end it")
+        for port in sorted((self.closed & self._served().keys()) - self._given_up.keys()):
             hint = "Envoy is made to open it again; if this stays, see Envoy's log, and `ss -ltn` inside"
             yield Problem("envoy", f"{port.pin.name}: Envoy's port {port.number} is not open, though Envoy has it", hint)
 
@@ -107,37 +124,57 @@ class Listeners(Part):
 
     async def await_open(self) -> None:
         """Look for the ports of an Envoy that has connected since the last look."""
-        unseen = self._unseen_ports()
+        unseen = self._unseen_ports() - self._given_up.keys()
         if unseen and self._ads.status().connected:
             closed = await self._closed_ports(unseen)
-            taken = {port for port, each in self._served().items() if self._ads.has(each.versions)}
+            taken = {port for port, each in self._served().items() if self._has(each)}
             self._unseen -= (unseen & taken) - closed
 
     async def look(self) -> None:
         """Find what is closed, and have it opened again."""
-        suspects = await self._closed_ports(self._served())
+        served = self._served()
+        self._offenders.keep(served)
+        self._given_up = {port: each for port, each in self._given_up.items() if port in served}
+        self._give_back(self._given_up.keys() - self._offenders.paused())
+        suspects = await self._closed_ports(served.keys() - self._given_up.keys())
         if suspects:
             await asyncio.sleep(CONFIRM_SECONDS)
         found = await self._still_closed(suspects)
         for port in sorted(found - self.closed):
             self._log.warning("listener_closed", address=str(port.address), port=port.number)
-        self.closed = found
+        self.closed = found | self._given_up.keys()
         served = self._served()
-        lost = {port: served[port] for port in found & served.keys() if self._ads.has(served[port].versions)}
+        lost = {port: served[port] for port in found & served.keys() if self._has(served[port])}
         if lost:
-            await self._give_up(lost)
-            await self._await_repair(lost.keys())
+            await self._take_back(lost)
+            await self._await_repair(lost.keys() - self._given_up.keys())
 
-    async def _give_up(self, lost: Served) -> None:
+    def _has(self, listener: ServedListener) -> bool:
+        """Whether Envoy has all that this one needs; what is given up of the same container is nothing that it could have."""
+        given_up = {each.key for each in self._given_up.values()}
+        return self._ads.has({key: version for key, version in listener.versions.items() if key not in given_up})
+
+    async def _take_back(self, lost: Served) -> None:
         """Returns when Envoy has closed these: given back sooner, it would listen on the dead sockets once more."""
+        for port in lost:
+            self._offenders.add(port)
         absent = {each.key: None for each in lost.values()}
-        self._ads.withhold(absent.keys())
+        self._ads.withhold(absent.keys() | {each.key for each in self._given_up.values()})
         try:
             with contextlib.suppress(Unavailable, HostRefused):
                 await self._ads.settled(absent, timeout=REPAIR_SECONDS)
             await asyncio.sleep(CLOSE_SECONDS)
         finally:
-            self._ads.withhold(())
+            paused = self._offenders.paused()
+            for port in sorted(lost.keys() & paused):
+                self._log.warning("listener_given_up", address=str(port.address), port=port.number)
+            self._given_up = {**self._given_up, **{port: each for port, each in lost.items() if port in paused}}
+            self._give_back(lost.keys() - paused)
+
+    def _give_back(self, ports: AbstractSet[ContainerPort]) -> None:
+        """Envoy may have these again."""
+        self._given_up = {port: each for port, each in self._given_up.items() if port not in ports}
+        self._ads.withhold({each.key for each in self._given_up.values()})
 
     async def _await_repair(self, lost: AbstractSet[ContainerPort]) -> None:
         left: Collection[ContainerPort] = lost

@@ -119,8 +119,10 @@ class AdsServer:
 
     def withhold(self, keys: Collection[ResourceKey]) -> None:
         """From now on Envoy is to be without these, though they are published, and with those that were withheld before."""
-        self._withheld = frozenset(keys)
-        self.publish(self._published)
+        withheld = frozenset(keys)
+        if withheld != self._withheld:
+            self._withheld = withheld
+            self.publish(self._published)
 
     def has(self, versions: Mapping[ResourceKey, str | None]) -> bool:
         """Whether the newest Envoy has acknowledged exactly these versions."""

@@ -9,9 +9,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from agent.envoy import foreign_listeners as module
-from agent.envoy.foreign_listeners import ForeignListeners
+from agent.envoy.foreign_listeners import PERIOD, ForeignListeners
 from agent.envoy.listeners import ServedListener
+from agent.envoy.repeat_offenders import WITHIN
 from dataplane.envoy import foreign_sockets
 from dataplane.envoy.container_ports import ContainerPort
 from dataplane.envoy.foreign_sockets import ForeignSockets
@@ -132,7 +132,7 @@ class Stubborn:
     def look_until(self, end: float) -> None:
         while self.now < end:
             asyncio.run(self.listeners.look())
-            self.now += module.PERIOD
+            self.now += PERIOD
 
 
 def test_a_container_that_goes_on_is_left_alone_for_longer_and_longer_and_named() -> None:
@@ -151,6 +151,6 @@ def test_seldom_ones_are_destroyed_each_time() -> None:
     scene = Stubborn()
     for _ in range(8):
         scene.look_until(scene.now + 1)
-        scene.now += module.WITHIN
+        scene.now += WITHIN
     assert len(scene.destroyed) == 8
     assert not list(scene.listeners.problems())

@@ -9,7 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from agent.envoy import listeners as module
-from agent.envoy.listeners import Listeners, Served, ServedListener
+from agent.envoy.listeners import Listeners, Served, ServedListener, TlsState
+from agent.envoy.repeat_offenders import FIRST_PAUSE, TIMES
+from dataplane.envoy import admin
 from dataplane.envoy.container_ports import ContainerPort, closed_ports
 from dataplane.envoy.translation import listener_key, of_workload
 from dataplane.flows import sockdiag
@@ -36,8 +38,8 @@ class ReadBack:
 
     def __init__(self, cell: EnvoyCell) -> None:
         self._cell = cell
-        self.repairs = 0
-        self.looks = Listeners(self._served, ads=cell.ads, workers=WORKERS, on_repair=self._count)
+        self.repairs, self.now = 0, 1000.0
+        self.looks = Listeners(self._served, ads=cell.ads, workers=WORKERS, clock=lambda: self.now, on_repair=self._count)
 
     def _served(self) -> Served:
         workloads = self._cell.state.workloads
@@ -146,6 +148,30 @@ def test_a_port_that_stays_closed_is_reported_until_it_is_open(
 
     eventually(is_open_after_a_look)
     assert read_back.looks.closed == frozenset()
+
+
+def test_a_port_that_root_inside_goes_on_closing_is_given_up_for_a_while_and_named(
+    cell: EnvoyCell, pair: EnvoyPair, served: Workload, read_back: ReadBack
+) -> None:
+    """Without it in Envoy, whose workers would turn on the dead sockets all the while."""
+    cell.loop.run(read_back.looks.await_open())
+    for _ in range(TIMES):
+        assert not list(read_back.looks.problems())
+        every_socket(pair)
+        read_back.look()
+    assert (read_back.repairs, closed(served)) == (TIMES - 1, True)
+    assert admin.listeners(cell.envoy.settings.admin) == frozenset()
+    (problem,) = read_back.looks.problems()
+    assert problem.what.endswith("-api: a program inside keeps closing Envoy's port 61443, which stays closed for a while")
+    assert read_back.looks.tls_state(API) is TlsState.WAITING
+    read_back.now += FIRST_PAUSE - 1
+    read_back.look()
+    assert closed(served)
+    read_back.now += 2
+    read_back.look()
+    assert not closed(served)
+    assert not list(read_back.looks.problems())
+    assert read_back.looks.tls_state(API) is TlsState.READY
 
 
 def test_nothing_is_closed_while_there_is_no_envoy(
