@@ -108,7 +108,7 @@ def staged() -> Iterator[Stage]:
 
 def _identity(scene: Scene, container: Container) -> Identity:
     found: Fields = scene.client.get(f"/v1/attachments/{container.name}").at("environment")
-    return Identity(*(Path(found.text(f"CF_{name}")) for name in ("INSTANCE_CERT", "INSTANCE_KEY", "SYSTEM_CERT_PATH")))
+    return Identity(*(Path(found.text(f"CF_{name}")) for name in ("INSTANCE_CERT", "INSTANCE_KEY", "INSTANCE_CA")))
 
 
 def _pinned_envoy(scene: Scene, processor: int) -> int:

@@ -11,21 +11,17 @@ from pathlib import Path
 
 from host import syscalls
 
-FILES = ("CF_INSTANCE_CERT", "CF_INSTANCE_KEY", "CF_SYSTEM_CERT_PATH")
+FILES = ("CF_INSTANCE_CERT", "CF_INSTANCE_KEY", "CF_INSTANCE_CA", "CF_SYSTEM_CERT_PATH")
 
 
 def missing_folders(environment: Mapping[str, str], *, agent_pid: int) -> tuple[Path, ...]:
-    """The folders of `environment`'s files that are not here as the agent (0: it cannot be seen from here) has them."""
+    """The folders around `environment`'s files that are not here as the agent (0: it cannot be seen from here) has them."""
     if not agent_pid:
         return ()
     theirs = Path(f"/proc/{agent_pid}/root")
     paths = [Path(environment[name]) for name in FILES if name in environment]
-    missing = {_folder(path, theirs) for path in paths if not _same(path, Path(f"{theirs}{path}"))}
+    missing = {path.parent for path in paths if not _same(path, Path(f"{theirs}{path}"))}
     return tuple(sorted(folder for folder in missing if not missing.intersection(folder.parents)))
-
-
-def _folder(path: Path, theirs: Path) -> Path:
-    return path if Path(f"{theirs}{path}").is_dir() else path.parent
 
 
 def _same(here: Path, there: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Leaves on tmpfs: `<directory>/<attachment>/{instance.crt,instance.key}` and one `trust.crt` for all.
+"""Leaves on tmpfs: `<directory>/<attachment>/{instance.crt,instance.key}`, and one folder of trusted roots for all.
 
 Apps read them there (`CF_INSTANCE_CERT` and its kin), and the agent reads them again after a restart: the same bytes, so Envoy
 is pushed nothing. Keys never reach a disk, so a directory that is not on tmpfs gets one mounted on it.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import InvalidInput
+from agent.identity.trust_folder import TrustFolder
 from ca import files
 from ca.errors import CaRefused
 from ca.pem import certificates, fits, private_key
@@ -21,7 +22,8 @@ from host.durable import PUBLIC, SECRET, Write, make_folder, replace
 from host.errors import refused_as
 from host.lasting_mounts import in_first_mounts
 
-CHAIN, KEY, TRUST = "instance.crt", "instance.key", "trust.crt"
+CHAIN, KEY = "instance.crt", "instance.key"
+TRUST = "_trust"  # no attachment is called that
 # Two files of one page each, their directory, and as much again while both are being replaced: 1,000 containers need 12 MB.
 SIZE = "mode=0755,size=16m"
 HINT = "see df, mount and the permissions"
@@ -47,9 +49,9 @@ class Keyring:
         syscalls.mount("cellnet-identity", str(self.directory), kind="tmpfs", flags=flags, options=SIZE)
 
     @property
-    def trust(self) -> Path:
-        """Where the trust bundle is."""
-        return self.directory / TRUST
+    def trust(self) -> TrustFolder:
+        """What apps trust."""
+        return TrustFolder(self.directory / TRUST)
 
     def chain_of(self, name: str) -> Path:
         """Where the certificate chain of attachment `name` is."""
@@ -67,20 +69,14 @@ class Keyring:
     def put(self, name: str, leaf: Leaf) -> None:
         """Write one leaf in place of what was there. Raises HostRefused if the tmpfs refuses."""
         chain, key = self.chain_of(name), self.key_of(name)
-        there = self._read(name)
-        if there == leaf:
+        if self._read(name) == leaf:
             return
-        if there is None:
+        if chain.is_dir() or key.is_dir():
             self.drop(name)
         with refused_as(f"cannot write {chain.parent}", hint=HINT):
+            # the folder stays the same one: it may be mounted into a container
             make_folder(chain.parent, mode=0o755)
             replace(Write(key, leaf.key, SECRET), Write(chain, leaf.chain, PUBLIC))
-
-    def put_trust(self, bundle: bytes) -> None:
-        """Write the trust bundle, unless it is there."""
-        with refused_as(f"cannot write {self.trust}", hint=HINT):
-            if not self.trust.exists() or self.trust.read_bytes() != bundle:
-                replace(Write(self.trust, bundle, PUBLIC))
 
     def drop(self, name: str) -> None:
         """Take one leaf away; absent is fine."""

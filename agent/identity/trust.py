@@ -65,7 +65,7 @@ class CellTrust(Part):
     def problems(self) -> Iterator[Problem]:
         """Roots that are not trusted here, and that this cell's own is not trusted elsewhere."""
         if self._unwritten is not None:
-            what = f"{self._keyring.trust} is not what it should be: {self._unwritten}"
+            what = f"{self._keyring.trust.path} is not what it should be: {self._unwritten}"
             yield Problem("identity", what, "it is tried again by itself")
         for why in self._trust.left_out:
             what = f"a root in the store's trust bundle is left out, {why}"
@@ -81,7 +81,7 @@ class CellTrust(Part):
     def open(self) -> None:
         """Write the bundle for apps, and from now on whatever it becomes. Raises HostRefused."""
         self._is_open = True
-        self._keyring.put_trust(self.bundle)
+        self._keyring.trust.put(self.bundle)
 
     def update(self, shared: bytes, *, has_peers: bool) -> None:
         """Trust also the roots that the store has (PEM). `has_peers`: whether there are other cells."""
@@ -107,7 +107,7 @@ class CellTrust(Part):
     def _write(self) -> None:
         """A tmpfs that is full must not keep the containers waiting for all else."""
         try:
-            self._keyring.put_trust(self.bundle)
+            self._keyring.trust.put(self.bundle)
             self._unwritten = None
         except RAISED as error:
             self._unwritten = error.what

@@ -17,7 +17,7 @@ ROUTE = "api.apps.internal"
 PORT, TLS_PORT = 8080, 61443
 IDLE = ("sleep", "infinity")
 CURL = ("curl", "-sS", "-m5")
-TRUST = f'{shlex.join(CURL)} -w "HTTP %{{http_code}}" --cacert "$CF_SYSTEM_CERT_PATH"'
+TRUST = f'{shlex.join(CURL)} -w "HTTP %{{http_code}}" --cacert "$CF_INSTANCE_CA"'
 PAGE = Path(__file__).parent / "page_script.py"
 OVERLAY_ADDRESS = "200 OK, and api sees the address that {name} has on the overlay"
 

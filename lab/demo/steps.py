@@ -95,7 +95,7 @@ def _tls(stage: Stage) -> None:
 def _identity(stage: Stage) -> None:
     stage.screen.step("Who answered? The certificate names the app")
     there = f"{stage.api.address}:{TLS_PORT}"
-    look = f'openssl s_client -connect {there} -CAfile "$CF_SYSTEM_CERT_PATH" -verify_return_error </dev/null 2>/dev/null'
+    look = f'openssl s_client -connect {there} -CAfile "$CF_INSTANCE_CA" -verify_return_error </dev/null 2>/dev/null'
     done = stage.inside(stage.web, "sh", "-c", f"{look} | openssl x509 -noout -ext subjectAltName")
     identity = f"spiffe://cell.internal/org/{API.replace('/', '/space/', 1).replace('/shop/', '/shop/app/')}"
     stage.screen.expect(

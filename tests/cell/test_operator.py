@@ -103,7 +103,7 @@ def issuer(instance: Instance) -> bytes:
 
 
 def bundle(instance: Instance) -> bytes:
-    return Path(instance.environment["CF_SYSTEM_CERT_PATH"]).read_bytes()
+    return Path(instance.environment["CF_INSTANCE_CA"]).read_bytes()
 
 
 def test_the_documents_commands_bring_a_running_cell_under_the_common_root_without_a_refused_call(

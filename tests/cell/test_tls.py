@@ -34,7 +34,7 @@ def two(cell: CellUnderTest) -> tuple[Instance, Instance]:
 
 def openssl(web: Instance, api: Instance, *options: str, trust: str | None = None) -> str:
     """What `openssl s_client` says of api's port when it is called from inside web."""
-    target = ["-connect", f"{api.address}:{TLS_PORT}", "-CAfile", trust or web.environment["CF_SYSTEM_CERT_PATH"]]
+    target = ["-connect", f"{api.address}:{TLS_PORT}", "-CAfile", trust or web.environment["CF_INSTANCE_CA"]]
     return web.run("openssl", "s_client", *target, "-x509_strict", "-brief", *options, code=None)
 
 
@@ -50,7 +50,7 @@ def request(web: Instance, api: Instance, *options: str) -> str:
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
 def test_openssl_verifies_address_and_names_to_the_letter(two: tuple[Instance, Instance], version: str) -> None:
     web, api = two
-    bundle = web.environment["CF_SYSTEM_CERT_PATH"]
+    bundle = web.environment["CF_INSTANCE_CA"]
     names = [f"-verify_hostname {name}" for name in NAMES]
     for right in (f"-verify_ip {api.address}", *names):
         said = request(web, api, "-x509_strict", "-CAfile", bundle, version, right)
@@ -66,7 +66,7 @@ def test_the_chain_ends_in_the_bundle_that_ca_show_prints(cell: CellUnderTest, t
     shown = cell.cellnet("ca", "show", "--pem").out
     bundle = cell.lab.root / "shown.pem"
     bundle.write_text(shown)
-    with open(web.environment["CF_SYSTEM_CERT_PATH"]) as file:
+    with open(web.environment["CF_INSTANCE_CA"]) as file:
         assert file.read() == shown
     assert shown == (cell.lab.root / "var/lib/cellnet/ca/root.crt").read_text()
     assert "Verification: OK" in openssl(web, api, "-verify_ip", str(api.address), "-no-CApath", trust=str(bundle))

@@ -111,7 +111,7 @@ def test_none_is_needed_and_a_valid_one_of_another_instance_is_taken(
 
 def test_the_instances_own_files_serve_curl_inside(two: tuple[Instance, Instance]) -> None:
     web, api = two
-    call = '--cacert "$CF_SYSTEM_CERT_PATH" --cert "$CF_INSTANCE_CERT" --key "$CF_INSTANCE_KEY"'
+    call = '--cacert "$CF_INSTANCE_CA" --cert "$CF_INSTANCE_CERT" --key "$CF_INSTANCE_KEY"'
     assert web.exec("sh", "-c", f"curl -sS {call} https://{api.address}:{TLS_PORT}/") == f"hello {web.address}\n"
 
 
@@ -144,7 +144,7 @@ def http(cell: CellUnderTest, kind: str) -> tuple[Instance, Instance]:
 
 def fetched(web: Instance, api: Instance, *options: str) -> str:
     """What curl prints inside web when it calls api in HTTP/1.1, the versions of HTTP being the app's too."""
-    call = f'curl -sS --http1.1 --cacert "$CF_SYSTEM_CERT_PATH" {" ".join(options)}'
+    call = f'curl -sS --http1.1 --cacert "$CF_INSTANCE_CA" {" ".join(options)}'
     return web.exec("sh", "-c", f"{call} https://{api.address}:{TLS_PORT}/a%2fb?c=d", code=None)
 
 
@@ -195,7 +195,7 @@ def test_an_http_target_offers_http2_first(cell: CellUnderTest) -> None:
 def test_http2_reaches_the_app_as_http2(cell: CellUnderTest) -> None:
     web, api = http(cell, "grpc")
     with tempfile.NamedTemporaryFile() as bundle:
-        Path(bundle.name).write_bytes(Path(web.environment["CF_SYSTEM_CERT_PATH"]).read_bytes())
+        Path(bundle.name).write_bytes(Path(web.environment["CF_INSTANCE_CA"]).read_bytes())
         name = "api.shop.acme.cell.internal"
         said = web.run(sys.executable, "-I", str(HTTP_APP), "call", f"{api.address}:{TLS_PORT}", bundle.name, name, "k=v")
     seen = json.loads(said.splitlines()[-1])

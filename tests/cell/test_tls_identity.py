@@ -42,9 +42,7 @@ def served(web: Instance, server: Instance) -> x509.Certificate:
 
 def test_the_files_hold_the_identity_of_the_instance(cell: CellUnderTest) -> None:
     api = cell.run_app(API, routes=["api.apps.internal"], options=["--instance=3"])
-    said = verify(
-        path(api, "CF_INSTANCE_CERT").read_bytes(), path(api, "CF_SYSTEM_CERT_PATH").read_bytes(), now=datetime.now(UTC)
-    )
+    said = verify(path(api, "CF_INSTANCE_CERT").read_bytes(), path(api, "CF_INSTANCE_CA").read_bytes(), now=datetime.now(UTC))
     names = ("api.shop.acme.cell.internal", "3.api.shop.acme.cell.internal", "api.apps.internal", "3.api.apps.internal")
     assert said == Identity("cell.internal", "acme", "shop", "api", address=api.address, dns_names=names)
     assert said.spiffe_id == "spiffe://cell.internal/org/acme/space/shop/app/api"
@@ -71,7 +69,7 @@ def test_the_port_shows_the_certificate_of_the_files(cell: CellUnderTest) -> Non
 
 def test_the_files_are_found_inside_by_their_variables(cell: CellUnderTest) -> None:
     api = cell.run_app(API)
-    check = 'openssl verify -x509_strict -CAfile "$CF_SYSTEM_CERT_PATH" -untrusted "$CF_INSTANCE_CERT" "$CF_INSTANCE_CERT"'
+    check = 'openssl verify -x509_strict -CAfile "$CF_INSTANCE_CA" -untrusted "$CF_INSTANCE_CERT" "$CF_INSTANCE_CERT"'
     assert api.exec("sh", "-c", check).endswith("instance.crt: OK\n")
     public = 'openssl x509 -in "$CF_INSTANCE_CERT" -noout -pubkey > /dev/shm/$$; openssl pkey -in "$CF_INSTANCE_KEY" -pubout'
     assert api.exec("sh", "-c", f"{public} | cmp - /dev/shm/$$ && rm /dev/shm/$$ && echo same") == "same\n"

@@ -57,7 +57,7 @@ def scanned(web: Instance, api: Instance, findings: Path) -> Mapping[str, tuple[
     """What testssl.sh, trusting our root, says of api's port from inside web: severity and words by the name of the finding."""
     ours = (
         "--add-ca",
-        web.environment["CF_SYSTEM_CERT_PATH"],
+        web.environment["CF_INSTANCE_CA"],
         "--nodns",
         "none",
         "--warnings",

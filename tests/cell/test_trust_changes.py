@@ -50,7 +50,11 @@ def two(cell: CellUnderTest) -> tuple[Instance, Instance]:
 
 
 def bundle(instance: Instance) -> bytes:
-    return Path(instance.environment["CF_SYSTEM_CERT_PATH"]).read_bytes()
+    """The roots in its one file, which are those of the folder for OpenSSL, too."""
+    file, folder = Path(instance.environment["CF_INSTANCE_CA"]), Path(instance.environment["CF_SYSTEM_CERT_PATH"])
+    (hashed,) = [each for each in folder.iterdir() if each != file]
+    assert set(certificates(hashed.read_bytes(), where="")) == set(certificates(file.read_bytes(), where=""))
+    return file.read_bytes()
 
 
 def taken(web: Instance, api: Instance) -> bool:
@@ -97,11 +101,11 @@ def test_what_was_published_holds_over_a_restart_from_its_first_moment(cell: Cel
     cell.cellnet("ca", "publish", "--add", str(tmp_path / "root.crt"))
     cell.cellnet("ca", "publish", "--add")
     there = bundle(web)
-    inode = Path(web.environment["CF_SYSTEM_CERT_PATH"]).stat().st_ino
+    inode = Path(web.environment["CF_INSTANCE_CA"]).stat().st_ino
     cell.kill("agent")
     cell.start()
     assert bundle(web) == there
-    assert Path(web.environment["CF_SYSTEM_CERT_PATH"]).stat().st_ino == inode, "never anything else in between"
+    assert Path(web.environment["CF_INSTANCE_CA"]).stat().st_ino == inode, "never anything else in between"
     assert taken(web, api)
     cell.cellnet("ca", "publish")
 

@@ -22,7 +22,7 @@ def test_every_cell_lists_all_and_itself_once(cells: CellsUnderTest) -> None:
 
 
 def test_a_root_that_one_cell_publishes_is_what_the_apps_of_another_read(cells: CellsUnderTest, tmp_path: Path) -> None:
-    trusted = cells[2].run_app(WEB).environment["CF_SYSTEM_CERT_PATH"]
+    trusted = cells[2].run_app(WEB).environment["CF_INSTANCE_CA"]
     before, foreign = Path(trusted).read_bytes(), certificates.make_ca().root
     (tmp_path / "root.crt").write_bytes(foreign.bundle())
     cells[1].cellnet("ca", "publish", "--add")

@@ -161,7 +161,7 @@ def test_61443_is_verified_across_cells_and_has_a_policy_of_its_own(cells: Cells
             web.get_tls(api, name=wrong)
     with pytest.raises(ssl.SSLCertVerificationError):
         web.get_tls(api, context=ssl.create_default_context())
-    call = f'curl -sS --cacert "$CF_SYSTEM_CERT_PATH" https://{api.address}:{TLS_PORT}/'
+    call = f'curl -sS --cacert "$CF_INSTANCE_CA" https://{api.address}:{TLS_PORT}/'
     assert web.exec("sh", "-c", call) == f"hello {web.address}\n"
 
 
@@ -196,7 +196,7 @@ def test_an_http_app_gets_the_identity_of_a_caller_on_another_cell(cells: CellsU
 
 def fetched(web: ServingContainer, api: Instance, *options: str) -> dict[str, dict[str, str]]:
     """What the app says it saw of a request by curl."""
-    call = f'curl -sS --http1.1 --cacert "$CF_SYSTEM_CERT_PATH" {" ".join(options)} https://{api.address}:{TLS_PORT}/'
+    call = f'curl -sS --http1.1 --cacert "$CF_INSTANCE_CA" {" ".join(options)} https://{api.address}:{TLS_PORT}/'
     found: dict[str, dict[str, str]] = json.loads(web.exec("sh", "-c", call))
     return found
 

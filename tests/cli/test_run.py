@@ -255,7 +255,7 @@ def test_the_agents_files_are_found_from_another_mount_namespace_and_stay_live(
 ) -> None:
     identity = tmp_path / "identity"
     identity.mkdir()
-    script = 'pwd; cat "$CF_INSTANCE_CERT"; read line; cat "$CF_INSTANCE_CERT" "$CF_SYSTEM_CERT_PATH"'
+    script = 'pwd; cat "$CF_INSTANCE_CERT"; read line; cat "$CF_INSTANCE_CERT" "$CF_SYSTEM_CERT_PATH"/*'
     caller = subprocess.Popen(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", 'echo here; read line; exec "$@"', "sh",
          *argv(*WEB, "--", "sh", "-c", script)],
@@ -267,10 +267,11 @@ def test_the_agents_files_are_found_from_another_mount_namespace_and_stay_live(
     try:
         (identity / "web").mkdir()
         (identity / "web/instance.crt").write_text("first\n")
-        (identity / "trust.crt").write_text("trust\n")
+        (identity / "_trust").mkdir()
+        (identity / "_trust/ca.crt").write_text("trust\n")
         cell.environment = {
             "CF_INSTANCE_CERT": str(identity / "web/instance.crt"),
-            "CF_SYSTEM_CERT_PATH": str(identity / "trust.crt"),
+            "CF_SYSTEM_CERT_PATH": str(identity / "_trust"),
         }
         opened(caller.stdin).write("go\n")
         opened(caller.stdin).flush()
@@ -278,7 +279,8 @@ def test_the_agents_files_are_found_from_another_mount_namespace_and_stay_live(
         assert opened(caller.stdout).readline() == "first\n"
         (identity / "web/new").write_text("second\n")
         os.rename(identity / "web/new", identity / "web/instance.crt")
-        assert caller.communicate("go\n")[0] == "second\ntrust\n"
+        (identity / "_trust/12345678.0").write_text("hashed\n")
+        assert caller.communicate("go\n")[0] == "second\nhashed\ntrust\n"
         assert caller.returncode == 0
     finally:
         subprocess.run(["umount", "-l", str(identity)], check=True)

@@ -106,7 +106,7 @@ async def test_with_another_root_every_leaf_is_issued_anew(external: ExternalRoo
     copy(external, "root.crt", "cell.crt", "cell.key", of=new)
     await external.run_until(leaves, lambda: leaves.trust.bundle == (new / "root.crt").read_bytes())
     await external.run_until(leaves, lambda: not misfit(leaves))
-    assert leaves.keyring.trust.read_bytes() == leaves.trust.bundle
+    assert leaves.keyring.trust.bundle.read_bytes() == leaves.trust.bundle
 
 
 async def test_with_another_root_every_leaf_is_issued_anew_though_the_store_has_the_old_one_too(external: ExternalRoot) -> None:
@@ -157,10 +157,10 @@ def test_roots_of_the_store_are_trusted_beside_the_own_one_as_soon_as_they_are_k
     own, theirs = leaves.trust.bundle, (external.other_root() / "root.crt").read_bytes()
     leaves.trust.update(own + theirs, has_peers=True)
     assert set(certificates(leaves.trust.bundle, where="")) == {*certificates(own, where=""), *certificates(theirs, where="")}
-    assert leaves.keyring.trust.read_bytes() == leaves.trust.bundle
+    assert leaves.keyring.trust.bundle.read_bytes() == leaves.trust.bundle
     assert list(leaves.problems()) == []
     leaves.trust.update(b"", has_peers=True)
-    assert leaves.keyring.trust.read_bytes() == leaves.trust.bundle == own
+    assert leaves.keyring.trust.bundle.read_bytes() == leaves.trust.bundle == own
 
 
 def test_apps_read_the_last_known_roots_of_the_store_from_the_start(external: ExternalRoot) -> None:
@@ -168,7 +168,7 @@ def test_apps_read_the_last_known_roots_of_the_store_from_the_start(external: Ex
     leaves = external.leaves()
     leaves.trust.update(theirs, has_peers=True)
     leaves.load([WEB])
-    assert leaves.keyring.trust.read_bytes() == leaves.trust.bundle
+    assert leaves.keyring.trust.bundle.read_bytes() == leaves.trust.bundle
     assert leaves.trust.bundle.count(b"BEGIN") == 2
 
 
@@ -211,6 +211,6 @@ async def test_a_full_tmpfs_stops_no_turn_and_apps_read_the_new_roots_when_there
     leaves.trust.update(make_root(trust_domain=DOMAIN, now=NOON, lifetime=DAY).bundle(), has_peers=True)
     assert any("No space left" in each.what for each in leaves.problems())
     filler.unlink()
-    await external.run_until(leaves, lambda: leaves.keyring.trust.read_bytes() == leaves.trust.bundle)
+    await external.run_until(leaves, lambda: leaves.keyring.trust.bundle.read_bytes() == leaves.trust.bundle)
     leaves.trust.update(b"", has_peers=True)
     assert list(leaves.problems()) == []

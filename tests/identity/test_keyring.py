@@ -90,21 +90,30 @@ def test_keys_are_for_root_and_certificates_for_all_users(ring: Keyring, umask: 
     old = os.umask(umask)
     try:
         ring.put("web", WEB)
-        ring.put_trust(CA.root.bundle())
+        ring.trust.put(CA.root.bundle())
     finally:
         os.umask(old)
-    paths = (ring.key_of("web"), ring.chain_of("web"), ring.trust, ring.chain_of("web").parent)
+    paths = (ring.key_of("web"), ring.chain_of("web"), ring.trust.bundle, ring.chain_of("web").parent)
     assert [stat.S_IMODE(path.stat().st_mode) for path in paths] == [0o600, 0o644, 0o644, 0o755]
-    assert ring.trust.read_bytes() == CA.root.bundle()
+    assert ring.trust.bundle.read_bytes() == CA.root.bundle()
+
+
+def test_a_folder_that_a_container_has_mounted_stays_the_same_one(ring: Keyring) -> None:
+    ring.put("web", WEB)
+    inode = ring.chain_of("web").parent.stat().st_ino
+    ring.key_of("web").write_bytes(b"its owner may write it")
+    ring.put("web", API)
+    assert ring.chain_of("web").parent.stat().st_ino == inode
+    assert ring.load() == {"web": API}
 
 
 def test_the_same_leaf_is_not_written_twice(ring: Keyring) -> None:
     ring.put("web", WEB)
-    ring.put_trust(CA.root.bundle())
-    before = [path.stat().st_ino for path in (ring.key_of("web"), ring.chain_of("web"), ring.trust)]
+    ring.trust.put(CA.root.bundle())
+    before = [path.stat().st_ino for path in (ring.key_of("web"), ring.chain_of("web"), ring.trust.bundle)]
     ring.put("web", WEB)
-    ring.put_trust(CA.root.bundle())
-    assert [path.stat().st_ino for path in (ring.key_of("web"), ring.chain_of("web"), ring.trust)] == before
+    ring.trust.put(CA.root.bundle())
+    assert [path.stat().st_ino for path in (ring.key_of("web"), ring.chain_of("web"), ring.trust.bundle)] == before
     ring.put("web", API)
     assert ring.load() == {"web": API}
 
@@ -160,15 +169,15 @@ def test_sweep_takes_unknown_leaves_and_keeps_the_trust_bundle(ring: Keyring, tm
     elsewhere.mkdir()
     for name in ("web", "api", "old"):
         ring.put(name, WEB)
-    ring.put_trust(b"bundle")
+    ring.trust.put(CA.root.bundle())
     (ring.directory / "link").symlink_to(elsewhere)
     assert ring.sweep({"web", "new"}) == ("api", "old")
     assert set(ring.load()) == {"web"}
-    assert ring.trust.read_bytes() == b"bundle"
+    assert ring.trust.bundle.read_bytes() == CA.root.bundle()
     assert elsewhere.exists()
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../web", "a/b", ".web", "trust.crt", "a\0b"])
+@pytest.mark.parametrize("name", ["", ".", "..", "../web", "a/b", ".web", "_trust", "a\0b"])
 def test_a_name_that_is_no_plain_directory_is_refused(ring: Keyring, name: str) -> None:
     for call in (ring.drop, ring.key_of, lambda name: ring.put(name, WEB)):
         with pytest.raises(InvalidInput, match="cannot name a directory"):

@@ -7,7 +7,10 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from ca.authority import Authority, issue_cell, make_root
+from cryptography import x509
+
+from ca.authority import Authority, issue_cell, make_root, new_key
+from ca.certificate import Signer, key_usage, sign, validity
 from ca.leaf import Issued, issue_leaf
 from ca.names import Identity
 
@@ -39,6 +42,14 @@ def make_ca(*, now: datetime = TODAY, root_days: float = 3650, cell_days: float 
     root = make_root(trust_domain=TRUST_DOMAIN, now=now, lifetime=timedelta(days=root_days))
     lifetime = timedelta(days=cell_days)
     return Ca(root, issue_cell(root, cell="one", trust_domain=TRUST_DOMAIN, now=now, lifetime=lifetime))
+
+
+def named_root(name: x509.Name) -> x509.Certificate:
+    """A self-signed certificate of any subject."""
+    key = new_key()
+    valid = validity(now=TODAY, lifetime=timedelta(days=9))
+    extensions = ((x509.BasicConstraints(ca=True, path_length=1), True), (key_usage(authority=True), True))
+    return sign(Signer(name, key), name=name, key=key.public_key(), valid=valid, extensions=extensions)
 
 
 def load_leaf(context: ssl.SSLContext, leaf: Issued) -> None:

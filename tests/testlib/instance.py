@@ -40,7 +40,7 @@ class Instance(Node):
 
     def tls_context(self, *, show: "Instance | None" = None) -> ssl.SSLContext:
         """Verifies against the cell's trust bundle; shows the certificate of `show`, if one is given."""
-        context = ssl.create_default_context(cafile=self.environment["CF_SYSTEM_CERT_PATH"])
+        context = ssl.create_default_context(cafile=self.environment["CF_INSTANCE_CA"])
         context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
         if show is not None:
             context.load_cert_chain(show.environment["CF_INSTANCE_CERT"], show.environment["CF_INSTANCE_KEY"])

@@ -201,7 +201,8 @@ class AttachmentsApi(Part):
                 "CF_INSTANCE_INDEX": str(held.instance),
                 "CF_INSTANCE_CERT": str(keyring.chain_of(held.name)),
                 "CF_INSTANCE_KEY": str(keyring.key_of(held.name)),
-                "CF_SYSTEM_CERT_PATH": str(keyring.trust),
+                "CF_INSTANCE_CA": str(keyring.trust.bundle),
+                "CF_SYSTEM_CERT_PATH": str(keyring.trust.path),
             },
             pin=pin_of(held.name, pins=self._facts.pins),
         )
