@@ -18,11 +18,12 @@ LONGEST = 240  # bytes of a name in its temporary name: 255 is what a file syste
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One file to be."""
+    """One file to be. `owner` is its uid and gid, where they are not ours."""
 
     path: Path
     content: bytes = field(repr=False)
     mode: int
+    owner: tuple[int, int] | None = None
 
 
 def create(path: Path, content: bytes, *, mode: int) -> None:
@@ -104,6 +105,8 @@ def _write_beside(write: Write) -> Path:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(write.content)
+            if write.owner is not None:
+                os.fchown(file.fileno(), *write.owner)
             os.fchmod(file.fileno(), write.mode)
             file.flush()
             os.fsync(file.fileno())

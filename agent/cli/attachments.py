@@ -11,21 +11,42 @@ from agent.cli.output import joined, json_option, print_json, table
 from agent.client.answer import Fields
 from agent.client.connection import attachment_address
 from agent.client.location import Location
+from agent.model.key_owner import KeyOwner
+
+
+def _key_owner(_context: click.Context, _option: click.Parameter, text: str | None) -> KeyOwner | None:
+    return None if text is None else KeyOwner.parse(text)
 
 
 @click.command()
 @attach_options
 @click.option("--netns", required=True, metavar="PATH", help="The network namespace, e.g. /run/netns/web or /proc/PID/ns/net.")
 @click.option("--interface", default="eth0", show_default=True, metavar="NAME", help="Name of the interface inside.")
+@click.option(
+    "--key-owner",
+    callback=_key_owner,
+    metavar="UID[:GID]",
+    help="The host's numbers of the user, and of a group, that may read the instance's key. [default: root alone]",
+)
 @click.option("--env", "as_env", is_flag=True, help="Print the environment alone, as KEY=VALUE lines.")
 @json_option
 @click.pass_obj
-def attach(location: Location, options: AttachOptions, netns: str, interface: str, as_env: bool, as_json: bool) -> None:
+def attach(
+    location: Location,
+    options: AttachOptions,
+    netns: str,
+    interface: str,
+    key_owner: KeyOwner | None,
+    as_env: bool,
+    as_json: bool,
+) -> None:
     """Put a network namespace that is there already on the overlay.
 
     It stays until 'cellnet detach', or until PATH is no longer the same namespace.
     """
     body = {**options.body(), "netns": as_the_agent_finds_it(netns), "interface": interface}
+    if key_owner is not None:
+        body["key_owner"] = {"uid": key_owner.uid, "gid": key_owner.gid}
     made = attach_request(location.client(), options.name, body).fields
     environment = made.mapping("environment")
     if as_json:

@@ -4,7 +4,7 @@
     fork ─────────────────────────▶ dies with the parent; new network and mount namespaces
          ◀─────── b"ready" ───────── waits
     asks the agent to attach /proc/<child>/ns/net
-         ──── environment as JSON ─▶ finds the agent's files, becomes CMD (closing the pipe)
+         ──── environment as JSON ─▶ finds the agent's files, becomes its user, then CMD (closing the pipe)
          ◀── nothing, or an errno ─
     forwards signals, reaps
 
@@ -15,11 +15,12 @@ import errno
 import json
 import os
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.cli.app_user import AppUser
 from agent.cli.identity_mounts import bind_here, private_mounts
 from agent.cli.sysfs import mount_own_sysfs
 from agent.errors import HostRefused
@@ -41,6 +42,15 @@ class CannotRun(RuntimeError):
         super().__init__(what)
         self.what = what
         self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """CMD, and as which user and in which folder it runs: None for the caller's own."""
+
+    argv: tuple[str, ...]
+    user: AppUser | None = None
+    workdir: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,7 @@ def unblock_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED | {signal.SIGCHLD})
 
 
-def start(command: Sequence[str]) -> Child:
+def start(command: Command) -> Child:
     """Fork a process that will become `command`. Raises HostRefused if it gets no namespaces."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a caller's SIG_IGN would reap the child behind our back
     answers, answering = os.pipe()
@@ -131,9 +141,8 @@ def start(command: Sequence[str]) -> Child:
     return child
 
 
-def _become(command: Sequence[str], *, orders: int, answers: int, parent: int) -> None:
-    syscalls.die_with_parent(signal.SIGKILL)
-    if os.getppid() != parent:
+def _become(command: Command, *, orders: int, answers: int, parent: int) -> None:
+    if not _dies_with(parent):
         return
     try:
         syscalls.unshare(syscalls.CLONE_NEWNET)
@@ -147,21 +156,42 @@ def _become(command: Sequence[str], *, orders: int, answers: int, parent: int) -
         text = pipe.read()
     if text:
         try:
-            _execute(command, json.loads(text))
+            _execute(command, json.loads(text), parent=parent)
         except OSError as error:
-            os.write(answers, json.dumps([error.errno, f"{command[0]}: {error.strerror}"]).encode())
+            os.write(answers, json.dumps([error.errno, f"{command.argv[0]}: {error.strerror}"]).encode())
 
 
-def _execute(command: Sequence[str], order: "dict[str, dict[str, str] | list[str] | int]") -> None:
+def _dies_with(parent: int) -> bool:
+    """Have the kernel end us with our parent; False if it has ended already."""
+    syscalls.die_with_parent(signal.SIGKILL)
+    return os.getppid() == parent
+
+
+def _execute(command: Command, order: "dict[str, dict[str, str] | list[str] | int]", *, parent: int) -> None:
     environment, folders, agent_pid = order["environment"], order["folders"], order["agent_pid"]
     assert isinstance(environment, dict)
     assert isinstance(folders, list)
     assert isinstance(agent_pid, int)
-    try:
+    with _in_words("the agent's files are out of reach"):
         bind_here([Path(folder) for folder in folders], agent_pid=agent_pid)
+    if command.user is not None:
+        with _in_words(f"it cannot become user {command.user.name}"):
+            command.user.become()
+        if not _dies_with(parent):  # the kernel forgets that with the old user
+            return
+    if command.workdir is not None:
+        with _in_words(f"cannot enter {command.workdir}"):
+            os.chdir(command.workdir)
+    execute(command.argv, environment)
+
+
+@contextmanager
+def _in_words(what: str) -> Iterator[None]:
+    """What an error of the block means to CMD's caller; it is none that execve has."""
+    try:
+        yield
     except OSError as error:
-        raise OSError(errno.EIO, f"the agent's files are out of reach: {error}") from error
-    execute(command, environment)
+        raise OSError(errno.EIO, f"{what}: {error.strerror or error}") from error
 
 
 def execute(command: Sequence[str], environment: Mapping[str, str]) -> None:

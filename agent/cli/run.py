@@ -2,17 +2,19 @@
 
 import signal
 import time
+from collections.abc import Mapping
 from types import FrameType
 
 import click
 
+from agent.cli.app_user import AppUser, find_user
 from agent.cli.attach_options import AttachOptions, attach_options, attach_request
-from agent.cli.child import CannotRun, Child, start, unblock_signals
+from agent.cli.child import CannotRun, Child, Command, start, unblock_signals
 from agent.cli.errors import print_error, print_warning
 from agent.cli.identity_mounts import missing_folders
 from agent.client.connection import Client, Reply, attachment_address
 from agent.client.location import Location, need_root
-from agent.errors import RAISED
+from agent.errors import RAISED, InvalidInput
 from agent.wording import listed
 
 END_WITHIN, POLL = 0.5, 0.02  # seconds for what ends together with CMD
@@ -20,12 +22,45 @@ DETACH_WITHIN = 15.0
 """Seconds for an agent that hangs: CMD has ended, its caller waits for the exit code, and the agent sweeps by itself."""
 
 
+def _user(_context: click.Context, _option: click.Parameter, text: str | None) -> AppUser | None:
+    return None if text is None else find_user(text)
+
+
+def _variables(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
+    """The last of one name counts."""
+    for text in texts:
+        if not text.partition("=")[0] or "=" not in text:
+            raise InvalidInput(f"--env {text}: expected KEY=VALUE", hint="CMD has all variables of this shell without it")
+    return {key: value for key, _, value in (text.partition("=") for text in texts)}
+
+
 @click.command(context_settings={"allow_interspersed_args": False})
 @attach_options
+@click.option(
+    "--user",
+    "-u",
+    callback=_user,
+    metavar="USER[:GROUP]",
+    help="The user that CMD runs as, by name or number, who can then read the instance's key. [default: root]",
+)
+@click.option(
+    "--env", "-e", "variables", callback=_variables, multiple=True, metavar="KEY=VALUE", help="A variable for CMD (repeatable)."
+)
+@click.option("--workdir", "-w", metavar="DIR", help="The folder that CMD runs in. [default: this one]")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 @click.pass_obj
-def run(location: Location, options: AttachOptions, command: tuple[str, ...]) -> int:
+def run(
+    location: Location,
+    options: AttachOptions,
+    user: AppUser | None,
+    variables: dict[str, str],
+    workdir: str | None,
+    command: tuple[str, ...],
+) -> int:
     """Run CMD in a network namespace of its own on the overlay, with its environment.
+
+    With --user CMD has that user's rights alone, and HOME, USER and LOGNAME are that user's: with all of the user's groups, or
+    with the one that is named.
 
     Returns CMD's exit code. The attachment goes when CMD ends, or when 'cellnet run' is killed: let CMD stay in the foreground,
     since what it leaves in the background has no network after that, and is named.
@@ -33,12 +68,14 @@ def run(location: Location, options: AttachOptions, command: tuple[str, ...]) ->
     need_root("cellnet run")
     client = location.client()
     _undo_on_signals()
-    child = start(command)
+    child = start(Command(command, user, workdir))
     try:
         # the owner is the caller, this process, so that the attachment goes with it whatever happens
         body = {**options.body(), "netns": f"/proc/{child.pid}/ns/net", "owner": "caller"}
+        if user is not None:
+            body["key_owner"] = {"uid": user.uid}
         made = attach_request(client, options.name, body)
-        return _live(child, client, made)
+        return _live(child, client, made, variables={**({} if user is None else user.environment()), **variables})
     finally:
         child.end()
 
@@ -54,10 +91,11 @@ def _undo_on_signals() -> None:
             signal.signal(each, end)
 
 
-def _live(child: Child, client: Client, made: Reply) -> int:
-    environment = made.fields.mapping("environment")
+def _live(child: Child, client: Client, made: Reply, *, variables: Mapping[str, str]) -> int:
+    ours = made.fields.mapping("environment")
     try:
-        child.go(environment, folders=missing_folders(environment, agent_pid=made.agent_pid), agent_pid=made.agent_pid)
+        folders = missing_folders(ours, agent_pid=made.agent_pid)
+        child.go({**ours, **variables}, folders=folders, agent_pid=made.agent_pid)
         return child.wait()
     except CannotRun as error:
         print_error(f"cannot run {error.what}")

@@ -15,7 +15,9 @@ from agent.client.answer import Fields
 from agent.errors import Bug, CellnetError, Conflict, HostRefused, InvalidInput, Unavailable
 from agent.wording import program
 
-RequestBody: TypeAlias = Mapping[str, "str | int | float | bool | Sequence[str] | Sequence[int] | Mapping[str, str] | None"]
+RequestBody: TypeAlias = Mapping[
+    str, "str | int | float | bool | Sequence[str] | Sequence[int] | Mapping[str, str] | Mapping[str, int | None] | None"
+]
 
 ANSWER_WITHIN = 90.0
 """Seconds: more than the agent gives itself, so that its own error arrives."""

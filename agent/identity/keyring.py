@@ -6,6 +6,7 @@ is pushed nothing. Keys never reach a disk, so a directory that is not on tmpfs 
 
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ from pathlib import Path
 
 from agent.errors import InvalidInput
 from agent.identity.trust_folder import TrustFolder
+from agent.model.key_owner import ROOT, KeyOwner
 from ca import files
 from ca.errors import CaRefused
 from ca.pem import certificates, fits, private_key
 from dataplane.state import Leaf
 from host import syscalls
-from host.durable import PUBLIC, SECRET, Write, make_folder, replace
+from host.durable import PUBLIC, Write, make_folder, replace
 from host.errors import refused_as
 from host.lasting_mounts import in_first_mounts
 
@@ -61,22 +63,25 @@ class Keyring:
         """Where the key of attachment `name` is."""
         return self._of(name) / KEY
 
-    def load(self) -> Mapping[str, Leaf]:
-        """What is there, by attachment. What is half there, damaged or readable by others is left out, to be issued anew."""
-        found = {name: self._read(name) for name in self._names()}
+    def load(self, owners: Mapping[str, KeyOwner]) -> Mapping[str, Leaf]:
+        """What is there, by attachment; `owners` are those of the keys, where it is not root.
+
+        What is half there, damaged, or readable by others than its owner or not by that one is left out, to be issued anew.
+        """
+        found = {name: self._read(name, owners.get(name, ROOT)) for name in self._names()}
         return {name: leaf for name, leaf in found.items() if leaf is not None}
 
-    def put(self, name: str, leaf: Leaf) -> None:
-        """Write one leaf in place of what was there. Raises HostRefused if the tmpfs refuses."""
+    def put(self, name: str, leaf: Leaf, *, owner: KeyOwner = ROOT) -> None:
+        """Write one leaf in place of what was there, its key for `owner`. Raises HostRefused if the tmpfs refuses."""
         chain, key = self.chain_of(name), self.key_of(name)
-        if self._read(name) == leaf:
+        if self._read(name, owner) == leaf:
             return
         if chain.is_dir() or key.is_dir():
             self.drop(name)
         with refused_as(f"cannot write {chain.parent}", hint=HINT):
             # the folder stays the same one: it may be mounted into a container
             make_folder(chain.parent, mode=0o755)
-            replace(Write(key, leaf.key, SECRET), Write(chain, leaf.chain, PUBLIC))
+            replace(Write(key, leaf.key, owner.mode, owner.ids), Write(chain, leaf.chain, PUBLIC))
 
     def drop(self, name: str) -> None:
         """Take one leaf away; absent is fine."""
@@ -106,15 +111,23 @@ class Keyring:
                 if entry.is_dir(follow_symlinks=False) and entry.name[0] != "." and entry.name != TRUST
             }
 
-    def _read(self, name: str) -> Leaf | None:
+    def _read(self, name: str, owner: KeyOwner) -> Leaf | None:
         try:
-            chain, key = files.read(self.chain_of(name)), files.read_secret(self.key_of(name))
+            chain, key = files.read(self.chain_of(name)), self._read_key(name, owner)
             if chain is None or key is None:
                 return None
             whole = fits(certificates(chain, where=CHAIN)[0], private_key(key, where=KEY))
         except CaRefused:
             return None
         return Leaf(chain=chain, key=key) if whole else None
+
+    def _read_key(self, name: str, owner: KeyOwner) -> bytes | None:
+        """None where others may read it, or its owner may not."""
+        with suppress(OSError), self.key_of(name).open("rb") as file:
+            found = os.fstat(file.fileno())
+            if (found.st_uid, found.st_gid) == owner.ids and not stat.S_IMODE(found.st_mode) & ~owner.mode:
+                return file.read()
+        return None
 
 
 def on_tmpfs(path: Path, *, mountinfo: Path = Path("/proc/self/mountinfo")) -> bool:

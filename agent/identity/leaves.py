@@ -115,8 +115,9 @@ class Leaves(Part):
         """At the start: take what is on tmpfs for these attachments, issue what is missing or unfit, sweep the rest."""
         self.keyring.open()
         self.trust.open()
-        kept = self.keyring.load()
-        for attachment in attachments:
+        here = tuple(attachments)
+        kept = self.keyring.load({each.name: each.key_owner for each in here})
+        for attachment in here:
             leaf = kept.get(attachment.name)
             if leaf is not None and self._unfit(leaf, attachment) is None:
                 self._adopt(attachment, leaf)
@@ -154,7 +155,7 @@ class Leaves(Part):
         if ended is not None:
             raise ended
         leaf = issue(self.authorities.cell, identity=self._identity(attachment), now=self._now(), lifetime=self._facts.lifetime)
-        self.keyring.put(attachment.name, leaf)
+        self.keyring.put(attachment.name, leaf, owner=attachment.key_owner)
         self._adopt(attachment, leaf)
 
     def drop(self, name: str) -> None:

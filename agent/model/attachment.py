@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from agent.errors import InvalidInput
+from agent.model.key_owner import ROOT, KeyOwner
 from agent.model.names import HOSTNAME, AppName
 from agent.model.owner import Owner
 from dataplane.state import TargetHttp
@@ -34,7 +35,7 @@ class Phase(Enum):
 class Attachment:
     """One container on the overlay. `interface` is the name inside, `routes` are host names, `owner` ends its life.
 
-    `tls_target` is the port behind the TLS port, `tls_http` what is spoken to it.
+    `tls_target` is the port behind the TLS port, `tls_http` what is spoken to it; `key_owner` may read the instance's key.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Attachment:
     tls_http: TargetHttp
     owner: Owner
     phase: Phase
+    key_owner: KeyOwner = ROOT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,7 @@ class AttachRequest:
     tls_target: int | None = None
     tls_http: TargetHttp = TargetHttp.NONE
     owner_pid: int | None = None
+    key_owner: KeyOwner = ROOT
 
     def __post_init__(self) -> None:
         check_name(self.name)

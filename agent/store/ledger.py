@@ -28,7 +28,7 @@ class Ledger:
         self._database = database
         self._version = NEVER
         self._all: tuple[Attachment, ...] = ()
-        self._decoded: dict[tuple[str | int, ...], Attachment] = {}
+        self._decoded: dict[tuple[str | int | None, ...], Attachment] = {}
 
     def all(self) -> tuple[Attachment, ...]:
         """By name, in every phase. The same objects for what did not change. Raises HostRefused if it was never read."""
@@ -79,6 +79,7 @@ class Ledger:
                 tls_http=request.tls_http,
                 owner=owner,
                 phase=Phase.ATTACHING,
+                key_owner=request.key_owner,
             )
             connection.execute(INSERT, to_row(attachment))
         return attachment

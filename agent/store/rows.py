@@ -7,16 +7,18 @@ from ipaddress import IPv4Address
 from pydantic import TypeAdapter
 
 from agent.model.attachment import Attachment, Phase
+from agent.model.key_owner import KeyOwner
 from agent.model.names import AppName
 from agent.model.owner import Owner
 from dataplane.state import TargetHttp
 
 INSERT = """INSERT INTO attachments VALUES (
-  :name, :app, :instance, :address, :interface, :ports, :routes, :tls_target, :tls_http, :owner, :phase)"""
+  :name, :app, :instance, :address, :interface, :ports, :routes, :tls_target, :tls_http, :owner, :phase,
+  :key_uid, :key_gid)"""
 OWNER: TypeAdapter[Owner] = TypeAdapter(Owner)  # the keys of its JSON show the kind
 
 
-def to_row(attachment: Attachment) -> dict[str, str | int]:
+def to_row(attachment: Attachment) -> dict[str, str | int | None]:
     """What INSERT takes."""
     return {
         "name": attachment.name,
@@ -30,6 +32,8 @@ def to_row(attachment: Attachment) -> dict[str, str | int]:
         "tls_http": int(attachment.tls_http),
         "owner": OWNER.dump_json(attachment.owner).decode(),
         "phase": attachment.phase.value,
+        "key_uid": attachment.key_owner.uid,
+        "key_gid": attachment.key_owner.gid,
     }
 
 
@@ -47,4 +51,5 @@ def from_row(row: sqlite3.Row) -> Attachment:
         tls_http=TargetHttp(row["tls_http"]),
         owner=OWNER.validate_json(row["owner"]),
         phase=Phase(row["phase"]),
+        key_owner=KeyOwner(row["key_uid"], row["key_gid"]),
     )

@@ -37,6 +37,10 @@ MIGRATIONS: tuple[Migration, ...] = (
         """CREATE TABLE held (
              key TEXT PRIMARY KEY, data BLOB, revision INTEGER NOT NULL, lease INTEGER NOT NULL) STRICT""",
     ),
+    (  # which user of the host reads an instance's key
+        "ALTER TABLE attachments ADD COLUMN key_uid INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE attachments ADD COLUMN key_gid INTEGER",
+    ),
 )
 
 

@@ -16,6 +16,7 @@ import pytest
 from agent.cli.attachments import as_the_agent_finds_it
 from agent.cli.main import COMMANDS, run
 from agent.errors import Conflict
+from agent.model.key_owner import KeyOwner
 from agent.model.policy import Origin, Policy, Ports
 from agent.model.status import Problem
 from tests.testlib.fake_cell import FakeCell, an_app, serving
@@ -70,11 +71,15 @@ def test_names_are_listed_as_people_count(cellnet: Cli) -> None:
 
 
 @pytest.mark.usefixtures("agent")
-def test_attach_prints_address_and_environment(cellnet: Cli) -> None:
+def test_attach_says_whose_the_key_is_and_prints_address_and_environment(cellnet: Cli, cell: FakeCell) -> None:
     asked = ("attach", "--app", "acme/shop/api", "--netns", "/run/netns/x", "--route", "api.apps.internal")
     assert cellnet(*asked) == Done(0, "api has 10.255.1.2\n  CF_INSTANCE_INTERNAL_IP=10.255.1.2\n  CF_INSTANCE_INDEX=0\n", "")
     assert cellnet(*asked, "--env").out == "CF_INSTANCE_INTERNAL_IP=10.255.1.3\nCF_INSTANCE_INDEX=0\n"
     assert json.loads(cellnet(*asked, "--json").out)["routes"] == ["api.apps.internal"]
+    cellnet(*asked, "--key-owner", "1000")
+    cellnet(*asked, "--key-owner", "1000:100")
+    owners = [cell.key_owners[name] for name in ("api", "api-3", "api-4")]
+    assert owners == [KeyOwner(0), KeyOwner(1000), KeyOwner(1000, 100)]
     assert cellnet("detach", "api-1") == Done(0, "", "")
     assert cellnet("detach", "api-1") == Done(0, "there was no 'api-1'\n", "")
 
@@ -116,6 +121,10 @@ def test_a_config_that_is_named_must_be_there(cellnet: Cli, tmp_path: Path, comm
         (["policy", "frobnicate"], "No such command"),
         (["attach", "--app", "a/b", "--netns", "/x"], "'a/b' is not an app's name; hint: write org/space/app"),
         (["attach", "--app", "a/b/c", "--netns", "/x", "--port", "70000"], "port 70000"),
+        (
+            ["attach", "--app", "a/b/c", "--netns", "/x", "--key-owner", "app"],
+            "'app' is not UID or UID:GID; hint: numbers of this",
+        ),
         (["policy", "check", "a/b/c", "a/b/d", "8080"], "'8080' is not a protocol and a port"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agent.errors import Bug, Conflict, HostRefused, InvalidInput, Unavailable
+from agent.model.key_owner import KeyOwner
 from agent.model.policy import Origin, Policy, Ports
 from agent.model.status import Problem
 from tests.control.conftest import Curl
@@ -32,6 +33,16 @@ def test_an_attachment_is_made_listed_shown_and_removed(curl: Curl) -> None:
     assert curl("DELETE", "/v1/attachments/w") == (200, {"detached": True})
     assert curl("DELETE", "/v1/attachments/w") == (200, {"detached": False})
     assert curl("GET", "/v1/attachments") == (200, [])
+
+
+def test_the_key_is_for_the_user_and_group_that_are_named(curl: Curl) -> None:
+    given: dict[str, Any] = {"root": None, "user": {"uid": 1000}, "group": {"uid": 1000, "gid": 100}}
+    for name, owner in given.items():
+        assert curl("PUT", f"/v1/attachments/{name}", {**WEB, "key_owner": owner})[0] == 201
+    assert curl.cell.key_owners == {"root": KeyOwner(), "user": KeyOwner(1000), "group": KeyOwner(1000, 100)}
+    for wrong, what in (({"uid": -1}, "-1 is not the id of a user or group"), ({"gid": 1}, "field 'key_owner.uid' is missing")):
+        code, answer = curl("PUT", "/v1/attachments/wrong", {**WEB, "key_owner": wrong})
+        assert (code, answer["error"]["what"]) == (400, what)
 
 
 def test_a_name_is_made_up_from_the_app(curl: Curl) -> None:

@@ -12,6 +12,7 @@ import pytest
 from agent.errors import HostRefused, InvalidInput
 from agent.identity.keyring import Keyring, on_tmpfs
 from agent.identity.leaf import issue
+from agent.model.key_owner import KeyOwner
 from dataplane.state import Leaf
 from host import syscalls
 from tests.testlib.certificates import TODAY, identity, make_ca
@@ -67,7 +68,7 @@ def test_a_directory_on_disk_gets_a_tmpfs_once(ring: Keyring, disk: Path) -> Non
     assert stat.S_IMODE(ring.directory.stat().st_mode) == 0o755
     assert on_tmpfs(ring.directory)
     assert not on_tmpfs(disk)
-    assert ring.load() == {"web": WEB}
+    assert ring.load({}) == {"web": WEB}
 
 
 def test_a_directory_below_a_tmpfs_gets_none_of_its_own(ring: Keyring, disk: Path) -> None:
@@ -81,8 +82,8 @@ def test_a_new_keyring_reads_the_same_bytes(ring: Keyring) -> None:
     ring.put("api", API)
     again = Keyring(ring.directory)
     again.open()
-    assert again.load() == {"web": WEB, "api": API}
-    assert again.load()["web"].fingerprint() == WEB.fingerprint()
+    assert again.load({}) == {"web": WEB, "api": API}
+    assert again.load({})["web"].fingerprint() == WEB.fingerprint()
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
@@ -98,13 +99,29 @@ def test_keys_are_for_root_and_certificates_for_all_users(ring: Keyring, umask: 
     assert ring.trust.bundle.read_bytes() == CA.root.bundle()
 
 
+@pytest.mark.parametrize(("owner", "mode", "gid"), [(KeyOwner(1234), 0o600, 0), (KeyOwner(1234, 4321), 0o640, 4321)])
+def test_a_key_is_for_its_owner_and_for_a_group_that_is_named(ring: Keyring, owner: KeyOwner, mode: int, gid: int) -> None:
+    ring.put("web", WEB, owner=owner)
+    found = ring.key_of("web").stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, gid, mode)
+    assert ring.chain_of("web").stat().st_uid == 0
+    assert ring.load({"web": owner}) == {"web": WEB}
+    assert ring.load({}) == {}, "one that another user may read is issued anew"
+    ring.put("web", API, owner=owner)
+    assert ring.load({"web": owner}) == {"web": API}
+    ring.key_of("web").chmod(0o400)
+    assert ring.load({"web": owner}) == {"web": API}
+    ring.key_of("web").chmod(0o644)
+    assert ring.load({"web": owner}) == {}
+
+
 def test_a_folder_that_a_container_has_mounted_stays_the_same_one(ring: Keyring) -> None:
     ring.put("web", WEB)
     inode = ring.chain_of("web").parent.stat().st_ino
     ring.key_of("web").write_bytes(b"its owner may write it")
     ring.put("web", API)
     assert ring.chain_of("web").parent.stat().st_ino == inode
-    assert ring.load() == {"web": API}
+    assert ring.load({}) == {"web": API}
 
 
 def test_the_same_leaf_is_not_written_twice(ring: Keyring) -> None:
@@ -115,7 +132,7 @@ def test_the_same_leaf_is_not_written_twice(ring: Keyring) -> None:
     ring.trust.put(CA.root.bundle())
     assert [path.stat().st_ino for path in (ring.key_of("web"), ring.chain_of("web"), ring.trust.bundle)] == before
     ring.put("web", API)
-    assert ring.load() == {"web": API}
+    assert ring.load({}) == {"web": API}
 
 
 def test_a_container_that_holds_the_old_file_keeps_a_whole_one(ring: Keyring) -> None:
@@ -148,9 +165,9 @@ def test_a_damaged_leaf_is_left_out_and_can_be_put_again(ring: Keyring, damage: 
         case "key is a directory":
             key.unlink()
             key.mkdir()
-    assert ring.load() == {"api": API}
+    assert ring.load({}) == {"api": API}
     ring.put("web", WEB)
-    assert ring.load() == {"web": WEB, "api": API}
+    assert ring.load({}) == {"web": WEB, "api": API}
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
 
 
@@ -160,7 +177,7 @@ def test_drop_takes_everything_of_one_and_is_fine_twice(ring: Keyring) -> None:
     (ring.chain_of("web").parent / ".instance.key.new").write_bytes(b"what a crash left")
     ring.drop("web")
     ring.drop("web")
-    assert ring.load() == {"api": API}
+    assert ring.load({}) == {"api": API}
     assert not ring.chain_of("web").parent.exists()
 
 
@@ -172,7 +189,7 @@ def test_sweep_takes_unknown_leaves_and_keeps_the_trust_bundle(ring: Keyring, tm
     ring.trust.put(CA.root.bundle())
     (ring.directory / "link").symlink_to(elsewhere)
     assert ring.sweep({"web", "new"}) == ("api", "old")
-    assert set(ring.load()) == {"web"}
+    assert set(ring.load({})) == {"web"}
     assert ring.trust.bundle.read_bytes() == CA.root.bundle()
     assert elsewhere.exists()
 
@@ -189,15 +206,15 @@ def test_a_full_tmpfs_is_reported_and_the_old_leaf_stays(ring: Keyring) -> None:
     filler = fill(ring.directory)
     with pytest.raises(HostRefused, match="No space left"):
         ring.put("web", API)
-    assert ring.load() == {"web": WEB}
+    assert ring.load({}) == {"web": WEB}
     assert sorted(os.listdir(ring.directory / "web")) == ["instance.crt", "instance.key"]
     filler.unlink()
     ring.put("web", API)
-    assert ring.load() == {"web": API}
+    assert ring.load({}) == {"web": API}
 
 
 def test_a_keyring_that_was_never_opened_is_empty(tmp_path: Path) -> None:
-    assert Keyring(tmp_path / "absent").load() == {}
+    assert Keyring(tmp_path / "absent").load({}) == {}
 
 
 def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:

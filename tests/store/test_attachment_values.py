@@ -6,6 +6,7 @@ import pytest
 
 from agent.errors import InvalidInput
 from agent.model.attachment import AttachRequest, target_port
+from agent.model.key_owner import ROOT, KeyOwner
 from agent.model.owner import NamespaceOwner, ProcessOwner
 from tests.testlib.samples import app
 
@@ -80,3 +81,20 @@ def test_a_namespace_lives_while_its_path_is_still_the_same_one() -> None:
     assert not owner.lives(boot_id="b1", found=None)
     assert not owner.lives(boot_id="b1", found=(4, 10))
     assert not owner.lives(boot_id="b2", found=(4, 9))
+
+
+def test_a_keys_owner_is_a_user_and_perhaps_a_group() -> None:
+    assert (KeyOwner.parse("1000"), KeyOwner.parse("1000:100")) == (KeyOwner(1000), KeyOwner(1000, 100))
+    assert asked().key_owner == ROOT == KeyOwner.parse("0")
+
+
+@pytest.mark.parametrize("text", ["", "app", "1000:", ":1000", "1:2:3", "-1", "1.0", " 1", "\u0661"])
+def test_what_is_no_pair_of_numbers_owns_no_key(text: str) -> None:
+    with pytest.raises(InvalidInput, match="is not UID or UID:GID"):
+        KeyOwner.parse(text)
+
+
+@pytest.mark.parametrize("ids", [(-1, None), (2**32 - 1, None), (1, -1), (1, 2**32 - 1)])
+def test_ids_that_the_kernel_does_not_have_own_no_key(ids: tuple[int, int | None]) -> None:
+    with pytest.raises(InvalidInput, match="is not the id of a user or group"):
+        KeyOwner(*ids)

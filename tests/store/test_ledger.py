@@ -1,5 +1,6 @@
 """The book of attachments: names, instances, addresses, phases, and what survives a reopening."""
 
+import sqlite3
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import pytest
 
 from agent.errors import Bug, Conflict
 from agent.model.attachment import AttachRequest, Phase
+from agent.model.key_owner import ROOT, KeyOwner
 from agent.model.owner import NamespaceOwner
 from agent.store.database import Database
 from agent.store.ledger import Ledger
+from agent.store.schema import MIGRATIONS, migrate
 from dataplane.state import TargetHttp
 from tests.testlib.samples import OWNER, app, request
 
@@ -37,12 +40,14 @@ def test_an_attachment_is_written_down_before_it_is_made(ledger: Ledger) -> None
         routes=("web.apps.internal",),
         tls_target=9090,
         tls_http=TargetHttp.HTTP2,
+        key_owner=KeyOwner(1000, 100),
     )
     made = ledger.begin(asked, owner=owner)
     assert made.phase is Phase.ATTACHING
     assert (made.name, made.app, made.instance, made.address) == ("web.0_a-b", app("web"), 3, IPv4Address("10.255.1.2"))
     assert (made.interface, made.ports, made.routes) == ("net0", (8080, 9090), ("web.apps.internal",))
     assert (made.tls_target, made.tls_http, made.owner) == (9090, TargetHttp.HTTP2, owner)
+    assert made.key_owner == KeyOwner(1000, 100)
     assert ledger.all() == (made,)
     assert ledger.get("web.0_a-b") == made
 
@@ -188,3 +193,16 @@ def test_a_new_book_knows_no_subnet_and_the_cell_keeps_its_first_id(database: Da
     assert ledger.subnet() is None
     assert ledger.cell_id(fresh="one") == "one"
     assert ledger.cell_id(fresh="two") == "one"
+
+
+def test_a_book_of_an_earlier_version_is_read_and_its_keys_are_roots(path: Path) -> None:
+    path.parent.mkdir(mode=0o700)
+    earlier = sqlite3.connect(path, isolation_level=None)
+    migrate(earlier, migrations=MIGRATIONS[:4])
+    earlier.execute(
+        "INSERT INTO attachments VALUES ('a', 'acme/shop/web', 0, ?, 'eth0', '[8080]', '[]', 8080, 0, ?, 'attached')",
+        (int(IPv4Address("10.255.1.2")), '{"pid": 4711, "started": 123456, "boot_id": "b1"}'),
+    )
+    earlier.close()
+    (held,) = Ledger(Database(path)).all()
+    assert (held.name, held.owner, held.phase, held.key_owner) == ("a", OWNER, Phase.ATTACHED, ROOT)

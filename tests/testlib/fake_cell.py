@@ -32,6 +32,7 @@ from agent.loop.reports import LastApplyRow
 from agent.model.attachment import AttachRequest
 from agent.model.cell import Cell, CellRecord
 from agent.model.credentials import StoreCredentials
+from agent.model.key_owner import KeyOwner
 from agent.model.names import AppName
 from agent.model.peer import Peer
 from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports, Protocol
@@ -65,6 +66,7 @@ class FakeCell:
     folder: Path | None = None
     views: dict[str, AttachmentView] = field(default_factory=dict)
     owners: dict[str, int | None] = field(default_factory=dict)  # pids by name
+    key_owners: dict[str, KeyOwner] = field(default_factory=dict)  # by name
     rules: list[Policy] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
@@ -124,6 +126,7 @@ class FakeAttachments(AttachmentsApi):
             environment=environment, pin=place,
         )  # fmt: skip
         self.cell.owners[request.name] = request.owner_pid
+        self.cell.key_owners[request.name] = request.key_owner
         return self.cell.views[request.name]
 
     async def detach(self, name: str) -> bool:

@@ -21,6 +21,7 @@ from agent.identity.leaves import Leaves
 from agent.loop.desired import CellFacts, pin_of
 from agent.metrics import Metrics
 from agent.model.attachment import Attachment, AttachRequest, check_name
+from agent.model.key_owner import ROOT, KeyOwner
 from agent.model.names import AppName
 from agent.model.peer import Peer
 from agent.model.status import Events, Part
@@ -55,6 +56,13 @@ class AttachmentView:
 LEFT_OUT_OF_LISTS = {"environment", "pin"}
 
 
+class KeyOwnerBody(Body):
+    """Ids of the host. Without a gid no group may read the key."""
+
+    uid: int
+    gid: int | None = None
+
+
 class AttachBody(Body):
     """`PUT /v1/attachments/{name}`. `owner`: what ends it, the namespace or the process that calls."""
 
@@ -67,6 +75,7 @@ class AttachBody(Body):
     tls_target: int | None = None
     tls_http: bool | Literal["http/1.1", "h2"] = False
     owner: Literal["namespace", "caller"] = "namespace"
+    key_owner: KeyOwnerBody | None = None
 
     def request(self, name: str, *, peer: Peer) -> AttachRequest:
         """The value for the service; the owner's pid is the kernel's word, not the caller's."""
@@ -83,6 +92,7 @@ class AttachBody(Body):
             tls_target=self.tls_target,
             tls_http=TargetHttp.HTTP2 if self.tls_http == "h2" else TargetHttp(bool(self.tls_http)),
             owner_pid=peer.pid if self.owner == "caller" else None,
+            key_owner=ROOT if self.key_owner is None else KeyOwner(self.key_owner.uid, self.key_owner.gid),
         )
 
 
