@@ -7,7 +7,6 @@ A name follows readiness: of an attachment that is ATTACHED everything works.
 import asyncio
 import contextlib
 import os
-import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ from weakref import WeakValueDictionary
 
 from agent import log
 from agent.attach.owners import Owners
+from agent.attach.reserved_ports import ReservedPorts
 from agent.complaint import Complaints
 from agent.errors import RAISED, Conflict, HostRefused, InvalidInput, Unavailable
 from agent.identity.leaves import Leaves
-from agent.loop.desired import CellFacts, envoy_ports, pin_of
+from agent.loop.desired import CellFacts, pin_of
 from agent.loop.loop import Reconciler
 from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.names import AppName
@@ -29,9 +29,8 @@ from agent.model.routes import RouteDomains, clash
 from agent.model.status import Part, Problem
 from agent.store.ledger import Ledger
 from dataplane.detachment import clear_namespace
-from dataplane.envoy.container_ports import ContainerPort, await_listening, reserve
+from dataplane.envoy.container_ports import await_listening
 from dataplane.netlink.links import far_ends
-from dataplane.state import MutualTls
 from dataplane.tables import host_interface
 from host import namespace
 from host.durable import make_folder
@@ -44,7 +43,7 @@ ENVOY_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class AttachParts:
-    """What an attach touches. `claim` gives an app its tag; `domains` are where routes may lie; `envoy_uid` is Envoy's user;
+    """What an attach touches. `claim` gives an app its tag; `domains` are where routes may lie; `ports` are those of Envoy;
     `now` is seconds since 1970; `hung` is why Envoy cannot serve though it is connected.
 
     `leaving` are names that the loop must leave out though the ledger could not be written (a full disk): making a
@@ -58,11 +57,10 @@ class AttachParts:
     claim: Callable[[AppName], Awaitable[None]]
     facts: CellFacts
     domains: RouteDomains
-    envoy_uid: int
+    ports: ReservedPorts
     leaving: set[str]
     now: Callable[[], float] = time.time
     hung: Callable[[], Unavailable | None] = lambda: None
-    mutual_tls: Callable[[], MutualTls] = MutualTls
 
 
 class AttachTransactions(Part):
@@ -74,7 +72,6 @@ class AttachTransactions(Part):
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._pinned: dict[NamespaceId, str] = {}
         self._swept: dict[NamespaceId, str] = {}  # by name, for as long as processes are left in them
-        self._reserved: dict[str, tuple[socket.socket, ...]] = {}
         self._log = log.get("attach")
         self._not_undone = Complaints(self._log, failed="not_undone")  # by name; the sweep tries again every second
 
@@ -155,11 +152,9 @@ class AttachTransactions(Part):
         """Go on with what an earlier agent has attached."""
         try:
             self._pinned[NamespaceId.of(self._pin_of(held))] = held.name
-            self._reserve_ports(held)
-        except HostRefused as error:  # taken while neither Envoy nor the agent was there; Envoy will report more
-            self._log.warning("tls_port_taken", name=held.name, what=error.what)
         except FileNotFoundError:
             return  # its namespace was not found
+        self._parts.ports.follow([held])
 
     def _pin_of(self, held: Attachment) -> Path:
         return pin_of(held.name, pins=self._parts.facts.pins)
@@ -178,6 +173,7 @@ class AttachTransactions(Part):
 
     async def sweep(self) -> None:
         """Detach what has lost its owner, and go on with what could not be undone before: all at once, in one turn."""
+        self._follow_ports()
         over = [held.name for held in self._parts.ledger.all() if self._is_over(held)]
         await asyncio.gather(*(self._sweep_one(name) for name in over if not self._lock(name).locked()))
 
@@ -220,14 +216,14 @@ class AttachTransactions(Part):
         parts = self._parts
         pin = pin_of(held.name, pins=parts.facts.pins)
         namespace.pin(descriptor, pin)
-        self._reserve_ports(held)
+        parts.ports.reserve(held)
         await parts.claim(held.app)
         parts.leaves.ensure(held)
         failure = (await parts.reconciler.settle()).of(held.address)
         if failure is not None:
             raise failure
         await parts.reconciler.envoy.acknowledged(held.address, timeout=ENVOY_SECONDS)
-        for port in self._envoy_ports(held):
+        for port in parts.ports.needed(held):
             await asyncio.to_thread(await_listening, port, timeout=ENVOY_SECONDS)
         if not parts.owners.live(held):
             raise Conflict(f"the owner of '{held.name}' ended while it was being attached", hint="start it again")
@@ -289,7 +285,7 @@ class AttachTransactions(Part):
             with contextlib.suppress(Unavailable):
                 await parts.reconciler.envoy.acknowledged(held.address, timeout=ENVOY_SECONDS)
         pin = pin_of(name, pins=parts.facts.pins)
-        self._release_ports(name)
+        parts.ports.release(name)
         await asyncio.to_thread(clear_namespace, pin, address=held.address)
         parts.owners.forget(name)
         self._pinned = {identity: each for identity, each in self._pinned.items() if each != name}
@@ -301,18 +297,11 @@ class AttachTransactions(Part):
         self._not_undone.over(key=name)
         return True
 
-    def _reserve_ports(self, held: Attachment) -> None:
-        with contextlib.ExitStack() as undo:
-            ports = self._envoy_ports(held)
-            self._reserved[held.name] = tuple(undo.enter_context(reserve(port, uid=self._parts.envoy_uid)) for port in ports)
-            undo.pop_all()
-
-    def _envoy_ports(self, held: Attachment) -> tuple[ContainerPort, ...]:
-        return envoy_ports(held, facts=self._parts.facts, tunnels=self._parts.mutual_tls().served)
-
-    def _release_ports(self, name: str) -> None:
-        for reserved in self._reserved.pop(name, ()):
-            reserved.close()
+    def _follow_ports(self) -> None:
+        """The mode of mutual TLS may be another, and a program may have let go of a port."""
+        steady = (held for held in self.attached() if not self._lock(held.name).locked())
+        if self._parts.ports.follow(steady):
+            self._parts.reconciler.kick()
 
     def _lock(self, name: str) -> asyncio.Lock:
         lock = self._locks.get(name)

@@ -16,7 +16,10 @@ from agent.store.protocols import CellStore
 
 
 class Announcement(Part):
-    """`record` is made of the address, which a host may change. What fails is announced again until the store has it."""
+    """`record` is made at each turn, of the address, which a host may change, and of what else the cell says of itself then.
+
+    What fails is announced again until the store has it.
+    """
 
     def __init__(
         self, store: CellStore, record: Callable[[IPv4Address], CellRecord], *, cell: str, domains: RouteDomains
@@ -42,6 +45,11 @@ class Announcement(Part):
         """Why the store did not take it. That the store does not answer, the store itself reports."""
         return () if isinstance(self.problem, Unavailable) else as_problems("cell", self.problem)
 
+    @property
+    def announced(self) -> CellRecord | None:
+        """What the store has of this cell, as far as it was written by this agent."""
+        return self._announced
+
     async def announce(self) -> None:
         """Announce the cell and its address. Raises as Store.announce: Conflict where its name is another machine's."""
         record = self._wanted
@@ -51,8 +59,8 @@ class Announcement(Part):
 
     def update(self, attachments: tuple[Attachment, ...], *, underlay: IPv4Address | None) -> None:
         """What is so now; cheap where nothing changed."""
-        if underlay is not None and (self._wanted is None or underlay != self._wanted.underlay):
-            self._wanted = self._record(underlay)
+        if underlay is not None and (wanted := self._record(underlay)) != self._wanted:
+            self._wanted = wanted
             self._changed.set()
         if attachments == self._attachments:
             return

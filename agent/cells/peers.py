@@ -22,6 +22,8 @@ class Peers:
         self._by_subnet: Mapping[IPv4Network, Cell] = {}
         self._lengths: frozenset[int] = frozenset()  # one, as a rule
         self.all: tuple[Cell, ...] = ()
+        self.without_tunnels: frozenset[IPv4Network] = frozenset()
+        """The parts of those that say of themselves that they take none, alive or not: they may be up and only out of touch."""
 
     def owner(self, address: IPv4Address) -> Cell | None:
         """The other cell that an address belongs to, whatever the size of its part."""
@@ -39,6 +41,7 @@ class Peers:
             self.all = tuple(each for each in cells if each.record.name != self._name and self._fits(each.record.subnet))
             self._by_subnet = {each.record.subnet: each for each in self.all}
             self._lengths = frozenset(each.prefixlen for each in self._by_subnet)
+            self.without_tunnels = frozenset(each.record.subnet for each in self.all if not each.record.takes_tunnels)
             routes = {each.record.subnet: each.record.underlay for each in self.all}
             self._routes = self._routes if routes == self._routes else routes
         return self._routes

@@ -11,7 +11,7 @@ from agent.client.answer import Fields
 from agent.client.connection import quoted
 from agent.client.location import Location
 
-HEADS = ("NAME", "UNDERLAY", "SUBNET", "ALIVE SINCE", "VERSION", "")
+HEADS = ("NAME", "UNDERLAY", "SUBNET", "ALIVE SINCE", "VERSION", "MTLS", "")
 
 
 @click.group()
@@ -33,7 +33,8 @@ def list_cells(location: Location, as_json: bool) -> None:
 
 def _row(each: Fields) -> tuple[str, ...]:
     facts = (each.text("name"), each.text("underlay"), each.text("subnet"))
-    return (*facts, moment(each.text("alive_since")), each.text("version"), "this cell" if each.flag("here") else " ")
+    here = "this cell" if each.flag("here") else " "
+    return (*facts, moment(each.text("alive_since")), each.text("version"), each.text("mtls"), here)
 
 
 @cell.command()

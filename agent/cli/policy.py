@@ -197,9 +197,13 @@ def _show_reverse(reverse: Fields, *, source: str, destination: str) -> None:
 @policy.command()
 @click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @json_option
-def validate(paths: tuple[Path, ...], as_json: bool) -> int:
-    """Check policy files, without an agent, and print every mistake with its line. Exit code 1 if there is one."""
-    from agent.cli.validation import check_file
+@click.pass_obj
+def validate(location: Location, paths: tuple[Path, ...], as_json: bool) -> int:
+    """Check policy files, without an agent, and print every mistake with its line. Exit code 1 if there is one.
+
+    Where this host's configuration has mutual TLS, it also says what a file opens that is not encrypted.
+    """
+    from agent.cli.validation import check_file, mutual_tls
 
     found = [check_file(path) for path in paths]
     if as_json:
@@ -211,7 +215,14 @@ def validate(paths: tuple[Path, ...], as_json: bool) -> int:
                 print_warning(each.warning)
             if each.ok:
                 click.echo(f"{each.path}: {counted(str(each.policies), 'policy', plural='policies')}")
+            if each.of_udp and mutual_tls(location):
+                print_warning(f"{each.path}: {_plain_udp(each.of_udp)}")
     return 0 if all(each.ok for each in found) else FAILED
+
+
+def _plain_udp(policies: int) -> str:
+    opens = "1 policy opens" if policies == 1 else f"{policies} policies open"
+    return f"{opens} UDP, which mutual TLS leaves in plain, as it does published ports and the host's own calls"
 
 
 def _show_problems(checked: "Checked") -> None:

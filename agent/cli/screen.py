@@ -80,6 +80,7 @@ def rows(found: Fields) -> Iterator[Row]:
     yield Row("repairs", found.text("repairs") + _last(found.at("last_repairs")))
     yield Row("store", f"{store.text('kind')} at {store.text('location')}")
     yield _peers(list(found.at("peers").each()))
+    yield from _mutual_tls(found.at("mutual_tls"))
 
 
 def _peers(found: Sequence[Fields]) -> Row:
@@ -93,6 +94,28 @@ def _peers(found: Sequence[Fields]) -> Row:
     text += f", not alive: {joined(dead)}" if dead else ""
     text += f", tunnel does not answer as it should: {joined(silent)}" if silent else ""
     return Row("peers", text if dead or silent else f"{text}, all alive", bad=bool(silent))
+
+
+def _mutual_tls(found: Fields) -> Iterator[Row]:
+    """The mode, if there is one, and what is plain in it or still in tunnels after it."""
+    name, mode, is_in_force = "mutual TLS", found.text("mode"), found.flag("in_force")
+    if mode == "none":
+        if not is_in_force:
+            yield Row(name, "none" + _still_open(found))
+    elif not is_in_force:
+        yield Row(name, f"{mode}, not in force yet", bad=True)
+    else:
+        plain, flows = found.texts("plain_cells"), found.at("plain_flows")
+        text = mode + ("" if flows.missing else f"; {counted(found.text('plain_flows'), 'open connection')} in plain")
+        text += f"; cells without tunnels: {joined(plain)}" if plain else ""
+        yield Row(name, text + ("; UDP, published ports and the host's own calls stay plain" if mode == "strict" else ""))
+
+
+def _still_open(found: Fields) -> str:
+    if found.at("tunnels").missing:
+        return "; tunnels are still served"
+    tunnels, calls = counted(found.text("tunnels"), "tunnel"), counted(found.text("calls"), "call")
+    return f"; still served, until unused for a while: {tunnels} to here, {calls} from here"
 
 
 def _containers(attached: str, found: Fields) -> Row:

@@ -5,16 +5,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.client.location import Location
+from agent.config.config import Mtls
 from agent.config.problems import InvalidSource, Mistake
+from agent.errors import RAISED
 from agent.policy.language import parse
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One file: how many policies it holds, or all its mistakes. `content` is what was read."""
+    """One file: how many policies it holds, and how many of them open UDP; or all its mistakes. `content` is what was read."""
 
     path: Path
     policies: int = 0
+    of_udp: int = 0
     problems: tuple[Mistake, ...] = ()
     content: bytes = b""
 
@@ -48,8 +52,17 @@ def check_file(path: Path) -> Checked:
     """Read and parse; `-` is standard input."""
     try:
         content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        return Checked(path, policies=len(parse(content, source=str(path))), content=content)
+        found = parse(content, source=str(path))
+        return Checked(path, policies=len(found), of_udp=sum(bool(each.udp) for each in found), content=content)
     except InvalidSource as error:
         return Checked(path, problems=error.problems)
     except OSError as error:
         return Checked(path, problems=(Mistake(str(path), 0, 0, f"cannot be read: {error.strerror}"),))
+
+
+def mutual_tls(location: Location) -> bool:
+    """Whether this host's configuration has it; not where there is none to be read."""
+    try:
+        return location.load().tls.mtls is not Mtls.NONE
+    except RAISED:
+        return False

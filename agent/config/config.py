@@ -83,7 +83,11 @@ class TlsSettings:
 
     port: Annotated[int, Key(PORT, "the port that terminates TLS")] = 61443
     mtls: Annotated[
-        Mtls, Key(choice({each.value: each for each in Mtls}), "mutual TLS between containers: `none`, `accept` or `strict`")
+        Mtls,
+        Key(
+            choice({each.value: each for each in Mtls}),
+            "mutual TLS between containers: `none`, `accept` or `strict` (docs/mutual-tls.md)",
+        ),
     ] = Mtls.NONE
     leaf_lifetime: Annotated[
         timedelta, Key(parsed(texts.duration), "lifetime of an instance's certificate, renewed at half of it")

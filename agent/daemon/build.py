@@ -15,10 +15,12 @@ from typing import Any
 from aiohttp import web
 
 from agent.attach.owners import OwnerWatch
+from agent.attach.reserved_ports import ReservedPorts
 from agent.attach.transaction import AttachParts, AttachTransactions
 from agent.cells.announcement import Announcement
 from agent.cells.departures import Departures
 from agent.cells.peers import Peers
+from agent.cells.rollout import Rollout, RolloutFacts
 from agent.cells.tunnel_health import TunnelHealth
 from agent.cells.tunnel_mode import TunnelMode
 from agent.config.config import Config, Mtls
@@ -38,6 +40,7 @@ from agent.daemon.saved_rules import SavedRules
 from agent.daemon.tasks import TaskFailures
 from agent.daemon.this_cell import ThisCell
 from agent.daemon.trusted_files import TrustedFiles
+from agent.daemon.tunnel_looks import TunnelLooks
 from agent.envoy.connection import EnvoyConnection
 from agent.envoy.foreign_listeners import ForeignListeners
 from agent.envoy.listeners import Listeners
@@ -47,6 +50,7 @@ from agent.errors import HostRefused, Unavailable
 from agent.identity.keyring import Keyring
 from agent.identity.leaves import LeafFacts, Leaves
 from agent.loop import drift
+from agent.loop.desired import envoy_ports
 from agent.loop.loop import Effects, Reconciler
 from agent.loop.snapshot import SnapshotSources
 from agent.metrics import Levels, Metrics
@@ -94,6 +98,8 @@ class _Parts:
     liveness: Liveness
     tunnels: TunnelHealth
     attaching: AttachTransactions
+    ports: ReservedPorts
+    rollout: Rollout
 
 
 @contextlib.asynccontextmanager
@@ -126,18 +132,19 @@ async def build(
 async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
     config, clock, storage, facts = base.config, base.clock, base.storage, base.facts
     peers = Peers(storage.cells, name=config.cell, overlay=facts.overlay, subnet=facts.subnet)
-    announcement, metrics, leaving = await _announcement(base), Metrics(), set[str]()
-    mode = TunnelMode(config.tls.mtls)
+    mode = TunnelMode(config.tls.mtls, base.ledger, without_tunnels=lambda: peers.without_tunnels)
+    announcement, metrics, leaving = await _announcement(base, mode), Metrics(), set[str]()
     leaves, (earliest, latest) = _leaves(config, clock), clock.bounds()
     tags = TagsInUse(storage.tags, earliest=earliest, latest=latest, shared=storage.shared)
     policies = PoliciesInForce(config.policies, last_good=config.paths.last_good, store=storage.policies)
     account = envoy_account(config)
+    ports = ReservedPorts(lambda each: envoy_ports(each, facts=facts, tunnels=mode.serves), uid=account.pw_uid)
     ads = AdsServer(config.paths.xds_socket, gid=account.pw_gid)
     stack.push_async_callback(ads.stop)
     sources = SnapshotSources(
         trust=storage.trust, cells=storage.cells, ledger=base.ledger, policies=policies, tags=tags, leaves=leaves,
         underlay=base.underlay, peers=peers, announcement=announcement, leaving=leaving, mutual_tls=mode.mutual_tls,
-        departures=Departures(storage.cells, owner=peers.owner, elapsed=clock.elapsed),
+        taken=ports.taken, departures=Departures(storage.cells, owner=peers.owner, elapsed=clock.elapsed),
     )  # fmt: skip
     await sources.refresh_trust()
     effects = Effects(
@@ -150,18 +157,22 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
     attaching = AttachTransactions(
         AttachParts(
             ledger=base.ledger, leaves=leaves, owners=base.owners, reconciler=loop, claim=tags.claim, facts=facts,
-            domains=RouteDomains.of(config.dns), envoy_uid=account.pw_uid, leaving=leaving, now=clock.seconds,
-            hung=lambda: liveness.problem, mutual_tls=mode.mutual_tls,
+            domains=RouteDomains.of(config.dns), ports=ports, leaving=leaving, now=clock.seconds,
+            hung=lambda: liveness.problem,
         )
     )  # fmt: skip
+    listeners = _listeners(base, loop, ads)
+    known = RolloutFacts(lambda: peers.all, lambda: announcement.announced, clock.elapsed)
     return _Parts(
         metrics=metrics, leaves=leaves, policies=policies, tags=tags, announcement=announcement, ads=ads, loop=loop,
         firewall=FirewallPart(
             base.backend, kernel=base.kernel, loop=loop, passage=lambda: passage_of(facts, base.underlay.facts.tunnel),
         ),
         liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching,
-        listeners=Listeners(
-            loop.served, ads=ads, workers=worker_count(config), clock=clock.elapsed, on_repair=loop.reports.add_repair,
+        listeners=listeners, ports=ports,
+        rollout=Rollout(
+            mode, TunnelLooks(mode, base.ledger, attaching, ports, listeners, loop, base.kernel, facts), known,
+            on_change=loop.kick,
         ),
         foreign_listeners=ForeignListeners(
             loop.served, destroy=ForeignSockets(config.paths.envoy_admin).destroy, clock=clock.elapsed,
@@ -170,13 +181,18 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
     )  # fmt: skip
 
 
-async def _announcement(base: Foundation) -> Announcement:
+def _listeners(base: Foundation, loop: Reconciler, ads: AdsServer) -> Listeners:
+    workers, elapsed = worker_count(base.config), base.clock.elapsed
+    return Listeners(loop.served, ads=ads, workers=workers, clock=elapsed, on_repair=loop.reports.add_repair)
+
+
+async def _announcement(base: Foundation, mode: TunnelMode) -> Announcement:
     """Made to the others already, if it can be. Raises Conflict where this cell's name is another machine's."""
     config, subnet = base.config, base.facts.subnet
     identity = base.ledger.cell_id(fresh="")  # it has had one since it got its subnet
 
     def record(address: IPv4Address) -> CellRecord:
-        return CellRecord(config.cell, identity, subnet, address, version("cellnet"))
+        return CellRecord(config.cell, identity, subnet, address, version("cellnet"), mode.announced)
 
     made = Announcement(base.storage.cells, record, cell=config.cell, domains=RouteDomains.of(config.dns))
     made.update((), underlay=base.underlay.address)
@@ -225,6 +241,7 @@ def _tasks(base: Foundation, parts: _Parts) -> tuple[Work, ...]:
         ("clashes", base.overlay_clashes.run),
         ("announcement", parts.announcement.run),
         ("tunnels", parts.tunnels.run),
+        ("rollout", parts.rollout.run),
         ("firewall", parts.firewall.run),
         ("owners", OwnerWatch(parts.attaching.sweep, base.ledger).run),
     )
@@ -244,6 +261,7 @@ def _reporting(base: Foundation, parts: _Parts) -> tuple[Part, ...]:
         base.overlay_clashes,
         parts.announcement,
         parts.tunnels,
+        parts.rollout,
         parts.policies,
         parts.tags,
         parts.firewall,
@@ -253,6 +271,7 @@ def _reporting(base: Foundation, parts: _Parts) -> tuple[Part, ...]:
         parts.liveness,
         parts.listeners,
         parts.foreign_listeners,
+        parts.ports,
         parts.leaves,
         loop.reports,
         parts.attaching,

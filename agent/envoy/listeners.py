@@ -111,6 +111,12 @@ class Listeners(Part):
             self._unseen &= self._served().keys()
         return self._unseen
 
+    async def unserved(self, ports: Collection[ContainerPort]) -> frozenset[ContainerPort]:
+        """Those where Envoy does not serve callers yet: it has not taken all that this needs, or does not listen."""
+        served = self._served()
+        taken = frozenset(port for port in ports if port in served and self._has(served[port]))
+        return (frozenset(ports) - taken) | await self._closed_ports(taken)
+
     async def run(self) -> None:
         """Ends only by cancellation."""
         due = 0.0

@@ -1,6 +1,6 @@
 """The one place that knows both worlds: attachments, policies and certificates in, what the host should be out. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -107,14 +107,18 @@ def envoy_ports(attachment: Attachment, *, facts: CellFacts, tunnels: bool) -> t
     With `tunnels` those of their two ends are among them.
     """
     address, pin = attachment.address, pin_of(attachment.name, pins=facts.pins)
-    ends = (ContainerPort(LOOPBACK, OUTBOUND_PORT, pin), ContainerPort(address, INBOUND_PORT, pin)) if tunnels else ()
-    return (ContainerPort(address, facts.tls_port, pin), *ends)
+    return (ContainerPort(address, facts.tls_port, pin), *(tunnel_ports(attachment, facts=facts) if tunnels else ()))
+
+
+def tunnel_ports(attachment: Attachment, *, facts: CellFacts) -> tuple[ContainerPort, ContainerPort]:
+    """Where a container's own calls enter tunnels, and where those that lead to it end."""
+    pin = pin_of(attachment.name, pins=facts.pins)
+    return ContainerPort(LOOPBACK, OUTBOUND_PORT, pin), ContainerPort(attachment.address, INBOUND_PORT, pin)
 
 
 def _workload(attachment: Attachment, snapshot: Snapshot, *, facts: CellFacts, known: Workload | None) -> Workload:
     tag, allows = snapshot.tags[attachment.app], snapshot.resolve(attachment.app)
-    tunnels = snapshot.mutual_tls.served
-    listeners = _listeners(attachment, snapshot.leaves.get(attachment.name), facts=facts, tunnels=tunnels)
+    listeners = _listeners(attachment, snapshot, facts=facts)
     shape = (attachment.name, attachment.interface, listeners)
     if known is not None and (known.name, known.interface, known.listeners) == shape:
         return known if known.tag == tag and known.allows is allows else replace(known, tag=tag, allows=allows)
@@ -129,16 +133,20 @@ def _workload(attachment: Attachment, snapshot: Snapshot, *, facts: CellFacts, k
     )
 
 
-def _listeners(attachment: Attachment, leaf: Leaf | None, *, facts: CellFacts, tunnels: bool) -> tuple[Listener, ...]:
+def _listeners(attachment: Attachment, snapshot: Snapshot, *, facts: CellFacts) -> tuple[Listener, ...]:
     """None without a leaf, which is a failed issue that is tried again."""
+    leaf = snapshot.leaves.get(attachment.name)
     if leaf is None:
         return ()
     tls = TlsListener(facts.tls_port, leaf, target_port=attachment.tls_target, http=attachment.tls_http)
-    if not tunnels:
-        return (tls,)
-    reserved = frozenset({facts.tls_port, OUTBOUND_PORT, INBOUND_PORT})
-    return (
-        tls,
-        OutboundListener(leaf, facts.overlay, longest=facts.longest_tunnel),
-        InboundListener(leaf, reserved, longest=facts.longest_tunnel),
-    )
+    return (tls, *(_tunnel_ends(attachment, leaf, snapshot, facts=facts) if snapshot.mutual_tls.served else ()))
+
+
+def _tunnel_ends(attachment: Attachment, leaf: Leaf, snapshot: Snapshot, *, facts: CellFacts) -> Iterator[Listener]:
+    """But those whose port a program has: Envoy must not try to bind there (dataplane/envoy/container_ports.py)."""
+    outbound, inbound = tunnel_ports(attachment, facts=facts)
+    if outbound not in snapshot.taken:
+        yield OutboundListener(leaf, facts.overlay, longest=facts.longest_tunnel)
+    if inbound not in snapshot.taken:
+        reserved = frozenset({facts.tls_port, OUTBOUND_PORT, INBOUND_PORT})
+        yield InboundListener(leaf, reserved, longest=facts.longest_tunnel)

@@ -6,12 +6,13 @@ request and never waits. Pure but for what it remembers.
 """
 
 from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from agent.errors import Unavailable
 from agent.model.status import Part, Problem, as_problems
-from dataplane.state import HostState
+from dataplane.state import HostState, MutualTls
 
 WAIT = 1.0  # seconds until the second look
 
@@ -51,7 +52,13 @@ class MassLossGuard(Part):
             workloads=kept | dict(state.workloads),
             groups={**before.groups, **state.groups},  # a kept container may have rights of a group that no other refers to
             peers={**before.peers, **state.peers},
+            mutual_tls=_with_exempt(state.mutual_tls, before.mutual_tls.exempt & (before.peers.keys() - state.peers.keys())),
         )
+
+
+def _with_exempt(mutual_tls: MutualTls, kept: AbstractSet[IPv4Network]) -> MutualTls:
+    """Peers that are kept take no more tunnels than they did."""
+    return replace(mutual_tls, exempt=mutual_tls.exempt | kept) if mutual_tls.redirected and mutual_tls.plain else mutual_tls
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,13 @@ from agent.policy.in_force import PoliciesInForce, Resolve
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.ledger import Ledger
 from agent.store.protocols import CellStore, TrustStore
+from dataplane.envoy.container_ports import ContainerPort
 from dataplane.state import PLAIN, Leaf, MutualTls
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`leaving` are attachments on their way out.
+    """`leaving` are attachments on their way out; `taken` are ports of Envoy's that programs in containers have.
 
     `departed` are containers of other cells that are not what they were, with the tags that their addresses have now. In
     `news_in` seconds more may be known of them, or the store may take what it has refused.
@@ -37,12 +38,14 @@ class Snapshot:
     leaving: frozenset[str] = frozenset()
     departed: Mapping[IPv4Address, int] = field(default_factory=dict)
     mutual_tls: MutualTls = PLAIN
+    taken: frozenset[ContainerPort] = frozenset()
     news_in: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotSources:
-    """The parts that a snapshot is taken of. `leaving` are names that leave though the ledger could not be written."""
+    """The parts that a snapshot is taken of. `leaving` are names that leave though the ledger could not be written; `taken`: as
+    in Snapshot."""
 
     trust: TrustStore
     cells: CellStore
@@ -56,6 +59,7 @@ class SnapshotSources:
     announcement: Announcement
     mutual_tls: Callable[[], MutualTls]
     leaving: set[str]
+    taken: Callable[[], frozenset[ContainerPort]]
 
     async def take(self) -> Snapshot:
         """The parts as they are now. On the way tags are claimed and given back, and the announcement learns what runs here."""
@@ -75,6 +79,7 @@ class SnapshotSources:
             peers=await self.peers.routes(),
             departed=self.departures.take(tags),
             mutual_tls=self.mutual_tls(),
+            taken=self.taken(),
             news_in=min((each for each in (self.departures.wait(), self.tags.wait()) if each is not None), default=None),
             leaving=frozenset(self.leaving).union(held.name for held in attachments if held.phase is Phase.DETACHING),
         )

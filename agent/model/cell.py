@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from agent.config.config import Mtls
 from agent.model.names import AppName
 
 
@@ -21,8 +22,8 @@ class CellRecord:
     """How a cell describes itself. It stays until `cell remove`: peers' routes to a cell that is down must not come and go.
 
     `id` is the machine's lasting one, by which two machines of one name are told apart; `subnet` its part of the overlay,
-    `underlay` the address of its tunnel's end, `version` the agent's. `takes_tunnels`: its containers take TCP in
-    tunnels of mutual TLS.
+    `underlay` the address of its tunnel's end, `version` the agent's. `mtls` is how its containers take TCP by now, whatever
+    its configuration asks for.
     """
 
     name: str
@@ -30,8 +31,13 @@ class CellRecord:
     subnet: IPv4Network
     underlay: IPv4Address
     version: str
-    takes_tunnels: bool = False
+    mtls: Mtls = Mtls.NONE
     roots: RootsInUse = RootsInUse()
+
+    @property
+    def takes_tunnels(self) -> bool:
+        """Whether its containers take TCP in tunnels of mutual TLS."""
+        return self.mtls is not Mtls.NONE
 
 
 @dataclass(frozen=True, slots=True, order=True)

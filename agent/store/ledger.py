@@ -134,6 +134,14 @@ class Ledger:
             connection.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('cell_id', ?)", (fresh,))
         return self._meta("cell_id") or fresh
 
+    def tunnel_stage(self) -> str | None:
+        """How far this cell has come to mutual TLS, as it was set last (agent/cells/tunnel_mode.py); None before that."""
+        return self._meta("tunnel_stage")
+
+    def set_tunnel_stage(self, stage: str) -> None:
+        """Keep it for the next agent. A power loss takes it along, and the containers too."""
+        self._set_meta("tunnel_stage", stage)
+
     def _refuse_taken(self, request: AttachRequest) -> None:
         held = self._in_transaction(request.name)
         if held is not None:

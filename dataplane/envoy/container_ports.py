@@ -19,7 +19,7 @@ from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from dataplane.flows.sockdiag import listeners, listening
+from dataplane.flows.sockdiag import accepted, listeners, listening
 from host.errors import HostRefused, Unavailable, refused_as
 from host.namespace import NamespaceThread, enter, run_in
 
@@ -36,10 +36,14 @@ class ContainerPort:
     pin: Path
 
 
+class PortTaken(HostRefused):
+    """A program in the namespace has the port."""
+
+
 def reserve(port: ContainerPort, *, uid: int) -> socket.socket:
     """Hold `port` for user `uid`, until the socket is closed.
 
-    Raises HostRefused if another socket has it, or if the namespace cannot be entered.
+    Raises PortTaken if another socket has it, HostRefused if the namespace cannot be entered.
     """
     try:
         return run_in(port.pin, lambda: _bound(port, uid=uid))
@@ -49,7 +53,7 @@ def reserve(port: ContainerPort, *, uid: int) -> socket.socket:
                 f"cannot hold port {port.number} in {port.pin}: {error.strerror}", hint="is the container still there?"
             ) from error
         hint = "cellnet terminates TLS there: let the container's process use another port, see `ss -ltn` inside"
-        raise HostRefused(f"port {port.number} is in use in the namespace already", hint=hint) from error
+        raise PortTaken(f"port {port.number} is in use in the namespace already", hint=hint) from error
 
 
 def _bound(port: ContainerPort, *, uid: int) -> socket.socket:
@@ -96,6 +100,23 @@ def closed_ports(ports: Collection[ContainerPort], *, sockets: int) -> frozenset
     with closing(NamespaceThread(name="closed-ports")) as thread:  # one for all of them: 0.1 ms from one to the next
         found = {port: thread.call(partial(_listeners, port)) for port in ports}
     return frozenset(port for port, count in found.items() if count is not None and count < sockets)
+
+
+def connections(ports: Collection[ContainerPort]) -> int:
+    """How many connections at `ports` are open. Blocks; meant for a worker thread.
+
+    A namespace that cannot be entered is left out: it is on its way out.
+    """
+    with closing(NamespaceThread(name="connections")) as thread:
+        return sum(thread.call(partial(_connections, port)) for port in ports)
+
+
+def _connections(port: ContainerPort) -> int:
+    try:
+        enter(port.pin)
+        return accepted(port.address, port.number)
+    except OSError:  # HostRefused is one
+        return 0
 
 
 def _listeners(port: ContainerPort) -> int | None:

@@ -78,6 +78,15 @@ def listeners(address: IPv4Address, port: int) -> int:
     return sum(not _is_shut_down(body) for body in found)
 
 
+def accepted(address: IPv4Address, port: int) -> int:
+    """How many connections at this address are open, in one direction at least. Raises HostRefused."""
+    states = ~sum(1 << each for each in (SocketState.LISTEN, SocketState.TIME_WAIT, SocketState.CLOSED)) & 0xFFFFFFFF
+    here = _address_condition(BY_LOCAL, address, port=port)
+    asked = _request(socket.AF_INET, bytes(ID.size), states=states) + _program([here])
+    with connect(NETLINK_SOCK_DIAG) as link:
+        return sum(1 for _ in link.dump(SOCK_DIAG_BY_FAMILY, asked, what="connections"))
+
+
 def listeners_at(port: int) -> tuple[Socket, ...]:
     """The sockets that listen on this port, on whichever address, IPv6 ones too. Raises HostRefused."""
     identity = ID.pack(port, 0, bytes(16), bytes(16), bytes(4), NO_COOKIE)

@@ -10,6 +10,7 @@ import pytest
 
 from agent.cells.announcement import Announcement
 from agent.cells.peers import Peers
+from agent.config.config import Mtls
 from agent.errors import Conflict, Unavailable
 from agent.model.attachment import Attachment, Phase
 from agent.model.cell import CellRecord, Endpoint
@@ -79,6 +80,20 @@ async def test_other_cells_are_peers_whether_they_are_alive_or_not() -> None:
     assert [each.alive_since for each in peers.all] == [None]
 
 
+async def test_a_cell_takes_tunnels_or_not_by_its_own_last_word_alive_or_not() -> None:
+    store = MemoryStore()
+    other = store.beside()
+    await store.announce(record())
+    peers = Peers(store, name="one", overlay=OVERLAY, subnet=MINE)
+    for mtls, plain in ((Mtls.NONE, {THEIRS}), (Mtls.ACCEPT, set()), (Mtls.STRICT, set()), (Mtls.NONE, {THEIRS})):
+        await other.announce(replace(record("two", THEIRS, THERE), mtls=mtls))
+        await peers.routes()
+        assert peers.without_tunnels == plain
+        other.lapse()
+        await peers.routes()
+        assert peers.without_tunnels == plain
+
+
 @pytest.mark.parametrize("subnet", ["10.255.2.0/24", "10.255.2.0/26", "10.255.2.0/23"])
 async def test_an_address_is_its_cells_whatever_the_size_of_that_cells_part(subnet: str) -> None:
     store, part = MemoryStore(), IPv4Network(subnet)
@@ -110,6 +125,16 @@ async def test_a_cell_announces_its_address_and_its_containers() -> None:
         assert [each.record for each in await store.cells()] == [record(underlay=ELSEWHERE)]
         made.update((), underlay=ELSEWHERE)
         await heard(store)
+
+
+async def test_a_cell_announces_how_it_takes_tcp_when_that_changes() -> None:
+    store, mode = MemoryStore(), Mtls.NONE
+    made = Announcement(store, lambda address: replace(record(underlay=address), mtls=mode), cell="one", domains=ROUTE_DOMAINS)
+    async with announcing(made):
+        for mode in (Mtls.NONE, Mtls.ACCEPT, Mtls.NONE):
+            made.update((), underlay=HERE)
+            await so(lambda: made.announced is not None and made.announced.mtls is mode)
+            assert [each.record.mtls for each in await store.cells()] == [mode]
 
 
 async def test_a_route_that_may_no_longer_be_is_not_announced() -> None:

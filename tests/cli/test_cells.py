@@ -41,9 +41,9 @@ def secret_file(path: Path, text: str) -> str:
 @pytest.mark.usefixtures("cell")
 def test_cells_are_a_tidy_table(cellnet: Cli) -> None:
     assert cellnet("cell", "list")[1] == (
-        "NAME  UNDERLAY   SUBNET         ALIVE SINCE          VERSION\n"
-        "one   192.0.2.3  10.255.3.0/24  2030-01-02 03:04:05  0.1.0    this cell\n"
-        "two   192.0.2.3  10.255.3.0/24  -                    0.1.0\n"
+        "NAME  UNDERLAY   SUBNET         ALIVE SINCE          VERSION  MTLS\n"
+        "one   192.0.2.3  10.255.3.0/24  2030-01-02 03:04:05  0.1.0    strict  this cell\n"
+        "two   192.0.2.3  10.255.3.0/24  -                    0.1.0    none\n"
     )
     assert [each["name"] for each in json.loads(cellnet("cell", "list", "--json")[1])] == ["one", "two"]
 

@@ -220,6 +220,18 @@ def test_validate_warns_of_a_name_that_the_agent_does_not_read(cellnet: Cli, tmp
     assert done.err == f"warning: {path}: the agent reads only files whose name ends in .yaml; hint: rename it to shop.yaml\n"
 
 
+@pytest.mark.parametrize(("mode", "is_warned"), [("none", False), ("accept", True), ("strict", True)])
+def test_validate_says_what_mutual_tls_leaves_in_plain(cellnet: Cli, tmp_path: Path, mode: str, is_warned: bool) -> None:
+    config, path = tmp_path / "etc/cellnet/agent.yaml", tmp_path / "shop.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f"tls: {{mtls: {mode}}}\n")
+    ends = "from: acme/shop/web, to: acme/shop/api"
+    path.write_text(f"policies:\n  - {{{ends}, udp: 53}}\n  - {{{ends}, tcp: 80}}\n  - {{{ends}, tcp: 80, udp: any}}\n")
+    said = "2 policies open UDP, which mutual TLS leaves in plain, as it does published ports and the host's own calls"
+    warning = f"warning: {path}: {said}\n" if is_warned else ""
+    assert cellnet("policy", "validate", str(path)) == Done(0, f"{path}: 3 policies\n", warning)
+
+
 def test_the_schema_is_json(cellnet: Cli) -> None:
     assert json.loads(cellnet("policy", "schema").out)["$schema"]
 

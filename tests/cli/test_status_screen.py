@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from agent.cells.rollout import MutualTlsRow
 from agent.cells.tunnel_health import PeerRow
 from agent.cli.screen import columns
 from agent.control.api.attachments import AttachmentView, TlsView
@@ -121,6 +122,27 @@ def test_a_healthy_cell_is_one_screen_with_what_an_operator_asks_for(agent: Path
 def test_peers_that_need_a_look_are_named(agent: Path, cell: FakeCell, peers: tuple[PeerRow, ...], text: str) -> None:
     cell.rows = {"peers": peers}
     assert f"  peers        {text}\n" in on_a_terminal(agent)
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        (MutualTlsRow("accept", in_force=False), "\x1b[31maccept, not in force yet\x1b[0m"),
+        (
+            MutualTlsRow("accept", in_force=True, plain_cells=("two", "three"), plain_flows=1),
+            "accept; 1 open connection in plain; cells without tunnels: two, three",
+        ),
+        (MutualTlsRow("strict", in_force=True), "strict; UDP, published ports and the host's own calls stay plain"),
+        (MutualTlsRow("none", in_force=False), "none; tunnels are still served"),
+        (
+            MutualTlsRow("none", in_force=False, tunnels=2, calls=1),
+            "none; still served, until unused for a while: 2 tunnels to here, 1 call from here",
+        ),
+    ],
+)
+def test_the_mode_of_mutual_tls_says_what_is_plain(agent: Path, cell: FakeCell, row: MutualTlsRow, text: str) -> None:
+    cell.rows = {"mutual_tls": row}
+    assert f"  mutual TLS   {text}\n" in on_a_terminal(agent, 132)
 
 
 def test_what_was_refused_is_counted_on_its_row(agent: Path, cell: FakeCell) -> None:

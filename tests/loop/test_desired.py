@@ -12,7 +12,18 @@ from agent.loop.revocation import lost_rights
 from agent.loop.snapshot import Snapshot
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
-from dataplane.state import Allow, HostState, Leaf, TargetHttp, TlsListener
+from dataplane.envoy.container_ports import ContainerPort
+from dataplane.state import (
+    Allow,
+    HostState,
+    InboundListener,
+    Leaf,
+    Listener,
+    MutualTls,
+    OutboundListener,
+    TargetHttp,
+    TlsListener,
+)
 from tests.testlib.samples import API, FIRST, SECOND, WEB, attachment
 
 FACTS = CellFacts(
@@ -79,6 +90,31 @@ def test_a_workload_has_its_apps_tag_rights_and_certificate() -> None:
     api = state(attachment(API, address=SECOND)).workloads[SECOND]
     assert (api.tag, api.allows, api.pin) == (2, frozenset({RIGHT}), Path("/pins/api"))
     assert [each.target_port for each in api.listeners if isinstance(each, TlsListener)] == [8080]
+
+
+SERVED = MutualTls(served=True)
+API_OUT, API_IN = (
+    ContainerPort(IPv4Address("127.0.0.1"), 15001, Path("/pins/api")),
+    ContainerPort(SECOND, 15008, Path("/pins/api")),
+)
+
+
+@pytest.mark.parametrize(
+    ("mutual_tls", "taken", "kinds"),
+    [
+        (MutualTls(), (), [TlsListener]),
+        (SERVED, (), [TlsListener, OutboundListener, InboundListener]),
+        (SERVED, (API_OUT,), [TlsListener, InboundListener]),
+        (SERVED, (API_IN,), [TlsListener, OutboundListener]),
+        (SERVED, (ContainerPort(SECOND, 61443, Path("/pins/api")),), [TlsListener, OutboundListener, InboundListener]),
+    ],
+)
+def test_a_workload_has_both_ends_of_tunnels_where_no_program_has_their_port(
+    mutual_tls: MutualTls, taken: tuple[ContainerPort, ...], kinds: list[type[Listener]]
+) -> None:
+    found = replace(snapshot(*TWO), mutual_tls=mutual_tls, taken=frozenset(taken))
+    made = desired_state(found, facts=FACTS)
+    assert ([type(each) for each in made.workloads[SECOND].listeners], made.mutual_tls) == (kinds, mutual_tls)
 
 
 def test_what_is_on_its_way_out_is_not_there_any_more() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agent.loop.mass_loss import WAIT, MassLossGuard
 from dataplane.firewall.ruleset import chains
-from dataplane.state import Allow, HostState, Workload
+from dataplane.state import Allow, HostState, MutualTls, Workload
 
 SUBNET = IPv4Network("10.255.1.0/24")
 PEERS = {IPv4Network("10.255.2.0/24"): IPv4Address("10.77.0.2")}
@@ -120,3 +120,17 @@ def test_peers_that_come_back_one_by_one_were_never_gone() -> None:
     assert guard.problem is None
     two = replace(FOUR, peers=dict(list(three.items())[:2]))
     assert guard.guarded(two, before=before, leaving=(), now=3.0) == two, "one of three may go at any time"
+
+
+def test_a_peer_that_is_kept_is_still_one_that_takes_no_tunnels() -> None:
+    """Its containers have nothing that a tunnel could lead to."""
+    before = replace(FOUR, mutual_tls=MutualTls(served=True, redirected=True, exempt=frozenset(PEERS)))
+    wanted = replace(state(2, 3, 4, 5, peers=False), mutual_tls=replace(before.mutual_tls, exempt=frozenset()))
+    assert MassLossGuard().guarded(wanted, before=before, leaving=(), now=0.0) == before
+
+
+def test_a_peer_that_is_kept_is_sent_nothing_plain_once_only_tunnels_are_allowed() -> None:
+    before = replace(FOUR, mutual_tls=MutualTls(served=True, redirected=True, exempt=frozenset(PEERS)))
+    strict = MutualTls(served=True, redirected=True, plain=False)
+    wanted = replace(state(2, 3, 4, 5, peers=False), mutual_tls=strict)
+    assert MassLossGuard().guarded(wanted, before=before, leaving=(), now=0.0).mutual_tls == strict

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.config.config import Mtls
 from agent.model.cell import CellRecord, Endpoint, RootsInUse
 from agent.store.etcd import records
 from agent.store.etcd.cells import CellsAndEndpoints
@@ -62,6 +63,20 @@ def names(found: CellsAndEndpoints) -> list[str]:
     return [each.record.name for each in found.cells()]
 
 
+@pytest.mark.parametrize("mtls", Mtls)
+def test_a_cells_record_says_how_it_takes_tcp(mtls: Mtls) -> None:
+    record = replace(cell(2), mtls=mtls)
+    (found,) = decoded(claimed(record) | said(record)).cells()
+    assert (found.record, found.record.takes_tunnels) == (record, mtls is not Mtls.NONE)
+
+
+def test_a_record_that_says_nothing_of_mutual_tls_takes_no_tunnels() -> None:
+    """As those of agents that knew none."""
+    values = claimed(cell(2)) | said(cell(2))
+    assert "mtls" not in json.loads(values[KEYS.record("cell-2")].data)
+    assert [each.record.takes_tunnels for each in decoded(values).cells()] == [False]
+
+
 def test_a_cells_record_and_its_endpoints_are_believed() -> None:
     found = decoded(honest(1) | honest(2))
     assert [(each.record, each.alive_since) for each in found.cells()] == [(cell(1), 5.0), (cell(2), 5.0)]
@@ -93,6 +108,8 @@ LIES: dict[str, tuple[str, dict[str, object], str]] = {
     "an address with a zero": (RECORD, {"underlay": "192.0.2.010"}, "not an IPv4 address"),
     "a number for an address": (RECORD, {"underlay": 7}, "underlay: Input should be a text"),
     "an id of control characters": (RECORD, {"id": "a\nb"}, "id: it has control characters"),
+    "a mode that there is not": (RECORD, {"mtls": "some"}, "mtls: Input should be 'none', 'accept' or 'strict'"),
+    "a truth for a mode": (RECORD, {"mtls": True}, "mtls: Input should be 'none', 'accept' or 'strict'"),
     "no id": (RECORD, {"id": ""}, "id: String should have at least 1 character"),
     "an endless version": (RECORD, {"version": "1" * 200}, "version: String should have at most 128 characters"),
     "a root that is no fingerprint": (RECORD, {"trusts": ["ab"]}, "trusts.0: String should match pattern"),

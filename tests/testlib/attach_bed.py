@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.attach.owners import Owners
+from agent.attach.reserved_ports import ReservedPorts
 from agent.attach.transaction import AttachParts, AttachTransactions
 from agent.identity.keyring import Keyring
 from agent.identity.leaves import LeafFacts, Leaves
@@ -51,5 +52,6 @@ def attaching(tmp_path: Path, ledger: Ledger, loop: Obliging) -> AttachTransacti
     any_loop: Any = loop
     return AttachTransactions(
         AttachParts(ledger=ledger, leaves=leaves, owners=Owners(), reconciler=any_loop, claim=no_claim,
-                    facts=replace(CELL, pins=tmp_path / "pins"), domains=ROUTE_DOMAINS, envoy_uid=0, leaving=set())
+                    facts=replace(CELL, pins=tmp_path / "pins"), domains=ROUTE_DOMAINS, leaving=set(),
+                    ports=ReservedPorts(lambda _: (), uid=0))
     )  # fmt: skip

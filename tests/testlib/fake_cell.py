@@ -13,7 +13,9 @@ from typing import Any, cast
 import structlog
 from aiohttp import web
 
+from agent.cells.rollout import MutualTlsRow
 from agent.cells.tunnel_health import PeerRow
+from agent.config.config import Mtls
 from agent.control import server
 from agent.control.api.attachments import AttachmentsApi, AttachmentView, TlsView
 from agent.control.api.ca import CaApi
@@ -56,7 +58,8 @@ def listed_cell(name: str, *, alive: bool = False) -> Cell:
     """A cell, as the store has it."""
     number = len(name)
     subnet, underlay = IPv4Network(f"10.255.{number}.0/24"), IPv4Address("192.0.2.0") + number
-    return Cell(CellRecord(name, "id", subnet, underlay, "0.1.0"), NOW.timestamp() if alive else None)
+    mtls = Mtls.STRICT if alive else Mtls.NONE
+    return Cell(CellRecord(name, "id", subnet, underlay, "0.1.0", mtls), NOW.timestamp() if alive else None)
 
 
 @dataclass
@@ -272,6 +275,7 @@ class FakePart(Part):
             ),
             "store": StoreRow("sqlite", "/var/lib/cellnet/cellnet.db"),
             "peers": (),
+            "mutual_tls": MutualTlsRow("none", in_force=True),
             "policies": PoliciesRow(len(self.cell.rules) - stored, stored, 1, ()),
             "firewall": FirewallRow("nft", 74),
             "envoy": EnvoyRow(True, "1.40.0", len(self.cell.views), ()),

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from aiohttp import web
 
+from agent.config.config import Mtls
 from agent.control.bodies import OperatorBody, read_body
 from agent.control.enforcement import Enforcement
 from agent.control.errors import answer
@@ -18,13 +19,16 @@ from agent.wording import natural
 
 @dataclass(frozen=True, slots=True)
 class CellView:
-    """A cell of the store. `alive_since` (UTC) is None while its agent gives no sign; `here`: the one that answers."""
+    """A cell of the store. `alive_since` (UTC) is None while its agent gives no sign; `mtls` is the mode of mutual TLS that is
+    in force there; `here`: the one that answers.
+    """
 
     name: str
     underlay: IPv4Address
     subnet: IPv4Network
     alive_since: datetime | None
     version: str
+    mtls: Mtls
     here: bool
 
 
@@ -54,4 +58,4 @@ class CellsApi:
 
     def _view(self, cell: Cell) -> CellView:
         of, since = cell.record, moment(cell.alive_since)
-        return CellView(of.name, of.underlay, of.subnet, since, of.version, here=of.name == self._name)
+        return CellView(of.name, of.underlay, of.subnet, since, of.version, of.mtls, here=of.name == self._name)

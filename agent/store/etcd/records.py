@@ -11,6 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
+from agent.config.config import Mtls
 from agent.config.texts import address, cell_name
 from agent.model.attachment import INSTANCE_LIMIT, check_name, check_route
 from agent.model.cell import CellRecord, Endpoint, RootsInUse
@@ -107,9 +108,10 @@ class SubnetRecord(Record):
 
 
 class AnnouncedCell(Record):
-    """What a cell publishes of itself."""
+    """What a cell publishes of itself. One that says nothing of mutual TLS has none, as an agent that knows none."""
 
     id: Id
+    mtls: Annotated[Mtls, Field(strict=False, exclude_if=lambda mode: mode is Mtls.NONE)] = Mtls.NONE
     signs_with: Fingerprints = ()
     subnet: IPv4Network
     trusts: Fingerprints = ()
@@ -204,13 +206,14 @@ def decode_cell(name: str, value: Value) -> CellRecord:
     """What a cell publishes of itself."""
     found = AnnouncedCell.read(value)
     roots = RootsInUse(_sorted(found.trusts), _sorted(found.signs_with))
-    return CellRecord(cell_name(name), found.id, found.subnet, found.underlay, found.version, roots=roots)
+    return CellRecord(cell_name(name), found.id, found.subnet, found.underlay, found.version, found.mtls, roots)
 
 
 def encode_cell(record: CellRecord) -> bytes:
     """A cell's record."""
     return AnnouncedCell(
         id=record.id,
+        mtls=record.mtls,
         signs_with=record.roots.signs_with,
         subnet=record.subnet,
         trusts=record.roots.trusts,

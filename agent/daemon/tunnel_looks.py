@@ -1,0 +1,60 @@
+"""What the rollout of mutual TLS looks at in this cell's containers and in its kernel."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent.attach.reserved_ports import ReservedPorts
+from agent.attach.transaction import AttachTransactions
+from agent.cells.rollout import TunnelUse
+from agent.cells.tunnel_mode import TunnelMode
+from agent.config.config import Mtls
+from agent.envoy.listeners import Listeners
+from agent.loop.desired import CellFacts, tunnel_ports
+from agent.loop.loop import Reconciler
+from agent.model.attachment import Phase
+from agent.store.ledger import Ledger
+from dataplane.envoy.container_ports import connections
+from dataplane.kernel import Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelLooks:
+    """The parts that know it."""
+
+    mode: TunnelMode
+    ledger: Ledger
+    attaching: AttachTransactions
+    ports: ReservedPorts
+    listeners: Listeners
+    loop: Reconciler
+    kernel: Kernel
+    facts: CellFacts
+
+    async def unserved(self) -> Sequence[str]:
+        """Containers where Envoy does not serve both ends of tunnels yet.
+
+        The calls of one whose outbound port a program has do without. In strict mode nothing waits for such a program at all:
+        plain TCP is refused already, so no call is lost by it.
+        """
+        ends = [tunnel_ports(each, facts=self.facts) for each in self.attaching.attached()]
+        taken = self.ports.taken()
+        spared = taken if self.mode.mode is Mtls.STRICT else taken & {outbound for outbound, _ in ends}
+        wanted = {port for pair in ends for port in pair} - spared
+        return sorted({port.pin.name for port in await self.listeners.unserved(wanted)})
+
+    def is_attaching(self) -> bool:
+        """Whether a container is on its way in, and may have been promised listeners."""
+        return any(each.phase is Phase.ATTACHING for each in self.ledger.all())
+
+    async def use(self) -> TunnelUse:
+        """Connections at both ends of tunnels, of all containers."""
+        ends = [tunnel_ports(each, facts=self.facts) for each in self.attaching.attached()]
+        calls, tunnels = await asyncio.to_thread(
+            lambda: [connections(tuple(each)) for each in zip(*ends, strict=True)] or (0, 0)
+        )
+        return TunnelUse(tunnels=tunnels, calls=calls)
+
+    async def plain_flows(self) -> int | None:
+        """Open TCP connections of containers in no tunnel. Nothing counts them yet."""
+        return None

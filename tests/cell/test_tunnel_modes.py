@@ -1,0 +1,56 @@
+"""A mode of mutual TLS on one cell whose containers run already: their ports, and programs that have them."""
+
+import socket
+from collections.abc import Callable
+
+from host.namespace import run_in
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.mutual_tls import INBOUND, OUTBOUND, is_in_force, mutual_tls, set_mode, tunnel_ends
+from tests.testlib.node import Node
+from tests.testlib.patience import eventually
+from tests.testlib.shop import API, OTHER, WEB
+from tests.testlib.status import problems, reports
+
+
+def can_take(container: Node, port: int) -> bool:
+    """Whether root inside gets a port by sharing it with anything."""
+
+    def take() -> bool:
+        with socket.socket() as made:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            try:
+                made.bind(("0.0.0.0", port))
+            except OSError:
+                return False
+            return True
+
+    return run_in(container.pin, take)
+
+
+def test_a_program_that_has_a_port_of_tunnels_is_named_and_others_go_on(make_cell: Callable[..., CellUnderTest]) -> None:
+    cell = make_cell("tls.mtls=none")
+    web, api, other = cell.run_app(WEB), cell.run_app(API, port=8080, server=True), cell.run_app(OTHER)
+    caller, called = web.listen(OUTBOUND, address="127.0.0.1"), api.listen(INBOUND)
+    envoy = cell.envoy_pid
+    set_mode(cell, "accept")
+    eventually(lambda: reports(cell, "cell", "mutual TLS (accept) is not in force yet: no tunnels end yet in api;"))
+    assert tunnel_ends(other) == {OUTBOUND, INBOUND}
+    assert not can_take(other, INBOUND)
+    assert not can_take(other, OUTBOUND)
+    found = problems(cell)
+    assert "web: port 15001 is in use in the namespace already" in found["envoy"]
+    assert "api: port 15008 is in use in the namespace already" in found["envoy"]
+    assert "none" in cell.cellnet("cell", "list").out
+    caller.close()
+    eventually(lambda: tunnel_ends(web) == {OUTBOUND, INBOUND})
+    assert not is_in_force(cell, "accept")
+    called.close()
+    cell.wait_well()
+    assert is_in_force(cell, "accept")
+    assert tunnel_ends(api) == {OUTBOUND, INBOUND}
+    assert "accept" in cell.cellnet("cell", "list").out
+    assert mutual_tls(cell).texts("plain_cells") == ()
+    late = cell.run_app("acme/shop/late")
+    assert tunnel_ends(late) == {OUTBOUND, INBOUND}
+    assert cell.envoy_pid == envoy

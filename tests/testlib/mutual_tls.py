@@ -1,0 +1,44 @@
+"""Modes of mutual TLS as an operator changes them, and what is to be seen of them in a cell and its containers."""
+
+import re
+import signal
+
+from agent.client.answer import Fields
+from lab.cell import Part
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.node import Node
+from tests.testlib.patience import eventually
+
+OUTBOUND, INBOUND = 15001, 15008
+
+
+def set_mode(cell: CellUnderTest, mode: str) -> None:
+    """Write `tls.mtls` into its configuration, in which there must be one, and end its agent; `cellnet up` starts another.
+
+    Envoy runs on.
+    """
+    path = cell.lab.policies.parent / "agent.yaml"
+    path.write_text(re.sub(r"(?m)^  mtls: .*$", f"  mtls: {mode}", path.read_text()))
+    former = cell.lab.part(Part.AGENT)
+    assert former is not None
+    former.send(signal.SIGTERM)
+    eventually(lambda: (now := cell.lab.part(Part.AGENT)) is not None and now.pid != former.pid)
+
+
+def mutual_tls(cell: CellUnderTest) -> Fields:
+    """The row of its status."""
+    return cell.status().at("mutual_tls")
+
+
+def is_in_force(cell: CellUnderTest, mode: str) -> bool:
+    """Whether it has come to this mode."""
+    found = mutual_tls(cell)
+    return found.text("mode") == mode and found.flag("in_force")
+
+
+def tunnel_ends(container: Node) -> set[int]:
+    """Those of Envoy's two ports for tunnels that something listens on."""
+    found = container.run("ss", "-Hltn")
+    return {
+        port for port, address in ((OUTBOUND, "127.0.0.1"), (INBOUND, str(container.address))) if f"{address}:{port} " in found
+    }
