@@ -88,6 +88,14 @@ class AttachTransactions(Part):
         for identity, name in self._swept.items():
             what = f"'{name}' was detached when its owner ended, but processes live on in its namespace without a network"
             yield Problem("kernel", what, f"end them, or attach it again: nsenter --net={inhabited[identity]} shows them")
+        yield from self._ports_of_ours()
+
+    def _ports_of_ours(self) -> Iterator[Problem]:
+        """An earlier version took them, or `tls.port` was another."""
+        for each in self.present():
+            for port in sorted(self._parts.facts.own_ports.intersection((each.tls_target, *each.ports))):
+                what = f"{each.name}: port {port} is cellnet's own in every container, so calls to it do not reach the app"
+                yield Problem("envoy", what, "have the app listen on another port, and attach it again with that")
 
     async def attach(self, request: AttachRequest, *, peer: Peer) -> Attachment:
         """Attach what `request` names, as `peer` sees it. Undoes everything and raises where anything fails."""

@@ -12,6 +12,7 @@ from agent.config.paths import all_below, below, derived
 from agent.config.problems import Report, raise_all
 from agent.config.settings import ConfiguredValue, read_file, read_override
 from agent.errors import InvalidInput
+from dataplane.state import INBOUND_PORT, OUTBOUND_PORT
 
 SOCKET_LIMIT = 107  # bytes that the kernel takes for the path of a unix socket
 
@@ -80,6 +81,9 @@ def _check_together(config: Config, settings: Mapping[str, ConfiguredValue], who
         if domain == config.dns.domain or domain.endswith(f".{config.dns.domain}"):
             what = f"no route can lie below {domain}: in {config.dns.domain} only the apps' own names are"
             _blame(settings, whole, "dns.route_domains", "dns.domain", what=what, hint="e.g. route_domains: [apps.internal]")
+    if config.tls.port in (OUTBOUND_PORT, INBOUND_PORT):
+        what = f"port {config.tls.port} is where tunnels between containers begin or end"
+        _blame(settings, whole, "tls.port", what=what, hint=f"choose another than {OUTBOUND_PORT} and {INBOUND_PORT}")
     for socket in config.paths.sockets:
         if len(os.fsencode(socket)) > SOCKET_LIMIT:
             what = f"the path of a socket has more than {SOCKET_LIMIT} bytes: {socket}"

@@ -45,6 +45,11 @@ class CellFacts:
     ipv6: bool = True
     mptcp: bool = True
 
+    @property
+    def own_ports(self) -> frozenset[int]:
+        """Those of every container on which Envoy serves, or may come to: no app can have them."""
+        return frozenset({self.tls_port, OUTBOUND_PORT, INBOUND_PORT})
+
 
 def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | None = None) -> HostState:
     """The host with a workload for each attachment that is not on its way out. An app without a tag has none yet.
@@ -148,5 +153,4 @@ def _tunnel_ends(attachment: Attachment, leaf: Leaf, snapshot: Snapshot, *, fact
     if outbound not in snapshot.taken:
         yield OutboundListener(leaf, facts.overlay, longest=facts.longest_tunnel)
     if inbound not in snapshot.taken:
-        reserved = frozenset({facts.tls_port, OUTBOUND_PORT, INBOUND_PORT})
-        yield InboundListener(leaf, reserved, longest=facts.longest_tunnel)
+        yield InboundListener(leaf, facts.own_ports, longest=facts.longest_tunnel)

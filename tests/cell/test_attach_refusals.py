@@ -1,7 +1,9 @@
 """An attach that fails says why, and leaves nothing behind: not on the host, not in the namespace."""
 
+import contextlib
 import os
 import socket
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +18,8 @@ from tests.testlib.footprint import nothing_left, traces
 from tests.testlib.instance import Instance
 from tests.testlib.netns import Netns
 from tests.testlib.node import Connected
+from tests.testlib.patience import eventually
+from tests.testlib.status import reports
 
 MakeNetns = Callable[[str], Netns]
 TLS = 61443
@@ -27,7 +31,11 @@ CANNOT_BE: tuple[tuple[int, str, str, str], ...] = (
     (2, "--app", "acme/shop", "acme/shop"),
     (2, "--app", "acme/shop/Web", "Web"),
     (2, "--port", "0", "port 0 is out of range"),
-    (2, "--port", "61443", "61443"),
+    *(
+        (2, option, port, f"port {port} is cellnet's own in every container; hint: have the app listen on another")
+        for option in ("--port", "--tls-target")
+        for port in ("61443", "15001", "15008")
+    ),
     (2, "--route", "nodots", "'nodots' is not a route"),
     (2, "--route", "google.com", "'google.com' lies below no route domain"),
     (2, "--route", "api.shop.acme.cell.internal", "in cell.internal, where only the apps' own names are"),
@@ -162,3 +170,17 @@ def test_the_last_address_is_given_and_one_more_is_refused(make_cell: Callable[.
     assert traces(cell) == before
     made[2].stop()
     assert cell.run_app("acme/shop/api").address == made[2].address
+
+
+def test_what_an_earlier_version_attached_with_a_port_of_ours_is_served_and_reported(cell: CellUnderTest) -> None:
+    web, api = cell.run_app("acme/shop/web"), cell.run_app("acme/shop/api", port=8080, server=True)
+    cell.policy_file("shop.yaml", "policies:\n- {from: acme/shop/web, to: acme/shop/api, tcp: 61443}\n")
+    cell.kill("agent")
+    with contextlib.closing(sqlite3.connect(cell.lab.root / "var/lib/cellnet/cellnet.db")) as database:
+        database.execute("UPDATE attachments SET ports = '[8080, 15008]' WHERE name = 'api'")
+        database.commit()
+    cell.start(well=False)
+    eventually(lambda: reports(cell, "envoy", "api: port 15008 is cellnet's own in every container, so calls to it"))
+    assert web.get_tls(api) == f"hello {web.address}\n"
+    api.stop()
+    cell.wait_well()

@@ -183,6 +183,8 @@ def test_a_mistake_prints_file_line_column_the_line_a_caret_and_a_hint(tmp_path:
             "1:15: etcd is given secrets or a CA, and an endpoint without TLS",
         ),
         ("tls: {port: 65536}", "1:13: port 65536 is out of range"),
+        ("tls: {port: 15001}", "1:13: port 15001 is where tunnels between containers begin or end"),
+        ("tls: {port: 15008}", "1:13: port 15008 is where tunnels between containers begin or end"),
         ("tls: {port: '443'}", "1:13: expected a port, found '443', text"),
         ("tls: {port: 010}", "1:13: expected a port, found '010', what YAML may read as another number"),
         ("tls: {mtls: strictly}", "1:13: 'strictly' is not possible here"),

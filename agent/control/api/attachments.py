@@ -175,10 +175,10 @@ class AttachmentsApi(Part):
 
     async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentView:
         """All of it is in place and listening, or nothing is. Conflict for a name whose namespace lives."""
-        if self._facts.tls_port in (request.target(), *request.ports):
+        for port in sorted(self._facts.own_ports.intersection((request.target(), *request.ports))):
             raise InvalidInput(
-                f"port {self._facts.tls_port} is where cellnet itself terminates TLS",
-                hint="name the port of the app with --port or --tls-target",
+                f"port {port} is cellnet's own in every container",
+                hint="have the app listen on another, and name that with --port or --tls-target",
             )
         try:
             return self._view(await self._attaching.attach(request, peer=peer))
