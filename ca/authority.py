@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ca.certificate import Signer, Validity, key_usage, sign, subject, validity
 from ca.names import check_trust_domain
-from ca.pem import chain_bytes
+from ca.pem import chain_bytes, fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Authority:
 
     def fingerprint(self) -> str:
         """SHA-256 of its certificate, 64 hex digits."""
-        return self.certificate.fingerprint(hashes.SHA256()).hex()
+        return fingerprint(self.certificate)
 
     def __repr__(self) -> str:
         return f"Authority({self.certificate.subject.rfc4514_string()}, {self.fingerprint()[:16]})"

@@ -2,6 +2,7 @@
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -41,6 +42,11 @@ def private_key(text: bytes, *, where: str, passphrase: bytes | None = None) -> 
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise CaRefused(f"{where} holds a key that is not ECDSA P-256", hint="cellnet signs with P-256 only")
     return key
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256, 64 hex digits."""
+    return certificate.fingerprint(SHA256()).hex()
 
 
 def chain_bytes(chain: tuple[x509.Certificate, ...]) -> bytes:

@@ -5,13 +5,12 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 
 from ca import files
 from ca.certificate import Validity
 from ca.errors import CaRefused
 from ca.passphrase import is_encrypted
-from ca.pem import certificates, chain_bytes
+from ca.pem import certificates, chain_bytes, fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Summary:
             serial=f"{certificate.serial_number:x}",
             not_before=valid.not_before,
             not_after=valid.not_after,
-            fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+            fingerprint=fingerprint(certificate),
         )
 
 

@@ -1,14 +1,15 @@
-"""What this cell announces to the others: its address, and what runs on it. Beside the loop: no change waits for it."""
+"""What this cell announces to the others: its address, the roots that it uses, what runs on it. Beside the loop."""
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from agent import log
 from agent.complaint import Complaint, Complaints
 from agent.errors import RAISED, Unavailable
 from agent.model.attachment import Attachment, Phase
-from agent.model.cell import CellRecord, Endpoint
+from agent.model.cell import CellRecord, Endpoint, RootsInUse
 from agent.model.routes import RouteDomains
 from agent.model.status import Part, Problem, as_problems
 from agent.pacing import Backoff
@@ -28,6 +29,7 @@ class Announcement(Part):
         self._cell = cell
         self._domains = domains
         self._record = record
+        self.roots = RootsInUse()
         self._wanted: CellRecord | None = None
         self._announced: CellRecord | None = None
         self._endpoints: frozenset[Endpoint] = frozenset()
@@ -59,7 +61,7 @@ class Announcement(Part):
 
     def update(self, attachments: tuple[Attachment, ...], *, underlay: IPv4Address | None) -> None:
         """What is so now; cheap where nothing changed."""
-        if underlay is not None and (wanted := self._record(underlay)) != self._wanted:
+        if underlay is not None and (wanted := replace(self._record(underlay), roots=self.roots)) != self._wanted:
             self._wanted = wanted
             self._changed.set()
         if attachments == self._attachments:
@@ -67,6 +69,15 @@ class Announcement(Part):
         self._attachments = attachments
         self._endpoints = frozenset(map(self._endpoint, filter(_is_attached, attachments)))
         if self._endpoints != self._published:
+            self._changed.set()
+
+    def set_roots(self, roots: RootsInUse) -> None:
+        """What is so now of its roots; cheap where nothing changed."""
+        if roots == self.roots:
+            return
+        self.roots = roots
+        if self._wanted is not None:
+            self._wanted = replace(self._wanted, roots=roots)
             self._changed.set()
 
     def _endpoint(self, each: Attachment) -> Endpoint:

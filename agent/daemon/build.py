@@ -52,9 +52,10 @@ from agent.identity.leaves import LeafFacts, Leaves
 from agent.loop import drift
 from agent.loop.desired import envoy_ports
 from agent.loop.loop import Effects, Reconciler
+from agent.loop.roots_in_force import RootsInForce
 from agent.loop.snapshot import SnapshotSources
 from agent.metrics import Levels, Metrics
-from agent.model.cell import CellRecord
+from agent.model.cell import CellRecord, RootsInUse
 from agent.model.routes import RouteDomains
 from agent.model.status import Part, problems_of
 from agent.policy.in_force import PoliciesInForce
@@ -90,6 +91,7 @@ class _Parts:
     policies: PoliciesInForce
     tags: TagsInUse
     announcement: Announcement
+    roots: RootsInForce
     ads: AdsServer
     loop: Reconciler
     firewall: FirewallPart
@@ -141,10 +143,12 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
     ports = ReservedPorts(lambda each: envoy_ports(each, facts=facts, tunnels=mode.serves), uid=account.pw_uid)
     ads = AdsServer(config.paths.xds_socket, gid=account.pw_gid)
     stack.push_async_callback(ads.stop)
+    roots = RootsInForce(leaves, say=announcement.set_roots, before=announcement.roots)
     sources = SnapshotSources(
         trust=storage.trust, cells=storage.cells, ledger=base.ledger, policies=policies, tags=tags, leaves=leaves,
-        underlay=base.underlay, peers=peers, announcement=announcement, leaving=leaving, mutual_tls=mode.mutual_tls,
-        taken=ports.taken, departures=Departures(storage.cells, owner=peers.owner, elapsed=clock.elapsed),
+        underlay=base.underlay, peers=peers, announcement=announcement, roots=roots, leaving=leaving,
+        mutual_tls=mode.mutual_tls, taken=ports.taken,
+        departures=Departures(storage.cells, owner=peers.owner, elapsed=clock.elapsed),
     )  # fmt: skip
     await sources.refresh_trust()
     effects = Effects(
@@ -164,7 +168,8 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
     listeners = _listeners(base, loop, ads)
     known = RolloutFacts(lambda: peers.all, lambda: announcement.announced, clock.elapsed)
     return _Parts(
-        metrics=metrics, leaves=leaves, policies=policies, tags=tags, announcement=announcement, ads=ads, loop=loop,
+        metrics=metrics, leaves=leaves, policies=policies, tags=tags, announcement=announcement, roots=roots, ads=ads,
+        loop=loop,
         firewall=FirewallPart(
             base.backend, kernel=base.kernel, loop=loop, passage=lambda: passage_of(facts, base.underlay.facts.tunnel),
         ),
@@ -174,16 +179,18 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
             mode, TunnelLooks(mode, base.ledger, attaching, ports, listeners, loop, base.kernel, facts), known,
             on_change=loop.kick,
         ),
-        foreign_listeners=ForeignListeners(
-            loop.served, destroy=ForeignSockets(config.paths.envoy_admin).destroy, clock=clock.elapsed,
-            on_repair=loop.reports.add_repair,
-        ),
+        foreign_listeners=_foreign_listeners(base, loop),
     )  # fmt: skip
 
 
 def _listeners(base: Foundation, loop: Reconciler, ads: AdsServer) -> Listeners:
     workers, elapsed = worker_count(base.config), base.clock.elapsed
     return Listeners(loop.served, ads=ads, workers=workers, clock=elapsed, on_repair=loop.reports.add_repair)
+
+
+def _foreign_listeners(base: Foundation, loop: Reconciler) -> ForeignListeners:
+    destroy, elapsed = ForeignSockets(base.config.paths.envoy_admin).destroy, base.clock.elapsed
+    return ForeignListeners(loop.served, destroy=destroy, clock=elapsed, on_repair=loop.reports.add_repair)
 
 
 async def _announcement(base: Foundation, mode: TunnelMode) -> Announcement:
@@ -195,6 +202,8 @@ async def _announcement(base: Foundation, mode: TunnelMode) -> Announcement:
         return CellRecord(config.cell, identity, subnet, address, version("cellnet"), mode.announced)
 
     made = Announcement(base.storage.cells, record, cell=config.cell, domains=RouteDomains.of(config.dns))
+    known = [each.record for each in await base.storage.cells.cells() if each.record.id == identity]
+    made.set_roots(known[0].roots if known else RootsInUse())
     made.update((), underlay=base.underlay.address)
     with contextlib.suppress(Unavailable, HostRefused, TimeoutError):  # its task goes on trying
         async with asyncio.timeout(PATIENCE):
@@ -240,6 +249,7 @@ def _tasks(base: Foundation, parts: _Parts) -> tuple[Work, ...]:
         ("liveness", parts.liveness.run),
         ("clashes", base.overlay_clashes.run),
         ("announcement", parts.announcement.run),
+        ("roots", partial(parts.roots.run, parts.loop.applied, taken=parts.loop.envoy.has_taken_secrets)),
         ("tunnels", parts.tunnels.run),
         ("rollout", parts.rollout.run),
         ("firewall", parts.firewall.run),

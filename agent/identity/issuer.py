@@ -16,6 +16,7 @@ from agent.errors import RAISED, HostRefused
 from agent.identity.ca_errors import as_host_refused
 from ca.certificate import Validity
 from ca.disk import Authorities, load, stamp
+from ca.pem import fingerprint
 
 RETRY = timedelta(minutes=1)
 LAST_PART = 6  # the operator is asked for the next one when a sixth of the life is left: of 90 days, 15
@@ -51,6 +52,11 @@ class Issuer:
     def root(self) -> bytes:
         """PEM of this cell's own root."""
         return self.authorities.bundle()
+
+    @property
+    def root_fingerprint(self) -> str:
+        """Of that root: SHA-256, 64 hex digits."""
+        return fingerprint(self.authorities.cell.chain[-1])
 
     def due_at(self) -> datetime | None:
         """When to renew the cell's own certificate, later than it is due if that has just failed.

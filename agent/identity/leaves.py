@@ -66,6 +66,7 @@ class Leaves(Part):
         self._now = now
         self._leaves: dict[str, Leaf] = {}
         self._renewals: dict[str, Renewal] = {}
+        self._roots: dict[str, str] = {}  # fingerprints
         self._attachments: dict[str, Attachment] = {}
         self._wake = asyncio.Event()
         self._log = log.get("identity")
@@ -82,6 +83,11 @@ class Leaves(Part):
     def trust_domain(self) -> str:
         """Of every leaf of this cell."""
         return self._facts.trust_domain
+
+    @property
+    def roots(self) -> frozenset[str]:
+        """Fingerprints of those that the leaves here lead to: its own, and a former one while leaves of that are left."""
+        return frozenset({self._issuer.root_fingerprint, *self._roots.values()})
 
     @property
     def failures(self) -> Mapping[str, str]:
@@ -161,6 +167,7 @@ class Leaves(Part):
     def drop(self, name: str) -> None:
         """Forget one and remove its files. Absent is fine."""
         self._leaves.pop(name, None)
+        self._roots.pop(name, None)
         self._renewals.pop(name, None)
         self._attachments.pop(name, None)
         self._failures.over(key=name)
@@ -211,6 +218,7 @@ class Leaves(Part):
 
     def _adopt(self, attachment: Attachment, leaf: Leaf) -> None:
         self._leaves[attachment.name] = leaf
+        self._roots[attachment.name] = self._issuer.root_fingerprint
         self._attachments[attachment.name] = attachment
         issuer_ends = self.authorities.cell.valid.not_after
         self._renewals[attachment.name] = Renewal(name=attachment.name, valid=validity(leaf), issuer_ends=issuer_ends)

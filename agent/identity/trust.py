@@ -11,7 +11,6 @@ from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 
 from agent import log
 from agent.complaint import Complaints
@@ -23,7 +22,7 @@ from ca.authority import may_sign
 from ca.certificate import Validity
 from ca.errors import CaRefused
 from ca.names import trust_domain_of
-from ca.pem import certificates, chain_bytes
+from ca.pem import certificates, chain_bytes, fingerprint
 
 BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 MOST = 64  # roots of one bundle: each is in every TLS context of Envoy
@@ -32,9 +31,12 @@ HINT = "give roots as 'cellnet ca init' makes them, in PEM"
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """`bundle` is PEM, the same for the same roots; `left_out` are those of the store that are not in it, with reasons."""
+    """`bundle` is PEM, the same for the same roots; `roots` their fingerprints; `left_out` are those of the store that are
+    not in it, with reasons.
+    """
 
     bundle: bytes
+    roots: frozenset[str]
     left_out: tuple[str, ...] = ()
     shares_own: bool = True
 
@@ -50,12 +52,18 @@ class CellTrust(Part):
         self._trust = self._combined()
         self._is_open = False
         self._unwritten: str | None = None  # why apps cannot read the bundle yet
+        self._written = frozenset[str]()  # what they can read
         self._left_out = Complaints(log.get("identity"), failed="root_left_out")
 
     @property
     def bundle(self) -> bytes:
         """PEM of all roots that everything here trusts."""
         return self._trust.bundle
+
+    @property
+    def roots(self) -> frozenset[str]:
+        """The fingerprints of those that are trusted and that apps can read."""
+        return self._trust.roots & self._written
 
     @property
     def own_root(self) -> bytes:
@@ -81,7 +89,7 @@ class CellTrust(Part):
     def open(self) -> None:
         """Write the bundle for apps, and from now on whatever it becomes. Raises HostRefused."""
         self._is_open = True
-        self._keyring.trust.put(self.bundle)
+        self._put()
 
     def update(self, shared: bytes, *, has_peers: bool) -> None:
         """Trust also the roots that the store has (PEM). `has_peers`: whether there are other cells."""
@@ -107,10 +115,14 @@ class CellTrust(Part):
     def _write(self) -> None:
         """A tmpfs that is full must not keep the containers waiting for all else."""
         try:
-            self._keyring.trust.put(self.bundle)
+            self._put()
             self._unwritten = None
         except RAISED as error:
             self._unwritten = error.what
+
+    def _put(self) -> None:
+        self._keyring.trust.put(self.bundle)
+        self._written = self._trust.roots
 
     def _combined(self) -> Trust:
         return combined(self._issuer.root, self._shared, trust_domain=self._trust_domain)
@@ -129,7 +141,8 @@ def combined(own: bytes, shared: bytes, *, trust_domain: str) -> Trust:
     if len(theirs) > MOST:
         wrong.append(f"all after the first {MOST}: that is as many as can be")
     known = theirs[:MOST]
-    return Trust(_sorted([*mine, *known]), tuple(wrong), shares_own=set(mine) <= set(known))
+    all_roots = [*mine, *known]
+    return Trust(_sorted(all_roots), frozenset(map(fingerprint, all_roots)), tuple(wrong), shares_own=set(mine) <= set(known))
 
 
 def checked(text: bytes, *, trust_domain: str, now: datetime) -> bytes:
@@ -162,11 +175,6 @@ def added(given: bytes, *, to: bytes, trust_domain: str) -> bytes:
 def name(certificate: x509.Certificate) -> str:
     """For people: the subject, and enough of the fingerprint to distinguish two of the same subject."""
     return f"{certificate.subject.rfc4514_string()} ({fingerprint(certificate)[:16]})"
-
-
-def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256, 64 hex digits."""
-    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def _blocks(text: bytes) -> list[bytes]:

@@ -9,7 +9,7 @@ from agent.loop.known_kernel import KnownKernel
 from dataplane.envoy.ads import AdsServer
 from dataplane.envoy.container_ports import ContainerPort
 from dataplane.envoy.resource import Resource, ResourceKey
-from dataplane.envoy.translation import Translation, listener_key, listening_on, of_workload
+from dataplane.envoy.translation import Translation, listener_key, listening_on, of_workload, secrets_of
 from dataplane.state import HostState
 
 
@@ -35,6 +35,11 @@ class EnvoyTable:
     async def acknowledged(self, address: IPv4Address, *, timeout: float) -> None:  # noqa: ASYNC109 -- its error names what is late
         """Return when Envoy has acknowledged what it serves at `address`, or its absence. Raises as AdsServer.settled."""
         await self._ads.settled(of_workload(self._resources, address), timeout=timeout)
+
+    def has_taken_secrets(self) -> bool:
+        """Whether Envoy, wherever it listens, presents the published leaf and trusts the published roots."""
+        listeners = self._ads.listeners()
+        return listeners is not None and self._ads.has(secrets_of(self._resources, listeners))
 
     def served(self, known: KnownKernel) -> Served:
         """What Envoy should have open, of the containers that are in place."""

@@ -9,6 +9,7 @@ from agent.cells.departures import Departures
 from agent.cells.peers import Peers
 from agent.cells.underlay import DEFAULT_UNDERLAY, UnderlayFacts, UnderlayMonitor
 from agent.identity.leaves import Leaves
+from agent.loop.roots_in_force import RootsInForce
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from agent.policy.in_force import PoliciesInForce, Resolve
@@ -57,6 +58,7 @@ class SnapshotSources:
     peers: Peers
     departures: Departures
     announcement: Announcement
+    roots: RootsInForce
     mutual_tls: Callable[[], MutualTls]
     leaving: set[str]
     taken: Callable[[], frozenset[ContainerPort]]
@@ -68,6 +70,7 @@ class SnapshotSources:
         tags = await self.tags.follow(await self.policies.in_force(), attachments, files=self.policies.from_files())
         self.policies.forget_all_but({held.app for held in attachments})
         await self.refresh_trust()
+        self.roots.look()
         return Snapshot(
             attachments=attachments,
             tags=tags,

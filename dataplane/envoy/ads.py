@@ -15,7 +15,7 @@ from urllib.parse import quote
 import grpc
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 
-from dataplane.envoy.resource import EXTENSION, SECRET, Resource, ResourceKey
+from dataplane.envoy.resource import EXTENSION, LISTENER, SECRET, Resource, ResourceKey
 from dataplane.envoy.stream import Stream, Table, by_type
 from host.durable import make_folder
 from host.errors import HostRefused, Unavailable
@@ -130,6 +130,13 @@ class AdsServer:
             return False
         stream = self._connections[-1].stream
         return all(stream.acknowledged_version(key) == version or _is_absent(key, version) for key, version in versions.items())
+
+    def listeners(self) -> frozenset[str] | None:
+        """The names of those that the newest Envoy has in some version; None where none is connected, or it is yet to say."""
+        if not self._connections:
+            return None
+        subscription = self._connections[-1].stream.subscriptions.get(LISTENER)
+        return None if subscription is None else frozenset(subscription.acknowledged)
 
     def _wake(self) -> None:
         for connection in self._connections:

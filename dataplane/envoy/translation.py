@@ -4,7 +4,7 @@ Pure. What is made of a workload follows from the few facts in `WorkloadResource
 nothing anew, and a change of its policies nothing but its callers' rights.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -145,6 +145,13 @@ def _rights(address: IPv4Address, allows: frozenset[Allow], state: HostState) ->
     key = rights_key(address)
     made = caller_rights(key.name, allows, principals=state.principals, group_principals=state.group_principals)
     return key, serialized(made)
+
+
+def secrets_of(table: Mapping[ResourceKey, Resource], listeners: Collection[str]) -> Mapping[ResourceKey, str | None]:
+    """The versions of the secrets with which these listeners, as far as they are in the table, serve and call."""
+    named = (name.rpartition("-")[2] for name in listeners if ResourceKey(LISTENER, name) in table)
+    leaves = [ResourceKey(SECRET, f"leaf-{digits}") for digits in named]
+    return {key: table[key].version for key in (*leaves, *([BUNDLE_KEY] if leaves else ())) if key in table}
 
 
 def of_workload(table: Mapping[ResourceKey, Resource], address: IPv4Address) -> Mapping[ResourceKey, str | None]:

@@ -13,7 +13,7 @@ from agent.cells.peers import Peers
 from agent.config.config import Mtls
 from agent.errors import Conflict, Unavailable
 from agent.model.attachment import Attachment, Phase
-from agent.model.cell import CellRecord, Endpoint
+from agent.model.cell import CellRecord, Endpoint, RootsInUse
 from tests.testlib.memory_store import MemoryStore
 from tests.testlib.samples import API, FIRST, ROUTE_DOMAINS, SECOND, WEB, attachment
 
@@ -43,6 +43,18 @@ class Deaf(MemoryStore):
 
 def announcement(store: MemoryStore) -> Announcement:
     return Announcement(store, lambda address: record(underlay=address), cell="one", domains=ROUTE_DOMAINS)
+
+
+async def test_what_changes_of_its_roots_is_announced_and_outlasts_a_change_of_address() -> None:
+    store = MemoryStore()
+    made, roots = announcement(store), RootsInUse(("a",), ("b",))
+    async with announcing(made):
+        made.set_roots(roots)
+        made.update((), underlay=HERE)
+        await so(lambda: store._all.records.get("one") == replace(record(), roots=roots))
+        made.set_roots(RootsInUse(("a", "b"), ("b",)))
+        made.update((), underlay=THERE)
+        await so(lambda: store._all.records["one"] == replace(record(underlay=THERE), roots=RootsInUse(("a", "b"), ("b",))))
 
 
 @contextlib.asynccontextmanager

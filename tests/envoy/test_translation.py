@@ -15,7 +15,15 @@ from google.protobuf import json_format
 from dataplane.envoy.bootstrap import EnvoySettings, bootstrap, connections_for
 from dataplane.envoy.command import command
 from dataplane.envoy.resource import LISTENER, ResourceKey
-from dataplane.envoy.translation import BUNDLE_KEY, Translation, cluster_key, leaf_key, listener_key, of_workload
+from dataplane.envoy.translation import (
+    BUNDLE_KEY,
+    Translation,
+    cluster_key,
+    leaf_key,
+    listener_key,
+    of_workload,
+    secrets_of,
+)
 from dataplane.state import Allow, HostState, Leaf, TargetHttp, TlsListener, Workload
 
 SETTING = EnvoySettings(cell="no", ads=Path("/run/a/ads.sock"), admin=Path("/run/b/admin.sock"), connections=500)
@@ -93,6 +101,13 @@ def test_for_a_workload_that_is_gone_its_absence_must_be_acknowledged() -> None:
     table = Translation().of(state(workload(0)))
     assert {key for key, version in of_workload(table, workload(0).address).items() if version} == table.keys() - {BUNDLE_KEY}
     assert set(of_workload(table, workload(1).address).values()) == {None}
+
+
+def test_a_listener_needs_its_leaf_and_the_bundle_and_what_is_not_ours_needs_nothing() -> None:
+    table, one = Translation().of(state(workload(0), workload(1))), workload(0).address
+    needed = secrets_of(table, [listener_key(one).name, "tls-0aff01ff"])
+    assert needed == {key: table[key].version for key in (leaf_key(one), BUNDLE_KEY)}
+    assert secrets_of(table, []) == {}
 
 
 def test_a_listener_is_bound_to_its_address_inside_its_namespace() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from agent.identity.leaves import Leaves
 from ca.authority import make_root
 from ca.disk import init_root
 from ca.issuing import issue
-from ca.pem import certificates, chain_bytes
+from ca.pem import certificates, chain_bytes, fingerprint
 from tests.identity.conftest import DAY, NOON, LeafScene
-from tests.testlib.samples import FIRST, app, attachment
+from tests.testlib.samples import FIRST, SECOND, app, attachment
 
 WEB = attachment(app("web"), address=FIRST)
 DOMAIN = "cell.internal"
@@ -117,6 +118,24 @@ async def test_with_another_root_every_leaf_is_issued_anew_though_the_store_has_
     copy(external, "root.crt", "cell.crt", "cell.key", of=new)
     await external.run_until(leaves, lambda: leaves.trust.own_root == (new / "root.crt").read_bytes())
     await external.run_until(leaves, lambda: not misfit(leaves))
+
+
+def test_a_former_root_counts_as_presented_until_its_last_leaf_is_replaced(external: ExternalRoot) -> None:
+    leaves = loaded(external)
+    leaves.load([replace(WEB, name="api", address=SECOND)])
+    new, former = external.issue(external.other_root()), leaves.roots
+    root = (new / "root.crt").read_bytes()
+    leaves.trust.update(leaves.trust.bundle + root, has_peers=True)
+    copy(external, "root.crt", "cell.crt", "cell.key", of=new)
+    leaves._issuer.renew()
+    assert leaves._issuer.renew(), "once they have stayed the same from one look to the next"
+    leaves._follow_issuer()
+    both = former | {fingerprint(certificates(root, where="")[0])}
+    assert (leaves.trust.roots, leaves.roots) == (both, both)
+    leaves.ensure(WEB)
+    assert leaves.roots == both
+    leaves.drop("api")
+    assert leaves.roots == both - former
 
 
 def misfit(leaves: Leaves) -> object:
