@@ -12,17 +12,18 @@ from typing import Final
 from envoy.config.common.mutation_rules.v3.mutation_rules_pb2 import HeaderMutation as Mutation
 from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
 from envoy.config.rbac.v3 import rbac_pb2 as rules
-from envoy.config.rbac.v3.rbac_pb2 import Permission, Policy, Principal
+from envoy.config.rbac.v3.rbac_pb2 import Permission, Policy, Principal, SourcedMetadata
 from envoy.config.route.v3.route_components_pb2 import HeaderMatcher
 from envoy.extensions.filters.http.header_mutation.v3.header_mutation_pb2 import HeaderMutation, Mutations
 from envoy.extensions.filters.http.header_to_metadata.v3.header_to_metadata_pb2 import Config as ToMetadata
 from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import HttpFilter
+from envoy.type.matcher.v3.metadata_pb2 import MetadataMatcher
 from envoy.type.matcher.v3.regex_pb2 import RegexMatchAndSubstitute, RegexMatcher
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
 from google.api.expr.v1alpha1.syntax_pb2 import Constant, Expr
 
-from dataplane.envoy.caller_rights import METADATA, PORT, asked_for
+from dataplane.envoy.caller_rights import METADATA, PORT, ports
 from dataplane.envoy.resource import packed
 
 # Of no caller: taken out before they are set, since a certificate without an address would leave the caller's own in place
@@ -64,9 +65,9 @@ def _admitted(address: IPv4Address, reserved: Collection[int]) -> RBAC:
     required = [
         _header(":method", StringMatcher(exact="CONNECT")),
         _header(":authority", StringMatcher(safe_regex=RegexMatcher(regex=own))),
-        asked_for(1, 65535),
+        _asked_for(1, 65535),
         Permission(not_rule=Permission(header=HeaderMatcher(name=":protocol", present_match=True))),
-        *(Permission(not_rule=asked_for(port, port)) for port in sorted(reserved)),
+        *(Permission(not_rule=_asked_for(port, port)) for port in sorted(reserved)),
     ]
     policy = Policy(
         permissions=[Permission(and_rules=Permission.Set(rules=required))],
@@ -78,6 +79,11 @@ def _admitted(address: IPv4Address, reserved: Collection[int]) -> RBAC:
 
 def _header(name: str, value: StringMatcher) -> Permission:
     return Permission(header=HeaderMatcher(name=name, string_match=value))
+
+
+def _asked_for(first: int, last: int) -> Permission:
+    matcher = MetadataMatcher(filter=METADATA, path=[MetadataMatcher.PathSegment(key=PORT)], value=ports(first, last))
+    return Permission(sourced_metadata=SourcedMetadata(metadata_matcher=matcher))
 
 
 def _same_address() -> Expr:

@@ -1,89 +1,137 @@
-"""Which callers may use which ports of a workload, as an RBAC filter that Envoy gets by itself: policies touch no listener.
+"""Which callers may use which ports of a workload: filters that Envoy gets by themselves, so that policies touch no listener.
 
-Everything else that a caller in a tunnel has to fulfil is in the listener (`admission.py`), and was judged before.
+They are in `SHARDS` resources, so that a change of one right among thousands is a small push; all rights of one app are in
+one of them, and change at once. Callers are looked up, not compared one after the other: a new stream costs the same among
+ten rights and among thousands. `rights_filters.py` has what the listener makes of a shard's answer.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Final
 
 from envoy.config.core.v3.extension_pb2 import TypedExtensionConfig
 from envoy.config.rbac.v3 import rbac_pb2 as rules
-from envoy.config.rbac.v3.rbac_pb2 import Permission, Policy, Principal, SourcedMetadata
+from envoy.config.rbac.v3.rbac_pb2 import Action
 from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC
-from envoy.extensions.rbac.principals.mtls_authenticated.v3.mtls_authenticated_pb2 import Config as Authenticated
-from envoy.extensions.transport_sockets.tls.v3.common_pb2 import SubjectAltNameMatcher
-from envoy.type.matcher.v3.metadata_pb2 import MetadataMatcher
+from envoy.extensions.matching.common_inputs.network.v3.network_inputs_pb2 import DynamicMetadataInput
+from envoy.extensions.matching.common_inputs.ssl.v3.ssl_inputs_pb2 import UriSanInput
+from envoy.extensions.matching.input_matchers.metadata.v3.metadata_pb2 import Metadata
 from envoy.type.matcher.v3.number_pb2 import DoubleMatcher
-from envoy.type.matcher.v3.string_pb2 import StringMatcher
 from envoy.type.matcher.v3.value_pb2 import ValueMatcher
 from envoy.type.v3.range_pb2 import DoubleRange
+from google.protobuf.message import Message
+from xds.core.v3.extension_pb2 import TypedExtensionConfig as XdsExtension
+from xds.type.matcher.v3.matcher_pb2 import Matcher
 
 from dataplane.envoy.resource import packed
 from dataplane.state import Allow
 
+# Each is a subscription of each listener, and 12 KB of Envoy's memory
+SHARDS: Final = 4
 # Where `admission.py` puts the port that a caller asks for, as a number
 METADATA, PORT = "cellnet", "port"
-ANY: Final = (1, 65535)
 
 Ranges = tuple[tuple[int, int], ...]
+Rights = Mapping[str, Collection[tuple[int, int]]]
 
 
-def nothing() -> RBAC:
-    """What is in force until the rights have come: no caller passes."""
-    return RBAC(rules=rules.RBAC(action=rules.RBAC.ALLOW))
+def sharded(allows: Iterable[Allow]) -> tuple[frozenset[Allow], ...]:
+    """The TCP rights in `allows`, shard by shard. Those of groups, which are few, are all in the first."""
+    found: tuple[list[Allow], ...] = tuple([] for _ in range(SHARDS))
+    for allow in allows:
+        if allow.protocol == "tcp":
+            found[allow.tag % SHARDS].append(allow)
+    return tuple(map(frozenset, found))
+
+
+def answers_of(number: int) -> str:
+    """What the names of a shard's answers begin with."""
+    return f"{number}."
+
+
+def no_rights(number: int) -> RBAC:
+    """A shard that allows no caller; it says so, like any other."""
+    return RBAC(shadow_rules=rules.RBAC(action=rules.RBAC.ALLOW), shadow_rules_stat_prefix=answers_of(number))
 
 
 def caller_rights(
-    name: str, allows: Iterable[Allow], *, principals: Mapping[int, str], group_principals: Mapping[str, str]
+    name: str,
+    number: int,
+    allows: Iterable[Allow],
+    *,
+    principals: Mapping[int, str],
+    group_principals: Mapping[str, str],
 ) -> TypedExtensionConfig:
-    """The TCP rights in `allows`. A tag or a group without a SPIFFE id has none."""
+    """Shard `number`, of these rights. A tag or a group without a SPIFFE id has none."""
     exact: dict[str, list[tuple[int, int]]] = {}
     prefixes: dict[str, list[tuple[int, int]]] = {}
     for allow in sorted(allows):
-        if allow.protocol != "tcp":
-            continue
         found = group_principals.get(allow.group) if allow.group else principals.get(allow.tag)
         if found:
             (prefixes if allow.group else exact).setdefault(found, []).append((allow.first, allow.last))
-    policies = dict(_by_ports(exact, prefixes))
-    return TypedExtensionConfig(
-        name=name, typed_config=packed(RBAC(rules=rules.RBAC(action=rules.RBAC.ALLOW, policies=policies)))
+    matchers = list(_by_ports(exact, prefixes))
+    # Envoy refuses an empty list
+    made = no_rights(number)
+    if matchers:
+        callers = Matcher(matcher_list=Matcher.MatcherList(matchers=matchers))
+        made = RBAC(shadow_matcher=callers, shadow_rules_stat_prefix=answers_of(number))
+    return TypedExtensionConfig(name=name, typed_config=packed(made))
+
+
+def _by_ports(exact: Rights, prefixes: Rights) -> Iterator[Matcher.MatcherList.FieldMatcher]:
+    """One for all callers of the same ports. They are tried one after the other, until one has both the port and the caller."""
+    found: dict[Ranges, tuple[list[str], list[str]]] = {}
+    for place, ids in enumerate((exact, prefixes)):
+        for identity, allowed in ids.items():
+            found.setdefault(tuple(allowed), ([], []))[place].append(identity)
+    for ranges, callers in sorted(found.items()):
+        yield Matcher.MatcherList.FieldMatcher(
+            predicate=_asked_for(ranges), on_match=Matcher.OnMatch(matcher=_callers(*callers))
+        )
+
+
+def _callers(exact: Collection[str], prefixes: Collection[str]) -> Matcher:
+    """By the one SPIFFE id in the certificate, and by nothing that could stand in for it, such as a DNS name."""
+    by_prefix = _tree(prefix_match_map=_yes_to(prefixes))
+    if not exact:
+        return by_prefix
+    # Envoy refuses an empty map, too
+    others = Matcher.OnMatch(matcher=by_prefix) if prefixes else None
+    return Matcher(matcher_tree=_tree(exact_match_map=_yes_to(exact)).matcher_tree, on_no_match=others)
+
+
+def _tree(**matched: Matcher.MatcherTree.MatchMap) -> Matcher:
+    return Matcher(
+        matcher_tree=Matcher.MatcherTree(input=_extension("envoy.matching.inputs.uri_san", UriSanInput()), **matched)
     )
 
 
-def _by_ports(
-    exact: Mapping[str, list[tuple[int, int]]], prefixes: Mapping[str, list[tuple[int, int]]]
-) -> Iterator[tuple[str, Policy]]:
-    """One for all callers of the same ports, named after these."""
-    found: dict[Ranges, list[Principal]] = {}
-    for ids, is_prefix in ((exact, False), (prefixes, True)):
-        for identity, allowed in sorted(ids.items()):
-            found.setdefault(tuple(sorted(allowed)), []).append(_caller(identity, is_prefix=is_prefix))
-    for ranges, callers in sorted(found.items()):
-        name = ",".join(f"{first}-{last}" for first, last in ranges)
-        yield name, Policy(principals=callers, permissions=_asked_for(ranges))
+def _yes_to(identities: Iterable[str]) -> Matcher.MatcherTree.MatchMap:
+    yes = Matcher.OnMatch(action=_extension("yes", Action(name="yes", action=rules.RBAC.ALLOW)))
+    return Matcher.MatcherTree.MatchMap(map=dict.fromkeys(identities, yes))
 
 
-@lru_cache(maxsize=65_536)
-def _caller(identity: str, *, is_prefix: bool) -> Principal:
-    """By the SPIFFE id in the certificate, and by nothing that could stand in for it, such as a DNS name."""
-    matcher = StringMatcher(prefix=identity) if is_prefix else StringMatcher(exact=identity)
-    wanted = Authenticated(san_matcher=SubjectAltNameMatcher(san_type=SubjectAltNameMatcher.URI, matcher=matcher))
-    return Principal(custom=TypedExtensionConfig(name="envoy.rbac.principals.mtls_authenticated", typed_config=packed(wanted)))
-
-
-def _asked_for(ranges: Ranges) -> list[Permission]:
-    if ANY in ranges:
-        return [Permission(any=True)]
-    return [asked_for(first, last) for first, last in ranges]
+def _asked_for(ranges: Ranges) -> Matcher.MatcherList.Predicate:
+    made = [_port_within(first, last) for first, last in ranges]
+    if len(made) == 1:
+        return made[0]
+    return Matcher.MatcherList.Predicate(or_matcher=Matcher.MatcherList.Predicate.PredicateList(predicate=made))
 
 
 @lru_cache(maxsize=4096)
-def asked_for(first: int, last: int) -> Permission:
-    """The port that a caller asks for is one of these."""
-    within = DoubleMatcher(range=DoubleRange(start=first, end=last + 1))
-    matcher = MetadataMatcher(
-        filter=METADATA, path=[MetadataMatcher.PathSegment(key=PORT)], value=ValueMatcher(double_match=within)
+def _port_within(first: int, last: int) -> Matcher.MatcherList.Predicate:
+    asked = DynamicMetadataInput(filter=METADATA, path=[DynamicMetadataInput.PathSegment(key=PORT)])
+    single = Matcher.MatcherList.Predicate.SinglePredicate(
+        input=_extension("envoy.matching.inputs.dynamic_metadata", asked),
+        custom_match=_extension("envoy.matching.matchers.metadata_matcher", Metadata(value=ports(first, last))),
     )
-    return Permission(sourced_metadata=SourcedMetadata(metadata_matcher=matcher))
+    return Matcher.MatcherList.Predicate(single_predicate=single)
+
+
+def ports(first: int, last: int) -> ValueMatcher:
+    """A number of these, both included: Envoy's ranges end before their last."""
+    return ValueMatcher(double_match=DoubleMatcher(range=DoubleRange(start=first, end=last + 1)))
+
+
+def _extension(name: str, message: Message) -> XdsExtension:
+    return XdsExtension(name=name, typed_config=packed(message))

@@ -1,23 +1,16 @@
 """Where the tunnels to a workload end: each stream is judged, and goes on to the port it asks for with its caller's address."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster, UpstreamConnectionOptions
-from envoy.config.core.v3.config_source_pb2 import (
-    AggregatedConfigSource,
-    ApiVersion,
-    ConfigSource,
-    ExtensionConfigSource,
-)
 from envoy.config.core.v3.protocol_pb2 import HttpProtocolOptions as CommonOptions
 from envoy.config.listener.v3.listener_components_pb2 import Filter, FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.route.v3.route_components_pb2 import Route, RouteAction, RouteMatch, VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.filters.http.original_src.v3.original_src_pb2 import OriginalSrc
-from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC
 from envoy.extensions.filters.http.router.v3.router_pb2 import Router
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     HttpConnectionManager,
@@ -28,13 +21,12 @@ from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from dataplane.envoy import tls
 from dataplane.envoy.admission import admission
-from dataplane.envoy.caller_rights import nothing
 from dataplane.envoy.cluster import dial_limits, keepalive
 from dataplane.envoy.container_socket import STAT_PREFIX, dialled_from, fair_share, listening
 from dataplane.envoy.http import HEADERS_TIMEOUT, NO_ADDRESS
 from dataplane.envoy.limits import APP_BUFFER, HANDSHAKE, TUNNEL_BUFFER
 from dataplane.envoy.resource import packed
-from dataplane.envoy.tls import SECRET_TIMEOUT
+from dataplane.envoy.rights_filters import rights_filters
 from dataplane.envoy.tunnel import http2
 from dataplane.tables import TUNNEL_MARK
 
@@ -50,14 +42,14 @@ def inbound_listener(
     pin: Path,
     leaf_name: str,
     cluster_name: str,
-    rights_name: str,
+    rights_names: Sequence[str],
     reserved: Collection[int],
     longest: int,
 ) -> Listener:
-    """On `address`:`port` in the namespace at `pin`: the end of tunnels whose streams the filter `rights_name` judges."""
+    """On `address`:`port` in the namespace at `pin`: the end of tunnels; the shards `rights_names` judge their streams."""
     filters = [
         *admission(address, reserved=reserved),
-        _rights(rights_name),
+        *rights_filters(rights_names),
         HttpFilter(name="envoy.filters.http.original_src", typed_config=packed(OriginalSrc(mark=TUNNEL_MARK))),
         HttpFilter(name="envoy.filters.http.router", typed_config=packed(Router(suppress_envoy_headers=True))),
     ]
@@ -98,19 +90,6 @@ def _everything_to(cluster_name: str) -> RouteConfiguration:
     route = Route(match=RouteMatch(connect_matcher=RouteMatch.ConnectMatcher()), route=action)
     host = VirtualHost(name="app", domains=["*"], routes=[route])
     return RouteConfiguration(name="app", virtual_hosts=[host], validate_clusters=BoolValue(value=False))
-
-
-def _rights(name: str) -> HttpFilter:
-    """The listener waits for them; where they do not come no caller passes."""
-    by_ads = ConfigSource(
-        ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3, initial_fetch_timeout=SECRET_TIMEOUT
-    )
-    source = ExtensionConfigSource(
-        config_source=by_ads,
-        default_config=packed(nothing()),
-        type_urls=[f"type.googleapis.com/{RBAC.DESCRIPTOR.full_name}"],
-    )
-    return HttpFilter(name=name, config_discovery=source)
 
 
 def inbound_cluster(name: str, *, pin: Path) -> Cluster:

@@ -4,13 +4,13 @@ Pure. What is made of a workload follows from the few facts in `WorkloadResource
 nothing anew, and a change of its policies nothing but its callers' rights.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from dataplane.envoy import secret
-from dataplane.envoy.caller_rights import caller_rights
+from dataplane.envoy.caller_rights import SHARDS, caller_rights, sharded
 from dataplane.envoy.cluster import target_cluster
 from dataplane.envoy.inbound import inbound_cluster, inbound_listener
 from dataplane.envoy.listener import tls_listener
@@ -52,9 +52,9 @@ def leaf_key(address: IPv4Address) -> ResourceKey:
     return ResourceKey(SECRET, f"leaf-{_digits(address)}")
 
 
-def rights_key(address: IPv4Address) -> ResourceKey:
-    """Which callers may use which of its ports through tunnels."""
-    return ResourceKey(EXTENSION, f"rights-{_digits(address)}")
+def rights_keys(address: IPv4Address) -> tuple[ResourceKey, ...]:
+    """Which callers may use which of its ports through tunnels, shard by shard."""
+    return tuple(ResourceKey(EXTENSION, f"rights-{_digits(address)}-{number}") for number in range(SHARDS))
 
 
 BUNDLE_KEY = ResourceKey(SECRET, secret.BUNDLE)
@@ -78,20 +78,23 @@ def _entries(workload: Workload, listener: Listener) -> tuple[Entry, ...]:
             cluster = inbound_cluster(to.name, pin=pin)
             made = inbound_listener(
                 named.name, address=address, port=listener.port, pin=pin, leaf_name=leaf.name, cluster_name=to.name,
-                rights_name=rights_key(address).name, reserved=listener.reserved, longest=listener.longest,
+                rights_names=[key.name for key in rights_keys(address)], reserved=listener.reserved, longest=listener.longest,
             )  # fmt: skip
     return ((to, serialized(cluster)), (named, serialized(made)), (leaf, serialized(secret.leaf(leaf.name, listener.leaf))))
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadResources:
-    """What was made of one workload, and of which facts. `allows` are None where Envoy does not judge by them."""
+    """What was made of one workload, and of which facts. `allows` are None where Envoy does not judge by them.
+
+    `rights` are its shards, with what they were made of.
+    """
 
     listeners: tuple[Listener, ...]
     pin: Path
     entries: tuple[Entry, ...]
     allows: frozenset[Allow] | None = None
-    rights: tuple[Entry, ...] = ()
+    rights: tuple[tuple[frozenset[Allow], Entry], ...] = ()
 
     def is_of(self, workload: Workload) -> bool:
         """Whether nothing has changed. Identity comes first: comparing 250 certificates at each turn costs milliseconds."""
@@ -126,13 +129,13 @@ class Translation:
         if known is not None and is_same and (known.allows is allows or known.allows == allows):
             return known
         entries = known.entries if known is not None and is_same else _of_listeners(workload)
-        rights = () if allows is None else (_rights(workload.address, allows, state),)
+        rights = () if allows is None else tuple(_rights(workload.address, allows, state, known.rights if known else ()))
         return WorkloadResources(workload.listeners, workload.pin, entries, allows, rights)
 
     def _all(self, state: HostState) -> Iterator[Entry]:
         for made in self._made.values():
             yield from made.entries
-            yield from made.rights
+            yield from (entry for _, entry in made.rights)
         if state.trust_bundle:
             yield BUNDLE_KEY, serialized(secret.bundle(state.trust_bundle))
 
@@ -141,10 +144,16 @@ def _of_listeners(workload: Workload) -> tuple[Entry, ...]:
     return tuple(entry for listener in workload.listeners for entry in _entries(workload, listener))
 
 
-def _rights(address: IPv4Address, allows: frozenset[Allow], state: HostState) -> Entry:
-    key = rights_key(address)
-    made = caller_rights(key.name, allows, principals=state.principals, group_principals=state.group_principals)
-    return key, serialized(made)
+def _rights(
+    address: IPv4Address, allows: frozenset[Allow], state: HostState, known: Sequence[tuple[frozenset[Allow], Entry]]
+) -> Iterator[tuple[frozenset[Allow], Entry]]:
+    """The shards, of which those that are as they were stay the same."""
+    for number, (key, shard) in enumerate(zip(rights_keys(address), sharded(allows), strict=True)):
+        if known and known[number][0] == shard:
+            yield known[number]
+            continue
+        made = caller_rights(key.name, number, shard, principals=state.principals, group_principals=state.group_principals)
+        yield shard, (key, serialized(made))
 
 
 def secrets_of(table: Mapping[ResourceKey, Resource], listeners: Collection[str]) -> Mapping[ResourceKey, str | None]:
@@ -156,7 +165,7 @@ def secrets_of(table: Mapping[ResourceKey, Resource], listeners: Collection[str]
 
 def of_workload(table: Mapping[ResourceKey, Resource], address: IPv4Address) -> Mapping[ResourceKey, str | None]:
     """The versions that Envoy must have for the workload at `address` to be served, or None where it must have nothing."""
-    keys = [leaf_key(address), rights_key(address)]
+    keys = [leaf_key(address), *rights_keys(address)]
     for kind in KINDS:
         keys += (cluster_key(address, kind), listener_key(address, kind))
     return {key: table[key].version if key in table else None for key in keys}

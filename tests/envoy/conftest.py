@@ -6,6 +6,7 @@ import pytest
 
 from tests.testlib.envoy import EnvoyCell, EnvoyPair
 from tests.testlib.envoy_traffic import EchoApp
+from tests.testlib.tunnel_pair import TunnelPair
 
 
 @pytest.fixture
@@ -30,3 +31,9 @@ def app(pair: EnvoyPair) -> Iterator[EchoApp]:
     made = EchoApp(pair.api.path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def tunnels(cell: EnvoyCell, pair: EnvoyPair, app: EchoApp) -> TunnelPair:
+    """Both containers call each other through tunnels; the app is in `api`, on port 8080."""
+    return TunnelPair(cell, pair)

@@ -1,0 +1,80 @@
+"""Two containers that call each other through tunnels: a real Envoy at both ends, and what an attach makes in them for it."""
+
+import socket
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+
+from dataplane.envoy.container_ports import ContainerPort, await_listening
+from dataplane.envoy.outbound import LOOPBACK
+from dataplane.state import (
+    INBOUND_PORT,
+    OUTBOUND_PORT,
+    Allow,
+    InboundListener,
+    Leaf,
+    MutualTls,
+    OutboundListener,
+    Workload,
+)
+from dataplane.tables import TUNNEL_MARK
+from tests.testlib.envoy import API, PORT, WEB, EnvoyCell, EnvoyPair
+from tests.testlib.envoy_traffic import dial
+from tests.testlib.netns import Netns
+from tests.testlib.patience import PATIENCE
+
+OVERLAY = IPv4Network("10.255.0.0/16")
+RESERVED = frozenset({PORT, OUTBOUND_PORT, INBOUND_PORT})
+WEB_TAG, API_TAG = 6, 7
+SPACE = "spiffe://cell.internal/org/acme/space/shop/app/"
+PRINCIPALS: Mapping[int, str] = {WEB_TAG: f"{SPACE}web", API_TAG: f"{SPACE}api"}
+GROUP_PRINCIPALS: Mapping[str, str] = {"acme/shop/*": SPACE, "acme/*/*": "spiffe://cell.internal/org/acme/space/"}
+STRICT = MutualTls(served=True, redirected=True, plain=False)
+
+
+class TunnelPair:
+    """`web` may reach ports 8000 to 8999 of `api`, until `allow` says something else."""
+
+    def __init__(self, cell: EnvoyCell, pair: EnvoyPair) -> None:
+        self.cell, self.pair = cell, pair
+        for netns in (pair.web, pair.api):
+            redirect(netns)
+        cell.publish(mutual_tls=STRICT, principals=PRINCIPALS, group_principals=GROUP_PRINCIPALS)
+        self.serve(self.workload("web", WEB, WEB_TAG), self.workload("api", API, API_TAG, Allow(WEB_TAG, "tcp", 8000, 8999)))
+
+    def workload(self, app: str, address: IPv4Address, tag: int, *allows: Allow, leaf: Leaf | None = None) -> Workload:
+        """With both ends of tunnels; its certificate is that of `acme/shop/<app>` unless another is given."""
+        netns = self.pair.web if address == WEB else self.pair.api
+        shown = leaf or self.cell.leaf(f"acme/shop/{app}", address=address)
+        ends = (OutboundListener(shown, OVERLAY, longest=3600), InboundListener(shown, RESERVED, longest=3600))
+        return Workload(app, address, tag, netns.path, allows=frozenset(allows), listeners=ends)
+
+    def serve(self, *workloads: Workload) -> None:
+        """Return when both ends of each take connections."""
+        self.cell.put(*workloads)
+        self.cell.settle(*(each.address for each in workloads))
+        for each in workloads:
+            for address, port in ((LOOPBACK, OUTBOUND_PORT), (each.address, INBOUND_PORT)):
+                await_listening(ContainerPort(address, port, each.pin), timeout=PATIENCE)
+
+    def allow(self, *allows: Allow) -> None:
+        """Give `api` these callers and no others; returns when Envoy has it."""
+        self.cell.put(replace(self.cell.state.workloads[API], allows=frozenset(allows)))
+        self.cell.settle(API)
+
+    def reaches(self, port: int = 8080, *, address: IPv4Address = API, words: bytes = b"hello") -> bool:
+        """Whether `web` gets its words back from there."""
+        try:
+            with dial(self.pair.web.path, address=address, port=port) as connection:
+                connection.sendall(words)
+                return connection.recv(len(words), socket.MSG_WAITALL) == words
+        except OSError:
+            return False
+
+
+def redirect(netns: Netns) -> None:
+    """What an attach makes in a container for tunnels: the way into them, and the way back to Envoy from the app."""
+    direct = ("-m", "multiport", "!", "--dports", f"{INBOUND_PORT},{PORT}")
+    to_envoy = ("-d", str(OVERLAY), "!", "-o", "lo", *direct, "-j", "REDIRECT", "--to-ports", str(OUTBOUND_PORT))
+    netns.run("iptables-nft", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", *to_envoy)
+    netns.run("ip", "rule", "add", "pref", "90", "fwmark", str(TUNNEL_MARK), "lookup", "77")
