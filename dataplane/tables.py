@@ -12,7 +12,8 @@ from pathlib import Path
 
 CHAIN_PREFIX = "CELLNET-"
 LINK_PREFIX = "cnet"
-LIMITED_DATAGRAMS, LIMITED_CALLS = "cellnet-udp", "cellnet-tcp"  # what the kernel counts new flows of containers by
+# What the kernel counts new flows of containers by. It keeps the limits of a name until no rule has it: others need another
+LIMITED_DATAGRAMS, LIMITED_CALLS = "cellnet-new-udp", "cellnet-new-tcp"
 TUNNEL_LINK = "cellnet0"  # matches neither `cnet+` nor a container's link
 CELLFUL = 4096  # addresses for which what follows from one is cached: every turn wants it for all containers
 ROUTE_PROTOCOL = 157  # no other program's in iproute2's rt_protos; 99 is Open/R

@@ -16,9 +16,14 @@ OPENER: Final = "0x400000/0x400000"
 
 
 def hashlimit(*, rate: int, burst: int, name: str) -> str:
-    """What of one source is above so many packets a second, once so many have come."""
+    """What of one source is above so many packets a second, once so many have come.
+
+    A source that is silent is forgotten only when it has its full credit again. Else, after a second, it would have it at once.
+    """
     kept = f"--hashlimit-burst {burst} --hashlimit-mode srcip --hashlimit-name {name}"
-    return f"-m hashlimit --hashlimit-above {rate}/sec {kept}"
+    expires = 1000 * burst // rate  # milliseconds
+    forgotten = "" if expires == 1000 else f" --hashlimit-htable-expire {expires}"  # the tools do not print their default
+    return f"-m hashlimit --hashlimit-above {rate}/sec {kept}{forgotten}"
 
 
 def tunnelled(tunnel: Tunnel) -> str:
