@@ -16,6 +16,7 @@ from dataplane.firewall.driver import Firewall
 from dataplane.flows import conntrack
 from dataplane.flows.cut import Clock, Receipt, SweepPhase, sweep
 from dataplane.flows.judge import NONE_DEPARTED
+from dataplane.flows.plain import plain_flows
 from dataplane.netlink import fdb, interior, links, neighbours, routes, vtep
 from dataplane.plan import Plan
 from dataplane.state import HostState
@@ -36,11 +37,14 @@ class Kernel:
         self._to_write, self._flows = self._writer.call(Sockets.connected), self._writer.call(conntrack.connect)
         # reading 20,000 rules takes long: a change must not wait for it
         self._reader = NamespaceThread(namespace, name="kernel-reader")
-        self._to_read = self._reader.call(Sockets.connected)
+        self._to_read, self._flows_to_read = self._reader.call(Sockets.connected), self._reader.call(conntrack.connect)
 
     def close(self) -> None:
         """Give sockets and threads back; the tables stay."""
-        for thread, sockets in ((self._writer, (*self._to_write, self._flows)), (self._reader, self._to_read)):
+        for thread, sockets in (
+            (self._writer, (*self._to_write, self._flows)),
+            (self._reader, (*self._to_read, self._flows_to_read)),
+        ):
             for each in sockets:
                 thread.call(each.close)
             thread.close()
@@ -77,6 +81,10 @@ class Kernel:
         return self.submit(
             partial(sweep, state, link=self._flows, clock=clock, addresses=addresses, phase=phase, departed=departed)
         )
+
+    def plain_flows(self, state: HostState) -> "Future[int]":
+        """How many open TCP connections of containers are in no tunnel, see dataplane/flows/plain.py. Raises HostRefused."""
+        return self.observe(lambda: len(plain_flows(conntrack.flows(self._flows_to_read), state)))
 
     @all_refused()
     def _read(self, desired: Tables, known: Mapping[IPv4Address, Interior]) -> Tables:

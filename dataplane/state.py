@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 # Where Envoy takes a container's own calls (on its 127.0.0.1), and the tunnels that lead to it (on its overlay address)
 OUTBOUND_PORT: Final = 15001
 INBOUND_PORT: Final = 15008
+TLS_PORT: Final = 61443  # where it terminates TLS, unless the configuration says otherwise
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -172,6 +173,7 @@ class HostState:
     ipv6: bool = True  # whether there is any to block
     mptcp: bool = True  # whether there is any, and the kernel can take its option out
     mutual_tls: MutualTls = PLAIN
+    tls_port: int = TLS_PORT  # of every container of every cell: it is there before any listener is
     # not compared: where they change the rights do, and a tag rests for a week before it stands for another app
     principals: Mapping[int, str] = field(default_factory=dict, compare=False)
     group_principals: Mapping[str, str] = field(default_factory=dict, compare=False)

@@ -5,7 +5,6 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv4Address
 
 from agent import log
 from agent.complaint import Complaints
@@ -16,10 +15,10 @@ from agent.loop.loop import Reconciler
 from agent.model.status import Part, Problem
 from agent.wording import listed
 from dataplane.firewall import backends
-from dataplane.firewall.flow_limits import over_limit
+from dataplane.firewall.flow_limits import OverLimit, over_limit
 from dataplane.firewall.foreign import HarmfulChain, Passage, harmful_chains
 from dataplane.kernel import Kernel
-from dataplane.state import HostService, Tunnel
+from dataplane.state import INBOUND_PORT, HostService, Tunnel
 
 PERIOD = 10.0  # seconds between two looks
 
@@ -54,19 +53,23 @@ class FirewallPart(Part):
         self._loop = loop
         self._passage = passage
         self._harmful: tuple[HarmfulChain, ...] = ()
-        self._limited: frozenset[IPv4Address] = frozenset()
+        self._limited = OverLimit()
         self._log = log.get("firewall")
         self._looks = Complaints(self._log, failed="cannot_look_at_other_rules")
 
     def problems(self) -> Iterator[Problem]:
-        """Other programs' chains that undo what policies allow, and containers whose new flows are too many."""
+        """Other programs' chains that undo what policies allow, and containers whose new flows or tunnels are too many."""
         for each in self._harmful:
             yield Problem("firewall", f"{each.where} {each.harm.value}", f"exempt the overlay: {each.remedy}")
         state = self._loop.applied()
-        names = [state.workloads[each].name for each in sorted(self._limited) if state and each in state.workloads]
-        if names:
+        known = {} if state is None else {address: workload.name for address, workload in state.workloads.items()}
+        shown = "shows where they lead; docs/security.md has the bound"
+        if names := [known[each] for each in sorted(self._limited.flows) if each in known]:
             what = f"more new flows than one container may open: further ones of {listed(names)} are refused"
-            yield Problem("firewall", what, "`conntrack -L -s ADDRESS` shows where they lead; docs/security.md has the bound")
+            yield Problem("firewall", what, f"`conntrack -L -s ADDRESS` {shown}")
+        if names := [known.get(each, str(each)) for each in sorted(self._limited.tunnels)]:
+            what = f"more tunnels of mutual TLS than one container may open: further ones of {listed(names)} are refused"
+            yield Problem("firewall", what, f"`conntrack -L -p tcp --dport {INBOUND_PORT} -s ADDRESS` {shown}")
 
     async def rows(self) -> Mapping[str, object]:
         """`firewall`."""
@@ -91,8 +94,12 @@ class FirewallPart(Part):
         for each in found:
             if each not in self._harmful:
                 self._log.warning("harmful_chain", chain=each.where, harm=each.harm.value)
-        if limited - self._limited:
-            self._log.warning("too_many_new_flows", addresses=sorted(map(str, limited)))
+        for event, now, before in (
+            ("too_many_new_flows", limited.flows, self._limited.flows),
+            ("too_many_tunnels", limited.tunnels, self._limited.tunnels),
+        ):
+            if now - before:
+                self._log.warning(event, addresses=sorted(map(str, now)))
         self._harmful, self._limited = found, limited
 
 

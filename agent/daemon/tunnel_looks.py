@@ -56,5 +56,8 @@ class TunnelLooks:
         return TunnelUse(tunnels=tunnels, calls=calls)
 
     async def plain_flows(self) -> int | None:
-        """Open TCP connections of containers in no tunnel. Nothing counts them yet."""
-        return None
+        """Open TCP connections of containers in no tunnel; None before the first turn of the loop."""
+        state = self.loop.applied()
+        if state is None:
+            return None
+        return await asyncio.wrap_future(self.kernel.plain_flows(state))

@@ -77,6 +77,7 @@ def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | N
         mutual_tls=snapshot.mutual_tls,
         principals=_principals(snapshot.tags, facts.trust_domain, before) if served else {},
         group_principals=group_principals(groups, trust_domain=facts.trust_domain) if served else {},
+        tls_port=facts.tls_port,
     )
 
 

@@ -72,9 +72,9 @@ def lost_rights(before: HostState | None, after: HostState) -> Addresses:
     """Containers that have gone, and those that fewer may reach; None means everywhere, as without a state `before`.
 
     An address that changed its tag may have flows to anywhere that its new tag may not have; what goes to a cell that is no
-    peer any more would leave by the default route.
+    peer any more would leave by the default route; the mode of mutual TLS decides what all rights stand for.
     """
-    if before is None or not before.peers.keys() <= after.peers.keys():
+    if before is None or not before.peers.keys() <= after.peers.keys() or _closes_ports(before, after):
         return None
     if any(
         each.address in after.workloads and after.workloads[each.address].tag != each.tag for each in before.workloads.values()
@@ -86,6 +86,12 @@ def lost_rights(before: HostState | None, after: HostState) -> Addresses:
         for address, workload in before.workloads.items()
         if _lost(workload, after.workloads.get(address)) or (smaller and _relies_on(smaller, workload))
     )
+
+
+def _closes_ports(before: HostState, after: HostState) -> bool:
+    """Whether another mode takes away what the same rights let through: plain TCP, tunnels, or the ports of these."""
+    one, other = before.mutual_tls, after.mutual_tls
+    return one.served != other.served or (one.plain and not other.plain) or before.tls_port != after.tls_port
 
 
 def _relies_on(groups: Collection[str], workload: Workload) -> bool:

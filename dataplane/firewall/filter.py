@@ -8,10 +8,30 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
+from dataplane.admission import admitted, beyond_the_cell
 from dataplane.firewall import rights
-from dataplane.firewall.matches import CONTAINERS, ESTABLISHED, NOT_A_SYN, OPENER, arriving, hashlimit, tunnelled
-from dataplane.state import HostState
-from dataplane.tables import CELLFUL, LIMITED_CALLS, LIMITED_DATAGRAMS, TAG_MASK, TUNNEL_LINK, VTEPS_SET
+from dataplane.firewall.matches import (
+    CONTAINERS,
+    ESTABLISHED,
+    FRESH,
+    NOT_A_SYN,
+    OPENER,
+    arriving,
+    hashlimit,
+    port_match,
+    tunnelled,
+)
+from dataplane.state import INBOUND_PORT, HostState
+from dataplane.tables import (
+    CELLFUL,
+    EXCESS_TUNNELS,
+    LIMITED_CALLS,
+    LIMITED_DATAGRAMS,
+    LIMITED_TUNNELS,
+    TAG_MASK,
+    TUNNEL_LINK,
+    VTEPS_SET,
+)
 
 RESET: Final = "REJECT --reject-with tcp-reset"
 # errors about what is allowed. Not all that is related: a conntrack helper of the host's (FTP, SIP) would open ports by it
@@ -20,10 +40,17 @@ ERROR: Final = "-p icmp -m conntrack --ctstate RELATED"
 NO_ANSWER: Final = f"-m mark --mark {OPENER} -m conntrack --ctdir REPLY"
 LINK_LOCAL: Final = "169.254.0.0/16"
 # Conntrack's table is one for all, so each container may make so many entries: without an answer those of datagrams last 30 s,
-# those of refused calls 10 s. A packet counts that makes an entry, and established flows are not asked
-FRESH: Final = "-m conntrack ! --ctstatus CONFIRMED"
+# those of refused calls 10 s
 DATAGRAMS: Final = f"-p udp {FRESH} {hashlimit(rate=1_000, burst=10_000, name=LIMITED_DATAGRAMS)}"
 CALLS: Final = f"-p tcp {FRESH} {hashlimit(rate=10_000, burst=10_000, name=LIMITED_CALLS)}"
+# Handshakes are Envoy's dearest work, and all containers of the cell share it: one source may ask for so many, wherever on
+# this cell they lead. An app that calls all others at once opens some tunnels to each; later each serves hundreds of calls
+HANDSHAKES: Final = f"{port_match(INBOUND_PORT)} {FRESH} {hashlimit(rate=200, burst=2_000, name=LIMITED_TUNNELS)}"
+# matches nearly always, and has no target: what it leaves is the source's name, for half a minute (`flow_limits.py`)
+EXCESS: Final = (
+    "-m hashlimit --hashlimit-above 1/hour --hashlimit-burst 1 --hashlimit-mode srcip "
+    f"--hashlimit-name {EXCESS_TUNNELS} --hashlimit-htable-expire 30000"
+)
 USERS: Final = "1-4294967294"  # all but root: `! --uid-owner 0` would be the kernel's own packets too
 
 
@@ -40,8 +67,12 @@ def filter_chains(state: HostState) -> Mapping[str, Iterable[str]]:
         "CELLNET-REJECT": (f"-p tcp -j {RESET}", "-j REJECT --reject-with icmp-port-unreachable"),
         **_dispatch(state),
     }
+    tunnels = state.mutual_tls.served
+    if tunnels:
+        found["CELLNET-EXCESS"] = (EXCESS, "-j CELLNET-REJECT")
     for workload in state.workloads.values():
-        found.update(rights.of_container(workload.address, workload.allows))
+        allows = admitted(workload.allows, state.mutual_tls, tls_port=state.tls_port)
+        found.update(rights.of_container(workload.address, allows, tunnels=tunnels))
     for group, tags in state.groups.items():
         found.update(rights.of_group(group, tags))
     return found
@@ -109,8 +140,11 @@ def _new(state: HostState) -> Iterator[str]:
         yield f"-i {TUNNEL_LINK} -o {CONTAINERS} -g CELLNET-TO"
     yield f"-i {CONTAINERS} {CALLS} -j CELLNET-REJECT"
     if state.tunnel:
-        for protocol in ("tcp", "udp"):
-            yield f"-i {CONTAINERS} -o {TUNNEL_LINK} -p {protocol} -j ACCEPT"  # the destination's cell judges
+        # the destination's cell judges; but a first packet may carry data already, which is not to be read on the way there
+        ports = beyond_the_cell(state)
+        for tcp in ("-p tcp",) if ports is None else map(port_match, ports):
+            yield f"-i {CONTAINERS} -o {TUNNEL_LINK} {tcp} -j ACCEPT"
+        yield f"-i {CONTAINERS} -o {TUNNEL_LINK} -p udp -j ACCEPT"
         yield f"-i {CONTAINERS} -o {TUNNEL_LINK} -j CELLNET-REJECT"  # as it would: no policy speaks of other protocols
     yield f"-i {CONTAINERS} -g CELLNET-EGRESS"
     yield "-m conntrack --ctstate DNAT -j ACCEPT"  # a published port, from outside only: containers were judged above
@@ -150,9 +184,10 @@ def _dispatch(state: HostState) -> dict[str, Iterable[str]]:
     size = blocks[0].num_addresses
     for address in sorted(state.workloads, key=int):
         members[(int(address) - int(state.subnet.network_address)) // size].append(address)
+    limit = (f"{HANDSHAKES} -j CELLNET-REJECT",) if state.mutual_tls.served else ()
     to_blocks = (f"-d {block} -g CELLNET-TO-{number:x}" for number, block in enumerate(blocks))
     return {
-        "CELLNET-TO": (*to_blocks, "-j CELLNET-REJECT"),
+        "CELLNET-TO": (*limit, *to_blocks, "-j CELLNET-REJECT"),
         **{
             f"CELLNET-TO-{number:x}": (*map(_to_container, addresses), "-j CELLNET-REJECT")
             for number, addresses in enumerate(members)

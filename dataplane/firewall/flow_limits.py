@@ -1,23 +1,40 @@
-"""Containers that open more new flows than one may (`filter.py`), by what the kernel keeps of each source: its credit."""
+"""Containers that open more flows or tunnels than one may (`filter.py`, `rights.py`): by what the kernel keeps of each source,
+its credit."""
 
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from dataplane.tables import LIMITED_CALLS, LIMITED_DATAGRAMS
+from dataplane.tables import EXCESS_TUNNELS, LIMITED_CALLS, LIMITED_DATAGRAMS, LIMITED_TUNNELS
 
 FOLDER = Path("/proc/thread-self/net/ipt_hashlimit")
 LEAST = 10  # so many times less than the most is none
 
 
-def over_limit() -> frozenset[IPv4Address]:
-    """Those whose further flows are refused now, in the namespace of the calling thread."""
-    return frozenset(address for name in (LIMITED_DATAGRAMS, LIMITED_CALLS) for address in _without_credit(FOLDER / name))
+@dataclass(frozen=True, slots=True)
+class OverLimit:
+    """Whose further flows, and whose further tunnels to containers of this cell, are refused now.
+
+    Flows are judged where they begin, tunnels where they end: their sources may be another cell's containers.
+    """
+
+    flows: frozenset[IPv4Address] = frozenset()
+    tunnels: frozenset[IPv4Address] = frozenset()
 
 
-def _without_credit(path: Path) -> list[IPv4Address]:
+def over_limit() -> OverLimit:
+    """Those in the namespace of the calling thread."""
+    return OverLimit(_without_credit(LIMITED_DATAGRAMS, LIMITED_CALLS), _without_credit(LIMITED_TUNNELS, EXCESS_TUNNELS))
+
+
+def _without_credit(*names: str) -> frozenset[IPv4Address]:
     """Of lines `SECONDS SOURCE:PORT->DESTINATION:PORT CREDIT MOST COST`."""
+    lines = [line.split() for name in names for line in _lines(FOLDER / name)]
+    return frozenset(IPv4Address(flow.split(":")[0]) for _, flow, credit, most, _ in lines if int(credit) * LEAST < int(most))
+
+
+def _lines(path: Path) -> list[str]:
     try:
-        lines = [line.split() for line in path.read_text().splitlines()]
+        return path.read_text().splitlines()
     except FileNotFoundError:  # no such rule yet
         return []
-    return [IPv4Address(flow.split(":")[0]) for _, flow, credit, most, _ in lines if int(credit) * LEAST < int(most)]

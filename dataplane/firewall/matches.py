@@ -13,6 +13,8 @@ STRIP_MPTCP: Final = "TCPOPTSTRIP --strip-options 30"
 # flow, as its cell sees it. Else each of two cells would take for an answer what the other's container sends once its own has
 # called, and two containers that have called each other, both in vain, would be connected
 OPENER: Final = "0x400000/0x400000"
+# Only a packet that makes an entry in conntrack's table: established flows, and calls that are repeated, are not counted
+FRESH: Final = "-m conntrack ! --ctstatus CONFIRMED"
 
 
 def hashlimit(*, rate: int, burst: int, name: str) -> str:
@@ -24,6 +26,11 @@ def hashlimit(*, rate: int, burst: int, name: str) -> str:
     expires = 1000 * burst // rate  # milliseconds
     forgotten = "" if expires == 1000 else f" --hashlimit-htable-expire {expires}"  # the tools do not print their default
     return f"-m hashlimit --hashlimit-above {rate}/sec {kept}{forgotten}"
+
+
+def port_match(port: int) -> str:
+    """TCP to a port."""
+    return f"-p tcp -m tcp --dport {port}"
 
 
 def tunnelled(tunnel: Tunnel) -> str:

@@ -17,6 +17,7 @@ RULE: Final = re.compile(
     r"(?:-p (?P<protocol>tcp|udp) )?"
     r"(?:-m mark --mark (?P<mark>0x[0-9a-f]+/0x[0-9a-f]+) )?"
     r"(?:-m (?P<match>tcp|udp) --dport (?P<port>[0-9:]+) )?"
+    r"(?:-m connlimit --connlimit-above (?P<most>[0-9]+) --connlimit-mask (?P<mask>[0-9]+) --connlimit-saddr )?"
     r"-(?P<kind>[jg]) (?P<target>[A-Z0-9a-z-]+)"
 )
 
@@ -70,5 +71,8 @@ def _rule(text: str) -> iptc.Rule:
         rule.create_match("mark").mark = found["mark"]
     if found["match"]:
         rule.create_match(found["match"]).dport = found["port"]
+    if found["most"]:
+        limit = rule.create_match("connlimit")
+        limit.connlimit_above, limit.connlimit_mask, limit.connlimit_saddr = found["most"], found["mask"], ""
     rule.create_target(found["target"], goto=found["kind"] == "g")
     return rule

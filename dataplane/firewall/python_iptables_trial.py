@@ -31,6 +31,7 @@ CHAINS = {
         "-p tcp -m mark --mark 0x12/0xffff -m tcp --dport 80 -j ACCEPT",
         "-p udp -m mark --mark 0x12/0xffff -m udp --dport 53:60 -j ACCEPT",
         "-p tcp -m tcp --dport 22:23 -j CELLNET-HOST",
+        "-p tcp -m tcp --dport 24 -m connlimit --connlimit-above 9 --connlimit-mask 32 --connlimit-saddr -j CELLNET-HOST",
         "-p udp -m udp --dport 53 -j ACCEPT",
         "-j DROP",
     ),

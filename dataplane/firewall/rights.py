@@ -9,19 +9,28 @@ import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address
+from typing import Final
 
+from dataplane.firewall.matches import port_match
 from dataplane.memo import Memo
-from dataplane.state import Allow
+from dataplane.state import INBOUND_PORT, Allow
 from dataplane.tables import CELLFUL, CHAIN_PREFIX, TAG_MASK
 
 LONGEST = 250
 PARTS = 16
 ANY = (1, 65535)
 REFUSE = "-j CELLNET-REJECT"
+# Tunnels that one address may have open to one container, beside other callers' in what Envoy takes for it. Counted by
+# connlimit: they last for as long as the caller likes, so that a rate alone bounds nothing
+MOST_TUNNELS: Final = 512
+CROWDED: Final = (
+    f"{port_match(INBOUND_PORT)} -m connlimit --connlimit-above {MOST_TUNNELS} --connlimit-mask 32 --connlimit-saddr "
+    "-j CELLNET-EXCESS"
+)
 
 Chains = Mapping[str, tuple[str, ...]]
 
-_containers: Memo[frozenset[Allow], dict[IPv4Address, Chains]] = Memo(lambda _: {})
+_containers: Memo[frozenset[Allow], dict[tuple[IPv4Address, bool], Chains]] = Memo(lambda _: {})
 _groups: Memo[frozenset[int], dict[str, Chains]] = Memo(lambda _: {})
 
 
@@ -36,14 +45,18 @@ def group_chain(name: str) -> str:
     return f"{CHAIN_PREFIX}IN-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
-def of_container(address: IPv4Address, allows: frozenset[Allow]) -> Chains:
-    """One rule for each right, then refusal; groups first, in whose own chains there is no refusal."""
+def of_container(address: IPv4Address, allows: frozenset[Allow], *, tunnels: bool = False) -> Chains:
+    """One rule for each right, then refusal; groups first, in whose own chains there is no refusal.
+
+    With `tunnels` too many of one address are refused before.
+    """
     known = _containers.of(allows)
-    if address not in known:
+    if (address, tunnels) not in known:
+        limit = (CROWDED,) if tunnels else ()
         groups = tuple(_in_group(each) for each in sorted(allows) if each.group)
         single = tuple((each.tag, _accept(each)) for each in sorted(allows) if not each.group)
-        known[address] = _in_parts(container_chain(address), single, before=groups, end=(REFUSE,))
-    return known[address]
+        known[address, tunnels] = _in_parts(container_chain(address), single, before=(*limit, *groups), end=(REFUSE,))
+    return known[address, tunnels]
 
 
 def of_group(name: str, tags: frozenset[int]) -> Chains:

@@ -34,7 +34,8 @@ CTA_MARK = 8
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
 CTA_IP_V4_SRC, CTA_IP_V4_DST = 1, 2
 CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT = 1, 2, 3
-CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_FLAGS_ORIGINAL = 1, 4
+CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, CTA_PROTOINFO_TCP_FLAGS_ORIGINAL = 1, 1, 4
+LAST_ACK, TIME_WAIT, CLOSE = 6, 7, 8  # of enum tcp_conntrack: both ends have closed, or one was reset
 CLOSING = b"\x04\x04"  # IP_CT_TCP_FLAG_CLOSE_INIT: the flags to set, and the mask of those to change
 CTA_FILTER_REPLY_FLAGS, BY_SOURCE = 2, 1
 
@@ -47,7 +48,8 @@ class Flow:
 
     `reply_source` is what really answers: the container behind a published port, whatever address was dialled. `protocol` is
     the IP protocol's number; ports are 0 where it has none. `key` is the original tuple as the kernel wrote it. `mark` is what
-    a rule has written there: of a flow from another cell the tag of the container that opened it.
+    a rule has written there: of a flow from another cell the tag of the container that opened it. `tcp_state` is conntrack's
+    number for how far a TCP connection is.
     """
 
     protocol: int
@@ -64,6 +66,12 @@ class Flow:
     status: int
     key: bytes = field(repr=False)
     mark: int = 0
+    tcp_state: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this connection has ended by itself: for some time its entry takes late packets."""
+        return self.tcp_state in (LAST_ACK, TIME_WAIT, CLOSE)
 
     def __str__(self) -> str:
         """`tcp 10.255.1.2:40000 -> 10.255.1.3:8080`, for the log."""
@@ -181,6 +189,7 @@ def _dump(link: NetlinkSocket, restriction: bytes = b"", *, about: bytes = b"") 
 _TUPLE = "12s4s4s4s8sBxxx4sHxx4sHxx"
 _PLAIN = struct.Struct("!4x" + _TUPLE + _TUPLE)
 _KEY = slice(8, 56)
+_STATE = struct.Struct("=xxHHHB")  # of CTA_PROTOINFO: what protocol, and of TCP the first attribute
 
 
 def _headers(direction: int) -> tuple[bytes, ...]:
@@ -200,14 +209,14 @@ def _decode(body: bytes, names: Names) -> Flow:
         a, source, b, destination, c, protocol, d, source_port, e, destination_port, \
             f, replier, g, replied, h, _, i, replier_port, j, replied_port = _PLAIN.unpack_from(body)  # fmt: skip
         if (a, b, c, d, e, f, g, h, i, j) == _PLAIN_HEADERS:
-            zone, number, status, mark = _rest(body, _PLAIN.size)
+            zone, number, status, mark, state = _rest(body, _PLAIN.size)
             return Flow(
                 protocol,
                 names.get(source) or _name(source, names), source_port,
                 names.get(destination) or _name(destination, names), destination_port,
                 names.get(replier) or _name(replier, names), replier_port,
                 names.get(replied) or _name(replied, names), replied_port,
-                zone, number, status, body[_KEY], mark,
+                zone, number, status, body[_KEY], mark, state,
             )  # fmt: skip
     return _walk(body, names)
 
@@ -217,19 +226,27 @@ def _name(packed: bytes, names: Names) -> IPv4Address:
     return names.setdefault(packed, IPv4Address(packed))
 
 
-def _rest(body: bytes, start: int) -> tuple[int, int, int, int]:
-    """Zone, id, status and mark, from the attributes after `start`."""
-    zone = number = status = mark = 0
+def _rest(body: bytes, start: int) -> tuple[int, int, int, int, int]:
+    """Zone, id, status, mark and TCP's state, from the attributes after `start`."""
+    zone = number = status = mark = state = 0
     for kind, begin, end in attributes(body, start=start):
         if kind == CTA_STATUS:
             status = int.from_bytes(body[begin:end], "big")
         elif kind == CTA_ID:
             number = int.from_bytes(body[begin:end], "big")
+        elif kind == CTA_PROTOINFO:
+            state = _tcp_state(body, begin) if end - begin >= _STATE.size else 0
         elif kind == CTA_MARK:
             mark = int.from_bytes(body[begin:end], "big")
         elif kind == CTA_ZONE:
             zone = int.from_bytes(body[begin:end], "big")
-    return zone, number, status, mark
+    return zone, number, status, mark, state
+
+
+def _tcp_state(body: bytes, start: int) -> int:
+    """The state, which the kernel writes first; 0 for other protocols."""
+    kind, _, inner, state = _STATE.unpack_from(body, start)
+    return state if (kind, inner) == (CTA_PROTOINFO_TCP | NLA_F_NESTED, CTA_PROTOINFO_TCP_STATE) else 0
 
 
 def _walk(body: bytes, names: Names) -> Flow:
@@ -237,8 +254,8 @@ def _walk(body: bytes, names: Names) -> Flow:
     found = contents(body, start=len(NFGENMSG_IPV4))
     protocol, sent = _tuple(found[CTA_TUPLE_ORIG], names)
     _, answered = _tuple(found[CTA_TUPLE_REPLY], names)
-    zone, number, status, mark = _rest(body, len(NFGENMSG_IPV4))
-    return Flow(protocol, *sent, *answered, zone, number, status, found[CTA_TUPLE_ORIG], mark)
+    zone, number, status, mark, state = _rest(body, len(NFGENMSG_IPV4))
+    return Flow(protocol, *sent, *answered, zone, number, status, found[CTA_TUPLE_ORIG], mark, state)
 
 
 def _tuple(content: bytes, names: Names) -> tuple[int, tuple[IPv4Address, int, IPv4Address, int]]:

@@ -44,7 +44,8 @@ ROUNDS = 3  # looks at the whole table, at most
 class Receipt:
     """What was cut, in which time (seconds of the caller's clock). Falsy when there was nothing to cut.
 
-    Fewer sockets than TCP flows: theirs were closed already, or belong to no namespace that we know.
+    Fewer sockets than TCP flows: theirs belong to no namespace that we know. More entries than flows: those of connections that
+    had ended by themselves are deleted too.
     """
 
     flows: tuple[Flow, ...]
@@ -141,7 +142,7 @@ def cut(flows: Collection[Flow], workloads: Workloads, *, link: NetlinkSocket, c
         destroyed = _destroy(connections, workloads)
     finally:
         deleted = conntrack.delete(link, tuple(flows))
-    return Receipt(tuple(flows), destroyed, deleted, started, clock())
+    return Receipt(tuple(flow for flow in flows if not flow.is_over), destroyed, deleted, started, clock())
 
 
 def _destroy(flows: Sequence[Flow], workloads: Workloads) -> int:

@@ -3,11 +3,13 @@
 A connection that exists is judged as the firewall's rules would judge its first packet.
 """
 
+import socket
 from collections.abc import Iterable, Mapping
 from enum import Enum, auto
 from ipaddress import IPv4Address
 from typing import Final
 
+from dataplane.admission import admitted, beyond_the_cell
 from dataplane.flows.conntrack import Flow
 from dataplane.network_set import NetworkSet
 from dataplane.state import HostState, Workload
@@ -33,10 +35,11 @@ def forbidden(flow: Flow, state: HostState, *, departed: Mapping[IPv4Address, in
 
     Judged by where it really goes (the container behind a published port) are flows to containers of this cell: from its own
     by the tags they have, from other cells' by the tag that came along, which is none where our rules did not see it; nor may
-    it be another than `departed` has for that address. What goes to another cell is judged there. An overlay address that
-    nothing has may have no flows at all: the next container that gets it must not inherit them. Nor may another cell have a
-    flow with anything here but a container. Flows between a container and the host or the world are left alone, as policies
-    do not speak of them, but what once left the overlay where nothing may leave it now.
+    it be another than `departed` has for that address. What goes to another cell is judged there, but where no TCP passes
+    plain, none leaves plain either. An overlay address that nothing has may have no flows at all: the next container that gets
+    it must not inherit them. Nor may another cell have a flow with anything here but a container. Flows between a container and
+    the host or the world are left alone, as policies do not speak of them, but what once left the overlay where nothing may
+    leave it now.
     """
     return bool(all_forbidden((flow,), state, departed=departed))
 
@@ -52,7 +55,7 @@ def all_forbidden(
         source, target = state.workloads.get(flow.source), state.workloads.get(flow.reply_source)
         if target is None or (source is None and owners.of(flow.source) is not AddressOwner.PEER):
             ends = (None if source else owners.of(flow.source), None if target else owners.of(flow.reply_source))
-            if _is_stray(*ends) or (ends == (None, AddressOwner.OUTSIDE) and _was_let_out(flow, state)):
+            if _is_stray(*ends) or (source and _has_left(flow, ends[1], state)):
                 found.append(flow)
             continue
         tag = source.tag if source else _tag_from_afar(flow, departed)
@@ -65,9 +68,12 @@ def all_forbidden(
     return tuple(found)
 
 
-def _was_let_out(flow: Flow, state: HostState) -> bool:
-    """Whether containers might leave the overlay when this began, and may not now."""
-    return not state.egress_allowed and bool(flow.status & SOURCE_TRANSLATED)
+def _has_left(flow: Flow, to: AddressOwner | None, state: HostState) -> bool:
+    """Whether a container might leave its cell by this when it began, and may not now."""
+    if to is AddressOwner.OUTSIDE:
+        return not state.egress_allowed and bool(flow.status & SOURCE_TRANSLATED)
+    ports = beyond_the_cell(state)
+    return ports is not None and flow.protocol == socket.IPPROTO_TCP and flow.reply_source_port not in ports
 
 
 def _is_stray(source: AddressOwner | None, target: AddressOwner | None) -> bool:
@@ -110,7 +116,7 @@ class _AddressOwners:
 
 def _ranges(workload: Workload, state: HostState) -> Ranges:
     ranges: Ranges = {}
-    for allow in workload.allows:
+    for allow in admitted(workload.allows, state.mutual_tls, tls_port=state.tls_port):
         for tag in state.tags_of(allow):
             ranges.setdefault((tag, allow.protocol), []).append((allow.first, allow.last))
     return ranges

@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 from host.namespace import run_in
 from tests.testlib.cell import CellUnderTest
+from tests.testlib.connections import is_alive, is_reset
 from tests.testlib.mutual_tls import INBOUND, OUTBOUND, is_in_force, mutual_tls, set_mode, tunnel_ends
-from tests.testlib.node import Node
+from tests.testlib.node import Node, pair
 from tests.testlib.patience import eventually
-from tests.testlib.shop import API, OTHER, WEB
+from tests.testlib.shop import API, OTHER, WEB, web_to_api
 from tests.testlib.status import problems, reports
 
 
@@ -54,3 +55,24 @@ def test_a_program_that_has_a_port_of_tunnels_is_named_and_others_go_on(make_cel
     late = cell.run_app("acme/shop/late")
     assert tunnel_ends(late) == {OUTBOUND, INBOUND}
     assert cell.envoy_pid == envoy
+
+
+def test_connections_in_plain_are_counted_in_accept_and_cut_with_a_receipt_in_strict(
+    make_cell: Callable[..., CellUnderTest],
+) -> None:
+    cell = make_cell("tls.mtls=none")
+    web, api = cell.run_app(WEB), cell.run_app(API)
+    cell.policy_file("shop.yaml", web_to_api("tcp: 8080"))
+    ends = pair(web, api, 8080)
+    for each in pair(web, api, 8080):
+        each.close()
+    set_mode(cell, "accept")
+    cell.wait_well()
+    eventually(lambda: mutual_tls(cell).text("plain_flows") == "1")
+    assert is_alive(*ends)
+    assert '"flows_cut"' not in cell.log
+    set_mode(cell, "strict")
+    cell.wait_well()
+    assert all(map(is_reset, ends))
+    port = ends[0].getsockname()[1]
+    eventually(lambda: f'["tcp {web.address}:{port} -> {api.address}:8080"]' in cell.log)

@@ -1,4 +1,4 @@
-"""The chains of a cell, word for word: four states as golden text, and the same text read back from both backends.
+"""The chains of a cell, word for word: some states as golden text, and the same text read back from both backends.
 
 A change of the rules changes these files, so it is seen. `CELLNET_GOLDEN=write pytest tests/dataplane/test_golden_chains.py`
 writes them anew.
@@ -15,10 +15,12 @@ import pytest
 from dataplane.compile import compile_tables
 from dataplane.firewall.backends import Backend, firewall
 from dataplane.plan import plan
-from dataplane.state import Allow, HostService, HostState, Tunnel, Workload
+from dataplane.state import Allow, HostService, HostState, MutualTls, Tunnel, Workload
 from dataplane.tables import Tables
 from tests.testlib.hosts import EMPTY, make_host, underlay_of
+from tests.testlib.modes import MODES
 from tests.testlib.netns import Netns
+from tests.testlib.oracle import Mode
 
 GOLDEN = Path(__file__).parent / "golden"
 ORG = "acme/*/*"
@@ -52,11 +54,24 @@ def _with_tunnel(state: HostState) -> HostState:
     return replace(state, tunnel=Tunnel("u0", underlay_of(1), vni=1, port=4789), peers=peers)
 
 
+def _mutual_tls(mode: MutualTls) -> HostState:
+    """Rights of each kind, as they are in a mode of mutual TLS."""
+    rights = (
+        Allow(2, "tcp", 8080, 8080), Allow(3, "tcp", 61443, 61443), Allow(4, "tcp", 1, 65535), Allow(5, "tcp", 15001, 15008),
+        Allow(6, "udp", 53, 53), Allow(0, "tcp", 443, 443, ORG),
+    )  # fmt: skip
+    placed = (_workload(0, *rights), _workload(1))
+    state = replace(EMPTY, workloads={each.address: each for each in placed}, groups={ORG: frozenset({1, 2})})
+    return replace(_with_tunnel(state), mutual_tls=mode)
+
+
 STATES: dict[str, Callable[[], HostState]] = {
     "plain": _plain,
     "plain_egress": lambda: replace(_plain(), egress_allowed=True),
     "tunnel": lambda: _with_tunnel(_plain()),
     "tunnel_egress": lambda: _with_tunnel(replace(_plain(), egress_allowed=True)),
+    "accept": lambda: _mutual_tls(MODES[Mode.ACCEPT]),
+    "strict": lambda: _mutual_tls(MODES[Mode.STRICT]),
 }
 
 

@@ -19,15 +19,19 @@ from dataplane.firewall import legacy, python_iptables, python_iptables_trial
 from dataplane.firewall.backends import Backend
 from dataplane.firewall.legacy import LegacyFirewall
 from dataplane.firewall.restore import restore_text
+from dataplane.firewall.rights import of_container
 from dataplane.plan import Delta
+from dataplane.state import Allow
 from dataplane.tables import ChainKey
 from host import process
 from host.errors import HostRefused
 from host.namespace import NamespaceId, NamespaceThread
 from lab import processes
 from tests.testlib.fork_server import ApplyState, fork_server
-from tests.testlib.hosts import EMPTY, Host, allow, make_host
+from tests.testlib.hosts import EMPTY, FIRST, Host, allow, make_host
+from tests.testlib.modes import MODES
 from tests.testlib.netns import Netns
+from tests.testlib.oracle import Mode
 from tests.testlib.patience import PATIENCE, eventually
 
 pytestmark = pytest.mark.release
@@ -62,13 +66,26 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def grant_more(host: Host) -> None:
     """One container's chain changes, by rules of TCP and UDP."""
-    host.become(host.with_workloads(host.workload(0), host.workload(1, allow(1, "8080"), allow(1, "53-60", "udp"))))
+    more = host.with_workloads(host.workload(0), host.workload(1, allow(1, "8080"), allow(1, "53-60", "udp")))
+    host.become(replace(more, mutual_tls=host.state.mutual_tls))
 
 
-def test_one_right_more_starts_no_tool_where_the_library_is_reliable(host: Host, restored: list[str]) -> None:
+@pytest.mark.parametrize("mode", [Mode.NONE, Mode.STRICT])
+def test_one_right_more_starts_no_tool_where_the_library_is_reliable(host: Host, restored: list[str], mode: Mode) -> None:
+    host.become(replace(host.state, mutual_tls=MODES[mode]))
+    restored.clear()
     grant_more(host)
     assert not host.left_to_do(), str(host.left_to_do())
     assert bool(restored) is not python_iptables_trial.passed()
+
+
+@pytest.mark.parametrize("tunnels", [False, True])
+def test_each_kind_of_rule_in_a_containers_chain_is_one_that_the_library_writes(tunnels: bool) -> None:
+    rights = frozenset({allow(1, "8080"), allow(1, "53-60", "udp"), allow(2, "1-65535"), Allow(0, "tcp", 80, 80, "acme/*/*")})
+    (rules,) = of_container(FIRST, rights, tunnels=tunnels).values()
+    assert [rule for rule in rules if not python_iptables.can_write(rule)] == []
+    tried = [rule for rules in python_iptables_trial.CHAINS.values() for rule in rules]
+    assert any("connlimit" in rule for rule in tried)
 
 
 def test_a_library_that_is_not_reliable_is_not_used(host: Host, restored: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from dataplane.firewall.backends import Backend, firewall
 from dataplane.firewall.rights import LONGEST, container_chain, group_chain, of_container, of_group
 from dataplane.plan import plan
 from dataplane.state import Allow, HostState, Workload
+from tests.testlib.chain_walk import Packet, walked
 from tests.testlib.hosts import EMPTY, FIRST, Host, allow, make_host
 from tests.testlib.netns import Netns
 from tests.testlib.node import Connected, Node, Refused
@@ -21,30 +22,13 @@ from tests.testlib.node import Connected, Node, Refused
 ORG = "acme/*/*"
 
 
-def walked(chains: dict[str, tuple[str, ...]], chain: str, tag: int) -> str | None:
-    """What becomes of a packet with this tag in `chain`: the target that ends its way, None if it comes back."""
-    for rule in chains[chain]:
-        words = rule.split()
-        if "--mark" in words:
-            value, mask = (int(word, 16) for word in words[words.index("--mark") + 1].split("/"))
-            if tag & mask != value:
-                continue
-        verb, target = words[-2:]
-        if target not in chains:
-            return target
-        found = walked(chains, target, tag)
-        if found is not None or verb == "-g":
-            return found
-    return None
-
-
 @given(tags=st.frozensets(st.integers(1, 3000), max_size=700), asked=st.integers(1, 3000))
 def test_a_chain_accepts_the_same_whether_it_is_split_or_not(tags: frozenset[int], asked: int) -> None:
     chains = dict(of_container(FIRST, frozenset(Allow(tag, "tcp", 80, 80) for tag in tags)))
-    assert walked(chains, container_chain(FIRST), asked) == ("ACCEPT" if asked in tags else "CELLNET-REJECT")
+    assert walked(chains, container_chain(FIRST), Packet(asked)) == ("ACCEPT" if asked in tags else "CELLNET-REJECT")
     assert all(len(rules) <= LONGEST + 1 for rules in chains.values())
     group = dict(of_group(ORG, tags))
-    assert walked(group, group_chain(ORG), asked) == ("ACCEPT" if asked in tags else None)
+    assert walked(group, group_chain(ORG), Packet(asked)) == ("ACCEPT" if asked in tags else None)
 
 
 def test_a_member_more_changes_the_groups_chain_and_no_containers() -> None:

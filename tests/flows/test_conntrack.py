@@ -26,10 +26,10 @@ class Table:
         self.link = self.thread.call(conntrack.connect)
 
     def add(self, *, protocol: str = "tcp", source: str = "10.200.1.2", target: str = str(SERVER), port: int = 8080,
-            source_port: int = 40000, more: str = "") -> None:  # fmt: skip
-        state = "--state ESTABLISHED" if protocol == "tcp" else ""
+            source_port: int = 40000, state: str = "ESTABLISHED", more: str = "") -> None:  # fmt: skip
+        stated = f"--state {state}" if protocol == "tcp" else ""
         self.netns.run("conntrack", "-I", *f"-p {protocol} -s {source} -d {target} --sport {source_port} --dport {port} "
-                       f"{state} -t 300 {more}".split())  # fmt: skip
+                       f"{stated} -t 300 {more}".split())  # fmt: skip
 
     def add_many(self, number: int) -> None:
         self.netns.run("conntrack", "--load-file", "/dev/stdin", stdin="".join(
@@ -63,6 +63,22 @@ def test_a_flow_is_read_with_both_tuples(table: Table) -> None:
     assert flow.zone == 0
     assert flow.id
     assert flow.status & 0x8  # confirmed
+
+
+@pytest.mark.parametrize(
+    ("state", "over"),
+    [("SYN_SENT", False), ("ESTABLISHED", False), ("FIN_WAIT", False), ("CLOSE_WAIT", False), ("LAST_ACK", True),
+     ("TIME_WAIT", True), ("CLOSE", True)],
+)  # fmt: skip
+def test_a_connection_is_over_when_both_ends_have_closed_it_or_one_was_reset(table: Table, state: str, over: bool) -> None:
+    table.add(state=state)
+    table.add(state=state, more="--orig-zone 8", source_port=40001)  # written in another way
+    assert [flow.is_over for flow in table.flows()] == [over, over]
+
+
+def test_a_flow_of_datagrams_is_never_over(table: Table) -> None:
+    table.add(protocol="udp")
+    assert [(flow.tcp_state, flow.is_over) for flow in table.flows()] == [(0, False)]
 
 
 def test_a_rewritten_flow_is_found_by_the_answering_address_not_by_the_dialled_one(table: Table) -> None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from scapy.layers.inet import ICMP, IP
 
-from dataplane.firewall.flow_limits import over_limit
+from dataplane.firewall.flow_limits import OverLimit, over_limit
 from host.namespace import run_in
 from tests.testlib.attacked_hosts import AttackedHosts
 from tests.testlib.attacker import withstood
@@ -46,7 +46,7 @@ def test_a_flood_of_datagrams_to_another_cell_leaves_room_for_all_others(cells: 
     assert all(is_alive(*ends) for ends in lasting)
     assert is_alive(*pair(web, api, 8080))
     assert is_alive(*udp_pair(web, api, 8080))
-    assert run_in(cells.cell(1).pin, over_limit) == {mallory.address}
+    assert run_in(cells.cell(1).pin, over_limit) == OverLimit(flows=frozenset({mallory.address}))
 
 
 def test_a_stream_of_one_flow_is_no_flood(cells: AttackedHosts) -> None:
@@ -57,7 +57,7 @@ def test_a_stream_of_one_flow_is_no_flood(cells: AttackedHosts) -> None:
         for _ in range(FLOOD):
             with suppress(OSError):
                 sender.send(b"")
-    assert run_in(cells.cell(3).pin, over_limit) == frozenset()
+    assert run_in(cells.cell(3).pin, over_limit) == OverLimit()
 
 
 @stopped_by(With("filter", "CELLNET-NEW", "-i cnet+ -o cellnet0 -j ACCEPT"))

@@ -24,6 +24,8 @@ from dataplane.state import (
     TargetHttp,
     TlsListener,
 )
+from tests.testlib.modes import BACK, MODES
+from tests.testlib.oracle import Mode
 from tests.testlib.samples import API, FIRST, SECOND, WEB, attachment
 
 FACTS = CellFacts(
@@ -37,6 +39,7 @@ FACTS = CellFacts(
     longest_tunnel=3600,
 )
 RIGHT = Allow(1, "tcp", 8080, 8080)
+NONE, ACCEPT, STRICT = (MODES[mode] for mode in Mode)
 
 
 def snapshot(*attachments: Attachment) -> Snapshot:
@@ -154,6 +157,36 @@ def test_flows_of_an_app_that_leaves_a_group_are_checked_where_the_group_has_rig
 
 def test_flows_of_an_address_with_another_app_are_checked_everywhere() -> None:
     assert lost_rights(state(attachment(WEB, address=FIRST)), state(attachment(API, address=FIRST))) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "everywhere"),
+    [
+        (NONE, ACCEPT, True),  # the ports of tunnels are no app's any more
+        (NONE, STRICT, True),
+        (ACCEPT, STRICT, True),
+        (STRICT, ACCEPT, False),
+        (STRICT, BACK, False),
+        (ACCEPT, BACK, False),
+        (BACK, ACCEPT, False),
+        (BACK, STRICT, True),
+        (BACK, NONE, True),  # nor do rights stand for tunnels any more
+        (STRICT, STRICT, False),
+        (STRICT, replace(STRICT, exempt=frozenset({IPv4Network("10.255.9.0/24")})), False),
+    ],
+)
+def test_flows_are_checked_everywhere_where_a_mode_of_mutual_tls_lets_less_through(
+    before: MutualTls, after: MutualTls, everywhere: bool
+) -> None:
+    found = state(attachment(WEB, address=FIRST))
+    lost = lost_rights(replace(found, mutual_tls=before), replace(found, mutual_tls=after))
+    assert lost == (None if everywhere else frozenset())
+
+
+def test_flows_are_checked_everywhere_where_another_port_terminates_tls() -> None:
+    found = state(attachment(WEB, address=FIRST))
+    assert found.tls_port == FACTS.tls_port
+    assert lost_rights(found, replace(found, tls_port=8443)) is None
 
 
 def test_flows_to_a_former_peer_are_checked_everywhere() -> None:

@@ -6,9 +6,19 @@ is not made here too. A rule is a plain table as a policy file has it: `{"from":
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TypeAlias
 
 Rule: TypeAlias = Mapping[str, object]
+OUTBOUND, TUNNELS, TLS = 15001, 15008, 61443  # ports that apps cannot have: the first two with mutual TLS, the last ever
+
+
+class Mode(Enum):
+    """What becomes of TCP between containers. A cell on its way back from mutual TLS is to its callers as one in ACCEPT."""
+
+    NONE = "none"
+    ACCEPT = "accept"
+    STRICT = "strict"
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,23 @@ def reaches(source: str, *, to: str, protocol: str, port: int, known: Known) -> 
     two instances of one app two apps of the same name.
     """
     return any(allows(rule, source=source, to=to, protocol=protocol, port=port) for rule in known.rules)
+
+
+def arrives(source: str, *, to: str, protocol: str, port: int, known: Known, mode: Mode) -> bool:
+    """Whether the destination's cell, in a mode of mutual TLS, lets through what opens a flow from `source` to this very port.
+
+    As packets go: TCP to TUNNELS is a tunnel, in which streams for other ports come; to any other port it is plain.
+    """
+    if mode is Mode.NONE or protocol != "tcp" or port == TLS:
+        return reaches(source, to=to, protocol=protocol, port=port, known=known)
+    if port == TUNNELS:
+        return any(reaches(source, to=to, protocol="tcp", port=each, known=known) for each in _ports_of_apps(known))
+    return mode is Mode.ACCEPT and port != OUTBOUND and reaches(source, to=to, protocol="tcp", port=port, known=known)
+
+
+def leaves(port: int, *, protocol: str, mode: Mode) -> bool:
+    """Whether a cell lets its containers send to this port of another cell's at all."""
+    return mode is not Mode.STRICT or protocol != "tcp" or port in (TUNNELS, TLS)
 
 
 def allows(rule: Rule, *, source: str, to: str, protocol: str, port: int) -> bool:
@@ -56,6 +83,14 @@ def opened(rule: Rule, protocol: str) -> Sequence[tuple[int, int]]:
         else:
             found.append((first, last))
     return found
+
+
+def _ports_of_apps(known: Known) -> Iterator[int]:
+    """Of each range that is opened by anything one port, if it has any that an app can have: of four one is none of ours."""
+    for rule in known.rules:
+        for first, last in opened(rule, "tcp"):
+            ports = [port for port in range(first, min(first + 3, last) + 1) if port not in (OUTBOUND, TUNNELS, TLS)]
+            yield from ports[:1]
 
 
 def _listed(value: object) -> Collection[str]:
