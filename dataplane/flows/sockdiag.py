@@ -27,6 +27,14 @@ FILTER = 1  # INET_DIAG_REQ_BYTECODE
 BY_LOCAL, BY_REMOTE = 7, 8  # INET_DIAG_BC_S_COND, _D_COND
 NO_COOKIE = b"\xff" * 8
 MAPPED = bytes(10) + b"\xff\xff"
+# not all states but those that are known not to be: newer kernels have one for sockets that are bound and no more
+OPEN = sum(
+    1 << each
+    for each in (
+        SocketState.ESTABLISHED, SocketState.SYN_RECEIVED, SocketState.NEW_SYN_RECEIVED, SocketState.FIN_WAIT_1,
+        SocketState.FIN_WAIT_2, SocketState.CLOSE_WAIT, SocketState.CLOSING, SocketState.LAST_ACK,
+    )
+)  # fmt: skip
 AT_ONCE, TRIES, ROUNDS = 64, 128, 4  # listeners of one port that are destroyed in one go, and the requests for each of them
 
 
@@ -80,9 +88,8 @@ def listeners(address: IPv4Address, port: int) -> int:
 
 def accepted(address: IPv4Address, port: int) -> int:
     """How many connections at this address are open, in one direction at least. Raises HostRefused."""
-    states = ~sum(1 << each for each in (SocketState.LISTEN, SocketState.TIME_WAIT, SocketState.CLOSED)) & 0xFFFFFFFF
     here = _address_condition(BY_LOCAL, address, port=port)
-    asked = _request(socket.AF_INET, bytes(ID.size), states=states) + _program([here])
+    asked = _request(socket.AF_INET, bytes(ID.size), states=OPEN) + _program([here])
     with connect(NETLINK_SOCK_DIAG) as link:
         return sum(1 for _ in link.dump(SOCK_DIAG_BY_FAMILY, asked, what="connections"))
 

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from dataplane.envoy.container_ports import ContainerPort, reserve
+from dataplane.envoy.container_ports import ContainerPort, connections, reserve
 from host.errors import HostRefused
 from host.namespace import run_in
 from tests.testlib.netns import Netns
@@ -61,3 +61,27 @@ def test_a_port_in_use_is_refused(netns: Callable[[str], Netns]) -> None:
     with listening(place, "0.0.0.0", reuse=True), pytest.raises(HostRefused, match="port 61443 is in use") as refusal:
         reserve(ContainerPort(API, PORT, place.path), uid=ENVOY)
     assert "ss -ltn" in refusal.value.hint
+
+
+def test_only_connections_that_are_open_are_counted(netns: Callable[[str], Netns]) -> None:
+    """Neither the socket that holds the port, nor the listener, nor what is over."""
+    place = netns("web")
+    place.run("ip", "addr", "add", f"{API}/32", "dev", "lo")
+    port, other = ContainerPort(API, PORT, place.path), ContainerPort(API, PORT + 1, place.path)
+    with reserve(port, uid=ENVOY), listening(place, str(API), uid=ENVOY, reuse=True) as envoy:
+        assert connections([port, other]) == 0
+        ends = []
+        for count in (1, 2):
+            ends.append(run_in(place.path, lambda: socket.create_connection((str(API), PORT), timeout=5)))
+            ends.append(envoy.accept()[0])
+            assert (connections([port, other]), connections([other])) == (count, 0)
+        ends[0].shutdown(socket.SHUT_WR)
+        assert connections([port]) == 2, "one direction of it is open"
+        for each in ends:
+            each.close()
+        assert connections([port]) == 0
+
+
+def test_a_namespace_that_is_gone_has_no_connections(netns: Callable[[str], Netns]) -> None:
+    place = netns("web")
+    assert connections([ContainerPort(API, PORT, place.path.parent / "none")]) == 0
