@@ -81,7 +81,7 @@ class FirewallSettings:
 class TlsSettings:
     """The TLS port of every container."""
 
-    port: Annotated[int, Key(PORT, "the port that terminates TLS")] = 61443
+    port: Annotated[int, Key(PORT, "the port that terminates TLS, the same on all cells")] = 61443
     mtls: Annotated[
         Mtls,
         Key(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,9 +17,13 @@ from dataplane.compile import compile_tables
 from dataplane.state import HostState
 from dataplane.tables import Tables
 from tests.testlib.fake_kernel import FACTS, FakeKernel, SilentEdge, empty_snapshot
+from tests.testlib.hosts import subnet_of
+from tests.testlib.modes import MODES
+from tests.testlib.oracle import Mode
 
 
-async def test_only_a_turn_with_a_change_is_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", Mode)
+async def test_only_a_turn_with_a_change_is_worked_out(monkeypatch: pytest.MonkeyPatch, mode: Mode) -> None:
     compiled: list[HostState] = []
     published: list[object] = []
 
@@ -34,7 +39,8 @@ async def test_only_a_turn_with_a_change_is_worked_out(monkeypatch: pytest.Monke
 
     async def snapshot() -> Snapshot:
         found = await empty_snapshot()
-        return Snapshot(found.attachments, found.tags, found.leaves, found.resolve, bundle)
+        mutual_tls = replace(MODES[mode], exempt=frozenset({subnet_of(2)}))  # made anew for each turn
+        return replace(found, trust_bundle=bundle, mutual_tls=mutual_tls)
 
     monkeypatch.setattr(looping, "compile_tables", counted)
     kernel = FakeKernel()
