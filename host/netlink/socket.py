@@ -12,18 +12,29 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
+from typing import NamedTuple
 
 from host.errors import HostRefused
-from host.netlink.messages import HEADER, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
+from host.netlink.messages import HEADER, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
 
 SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_CAP_ACK = 270, 1, 10
+SO_SNDBUFFORCE = 32  # of Linux
 ERROR = struct.Struct("=i")
 
 RECEIVE = 1 << 17  # more than the kernel puts into one message of a dump
 BATCH = 32  # the answers to one batch must fit the socket's receive buffer, else some are lost
+SENDABLE = 1 << 16  # that much fits the send buffer that a socket has from the start
 ROUNDS = 5  # of a dump that the kernel calls interrupted
 
 Message = tuple[int, int, int, bytes]  # type, flags, sequence number, body
+
+
+class Request(NamedTuple):
+    """One of a batch."""
+
+    kind: int
+    body: bytes
+    flags: int
 
 
 def connect(protocol: int) -> "NetlinkSocket":
@@ -82,14 +93,35 @@ class NetlinkSocket:
                 answers[number] = _refusal(body) or b"" if answer == NLMSG_ERROR else body
         return [answers[number] for number in requests]
 
-    def dump(self, kind: int, body: bytes, *, what: str) -> list[bytes]:
+    def batch(self, requests: Sequence[Request]) -> None:
+        """Send requests that the kernel fulfils together or not at all: the first begins the batch, the last ends it.
+
+        One of them at least must have NLM_F_ACK: the last that has is waited for. Raises OSError, the first refusal.
+        """
+        numbers = list(itertools.islice(self._numbers, len(requests)))
+        message = b"".join(
+            _request(each.kind, each.body, number, flags=each.flags) for each, number in zip(requests, numbers, strict=True)
+        )
+        if len(message) > SENDABLE:
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 2 * len(message))
+        self._socket.send(message)
+        awaited = [number for each, number in zip(requests, numbers, strict=True) if each.flags & NLM_F_ACK][-1]
+        answers: dict[int, OSError | None] = {}
+        while awaited not in answers and numbers[0] not in answers:  # the first is refused in the name of all
+            for _, _, number, body in _messages(self._socket.recv(RECEIVE)):
+                answers[number] = _refusal(body)
+        for refusal in filter(None, answers.values()):
+            raise refusal
+
+    def dump(self, kind: int, body: bytes, *, what: str, most: int | None = None) -> list[bytes]:
         """All answers of a dump, one body each. A dump that was interrupted is repeated.
 
+        One of more than `most` answers is given up: some more than `most` are returned, and the socket is of no use any more.
         Raises HostRefused when the kernel refuses (`what` names what was asked for) or never gets through undisturbed.
         """
         for _ in range(ROUNDS):
             try:
-                bodies, interrupted = self._dump(kind, body)
+                bodies, interrupted = self._dump(kind, body, most=most)
             except OSError as error:
                 hint = "cellnet needs root, and a kernel with conntrack and socket diagnosis over netlink"
                 raise HostRefused(f"cannot list {what}: {error.strerror}", hint=hint) from error
@@ -97,7 +129,7 @@ class NetlinkSocket:
                 return bodies
         raise HostRefused(f"cannot list {what}: it changed during each of {ROUNDS} attempts", hint="try again")
 
-    def _dump(self, kind: int, body: bytes) -> tuple[list[bytes], bool]:
+    def _dump(self, kind: int, body: bytes, *, most: int | None) -> tuple[list[bytes], bool]:
         number = next(self._numbers)
         self._socket.send(_request(kind, body, number, flags=NLM_F_DUMP))
         bodies: list[bytes] = []
@@ -112,6 +144,8 @@ class NetlinkSocket:
                         raise refusal
                     return bodies, bool(marks & NLM_F_DUMP_INTR)
                 bodies.append(content)
+            if most is not None and len(bodies) > most:
+                return bodies, False
 
 
 def _request(kind: int, body: bytes, number: int, *, flags: int) -> bytes:

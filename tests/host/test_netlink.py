@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from host.errors import HostRefused
-from host.netlink.messages import HEADER, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, attribute, attributes, nested
-from host.netlink.socket import ROUNDS, NetlinkSocket, vanished
+from host.netlink.messages import HEADER, NLM_F_ACK, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, attribute, attributes, nested
+from host.netlink.socket import ROUNDS, NetlinkSocket, Request, vanished
 
 Ends = tuple[NetlinkSocket, socket.socket]
 
@@ -84,3 +84,36 @@ def test_attributes_are_read_as_they_were_written() -> None:
     (first, a, b), (second, c, d) = attributes(body)
     assert (first, body[a:b], second) == (1, b"abcde", 2)
     assert [(kind, body[c:d][e:f]) for kind, e, f in attributes(body[c:d])] == [(3, b"x"), (4, b"")]
+
+
+def test_a_dump_that_is_longer_than_expected_is_given_up(ends: Ends) -> None:
+    link, there = ends
+    entries = b"".join(message(20, 1, bytes(4)) for _ in range(3))
+    there.send(entries)
+    there.send(entries)  # and no end: a kernel would go on for as long as it is read
+    assert len(link.dump(1, b"", what="things", most=5)) == 6
+
+
+def test_a_batch_is_done_when_its_last_acknowledgement_is_there(ends: Ends) -> None:
+    link, there = ends
+    there.send(message(NLMSG_ERROR, 3, bytes(4)))
+    link.batch([Request(16, b"", 0), Request(1, bytes(4), 0), Request(2, bytes(8), NLM_F_ACK), Request(17, b"", 0)])
+    sent = there.recv(4096)
+    kinds = []
+    while sent:
+        length, kind, *_ = HEADER.unpack_from(sent)
+        kinds.append(kind)
+        sent = sent[length:]
+    assert kinds == [16, 1, 2, 17]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3], ids=["the beginning", "a request", "the last"])
+def test_a_refused_batch_raises_the_first_refusal(ends: Ends, number: int) -> None:
+    link, there = ends
+    answers = [message(NLMSG_ERROR, number, struct.pack("=i", -errno.EPERM))]
+    if number == 2:
+        answers.append(message(NLMSG_ERROR, 3, struct.pack("=i", -errno.ENOENT)))
+    for each in answers:
+        there.send(each)
+    with pytest.raises(PermissionError):
+        link.batch([Request(16, b"", 0), Request(1, b"", 0), Request(2, b"", NLM_F_ACK), Request(17, b"", 0)])
