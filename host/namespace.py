@@ -153,8 +153,12 @@ class NamespaceThread:
 
     def close(self) -> None:
         """End the thread after what is queued; waits for it."""
-        self._calls.put(None)
+        self.leave()
         self._thread.join()
+
+    def leave(self) -> None:
+        """Have the thread end by itself after what is queued."""
+        self._calls.put(None)
 
 
 def enter(target: Path | int) -> None:
