@@ -6,12 +6,13 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from dataplane.firewall import ruleset
 from dataplane.firewall.bpf import part_mark
-from dataplane.state import HostState, Workload
+from dataplane.state import INBOUND_PORT, HostState, TlsListener, Workload
 from dataplane.tables import (
     CELLFUL,
     TUNNEL_LINK,
     Interior,
     NeighbourKey,
+    Redirect,
     Route,
     Tables,
     Veth,
@@ -61,7 +62,7 @@ def compile_tables(state: HostState) -> Tables:
         jumps=ruleset.jumps(chains),
         veths={host.link: host.veth for host in hosts},
         links_up={host.link: True for host in hosts} | dict.fromkeys(vtep, True),
-        interiors={workload.address: _interior(workload, mtu=state.mtu) for workload in workloads},
+        interiors={workload.address: _interior(workload, state) for workload in workloads},
         neighbours={host.neighbour: container_mac(host.veth.address) for host in hosts}
         | {peer.neighbour: peer.mac for peer in peers.values()},
         routes={host.destination: host.route for host in hosts} | {subnet: peer.route for subnet, peer in peers.items()},
@@ -112,12 +113,33 @@ def _sysctls(link: str, *, ipv6: bool) -> tuple[tuple[str, str], ...]:
     return ((f"net/ipv6/conf/{link}/disable_ipv6", "1"), *settings) if ipv6 else settings
 
 
-def _interior(workload: Workload, *, mtu: int) -> Interior:
+def _interior(workload: Workload, state: HostState) -> Interior:
     return Interior(
         pin=workload.pin,
         interface=workload.interface,
         mac=container_mac(workload.address),
         gateway_mac=host_mac(workload.address),
-        mtu=mtu,
+        mtu=state.mtu,
         original_source=bool(workload.listeners),
+        redirect=_redirect(workload, state),
     )
+
+
+def _redirect(workload: Workload, state: HostState) -> Redirect | None:
+    """While tunnels are served and none should begin it stays, with all exempt: those that live would end with it."""
+    mutual = state.mutual_tls
+    if not mutual.served:
+        return None
+    terminated = (each.port for each in workload.listeners if isinstance(each, TlsListener))
+    return Redirect(
+        overlay=state.overlay,
+        direct_ports=tuple(sorted({INBOUND_PORT, *terminated})),
+        exempt=_exempt(mutual.exempt if mutual.redirected else frozenset({state.overlay}), state.subnet),
+        only_tunnels=not mutual.plain,
+    )
+
+
+@lru_cache(maxsize=2)  # one value for all containers, which is compared with itself
+def _exempt(networks: frozenset[IPv4Network], subnet: IPv4Network) -> tuple[IPv4Network, ...]:
+    """The cell itself has the first address of its part, and no Envoy there."""
+    return tuple(sorted({*networks, IPv4Network(subnet.network_address)}))

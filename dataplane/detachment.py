@@ -33,7 +33,7 @@ def reset_remote_connections(pin: Path, *, address: IPv4Address, beyond: Collect
 
 
 def clear_namespace(pin: Path, *, address: IPv4Address) -> None:
-    """Reset all TCP connections from and to `address` inside, and remove Envoy's way back. Does nothing if the pin has gone.
+    """Reset all TCP connections from and to `address` inside, and remove Envoy's ways. Does nothing if the pin has gone.
 
     Raises HostRefused.
     """
@@ -43,7 +43,7 @@ def clear_namespace(pin: Path, *, address: IPv4Address) -> None:
     def inside() -> None:
         # Envoy's ends to the app too: they have callers' addresses, so what they send last would never be answered
         sockdiag.destroy(sockdiag.tcp_sockets(local=address) + sockdiag.tcp_sockets(remote=address))
-        interior.clear()
 
     with refused_as(f"cannot clean up in {pin}", hint="see the kernel's log"):
         run_in(pin, inside)
+        interior.clear(pin)

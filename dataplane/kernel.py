@@ -57,12 +57,13 @@ class Kernel:
         """Run `function`, which only reads, in the namespace and beside what is applied. Raises HostRefused."""
         return self._reader.submit(all_refused()(function))
 
-    def read(self, desired: Tables, *, known: Mapping[IPv4Address, Interior]) -> "Future[Tables]":
+    def read(self, desired: Tables, *, known: Mapping[IPv4Address, Interior], again: bool = False) -> "Future[Tables]":
         """What the kernel has; of sysctls and namespaces what concerns `desired`. Raises HostRefused.
 
-        Namespaces in `known` are not entered: root in a container may change its own, and entering 250 takes a second.
+        Namespaces in `known` are not entered: root in a container may change its own, and reading 250 takes 100 ms. With
+        `again` those are that have a redirect: without it a container's calls come to nothing.
         """
-        return self._reader.submit(partial(self._read, desired, known))
+        return self._reader.submit(partial(self._read, desired, known, again))
 
     def apply(self, plan: Plan, desired: Tables) -> "Future[Outcome]":
         """Make the plan true. Raises HostRefused where rules or sets fail: then nothing is made reachable."""
@@ -87,14 +88,16 @@ class Kernel:
         return self.observe(lambda: len(plain_flows(conntrack.flows(self._flows_to_read), state)))
 
     @all_refused()
-    def _read(self, desired: Tables, known: Mapping[IPv4Address, Interior]) -> Tables:
+    def _read(self, desired: Tables, known: Mapping[IPv4Address, Interior], again: bool) -> Tables:
         route, tags, senders = self._to_read
         firewall = self._firewall.read()
         found = links.read(route)
         tunnel = vtep.read(route, found.tunnel)
         names = {**found.names, found.tunnel.index: TUNNEL_LINK} if found.tunnel and tunnel else found.names
         inside = {
-            address: wanted if known.get(address) == wanted else interior.read(address, wanted)
+            address: wanted
+            if known.get(address) == wanted and not (again and wanted.redirect)
+            else interior.read(address, wanted, known=known.get(address))
             for address, wanted in desired.interiors.items()
         }
         told = {key: found.settings[key] for key in desired.sysctls if key in found.settings}

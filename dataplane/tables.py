@@ -21,9 +21,9 @@ ROUTE_PROTOCOL = 157  # no other program's in iproute2's rt_protos; 99 is Open/R
 TAGS_SET, VTEPS_SET = "cellnet-tags", "cellnet-vteps"
 TAG_MASK, WHOLE_MARK = 0xFFFF, 0xFFFFFFFF
 GATEWAY = IPv4Address("169.254.0.1")
-# Envoy marks the connections it makes with a caller's address, so that their answers come back to it
-ORIGINAL_SOURCE_MARK = 77
-TUNNEL_MARK = 76  # the same of what has come through a tunnel
+# Envoy marks the connections it makes with a caller's address, so that their answers come back to it: one mark for those that
+# come out of tunnels, one for those of the port that terminates TLS
+TUNNEL_MARK, ORIGINAL_SOURCE_MARK = 76, 77
 
 
 @lru_cache(maxsize=CELLFUL)
@@ -108,6 +108,20 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Redirect:
+    """What leads the TCP that a container sends into the `overlay` to Envoy, at the start of a connection.
+
+    Not to its own address, to `direct_ports` of any, or to what is in `exempt`. With `only_tunnels` no other TCP leaves for the
+    overlay than to and from `direct_ports`: what is no longer led to Envoy goes nowhere.
+    """
+
+    overlay: IPv4Network
+    direct_ports: tuple[int, ...]
+    exempt: tuple[IPv4Network, ...] = ()
+    only_tunnels: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Interior:
     """A container's end, keyed by its address: what is set inside the namespace pinned at `pin`."""
 
@@ -117,6 +131,7 @@ class Interior:
     gateway_mac: str
     mtu: int
     original_source: bool
+    redirect: Redirect | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -129,8 +129,9 @@ class Reconciler:
             repair=is_repair and bool(changes),
         )
 
-    async def _read(self, desired: Tables) -> Tables:
-        return await asyncio.wrap_future(self._effects.kernel.read(desired, known=self._known.intact_interiors))
+    async def _read(self, desired: Tables, *, again: bool = False) -> Tables:
+        reading = self._effects.kernel.read(desired, known=self._known.intact_interiors, again=again)
+        return await asyncio.wrap_future(reading)
 
     async def _apply(self, changes: Plan, tables: Tables) -> Outcome:
         if not changes:
@@ -156,7 +157,7 @@ class Reconciler:
             self.kick()  # something has failed; a turn reads for itself and tries again
             return True
         try:
-            found = await self._read(known.applied.tables)
+            found = await self._read(known.applied.tables, again=True)
             self._looks.over()
         except RAISED as error:  # the turn meets the same, and reports it
             self._looks.about(error)

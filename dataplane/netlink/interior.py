@@ -1,7 +1,7 @@
-"""A container's end of its link, set up from inside its namespace: address, gateway without ARP, and Envoy's way back.
+"""A container's end of its link, set up from inside its namespace: address, gateway without ARP, Envoy's ways.
 
-Runs in a thread that entered the namespace (`host.namespace.run_in`). Root in the container may undo any of it; that harms only
-the container itself, since nothing on the host relies on it. Nothing here lists a table of the namespace: its root may put a
+Runs in a thread that enters the namespace (`host/visits.py`). Root in the container may undo any of it; that harms only the
+container itself, since nothing on the host relies on it. Nothing here lists a table of the namespace: its root may put a
 million routes there, and reading 100,000 takes 20 s.
 """
 
@@ -9,71 +9,85 @@ import errno
 import socket
 import struct
 from contextlib import suppress
+from functools import partial
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
 
-from dataplane.netlink import addresses, links, neighbours, routes
+from dataplane.netlink import addresses, links, neighbours, redirect, routes
 from dataplane.netlink.links import LOOPBACK
 from dataplane.netlink.routes import RT_SCOPE_HOST, RTM_DELROUTE, RTM_NEWROUTE, RTN_LOCAL
 from dataplane.netlink.rtnetlink import NEW, NUMBER, PUT, change
-from dataplane.tables import GATEWAY, ORIGINAL_SOURCE_MARK, Interior, NeighbourKey
+from dataplane.tables import GATEWAY, ORIGINAL_SOURCE_MARK, TUNNEL_MARK, Interior, NeighbourKey
 from host import sysctl
 from host.errors import HostRefused, refused_as
-from host.namespace import run_in
 from host.netlink.messages import NETLINK_ROUTE, attribute
 from host.netlink.socket import NetlinkSocket, connect
+from host.visits import Visits
 
 RTM_NEWRULE, RTM_DELRULE = 32, 33
 RULE = struct.Struct("=BBBBBxxBI")  # family, lengths of destination and source, service, table, action, flags
-FRA_PRIORITY, FRA_FWMARK, FR_ACT_TO_TBL = 6, 10, 1
+FRA_PRIORITY, FRA_FWMARK, FRA_FWMASK, FR_ACT_TO_TBL = 6, 10, 16, 1
 RTPROT_STATIC = 4
 
 DEFAULT = IPv4Network("0.0.0.0/0")
-OUR_RULE = (
-    RULE.pack(socket.AF_INET, 0, 0, 0, ORIGINAL_SOURCE_MARK, FR_ACT_TO_TBL, 0)
-    + attribute(FRA_PRIORITY, NUMBER.pack(100))
-    + attribute(FRA_FWMARK, NUMBER.pack(ORIGINAL_SOURCE_MARK))
-)
-OUR_ROUTE = routes.message(
-    DEFAULT, index=LOOPBACK, protocol=RTPROT_STATIC, table=ORIGINAL_SOURCE_MARK, kind=RTN_LOCAL, scope=RT_SCOPE_HOST
-)
+ENVOY_MARKS = (TUNNEL_MARK, ORIGINAL_SOURCE_MARK)
+BOTH = 0xFFFFFFFE  # the bits in which the two are the same
+TABLE, PLACE = ORIGINAL_SOURCE_MARK, 100
+TO_TABLE = RULE.pack(socket.AF_INET, 0, 0, 0, TABLE, FR_ACT_TO_TBL, 0) + attribute(FRA_PRIORITY, NUMBER.pack(PLACE))
+OUR_RULE = TO_TABLE + attribute(FRA_FWMARK, NUMBER.pack(TUNNEL_MARK)) + attribute(FRA_FWMASK, NUMBER.pack(BOTH))
+FORMER_RULE = TO_TABLE + attribute(FRA_FWMARK, NUMBER.pack(ORIGINAL_SOURCE_MARK))  # of agents that knew one mark
+OUR_ROUTE = routes.message(DEFAULT, index=LOOPBACK, protocol=RTPROT_STATIC, table=TABLE, kind=RTN_LOCAL, scope=RT_SCOPE_HOST)
 # without these the answers to a connection that Envoy makes with the caller's address would leave for the caller
 BACK_TO_ENVOY = {"net/ipv4/tcp_fwmark_accept": "1", "net/ipv4/fwmark_reflect": "1"}
 ABSENT = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EINVAL, errno.EAFNOSUPPORT)
+VISITS = Visits(within=1.0)  # for what takes 2 ms
 
 
 def program(address: IPv4Address, interior: Interior) -> None:
     """Set up one container's end; what is right already stays. Raises HostRefused."""
     with refused_as(f"cannot set up {interior.interface} in {interior.pin}", hint="is it still there?"):
-        run_in(interior.pin, lambda: _program(address, interior))
+        VISITS.call(interior.pin, partial(_program, address, interior))
 
 
 def _program(address: IPv4Address, interior: Interior) -> None:
     with connect(NETLINK_ROUTE) as kernel:
         index = _index(interior)
         links.configure(kernel, LOOPBACK, up=True)
+        if _needs_way_back(interior):
+            _lead_back_to_envoy(kernel)
+        redirect.put(interior.redirect)  # before anything can leave that should not
         links.configure(kernel, index, mac=interior.mac, mtu=interior.mtu, up=True)
         with suppress(FileExistsError):
             addresses.add(kernel, index, IPv4Interface(address))
         neighbours.put(kernel, {NeighbourKey(interior.interface, GATEWAY): interior.gateway_mac})
         _put_route(kernel, routes.message(IPv4Network(GATEWAY), index=index, protocol=RTPROT_STATIC))
         _put_route(kernel, routes.message(DEFAULT, index=index, gateway=GATEWAY, protocol=RTPROT_STATIC))
-        if interior.original_source:
-            with suppress(FileExistsError):
-                change(kernel, RTM_NEWRULE, OUR_RULE, flags=NEW)
-            _put_route(kernel, OUR_ROUTE)
-            sysctl.write(BACK_TO_ENVOY)
+
+
+def _lead_back_to_envoy(kernel: NetlinkSocket) -> None:
+    with suppress(FileExistsError):
+        change(kernel, RTM_NEWRULE, OUR_RULE, flags=NEW)
+    _drop(kernel, RTM_DELRULE, FORMER_RULE)
+    _put_route(kernel, OUR_ROUTE)
+    sysctl.write(BACK_TO_ENVOY)
+
+
+def _needs_way_back(interior: Interior) -> bool:
+    return interior.original_source or interior.redirect is not None
 
 
 def _put_route(kernel: NetlinkSocket, route: bytes) -> None:
     change(kernel, RTM_NEWROUTE, route, flags=PUT)
 
 
-def read(address: IPv4Address, interior: Interior) -> Interior | None:
-    """What the namespace has of `interior`: the same value if all of it is there, else None."""
-    with suppress(OSError):
-        if run_in(interior.pin, lambda: _is_there(address, interior)):
-            return interior
-    return None
+def read(address: IPv4Address, interior: Interior, *, known: Interior | None = None) -> Interior | None:
+    """What the namespace has of `interior`: the same value if all of it is there, else None; `known` if there is no answer."""
+    try:
+        return interior if VISITS.call(interior.pin, partial(_is_there, address, interior)) else None
+    except TimeoutError:
+        return known
+    except OSError:
+        return None
 
 
 def _is_there(address: IPv4Address, interior: Interior) -> bool:
@@ -87,12 +101,14 @@ def _is_there(address: IPv4Address, interior: Interior) -> bool:
             and out is not None
             and (out.index, out.gateway) == (link.index, GATEWAY)
             and neighbours.look_up(kernel, GATEWAY, index=link.index) == interior.gateway_mac
-            and (not interior.original_source or _leads_back_to_envoy(kernel))
+            and (not _needs_way_back(interior) or _leads_back_to_envoy(kernel))
+            and redirect.stands(interior.redirect)
         )
 
 
 def _leads_back_to_envoy(kernel: NetlinkSocket) -> bool:
-    return _is_local(kernel, routes.ANYWHERE, mark=ORIGINAL_SOURCE_MARK) and sysctl.read(BACK_TO_ENVOY) == BACK_TO_ENVOY
+    leads = all(_is_local(kernel, routes.ANYWHERE, mark=mark) for mark in ENVOY_MARKS)
+    return leads and sysctl.read(BACK_TO_ENVOY) == BACK_TO_ENVOY
 
 
 def _is_local(kernel: NetlinkSocket, address: IPv4Address, *, mark: int = 0) -> bool:
@@ -100,20 +116,34 @@ def _is_local(kernel: NetlinkSocket, address: IPv4Address, *, mark: int = 0) -> 
     return found is not None and found.is_local
 
 
-def clear() -> None:
-    """Take out of the calling thread's namespace what the removal of the link leaves there of ours.
+def clear(pin: Path) -> None:
+    """Take out of the namespace what the removal of the link leaves there of ours; what takes long goes on by itself.
 
-    Our rule is the first thing written and the last removed: where it is missing nothing of ours is left.
+    Our rule is the first thing written and the last removed: where it is missing nothing of ours is left. Raises OSError.
     """
+    with suppress(TimeoutError):
+        VISITS.call(pin, _clear)
+
+
+def _clear() -> None:
     with connect(NETLINK_ROUTE) as kernel:
-        try:
-            change(kernel, RTM_NEWRULE, OUR_RULE, flags=NEW)
-        except FileExistsError:
-            sysctl.write(dict.fromkeys(BACK_TO_ENVOY, "0"))
-            for kind, body in ((RTM_DELROUTE, OUR_ROUTE), (RTM_DELRULE, OUR_RULE)):
-                _drop(kernel, kind, body)
-        else:
-            change(kernel, RTM_DELRULE, OUR_RULE)  # it was not there; asking so takes no list of all rules
+        if not any(_has_rule(kernel, each) for each in (OUR_RULE, FORMER_RULE)):
+            return
+        with suppress(HostRefused):  # a table that root inside has made its own stays with it
+            redirect.put(None)
+        sysctl.write(dict.fromkeys(BACK_TO_ENVOY, "0"))
+        for kind, body in ((RTM_DELROUTE, OUR_ROUTE), (RTM_DELRULE, FORMER_RULE), (RTM_DELRULE, OUR_RULE)):
+            _drop(kernel, kind, body)
+
+
+def _has_rule(kernel: NetlinkSocket, rule: bytes) -> bool:
+    """Asked by making it, and unmade where it was not there: that takes no list of all rules."""
+    try:
+        change(kernel, RTM_NEWRULE, rule, flags=NEW)
+    except FileExistsError:
+        return True
+    change(kernel, RTM_DELRULE, rule)
+    return False
 
 
 def _drop(kernel: NetlinkSocket, kind: int, body: bytes) -> None:

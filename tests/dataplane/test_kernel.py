@@ -7,17 +7,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dataplane.compile import compile_tables
 from dataplane.detachment import clear_namespace
 from dataplane.firewall.driver import Firewall
 from dataplane.firewall.legacy import LegacyFirewall
 from dataplane.firewall.nft import NftFirewall
-from dataplane.state import Allow, HostService
+from dataplane.plan import plan
+from dataplane.state import Allow, HostService, MutualTls
 from host.errors import HostRefused
 from tests.testlib.hosts import EMPTY, FIRST, Host, allow, make_host
 from tests.testlib.netns import Netns
+from tests.testlib.redirect_bed import held_by_root
 
 pytestmark = pytest.mark.release
 
+STRICT = MutualTls(served=True, redirected=True, plain=False)
 BACKENDS: dict[str, Firewall] = {"nft": NftFirewall(), "legacy": LegacyFirewall()}
 
 
@@ -77,6 +81,31 @@ def test_a_namespace_that_is_left_has_nothing_of_ours(host: Host) -> None:
     clear_namespace(workload.pin, address=workload.address)
     assert [host.containers[0].run("ip", "-4", what) for what in ("rule", "route", "address")] == before
     assert host.containers[0].run("sysctl", "-n", "net.ipv4.tcp_fwmark_accept").strip() == "0"
+
+
+def test_a_redirect_that_root_has_removed_is_found_in_a_look_and_mended(host: Host) -> None:
+    """A turn between looks takes it as known."""
+    state = replace(host.with_workloads(host.workload(0), host.workload(1)), mutual_tls=STRICT)
+    host.become(state)
+    assert not host.left_to_do(), str(host.left_to_do())
+    tables = compile_tables(state)
+    host.containers[0].run("nft", "flush", "ruleset")
+    assert host.kernel.read(tables, known=tables.interiors).result().interiors == tables.interiors
+    found = host.kernel.read(tables, known=tables.interiors, again=True).result()
+    assert found.interiors.keys() == {host.workload(1).address}
+    host.kernel.apply(plan(tables, found), tables).result()
+    assert not host.left_to_do(), str(host.left_to_do())
+
+
+def test_a_container_whose_redirect_is_refused_stands_in_no_others_way(host: Host) -> None:
+    good, bad = host.workload(0), host.workload(1)
+    state = replace(host.with_workloads(good, bad), mutual_tls=STRICT)
+    with held_by_root(host.containers[1]):
+        outcome = host.become(state)
+    assert list(outcome.failures) == [bad.address]
+    assert "nftables cellnet" in outcome.failures[bad.address].what
+    host.become(state)
+    assert not host.left_to_do(), str(host.left_to_do())
 
 
 def test_ip_forward_is_part_of_the_state(host: Host) -> None:
@@ -166,9 +195,14 @@ rights = st.frozensets(
 )
 
 
-@given(steps=st.lists(st.dictionaries(st.integers(0, 2), rights, max_size=3), min_size=2, max_size=5))
+modes = st.builds(MutualTls, served=st.booleans(), redirected=st.booleans(), plain=st.booleans())
+states = st.tuples(st.dictionaries(st.integers(0, 2), rights, max_size=3), modes)
+
+
+@given(steps=st.lists(states, min_size=2, max_size=5))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_from_any_state_to_any_state(host: Host, steps: list[dict[int, frozenset[Allow]]]) -> None:
-    for step in steps:
-        host.become(host.with_workloads(*(host.workload(number, *allows) for number, allows in step.items())))
+def test_from_any_state_to_any_state(host: Host, steps: list[tuple[dict[int, frozenset[Allow]], MutualTls]]) -> None:
+    for containers, mode in steps:
+        workloads = (host.workload(number, *allows) for number, allows in containers.items())
+        host.become(replace(host.with_workloads(*workloads), mutual_tls=mode))
         assert not host.left_to_do(), str(host.left_to_do())

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from concurrent.futures import Future
 from typing import Any
 
 from agent.daemon.clock import Clock
@@ -10,6 +11,7 @@ from agent.errors import HostRefused
 from agent.loop.loop import Effects, Reconciler
 from agent.loop.snapshot import Snapshot
 from agent.metrics import Metrics
+from dataplane.tables import Tables
 from tests.testlib.fake_kernel import FACTS, FakeKernel, SilentEdge, empty_snapshot
 from tests.testlib.patience import eventually_async
 
@@ -53,6 +55,32 @@ async def test_an_unexpected_error_in_a_turn_is_reported_and_the_next_turn_comes
         assert isinstance(first, HostRefused)
         assert "KeyError" in first.what
         await eventually_async(lambda: loop.reports.last.problem is None)
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+async def test_a_look_reads_again_what_a_turn_takes_as_known() -> None:
+    """Root in a container may have removed its redirect; a turn must not wait for all namespaces."""
+
+    class Reader(FakeKernel):
+        again: list[object]
+
+        def read(self, _desired: Tables, **_options: object) -> "Future[Tables]":
+            self.again.append(_options["again"])
+            return super().read(_desired)
+
+    kernel, silence = Reader(), SilentEdge()
+    kernel.again, kernel.failures = [], {}
+    edges: Any = {"kernel": kernel, "monitor": silence, "ads": silence, "metrics": Metrics()}
+    loop = Reconciler(empty_snapshot, facts=FACTS, effects=Effects(**edges, elapsed=time.monotonic, called=Clock().called))
+    running = asyncio.create_task(loop.run())
+    try:
+        await loop.settle()
+        await eventually_async(loop.at_rest.is_set)
+        assert await loop.look()
+        assert kernel.again == [False, True]
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):

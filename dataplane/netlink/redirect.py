@@ -1,0 +1,101 @@
+"""The way of a container's own TCP into Envoy's tunnels: nftables in its namespace, in the calling thread's.
+
+Table `cellnet` redirects. NAT is decided at a connection's first packet, so no live connection changes with its rules; but
+those that it has redirected live only as long as the table does. Only what opens a connection is redirected: with the first
+table the kernel begins to follow connections, and takes any packet of those from before for a first one.
+
+Table `cellnet-only-tunnels` lets no other TCP leave for the overlay. Where the redirect, Envoy's way back or `lo` is taken away
+under a live stream, its bytes would go out as they are, and be refused only by the host. It is a table of its own so that it
+outlives the other. What it drops the kernel sends again, so a stream lives on after a repair. Resets pass: they carry nothing,
+and whoever is cut off must hear of it.
+
+Root inside can remove both; the destination's host refuses what comes in no tunnel, whatever is here.
+"""
+
+import socket
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network
+
+from dataplane.netlink import nftables
+from dataplane.netlink.expressions import (
+    ACCEPT,
+    DROP,
+    Rule,
+    from_no_port,
+    no_reset,
+    of_protocol,
+    opening,
+    out_of,
+    redirected,
+    to_addresses,
+    to_no_port,
+    verdict,
+)
+from dataplane.netlink.links import LOOPBACK
+from dataplane.netlink.nftables import HookedTable, HookPoint
+from dataplane.state import OUTBOUND_PORT
+from dataplane.tables import Redirect
+
+REDIRECT, ONLY_TUNNELS = "cellnet", "cellnet-only-tunnels"
+BEFORE_DESTINATION_NAT, AFTER_SOURCE_NAT = -100, 300  # priorities: where nat tables have theirs, and after all of them
+LOOPBACK_ADDRESSES = IPv4Network("127.0.0.0/8")
+
+
+def put(redirect: Redirect | None) -> None:
+    """Make the tables as `redirect` says, or remove them. Raises HostRefused."""
+    wanted, absent = _tables(redirect)
+    nftables.put(wanted, absent=absent)
+
+
+def stands(redirect: Redirect | None) -> bool:
+    """Whether all of it is there, and nothing else in its tables."""
+    wanted, absent = _tables(redirect)
+    return nftables.stand(wanted, absent=absent)
+
+
+@lru_cache(maxsize=nftables.FEW)
+def _tables(redirect: Redirect | None) -> tuple[tuple[HookedTable, ...], tuple[str, ...]]:
+    """Those that should be there, and the names of those that should not."""
+    if redirect is None:
+        return (), (REDIRECT, ONLY_TUNNELS)
+    made = HookedTable(REDIRECT, "nat", HookPoint.OUTPUT, BEFORE_DESTINATION_NAT, tuple(_redirecting(redirect)))
+    if not redirect.only_tunnels:
+        return (made,), (ONLY_TUNNELS,)
+    return (made, HookedTable(ONLY_TUNNELS, "filter", HookPoint.POSTROUTING, AFTER_SOURCE_NAT, tuple(_dropping(redirect)))), ()
+
+
+def _redirecting(redirect: Redirect) -> Iterable[Rule]:
+    yield from _exempting(redirect)
+    to_others = (*of_protocol(socket.IPPROTO_TCP), *out_of(LOOPBACK, other=True), *_to(redirect.overlay))
+    yield (*to_others, *to_no_port(*redirect.direct_ports), *opening(), *redirected(OUTBOUND_PORT))
+
+
+def _dropping(redirect: Redirect) -> Iterable[Rule]:
+    yield (*out_of(LOOPBACK), *verdict(ACCEPT))
+    yield from _exempting(redirect)
+    ports = redirect.direct_ports
+    others = (*of_protocol(socket.IPPROTO_TCP), *_to(redirect.overlay), *to_no_port(*ports), *from_no_port(*ports))
+    yield (*others, *no_reset(), *verdict(DROP))
+    # with `lo` down the default route would take what is redirected
+    yield (*of_protocol(socket.IPPROTO_TCP), *_to(LOOPBACK_ADDRESSES), *no_reset(), *verdict(DROP))
+
+
+def _exempting(redirect: Redirect) -> Iterable[Rule]:
+    return ((*to_addresses(first, last), *verdict(ACCEPT)) for first, last in _ranges(redirect.exempt))
+
+
+def _to(network: IPv4Network) -> Rule:
+    return to_addresses(network.network_address, network.broadcast_address)
+
+
+def _ranges(networks: Iterable[IPv4Network]) -> list[tuple[IPv4Address, IPv4Address]]:
+    """First and last of all addresses of these, as few as will do: each costs every new connection a comparison."""
+    ranges: list[tuple[IPv4Address, IPv4Address]] = []
+    for network in sorted(networks):
+        first, last = network.network_address, network.broadcast_address
+        if ranges and int(first) <= int(ranges[-1][1]) + 1:
+            ranges[-1] = (ranges[-1][0], max(ranges[-1][1], last))
+        else:
+            ranges.append((first, last))
+    return ranges
