@@ -8,11 +8,13 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ca.authority import Authority, issue_cell, make_root, new_key
-from ca.certificate import Signer, key_usage, sign, validity
+from ca.certificate import Signer, key_usage, sign, subject, validity
 from ca.leaf import Issued, issue_leaf
 from ca.names import Identity
+from ca.pem import chain_bytes, key_bytes
 
 # TLS libraries look at the machine's clock, so what they verify must be valid today.
 TODAY = datetime.now(UTC)
@@ -35,6 +37,20 @@ class Ca:
     def leaf(self, whom: Identity, *, now: datetime = TODAY, lifetime: timedelta = timedelta(hours=24)) -> Issued:
         """A leaf of this cell."""
         return issue_leaf(self.cell, identity=whom, now=now, lifetime=lifetime)
+
+
+def odd_leaf(issuer: Authority, *names: x509.GeneralName, common: str = "web") -> Issued:
+    """A client's leaf with these alternative names, which no CA of cellnet would issue."""
+    key = new_key()
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+    certificate = sign(
+        issuer.signer(),
+        name=subject(organization="acme", common=common),
+        key=key.public_key(),
+        valid=validity(now=TODAY, lifetime=timedelta(hours=1)),
+        extensions=[(usage, False), *([(x509.SubjectAlternativeName(names), False)] if names else [])],
+    )
+    return Issued(chain_bytes((certificate, *issuer.below_root())), key_bytes(key))
 
 
 def make_ca(*, now: datetime = TODAY, root_days: float = 3650, cell_days: float = 90) -> Ca:

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from dataplane.envoy.container_ports import ContainerPort, await_listening
 from dataplane.envoy.outbound import LOOPBACK
+from dataplane.netlink import redirect
 from dataplane.state import (
     INBOUND_PORT,
     OUTBOUND_PORT,
@@ -17,7 +18,8 @@ from dataplane.state import (
     OutboundListener,
     Workload,
 )
-from dataplane.tables import TUNNEL_MARK
+from dataplane.tables import TUNNEL_MARK, Redirect
+from host.namespace import run_in
 from tests.testlib.envoy import API, PORT, WEB, EnvoyCell, EnvoyPair
 from tests.testlib.envoy_traffic import dial
 from tests.testlib.netns import Netns
@@ -38,7 +40,7 @@ class TunnelPair:
     def __init__(self, cell: EnvoyCell, pair: EnvoyPair) -> None:
         self.cell, self.pair = cell, pair
         for netns in (pair.web, pair.api):
-            redirect(netns)
+            lead_into_tunnels(netns)
         cell.publish(mutual_tls=STRICT, principals=PRINCIPALS, group_principals=GROUP_PRINCIPALS)
         self.serve(self.workload("web", WEB, WEB_TAG), self.workload("api", API, API_TAG, Allow(WEB_TAG, "tcp", 8000, 8999)))
 
@@ -72,9 +74,8 @@ class TunnelPair:
             return False
 
 
-def redirect(netns: Netns) -> None:
+def lead_into_tunnels(netns: Netns) -> None:
     """What an attach makes in a container for tunnels: the way into them, and the way back to Envoy from the app."""
-    direct = ("-m", "multiport", "!", "--dports", f"{INBOUND_PORT},{PORT}")
-    to_envoy = ("-d", str(OVERLAY), "!", "-o", "lo", *direct, "-j", "REDIRECT", "--to-ports", str(OUTBOUND_PORT))
-    netns.run("iptables-nft", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", *to_envoy)
+    wanted = Redirect(OVERLAY, direct_ports=(INBOUND_PORT, PORT), only_tunnels=True)
+    run_in(netns.path, lambda: redirect.put(wanted))
     netns.run("ip", "rule", "add", "pref", "90", "fwmark", str(TUNNEL_MARK), "lookup", "77")
