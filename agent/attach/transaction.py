@@ -14,6 +14,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from agent import log
+from agent.attach.address_holders import AddressHolders
 from agent.attach.owners import Owners
 from agent.attach.reserved_ports import ReservedPorts
 from agent.complaint import Complaints
@@ -43,8 +44,8 @@ ENVOY_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class AttachParts:
-    """What an attach touches. `claim` gives an app its tag; `domains` are where routes may lie; `ports` are those of Envoy;
-    `now` is seconds since 1970; `hung` is why Envoy cannot serve though it is connected.
+    """What an attach touches. `claim` gives an app its tag; `domains` are where routes may lie; `ports` are those of Envoy,
+    `holders` have the addresses; `now` is seconds since 1970; `hung` is why Envoy cannot serve though it is connected.
 
     `leaving` are names that the loop must leave out though the ledger could not be written (a full disk): making a
     container unreachable must never wait for a disk.
@@ -58,6 +59,7 @@ class AttachParts:
     facts: CellFacts
     domains: RouteDomains
     ports: ReservedPorts
+    holders: AddressHolders
     leaving: set[str]
     now: Callable[[], float] = time.time
     hung: Callable[[], Unavailable | None] = lambda: None
@@ -208,7 +210,7 @@ class AttachTransactions(Part):
             raise hung
         self._refuse_foreign_routes(request)
         self._refuse_attached(identity, request)  # from here to `_pinned` no other task gets a turn
-        held = self._parts.ledger.begin(request, owner=owner)
+        held = self._parts.holders.begin(request, owner=owner)
         self._pinned[identity] = held.name
         self._swept.pop(identity, None)
         try:

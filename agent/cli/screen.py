@@ -71,6 +71,8 @@ def rows(found: Fields) -> Iterator[Row]:
     yield Row("cell", f"{cell.text('name')}, {cell.text('subnet')} of {cell.text('overlay')}, MTU {cell.text('mtu')}")
     yield Row("agent", f"{cell.text('version')}, pid {cell.text('pid')}, since {moment(cell.text('started'))}")
     yield _containers(cell.text("attachments"), found)
+    if found.text("early_addresses") != "0":
+        yield Row("addresses", f"{found.text('early_addresses')} given early{_last(found.at('last_early_addresses'))}")
     yield _policies(found.at("policies"))
     firewall = found.at("firewall")
     yield Row("firewall", f"{firewall.text('backend')}, {counted(firewall.text('rules'), 'rule')}")

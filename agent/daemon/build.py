@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
+from agent.attach.address_holders import AddressHolders
 from agent.attach.owners import OwnerWatch
 from agent.attach.reserved_ports import ReservedPorts
 from agent.attach.transaction import AttachParts, AttachTransactions
@@ -60,6 +61,7 @@ from agent.model.routes import RouteDomains
 from agent.model.status import Part, problems_of
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.tags_in_use import TagsInUse
+from agent.store.last_leaves import ClockBounds
 from ca.disk import Authorities, load_or_create
 from dataplane.envoy import admin
 from dataplane.envoy.ads import AdsServer
@@ -99,6 +101,7 @@ class _Parts:
     foreign_listeners: ForeignListeners
     liveness: Liveness
     tunnels: TunnelHealth
+    holders: AddressHolders
     attaching: AttachTransactions
     ports: ReservedPorts
     rollout: Rollout
@@ -136,7 +139,8 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
     peers = Peers(storage.cells, name=config.cell, overlay=facts.overlay, subnet=facts.subnet)
     mode = TunnelMode(config.tls.mtls, base.ledger, without_tunnels=lambda: peers.without_tunnels)
     announcement, metrics, leaving = await _announcement(base, mode), Metrics(), set[str]()
-    leaves, (earliest, latest) = _leaves(config, clock), clock.bounds()
+    holders = _holders(base, mode)
+    leaves, (earliest, latest) = _leaves(config, clock, holders), clock.bounds()
     tags = TagsInUse(storage.tags, earliest=earliest, latest=latest, shared=storage.shared)
     policies = PoliciesInForce(config.policies, last_good=config.paths.last_good, store=storage.policies)
     account = envoy_account(config)
@@ -156,12 +160,11 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
     )
     loop = Reconciler(sources.take, facts=facts, effects=effects)
     storage.changes.subscribe(loop.kick)
-    ask = partial(admin.answer, config.paths.envoy_admin)
-    liveness = Liveness(ask, connected=lambda: ads.status().connected, clock=clock.elapsed)
+    liveness = _liveness(base, ads)
     attaching = AttachTransactions(
         AttachParts(
             ledger=base.ledger, leaves=leaves, owners=base.owners, reconciler=loop, claim=tags.claim, facts=facts,
-            domains=RouteDomains.of(config.dns), ports=ports, leaving=leaving, now=clock.seconds,
+            domains=RouteDomains.of(config.dns), ports=ports, holders=holders, leaving=leaving, now=clock.seconds,
             hung=lambda: liveness.problem,
         )
     )  # fmt: skip
@@ -174,13 +177,28 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
             base.backend, kernel=base.kernel, loop=loop, passage=lambda: passage_of(facts, base.underlay.facts.tunnel),
         ),
         liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching,
-        listeners=listeners, ports=ports,
+        listeners=listeners, ports=ports, holders=holders,
         rollout=Rollout(
             mode, TunnelLooks(mode, base.ledger, attaching, ports, listeners, loop, base.kernel, facts), known,
             on_change=loop.kick,
         ),
         foreign_listeners=_foreign_listeners(base, loop),
     )  # fmt: skip
+
+
+def _holders(base: Foundation, mode: TunnelMode) -> AddressHolders:
+    earliest, latest = base.clock.bounds()
+    return AddressHolders(
+        base.ledger,
+        proving=lambda: mode.serves,
+        now=base.clock.now,
+        bounds=lambda: ClockBounds(earliest(), latest()),
+    )
+
+
+def _liveness(base: Foundation, ads: AdsServer) -> Liveness:
+    ask = partial(admin.answer, base.config.paths.envoy_admin)
+    return Liveness(ask, connected=lambda: ads.status().connected, clock=base.clock.elapsed)
 
 
 def _listeners(base: Foundation, loop: Reconciler, ads: AdsServer) -> Listeners:
@@ -211,7 +229,7 @@ async def _announcement(base: Foundation, mode: TunnelMode) -> Announcement:
     return made
 
 
-def _leaves(config: Config, clock: Clock) -> Leaves:
+def _leaves(config: Config, clock: Clock, holders: AddressHolders) -> Leaves:
     make_folder(config.paths.run, mode=0o755)
     # where TLS is demanded between cells, a root that no other cell has would show only in refused calls
     alone = config.store is None or config.tls.mtls is Mtls.NONE
@@ -226,6 +244,7 @@ def _leaves(config: Config, clock: Clock) -> Leaves:
         facts=LeafFacts(config.trust_domain, RouteDomains.of(config.dns), lifetime=config.tls.leaf_lifetime),
         now=clock.now,
         folder=config.paths.ca,
+        remember=holders.remember,
     )
 
 
@@ -285,6 +304,7 @@ def _reporting(base: Foundation, parts: _Parts) -> tuple[Part, ...]:
         parts.leaves,
         loop.reports,
         parts.attaching,
+        parts.holders,
         ConfigChanges(config.file),
         TrustedFiles(config),
     )

@@ -50,7 +50,10 @@ class CaRow:
 
 
 class Leaves(Part):
-    """`authorities` reads this cell's CA from `folder`, renewing what is due; `now` is the time of day (UTC)."""
+    """`authorities` reads this cell's CA from `folder`, renewing what is due; `now` is the time of day (UTC).
+
+    `remember` is called with each certificate's validity before its key is in a file.
+    """
 
     def __init__(
         self,
@@ -60,8 +63,10 @@ class Leaves(Part):
         facts: LeafFacts,
         now: Callable[[], datetime],
         folder: Path | None = None,
+        remember: Callable[[Attachment, Validity], None] = lambda _attachment, _valid: None,
     ) -> None:
         self.keyring = keyring
+        self._remember = remember
         self._facts = facts
         self._now = now
         self._leaves: dict[str, Leaf] = {}
@@ -126,6 +131,7 @@ class Leaves(Part):
         for attachment in here:
             leaf = kept.get(attachment.name)
             if leaf is not None and self._unfit(leaf, attachment) is None:
+                self._remember(attachment, validity(leaf))
                 self._adopt(attachment, leaf)
             else:
                 self._issue_when_possible(attachment)
@@ -161,6 +167,7 @@ class Leaves(Part):
         if ended is not None:
             raise ended
         leaf = issue(self.authorities.cell, identity=self._identity(attachment), now=self._now(), lifetime=self._facts.lifetime)
+        self._remember(attachment, validity(leaf))
         self.keyring.put(attachment.name, leaf, owner=attachment.key_owner)
         self._adopt(attachment, leaf)
 

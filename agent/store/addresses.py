@@ -3,37 +3,52 @@
 So an address rests as long as it can after its release, as caches and live connections may still mean the old container by
 it: none is given again within a minute while another is free, and none is withheld when it is the last. The order is counted,
 not timed, because a clock may be put back.
+
+Where certificates prove who calls, an address also waits for the end of the last one that names it, before another app gets
+it. Its own app gets it at once, and before one that was never used: those are left for apps that have none of their own.
 """
 
 import sqlite3
 from ipaddress import IPv4Address, IPv4Network
 
 from agent.errors import Conflict
+from agent.store.last_leaves import ClockBounds
 
+REST = 60.0  # seconds
 # Every address that was ever given is in one of the two tables, so none above the highest there has been used.
-NEXT_UNUSED = """SELECT max(
+NEXT_UNUSED = """SELECT address FROM (SELECT max(
   coalesce((SELECT max(address) FROM attachments WHERE address BETWEEN :first AND :last), :first - 1),
-  coalesce((SELECT max(address) FROM freed WHERE address BETWEEN :first AND :last), :first - 1)) + 1"""
+  coalesce((SELECT max(address) FROM freed WHERE address BETWEEN :first AND :last), :first - 1)) + 1 AS address)
+  WHERE address <= :last"""
 LONGEST_FREE = "SELECT address FROM freed WHERE address BETWEEN :first AND :last ORDER BY sequence LIMIT 1"
+OWN_RESTED = """SELECT address FROM freed JOIN last_leaves USING (address)
+  WHERE address BETWEEN :first AND :last AND app = :app AND released <= :rested ORDER BY sequence LIMIT 1"""
+UNNAMED = """SELECT address FROM freed LEFT JOIN last_leaves USING (address)
+  WHERE address BETWEEN :first AND :last AND (app IS NULL OR app = :app OR ends <= :now) ORDER BY sequence LIMIT 1"""
 
 
-def take(connection: sqlite3.Connection, *, subnet: IPv4Network) -> IPv4Address:
+def take(connection: sqlite3.Connection, *, subnet: IPv4Network, app: str, proving: ClockBounds | None) -> IPv4Address:
     """An address for the attachment that this transaction writes. Raises Conflict when all are taken.
 
-    Never .0 (the cell's VTEP), .1 (kept for the cell itself) or the broadcast address.
+    Never .0 (the cell's VTEP), .1 (kept for the cell itself) or the broadcast address. `proving`: certificates prove who calls,
+    and it is now; where every free address is named by another app's, the one freed longest ago is given all the same.
     """
-    ends = {"first": int(subnet.network_address) + 2, "last": int(subnet.broadcast_address) - 1}
-    (unused,) = connection.execute(NEXT_UNUSED, ends).fetchone()
-    if unused <= ends["last"]:
-        return IPv4Address(unused)
-    freed = connection.execute(LONGEST_FREE, ends).fetchone()
-    if freed is None:
-        raise Conflict(
-            f"no address left in {subnet}",
-            hint="detach what is no longer needed (`cellnet ps`), or give cells more with overlay.cell_prefix",
-        )
-    connection.execute("DELETE FROM freed WHERE address = ?", (freed["address"],))
-    return IPv4Address(freed["address"])
+    values: dict[str, int | str | float] = {
+        "first": int(subnet.network_address) + 2, "last": int(subnet.broadcast_address) - 1, "app": app,
+    }  # fmt: skip
+    queries = [NEXT_UNUSED, LONGEST_FREE]
+    if proving is not None:
+        values |= {"now": proving.earliest, "rested": proving.earliest - REST}
+        queries = [OWN_RESTED, NEXT_UNUSED, UNNAMED, LONGEST_FREE]
+    for query in queries:
+        found = connection.execute(query, values).fetchone()
+        if found is not None:
+            connection.execute("DELETE FROM freed WHERE address = ?", (found["address"],))
+            return IPv4Address(found["address"])
+    raise Conflict(
+        f"no address left in {subnet}",
+        hint="detach what is no longer needed (`cellnet ps`), or give cells more with overlay.cell_prefix",
+    )
 
 
 def give_back(connection: sqlite3.Connection, address: IPv4Address, *, now: float) -> None:

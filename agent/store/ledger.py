@@ -8,15 +8,17 @@ What cannot be read any more (damage, a disk that fails) is answered from what w
 """
 
 import sqlite3
+from contextlib import suppress
 from dataclasses import replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 from agent.errors import Bug, Conflict, HostRefused
 from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.names import AppName
 from agent.model.owner import Owner
-from agent.store import addresses
+from agent.store import addresses, last_leaves
 from agent.store.database import NEVER, Database
+from agent.store.last_leaves import ClockBounds, LastLeaf
 from agent.store.rows import INSERT, from_row, to_row
 from agent.store.sqlite_errors import damaged
 
@@ -29,6 +31,7 @@ class Ledger:
         self._version = NEVER
         self._all: tuple[Attachment, ...] = ()
         self._decoded: dict[tuple[str | int | None, ...], Attachment] = {}
+        self._unwritten: dict[IPv4Address, LastLeaf] = {}
 
     def all(self) -> tuple[Attachment, ...]:
         """By name, in every phase. The same objects for what did not change. Raises HostRefused if it was never read."""
@@ -57,8 +60,8 @@ class Ledger:
         rows = self._database.read("SELECT * FROM attachments WHERE name = ?", name)
         return self._decode(rows[0]) if rows else None
 
-    def begin(self, request: AttachRequest, *, owner: Owner) -> Attachment:
-        """Write an attachment in phase ATTACHING, with its address and instance.
+    def begin(self, request: AttachRequest, *, owner: Owner, proving: ClockBounds | None = None) -> Attachment:
+        """Write an attachment in phase ATTACHING, with its address and instance. `proving`: see addresses.take.
 
         Raises Conflict where the name or the instance is taken, or no address is left.
         """
@@ -67,11 +70,13 @@ class Ledger:
             raise Bug("an attachment was begun before the cell had its subnet")
         with self._database.transaction(durable=False) as connection:
             self._refuse_taken(request)
+            if proving is not None:
+                self._write_leaves(connection, now=proving)
             attachment = Attachment(
                 name=request.name,
                 app=request.app,
                 instance=self._instance(request),
-                address=addresses.take(connection, subnet=subnet),
+                address=addresses.take(connection, subnet=subnet, app=str(request.app), proving=proving),
                 interface=request.interface,
                 ports=request.ports,
                 routes=request.routes,
@@ -82,7 +87,35 @@ class Ledger:
                 key_owner=request.key_owner,
             )
             connection.execute(INSERT, to_row(attachment))
+        if proving is not None:
+            self._unwritten.clear()
         return attachment
+
+    def remember_leaf(self, address: IPv4Address, leaf: LastLeaf, *, now: ClockBounds) -> None:
+        """To be called for each certificate that names `address`, before any program has its key.
+
+        Never fails: certificates must be renewed on a full disk, too. What cannot be written is written with the next one, or
+        with the next attachment, before that gets its address.
+        """
+        with suppress(HostRefused):
+            known = self.last_leaf(address)
+            if known is not None and known.app == leaf.app and known.issued >= leaf.issued and known.ends >= leaf.ends:
+                return  # a start must not need a disk with room
+        self._unwritten[address] = leaf.after(self._unwritten.get(address))
+        with suppress(HostRefused):
+            with self._database.transaction(durable=False) as connection:
+                self._write_leaves(connection, now=now)
+            self._unwritten.clear()
+
+    def last_leaf(self, address: IPv4Address) -> LastLeaf | None:
+        """The last certificate that named an address, None if there was none."""
+        rows = self._database.read("SELECT app, issued, ends FROM last_leaves WHERE address = ?", int(address))
+        return LastLeaf(*rows[0]) if rows else None
+
+    def _write_leaves(self, connection: sqlite3.Connection, *, now: ClockBounds) -> None:
+        last_leaves.judge(connection, now)
+        for address, leaf in self._unwritten.items():
+            last_leaves.write(connection, address, leaf.after(self.last_leaf(address)))
 
     def complete(self, name: str) -> Attachment:
         """ATTACHING -> ATTACHED. Raises Conflict where it was detached meanwhile. Again is fine."""

@@ -41,6 +41,11 @@ MIGRATIONS: tuple[Migration, ...] = (
         "ALTER TABLE attachments ADD COLUMN key_uid INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE attachments ADD COLUMN key_gid INTEGER",
     ),
+    (  # until when certificates name an address; those of before live for a day, unless configured otherwise
+        """CREATE TABLE last_leaves (
+             address INTEGER PRIMARY KEY, app TEXT NOT NULL, issued REAL NOT NULL, ends REAL NOT NULL) STRICT""",
+        "INSERT INTO last_leaves SELECT address, '', released, released + 86400 FROM freed",
+    ),
 )
 
 

@@ -145,6 +145,12 @@ def test_the_mode_of_mutual_tls_says_what_is_plain(agent: Path, cell: FakeCell, 
     assert f"  mutual TLS   {text}\n" in on_a_terminal(agent, 132)
 
 
+def test_addresses_that_were_given_early_have_a_row_of_their_own(agent: Path, cell: FakeCell) -> None:
+    what = "'y0' has 10.255.1.2, which a certificate of acme/shop/x names until 2030-01-03 03:04:05 UTC"
+    cell.rows = {"early_addresses": 2, "last_early_addresses": (Event(NOW, what),)}
+    assert f"  addresses    2 given early; the last at 2030-01-02 03:04:05: {what}\n" in on_a_terminal(agent, 160)
+
+
 def test_what_was_refused_is_counted_on_its_row(agent: Path, cell: FakeCell) -> None:
     cell.rows = {
         "refused_attaches": 3,

@@ -6,13 +6,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from agent.attach.address_holders import AddressHolders
 from agent.attach.owners import Owners
 from agent.attach.reserved_ports import ReservedPorts
 from agent.attach.transaction import AttachParts, AttachTransactions
+from agent.daemon.clock import Clock
 from agent.identity.keyring import Keyring
 from agent.identity.leaves import LeafFacts, Leaves
 from agent.loop.reports import TurnReport
 from agent.model.names import AppName
+from agent.store.last_leaves import ClockBounds
 from agent.store.ledger import Ledger
 from ca.disk import load_or_create
 from tests.testlib.fake_kernel import FACTS as CELL
@@ -43,6 +46,13 @@ async def no_claim(_app: AppName) -> None:
     return
 
 
+def holders(ledger: Ledger, *, clock: Clock | None = None, proving: bool = False) -> AddressHolders:
+    """Of the ledger's addresses, by a clock that may be set."""
+    known = clock or Clock()
+    earliest, latest = known.bounds()
+    return AddressHolders(ledger, proving=lambda: proving, now=known.now, bounds=lambda: ClockBounds(earliest(), latest()))
+
+
 def attaching(tmp_path: Path, ledger: Ledger, loop: Obliging) -> AttachTransactions:
     leaves = Leaves(
         lambda: load_or_create(tmp_path / "ca", cell="c", trust_domain="cell.internal", now=datetime.now(UTC)),
@@ -52,6 +62,6 @@ def attaching(tmp_path: Path, ledger: Ledger, loop: Obliging) -> AttachTransacti
     any_loop: Any = loop
     return AttachTransactions(
         AttachParts(ledger=ledger, leaves=leaves, owners=Owners(), reconciler=any_loop, claim=no_claim,
-                    facts=replace(CELL, pins=tmp_path / "pins"), domains=ROUTE_DOMAINS, leaving=set(),
+                    holders=holders(ledger), facts=replace(CELL, pins=tmp_path / "pins"), domains=ROUTE_DOMAINS, leaving=set(),
                     ports=ReservedPorts(lambda _: (), uid=0))
     )  # fmt: skip

@@ -285,6 +285,8 @@ class FakePart(Part):
             "last_repairs": (),
             "refused_attaches": 0,
             "last_refused_attaches": (),
+            "early_addresses": 0,
+            "last_early_addresses": (),
         }
         return rows | self.cell.rows
 
