@@ -15,11 +15,11 @@ from agent.config.config import Mtls
 from agent.errors import RAISED
 from agent.model.cell import Cell, CellRecord
 from agent.model.status import Part, Problem
-from agent.wording import natural
+from agent.pacing import Backoff
+from agent.wording import listed, natural
 
 PERIOD = 10.0  # seconds between looks
-ARRIVING_PERIOD = 0.2
-LEAVING_PERIOD = 5.0
+SOON, LATER = 0.2, 5.0  # on the way to a mode with tunnels, at first and after a while; LATER on the way back
 UNUSED_SECONDS = 30.0  # so long unused, and the listeners go: other cells may hear late that this one takes no tunnels
 PLAIN_IN_STRICT = "UDP, published ports and the host's own calls stay plain"
 
@@ -87,11 +87,12 @@ class Rollout(Part):
         self._used = facts.elapsed()
         self._log = log.get("mutual_tls")
         self._failures = Complaints(self._log, failed="cannot_look")
+        self._pauses = Backoff(first=SOON, longest=LATER)
 
     def problems(self) -> Iterator[Problem]:
         """What stands in the way of the mode, and living cells that a strict one cannot call."""
         if self._mode.is_arriving:
-            where = f": no tunnels end yet in {', '.join(self._unserved)}" if self._unserved else ""
+            where = f": no tunnels end yet in {listed(self._unserved)}" if self._unserved else ""
             hint = "wait a moment; if this stays, see what `status` says of Envoy and of these containers"
             yield Problem("cell", f"mutual TLS ({self._mode.mode.value}) is not in force yet{where}", hint)
         if self._mode.mode is Mtls.STRICT:
@@ -123,13 +124,12 @@ class Rollout(Part):
                 self._failures.over()
             except RAISED as error:
                 self._failures.about(error)
-            await asyncio.sleep(self._period)
+            await asyncio.sleep(self._pause())
 
-    @property
-    def _period(self) -> float:
+    def _pause(self) -> float:
         if self._mode.is_arriving:
-            return ARRIVING_PERIOD
-        return LEAVING_PERIOD if self._mode.is_leaving else PERIOD
+            return self._pauses.next()
+        return LATER if self._mode.is_leaving else PERIOD
 
     async def look(self) -> None:
         """Go on where it can be gone on, and count what `status` shows. Raises HostRefused."""
@@ -140,7 +140,8 @@ class Rollout(Part):
                 self._change(self._mode.arrive)
         elif self._mode.is_leaving:
             await self._look_for_use()
-        self._plain = await self._looks.plain_flows() if self._mode.mode is Mtls.ACCEPT else None
+        if self._mode.mode is Mtls.ACCEPT and not self._mode.is_arriving:
+            self._plain = await self._looks.plain_flows()
 
     async def _look_for_use(self) -> None:
         self._use, now = await self._looks.use(), self._facts.elapsed()

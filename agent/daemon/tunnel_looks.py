@@ -34,13 +34,11 @@ class TunnelLooks:
     async def unserved(self) -> Sequence[str]:
         """Containers where Envoy does not serve both ends of tunnels yet.
 
-        The calls of one whose outbound port a program has do without. In strict mode nothing waits for such a program at all:
-        plain TCP is refused already, so no call is lost by it.
+        In strict mode nothing waits for a program that has a port: plain TCP is refused already, so no call is lost by it.
         """
-        ends = [tunnel_ports(each, facts=self.facts) for each in self.attaching.attached()]
-        taken = self.ports.taken()
-        spared = taken if self.mode.mode is Mtls.STRICT else taken & {outbound for outbound, _ in ends}
-        wanted = {port for pair in ends for port in pair} - spared
+        wanted = {port for each in self.attaching.attached() for port in tunnel_ports(each, facts=self.facts)}
+        if self.mode.mode is Mtls.STRICT:
+            wanted -= self.ports.taken()
         return sorted({port.pin.name for port in await self.listeners.unserved(wanted)})
 
     def is_attaching(self) -> bool:

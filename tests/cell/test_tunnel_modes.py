@@ -35,7 +35,7 @@ def test_a_program_that_has_a_port_of_tunnels_is_named_and_others_go_on(make_cel
     caller, called = web.listen(OUTBOUND, address="127.0.0.1"), api.listen(INBOUND)
     envoy = cell.envoy_pid
     set_mode(cell, "accept")
-    eventually(lambda: reports(cell, "cell", "mutual TLS (accept) is not in force yet: no tunnels end yet in api;"))
+    eventually(lambda: reports(cell, "cell", "mutual TLS (accept) is not in force yet: no tunnels end yet in api, web;"))
     assert tunnel_ends(other) == {OUTBOUND, INBOUND}
     assert not can_take(other, INBOUND)
     assert not can_take(other, OUTBOUND)

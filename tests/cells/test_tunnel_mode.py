@@ -197,7 +197,7 @@ async def test_a_cell_has_come_to_its_mode_once_every_container_is_served(agents
     await rollout.look()
     (problem,) = rollout.problems()
     assert "(accept) is not in force yet: no tunnels end yet in web-0" in problem.what
-    assert (scene.changes, await row(rollout)) == ([], MutualTlsRow("accept", in_force=False, plain_flows=0))
+    assert (scene.changes, await row(rollout)) == ([], MutualTlsRow("accept", in_force=False))
     scene.waiting = ()
     await rollout.look()
     assert (scene.changes, list(rollout.problems())) == ([ALL_REDIRECTED], [])
