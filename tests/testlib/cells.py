@@ -120,6 +120,6 @@ def cells(module_cells: Kept[CellsUnderTest]) -> Iterator[CellsUnderTest]:
 
 @pytest.fixture
 def make_cells() -> Iterator[Callable[..., CellsUnderTest]]:
-    """`make_cells(2, "tls.leaf_lifetime=10s")`: cells of the test's own, gone after it."""
+    """`make_cells(2, "tls.leaf_lifetime=10s")`: cells of the test's own, gone after it. `kind=` chooses what each is."""
     with ExitStack() as stack:
-        yield lambda count, *overrides: _started(stack, count, overrides)
+        yield lambda count, *overrides, kind=Cell: _started(stack, count, overrides, kind)

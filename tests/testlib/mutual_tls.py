@@ -2,8 +2,10 @@
 
 import re
 import signal
+from contextlib import suppress
 
 from agent.client.answer import Fields
+from agent.errors import Unavailable
 from lab.cell import Part
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.node import Node
@@ -13,16 +15,27 @@ OUTBOUND, INBOUND = 15001, 15008
 
 
 def set_mode(cell: CellUnderTest, mode: str) -> None:
-    """Write `tls.mtls` into its configuration, in which there must be one, and end its agent; `cellnet up` starts another.
-
-    Envoy runs on.
-    """
+    """Write `tls.mtls` into its configuration, in which there must be one, and have another agent run by it. Envoy runs on."""
     path = cell.lab.policies.parent / "agent.yaml"
     path.write_text(re.sub(r"(?m)^  mtls: .*$", f"  mtls: {mode}", path.read_text()))
+    restart_agent(cell)
+
+
+def restart_agent(cell: CellUnderTest) -> None:
+    """SIGTERM, and another one; it answers when this returns."""
     former = cell.lab.part(Part.AGENT)
     assert former is not None
     former.send(signal.SIGTERM)
-    eventually(lambda: (now := cell.lab.part(Part.AGENT)) is not None and now.pid != former.pid)
+    eventually(lambda: not former.lives)
+    cell.lab.start()
+    eventually(lambda: answers(cell))
+
+
+def answers(cell: CellUnderTest) -> bool:
+    """Whether there is an agent."""
+    with suppress(Unavailable):
+        return bool(cell.status().text("repairs"))
+    return False
 
 
 def mutual_tls(cell: CellUnderTest) -> Fields:
