@@ -51,17 +51,20 @@ def program(address: IPv4Address, interior: Interior) -> None:
 
 def _program(address: IPv4Address, interior: Interior) -> None:
     with connect(NETLINK_ROUTE) as kernel:
-        index = _index(interior)
+        link = links.look_up(kernel, name=interior.interface)
+        if link is None:
+            raise HostRefused(f"{interior.interface} is missing in {interior.pin}", hint="did the container remove it?")
         links.configure(kernel, LOOPBACK, up=True)
         if _needs_way_back(interior):
             _lead_back_to_envoy(kernel)
         redirect.put(interior.redirect)  # before anything can leave that should not
-        links.configure(kernel, index, mac=interior.mac, mtu=interior.mtu, up=True)
+        # the MAC only where it differs: setting it makes the kernel forget the link's neighbours
+        links.configure(kernel, link.index, mac=None if link.mac == interior.mac else interior.mac, mtu=interior.mtu, up=True)
         with suppress(FileExistsError):
-            addresses.add(kernel, index, IPv4Interface(address))
+            addresses.add(kernel, link.index, IPv4Interface(address))
         neighbours.put(kernel, {NeighbourKey(interior.interface, GATEWAY): interior.gateway_mac})
-        _put_route(kernel, routes.message(IPv4Network(GATEWAY), index=index, protocol=RTPROT_STATIC))
-        _put_route(kernel, routes.message(DEFAULT, index=index, gateway=GATEWAY, protocol=RTPROT_STATIC))
+        _put_route(kernel, routes.message(IPv4Network(GATEWAY), index=link.index, protocol=RTPROT_STATIC))
+        _put_route(kernel, routes.message(DEFAULT, index=link.index, gateway=GATEWAY, protocol=RTPROT_STATIC))
 
 
 def _lead_back_to_envoy(kernel: NetlinkSocket) -> None:
@@ -152,11 +155,3 @@ def _drop(kernel: NetlinkSocket, kind: int, body: bytes) -> None:
     except OSError as error:
         if error.errno not in ABSENT:
             raise
-
-
-def _index(interior: Interior) -> int:
-    try:
-        return socket.if_nametoindex(interior.interface)
-    except OSError as error:
-        what = f"{interior.interface} is missing in {interior.pin}"
-        raise HostRefused(what, hint="did the container remove it?") from error

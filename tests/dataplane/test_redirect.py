@@ -200,6 +200,15 @@ def test_plain_streams_from_before_are_stopped_and_their_end_is_heard(bed: Bed) 
     assert outcome_of(lambda: taking.recv(64)) is Reset
 
 
+def test_a_live_container_is_never_without_its_gateway(bed: Bed) -> None:
+    """The kernel forgets all neighbours of a link whose MAC is set, though it is the same; a packet between would be lost."""
+    bed.inside.run(
+        "ip", "neighbour", "replace", "169.254.0.9", "lladdr", "02:00:00:00:00:09", "dev", "eth0", "nud", "permanent"
+    )
+    bed.become(STRICT)
+    assert "169.254.0.9" in bed.inside.run("ip", "neighbour")
+
+
 @pytest.mark.parametrize(
     "damage",
     [
