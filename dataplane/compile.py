@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from dataplane.firewall import ruleset
 from dataplane.firewall.bpf import part_mark
-from dataplane.state import INBOUND_PORT, HostState, TlsListener, Workload
+from dataplane.state import INBOUND_PORT, HostState, OutboundListener, Workload
 from dataplane.tables import (
     CELLFUL,
     TUNNEL_LINK,
@@ -126,15 +126,17 @@ def _interior(workload: Workload, state: HostState) -> Interior:
 
 
 def _redirect(workload: Workload, state: HostState) -> Redirect | None:
-    """While tunnels are served and none should begin it stays, with all exempt: those that live would end with it."""
+    """Without tunnels none. While they are served it stays, with all exempt where none should begin: those that live would end
+    with it. So it is where Envoy cannot take a container's calls, as long as plain ones pass.
+    """
     mutual = state.mutual_tls
     if not mutual.served:
         return None
-    terminated = (each.port for each in workload.listeners if isinstance(each, TlsListener))
+    taken = not mutual.plain or any(isinstance(each, OutboundListener) for each in workload.listeners)
     return Redirect(
         overlay=state.overlay,
-        direct_ports=tuple(sorted({INBOUND_PORT, *terminated})),
-        exempt=_exempt(mutual.exempt if mutual.redirected else frozenset({state.overlay}), state.subnet),
+        direct_ports=tuple(sorted({INBOUND_PORT, state.tls_port})),
+        exempt=_exempt(mutual.exempt if mutual.redirected and taken else frozenset({state.overlay}), state.subnet),
         only_tunnels=not mutual.plain,
     )
 

@@ -15,7 +15,7 @@ from scapy.layers.inet import TCP
 from dataplane.compile import compile_tables
 from dataplane.flows import sockdiag
 from dataplane.netlink import interior, nftables, redirect
-from dataplane.state import INBOUND_PORT, InboundListener, Leaf, MutualTls, OutboundListener, TlsListener, Workload
+from dataplane.state import INBOUND_PORT, Leaf, Listener, MutualTls, OutboundListener, Workload
 from dataplane.tables import ORIGINAL_SOURCE_MARK, TUNNEL_MARK, Redirect
 from host.errors import HostRefused
 from host.namespace import run_in
@@ -62,21 +62,31 @@ def bed(module_bed: Bed) -> Iterator[Bed]:
     module_bed.inside.run("nft", "flush", "ruleset")
 
 
+ACCEPT, IN_STRICT = MutualTls(True, True, True, frozenset({EXEMPT_PART})), MutualTls(True, True, False)
 MODES = {
     "none": (MutualTls(), None),
-    "accept": (MutualTls(True, True, True, frozenset({EXEMPT_PART})), replace(PLAIN_TOO, exempt=(CELL, EXEMPT_PART))),
-    "strict": (MutualTls(True, True, False), replace(STRICT, exempt=(CELL,))),
+    "accept": (ACCEPT, replace(PLAIN_TOO, exempt=(CELL, EXEMPT_PART))),
+    "strict": (IN_STRICT, replace(STRICT, exempt=(CELL,))),
     "back to none": (MutualTls(True, False, True), replace(NOTHING_NEW, exempt=(OVERLAY, CELL))),
 }
+OUTBOUND = OutboundListener(LEAF, OVERLAY, 900)
+
+
+def compiled(mode: MutualTls, *listeners: Listener) -> Redirect | None:
+    web = Workload("web", WEB, 1, Path("/pin"), listeners=listeners)
+    return compile_tables(replace(EMPTY, workloads={WEB: web}, mutual_tls=mode)).interiors[WEB].redirect
 
 
 @pytest.mark.parametrize(("mode", "wanted"), MODES.values(), ids=MODES)
 def test_a_cells_mode_decides_what_is_redirected(mode: MutualTls, wanted: Redirect | None) -> None:
     """Never what goes to the cell itself. On the way back to none nothing new, but streams in tunnels live with the table."""
-    listeners = (OutboundListener(LEAF, OVERLAY, 900), InboundListener(LEAF, frozenset(), 900), TlsListener(TLS_PORT, LEAF, 80))
-    web = Workload("web", WEB, 1, Path("/pin"), listeners=listeners)
-    state = replace(EMPTY, workloads={WEB: web}, mutual_tls=mode)
-    assert compile_tables(state).interiors[WEB].redirect == wanted
+    assert compiled(mode, OUTBOUND) == wanted
+
+
+def test_where_envoy_cannot_take_a_containers_calls_they_go_plain_or_nowhere() -> None:
+    """A program inside has the port."""
+    assert compiled(ACCEPT) == replace(NOTHING_NEW, exempt=(OVERLAY, CELL))
+    assert compiled(IN_STRICT) == replace(STRICT, exempt=(CELL,))
 
 
 @pytest.mark.parametrize("mode", [PLAIN_TOO, STRICT], ids=["accept", "strict"])
