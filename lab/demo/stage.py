@@ -95,7 +95,7 @@ def _start_cells(lab: Lab, screen: Screen) -> set[str]:
     """The parts of the overlay that the cells have."""
     screen.step(f"Start {len(lab.cells)} cells and an etcd" if lab.segment else "Start the agent and Envoy")
     since = time.monotonic()
-    lab.make()
+    lab.make(["tls.mtls=none"])
     lab.start()
     found = [status.at("cell").text("subnet") for status in lab.wait_well()]
     command = f"cellnet lab up --cells {len(lab.cells)}" if lab.segment else "cellnet up &"

@@ -13,6 +13,7 @@ from lab.apps import App
 from lab.cell import Part
 from lab.cells import Lab
 from lab.demo.caller import Caller
+from lab.demo.encryption import encrypted, readable
 from lab.demo.policies import API, WEB
 from lab.demo.screen import Screen, duration
 from lab.demo.stage import CURL, IDLE, PORT, ROUTE, TLS_PORT, TRUST, Stage, set_stage
@@ -184,4 +185,6 @@ def _healed(stage: Stage) -> None:
 
 Step = Callable[[Stage], None]
 ONE_CELL: Sequence[Step] = (_environment, _refused, _allowed, _tls, _identity, _cut, _status)
-SEVERAL_CELLS: Sequence[Step] = (_refused, _allowed, _tls, _scaled, _cut, _without_etcd, _without_agent, _healed)
+SEVERAL_CELLS: Sequence[Step] = (
+    _refused, _allowed, _tls, _scaled, _cut, _without_etcd, _without_agent, _healed, readable, encrypted,
+)  # fmt: skip
