@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from agent.identity.keyring import TRUST
 from dataplane.envoy import admin
 from lab.cell import Part
 from tests.testlib.cell import CellUnderTest
@@ -52,7 +53,7 @@ def footprint(cell: CellUnderTest) -> Footprint:
         chains=_addresses(_own(line.split()[0][1:]) for line in cell.rules() if line.startswith(":CELLNET-")),
         listeners=_addresses(each.removeprefix("tls-") for each in admin.listeners(run / "envoy/admin/admin.sock", timeout=5)),
         pins=frozenset(os.listdir(run / "netns")),
-        leaves=frozenset(each.name for each in (run / "identity").iterdir() if each.is_dir()),
+        leaves=frozenset(each.name for each in (run / "identity").iterdir() if each.is_dir() and each.name != TRUST),
     )
 
 
