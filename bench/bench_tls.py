@@ -16,17 +16,16 @@ from pathlib import Path
 
 import click
 
-from agent.client.answer import Fields
 from agent.errors import HostRefused
 from bench import proxies
 from bench.comparison import Figure, Limit, ratio
 from bench.load import PATIENCE, pinned, processor_seconds
 from bench.proxies import Identity, Place
-from bench.scene import Container, Scene, opened
+from bench.scene import Container, opened
 from bench.script import compared, options
+from bench.tls_scene import identity_of, pinned_envoy
 from host.namespace import NamespaceThread
 from host.process import run
-from lab.cell import Part
 
 SOURCE = Path(__file__).with_name("tls_load.c")
 APP, OURS, HAPROXY, NGINX = 8080, 61443, 61444, 61445
@@ -94,9 +93,9 @@ def staged() -> Iterator[Stage]:
             timeout=PATIENCE)  # fmt: skip
         place = Place(api.pin, api.address, folder, processor=processor)
         stack.enter_context(proxies.app(place, port=APP))
-        identity = _identity(scene, api)
+        identity = identity_of(scene, api)
         servers = [
-            Server("61443", OURS, _pinned_envoy(scene, processor)),
+            Server("61443", OURS, pinned_envoy(scene, processor)),
             Server("HAProxy", HAPROXY, stack.enter_context(proxies.haproxy(place, identity, port=HAPROXY, app=APP)).pid),
             Server("nginx", NGINX, stack.enter_context(proxies.nginx(place, identity, port=NGINX, app=APP)).pid),
         ]
@@ -104,19 +103,6 @@ def staged() -> Iterator[Stage]:
         stack.callback(callers.close)
         callers.call(lambda: _same(api, servers, identity))
         yield Stage(callers, folder / "load", api, tuple(servers))
-
-
-def _identity(scene: Scene, container: Container) -> Identity:
-    found: Fields = scene.client.get(f"/v1/attachments/{container.name}").at("environment")
-    return Identity(*(Path(found.text(f"CF_{name}")) for name in ("INSTANCE_CERT", "INSTANCE_KEY", "INSTANCE_CA")))
-
-
-def _pinned_envoy(scene: Scene, processor: int) -> int:
-    envoy = scene.cell.part(Part.ENVOY)
-    assert envoy is not None
-    for task in Path(f"/proc/{envoy.pid}/task").iterdir():
-        os.sched_setaffinity(int(task.name), {processor})
-    return envoy.pid
 
 
 def _same(api: Container, servers: list[Server], identity: Identity) -> None:

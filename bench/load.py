@@ -13,8 +13,8 @@ from host.process import run
 SOURCE = Path(__file__).with_name("load.c")
 PORT = 8080  # the first of those that load.c serves
 LAST_PORT = PORT + 2
-LATENCY, CONNECTIONS, THROUGHPUT = "latency", "connections", "throughput"
-PORTS = {LATENCY: PORT, CONNECTIONS: PORT + 1, THROUGHPUT: LAST_PORT}
+LATENCY, SLOWEST, REQUESTS, CONNECTIONS, THROUGHPUT = "latency", "slowest", "requests", "connections", "throughput"
+PORTS = {LATENCY: PORT, SLOWEST: PORT, REQUESTS: PORT, CONNECTIONS: PORT + 1, THROUGHPUT: LAST_PORT}
 PATIENCE = 60.0  # seconds
 
 

@@ -129,12 +129,13 @@ def policies(number: int, *, rules: int) -> str:
 
 
 @contextlib.contextmanager
-def opened(*overrides: str, looks: float = 0.0) -> Iterator[Scene]:
+def opened(*overrides: str, looks: float = 0.0, name: str = "") -> Iterator[Scene]:
     """A cell, with these of its settings (`KEY=VALUE`), for as long as the block lasts; removed whatever ends it.
 
-    `looks`: every so many seconds another program does something that makes the agent look at the kernel; 0 for never.
+    `looks`: every so many seconds another program does something that makes the agent look at the kernel; 0 for never. Those
+    that are open at once need a `name` each.
     """
-    with signals.ending_in_order(), folders.short_lived(BASE, name=f"bench-{os.getpid()}") as folder:
+    with signals.ending_in_order(), folders.short_lived(BASE, name=f"bench-{os.getpid()}{name}") as folder:
         cell = Cell(folder)
         cell.make(overrides)
         cell.start()
