@@ -6,8 +6,9 @@ import resource
 
 from agent.config.config import Config
 from agent.errors import HostRefused
-from dataplane.envoy.bootstrap import EnvoySettings, connections_for
+from dataplane.envoy.bootstrap import EnvoySettings
 from dataplane.envoy.command import bundled_envoy, command, opened_program
+from dataplane.envoy.overload import connections_for, memory_for
 from host.durable import make_folder
 from host.errors import refused_as
 from host.reach import first_out_of_reach
@@ -52,18 +53,28 @@ def exec_envoy(config: Config) -> int:
     obstacle = envoy_obstacle(config)
     if obstacle is not None:
         raise obstacle
+    workers = worker_count(config)
     settings = EnvoySettings(
-        cell=config.cell, ads=config.paths.xds_socket, admin=admin, connections=connections_for(descriptors)
+        cell=config.cell,
+        ads=config.paths.xds_socket,
+        admin=admin,
+        connections=connections_for(descriptors, workers=workers),
+        memory=memory_for(descriptors, workers=workers, host=host_memory()),
     )
     argv = command(
         settings,
         binary=opened_program(config.envoy.binary or bundled_envoy()),
         uid=account.pw_uid,
         gid=account.pw_gid,
-        workers=worker_count(config),
+        workers=workers,
     )
     with refused_as(f"cannot run {argv[0]}", hint="apt-get install util-linux"):
         os.execvp(argv[0], list(argv))  # noqa: S606 -- no shell is what is wanted
+
+
+def host_memory() -> int:
+    """In bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def raise_descriptor_limit() -> int:

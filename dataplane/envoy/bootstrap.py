@@ -25,14 +25,13 @@ from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions
 from envoy.config.endpoint.v3.endpoint_components_pb2 import Endpoint, LbEndpoint, LocalityLbEndpoints
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.config.metrics.v3.stats_pb2 import StatsConfig, StatsMatcher
-from envoy.config.overload.v3.overload_pb2 import OverloadManager, ResourceMonitor
-from envoy.extensions.resource_monitors.downstream_connections.v3.downstream_connections_pb2 import DownstreamConnectionsConfig
 from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 from envoy.type.matcher.v3.string_pb2 import ListStringMatcher, StringMatcher
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 
 from dataplane.envoy.cluster import OPTIONS
+from dataplane.envoy.overload import overload_manager
 from dataplane.envoy.resource import packed
 
 ADS = "agent"
@@ -49,27 +48,21 @@ STUCK_SECONDS = 60
 # Bytes of free memory that go back to the host each second, when they were not needed for five minutes; else all that the
 # busiest moment took is kept for ever.
 GIVEN_BACK = 8 << 20
-# Descriptors that Envoy needs besides its connections, which take two each.
-OWN_DESCRIPTORS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class EnvoySettings:
     """Where this Envoy lives: `cell` is its name, `ads` the agent's socket, `admin` the socket it makes, in its own directory.
 
-    `connections` bounds those of all callers together: see `connections_for`. `stuck` is in seconds.
+    `connections` bounds those of all callers together, `memory` the heap, in bytes: see `overload.py`. `stuck` is in seconds.
     """
 
     cell: str
     ads: Path
     admin: Path
     connections: int
+    memory: int
     stuck: int = STUCK_SECONDS
-
-
-def connections_for(descriptors: int) -> int:
-    """How many callers a process with so many file descriptors (RLIMIT_NOFILE) can serve before it runs dry."""
-    return max((descriptors - OWN_DESCRIPTORS) // 2, 100)
 
 
 def bootstrap(settings: EnvoySettings) -> str:
@@ -82,7 +75,7 @@ def bootstrap(settings: EnvoySettings) -> str:
         dynamic_resources=Bootstrap.DynamicResources(ads_config=_stream(), cds_config=by_ads, lds_config=by_ads),
         stats_config=_stats(),
         deferred_stat_options=Bootstrap.DeferredStatOptions(enable_deferred_creation_stats=True),
-        overload_manager=_limit(settings.connections),
+        overload_manager=overload_manager(connections=settings.connections, memory=settings.memory),
         memory_allocator_manager=MemoryAllocatorManager(
             bytes_to_release=GIVEN_BACK, memory_release_interval=Duration(seconds=1)
         ),
@@ -128,9 +121,3 @@ def _watchdogs(seconds: int) -> Watchdogs:
 def _stats() -> StatsConfig:
     kept = ListStringMatcher(patterns=[StringMatcher(prefix=prefix) for prefix in STATS])
     return StatsConfig(stats_matcher=StatsMatcher(inclusion_list=kept))
-
-
-def _limit(connections: int) -> OverloadManager:
-    monitor = DownstreamConnectionsConfig(max_active_downstream_connections=connections)
-    name = "envoy.resource_monitors.global_downstream_max_connections"
-    return OverloadManager(resource_monitors=[ResourceMonitor(name=name, typed_config=packed(monitor))])

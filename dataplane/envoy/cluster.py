@@ -43,11 +43,11 @@ def target_cluster(name: str, *, address: IPv4Address, port: int, pin: Path, htt
     )
 
 
-def dial_limits() -> CircuitBreakers:
-    """Envoy's defaults end at 1,024 connections, which a busy app reaches."""
-    connections, streams = UInt32Value(value=CONNECTIONS), UInt32Value(value=STREAMS)
+def dial_limits(*, connections: int = CONNECTIONS) -> CircuitBreakers:
+    """Envoy's defaults end at 1,024 requests, which a busy app reaches."""
+    most, streams = UInt32Value(value=connections), UInt32Value(value=STREAMS)
     return CircuitBreakers(
-        thresholds=[CircuitBreakers.Thresholds(max_connections=connections, max_pending_requests=streams, max_requests=streams)]
+        thresholds=[CircuitBreakers.Thresholds(max_connections=most, max_pending_requests=streams, max_requests=streams)]
     )
 
 

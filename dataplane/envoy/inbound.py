@@ -22,9 +22,9 @@ from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 from dataplane.envoy import tls
 from dataplane.envoy.admission import admission
 from dataplane.envoy.cluster import dial_limits, keepalive
-from dataplane.envoy.container_socket import STAT_PREFIX, dialled_from, fair_share, listening
+from dataplane.envoy.container_socket import STAT_PREFIX, dialled_from, fair_share, handshake_rate, listening
 from dataplane.envoy.http import HEADERS_TIMEOUT, NO_ADDRESS
-from dataplane.envoy.limits import APP_BUFFER, HANDSHAKE, TUNNEL_BUFFER
+from dataplane.envoy.limits import APP_BUFFER, HANDSHAKE, TUNNEL_BUFFER, TUNNEL_HEADERS
 from dataplane.envoy.resource import packed
 from dataplane.envoy.rights_filters import rights_filters
 from dataplane.envoy.tunnel import http2
@@ -56,7 +56,9 @@ def inbound_listener(
     made = listening(name, address=address, port=port, pin=pin, buffer=TUNNEL_BUFFER)
     made.filter_chains.append(
         FilterChain(
-            filters=[fair_share(), _streams(filters, cluster_name=cluster_name, longest=longest)],
+            # in this order: Envoy (1.40) takes those that the rate refuses from a count that they were never in, and then none
+            # gets in for good
+            filters=[fair_share(), handshake_rate(), _streams(filters, cluster_name=cluster_name, longest=longest)],
             transport_socket=tls.tunnel_server(leaf_name=leaf_name),
             transport_socket_connect_timeout=HANDSHAKE,
         )
@@ -80,6 +82,7 @@ def _streams(filters: Collection[HttpFilter], *, cluster_name: str, longest: int
         # zero is never: keepalive finds the dead ones
         stream_idle_timeout=Duration(),
         request_headers_timeout=HEADERS_TIMEOUT,
+        max_request_headers_kb=UInt32Value(value=TUNNEL_HEADERS),
     )
     return Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager))
 

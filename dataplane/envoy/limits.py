@@ -1,4 +1,7 @@
-"""How much one workload may take of the Envoy that it shares with all the others of its cell."""
+"""How much one workload may take of the Envoy that it shares with all the others of its cell.
+
+What all of them may take together is in `overload.py`, what one caller may ask for, in the kernel's rules (`firewall/`).
+"""
 
 from typing import Final
 
@@ -11,7 +14,7 @@ KEEPALIVE_PROBES: Final = 4
 # Bytes read ahead of a slow peer, per direction of a connection. Used only while there is a slow peer.
 BUFFER: Final = 256 * 1024
 # Connections to one workload at a time, and the requests in flight in them. Well below what the whole Envoy may have
-# (`bootstrap.connections_for`) even where no process may open more than 20,000 files: a flood at one port must leave room.
+# (`overload.connections_for`) even where no process may open more than 20,000 files: a flood at one port must leave room.
 CONNECTIONS: Final = 4_000
 STREAMS: Final = 50_000
 # What a caller may send before the handshake is done and the app is dialled.
@@ -19,6 +22,15 @@ EARLY_BYTES: Final = 16 * 1024
 # A caller that connects and sends nothing, or not TLS, holds a connection for no longer than this.
 HANDSHAKE: Final = Duration(seconds=10)
 BACKLOG: Final = 1024
+# Handshakes for tunnels to one workload, all callers' together: so many at once, as when all of an app's callers are started
+# again, and so many a second after that. Each takes half a millisecond of a processor, and a tunnel then serves hundreds of
+# calls. Not on the port that terminates TLS, where each call is a handshake: there what the app can bear is the limit.
+HANDSHAKES_AT_ONCE: Final = 2_000
+HANDSHAKES_A_SECOND: Final = 500
+# What a caller may write into the headers of a stream, in KiB: Envoy's are a fifth of one.
+TUNNEL_HEADERS: Final = 4
+# Tunnels that one workload opens, to all others together; streams that find no room in them wait for it.
+TUNNELS: Final = 1_024
 
 # A tunnel's streams share it. At less than the most a connection's window can be, a dozen readers that pause stop all others.
 STREAM_WINDOW: Final = 1024 * 1024

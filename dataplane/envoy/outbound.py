@@ -26,7 +26,7 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 from dataplane.envoy import tls
 from dataplane.envoy.cluster import OPTIONS, dial_limits, keepalive
 from dataplane.envoy.container_socket import STAT_PREFIX, dialled_from, fair_share, listening
-from dataplane.envoy.limits import APP_BUFFER, TUNNEL_BUFFER, TUNNEL_IDLE, TUNNEL_REQUESTS
+from dataplane.envoy.limits import APP_BUFFER, TUNNEL_BUFFER, TUNNEL_IDLE, TUNNEL_REQUESTS, TUNNELS
 from dataplane.envoy.resource import packed
 from dataplane.envoy.tunnel import http2
 from dataplane.state import INBOUND_PORT
@@ -92,7 +92,7 @@ def outbound_cluster(name: str, *, address: IPv4Address, pin: Path, leaf_name: s
         connect_timeout=Duration(seconds=2),
         original_dst_lb_config=Cluster.OriginalDstLbConfig(upstream_port_override=UInt32Value(value=INBOUND_PORT)),
         per_connection_buffer_limit_bytes=UInt32Value(value=TUNNEL_BUFFER),
-        circuit_breakers=dial_limits(),
+        circuit_breakers=dial_limits(connections=TUNNELS),
         upstream_bind_config=dialled_from(pin, source=str(address)),
         upstream_connection_options=UpstreamConnectionOptions(tcp_keepalive=keepalive()),
         transport_socket=tls.tunnel_client(leaf_name=leaf_name),

@@ -12,8 +12,9 @@ from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap
 from envoy.config.listener.v3.listener_pb2 import Listener
 from google.protobuf import json_format
 
-from dataplane.envoy.bootstrap import EnvoySettings, bootstrap, connections_for
+from dataplane.envoy.bootstrap import EnvoySettings, bootstrap
 from dataplane.envoy.command import command
+from dataplane.envoy.overload import HEAP_PER_DESCRIPTOR, LEAST_HEAP, connections_for, memory_for
 from dataplane.envoy.resource import LISTENER, ResourceKey
 from dataplane.envoy.translation import (
     BUNDLE_KEY,
@@ -26,7 +27,9 @@ from dataplane.envoy.translation import (
 )
 from dataplane.state import Allow, HostState, Leaf, TargetHttp, TlsListener, Workload
 
-SETTING = EnvoySettings(cell="no", ads=Path("/run/a/ads.sock"), admin=Path("/run/b/admin.sock"), connections=500)
+SETTING = EnvoySettings(
+    cell="no", ads=Path("/run/a/ads.sock"), admin=Path("/run/b/admin.sock"), connections=500, memory=1 << 30
+)
 
 
 def workload(number: int, *, http: bool = False) -> Workload:
@@ -135,6 +138,12 @@ def test_envoy_is_executed_by_name_after_its_rights_are_gone() -> None:
     assert {"--disable-hot-restart", "--no-new-privs", "--clear-groups"} <= set(argv)
 
 
-@pytest.mark.parametrize(("descriptors", "connections"), [(20_000, 9_500), (1024, 100), (0, 100)])
+@pytest.mark.parametrize(("descriptors", "connections"), [(20_000, 8_738), (1024, 100), (0, 100)])
 def test_connections_fit_into_the_descriptors_there_are(descriptors: int, connections: int) -> None:
-    assert connections_for(descriptors) == connections
+    assert connections_for(descriptors, workers=2) == connections
+
+
+def test_memory_is_a_part_of_the_hosts_and_no_more_than_descriptors_are_left_for() -> None:
+    assert memory_for(524_288, workers=2, host=16 << 30) == 4 << 30
+    assert memory_for(20_000, workers=2, host=16 << 30) == 17_476 * HEAP_PER_DESCRIPTOR
+    assert memory_for(1024, workers=2, host=1 << 30) == LEAST_HEAP

@@ -27,6 +27,7 @@ from tests.testlib.netns import Netns
 from tests.testlib.patience import PATIENCE
 
 ENVOY_ID = 64001
+MEMORY, CONNECTIONS = 1 << 30, 2000
 WEB, API = IPv4Address("10.255.1.2"), IPv4Address("10.255.1.3")
 PORT = 61443
 Result = TypeVar("Result")
@@ -59,13 +60,16 @@ class EnvoyProcess:
     """Envoy as the agent starts it, in the network namespace `home`."""
 
     def __init__(
-        self, home: Netns, folder: Path, *, uid: int = ENVOY_ID, workers: int = 2, drain: int = 2, stuck: int = STUCK_SECONDS
-    ) -> None:
+        self, home: Netns, folder: Path, *, uid: int = ENVOY_ID, workers: int = 2, drain: int = 2, stuck: int = STUCK_SECONDS,
+        memory: int = MEMORY, connections: int = CONNECTIONS,
+    ) -> None:  # fmt: skip
         self.folder = folder / "envoy"
         self.folder.mkdir(mode=0o700)
         os.chown(self.folder, uid, uid)
         ads, admin_socket = folder / "ads" / "ads.sock", self.folder / "admin.sock"
-        self.settings = EnvoySettings(cell="one", ads=ads, admin=admin_socket, connections=2000, stuck=stuck)
+        self.settings = EnvoySettings(
+            cell="one", ads=ads, admin=admin_socket, connections=connections, memory=memory, stuck=stuck
+        )
         self.argv = command(
             self.settings, binary=opened_program(bundled_envoy()), uid=uid, gid=uid, workers=workers, drain=drain
         )
@@ -104,14 +108,16 @@ class EnvoyProcess:
 class EnvoyCell:
     """Envoy, its ADS server and a HostState that the test changes."""
 
-    def __init__(self, *, workers: int = 2, stuck: int = STUCK_SECONDS) -> None:
+    def __init__(
+        self, *, workers: int = 2, stuck: int = STUCK_SECONDS, memory: int = MEMORY, connections: int = CONNECTIONS
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="cnt-envoy-"))
         self.folder.chmod(0o755)
         self.home = Netns("envoy")
         self.loop = LoopThread()
         # older than any expired certificate that a test wants
         self.ca = make_ca(now=TODAY - timedelta(days=10))
-        self.envoy = EnvoyProcess(self.home, self.folder, workers=workers, stuck=stuck)
+        self.envoy = EnvoyProcess(self.home, self.folder, workers=workers, stuck=stuck, memory=memory, connections=connections)
         self.ads = AdsServer(self.envoy.settings.ads, gid=ENVOY_ID)
         self.translation = Translation()
         self.table: Mapping[ResourceKey, Resource] = {}
