@@ -219,7 +219,9 @@ def _cell(directory: Path, top: x509.Certificate) -> Authority | None:
 
 def _paired(chain: tuple[x509.Certificate, ...], key: ec.EllipticCurvePrivateKey, *, path: Path, key_path: Path) -> Authority:
     if not fits(chain[0], key):
-        raise CaRefused(f"{key_path} is not the key of {path}", hint="put the two that belong together in place")
+        raise CaRefused(
+            f"{key_path} is not the key of {path}", hint="put the two that belong together in place, or move the key away"
+        )
     if not may_sign(chain[0]):
         raise CaRefused(f"{path} is not a CA's certificate", hint="put a root or an intermediate in its place")
     return Authority(chain, key)

@@ -21,6 +21,7 @@ from ca.pem import certificates, chain_bytes, fits, key_bytes, private_key
 from ca.show import show
 from ca.verify import verify
 from tests.testlib.certificates import identity
+from tests.testlib.disk_crashes import interrupted
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -86,10 +87,6 @@ def test_a_key_is_secret_from_the_first_moment(place: Path, monkeypatch: pytest.
     assert opened == [0o600] * 4
 
 
-class Crash(BaseException):
-    """The power goes."""
-
-
 @pytest.mark.parametrize("renewal", [False, True])
 def test_a_crash_at_any_step_leaves_something_that_the_next_start_finishes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renewal: bool
@@ -102,7 +99,7 @@ def test_a_crash_at_any_step_leaves_something_that_the_next_start_finishes(
         if renewal:
             start(place, now=NOW)
         root_before = contents(place).get("root.key") if renewal else None
-        crashed = _start_with_crash(place, monkeypatch, after=steps, now=now)
+        crashed = interrupted(lambda: start(place, now=now), monkeypatch, after=steps)
         key_left = contents(place).get("root.key") if place.exists() else None
         made = start(place, now=now)
         assert vouches(made, now=now), f"after a crash at step {steps}"
@@ -114,44 +111,6 @@ def test_a_crash_at_any_step_leaves_something_that_the_next_start_finishes(
             break
         steps += 1
     assert steps > 8
-
-
-def _start_with_crash(place: Path, monkeypatch: pytest.MonkeyPatch, *, after: int, now: datetime) -> bool:
-    left = [after]
-
-    def mortal(real: Callable[..., object]) -> Callable[..., object]:
-        def call(*arguments: object, **options: object) -> object:
-            if left[0] == 0:
-                raise Crash
-            left[0] -= 1
-            return real(*arguments, **options)
-
-        return call
-
-    with monkeypatch.context() as patched:
-        for name in ("link", "fsync", "fchmod"):
-            patched.setattr(os, name, mortal(getattr(os, name)))
-        for name in ("rename", "mkdir"):
-            patched.setattr(Path, name, mortal(getattr(Path, name)))
-        patched.setattr(Path, "unlink", _mortal_unlink(left))
-        try:
-            start(place, now=now)
-        except Crash:
-            return True
-    return False
-
-
-def _mortal_unlink(left: list[int]) -> Callable[..., None]:
-    real = Path.unlink
-
-    def unlink(path: Path, missing_ok: bool = False) -> None:
-        if path.exists():
-            if left[0] == 0:
-                raise Crash
-            left[0] -= 1
-        real(path, missing_ok=missing_ok)
-
-    return unlink
 
 
 def test_a_root_key_without_certificate_gets_one_and_stays(place: Path) -> None:
