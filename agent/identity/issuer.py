@@ -19,6 +19,7 @@ from ca.disk import Authorities, load, stamp
 from ca.pem import fingerprint
 
 RETRY = timedelta(minutes=1)
+ROOT_LAST, ROOT_LAST_PART = timedelta(days=180), 10  # before its end; of a root that is short-lived, this part
 LAST_PART = 6  # the operator is asked for the next one when a sixth of the life is left: of 90 days, 15
 
 
@@ -101,6 +102,14 @@ class Issuer:
             what = f"this cell's own certificate has ended at {at}: TLS fails since, and no other can be issued"
             return HostRefused(what, hint="see the clock, and the agent's log for why it is not renewed" if here else hint)
         return HostRefused(f"this cell's own certificate ends at {at} and is not renewed by itself", hint=hint)
+
+    def root_expiry(self) -> HostRefused | None:
+        """What the operator must know in time: nothing outlives the root."""
+        valid = Validity.of(self.authorities.cell.chain[-1])
+        if self._now() < valid.not_after - min(ROOT_LAST, (valid.not_after - valid.not_before) / ROOT_LAST_PART):
+            return None
+        what = f"the root ends at {valid.not_after:%Y-%m-%d %H:%M:%S} UTC, and every certificate with it"
+        return HostRefused(what, hint="'cellnet ca rotate' puts another in its place (docs/cells.md)")
 
     def _replaced(self) -> bool:
         found = self._stamp()

@@ -106,6 +106,7 @@ class Leaves(Part):
             if not (name and self._issuer.has_ended):  # then one line says it for all
                 yield Problem("identity", f"no new certificate for {name or 'the cell'}: {what}")
         yield from as_problems("identity", self._issuer.expiry())
+        yield from as_problems("identity", self._issuer.root_expiry())
         yield from self.trust.problems()
         for name, each in sorted(self._attachments.items()):
             for route in sorted(set(each.routes) - set(self._facts.domains.allowed(each.routes))):
@@ -189,6 +190,10 @@ class Leaves(Part):
             self._wake.clear()
             if self._renew():
                 on_change()
+
+    def look(self) -> None:
+        """See at once whether the cell's own certificate is another."""
+        self._wake.set()
 
     def _next(self) -> datetime | None:
         times = [each for each in (next_wakeup(self._renewals.values(), now=self._now()), self._issuer.due_at()) if each]

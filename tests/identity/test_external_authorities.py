@@ -153,6 +153,20 @@ def test_the_operator_is_asked_for_the_next_one_fifteen_days_before_the_end(exte
     assert "cellnet ca issue-cell" in problem.hint
 
 
+def test_the_operator_is_asked_for_another_root_half_a_year_before_its_end(external: ExternalRoot) -> None:
+    leaves = loaded(external)
+    late = NOON + (3650 - 181) * DAY
+    external.now = late
+    copy(external, "cell.crt", "cell.key", of=external.issue())
+    leaves._issuer.renew()
+    assert leaves._issuer.renew()
+    assert list(leaves.problems()) == []
+    external.now = late + 2 * DAY
+    (problem,) = leaves.problems()
+    assert problem.what == "the root ends at 2036-11-18 12:00:00 UTC, and every certificate with it"
+    assert "cellnet ca rotate" in problem.hint
+
+
 def test_a_certificate_that_has_ended_is_one_problem_and_the_reason_for_every_refusal(external: ExternalRoot) -> None:
     leaves = loaded(external)
     leaves.ensure(WEB)
