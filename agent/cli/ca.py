@@ -1,7 +1,5 @@
 """`ca`: the authorities of the cells. `init` and `issue-cell` are for the root's owner and need no agent."""
 
-import contextlib
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +7,8 @@ import click
 
 from agent.cli.credentials import credentials_field, credentials_option
 from agent.cli.output import json_option, moment, print_json
-from agent.cli.passphrase import new_passphrase, passphrase_of, passphrase_option
+from agent.cli.passphrase import new_passphrase, passphrase_of, passphrase_option, refusals_reported
+from agent.cli.rotation import certificate_in, rotate
 from agent.client.answer import Fields
 from agent.client.location import Location, need_root
 
@@ -46,7 +45,7 @@ def init(
     from ca.disk import init_root
 
     there, domain = folder or config.paths.ca, trust_domain or config.trust_domain
-    with _refusals_reported():
+    with refusals_reported():
         passphrase = new_passphrase(passphrase_file, ask=encrypt)
         init_root(there, trust_domain=domain, now=datetime.now(UTC), passphrase=passphrase)
     if as_json:
@@ -81,7 +80,7 @@ def issue_cell(
     from ca.issuing import issue
 
     there, made = folder or location.load().paths.ca, out or Path(cell)
-    with _refusals_reported():
+    with refusals_reported():
         lives, passphrase = duration(lifetime), passphrase_of(there, passphrase_file)
         issued = issue(there, cell=cell, out=made.absolute(), now=datetime.now(UTC), lifetime=lives, passphrase=passphrase)
     ends = issued.valid.not_after
@@ -89,17 +88,6 @@ def issue_cell(
         print_json({"cell": cell, "directory": str(made), "not_after": f"{ends:%Y-%m-%dT%H:%M:%SZ}"})
     else:
         click.echo(f"made {made}: {cell} may vouch for its apps until {ends:%Y-%m-%d %H:%M:%S}")
-
-
-@contextlib.contextmanager
-def _refusals_reported() -> Iterator[None]:
-    from agent.errors import HostRefused
-    from ca.errors import CaRefused
-
-    try:
-        yield
-    except CaRefused as error:
-        raise HostRefused(error.what, hint=error.hint) from error
 
 
 @ca.command()
@@ -110,7 +98,7 @@ def _refusals_reported() -> Iterator[None]:
 @click.pass_obj
 def publish(location: Location, file: Path | None, add: bool, credentials: Path | None, as_json: bool) -> None:
     """Have all cells of the store trust the roots of FILE (PEM), and no others but their own. [default: this cell's root]"""
-    roots = None if file is None else _text(file)
+    roots = None if file is None else certificate_in(file)
     given = location.client().post("/v1/ca/trust", {"roots": roots, "add": add, **credentials_field(credentials)})
     if as_json:
         print_json(given)
@@ -118,16 +106,6 @@ def publish(location: Location, file: Path | None, add: bool, credentials: Path 
     click.echo("the cells trust, each besides its own root:")
     for each in given.at("roots").each():
         click.echo(f"  {each.text('subject')}, until {each.text('not_after')[:10]}, sha256 {each.text('fingerprint')[:16]}…")
-
-
-def _text(path: Path) -> str:
-    """Raises InvalidInput for what must not be sent to all cells, before it is sent anywhere."""
-    from agent.errors import InvalidInput
-
-    text = path.read_text(errors="replace")
-    if "PRIVATE KEY" in text:
-        raise InvalidInput(f"{path} holds a private key", hint="give the certificate alone: root.crt, never root.key")
-    return text
 
 
 @ca.command()
@@ -156,3 +134,6 @@ def _show_certificate(role: str, certificate: Fields) -> None:
     click.echo(f"  valid   {moment(certificate.text('not_before'))} to {moment(certificate.text('not_after'))}")
     click.echo(f"  serial  {certificate.text('serial')}")
     click.echo(f"  sha256  {certificate.text('fingerprint')}")
+
+
+ca.add_command(rotate)

@@ -1,7 +1,8 @@
 """The passphrase of a root's key: from a file, or asked for on the terminal. It stays in this process: no agent ever has it."""
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,9 +31,26 @@ def passphrase_of(folder: Path, file: Path | None) -> bytes | None:
     """That of the root's key in `folder`; None where it has none. Raises CaRefused."""
     from ca.disk import has_locked_root
 
-    if file is not None or not has_locked_root(folder):
+    return ask_passphrase(folder, file, needed=has_locked_root(folder))
+
+
+def ask_passphrase(folder: Path, file: Path | None, *, needed: bool) -> bytes | None:
+    """That of `file`; if there is none and it is `needed`, what is typed. Raises CaRefused."""
+    if file is not None or not needed:
         return None if file is None else _read(file)
     return _asked(f"passphrase of {folder / 'root.key'}", again=False)
+
+
+@contextlib.contextmanager
+def refusals_reported() -> Iterator[None]:
+    """The CA's refusals as errors of the command."""
+    from agent.errors import HostRefused
+    from ca.errors import CaRefused
+
+    try:
+        yield
+    except CaRefused as error:
+        raise HostRefused(error.what, hint=error.hint) from error
 
 
 def _read(file: Path) -> bytes:

@@ -78,6 +78,7 @@ def rows(found: Fields) -> Iterator[Row]:
     yield Row("firewall", f"{firewall.text('backend')}, {counted(firewall.text('rules'), 'rule')}")
     yield _envoy(found.at("envoy"))
     yield from _certificates(found.at("ca"))
+    yield from _rotation(found.at("rotation"))
     yield Row("converged", _converged(found.at("last_apply")))
     yield Row("repairs", found.text("repairs") + _last(found.at("last_repairs")))
     yield Row("store", f"{store.text('kind')} at {store.text('location')}")
@@ -154,6 +155,13 @@ def _certificates(found: Fields) -> Iterator[Row]:
         return
     yield Row("ca", f"cell until {found.text('cell_not_after')[:10]}, root until {found.text('root_not_after')[:10]}")
     yield Row("expiry", f"first certificate at {moment(found.text('next_expiry'))}")
+
+
+def _rotation(found: Fields) -> Iterator[Row]:
+    if not found.missing:
+        awaited = found.texts("awaited")
+        text = f"of the root, at step '{found.text('step')}'"
+        yield Row("rotation", text + (f", awaited: {joined(awaited)}" if awaited else ""))
 
 
 def _converged(found: Fields) -> str:

@@ -29,6 +29,7 @@ from agent.control.api.attachments import AttachmentsApi
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
 from agent.control.api.policies import PoliciesApi
+from agent.control.api.rotation import RotationApi
 from agent.control.api.status import StatusApi
 from agent.control.enforcement import Enforcement
 from agent.daemon.clock import Clock
@@ -321,11 +322,16 @@ def _routes(base: Foundation, parts: _Parts, *more: Part) -> list[web.RouteDef]:
         metrics=parts.metrics,
         now=clock.now,
     )
-    reporting = (*_reporting(base, parts), attachments, *more)
+    rotation = RotationApi(
+        config.cell, parts.leaves, own=lambda: parts.announcement.roots, store=storage.trust, cells=storage.cells,
+        shared=storage.shared, elapsed=clock.elapsed, now=clock.now,
+    )  # fmt: skip
+    reporting = (*_reporting(base, parts), attachments, rotation, *more)
     apis = (
         attachments,
         PoliciesApi(parts.policies, enforcement=enforcement),
         CellsApi(config.cell, store=storage.cells, enforcement=enforcement, now=clock.seconds),
+        rotation,
         CaApi(parts.leaves, folder=config.paths.ca, store=storage.trust, enforcement=enforcement, now=clock.now),
         StatusApi(
             reporting,

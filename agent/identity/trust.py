@@ -5,7 +5,7 @@ one record that makes no sense must not cost the others.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -131,18 +131,23 @@ class CellTrust(Part):
 def combined(own: bytes, shared: bytes, *, trust_domain: str) -> Trust:
     """This cell's own root and the store's (PEM, both)."""
     mine = certificates(own, where="this cell's root")
-    theirs: list[x509.Certificate] = []
-    wrong: list[str] = []
-    for number, block in enumerate(_blocks(shared), start=1):
-        try:
-            theirs.append(_root(block, trust_domain=trust_domain))
-        except CaRefused as error:
-            wrong.append(f"number {number}: {error.what}")
+    theirs, wrong = _read(shared, trust_domain=trust_domain)
     if len(theirs) > MOST:
         wrong.append(f"all after the first {MOST}: that is as many as can be")
     known = theirs[:MOST]
     all_roots = [*mine, *known]
     return Trust(_sorted(all_roots), frozenset(map(fingerprint, all_roots)), tuple(wrong), shares_own=set(mine) <= set(known))
+
+
+def published(shared: bytes, *, trust_domain: str) -> dict[str, x509.Certificate]:
+    """Fingerprint -> root, of those of the store (PEM) that count."""
+    theirs, _ = _read(shared, trust_domain=trust_domain)
+    return {fingerprint(each): each for each in theirs[:MOST]}
+
+
+def remaining(shared: bytes, former: Collection[str], *, trust_domain: str) -> bytes:
+    """PEM of those of the store that count and are not `former` (fingerprints)."""
+    return _sorted(each for name, each in published(shared, trust_domain=trust_domain).items() if name not in former)
 
 
 def checked(text: bytes, *, trust_domain: str, now: datetime) -> bytes:
@@ -175,6 +180,18 @@ def added(given: bytes, *, to: bytes, trust_domain: str) -> bytes:
 def name(certificate: x509.Certificate) -> str:
     """For people: the subject, and enough of the fingerprint to distinguish two of the same subject."""
     return f"{certificate.subject.rfc4514_string()} ({fingerprint(certificate)[:16]})"
+
+
+def _read(shared: bytes, *, trust_domain: str) -> tuple[list[x509.Certificate], list[str]]:
+    """The roots, and what is none."""
+    theirs: list[x509.Certificate] = []
+    wrong: list[str] = []
+    for number, block in enumerate(_blocks(shared), start=1):
+        try:
+            theirs.append(_root(block, trust_domain=trust_domain))
+        except CaRefused as error:
+            wrong.append(f"number {number}: {error.what}")
+    return theirs, wrong
 
 
 def _blocks(text: bytes) -> list[bytes]:

@@ -59,6 +59,7 @@ def test_a_full_disk_refuses_what_must_be_kept_and_stops_nothing(cell: CellUnder
             assert "the disk is full" in cell.cellnet("policy", *words, code=1).err
         with pytest.raises(HostRefused, match="the disk is full"):
             cell.client.post("/v1/policies/apply", {"document": LATE.replace("{from", "{name: late, from")})
+        assert "No space left on device" in cell.cellnet("ca", "rotate", code=1).err
         assert (other.connect(api, 8080), api.connect(web, 8080)) == (Refused, Connected)
         assert revoked_and_allowed(cell, api, other)
         assert reports(cell, "store", "the disk is full")

@@ -109,7 +109,7 @@ def bundle(instance: Instance) -> bytes:
 def test_the_documents_commands_bring_a_running_cell_under_the_common_root_without_a_refused_call(
     cell: CellUnderTest, tmp_path: Path
 ) -> None:
-    listing, policies, both, common, removal = blocks("docs/cells.md", test="tests/cell/test_operator.py")
+    listing, policies, both, common, begin, end, removal = blocks("docs/cells.md", test="tests/cell/test_operator.py")
     copying = blocks("docs/cells.md", test="tests/cli/test_ca.py")[1]
     web, api = cell.containers(WEB, API)
     reader = Reader(cell, tmp_path)
@@ -129,6 +129,15 @@ def test_the_documents_commands_bring_a_running_cell_under_the_common_root_witho
     assert bundle(web) == (tmp_path / "root.crt").read_bytes()
     assert web.get_tls(api) == f"hello {web.address}\n"
     cell.wait_well()
+    reader.run(begin)
+    assert len(certificates(bundle(web), where="")) == 2
+    assert web.get_tls(api) == f"hello {web.address}\n"
+    former = issuer(api)
+    reader.run(copying.replace("./cell-1", "./new-1"))
+    reader.run(end)
+    assert bundle(web) == (tmp_path / "new/root.crt").read_bytes()
+    assert former not in (issuer(api), issuer(web))
+    assert web.get_tls(api) == f"hello {web.address}\n"
     _etcds[cell.lab.root].ctl(*ROOT_USER, "put", "/cellnet/v1/cells/cell-2/record", "{}")
     eventually(lambda: not cell.status().flag("ok"))
     assert reader.run(removal) == steps(removal)[0][1]

@@ -138,5 +138,26 @@ def test_a_renewed_certificate_is_taken_up_without_a_dropped_connection_and_neve
     assert echoed(live)
 
 
+def test_with_the_key_missing_valid_certificates_stay_in_use_and_it_is_reported_over_a_restart_too(
+    cell: CellUnderTest, tmp_path: Path
+) -> None:
+    key = ca_of(cell.lab) / "cell.key"
+    web, api = two(cell)
+    live = web.dial_tls(api)
+    shutil.move(key, tmp_path / "kept")
+    eventually(lambda: any("cell.key is missing while" in words for words in problems(cell)))
+    late = cell.run_app(WEB, name="late")
+    assert late.get_tls(api) == f"hello {late.address}\n", "the agent has it in memory"
+    cell.kill("agent")
+    cell.start(well=False)
+    eventually(lambda: "cell.key is missing while" in cell.cellnet("status", code=1).err)
+    assert web.get_tls(api) == f"hello {web.address}\n"
+    assert echoed(live)
+    shutil.move(tmp_path / "kept", key)
+    cell.wait_well()
+    assert web.get_tls(api) == f"hello {web.address}\n"
+    assert echoed(live)
+
+
 def problems(cell: CellUnderTest) -> list[str]:
     return [each.text("what") for each in cell.status().at("problems").each()]

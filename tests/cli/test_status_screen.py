@@ -21,9 +21,11 @@ from agent.cells.rollout import MutualTlsRow
 from agent.cells.tunnel_health import PeerRow
 from agent.cli.screen import columns
 from agent.control.api.attachments import AttachmentView, TlsView
+from agent.control.api.rotation import RotationRow
 from agent.daemon.storage import StoreRow
 from agent.envoy.connection import EnvoyRow
 from agent.envoy.listeners import TlsState
+from agent.identity.rotation import Step
 from agent.model.status import Event, Problem
 from agent.policy.in_force import PoliciesRow
 from dataplane.tunnel_probe import TunnelAnswer
@@ -143,6 +145,13 @@ def test_peers_that_need_a_look_are_named(agent: Path, cell: FakeCell, peers: tu
 def test_the_mode_of_mutual_tls_says_what_is_plain(agent: Path, cell: FakeCell, row: MutualTlsRow, text: str) -> None:
     cell.rows = {"mutual_tls": row}
     assert f"  mutual TLS   {text}\n" in on_a_terminal(agent, 132)
+
+
+def test_a_rotation_of_the_root_has_a_row_while_it_is_under_way(agent: Path, cell: FakeCell) -> None:
+    cell.rows["rotation"] = RotationRow(Step.SIGN, ("cell-2", "cell-3"))
+    assert "  rotation     of the root, at step 'sign', awaited: cell-2, cell-3" in lines(on_a_terminal(agent))
+    cell.rows["rotation"] = RotationRow(Step.END, ())
+    assert "  rotation     of the root, at step 'end'" in lines(on_a_terminal(agent))
 
 
 def test_addresses_that_were_given_early_have_a_row_of_their_own(agent: Path, cell: FakeCell) -> None:

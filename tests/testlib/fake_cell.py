@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
@@ -21,6 +21,7 @@ from agent.control.api.attachments import AttachmentsApi, AttachmentView, TlsVie
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
 from agent.control.api.policies import PoliciesApi
+from agent.control.api.rotation import RotationApi, RotationView
 from agent.control.api.status import StatusApi
 from agent.control.enforcement import Enforcement
 from agent.daemon.firewall import FirewallRow
@@ -30,6 +31,7 @@ from agent.envoy.connection import EnvoyRow
 from agent.envoy.listeners import TlsState
 from agent.errors import Conflict, InvalidInput, NotFound
 from agent.identity.leaves import CaRow
+from agent.identity.rotation import Step
 from agent.loop.reports import LastApplyRow
 from agent.model.attachment import AttachRequest
 from agent.model.cell import Cell, CellRecord
@@ -44,6 +46,7 @@ from agent.store.protocols import CellStore
 from ca.show import Shown, Summary
 from dataplane.tunnel_probe import TunnelAnswer
 from host.namespace import open_namespace, pin, unpin
+from tests.testlib.rotation_views import rotation_view
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 STORE = Origin("store")
@@ -87,6 +90,8 @@ class FakeCell:
     operators: list[StoreCredentials | None] = field(default_factory=list)
     listed: list[Cell] = field(default_factory=lambda: [listed_cell("one", alive=True), listed_cell("two")])
     published: list[tuple[str | None, bool]] = field(default_factory=list)
+    rotations: list[RotationView] = field(default_factory=lambda: [rotation_view(None), rotation_view(Step.SIGN, "two")])
+    rotated: list[tuple[str | None, tuple[str, ...], bool]] = field(default_factory=list)
 
     def policies(self) -> tuple[Policy, ...]:
         """All that are in force."""
@@ -238,6 +243,26 @@ class FakeCa(CaApi):
         return ((await self.shown()).root,)
 
 
+class FakeRotation(RotationApi):
+    """Where the cell says it is; each request goes on to what comes next there."""
+
+    def __init__(self, cell: FakeCell) -> None:
+        self.cell = cell
+
+    async def shown(self) -> RotationView:
+        return self.cell.rotations[0]
+
+    async def advance(
+        self, root: str | None, *, without: Collection[str], keep_former: bool, writer: StoreCredentials | None
+    ) -> RotationView:
+        await self.cell.step()
+        self.cell.operators.append(writer)
+        self.cell.rotated.append((root, tuple(without), keep_former))
+        if len(self.cell.rotations) > 1:
+            self.cell.rotations.pop(0)
+        return self.cell.rotations[0]
+
+
 class FakeCells:
     """What is asked of a CellStore."""
 
@@ -280,6 +305,7 @@ class FakePart(Part):
             "firewall": FirewallRow("nft", 74),
             "envoy": EnvoyRow(True, "1.40.0", len(self.cell.views), ()),
             "ca": CaRow("cell.internal", NOW, NOW, NOW),
+            "rotation": None,
             "last_apply": LastApplyRow(NOW, 12.346, 4),
             "repairs": 0,
             "last_repairs": (),
@@ -297,7 +323,14 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
     metrics = "# TYPE cellnet_attachments gauge\ncellnet_attachments 1.0\n"
     cells = CellsApi("one", store=cast("CellStore", FakeCells(cell)), enforcement=enforcement, now=NOW.timestamp)
     status = StatusApi((FakePart(cell),), policies=policies, shared=None, enforcement=enforcement, metrics=lambda: metrics)
-    apis = (FakeAttachments(cell), PoliciesApi(policies, enforcement=enforcement), cells, FakeCa(cell), status)
+    apis = (
+        FakeAttachments(cell),
+        PoliciesApi(policies, enforcement=enforcement),
+        cells,
+        FakeCa(cell),
+        FakeRotation(cell),
+        status,
+    )
     return [route for each in apis for route in each.routes()]
 
 

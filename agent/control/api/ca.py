@@ -12,6 +12,7 @@ from pydantic import Field
 from agent.control.bodies import OperatorBody, read_body
 from agent.control.enforcement import Enforcement
 from agent.control.errors import answer
+from agent.errors import Conflict
 from agent.identity.ca_errors import as_invalid_input
 from agent.identity.leaves import Leaves
 from agent.identity.trust import added, checked
@@ -64,6 +65,9 @@ class CaApi:
         Returns what the store has now. InvalidInput for what is no root of this trust domain.
         """
         domain = self._leaves.trust_domain
+        if not add and await self._store.rotation() is not None:
+            hint = "'cellnet ca rotate --status' shows it; 'cellnet ca publish --add' keeps the roots that it needs"
+            raise Conflict("a rotation of the root is under way, and these would take the place of its roots", hint=hint)
         text = self._leaves.trust.own_root if roots is None else roots.encode()
         given = checked(text, trust_domain=domain, now=self._now())
         if add:
