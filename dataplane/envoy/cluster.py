@@ -26,21 +26,30 @@ OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def target_cluster(name: str, *, address: IPv4Address, port: int, pin: Path, http: TargetHttp) -> Cluster:
-    """One endpoint: the app, which is spoken to as `http` says, whatever version of HTTP the caller speaks."""
-    # the namespace is that of the connection's source
-    app = Address(socket_address=SocketAddress(address=str(address), port_value=port))
-    endpoint = LbEndpoint(endpoint=Endpoint(address=app))
-    return Cluster(
+    """The app, on one port of its address; it is spoken to as `http` says, whatever version of HTTP the caller speaks.
+
+    Of plain TCP each connection says by itself whether it has an address to go to (`address_tie.py`).
+    """
+    made = Cluster(
         name=name,
-        type=Cluster.STATIC,
         connect_timeout=Duration(seconds=1),
         per_connection_buffer_limit_bytes=UInt32Value(value=BUFFER),
-        load_assignment=ClusterLoadAssignment(cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]),
         circuit_breakers=dial_limits(),
+        # which is the namespace that is dialled in, too
         upstream_bind_config=dialled_from(pin),
         upstream_connection_options=UpstreamConnectionOptions(tcp_keepalive=keepalive()),
-        typed_extension_protocol_options={OPTIONS: _spoken(http)} if http else {},
     )
+    if not http:
+        made.type, made.lb_policy = Cluster.ORIGINAL_DST, Cluster.CLUSTER_PROVIDED
+        made.original_dst_lb_config.upstream_port_override.value = port
+        return made
+    app = LbEndpoint(endpoint=Endpoint(address=Address(socket_address=SocketAddress(address=str(address), port_value=port))))
+    made.type = Cluster.STATIC
+    made.load_assignment.MergeFrom(
+        ClusterLoadAssignment(cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[app])])
+    )
+    made.typed_extension_protocol_options[OPTIONS].CopyFrom(_spoken(http))
+    return made
 
 
 def dial_limits(*, connections: int = CONNECTIONS) -> CircuitBreakers:

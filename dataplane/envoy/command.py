@@ -52,5 +52,6 @@ def command(
         f"--inh-caps={kept}", f"--ambient-caps={kept}", f"--bounding-set={kept}", "--",
         str(binary), "--config-yaml", bootstrap(settings), "--disable-hot-restart", "--concurrency", str(workers),
         "--drain-time-s", str(drain), "--drain-strategy", "immediate", "--log-level", "warning",
-        "--component-log-level", "config:error",  # an agent that is away, and what Envoy refuses, is in `cellnet status`
+        # an agent that is away, and what Envoy refuses, is in `cellnet status`; a caller that is refused is no line here
+        "--component-log-level", "config:error,upstream:error",
     )  # fmt: skip

@@ -17,6 +17,7 @@ from envoy.type.matcher.v3.string_pb2 import StringMatcher
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
+from dataplane.envoy.address_tie import only_tied
 from dataplane.envoy.limits import BUFFER
 from dataplane.envoy.resource import packed
 
@@ -40,6 +41,7 @@ def requests(cluster_name: str) -> Filter:
         codec_type=_Manager.AUTO,
         route_config=_everything_to(cluster_name),
         http_filters=[
+            only_tied(),
             HttpFilter(name="envoy.filters.http.header_mutation", typed_config=packed(_no_odd_names())),
             HttpFilter(name="envoy.filters.http.router", typed_config=packed(Router(suppress_envoy_headers=True))),
         ],

@@ -10,7 +10,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-from dataplane.envoy import http, tls
+from dataplane.envoy import address_tie, http, tls
 from dataplane.envoy.container_socket import STAT_PREFIX, fair_share, listening
 from dataplane.envoy.limits import BUFFER, EARLY_BYTES, HANDSHAKE
 from dataplane.envoy.resource import packed
@@ -21,9 +21,11 @@ def tls_listener(
     name: str, *, address: IPv4Address, port: int, pin: Path, leaf_name: str, cluster_name: str, is_http: bool
 ) -> Listener:
     """Terminate TLS on `address`:`port` in the namespace at `pin` and hand each connection, or request, to the cluster."""
-    forward = http.requests(cluster_name) if is_http else _bytes(cluster_name)
+    tied, forward = address_tie.destination(address), _bytes(cluster_name)
+    if is_http:
+        tied, forward = address_tie.facts(), http.requests(cluster_name)
     chain = FilterChain(
-        filters=[fair_share(), forward],
+        filters=[fair_share(), tied, forward],
         transport_socket=tls.server(leaf_name=leaf_name, alpn=http.ALPN if is_http else ()),
         transport_socket_connect_timeout=HANDSHAKE,
     )
@@ -39,7 +41,10 @@ def _original_source() -> ListenerFilter:
 
 
 def _bytes(cluster_name: str) -> Filter:
-    """Plain TCP. The app is dialled only after the handshake: a caller whose certificate is refused never reaches it."""
+    """Plain TCP. The app is dialled only after the handshake: a caller whose certificate is refused never reaches it.
+
+    Nor does one whose certificate is not tied to its address: the cluster then has nowhere to dial (`address_tie.py`).
+    """
     proxy = TcpProxy(
         stat_prefix=STAT_PREFIX,
         cluster=cluster_name,
