@@ -192,7 +192,7 @@ class PolicyFiles:
                 self._miss(file, now)
             except Unbelievable as error:
                 file.refused = Mistake(str(self.directory / name), 0, 0, error.what, error.hint)
-                file.candidate = file.stamp = None
+                file.candidate = file.stamp = file.missing_since = None
         for name in self._files.keys() - (folder.names if folder else ()):
             self._miss(self._files[name], now)
         for name in [name for name, file in self._files.items() if self._is_gone(file, now)]:

@@ -128,7 +128,7 @@ def _rules(node: Node | None, report: Report) -> tuple[Node, ...]:
     if node is None:
         report.add(1, 1, "the file is empty", hint=NONE_HINT)
         return ()
-    found = table(node, report, keys=("policies",), what="`policies:` and a list of rules")
+    found = table(node, report, keys=("policies",), what="`policies:` and a list of policies")
     if found is None:
         return ()
     if "policies" not in found:
@@ -137,7 +137,7 @@ def _rules(node: Node | None, report: Report) -> tuple[Node, ...]:
     rules = found["policies"][1]
     if not isinstance(rules, Listing):
         hint = "a rule starts with a hyphen: `- from: org/space/app`" if isinstance(rules, Table) else NONE_HINT
-        report.wrong(rules, f"expected a list of rules, found {described(rules)}", hint=hint)
+        report.wrong(rules, f"expected a list of policies, found {described(rules)}", hint=hint)
         return ()
     _refuse_twins(rules, report)
     return rules.items

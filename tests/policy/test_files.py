@@ -146,6 +146,17 @@ def test_a_file_that_comes_back_within_fifty_milliseconds_was_never_gone(place: 
     assert place.names() == ["one"]
 
 
+def test_a_file_that_comes_back_and_is_not_to_be_believed_keeps_what_was_good(place: PolicyDirectory) -> None:
+    path = place.write("a.yaml", GOOD % "one")
+    place.files.scan(0.0)
+    path.unlink()
+    place.files.scan(10.0)
+    place.write("a.yaml", GOOD % "intruder").chmod(0o666)
+    place.files.scan(10.0 + VANISH, closed={"a.yaml"})
+    assert (place.names(), place.messages()) == (["one"], ["a.yaml: can be written by group or others (mode 0666)"])
+    assert (place.files.next_wakeup(), place.files.count) == (None, 1)
+
+
 def test_a_vanished_directory_counts_like_its_files(place: PolicyDirectory) -> None:
     place.write("a.yaml", GOOD % "one")
     place.files.scan(0.0)
