@@ -20,7 +20,7 @@ CHILDREN = ("agent", "envoy")
 """Each is a command of `cellnet`."""
 FIRST_WAIT, LONGEST_WAIT, STABLE = 0.4, 10.0, 30.0
 STOP_SECONDS = 10.0
-REFUSED = 2  # exit code of wrong usage: trying again would not help
+REFUSED = 2  # exit code of wrong usage
 
 
 class SupervisedCommand:
@@ -29,28 +29,32 @@ class SupervisedCommand:
     def __init__(self, name: str) -> None:
         self._name = name
         self._process: process.Running | None = None
+        self._starts = 0
         self._started = self._due = 0.0
         self._backoff = Backoff(first=FIRST_WAIT, longest=LONGEST_WAIT)
 
-    def tend(self) -> int | None:
-        """Start it if it is due. Returns its exit code when it has ended."""
+    def tend(self) -> bool:
+        """Start it if it is due. Returns whether to give up: its very first start is refused, as for a mistake in agent.yaml.
+
+        A later start is tried again whatever it says: a mistake that was made since must not take down what still runs.
+        """
         now = time.monotonic()
         if self._process is None:
             if now >= self._due:
                 # -P: the folder that we happen to be in must not shadow a module
                 self._process = process.start([sys.executable, "-P", "-m", "agent", *_globals(), self._name])
-                self._started = now
-            return None
+                self._started, self._starts = now, self._starts + 1
+            return False
         code = self._process.poll()
         if code is None:
-            return None
+            return False
         self._process = None
         if now - self._started > STABLE:
             self._backoff.reset()
         wait = self._backoff.next()
         self._due = now + wait
         log.get("up").warning("ended", part=self._name, code=code, again_in_seconds=wait)
-        return code
+        return code == REFUSED and self._starts == 1
 
     def terminate(self) -> process.Running | None:
         """Ask it to end; the process, if it runs."""
@@ -97,7 +101,7 @@ def _supervise(config: Config) -> int:
     log.get("up").info("up", cell=config.cell, socket=str(config.paths.control_socket))
     try:
         while not stopping:
-            if any(child.tend() == REFUSED for child in children):
+            if any(child.tend() for child in children):
                 return 1
             time.sleep(0.05)
     finally:

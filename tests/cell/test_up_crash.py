@@ -86,6 +86,22 @@ def test_a_killed_agent_is_started_again(cell: CellUnderTest) -> None:
     assert follows_policy(web, api, other)
 
 
+def test_a_mistake_in_the_configuration_of_a_running_cell_takes_nothing_down(cell: CellUnderTest) -> None:
+    web, api, other = three_apps(cell)
+    secure, envoy = web.dial_tls(api), cell.envoy_pid
+    config = cell.lab.policies.parent / "agent.yaml"
+    before = config.read_text()
+    config.write_text(before + "overly: {}\n")
+    cell.kill("agent", again=True)
+    eventually(lambda: "unknown key 'overly'" in cell.cellnet("status", code=1).err)
+    assert echoed(secure)
+    assert (web.connect(api, TLS_PORT), cell.envoy_pid) == (Connected, envoy)
+    config.write_text(before)
+    cell.wait_well()
+    assert cell.envoy_pid == envoy
+    assert follows_policy(web, api, other)
+
+
 def test_a_second_up_is_refused_and_disturbs_nothing(cell: CellUnderTest) -> None:
     web, api, other = three_apps(cell)
     secure = web.dial_tls(api)
