@@ -19,6 +19,7 @@ class Levels:
     envoy_refused: int
     envoy_pushed: int
     problems: int
+    lost_refusals: int
     expiries: dict[str, datetime]
 
 
@@ -36,6 +37,8 @@ class Metrics:
         self.repairs = counter("cellnet_repairs", "Times that something changed by others was put back")
         self.flows_cut = counter("cellnet_flows_cut", "Live connections ended because nothing allows them any more")
         self.refused_attaches = counter("cellnet_refused_attaches", "Attaches that failed and were undone", ["kind"])
+        self.refused_calls = counter("cellnet_refused_calls", "Calls between containers that Envoy has refused", ["reason"])
+        self._lost = gauge("cellnet_lost_refusals", "Calls that Envoy has refused and could not report")
         self._attachments = gauge("cellnet_attachments", "Containers attached")
         self._rules = gauge("cellnet_rules", "Rules of iptables that are ours")
         self._connected = gauge("cellnet_envoy_connected", "1 while Envoy is connected")
@@ -52,6 +55,7 @@ class Metrics:
         self._refused.set(levels.envoy_refused)
         self._pushed.set(levels.envoy_pushed)
         self._problems.set(levels.problems)
+        self._lost.set(levels.lost_refusals)
         for role, ends in levels.expiries.items():
             self._left.labels(role).set((ends - now).total_seconds())
         return generate_latest(self._registry).decode()

@@ -84,6 +84,7 @@ def rows(found: Fields) -> Iterator[Row]:
     yield Row("store", f"{store.text('kind')} at {store.text('location')}")
     yield _peers(list(found.at("peers").each()))
     yield from _mutual_tls(found.at("mutual_tls"))
+    yield from _refused(found.at("refusals"))
 
 
 def _peers(found: Sequence[Fields]) -> Row:
@@ -119,6 +120,19 @@ def _still_open(found: Fields) -> str:
         return "; tunnels are still served"
     tunnels, calls = counted(found.text("tunnels"), "tunnel"), counted(found.text("calls"), "call")
     return f"; still served, until unused for a while: {tunnels} to here, {calls} from here"
+
+
+def _refused(found: Fields) -> Iterator[Row]:
+    """What Envoy has refused, if anything."""
+    if found.text("count") in ("", "0"):
+        return
+    text = f"{counted(found.text('count'), 'call')} since the agent's start"
+    for last in found.at("last").each():
+        to = last.text("app") or last.text("destination")
+        port = "" if last.text("port") == "0" else f" port {last.text('port')}"
+        text += f"; the last at {moment(last.text('at'))}: {last.text('source')} to {to}{port}: {last.text('reason')}"
+        break
+    yield Row("refused", text)
 
 
 def _containers(attached: str, found: Fields) -> Row:

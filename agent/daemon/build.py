@@ -47,7 +47,9 @@ from agent.envoy.connection import EnvoyConnection
 from agent.envoy.foreign_listeners import ForeignListeners
 from agent.envoy.listeners import Listeners
 from agent.envoy.liveness import Liveness
+from agent.envoy.pressure import Pressure
 from agent.envoy.process import envoy_account, envoy_obstacle, worker_count
+from agent.envoy.refused_calls import RefusedCalls
 from agent.errors import HostRefused, Unavailable
 from agent.identity.keyring import Keyring
 from agent.identity.leaves import LeafFacts, Leaves
@@ -65,6 +67,7 @@ from agent.policy.tags_in_use import TagsInUse
 from agent.store.last_leaves import ClockBounds
 from ca.disk import Authorities, load_or_create
 from dataplane.envoy import admin
+from dataplane.envoy.access_log_service import AccessLogService
 from dataplane.envoy.ads import AdsServer
 from dataplane.envoy.foreign_sockets import ForeignSockets
 from host.durable import make_folder
@@ -101,6 +104,8 @@ class _Parts:
     listeners: Listeners
     foreign_listeners: ForeignListeners
     liveness: Liveness
+    pressure: Pressure
+    refused: RefusedCalls
     tunnels: TunnelHealth
     holders: AddressHolders
     attaching: AttachTransactions
@@ -146,7 +151,7 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
     policies = PoliciesInForce(config.policies, last_good=config.paths.last_good, store=storage.policies)
     account = envoy_account(config)
     ports = ReservedPorts(lambda each: envoy_ports(each, facts=facts, tunnels=mode.serves), uid=account.pw_uid)
-    ads = AdsServer(config.paths.xds_socket, gid=account.pw_gid)
+    ads, pressure, refused = _heard_of_envoy(base, metrics, gid=account.pw_gid)
     stack.push_async_callback(ads.stop)
     roots = RootsInForce(leaves, say=announcement.set_roots, before=announcement.roots)
     sources = SnapshotSources(
@@ -183,7 +188,7 @@ async def _parts(base: Foundation, stack: contextlib.AsyncExitStack) -> _Parts:
             mode, TunnelLooks(mode, base.ledger, attaching, ports, listeners, loop, base.kernel, facts), known,
             on_change=loop.kick,
         ),
-        foreign_listeners=_foreign_listeners(base, loop),
+        foreign_listeners=_foreign_listeners(base, loop), pressure=pressure, refused=refused,
     )  # fmt: skip
 
 
@@ -195,6 +200,15 @@ def _holders(base: Foundation, mode: TunnelMode) -> AddressHolders:
         now=base.clock.now,
         bounds=lambda: ClockBounds(earliest(), latest()),
     )
+
+
+def _heard_of_envoy(base: Foundation, metrics: Metrics, *, gid: int) -> tuple[AdsServer, Pressure, RefusedCalls]:
+    """What it has taken, how it is, and what it has refused."""
+    clock, paths = base.clock, base.config.paths
+    pressure = Pressure(partial(admin.counters, paths.envoy_admin), connected=lambda: ads.status().connected)
+    refused = RefusedCalls(metrics=metrics, elapsed=clock.elapsed, now=clock.now, lost=pressure.lost)
+    ads = AdsServer(paths.xds_socket, gid=gid, beside=(AccessLogService(refused.take).handler(),))
+    return ads, pressure, refused
 
 
 def _liveness(base: Foundation, ads: AdsServer) -> Liveness:
@@ -267,6 +281,7 @@ def _tasks(base: Foundation, parts: _Parts) -> tuple[Work, ...]:
         ("leaves", partial(parts.leaves.run, kick)),
         ("database", partial(base.database.run, kick)),
         ("liveness", parts.liveness.run),
+        ("pressure", parts.pressure.run),
         ("clashes", base.overlay_clashes.run),
         ("announcement", parts.announcement.run),
         ("roots", partial(parts.roots.run, parts.loop.applied, taken=parts.loop.envoy.has_taken_secrets)),
@@ -301,6 +316,8 @@ def _reporting(base: Foundation, parts: _Parts) -> tuple[Part, ...]:
         parts.liveness,
         parts.listeners,
         parts.foreign_listeners,
+        parts.pressure,
+        parts.refused,
         parts.ports,
         parts.leaves,
         loop.reports,
@@ -353,5 +370,6 @@ def _levels(parts: _Parts, reporting: tuple[Part, ...]) -> Levels:
         envoy_refused=len(envoy.refused),
         envoy_pushed=envoy.pushed,
         problems=len(problems_of(reporting)),
+        lost_refusals=parts.pressure.lost(),
         expiries={"root": ends.root_not_after, "cell": ends.cell_not_after} | ({"leaf": leaf_ends} if leaf_ends else {}),
     )

@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,13 @@ def server(path: Path, *, timeout: float = 1) -> EnvoyServer:
 def answer(path: Path, *, timeout: float = 3) -> None:
     """Return when Envoy's main thread has answered. Blocks for about `timeout` seconds at most; raises Unavailable."""
     _get(path, "/server_info", timeout=timeout)
+
+
+def counters(path: Path, *, timeout: float = 1) -> Mapping[str, int]:
+    """How near Envoy is to its limits, and what it could not report. Blocks as the others do; raises Unavailable."""
+    found = _get(path, "/stats?format=json&filter=^(access_logs|overload)\\.", timeout=timeout).get("stats", [])
+    known = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    return {str(each["name"]): int(each["value"]) for each in known if isinstance(each.get("value"), int)}
 
 
 def listeners(path: Path, *, timeout: float = 1) -> frozenset[str]:

@@ -28,6 +28,8 @@ from dataplane.envoy.resource import packed
 
 # Of no caller: taken out before they are set, since a certificate without an address would leave the caller's own in place
 PROVED, CAME_FROM = "x-cn-san", "x-cn-src"
+ADMITTED: Final = "tunnel"
+"""The one policy that lets a stream on to the judges of its rights."""
 PORT_DIGITS: Final = "[1-9][0-9]{0,4}"
 
 
@@ -74,7 +76,7 @@ def _admitted(address: IPv4Address, reserved: Collection[int]) -> RBAC:
         principals=[Principal(any=True)],
         condition=_same_address(),
     )
-    return RBAC(rules=rules.RBAC(action=rules.RBAC.ALLOW, policies={"tunnel": policy}))
+    return RBAC(rules=rules.RBAC(action=rules.RBAC.ALLOW, policies={ADMITTED: policy}))
 
 
 def _header(name: str, value: StringMatcher) -> Permission:

@@ -7,7 +7,7 @@ group can enter it (gRPC hands out no peer credentials).
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -52,11 +52,15 @@ class _EnvoyConnection:
 
 
 class AdsServer:
-    """Serves one table to Envoy on the unix socket `path`; its directory becomes root's and `gid`'s alone."""
+    """Serves one table to Envoy on the unix socket `path`; its directory becomes root's and `gid`'s alone.
 
-    def __init__(self, path: Path, *, gid: int = 0) -> None:
+    `beside` are other services for Envoy on the same socket.
+    """
+
+    def __init__(self, path: Path, *, gid: int = 0, beside: Sequence[grpc.GenericRpcHandler] = ()) -> None:
         self._path = path
         self._gid = gid
+        self._beside = tuple(beside)
         self._server: grpc.aio.Server | None = None
         self._published: Mapping[ResourceKey, Resource] = {}
         self._withheld: frozenset[ResourceKey] = frozenset()
@@ -89,7 +93,8 @@ class AdsServer:
             request_deserializer=DeltaDiscoveryRequest.FromString,
             response_serializer=DeltaDiscoveryResponse.SerializeToString,
         )
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"DeltaAggregatedResources": method}),))
+        own = grpc.method_handlers_generic_handler(SERVICE, {"DeltaAggregatedResources": method})
+        server.add_generic_rpc_handlers((own, *self._beside))
         server.add_insecure_port(f"unix:{quote(str(self._path))}")
         await server.start()
         return server

@@ -30,13 +30,13 @@ from envoy.type.matcher.v3.string_pb2 import ListStringMatcher, StringMatcher
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 
+from dataplane.envoy.access_log import AGENT
 from dataplane.envoy.cluster import OPTIONS
 from dataplane.envoy.overload import overload_manager
 from dataplane.envoy.resource import packed
 
-ADS = "agent"
 # Counters kept; those of 250 workloads, which nothing reads, cost more memory than the workloads.
-STATS = ("server.", "listener_manager.", "cluster_manager.", "control_plane.", "overload.")
+STATS = ("server.", "listener_manager.", "cluster_manager.", "control_plane.", "overload.", "access_logs.")
 # Envoy's makers do not defend the other codec of HTTP/2 against callers that attack it.
 FEATURES = {"envoy.reloadable_features.http2_use_oghttp2": False}
 # How soon Envoy looks for an agent that was restarted.
@@ -91,7 +91,7 @@ def _stream() -> ApiConfigSource:
         api_type=ApiConfigSource.DELTA_GRPC,
         transport_api_version=ApiVersion.V3,
         set_node_on_first_message_only=True,
-        grpc_services=[GrpcService(envoy_grpc=GrpcService.EnvoyGrpc(cluster_name=ADS, retry_policy=again))],
+        grpc_services=[GrpcService(envoy_grpc=GrpcService.EnvoyGrpc(cluster_name=AGENT, retry_policy=again))],
     )
 
 
@@ -99,10 +99,10 @@ def _agent(path: Path) -> Cluster:
     endpoint = LbEndpoint(endpoint=Endpoint(address=Address(pipe=Pipe(path=str(path)))))
     http2 = HttpProtocolOptions.ExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
     return Cluster(
-        name=ADS,
+        name=AGENT,
         type=Cluster.STATIC,
         connect_timeout=Duration(seconds=1),
-        load_assignment=ClusterLoadAssignment(cluster_name=ADS, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]),
+        load_assignment=ClusterLoadAssignment(cluster_name=AGENT, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]),
         typed_extension_protocol_options={OPTIONS: packed(HttpProtocolOptions(explicit_http_config=http2))},
     )
 

@@ -31,6 +31,7 @@ def tls_listener(
     )
     made = listening(name, address=address, port=port, pin=pin, buffer=BUFFER)
     made.listener_filters.append(_original_source())
+    made.access_log.append(refused_connections())
     made.filter_chains.append(chain)
     return made
 

@@ -160,6 +160,16 @@ def test_addresses_that_were_given_early_have_a_row_of_their_own(agent: Path, ce
     assert f"  addresses    2 given early; the last at 2030-01-02 03:04:05: {what}\n" in on_a_terminal(agent, 160)
 
 
+def test_refused_calls_are_counted_and_the_last_is_shown(agent: Path, cell: FakeCell) -> None:
+    call = RefusedCall(
+        NOW, "rights", "spiffe://cell.internal/org/acme/space/shop/app/web", True, IPv4Address("10.255.1.2"),
+        "acme/shop/api", IPv4Address("10.255.1.3"), 9000, "", 0,
+    )  # fmt: skip
+    cell.rows = {"refusals": RefusalsRow(2, 0, {"rights": 2}, (call,))}
+    text = "2 calls since the agent's start; the last at 2030-01-02 03:04:05: 10.255.1.2 to acme/shop/api port 9000: rights"
+    assert f"  refused      {text}\n" in on_a_terminal(agent, 160)
+
+
 def test_what_was_refused_is_counted_on_its_row(agent: Path, cell: FakeCell) -> None:
     cell.rows = {
         "refused_attaches": 3,

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dataplane.envoy import admin
+from dataplane.envoy.access_log_service import AccessLogService
 from dataplane.envoy.ads import AdsServer, EnvoyStatus
 from dataplane.envoy.bootstrap import STUCK_SECONDS, EnvoySettings
 from dataplane.envoy.command import bundled_envoy, command, opened_program
 from dataplane.envoy.container_ports import ContainerPort, await_listening
+from dataplane.envoy.refusal import Refusal
 from dataplane.envoy.resource import Resource, ResourceKey
 from dataplane.envoy.translation import BUNDLE_KEY, Translation, of_workload
 from dataplane.state import HostState, Leaf, TargetHttp, TlsListener, Workload
@@ -118,7 +120,8 @@ class EnvoyCell:
         # older than any expired certificate that a test wants
         self.ca = make_ca(now=TODAY - timedelta(days=10))
         self.envoy = EnvoyProcess(self.home, self.folder, workers=workers, stuck=stuck, memory=memory, connections=connections)
-        self.ads = AdsServer(self.envoy.settings.ads, gid=ENVOY_ID)
+        self.refusals = list[Refusal]()
+        self.ads = self._server()
         self.translation = Translation()
         self.table: Mapping[ResourceKey, Resource] = {}
         overlay, subnet = IPv4Network("10.255.0.0/16"), IPv4Network("10.255.1.0/24")
@@ -128,10 +131,14 @@ class EnvoyCell:
         self.loop.run(self.ads.start())
         self.envoy.start()
 
+    def _server(self) -> AdsServer:
+        beside = (AccessLogService(self.refusals.extend).handler(),)
+        return AdsServer(self.envoy.settings.ads, gid=ENVOY_ID, beside=beside)
+
     def restart_ads(self) -> None:
         """As after the end of the agent: a new server with nothing remembered."""
         self.loop.run(self.ads.stop())
-        self.ads = AdsServer(self.envoy.settings.ads, gid=ENVOY_ID)
+        self.ads = self._server()
         self.translation = Translation()
         self.publish()
         self.loop.run(self.ads.start())

@@ -29,6 +29,7 @@ from agent.daemon.storage import StoreRow
 from agent.daemon.this_cell import ThisCellRow
 from agent.envoy.connection import EnvoyRow
 from agent.envoy.listeners import TlsState
+from agent.envoy.refused_calls import RefusalsRow
 from agent.errors import Conflict, InvalidInput, NotFound
 from agent.identity.leaves import CaRow
 from agent.identity.rotation import Step
@@ -309,6 +310,7 @@ class FakePart(Part):
             "last_apply": LastApplyRow(NOW, 12.346, 4),
             "repairs": 0,
             "last_repairs": (),
+            "refusals": RefusalsRow(0, 0, {}, ()),
             "refused_attaches": 0,
             "last_refused_attaches": (),
             "early_addresses": 0,

@@ -1,0 +1,136 @@
+"""Calls that Envoy has refused: counted by reason, logged with caller and callee, the last of them kept for who asks.
+
+Each is counted. Of those from one container to another only some are logged and kept, so that a flood of one pair neither fills
+the log nor pushes out what others were refused; the next that is logged says how many were not.
+"""
+
+import re
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import IPv4Address
+from typing import Final
+
+from agent import log
+from agent.metrics import Metrics
+from agent.model.status import EVENTS_KEPT, Part
+from dataplane.envoy.refusal import Check, Refusal
+
+KEPT: Final = 1_000
+# Of one container's calls to another: so many at once, and one more in so many seconds
+BURST, EVERY = 10, 1.0
+PAIRS: Final = 4_096
+_ID: Final = re.compile("spiffe://[^/]+/org/([^/]+)/space/([^/]+)/app/([^/]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedCall:
+    """`at` in UTC. `caller` is the SPIFFE id that was shown, and `verified` whether it was proved; `app` is what was called,
+    empty where it is another cell's; `port` is 0 where it is not known. `more` calls of this pair were not logged before."""
+
+    at: datetime
+    reason: str
+    caller: str
+    verified: bool
+    source: IPv4Address
+    app: str
+    destination: IPv4Address
+    port: int
+    words: str
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalsRow:
+    """Since the agent's start. `lost` were refused too, but Envoy could not say which; `last` are the newest, newest first."""
+
+    count: int
+    lost: int
+    reasons: Mapping[str, int]
+    last: tuple[RefusedCall, ...]
+
+
+@dataclass(slots=True)
+class _Pair:
+    """How many more may be logged, as of when; and how many were not."""
+
+    credit: float
+    since: float
+    unlogged: int = 0
+
+    def may(self, now: float) -> bool:
+        self.credit = min(BURST, self.credit + (now - self.since) / EVERY)
+        self.since = now
+        if self.credit < 1:
+            self.unlogged += 1
+            return False
+        self.credit -= 1
+        return True
+
+
+class RefusedCalls(Part):
+    """`elapsed` is in seconds and never jumps, `now` is UTC; `lost` is how many Envoy could not report, as far as is known."""
+
+    def __init__(
+        self, *, metrics: Metrics, elapsed: Callable[[], float], now: Callable[[], datetime], lost: Callable[[], int]
+    ) -> None:
+        self._metrics = metrics
+        self._elapsed = elapsed
+        self._now = now
+        self._lost = lost
+        self._log = log.get("refusals")
+        self._reasons = Counter[Check]()
+        self._pairs = OrderedDict[tuple[IPv4Address, IPv4Address], _Pair]()
+        self.last: deque[RefusedCall] = deque(maxlen=KEPT)
+
+    async def rows(self) -> Mapping[str, object]:
+        """`refusals`."""
+        newest = tuple(self.last)[-EVENTS_KEPT:][::-1]
+        reasons = {str(check): count for check, count in sorted(self._reasons.items())}
+        return {"refusals": RefusalsRow(self._reasons.total(), self._lost(), reasons, newest)}
+
+    def take(self, refusals: Sequence[Refusal]) -> None:
+        """What Envoy reports."""
+        now = self._elapsed()
+        for check, count in Counter(each.check for each in refusals).items():
+            self._reasons[check] += count
+            self._metrics.refused_calls.labels(check).inc(count)
+        for each in refusals:
+            pair = self._pair(each, now)
+            if pair.may(now):
+                self._keep(each, more=pair.unlogged)
+                pair.unlogged = 0
+
+    def _pair(self, refusal: Refusal, now: float) -> _Pair:
+        key = refusal.source, refusal.destination
+        pair = self._pairs.setdefault(key, _Pair(BURST, now))
+        self._pairs.move_to_end(key)
+        if len(self._pairs) > PAIRS:
+            self._pairs.popitem(last=False)
+        return pair
+
+    def _keep(self, refusal: Refusal, *, more: int) -> None:
+        call = RefusedCall(
+            at=self._now().replace(microsecond=0),
+            reason=str(refusal.check),
+            caller=refusal.caller,
+            verified=refusal.verified,
+            source=refusal.source,
+            app=app_of(refusal.callee),
+            destination=refusal.destination,
+            port=refusal.port,
+            words=refusal.words,
+            more=more,
+        )
+        self.last.append(call)
+        self._log.warning(
+            "call_refused", reason=call.reason, caller=call.caller, verified=call.verified, source=str(call.source),
+            app=call.app, destination=str(call.destination), port=call.port, words=call.words, more=more,
+        )  # fmt: skip
+
+
+def app_of(identity: str) -> str:
+    """`spiffe://cell.internal/org/acme/space/shop/app/web` -> `acme/shop/web`; what is no app's id as it is."""
+    found = _ID.fullmatch(identity)
+    return "/".join(found.groups()) if found else identity

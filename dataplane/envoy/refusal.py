@@ -1,0 +1,154 @@
+"""What Envoy has refused, as one fact, read from an entry of its access log. Pure.
+
+Of a stream that the listener's own filters have refused the entry says no more than that: which of their demands
+(`admission.py`) it did not meet is worked out here, from the same fields.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from ipaddress import IPv4Address
+from typing import Final
+
+from envoy.config.core.v3.address_pb2 import Address
+from envoy.config.core.v3.base_pb2 import RequestMethod
+from envoy.data.accesslog.v3.accesslog_pb2 import AccessLogCommon, HTTPAccessLogEntry, TCPAccessLogEntry
+from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
+
+from dataplane.envoy.access_log import CALLER, CLOSED, PROTOCOL, PROVED
+from dataplane.envoy.admission import ADMITTED, PORT_DIGITS
+
+FORBIDDEN: Final = 403
+LAST_PORT: Final = 65_535
+# Where Envoy's filters leave which of their policies has let a stream in
+RBAC, POLICY_ID = "envoy.filters.http.rbac", "enforced_effective_policy_id"
+LONGEST: Final = 200  # characters of what a caller has written
+_PLACE: Final = re.compile(f"([0-9.]+):({PORT_DIGITS})")
+
+
+class Check(StrEnum):
+    """What a call did not pass."""
+
+    RIGHTS = auto()  # no policy allows it
+    ADDRESS = auto()  # the caller's certificate is of another address than the tunnel comes from
+    CERTIFICATE = auto()  # there is none, or none that verifies
+    SERVER = auto()  # at the caller's end: not the certificate of the address that was called
+    HANDSHAKE = auto()  # no TLS, or not in time
+    METHOD = auto()  # not that of tunnels
+    AUTHORITY = auto()  # no address and port of the container's
+    RESERVED = auto()  # a port of cellnet's own
+    FRAMES = auto()  # more, or others, than HTTP/2 allows
+    RATE = auto()  # too many handshakes at once
+    CONNECTIONS = auto()  # too many connections
+    MEMORY = auto()  # Envoy has none left for it
+
+
+# By why Envoy has closed a connection, in its own words
+CLOSED_FOR: Final = {
+    "over_connection_limit": Check.CONNECTIONS,
+    "local_ratelimit_close_over_limit": Check.RATE,
+    "transport_socket_timeout": Check.HANDSHAKE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """`source` is the caller's address, `caller` the SPIFFE id that it showed; with `verified` that is its own.
+
+    `destination` is the container that was called, `callee` its SPIFFE id (empty where it is another cell's); `port` is the one
+    that the caller asked for, 0 where there is none. `words` are Envoy's or the caller's.
+    """
+
+    check: Check
+    source: IPv4Address
+    destination: IPv4Address
+    port: int = 0
+    caller: str = ""
+    verified: bool = False
+    callee: str = ""
+    words: str = ""
+
+
+def refusals(message: StreamAccessLogsMessage) -> Iterator[Refusal]:
+    """Those in one message. What is no refusal, such as a caller that has gone again before it said anything, is left out."""
+    for stream in message.http_logs.log_entry:
+        yield _of_stream(stream)
+    for connection in message.tcp_logs.log_entry:
+        yield from _of_connection(connection)
+
+
+def _of_stream(entry: HTTPAccessLogEntry) -> Refusal:
+    common, authority = entry.common_properties, entry.request.authority
+    place = _PLACE.fullmatch(authority)
+    check = _failed_check(entry)
+    return Refusal(
+        check=check,
+        source=_address(common.downstream_direct_remote_address),
+        destination=_address(common.downstream_local_address),
+        port=min(int(place[2]), LAST_PORT) if place else 0,
+        caller=common.custom_tags[CALLER][:LONGEST],
+        verified=True,
+        callee=_callee(common),
+        words=authority[:LONGEST]
+        if check in (Check.AUTHORITY, Check.METHOD)
+        else entry.response.response_code_details[:LONGEST],
+    )
+
+
+def _failed_check(entry: HTTPAccessLogEntry) -> Check:
+    common, status = entry.common_properties, entry.response.response_code.value
+    if status != FORBIDDEN:
+        flags = common.response_flags
+        return Check.MEMORY if flags.overload_manager else Check.CONNECTIONS if flags.upstream_overflow else Check.FRAMES
+    if _is_admitted(common):
+        return Check.RIGHTS
+    own, place = str(_address(common.downstream_local_address)), _PLACE.fullmatch(entry.request.authority)
+    if entry.request.request_method != RequestMethod.CONNECT or common.custom_tags[PROTOCOL]:
+        return Check.METHOD
+    if place is None or place[1] != own or int(place[2]) > LAST_PORT:
+        return Check.AUTHORITY
+    if common.custom_tags[PROVED] != str(_address(common.downstream_direct_remote_address)):
+        return Check.ADDRESS
+    return Check.RESERVED
+
+
+def _is_admitted(common: AccessLogCommon) -> bool:
+    found = common.metadata.filter_metadata.get(RBAC)
+    return found is not None and found.fields[POLICY_ID].string_value == ADMITTED
+
+
+def _of_connection(entry: TCPAccessLogEntry) -> Iterator[Refusal]:
+    common = entry.common_properties
+    check, words = _cause(common)
+    if check is None:
+        return
+    own = common.downstream_local_address.socket_address
+    yield Refusal(
+        check=check,
+        source=_address(common.downstream_direct_remote_address),
+        destination=_address(common.downstream_local_address),
+        port=own.port_value if check is Check.SERVER else 0,
+        caller=common.custom_tags[CALLER][:LONGEST],
+        callee="" if check is Check.SERVER else _callee(common),
+        words=words[:LONGEST],
+    )
+
+
+def _cause(common: AccessLogCommon) -> tuple[Check | None, str]:
+    """With Envoy's words. None where the caller has gone by itself."""
+    if common.upstream_transport_failure_reason:
+        return Check.SERVER, common.upstream_transport_failure_reason
+    if words := common.downstream_transport_failure_reason:
+        return Check.CERTIFICATE if "CERTIFICATE" in words else Check.HANDSHAKE, words
+    closed = common.custom_tags[CLOSED]
+    return CLOSED_FOR.get(closed), closed
+
+
+def _callee(common: AccessLogCommon) -> str:
+    shown = common.tls_properties.local_certificate_properties.subject_alt_name
+    return next((name.uri for name in shown if name.uri), "")
+
+
+def _address(address: Address) -> IPv4Address:
+    return IPv4Address(address.socket_address.address or 0)

@@ -1,0 +1,264 @@
+"""What Envoy refuses is known with caller, callee, port and reason, whatever it is; a flood of it is counted, not kept."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from ipaddress import IPv4Address
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from structlog.testing import capture_logs
+
+from agent.envoy.pressure import LOST, Pressure
+from agent.envoy.refused_calls import BURST, EVERY, KEPT, RefusedCalls, app_of
+from agent.metrics import Metrics
+from ca.leaf import Issued
+from dataplane.envoy import access_log_service, admin, container_socket, inbound
+from dataplane.envoy.refusal import Check, Refusal
+from dataplane.state import INBOUND_PORT, Allow
+from tests.testlib.certificates import identity, make_ca
+from tests.testlib.envoy import API, PORT, WEB, EnvoyCell, EnvoyPair
+from tests.testlib.envoy_traffic import EchoApp, dial
+from tests.testlib.http2_client import Http2Client
+from tests.testlib.patience import eventually
+from tests.testlib.tunnel_caller import TunnelCaller
+from tests.testlib.tunnel_pair import SPACE, WEB_TAG, TunnelPair
+
+FEW = 40  # connections, and handshakes at once
+OTHER = "10.255.1.9"
+NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@dataclass
+class Scene:
+    """`web` may use port 8080 of `api`."""
+
+    cell: EnvoyCell
+    pair: EnvoyPair
+    tunnels: TunnelPair
+
+    def caller(self, leaf: Issued | None) -> TunnelCaller:
+        return TunnelCaller(self.pair.web.path, self.cell.ca.root.bundle(), leaf=leaf)
+
+    def own(self) -> TunnelCaller:
+        return self.caller(self.cell.ca.leaf(identity("acme/shop/web", address=str(WEB))))
+
+    def seen(self, check: Check) -> Refusal:
+        """The one refusal of this kind; forgets all."""
+        eventually(lambda: any(each.check is check for each in self.cell.refusals))
+        found = [each for each in self.cell.refusals if each.check is check]
+        self.cell.refusals.clear()
+        return found[0]
+
+
+@pytest.fixture(scope="module")
+def kept() -> Iterator[Scene]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inbound, "HANDSHAKE", Duration(seconds=1))
+        patch.setattr(container_socket, "CONNECTIONS", 2 * FEW)
+        patch.setattr(access_log_service, "ENTRIES_A_SECOND", 4_000)  # or a flood takes long
+        cell, pair = EnvoyCell(), EnvoyPair()
+        cell.start()
+        tunnels, app = TunnelPair(cell, pair), EchoApp(pair.api.path)
+        tunnels.allow(Allow(WEB_TAG, "tcp", 8080, 8080))
+        try:
+            yield Scene(cell, pair, tunnels)
+        finally:
+            app.close()
+            pair.close()
+            cell.close()
+
+
+@pytest.fixture
+def scene(kept: Scene) -> Scene:
+    kept.cell.refusals.clear()
+    return kept
+
+
+def test_an_apps_own_call_to_a_port_that_it_may_not_use_is_known(scene: Scene) -> None:
+    assert scene.tunnels.reaches()
+    assert not scene.tunnels.reaches(9000)
+    found = scene.seen(Check.RIGHTS)
+    assert replace(found, words="") == Refusal(
+        Check.RIGHTS, WEB, API, 9000, caller=f"{SPACE}web", verified=True, callee=f"{SPACE}api"
+    )
+
+
+CONNECT, ALLOWED = (":method", "CONNECT"), (":authority", f"{API}:8080")
+STREAMS = {
+    "a reserved port": ((CONNECT, (":authority", f"{API}:{INBOUND_PORT}")), Check.RESERVED, INBOUND_PORT),
+    "another address": ((CONNECT, (":authority", f"{WEB}:8080")), Check.AUTHORITY, 8080),
+    "no port": ((CONNECT, (":authority", str(API))), Check.AUTHORITY, 0),
+    "a port beyond the last": ((CONNECT, (":authority", f"{API}:99999")), Check.AUTHORITY, 65535),
+    "GET": (((":method", "GET"), (":scheme", "https"), (":path", "/"), ALLOWED), Check.METHOD, 8080),
+    "a long header": ((CONNECT, ALLOWED, ("x", "x" * 9000)), Check.FRAMES, 0),
+}
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_a_forged_stream_is_known_by_what_is_wrong_with_it(scene: Scene, stream: str) -> None:
+    headers, check, port = STREAMS[stream]
+    assert scene.own().asks(*headers).status in ("", "400", "403", "431")
+    found = scene.seen(check)
+    assert (found.source, found.destination, found.port) == (WEB, API, port)
+    assert (found.caller, found.verified) == (f"{SPACE}web", True)
+
+
+def test_a_leaf_of_another_address_is_known(scene: Scene) -> None:
+    leaf = scene.cell.ca.leaf(identity("acme/shop/db", address=OTHER))
+    assert scene.caller(leaf).connects(f"{API}:8080").status == "403"
+    found = scene.seen(Check.ADDRESS)
+    assert (found.caller, found.verified, found.source, found.port) == (f"{SPACE}db", True, WEB, 8080)
+
+
+def test_a_certificate_that_does_not_verify_is_known_and_what_it_says_is_no_fact(scene: Scene) -> None:
+    assert scene.caller(make_ca().leaf(identity("acme/shop/db", address=str(WEB)))).connects(f"{API}:8080").status == ""
+    found = scene.seen(Check.CERTIFICATE)
+    assert (found.source, found.destination, found.caller, found.verified) == (WEB, API, f"{SPACE}db", False)
+    assert "CERTIFICATE_VERIFY_FAILED" in found.words
+
+
+def test_a_caller_without_a_certificate_is_known(scene: Scene) -> None:
+    assert scene.caller(None).connects(f"{API}:8080").status == ""
+    found = scene.seen(Check.CERTIFICATE)
+    assert (found.source, found.caller, found.callee) == (WEB, "", f"{SPACE}api")
+
+
+def test_plain_text_and_silence_are_known(scene: Scene) -> None:
+    with dial(scene.pair.web.path, port=INBOUND_PORT) as caller:
+        caller.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert "HTTP_REQUEST" in scene.seen(Check.HANDSHAKE).words
+    with dial(scene.pair.web.path, port=INBOUND_PORT):
+        assert "timeout" in scene.seen(Check.HANDSHAKE).words
+
+
+def test_a_caller_that_goes_again_before_it_says_anything_is_not_refused(scene: Scene) -> None:
+    dial(scene.pair.web.path, port=INBOUND_PORT).close()
+    assert not scene.tunnels.reaches(9000)
+    scene.seen(Check.RIGHTS)
+    assert scene.cell.refusals == []
+
+
+def test_connections_above_the_most_are_known(scene: Scene) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(2 * FEW + 10):
+            stack.enter_context(dial(scene.pair.web.path, port=INBOUND_PORT))
+        assert scene.seen(Check.CONNECTIONS).source == WEB
+
+
+def test_a_server_that_is_not_the_one_that_was_called_is_known_at_the_callers_end(scene: Scene) -> None:
+    """It took over the address; its certificate is of another one."""
+    wrong = scene.tunnels.workload("api", API, 7, leaf=scene.cell.leaf("acme/shop/api", address=IPv4Address(OTHER)))
+    right = scene.cell.state.workloads[API]
+    scene.tunnels.serve(wrong)
+    try:
+        # tunnels of before end when their listener's time to drain is over
+        eventually(lambda: not scene.tunnels.reaches())
+        found = scene.seen(Check.SERVER)
+        assert (found.source, found.destination, found.port) == (WEB, API, 8080)
+    finally:
+        scene.tunnels.serve(right)
+
+
+def test_handshakes_above_the_rate_are_known(cell: EnvoyCell, pair: EnvoyPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container_socket, "HANDSHAKES_AT_ONCE", FEW)
+    monkeypatch.setattr(container_socket, "HANDSHAKES_A_SECOND", 10)
+    TunnelPair(cell, pair)
+    with contextlib.ExitStack() as stack:
+        for _ in range(2 * FEW):
+            stack.enter_context(dial(pair.web.path, port=INBOUND_PORT))
+        eventually(lambda: any(each.check is Check.RATE for each in cell.refusals))
+
+
+def test_on_the_port_of_tls_a_client_certificate_that_does_not_verify_is_known(cell: EnvoyCell, pair: EnvoyPair) -> None:
+    cell.serve(pair.workload(cell.leaf()))
+    leaf = make_ca().leaf(identity("acme/shop/web", address=str(WEB)))
+    context = TunnelCaller(pair.web.path, cell.ca.root.bundle(), leaf=leaf)._context
+    with contextlib.suppress(OSError), dial(pair.web.path, port=PORT) as link:
+        context.wrap_socket(link, server_hostname=str(API)).recv(1)
+    eventually(lambda: [each.check for each in cell.refusals] == [Check.CERTIFICATE])
+    assert cell.refusals[0].destination == API
+
+
+STREAMS_OF_A_FLOOD, IN_A_TUNNEL = 8_000, 400
+
+
+def test_a_flood_of_refusals_is_counted_to_the_last_one_and_holds_up_no_change(scene: Scene) -> None:
+    """What the agent takes, and what Envoy could not tell it."""
+    pressure = Pressure(partial(admin.counters, scene.cell.envoy.settings.admin), connected=lambda: True)
+
+    def lost() -> int:
+        scene.cell.loop.run(pressure.look())
+        return pressure.lost()
+
+    before = lost()
+    assert LOST in admin.counters(scene.cell.envoy.settings.admin)
+    for _ in range(STREAMS_OF_A_FLOOD // IN_A_TUNNEL):
+        with contextlib.closing(Http2Client(scene.own().tunnel())) as caller:
+            for count in range(100, IN_A_TUNNEL + 1, 100):
+                for _ in range(100):
+                    caller.connect(f"{API}:9000")
+                eventually(partial(_has_refused, caller, count))
+    scene.tunnels.allow(Allow(WEB_TAG, "tcp", 8080, 8081))
+    eventually(lambda: len(scene.cell.refusals) + lost() - before == STREAMS_OF_A_FLOOD)
+    scene.tunnels.allow(Allow(WEB_TAG, "tcp", 8080, 8080))
+
+
+def _has_refused(caller: Http2Client, count: int) -> bool:
+    caller.take(0.001)
+    return len(caller.refused) == count
+
+
+# What the agent makes of them
+
+
+@dataclass
+class Recorder:
+    """The agent's part, on a clock of its own."""
+
+    now: float = 1000.0
+
+    def __post_init__(self) -> None:
+        self.calls = RefusedCalls(metrics=Metrics(), elapsed=lambda: self.now, now=lambda: NOW, lost=lambda: 7)
+
+
+ONE = Refusal(Check.RIGHTS, WEB, API, 9000, caller=f"{SPACE}web", verified=True, callee=f"{SPACE}api")
+
+
+async def test_refusals_are_counted_by_reason_logged_and_shown() -> None:
+    recorder = Recorder()
+    with capture_logs() as logged:
+        recorder.calls.take([ONE, replace(ONE, check=Check.ADDRESS)])
+    assert [(each["event"], each["reason"], each["app"], each["port"]) for each in logged] == [
+        ("call_refused", "rights", "acme/shop/api", 9000),
+        ("call_refused", "address", "acme/shop/api", 9000),
+    ]
+    row = (await recorder.calls.rows())["refusals"]
+    assert (row.count, row.lost, row.reasons) == (2, 7, {"address": 1, "rights": 1})  # type: ignore[attr-defined]
+    assert [each.reason for each in row.last] == ["address", "rights"]  # type: ignore[attr-defined]
+
+
+def test_of_many_between_two_containers_few_are_logged_and_the_next_says_how_many_were_not() -> None:
+    recorder = Recorder()
+    recorder.calls.take([ONE] * 1000)
+    assert len(recorder.calls.last) == BURST
+    recorder.calls.take([replace(ONE, source=IPv4Address(OTHER))])
+    assert recorder.calls.last[-1].source == IPv4Address(OTHER)
+    recorder.now += EVERY
+    recorder.calls.take([ONE] * 2)
+    assert len(recorder.calls.last) == BURST + 2
+    assert recorder.calls.last[-1].more == 1000 - BURST
+
+
+def test_no_more_than_so_many_are_kept() -> None:
+    recorder = Recorder()
+    for number in range(KEPT + 100):
+        recorder.calls.take([replace(ONE, source=IPv4Address(number))])
+    assert len(recorder.calls.last) == KEPT
+
+
+@pytest.mark.parametrize("identity", ["", "spiffe://x", f"{SPACE}web/x", "https://cell.internal/org/a/space/b/app/c"])
+def test_what_is_no_id_of_an_app_is_shown_as_it_is(identity: str) -> None:
+    assert app_of(identity) == identity
