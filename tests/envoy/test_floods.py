@@ -22,7 +22,7 @@ from tests.testlib.envoy_traffic import EchoApp, dial, exchange
 from tests.testlib.http2_client import Frame, Http2Client, frame
 from tests.testlib.patience import eventually
 from tests.testlib.tunnel_caller import TunnelCaller
-from tests.testlib.tunnel_pair import API_TAG, WEB_TAG, TunnelPair
+from tests.testlib.tunnel_pair import API_TAG, WEB_TAG, TunnelPair, serve
 
 pytestmark = pytest.mark.usefixtures("many_files")
 PATIENCE_OF_HANDSHAKES = 2  # seconds, instead of ten
@@ -34,7 +34,7 @@ class FloodedPair:
     def __init__(self, cell: EnvoyCell, pair: EnvoyPair) -> None:
         self.cell, self.pair = cell, pair
         self.tunnels = TunnelPair(cell, pair)
-        self.tunnels.serve(self.tunnels.workload("web", WEB, WEB_TAG, Allow(API_TAG, "tcp", 8000, 8999)))
+        serve(cell, self.tunnels.workload("web", WEB, WEB_TAG, Allow(API_TAG, "tcp", 8000, 8999)))
         self.apps = EchoApp(pair.api.path), EchoApp(pair.web.path, address=WEB)
 
     def bystander(self) -> Bystander:

@@ -3,6 +3,7 @@
 `web` may use port 8080 of `api`. Something listens wherever a forged stream could lead to.
 """
 
+import stat
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ import pytest
 from dataplane.state import INBOUND_PORT, OUTBOUND_PORT, Allow
 from tests.testlib.certificates import identity
 from tests.testlib.envoy import API, PORT, WEB, EnvoyCell, EnvoyPair
-from tests.testlib.envoy_traffic import EchoApp
+from tests.testlib.envoy_traffic import EchoApp, dial, read_exactly
 from tests.testlib.tunnel_caller import Answer, Headers, TunnelCaller
 from tests.testlib.tunnel_pair import WEB_TAG, TunnelPair
 
 Asked = TypeVar("Asked")
-LOOPBACK_ADDRESS = IPv4Address("127.0.0.1")
+LOOPBACK_ADDRESS, OUTSIDE = IPv4Address("127.0.0.1"), IPv4Address("192.0.2.1")
 REFUSED = {"", "400", "403"}
 REACHED = Answer("200", b"hello")
 CONNECT, GET, HTTPS, ROOT = (":method", "CONNECT"), (":method", "GET"), (":scheme", "https"), (":path", "/")
@@ -186,3 +187,25 @@ def test_ports_of_envoy_are_reached_by_no_right(scene: Scene, port: int) -> None
         assert scene.caller.connects(f"{API}:{port + 1}").status == "503"
     finally:
         scene.pair.allow(Allow(WEB_TAG, "tcp", 8080, 8080))
+
+
+def test_the_way_into_tunnels_leads_nowhere_else(scene: Scene) -> None:
+    """Root inside may send any of its connections there, or dial it."""
+    web, before = scene.pair.pair.web, scene.reached()
+    web.run("ip", "route", "add", f"{OUTSIDE}/32", "dev", "eth0")
+    to_envoy = ("-p", "tcp", "-d", str(OUTSIDE), "-j", "REDIRECT", "--to-ports", str(OUTBOUND_PORT))
+    web.run("iptables-nft", "-t", "nat", "-A", "OUTPUT", *to_envoy)
+    for address, port in ((LOOPBACK_ADDRESS, OUTBOUND_PORT), (OUTSIDE, 8080)):
+        with dial(web.path, address=address, port=port) as connection:
+            assert read_exactly(connection, 1) == b""
+    assert scene.reached() == before
+
+
+def test_envoy_has_nothing_in_a_container_but_the_ends_of_tunnels(scene: Scene) -> None:
+    """Its admin socket is a file of the host, in a folder of Envoy's user."""
+    web = scene.pair.pair.web
+    ports = {line.split()[3] for line in web.run("ss", "-Hltn").splitlines()}
+    assert ports == {f"{LOOPBACK_ADDRESS}:{OUTBOUND_PORT}", f"{WEB}:{INBOUND_PORT}"}
+    assert web.run("ss", "-Hlxu").strip() == ""
+    admin = scene.pair.cell.envoy.settings.admin
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (admin, admin.parent)] == [0o600, 0o700]

@@ -42,7 +42,7 @@ class TunnelPair:
         for netns in (pair.web, pair.api):
             lead_into_tunnels(netns)
         cell.publish(mutual_tls=STRICT, principals=PRINCIPALS, group_principals=GROUP_PRINCIPALS)
-        self.serve(self.workload("web", WEB, WEB_TAG), self.workload("api", API, API_TAG, Allow(WEB_TAG, "tcp", 8000, 8999)))
+        serve(cell, self.workload("web", WEB, WEB_TAG), self.workload("api", API, API_TAG, Allow(WEB_TAG, "tcp", 8000, 8999)))
 
     def workload(self, app: str, address: IPv4Address, tag: int, *allows: Allow, leaf: Leaf | None = None) -> Workload:
         """With both ends of tunnels; its certificate is that of `acme/shop/<app>` unless another is given."""
@@ -50,14 +50,6 @@ class TunnelPair:
         shown = leaf or self.cell.leaf(f"acme/shop/{app}", address=address)
         ends = (OutboundListener(shown, OVERLAY, longest=3600), InboundListener(shown, RESERVED, longest=3600))
         return Workload(app, address, tag, netns.path, allows=frozenset(allows), listeners=ends)
-
-    def serve(self, *workloads: Workload) -> None:
-        """Return when both ends of each take connections."""
-        self.cell.put(*workloads)
-        self.cell.settle(*(each.address for each in workloads))
-        for each in workloads:
-            for address, port in ((LOOPBACK, OUTBOUND_PORT), (each.address, INBOUND_PORT)):
-                await_listening(ContainerPort(address, port, each.pin), timeout=PATIENCE)
 
     def allow(self, *allows: Allow) -> None:
         """Give `api` these callers and no others; returns when Envoy has it."""
@@ -72,6 +64,15 @@ class TunnelPair:
                 return connection.recv(len(words), socket.MSG_WAITALL) == words
         except OSError:
             return False
+
+
+def serve(cell: EnvoyCell, *workloads: Workload) -> None:
+    """Return when both ends of tunnels of each take connections."""
+    cell.put(*workloads)
+    cell.settle(*(each.address for each in workloads))
+    for each in workloads:
+        for address, port in ((LOOPBACK, OUTBOUND_PORT), (each.address, INBOUND_PORT)):
+            await_listening(ContainerPort(address, port, each.pin), timeout=PATIENCE)
 
 
 def lead_into_tunnels(netns: Netns) -> None:
