@@ -24,6 +24,7 @@ GATEWAY = IPv4Address("169.254.0.1")
 # Envoy marks the connections it makes with a caller's address, so that their answers come back to it: one mark for those that
 # come out of tunnels, one for those of the port that terminates TLS
 TUNNEL_MARK, ORIGINAL_SOURCE_MARK = 76, 77
+EITHER_MARK = 0xFFFFFFFE  # the bits in which the two are the same
 
 
 @lru_cache(maxsize=CELLFUL)

@@ -15,12 +15,13 @@ from host.netlink.messages import attribute, attributes, contents
 
 # linux/netfilter/nf_tables.h
 ELEMENT, EXPRESSION_NAME, EXPRESSION_DATA = 1, 1, 2
-META_INTO, META_KEY, META_OUT, META_PROTOCOL = 1, 2, 5, 16
+META_INTO, META_KEY, META_MARK, META_OUT, META_PROTOCOL = 1, 2, 3, 5, 16
 PAYLOAD_INTO, PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LENGTH, OF_NETWORK, OF_TRANSPORT = 1, 2, 3, 4, 1, 2
 BITS_FROM, BITS_INTO, BITS_LENGTH, BITS_MASK, BITS_XOR, BITS_OPERATION, MASK_AND_XOR = 1, 2, 3, 4, 5, 6, 0
 COMPARED, COMPARISON, COMPARED_WITH, EQUAL, UNEQUAL = 1, 2, 3, 0, 1
 RANGE_OF, RANGE_TEST, RANGE_FIRST, RANGE_LAST, WITHIN = 1, 2, 3, 4, 0
 IMMEDIATE_INTO, IMMEDIATE_DATA = 1, 2
+TRACKING_KEY, TRACKING_DIRECTION, TRACKING_FROM, TRACKING_ZONE, OF_THE_OPENER = 2, 3, 4, 17, 0
 REDIRECT_FIRST_PORT, REDIRECT_LAST_PORT, REDIRECT_FLAGS, PORT_IS_SAID = 1, 2, 3, 2
 VALUE, VERDICT, CODE = 1, 2, 1
 ACCEPT, DROP = 1, 0
@@ -75,6 +76,11 @@ def out_of(index: int, *, other: bool = False) -> Rule:
     return (_meta(META_OUT), _compared(UNEQUAL if other else EQUAL, struct.pack("=I", index)))
 
 
+def marked(mark: int, *, mask: int) -> Rule:
+    """With a mark that is this one in the bits of `mask`."""
+    return (_meta(META_MARK), _masked(struct.pack("=I", mask)), _compared(EQUAL, struct.pack("=I", mark)))
+
+
 def to_addresses(first: IPv4Address, last: IPv4Address) -> Rule:
     """To one of these."""
     ends = (Attribute(RANGE_FIRST, _value(first.packed)), Attribute(RANGE_LAST, _value(last.packed)))
@@ -123,6 +129,16 @@ def redirected(port: int) -> Rule:
     )
 
 
+def followed_apart(zone: int) -> Rule:
+    """What the opener of a connection sends is looked for in this zone of conntrack, where no other connection is."""
+    value = Attribute(IMMEDIATE_DATA, _value(struct.pack("=H", zone)))
+    key, direction = Attribute(TRACKING_KEY, _number(TRACKING_ZONE)), Attribute(TRACKING_DIRECTION, bytes([OF_THE_OPENER]))
+    return (
+        _expression("immediate", Attribute(IMMEDIATE_INTO, _number(REGISTER)), value),
+        _expression("ct", Attribute(TRACKING_FROM, _number(REGISTER)), key, direction),
+    )
+
+
 def _expression(name: str, *about: Attribute) -> Attribute:
     return Attribute(ELEMENT, (Attribute(EXPRESSION_NAME, name.encode() + b"\0"), Attribute(EXPRESSION_DATA, about)))
 
@@ -147,15 +163,18 @@ def _no_port(where: tuple[int, int, int], ports: tuple[int, ...]) -> Rule:
 
 
 def _with_flags(flags: int, *, of: int) -> Rule:
-    masked = _expression(
+    return (_loaded(TCP_FLAGS), _masked(bytes([of])), _compared(EQUAL, bytes([flags])))
+
+
+def _masked(mask: bytes) -> Attribute:
+    return _expression(
         "bitwise",
         *(Attribute(each, _number(REGISTER)) for each in (BITS_FROM, BITS_INTO)),
-        Attribute(BITS_LENGTH, _number(1)),
+        Attribute(BITS_LENGTH, _number(len(mask))),
         Attribute(BITS_OPERATION, _number(MASK_AND_XOR)),
-        Attribute(BITS_MASK, _value(bytes([of]))),
-        Attribute(BITS_XOR, _value(bytes(1))),
+        Attribute(BITS_MASK, _value(mask)),
+        Attribute(BITS_XOR, _value(bytes(len(mask)))),
     )
-    return (_loaded(TCP_FLAGS), masked, _compared(EQUAL, bytes([flags])))
 
 
 def _value(value: bytes) -> Content:

@@ -17,7 +17,7 @@ from dataplane.netlink import addresses, links, neighbours, redirect, routes
 from dataplane.netlink.links import LOOPBACK
 from dataplane.netlink.routes import RT_SCOPE_HOST, RTM_DELROUTE, RTM_NEWROUTE, RTN_LOCAL
 from dataplane.netlink.rtnetlink import NEW, NUMBER, PUT, change
-from dataplane.tables import GATEWAY, ORIGINAL_SOURCE_MARK, TUNNEL_MARK, Interior, NeighbourKey
+from dataplane.tables import EITHER_MARK, GATEWAY, ORIGINAL_SOURCE_MARK, TUNNEL_MARK, Interior, NeighbourKey
 from host import sysctl
 from host.errors import HostRefused, refused_as
 from host.netlink.messages import NETLINK_ROUTE, attribute
@@ -31,10 +31,9 @@ RTPROT_STATIC = 4
 
 DEFAULT = IPv4Network("0.0.0.0/0")
 ENVOY_MARKS = (TUNNEL_MARK, ORIGINAL_SOURCE_MARK)
-BOTH = 0xFFFFFFFE  # the bits in which the two are the same
 TABLE, PLACE = ORIGINAL_SOURCE_MARK, 100
 TO_TABLE = RULE.pack(socket.AF_INET, 0, 0, 0, TABLE, FR_ACT_TO_TBL, 0) + attribute(FRA_PRIORITY, NUMBER.pack(PLACE))
-OUR_RULE = TO_TABLE + attribute(FRA_FWMARK, NUMBER.pack(TUNNEL_MARK)) + attribute(FRA_FWMASK, NUMBER.pack(BOTH))
+OUR_RULE = TO_TABLE + attribute(FRA_FWMARK, NUMBER.pack(TUNNEL_MARK)) + attribute(FRA_FWMASK, NUMBER.pack(EITHER_MARK))
 FORMER_RULE = TO_TABLE + attribute(FRA_FWMARK, NUMBER.pack(ORIGINAL_SOURCE_MARK))  # of agents that knew one mark
 OUR_ROUTE = routes.message(DEFAULT, index=LOOPBACK, protocol=RTPROT_STATIC, table=TABLE, kind=RTN_LOCAL, scope=RT_SCOPE_HOST)
 # without these the answers to a connection that Envoy makes with the caller's address would leave for the caller

@@ -37,7 +37,7 @@ NLM_F_APPEND = 0x800
 NUMBER, PRIORITY = struct.Struct("!I"), struct.Struct("!i")
 OF_NF_TABLES = struct.pack("!BBH", 0, 0, SUBSYSTEM)
 FEW = 16  # the containers of a cell have few different tables at a time
-HINT = "the kernel needs nf_tables with nat and redir (CONFIG_NF_TABLES, CONFIG_NFT_NAT, CONFIG_NFT_REDIR)"
+HINT = "the kernel needs nf_tables: CONFIG_NFT_NAT, CONFIG_NFT_REDIR, CONFIG_NFT_CT, with CONFIG_NF_CONNTRACK_ZONES"
 
 
 class HookPoint(IntEnum):

@@ -1,4 +1,4 @@
-"""The way of a container's own TCP into Envoy's tunnels: nftables in its namespace, in the calling thread's.
+"""The way of a container's own TCP into Envoy's tunnels, and out of them: nftables in its namespace, in the calling thread's.
 
 Table `cellnet` redirects. NAT is decided at a connection's first packet, so no live connection changes with its rules; but
 those that it has redirected live only as long as the table does. Only what opens a connection is redirected: with the first
@@ -9,7 +9,11 @@ under a live stream, its bytes would go out as they are, and be refused only by 
 outlives the other. What it drops the kernel sends again, so a stream lives on after a repair. Resets pass: they carry nothing,
 and whoever is cut off must hear of it.
 
-Root inside can remove both; the destination's host refuses what comes in no tunnel, whatever is here.
+Table `cellnet-envoy` keeps what Envoy opens to an app, with a caller's address and a port that it chooses, apart from what that
+caller opens itself: where both have chosen one port, the two would be one connection to the kernel, and the later would come to
+nothing, or end the earlier. In a zone of its own conntrack knows two, and gives one of them another port.
+
+Root inside can remove all of them; the destination's host refuses what comes in no tunnel, whatever is here.
 """
 
 import socket
@@ -22,7 +26,9 @@ from dataplane.netlink.expressions import (
     ACCEPT,
     DROP,
     Rule,
+    followed_apart,
     from_no_port,
+    marked,
     no_reset,
     of_protocol,
     opening,
@@ -35,10 +41,12 @@ from dataplane.netlink.expressions import (
 from dataplane.netlink.links import LOOPBACK
 from dataplane.netlink.nftables import HookedTable, HookPoint
 from dataplane.state import OUTBOUND_PORT
-from dataplane.tables import Redirect
+from dataplane.tables import EITHER_MARK, TUNNEL_MARK, Redirect
 
-REDIRECT, ONLY_TUNNELS = "cellnet", "cellnet-only-tunnels"
-BEFORE_DESTINATION_NAT, AFTER_SOURCE_NAT = -100, 300  # priorities: where nat tables have theirs, and after all of them
+REDIRECT, ENVOY, ONLY_TUNNELS = "cellnet", "cellnet-envoy", "cellnet-only-tunnels"
+# priorities: ahead of conntrack, where nat tables have theirs, and after all of them
+BEFORE_CONNTRACK, BEFORE_DESTINATION_NAT, AFTER_SOURCE_NAT = -300, -100, 300
+ZONE = TUNNEL_MARK
 LOOPBACK_ADDRESSES = IPv4Network("127.0.0.0/8")
 
 
@@ -58,11 +66,14 @@ def stands(redirect: Redirect | None) -> bool:
 def _tables(redirect: Redirect | None) -> tuple[tuple[HookedTable, ...], tuple[str, ...]]:
     """Those that should be there, and the names of those that should not."""
     if redirect is None:
-        return (), (REDIRECT, ONLY_TUNNELS)
+        return (), (REDIRECT, ENVOY, ONLY_TUNNELS)
     made = HookedTable(REDIRECT, "nat", HookPoint.OUTPUT, BEFORE_DESTINATION_NAT, tuple(_redirecting(redirect)))
+    apart = (*marked(TUNNEL_MARK, mask=EITHER_MARK), *followed_apart(ZONE))
+    envoy = HookedTable(ENVOY, "filter", HookPoint.OUTPUT, BEFORE_CONNTRACK, (apart,))
     if not redirect.only_tunnels:
-        return (made,), (ONLY_TUNNELS,)
-    return (made, HookedTable(ONLY_TUNNELS, "filter", HookPoint.POSTROUTING, AFTER_SOURCE_NAT, tuple(_dropping(redirect)))), ()
+        return (made, envoy), (ONLY_TUNNELS,)
+    drops = HookedTable(ONLY_TUNNELS, "filter", HookPoint.POSTROUTING, AFTER_SOURCE_NAT, tuple(_dropping(redirect)))
+    return (made, envoy, drops), ()
 
 
 def _redirecting(redirect: Redirect) -> Iterable[Rule]:

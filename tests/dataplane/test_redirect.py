@@ -125,6 +125,25 @@ def test_what_envoy_opens_to_an_app_and_its_answers_stay_inside(bed: Bed, mark: 
         assert not left(bed, leaving)
 
 
+@pytest.mark.parametrize("mark", MARKS)
+def test_a_port_that_a_caller_and_envoy_for_it_have_both_chosen_is_of_two_connections(bed: Bed, mark: int) -> None:
+    """To the app one of them has another port. Without the table for it the later one comes to nothing."""
+    bed.become(PLAIN_TOO)
+    listener = bed.web.listen(APP_PORT)
+    tunnelled = bed.stream_of_tunnel(mark, listener)
+    call = bed.call(listener, port=tunnelled[0].getsockname()[1])
+    earlier = bed.call(listener)
+    later = bed.stream_of_tunnel(mark, listener, port=earlier[0].getsockname()[1])
+    streams = (tunnelled, call, earlier, later)
+    assert [each.getsockname()[0] for each, _ in streams] == [str(API)] * len(streams)
+    for mode in (PLAIN_TOO, NOTHING_NEW):
+        bed.become(mode)
+        assert [works(*stream) for stream in streams] == [True] * len(streams)
+    bed.become(STRICT)
+    assert works(*tunnelled)
+    assert works(*later)
+
+
 def left(bed: Bed, leaving: Capture) -> bool:
     """Whether it has left by the container's link. A datagram is sent after it, which does."""
     with bed.web.datagrams() as canary:

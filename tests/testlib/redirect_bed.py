@@ -71,7 +71,12 @@ class Bed:
         calling = self.web.dial(target, port)
         return calling, self.web.keep(listener.accept()[0])
 
-    def stream_of_tunnel(self, mark: int, listener: socket.socket) -> tuple[socket.socket, socket.socket]:
+    def call(self, listener: socket.socket, *, port: int = 0) -> tuple[socket.socket, socket.socket]:
+        """Both ends of a call to the app inside from API, whose port may be given."""
+        calling = self.beyond.dial(self.web, APP_PORT, source_port=port)
+        return calling, self.web.keep(listener.accept()[0])
+
+    def stream_of_tunnel(self, mark: int, listener: socket.socket, *, port: int = 0) -> tuple[socket.socket, socket.socket]:
         """Both ends of what Envoy opens to the app inside for a caller at API: with the caller's address, and a mark."""
 
         def dialled() -> socket.socket:
@@ -79,7 +84,7 @@ class Bed:
             made.settimeout(PATIENCE)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
             made.setsockopt(socket.SOL_IP, socket.IP_TRANSPARENT, 1)
-            made.bind((str(API), 0))
+            made.bind((str(API), port))
             made.connect((str(WEB), APP_PORT))
             return made
 
