@@ -1,32 +1,14 @@
 """A mode of mutual TLS on one cell whose containers run already: their ports, and programs that have them."""
 
-import socket
 from collections.abc import Callable
 
-from host.namespace import run_in
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.connections import is_alive, is_reset
-from tests.testlib.mutual_tls import INBOUND, OUTBOUND, is_in_force, mutual_tls, set_mode, tunnel_ends
-from tests.testlib.node import Node, pair
+from tests.testlib.mutual_tls import INBOUND, OUTBOUND, can_take, is_in_force, mutual_tls, set_mode, tunnel_ends
+from tests.testlib.node import pair
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, OTHER, WEB, web_to_api
 from tests.testlib.status import problems, reports
-
-
-def can_take(container: Node, port: int) -> bool:
-    """Whether root inside gets a port by sharing it with anything."""
-
-    def take() -> bool:
-        with socket.socket() as made:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            try:
-                made.bind(("0.0.0.0", port))
-            except OSError:
-                return False
-            return True
-
-    return run_in(container.pin, take)
 
 
 def test_a_program_that_has_a_port_of_tunnels_is_named_and_others_go_on(make_cell: Callable[..., CellUnderTest]) -> None:

@@ -18,7 +18,7 @@ from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.connections import echoed, is_reset
 from tests.testlib.containers import ServingContainer
-from tests.testlib.mutual_tls import INBOUND, OUTBOUND, is_in_force, mutual_tls, restart_agent, set_mode, tunnel_ends
+from tests.testlib.mutual_tls import INBOUND, OUTBOUND, can_take, is_in_force, mutual_tls, restart_agent, set_mode, tunnel_ends
 from tests.testlib.node import pair
 from tests.testlib.patience import eventually
 from tests.testlib.swift_cell import SwiftCell
@@ -165,3 +165,4 @@ def test_no_call_is_refused_on_the_way_to_strict_and_back(scene: Scene) -> None:
     eventually(lambda: all(is_in_force(each, "none") for each in cells))
     scene.check()
     assert scene.ends() == nowhere
+    eventually(lambda: all(can_take(each, port) for each in scene.containers for port in (OUTBOUND, INBOUND)))

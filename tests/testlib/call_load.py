@@ -1,7 +1,8 @@
 """Calls without end, as a script inside a container: `python call_load.py PORT ADDRESS...` calls each address in turn.
 
 A call succeeds when the other end, which echoes, has given back what it was sent. For each line on standard input the outcomes
-of all calls so far are printed, those that failed with their time: `{"done": 123, "10.255.1.3 ECONNRESET at 1764590412.3": 1}`.
+of all calls so far are printed, those that failed with address, reason and time:
+`{"done": 123, "10.255.1.3 ended at 1764590412.3": 1}`.
 """
 
 import errno
@@ -17,17 +18,20 @@ PAUSE = 0.005  # seconds between two calls
 
 
 def call(target: tuple[str, int]) -> str:
+    """Empty if it succeeds, else why not."""
+    phase, port = "connect", 0
     try:
         with socket.create_connection(target, timeout=SECONDS) as made:
+            phase, port = "answer", made.getsockname()[1]
             made.sendall(b"call")
             got = b""
             while len(got) < 4 and (more := made.recv(4)):
                 got += more
     except TimeoutError:
-        return "silent"
+        return f"silent, no {phase} (from {port})"
     except OSError as error:
-        return errno.errorcode.get(error.errno or 0, "unknown")
-    return "" if got == b"call" else "ended"
+        return f"{errno.errorcode.get(error.errno or 0, 'unknown')}, no {phase} (from {port})"
+    return "" if got == b"call" else f"ended (from {port})"
 
 
 def main(port: int, addresses: list[str]) -> None:

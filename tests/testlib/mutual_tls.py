@@ -2,10 +2,12 @@
 
 import re
 import signal
+import socket
 from contextlib import suppress
 
 from agent.client.answer import Fields
 from agent.errors import Unavailable
+from host.namespace import run_in
 from lab.cell import Part
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.node import Node
@@ -55,3 +57,19 @@ def tunnel_ends(container: Node) -> set[int]:
     return {
         port for port, address in ((OUTBOUND, "127.0.0.1"), (INBOUND, str(container.address))) if f"{address}:{port} " in found
     }
+
+
+def can_take(container: Node, port: int) -> bool:
+    """Whether root inside gets a port, by sharing it with whatever else shares."""
+
+    def take() -> bool:
+        with socket.socket() as made:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            try:
+                made.bind(("0.0.0.0", port))
+            except OSError:
+                return False
+            return True
+
+    return run_in(container.pin, take)
