@@ -105,5 +105,5 @@ class FirewallPart(Part):
 
 def passage_of(facts: CellFacts, tunnel: Tunnel | None) -> Passage:
     """What this cell needs of the host's other rules."""
-    ports = () if tunnel is None else (HostService("udp", tunnel.port),)
-    return Passage(facts.overlay, (*ports, *facts.host_services))
+    sent = () if tunnel is None else (HostService("udp", tunnel.port),)
+    return Passage(facts.overlay, ports=(*sent, *facts.host_services), sent=sent)

@@ -37,6 +37,7 @@ class Hook(IntEnum):
 
     INPUT = 1
     FORWARD = 2
+    OUTPUT = 3
     POSTROUTING = 4
 
 
@@ -58,20 +59,31 @@ class HarmfulChain:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """What has to get through. `ports` of this host: the tunnel's, and those of services for containers."""
+    """What has to get through. `ports` of this host: the tunnel's, and services for containers; `sent`: to other cells."""
 
     overlay: IPv4Network
     ports: tuple[HostService, ...] = ()
+    sent: tuple[HostService, ...] = ()
+
+    def ports_at(self, hook: Hook) -> tuple[HostService, ...]:
+        """The ports of what comes to this host, or is sent by it."""
+        return {Hook.INPUT: self.ports, Hook.OUTPUT: self.sent}.get(hook, ())
 
     def needed_at(self, hook: Hook) -> bool:
         """Whether a drop there does any harm."""
-        return hook is Hook.FORWARD or (hook is Hook.INPUT and bool(self.ports))
+        return hook is Hook.FORWARD or bool(self.ports_at(hook))
 
     def exempted(self, hook: Hook) -> str:
         """A rule of iptables that lets it through."""
-        if hook is Hook.INPUT:
-            return f"-p {self.ports[0].protocol} --dport {self.ports[0].port} -j ACCEPT"
+        if ports := self.ports_at(hook):
+            return f"-p {ports[0].protocol} --dport {ports[0].port} -j ACCEPT"
         return f"-s {self.overlay} -d {self.overlay} -j ACCEPT"
+
+    def exempted_by_nft(self, hook: Hook) -> str:
+        """A rule of nft that lets it through."""
+        if ports := self.ports_at(hook):
+            return f"{ports[0].protocol} dport {ports[0].port} accept"
+        return f"ip saddr {self.overlay} ip daddr {self.overlay} accept"
 
 
 def harmful_chains(own: Backend, passage: Passage) -> tuple[HarmfulChain, ...]:
@@ -103,10 +115,10 @@ def _of_legacy(table: str, passage: Passage) -> Iterator[HarmfulChain]:
         if any(line.startswith(("-A POSTROUTING -j MASQUERADE", "-A POSTROUTING -j SNAT")) for line in lines):
             yield made(Hook.POSTROUTING, Harm.TRANSLATED)
         return
-    for hook in (Hook.FORWARD, Hook.INPUT):
+    for hook in (Hook.FORWARD, Hook.INPUT, Hook.OUTPUT):
         ends = (f":{hook.name} DROP", f"-A {hook.name} -j DROP", f"-A {hook.name} -j REJECT")
         marks = [f" {LINK_PREFIX}", str(passage.overlay)]
-        marks += [f"--dport {each.port}" for each in passage.ports if hook is Hook.INPUT]
+        marks += [f"--dport {each.port}" for each in passage.ports_at(hook)]
         closed = any(line.startswith(ends) for line in lines)
         if passage.needed_at(hook) and closed and not any(mark in line for line in lines for mark in marks):
             yield made(hook, Harm.DROPPED)
@@ -131,8 +143,8 @@ class _BaseChain:
     def remedy(self, passage: Passage) -> str:
         if FAMILIES[self.family] == "ip" and self.name.decode() == self.hook.name:  # of iptables-nft
             return f"iptables-nft -t {self.table.decode()} -I {self.hook.name} {passage.exempted(self.hook)}"
-        rule = f"ip saddr {passage.overlay} ip daddr {passage.overlay} accept"
-        return f"nft insert rule {FAMILIES[self.family]} {self.table.decode()} {self.name.decode()} {rule}"
+        where = f"{FAMILIES[self.family]} {self.table.decode()} {self.name.decode()}"
+        return f"nft insert rule {where} {passage.exempted_by_nft(self.hook)}"
 
 
 def _of_nft(link: NetlinkSocket, passage: Passage) -> Iterator[HarmfulChain]:
@@ -198,9 +210,8 @@ def _names_us(link: NetlinkSocket, chain: _BaseChain, rules: list[bytes], passag
     """Whether any rule of the table, or an element of its sets, has our links', the overlay's or a port's name in it."""
     network, length = passage.overlay.network_address.packed, passage.overlay.prefixlen // 8
     marks = [LINK_PREFIX.encode(), _value(network), _value(network[:length])]
-    if chain.hook is Hook.INPUT:
-        marks += [_value(struct.pack("!H", each.port)) for each in passage.ports]
-        marks += [struct.pack("=HH", each.port, each.port) for each in passage.ports]  # as a match of iptables has it
+    for each in passage.ports_at(chain.hook):
+        marks += [_value(struct.pack("!H", each.port)), struct.pack("=HH", each.port, each.port)]  # and as a match of iptables
     for fields in _dump(link, GET_SET, chain, what="sets of nft"):
         more = attribute(NAME, fields[NAME])
         rules += [each.get(3, b"") for each in _dump(link, GET_ELEMENTS, chain, more, what="a set of nft")]

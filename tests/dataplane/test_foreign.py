@@ -18,6 +18,8 @@ from tests.testlib.node import Connected, Node, TimedOut
 INET = 1
 PASSAGE = Passage(OVERLAY)
 HOST_SERVICE = Passage(OVERLAY, ports=(HostService("tcp", 9001),))
+VXLAN = (HostService("udp", 4789),)
+TUNNEL = Passage(OVERLAY, ports=VXLAN, sent=VXLAN)
 
 
 def other(backend: Backend) -> str:
@@ -92,6 +94,27 @@ def test_input_matters_where_containers_or_peers_call_the_host(netns: Callable[[
     assert [harm for _, harm in found(host, backend, HOST_SERVICE)] == [Harm.DROPPED]
     host.run(other(backend), "-A", "INPUT", "-p", "tcp", "--dport", "9001", "-j", "ACCEPT")
     assert found(host, backend, HOST_SERVICE) == []
+
+
+@pytest.mark.parametrize("backend", list(Backend), ids=lambda each: each.value)
+def test_output_matters_where_the_cell_has_a_tunnel(netns: Callable[[str], Netns], backend: Backend) -> None:
+    host = netns("host")
+    host.run(other(backend), "-P", "OUTPUT", "DROP")
+    host.run(other(backend), "-A", "OUTPUT", "-p", "udp", "--dport", "53", "-j", "ACCEPT")
+    assert found(host, backend) == found(host, backend, HOST_SERVICE) == []
+    (named,) = run_in(host.path, lambda: harmful_chains(backend, TUNNEL))
+    assert (named.harm, named.remedy.endswith("-I OUTPUT -p udp --dport 4789 -j ACCEPT")) == (Harm.DROPPED, True)
+    host.run(*named.remedy.split())
+    assert found(host, backend, TUNNEL) == []
+
+
+@pytest.mark.parametrize("hook", [1, 3], ids=["input", "output"])
+def test_a_table_of_nft_in_the_way_of_the_tunnel_is_mended_by_the_tunnels_port(netns: Callable[[str], Netns], hook: int) -> None:
+    host = netns("host")
+    make_nft_chain(host, hook=hook, policy=0)
+    assert found(host, Backend.NFT) == []
+    (named,) = run_in(host.path, lambda: harmful_chains(Backend.NFT, TUNNEL))
+    assert named.remedy == "nft insert rule inet shop mine udp dport 4789 accept"
 
 
 @pytest.mark.parametrize("backend", list(Backend), ids=lambda each: each.value)
