@@ -116,12 +116,12 @@ class PoliciesInForce(Part):
     async def check(self, source: AppName, *, to: AppName, protocol: Protocol, port: int) -> Policy | None:
         """The policy that lets `source` reach `to`, None if there is none."""
         self._resolver.follow(await self.in_force())
-        return self._resolver.index.check(source, to, protocol=protocol, port=port)
+        return self._resolver.check(source, to, protocol=protocol, port=port)
 
     async def open_ports(self, source: AppName, *, to: AppName) -> tuple[str, ...]:
         """All that `source` may reach at `to`, as tcp/8080."""
         self._resolver.follow(await self.in_force())
-        found = self._resolver.index.ports(source, to)
+        found = self._resolver.ports(source, to)
         return tuple(f"{protocol.value}/{ports}" for protocol, ranges in found.items() for ports in ranges)
 
     async def allow(

@@ -56,22 +56,6 @@ class Index:
         found = [policies for key in keys if (policies := self._by_destination.get(key))]
         return found[0] if len(found) == 1 else tuple(policy for policies in found for policy in policies)
 
-    def check(self, source: AppName, to: AppName, *, protocol: Protocol, port: int) -> Policy | None:
-        """The first policy that allows it, or None. Asks the policies alone: the apps need not exist."""
-        for policy in self.concerning(to):
-            if any(port in ports for ports in policy.ports(protocol)) and any(
-                meant(each, to=to).matches(source) for each in policy.sources
-            ):
-                return policy
-        return None
-
-    def ports(self, source: AppName, to: AppName) -> Mapping[Protocol, tuple[Ports, ...]]:
-        """All that `source` may reach at `to`."""
-        allowing = [
-            policy for policy in self.concerning(to) if any(meant(each, to=to).matches(source) for each in policy.sources)
-        ]
-        return {protocol: merged(ports for policy in allowing for ports in policy.ports(protocol)) for protocol in Protocol}
-
 
 def _parts(pattern: Pattern) -> Parts:
     return pattern.org, pattern.space, pattern.app
@@ -179,12 +163,18 @@ def fitting(policies: Policies, *, census: Census, to: AppName, most: int) -> Po
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What was resolved, and from what. `left_out` are policies that would be more rights than `MOST_RIGHTS`."""
+    """What was resolved, and from what. Of the policies those are `kept` that are no more rights than `MOST_RIGHTS`."""
 
-    policies: tuple[Policy, ...]
+    policies: Policies
     patterns: frozenset[Pattern]
     allows: frozenset[Allow]
-    left_out: tuple[str, ...] = ()
+    kept: Policies
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The names of the others."""
+        chosen = frozenset(map(id, self.kept))
+        return tuple(each.name for each in self.policies if id(each) not in chosen)
 
 
 class Resolver:
@@ -197,13 +187,8 @@ class Resolver:
         self._tags: Mapping[AppName, int] | None = None
         self._answers: dict[AppName, _Answer] = {}
 
-    @property
-    def index(self) -> Index:
-        """The policies in force, for `check`."""
-        return self._index
-
     def follow(self, policies: tuple[Policy, ...]) -> None:
-        """Take the policies in force alone, which is enough for `check`."""
+        """Take the policies in force alone, which is enough for `check` and `ports`."""
         if policies is not self._policies:
             self._policies = policies
             self._index.follow(policies)
@@ -230,26 +215,40 @@ class Resolver:
             return known.allows
         return self._answer(to, concerning, known).allows
 
+    def check(self, source: AppName, to: AppName, *, protocol: Protocol, port: int) -> Policy | None:
+        """The first policy that allows it, or None. The apps need not exist."""
+        allowing = (policy for policy in self._allowing(source, to) if any(port in ports for ports in policy.ports(protocol)))
+        return next(allowing, None)
+
+    def ports(self, source: AppName, to: AppName) -> Mapping[Protocol, tuple[Ports, ...]]:
+        """All that `source` may reach at `to`."""
+        allowing = tuple(self._allowing(source, to))
+        return {protocol: merged(ports for policy in allowing for ports in policy.ports(protocol)) for protocol in Protocol}
+
+    def _allowing(self, source: AppName, to: AppName) -> Iterator[Policy]:
+        """The policies in force that speak of both; what is left out for an app that has instances here is not in force."""
+        concerning, known = self._index.concerning(to), self._answers.get(to)
+        for policy in known.kept if known is not None and known.policies == concerning else concerning:
+            if any(meant(each, to=to).matches(source) for each in policy.sources):
+                yield policy
+
     def left_out(self) -> Mapping[AppName, tuple[str, ...]]:
         """The policies that are not in force for a destination, since it would have more than `MOST_RIGHTS`."""
-        return {app: answer.left_out for app, answer in self._answers.items() if answer.left_out}
+        return {app: answer.left_out for app, answer in self._answers.items() if len(answer.kept) < len(answer.policies)}
 
     def forget(self, living: Collection[AppName]) -> None:
         """Drop the answers of destinations that are gone, so that memory does not grow with every app that ever was."""
         self._answers = {app: answer for app, answer in self._answers.items() if app in living}
 
     def _answer(self, to: AppName, concerning: tuple[Policy, ...], known: _Answer | None) -> _Answer:
-        allows = resolve(concerning, census=self._census, to=to)
-        left_out: tuple[str, ...] = ()
+        allows, kept = resolve(concerning, census=self._census, to=to), concerning
         if len(allows) > MOST_RIGHTS:
             kept = fitting(concerning, census=self._census, to=to, most=MOST_RIGHTS)
-            chosen = frozenset(map(id, kept))
-            left_out = tuple(each.name for each in concerning if id(each) not in chosen)
             allows = resolve(kept, census=self._census, to=to)
         if known is not None and known.allows == allows:
             allows = known.allows
         patterns = frozenset(meant(source, to=to) for policy in concerning for source in policy.sources)
-        self._answers[to] = _Answer(concerning, patterns, allows, left_out)
+        self._answers[to] = _Answer(concerning, patterns, allows, kept)
         return self._answers[to]
 
     def _refreshed(self, changed: Collection[AppName]) -> Iterator[tuple[AppName, _Answer]]:

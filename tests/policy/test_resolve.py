@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from agent.model.names import AppName
 from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports, Protocol, Scope
 from agent.policy.ports import merged
-from agent.policy.resolve import MOST_RIGHTS, Index, Resolver
+from agent.policy.resolve import MOST_RIGHTS, Resolver
 from dataplane.state import Allow
 
 APPS = [AppName(org, space, app) for org in ("acme", "zeta") for space in ("shop", "blog") for app in ("web", "api", "db")]
@@ -84,7 +84,7 @@ def test_check_agrees_with_the_policies(found: tuple[Policy, ...], source: AppNa
     resolver = Resolver()
     resolver.update(found, {})
     for port in (1, 5, 12, 13, 65535):
-        answer = resolver.index.check(source, to, protocol=protocol, port=port)
+        answer = resolver.check(source, to, protocol=protocol, port=port)
         assert (answer is not None) == any(allowed_by(each, source, to, protocol, port) for each in found)
         assert answer is None or allowed_by(answer, source, to, protocol, port)
 
@@ -136,8 +136,8 @@ def test_a_policy_in_one_direction_does_not_cover_the_other() -> None:
     resolver = Resolver()
     policy = rule(Pattern("acme", "shop", "web"), to=TO_API)
     resolver.update((policy,), {WEB: 1, API: 2})
-    assert resolver.index.check(WEB, API, protocol=Protocol.TCP, port=80) is policy
-    assert resolver.index.check(API, WEB, protocol=Protocol.TCP, port=80) is None
+    assert resolver.check(WEB, API, protocol=Protocol.TCP, port=80) is policy
+    assert resolver.check(API, WEB, protocol=Protocol.TCP, port=80) is None
     assert resolver.allows(WEB) == frozenset()
 
 
@@ -158,9 +158,11 @@ def test_the_ports_that_a_source_may_reach_are_those_of_all_its_policies_in_few_
         Policy("b", (Scope.SAME_SPACE,), Pattern("acme", "shop", None), (Ports(81, 90),), (Ports(53, 53),), here),
         Policy("c", (Pattern("acme", "shop", "db"),), api, (Ports(1, 9),), (), here),
     )
-    found = Index(policies).ports(AppName("acme", "shop", "web"), AppName("acme", "shop", "api"))
+    resolver = Resolver()
+    resolver.follow(policies)
+    found = resolver.ports(AppName("acme", "shop", "web"), AppName("acme", "shop", "api"))
     assert found == {Protocol.TCP: (Ports(80, 90),), Protocol.UDP: (Ports(53, 53),)}
-    none = Index(policies).ports(AppName("acme", "shop", "web"), AppName("acme", "blog", "api"))
+    none = resolver.ports(AppName("acme", "shop", "web"), AppName("acme", "blog", "api"))
     assert none == {Protocol.TCP: (), Protocol.UDP: ()}
 
 
@@ -185,9 +187,12 @@ def test_a_policy_that_would_be_too_many_rights_is_left_out_and_named_and_the_ot
     assert len(resolver.allows(API)) == MOST_RIGHTS - 2
     assert Allow(1, "tcp", 1, 1) in resolver.allows(API)
     assert resolver.left_out() == {API: ("large",)}
+    assert resolver.check(API, API, protocol=Protocol.TCP, port=1) is None
+    assert resolver.ports(WEB, API)[Protocol.TCP] == (Ports(1, 1),), "`small` allows that, and not what `large` would"
     resolver.update(policies[1:], tags)
     assert {allow.tag for allow in resolver.allows(API)} == {1, 2}
     assert resolver.left_out() == {}
+    assert resolver.check(API, API, protocol=Protocol.TCP, port=1) is policies[1]
 
 
 def test_a_group_is_one_right_however_many_apps_it_has() -> None:
