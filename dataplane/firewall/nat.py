@@ -11,7 +11,12 @@ PORTS: Final = "32768-60999"  # those that the kernel gives by itself
 
 def nat_chains(state: HostState) -> Mapping[str, Iterable[str]]:
     """The rules of each chain by its name."""
-    return {"CELLNET-POSTROUTING": _postrouting(state)}
+    return {"CELLNET-PREROUTING": _prerouting(state), "CELLNET-POSTROUTING": _postrouting(state)}
+
+
+def _prerouting(state: HostState) -> Iterator[str]:
+    # a host that redirects everything, or all of a port, to a proxy of its own: what one container sends another goes there
+    yield f"-s {state.overlay} -d {state.overlay} -j NETMAP --to {state.overlay}"
 
 
 def _postrouting(state: HostState) -> Iterator[str]:

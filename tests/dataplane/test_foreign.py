@@ -109,7 +109,9 @@ def test_output_matters_where_the_cell_has_a_tunnel(netns: Callable[[str], Netns
 
 
 @pytest.mark.parametrize("hook", [1, 3], ids=["input", "output"])
-def test_a_table_of_nft_in_the_way_of_the_tunnel_is_mended_by_the_tunnels_port(netns: Callable[[str], Netns], hook: int) -> None:
+def test_a_table_of_nft_in_the_way_of_the_tunnel_is_mended_by_the_tunnels_port(
+    netns: Callable[[str], Netns], hook: int
+) -> None:
     host = netns("host")
     make_nft_chain(host, hook=hook, policy=0)
     assert found(host, Backend.NFT) == []

@@ -1,4 +1,4 @@
-"""An app sees its caller's address, also on a host whose own rules masquerade everything."""
+"""An app sees its caller's address, and is itself what the caller reaches, whatever the host's own rules translate."""
 
 from collections.abc import Callable, Iterator
 
@@ -12,6 +12,9 @@ from tests.testlib.two_hosts import WEB, TwoHosts, two_hosts
 
 RIGHTS = allow(WEB, "8080"), allow(WEB, "8080", "udp")
 CATCH_ALL = ("-t", "nat", "-A", "POSTROUTING", "-j", "MASQUERADE")
+REDIRECTS = [
+    ("-t", "nat", "-A", "PREROUTING", "-p", each, "--dport", "8080", "-j", "REDIRECT", "--to", "1") for each in ("tcp", "udp")
+]
 PUBLISHED = ("-t", "nat", "-A", "PREROUTING", "-p", "tcp", "--dport", "7080", "-j", "DNAT")
 
 
@@ -34,19 +37,21 @@ def callers(server: Node, client: Node) -> set[str]:
         return {listener.accept()[1][0], far.recvfrom(10)[1][0]}
 
 
-def test_a_catch_all_masquerade_hides_no_caller_on_another_cell(both: TwoHosts, backend: Backend) -> None:
+def test_rules_of_the_host_that_translate_everything_disturb_no_call_to_another_cell(both: TwoHosts, backend: Backend) -> None:
     for host in (both.here, both.there):
-        host.netns.run(f"iptables-{backend.value}", *CATCH_ALL)
+        for rule in (CATCH_ALL, *REDIRECTS):
+            host.netns.run(f"iptables-{backend.value}", *rule)
     assert callers(both.api, both.web) == {str(both.web.address)}
 
 
 @pytest.mark.parametrize("flavour", list(Backend), ids=lambda each: f"masquerade-{each.value}")
-def test_a_catch_all_masquerade_hides_no_caller_within_a_cell(
+def test_rules_of_the_host_that_translate_everything_disturb_no_call_within_a_cell(
     netns: Callable[[str], Netns], backend: Backend, flavour: Backend
 ) -> None:
     """Nor one in the other flavour's table, which the kernel asks after ours where it was there before."""
     host = make_host(netns, containers=2, firewall=firewall(backend))
-    host.netns.run(f"iptables-{flavour.value}", *CATCH_ALL)
+    for rule in (CATCH_ALL, *REDIRECTS):
+        host.netns.run(f"iptables-{flavour.value}", *rule)
     host.become(host.with_workloads(host.workload(0), host.workload(1, *RIGHTS)))
     web, api = (Node(each.path, address=host.empty.subnet[2 + number]) for number, each in enumerate(host.containers))
     await_carrier(host.containers[1], "eth0")

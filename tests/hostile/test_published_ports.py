@@ -66,7 +66,7 @@ def test_a_published_port_reaches_its_container_from_outside(stage: AttackedCell
 def test_no_container_gets_round_a_policy_by_a_published_port(stage: AttackedCell, dialled: str) -> None:
     """Also where a rule forgets to name the host's address."""
     to = str(stage.host.address) if dialled == "the host's address" else None
-    target = stage.host if to else "10.255.1.77"
+    target = stage.host if to else stage.outside
     with _published(stage, f"{stage.api.address}:8080", to=to):
         assert stage.web.connect(target, PORT) is Connected
         assert stage.web.udp(target, PORT) is Connected
