@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
 from dataplane.envoy import address_tie, http, tls
+from dataplane.envoy.access_log import refused_connections
 from dataplane.envoy.container_socket import STAT_PREFIX, fair_share, listening
 from dataplane.envoy.limits import BUFFER, EARLY_BYTES, HANDSHAKE
 from dataplane.envoy.resource import packed

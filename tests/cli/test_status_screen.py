@@ -25,6 +25,7 @@ from agent.control.api.rotation import RotationRow
 from agent.daemon.storage import StoreRow
 from agent.envoy.connection import EnvoyRow
 from agent.envoy.listeners import TlsState
+from agent.envoy.refused_calls import RefusalsRow, RefusedCall
 from agent.identity.rotation import Step
 from agent.model.status import Event, Problem
 from agent.policy.in_force import PoliciesRow
