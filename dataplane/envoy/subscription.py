@@ -43,6 +43,8 @@ class Subscription:
     refused: dict[str, Refusal] = field(default_factory=dict)
     divided: list[frozenset[str]] = field(default_factory=list)
     flights: dict[str, Versions] = field(default_factory=dict)
+    # what was desired when nothing was due; nothing is until Envoy says something or something else is desired
+    content_with: Mapping[str, Resource] | None = None
     # A wildcard subscriber waits for a first answer, even an empty one; one that has resources waits for nothing.
     answered: bool = False
 
@@ -62,6 +64,7 @@ class Subscription:
 
     def receive(self, request: DeltaDiscoveryRequest) -> int:
         """A later request: an answer, a change of interest, or both. Returns how many resources it acknowledged."""
+        self.content_with = None
         taken = self._answer(request)
         for name in request.resource_names_unsubscribe:
             self._forget(name)
@@ -117,6 +120,7 @@ class Subscription:
 
     def withdraw(self, names: Iterable[str]) -> None:
         """These are not wanted any more. If one comes back, even the same version gets another chance."""
+        self.content_with = None
         if self.one_by_one:
             return
         for name in names:

@@ -1,5 +1,7 @@
 """The protocol without a socket: any table to any table, in a safe order, whatever the other side refuses or forgets."""
 
+from collections.abc import Mapping
+
 import pytest
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from dataplane.envoy.resource import CLUSTER, LISTENER, SECRET, Resource, ResourceKey
 from dataplane.envoy.stream import MOST_TYPES, Stream, Table, by_type
+from dataplane.envoy.subscription import Subscription, Versions
 from tests.testlib.fake_envoy import TYPES, FakeEnvoy
 
 keys = st.builds(ResourceKey, st.sampled_from(TYPES), st.sampled_from([f"n{each}" for each in range(6)]))
@@ -119,6 +122,25 @@ def test_a_secret_is_sent_when_it_is_asked_for_and_when_it_appears() -> None:
     assert envoy.has == {(SECRET, "s"): "1"}
     envoy.settle(stream, table((SECRET, "s", "1"), (SECRET, "later", "1")))
     assert envoy.has == {(SECRET, "s"): "1", (SECRET, "later"): "1"}
+
+
+def test_what_envoy_says_of_one_type_has_no_other_type_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answer comes through here: with hundreds of containers the comparisons would take longer than the attach."""
+    envoy, wanted = FakeEnvoy(), table((CLUSTER, "c", "1"), (LISTENER, "l", "1"), (SECRET, "s", "1"))
+    stream = envoy.connect()
+    envoy.want(stream, "s")
+    envoy.settle(stream, wanted)
+    looked: list[Subscription] = []
+    original = Subscription.to_put
+
+    def to_put(subscription: Subscription, desired: Mapping[str, Resource]) -> Versions:
+        looked.append(subscription)
+        return original(subscription, desired)
+
+    monkeypatch.setattr(Subscription, "to_put", to_put)
+    envoy.want(stream, "other")
+    assert envoy.settle(stream, wanted) == 0
+    assert looked == [stream.subscriptions[SECRET]]
 
 
 def test_a_resource_that_is_requested_anew_is_sent_again() -> None:
