@@ -51,6 +51,8 @@ def command(
         "setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs", "--pdeathsig", "keep",
         f"--inh-caps={kept}", f"--ambient-caps={kept}", f"--bounding-set={kept}", "--",
         str(binary), "--config-yaml", bootstrap(settings), "--disable-hot-restart", "--concurrency", str(workers),
+        # a field that another Envoy does not know may be one that keeps a caller out
+        "--reject-unknown-dynamic-fields",
         "--drain-time-s", str(drain), "--drain-strategy", "immediate", "--log-level", "warning",
         # an agent that is away, and what Envoy refuses, is in `cellnet status`; a caller that is refused is no line here
         "--component-log-level", "config:error,upstream:error",

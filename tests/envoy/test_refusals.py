@@ -159,3 +159,13 @@ def test_settling_lists_what_is_refused_even_if_something_else_is_late(cell: Env
     (address,) = strangers(cell, 1)
     with pytest.raises(HostRefused):
         cell.settle_versions({never: "1", **of_workload(cell.table, address)})
+
+
+def test_a_field_that_envoy_does_not_know_is_refused_and_never_ignored(cell: EnvoyCell, pair: EnvoyPair) -> None:
+    cell.put(pair.workload(cell.leaf()))
+    cell.settle(API)
+    key = listener_key(API)
+    unknown = b"\xfa\xff\x07\x01x"  # number 16,383, of one byte
+    cell.publish_table({**cell.table, key: Resource("strange", cell.table[key].body + unknown)})
+    with pytest.raises(HostRefused, match="unknown field"):
+        cell.settle_versions({key: "strange"})
