@@ -49,9 +49,13 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Calls the agent whose control socket is at `path`. Raises the errors of agent/errors.py, and Refused."""
+    """Calls the agent whose control socket is at `path`. Raises the errors of agent/errors.py, and Refused.
+
+    `options` of the command line are what leads to that place, for the command that starts an agent there.
+    """
 
     path: Path
+    options: tuple[str, ...] = ()
 
     def get(self, address: str, **query: str) -> Fields:
         """Read something."""
@@ -107,7 +111,7 @@ class Client:
 
         failed, what = last_start.read(self.path.parent), f"no agent answers at {self.path}"
         if failed is None:
-            return Unavailable(what, hint=f"'sudo {program()} up' starts one")
+            return Unavailable(what, hint=f"'sudo {' '.join((program(), *self.options, 'up'))}' starts one")
         return Unavailable(f"{what}: its last start failed{failed.at and f' at {failed.at}'}: {failed.what}", hint=failed.hint)
 
 

@@ -56,7 +56,8 @@ class Location:
 
     def client(self) -> Client:
         """The agent of this place."""
-        return Client(self.socket())
+        named = (("--root", self.root), ("--config", self.config))
+        return Client(self.socket(), tuple(word for name, path in named if path for word in (name, str(path.absolute()))))
 
 
 def need_root(command: str) -> None:

@@ -35,7 +35,9 @@ class EnvoyConnection(Part):
         status = self._ads.status()
         if not status.connected:
             what = "Envoy is not connected: no TLS, no new attachments"
-            yield Problem("envoy", what, "start it with `cellnet envoy`, see its log")
+            yield Problem(
+                "envoy", what, "`cellnet up` starts it again by itself; without that, `cellnet envoy` does: see its log"
+            )
             with suppress(HostRefused):
                 yield from as_problems("envoy", self._obstacle())
         for key, words in status.refused.items():

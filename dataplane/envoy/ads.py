@@ -161,7 +161,9 @@ class AdsServer:
                     await self._news.wait()
         except TimeoutError as error:
             if not self._connections:
-                raise Unavailable("Envoy is not connected", hint="start it with `cellnet envoy`, or see its log") from error
+                raise Unavailable(
+                    "Envoy is not connected", hint="`cellnet status` says what keeps it; `cellnet up` starts it again by itself"
+                ) from error
             missing = ", ".join(str(key) for key, version in versions.items() if not self._is_settled(key, version))
             if not missing:
                 return

@@ -94,7 +94,9 @@ def test_a_path_is_sent_as_the_caller_sees_it_and_not_as_the_agent_would(tmp_pat
 
 
 def test_without_an_agent_the_hint_is_how_to_start_one(cellnet: Cli, tmp_path: Path) -> None:
-    words = f"error: no agent answers at {tmp_path}/run/cellnet/agent.sock; hint: 'sudo cellnet up' starts one"
+    words = (
+        f"error: no agent answers at {tmp_path}/run/cellnet/agent.sock; hint: 'sudo cellnet --root {tmp_path} up' starts one"
+    )
     for command in (["ps"], ["status"], ["sync"], ["policy", "list"], ["ca", "show"], ["detach", "w"], ["exec", "w", "env"]):
         done = cellnet(*command)
         assert (done.code, done.out) == (1, "")
