@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # Envoy's user must reach what tests make, /run/netns among it, whatever the umask of the shell that runs them.
 os.umask(0o022)
+
+# What a shell without job control starts in the background, or nohup, ignores interrupts, and so would all that a test starts.
+for each in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(each) is signal.SIG_IGN:
+        signal.signal(each, signal.default_int_handler if each is signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture
