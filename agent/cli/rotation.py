@@ -39,7 +39,7 @@ ORDER = tuple(STEPS)
 )
 @click.option("--until", type=click.Choice(["trust", "sign"]), help="Stop after this step. [default: go on to the end]")
 @click.option(
-    "--wait", type=click.FloatRange(0, 3600), default=30, show_default=True, metavar="S", help="Wait so long for the cells."
+    "--wait", type=click.FloatRange(0, 3600), default=45, show_default=True, metavar="S", help="Wait so long for the cells."
 )
 @passphrase_option
 @credentials_option

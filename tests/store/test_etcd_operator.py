@@ -19,6 +19,7 @@ from agent.daemon.storage import open_storage
 from agent.errors import HostRefused, InvalidInput, Unavailable
 from agent.model.cell import CellRecord
 from agent.model.credentials import StoreCredentials
+from agent.model.rotation import Rotation
 from agent.store.database import Database
 from agent.store.etcd.client import EtcdClient, put
 from agent.store.etcd.operator import OperatorAccess, client_of
@@ -99,6 +100,22 @@ async def test_an_operator_removes_a_cell_that_is_gone(cell: Opened, etcd: Etcd)
         await store.remove_cell("cell-2", now=1.0)
     await store.remove_cell("cell-2", now=1.0, writer=OPERATOR)
     assert record not in [each.record for each in await store.cells()]
+
+
+async def test_a_rotation_that_makes_no_sense_is_none_and_named(cell: Opened, etcd: Etcd) -> None:
+    store, who = cell.store, ("--user", f"operator:{SECRET}")
+    await store.set_rotation(Rotation("ab" * 32, frozenset()), trust=b"PEM", writer=OPERATOR)
+    assert await store.rotation() == Rotation("ab" * 32, frozenset())
+    with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
+        await store.set_rotation(None, trust=b"PEM")
+    etcd.ctl(*who, "put", "/cellnet/v1/ca/rotation", '{"root": "ab", "former": []}')
+    async with asyncio.timeout(20):
+        while not store.malformed:  # noqa: ASYNC110 -- nothing reports it
+            await asyncio.sleep(0.01)
+    assert await store.rotation() is None
+    assert "root: String should match pattern" in store.malformed["/cellnet/v1/ca/rotation"]
+    await store.set_rotation(None, trust=b"PEM", writer=OPERATOR)
+    assert not store.malformed
 
 
 async def test_no_credentials_are_kept_or_reported(cell: Opened, capfd: pytest.CaptureFixture[str]) -> None:

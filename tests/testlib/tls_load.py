@@ -13,8 +13,8 @@ from tests.testlib.instance import Instance
 
 PAUSE = 0.01  # seconds between two calls: what is rotated meanwhile needs the processors too
 
-Call = Callable[[Instance, Instance], x509.Certificate]
-"""One call from a caller to a target; the certificate that the target has shown. Raises where the call fails."""
+Call = Callable[[Instance, Instance], x509.Certificate | None]
+"""One call from a caller to a target; the certificate that the target has shown the caller. Raises where the call fails."""
 
 
 def tls_call(caller: Instance, target: Instance) -> x509.Certificate:
@@ -33,6 +33,13 @@ def mutual_tls_call(caller: Instance, target: Instance) -> x509.Certificate:
     raise AssertionError
 
 
+def plain_call(caller: Instance, target: Instance) -> None:
+    """On 8080, as an app that knows nothing of TLS: in a tunnel, where the cells have mutual TLS."""
+    with caller.dial(target, 8080) as connection:
+        connection.sendall(b"echo")
+        assert connection.recv(4) == b"echo"
+
+
 def _answered(caller: Instance, target: Instance, context: ssl.SSLContext) -> x509.Certificate:
     with caller.dial_tls(target, context=context) as secure:
         secure.sendall(b"echo")
@@ -43,17 +50,25 @@ def _answered(caller: Instance, target: Instance, context: ssl.SSLContext) -> x5
 
 
 class TlsLoad:
-    """What came of the calls so far. `shown` counts calls by the target's name and the certificate that it showed."""
+    """What came of the calls so far.
+
+    `answered` counts those that were, by their kind; `shown` has the targets' names with the serial numbers that these showed.
+    """
 
     def __init__(self) -> None:
         self.failures: list[str] = []
-        self.shown: Counter[tuple[str, int]] = Counter()
+        self.shown = set[tuple[str, int]]()
+        self.answered: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     @property
     def calls(self) -> int:
         """That were answered."""
-        return self.shown.total()
+        return self.answered.total()
+
+    def leaves(self, target: Instance) -> int:
+        """How many a target has shown."""
+        return len({serial for name, serial in self.shown if name == target.name})
 
     def call(self, kind: Call, caller: Instance, target: Instance) -> None:
         """One more."""
@@ -64,7 +79,9 @@ class TlsLoad:
                 self.failures.append(f"{kind.__name__} {caller.name} to {target.name} at {time.strftime('%X')}: {error!r}")
         else:
             with self._lock:
-                self.shown[target.name, certificate.serial_number] += 1
+                self.answered[kind.__name__] += 1
+                if certificate is not None:
+                    self.shown.add((target.name, certificate.serial_number))
 
 
 @contextlib.contextmanager
