@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterable, Sequence
 
 
-def listed(names: Sequence[str], *, most: int = 3) -> str:
+def listed(names: Sequence[str], *, most: int = 3, separator: str = ", ") -> str:
     """`a, b, c and 4 more`: the first `most`, and how many there are besides."""
     more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+    return separator.join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def natural(name: str) -> tuple[str | int, ...]:

@@ -81,6 +81,8 @@ def rows(found: Fields) -> Iterator[Row]:
     yield from _rotation(found.at("rotation"))
     yield Row("converged", _converged(found.at("last_apply")))
     yield Row("repairs", found.text("repairs") + _last(found.at("last_repairs")))
+    if found.text("cuts") != "0":
+        yield Row("cuts", found.text("cuts") + _last(found.at("last_cuts")))
     yield Row("store", f"{store.text('kind')} at {store.text('location')}")
     yield _peers(list(found.at("peers").each()))
     yield from _mutual_tls(found.at("mutual_tls"))

@@ -21,12 +21,13 @@ class EnvoyTable:
         self._translation = Translation()
         self._resources: Mapping[ResourceKey, Resource] = {}
 
-    def publish(self, state: HostState, *, broken: Collection[IPv4Address]) -> None:
-        """From now on Envoy should have what is servable of `state`. Nothing is sent where nothing has changed."""
+    def publish(self, state: HostState, *, broken: Collection[IPv4Address]) -> Mapping[ResourceKey, Resource]:
+        """From now on Envoy should have what is servable of `state`, the table that is returned. Only what changed is sent."""
         resources = self._translation.of(servable(state, broken=broken, served=self._resources))
         if resources is not self._resources:
             self._resources = resources
             self._ads.publish(resources)
+        return resources
 
     async def connected(self, *, timeout: float) -> None:  # noqa: ASYNC109 -- as settled
         """Return when Envoy is connected. Raises Unavailable."""

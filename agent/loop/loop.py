@@ -6,28 +6,32 @@ nothing; if it does plan something although nothing changed, the host was change
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from agent import log
 from agent.complaint import Complaints
+from agent.envoy.late_rights import LateRights
 from agent.envoy.listeners import Served
 from agent.errors import RAISED, HostRefused
 from agent.loop.contested_jumps import ContestedJumps
+from agent.loop.cut_lines import cut_lines
 from agent.loop.desired import CellFacts, desired_state
 from agent.loop.envoy_table import EnvoyTable
 from agent.loop.known_kernel import Applied, KnownKernel
 from agent.loop.mass_loss import MassLossGuard
-from agent.loop.reports import TurnReport, TurnReports
+from agent.loop.reports import Cut, TurnReport, TurnReports
 from agent.loop.revocation import Revocation, lost_rights
 from agent.loop.snapshot import Snapshot
 from agent.loop.turns import Turns
 from agent.metrics import Metrics
+from agent.model.names import AppName
 from agent.pacing import Backoff
 from dataplane.apply import Outcome
 from dataplane.compile import compile_tables
 from dataplane.envoy.ads import AdsServer
+from dataplane.flows.cut import Receipt
 from dataplane.kernel import Kernel
 from dataplane.netlink.monitor import Monitor
 from dataplane.plan import Plan, plan
@@ -59,9 +63,11 @@ class Reconciler:
         self._known = KnownKernel()
         self._revocation = Revocation(effects.kernel, clock=effects.elapsed)
         self._news_in: float | None = None  # see Snapshot
+        self._tags: Mapping[AppName, int] = {}  # of the last snapshot
         self.contested = ContestedJumps()
         self.mass_loss = MassLossGuard()
         self.envoy = EnvoyTable(effects.ads)
+        self.late_rights = LateRights(effects.ads, on_taken=self.kick)
         self.reports = TurnReports(effects.metrics, called=effects.called, elapsed=effects.elapsed)
         self.at_rest = asyncio.Event()  # set between turns
         self._log = log.get("reconcile")
@@ -102,7 +108,7 @@ class Reconciler:
     async def _turn(self) -> TurnReport:
         known, now = self._known, self._effects.elapsed
         snapshot = await self._snapshot()
-        self._news_in = snapshot.news_in
+        self._news_in, self._tags = snapshot.news_in, snapshot.tags
         self._revocation.expect(snapshot.departed)
         wanted = desired_state(snapshot, facts=self._facts, before=known.state)
         wanted = self.mass_loss.guarded(wanted, before=known.state, leaving=snapshot.leaving, now=now())
@@ -115,17 +121,18 @@ class Reconciler:
         changes, is_repair = plan(tables, actual), known.is_disturbed
         outcome = await self._apply(changes, tables)
         after = known.after_turn(Applied(state, compiled, tables), outcome)
-        self.envoy.publish(state, broken=after.broken)
+        self.late_rights.want(state.workloads.values(), self.envoy.publish(state, broken=after.broken))
+        late = await self.late_rights.settle()  # what is cut before could be opened again
         # None: connections may exist that were opened while our rules were not in force
         before = None if is_repair or known.has_failed else known.state
-        receipt = await self._revocation.cut(state, lost_rights(before, state))
+        receipt = await self._revocation.cut(state, lost_rights(before, state), late=late)
         self._known = after
         return TurnReport(
             changes=changes.count(),
             plan=changes or None,
             failures=after.broken,
             overlay=after.overlay,
-            receipt=receipt,
+            cut=self._named(receipt, state),
             repair=is_repair and bool(changes),
         )
 
@@ -145,9 +152,13 @@ class Reconciler:
         if self._known.has_failed or self._known.state is None:
             return
         try:
-            self.reports.add_later_cut(await self._revocation.cut_again(self._known.state))
+            state = self._known.state
+            self.reports.add_later_cut(self._named(await self._revocation.cut_again(state), state))
         except HostRefused as error:
             self._log.error("not_swept_again", what=error.what, hint=error.hint)
+
+    def _named(self, receipt: Receipt | None, state: HostState) -> Cut | None:
+        return Cut(receipt, cut_lines(receipt, state, self._tags)) if receipt else None
 
     async def look(self) -> bool:
         """Read the kernel beside the loop, and have what is wrong repaired. False if a turn made it worthless meanwhile."""

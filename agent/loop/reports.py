@@ -11,10 +11,19 @@ from agent.complaint import Complaints
 from agent.errors import CellnetError, HostRefused
 from agent.metrics import Metrics
 from agent.model.status import Events, Part, Problem, as_problems
+from agent.wording import listed
 from dataplane.flows.cut import Receipt
 from dataplane.plan import Plan
 
-FLOWS_LOGGED = 20  # of one receipt; the rest are counted
+LOGGED = 20  # flows, and lines by name, of one receipt; the rest are counted
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What was cut, and what that is by name (see cut_lines)."""
+
+    receipt: Receipt
+    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +35,7 @@ class TurnReport:
     changes: int = 0
     plan: Plan | None = None
     failures: Mapping[IPv4Address, HostRefused] = field(default_factory=dict)
-    receipt: Receipt | None = None
+    cut: Cut | None = None
     repair: bool = False
     problem: CellnetError | None = None
     overlay: HostRefused | None = None
@@ -63,7 +72,7 @@ class TurnReports(Part):
         self._failures = Complaints(self._log, failed="workload_failed")
         self._overlay = Complaints(self._log, failed="overlay_failed")
         self._last_change: TurnReport | None = None  # the last that changed the kernel
-        self._repairs = Events()
+        self._repairs, self._cuts = Events(), Events()
         self.last = TurnReport()
 
     def problems(self) -> Iterator[Problem]:
@@ -72,11 +81,18 @@ class TurnReports(Part):
         yield from as_problems("overlay", self.last.overlay)
 
     async def rows(self) -> Mapping[str, object]:
-        """`last_apply`, and since the agent's start `repairs` with the last of them."""
+        """`last_apply`, and since the agent's start `repairs` and `cuts` with the last of each."""
         last, row = self._last_change, None
         if last is not None:
             row = LastApplyRow(self._called(last.ended), round(last.milliseconds, 3), last.changes)
-        return {"last_apply": row, "repairs": self._repairs.count, "last_repairs": self._repairs.last}
+        repairs, cuts = self._repairs, self._cuts
+        return {
+            "last_apply": row,
+            "repairs": repairs.count,
+            "last_repairs": repairs.last,
+            "cuts": cuts.count,
+            "last_cuts": cuts.last,
+        }
 
     def add(self, report: TurnReport) -> None:
         """A turn has ended."""
@@ -94,7 +110,7 @@ class TurnReports(Part):
             self._log.info(event, changes=report.changes, milliseconds=round(report.milliseconds, 1))
         if report.repair and report.plan is not None:
             self.add_repair(report.plan.summary())
-        self._add_cut(report.receipt, milliseconds=report.milliseconds)
+        self._add_cut(report.cut, milliseconds=report.milliseconds)
 
     def _log_parts(self, report: TurnReport) -> None:
         for address, error in report.failures.items():
@@ -105,24 +121,27 @@ class TurnReports(Part):
         else:
             self._overlay.about(report.overlay)
 
-    def add_later_cut(self, receipt: Receipt | None) -> None:
+    def add_later_cut(self, cut: Cut | None) -> None:
         """The second cut of one or several turns."""
-        if receipt is not None:
-            self._add_cut(receipt, milliseconds=receipt.seconds * 1000)
+        if cut is not None:
+            self._add_cut(cut, milliseconds=cut.receipt.seconds * 1000)
 
     def add_repair(self, what: str) -> None:
         """What another program had broken was put back."""
         self._repairs.add(self._called(self._elapsed()), what)
         self._metrics.repairs.inc()
 
-    def _add_cut(self, receipt: Receipt | None, *, milliseconds: float) -> None:
-        if not receipt:
+    def _add_cut(self, cut: Cut | None, *, milliseconds: float) -> None:
+        if cut is None:
             return
-        self._metrics.flows_cut.inc(len(receipt.flows))
+        receipt, lines = cut.receipt, cut.lines
+        self._metrics.flows_cut.inc(receipt.count)
+        self._cuts.add(self._called(self._elapsed()), listed(lines, separator="; "))
         self._log.info(
             "flows_cut",
-            flows=[str(flow) for flow in receipt.flows[:FLOWS_LOGGED]],
-            count=len(receipt.flows),
+            what=lines[:LOGGED],
+            flows=[str(flow) for flow in receipt.flows[:LOGGED]],
+            count=receipt.count,
             sockets=receipt.sockets_destroyed,
             entries=receipt.entries_deleted,
             milliseconds=round(milliseconds, 1),

@@ -1,5 +1,6 @@
 """Cuts forbidden connections twice: at once, before the change is reported as enforced; and 50 ms later, for packets that were
-in flight, so that no caller has to wait for the second look.
+in flight, so that no caller has to wait for the second look. Where Envoy is late with callers' rights, it lets streams in by
+the old ones: there is a look every few seconds, and one when it has taken them.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ Addresses: TypeAlias = "frozenset[IPv4Address] | None"
 """Where to look for flows; None means everywhere."""
 NOWHERE: frozenset[IPv4Address] = frozenset()
 
-RETRY = 5.0  # seconds after a second look that failed
+RETRY = 5.0  # seconds after a second look that failed, and between looks while Envoy is late
 DELAY = 0.05  # seconds; a packet that had passed the old rules is somewhere by then, even on a machine that is busy
 
 
@@ -29,19 +30,27 @@ class Revocation:
         self._expected: Departed = {}  # of the next first look
         self._places: Addresses = NOWHERE  # of the second look
         self._departed: Departed = {}
+        self._late = NOWHERE
         self._due = 0.0
 
     def wait(self) -> float | None:
         """Seconds until the second look is due, None if there is nothing left to look at."""
-        nothing = self._places == NOWHERE and not self._departed
+        nothing = self._places == NOWHERE and not self._departed and not self._late
         return None if nothing else max(self._due - self._clock(), 0.0)
 
     def expect(self, departed: Departed) -> None:
         """The next cut is also of what these have left behind (see dataplane/flows/cut.py)."""
         self._expected = {**self._expected, **departed}
 
-    async def cut(self, state: HostState, addresses: Addresses) -> Receipt | None:
-        """Cut at `addresses` what `state` forbids; a second look is due then. Raises HostRefused."""
+    async def cut(self, state: HostState, addresses: Addresses, *, late: frozenset[IPv4Address] = NOWHERE) -> Receipt | None:
+        """Cut at `addresses` what `state` forbids; a second look is due then. Envoy is `late` with the rights to reach these.
+
+        Raises HostRefused.
+        """
+        addresses = joined(addresses, self._late - late)  # it has let streams in by the old ones until now
+        if late and self.wait() is None:
+            self._due = self._clock() + RETRY
+        self._late = late
         if addresses == NOWHERE and not self._expected:
             return None
         found = await self._sweep(state, addresses, self._expected, phase=SweepPhase.FIRST)
@@ -54,7 +63,8 @@ class Revocation:
         if self.wait() != 0.0:
             return None
         self._due = self._clock() + RETRY
-        found = await self._sweep(state, self._places, self._departed, phase=SweepPhase.LATER)
+        places = joined(self._places, self._late)
+        found = await self._sweep(state, places, self._departed, phase=SweepPhase.LATER)
         self._places, self._departed = NOWHERE, {}
         return found
 

@@ -7,7 +7,8 @@ group can enter it (gRPC hands out no peer credentials).
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -142,6 +143,19 @@ class AdsServer:
             return None
         subscription = self._connections[-1].stream.subscriptions.get(LISTENER)
         return None if subscription is None else frozenset(subscription.acknowledged)
+
+    def lacks(self, key: ResourceKey, version: str, *, needed_by: ResourceKey) -> bool:
+        """Whether the newest Envoy may go by another version of `key`, which it asks for by name while it has `needed_by`.
+
+        Where none is connected one may run that has yet to find us.
+        """
+        return not self._connections or self._connections[-1].stream.lacks(key, version, needed_by=needed_by)
+
+    async def until(self, true: Callable[[], bool], *, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- no error
+        """Return when Envoy has made something true, or after `timeout` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout), self._news:
+                await self._news.wait_for(true)
 
     def _wake(self) -> None:
         for connection in self._connections:

@@ -100,6 +100,14 @@ class Stream:
         subscription = self.subscriptions.get(key.type_url)
         return subscription.acknowledged.get(key.name) if subscription else None
 
+    def lacks(self, key: ResourceKey, version: str, *, needed_by: ResourceKey) -> bool:
+        """Whether this Envoy may go by another version of `key`, which it asks for by name while it has `needed_by`."""
+        found = self.subscriptions.get(key.type_url)
+        if found is not None:
+            return key.name in found.names and found.acknowledged.get(key.name) != version
+        needing = self.subscriptions.get(needed_by.type_url)  # after it, an Envoy that connects again may ask for the other
+        return needing is None or needed_by.name in needing.acknowledged
+
     def refusal(self, key: ResourceKey) -> Refusal | None:
         """What this Envoy has against the resource, if anything."""
         subscription = self.subscriptions.get(key.type_url)

@@ -1,32 +1,32 @@
-"""Ends live connections that nothing permits any longer. Runs after the rule is out; `link` is open in the host's namespace.
+"""Ends live connections that nothing permits any longer. Runs after the rule is out, and after Envoy has acknowledged that some
+callers may less; `link` is open in the host's namespace.
 
 Sockets first, conntrack entries after them: the reset that a destroyed socket sends has to pass our own rules, and only the
 entry lets it. The entry is retired before, so that no new connection gets through it in between. In the end nothing of the flow
-is left, and the rules answer any later packet without a SYN with a reset.
+is left, and the rules answer any later packet without a SYN with a reset. Streams in tunnels before both: a tunnel that is
+itself cut takes all of its own along, and would leave those of a caller on this cell without a reset.
 """
 
-import errno
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from ipaddress import IPv4Address
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
-from dataplane.flows import conntrack, judge, sockdiag
+from dataplane.flows import conntrack, judge, sockdiag, streams
 from dataplane.flows.conntrack import Flow
+from dataplane.flows.inside import inside
 from dataplane.flows.judge import NONE_DEPARTED
 from dataplane.flows.sockdiag import Ends
+from dataplane.flows.streams import CutStreams, TunnelStream
 from dataplane.state import HostState, Workload
-from host.errors import HostRefused
-from host.namespace import NamespaceThread
 from host.netlink.messages import SocketState
 from host.netlink.socket import NetlinkSocket
 
 Clock = Callable[[], float]
 Workloads = Mapping[IPv4Address, Workload]
-Found = TypeVar("Found")
 
 
 class SweepPhase(Enum):
@@ -38,6 +38,16 @@ class SweepPhase(Enum):
 
 FEW = 16  # addresses whose own sockets are looked through first; for more, the whole table is read sooner than all of these
 ROUNDS = 3  # looks at the whole table, at most
+
+
+NO_STREAMS: Final[Mapping[TunnelStream, int]] = {}
+
+
+class Forbidden(NamedTuple):
+    """What a look has found; each stream with its caller's tag."""
+
+    flows: tuple[Flow, ...]
+    streams: Mapping[TunnelStream, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +63,15 @@ class Receipt:
     entries_deleted: int
     started: float
     finished: float
+    streams: tuple[CutStreams, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.flows)
+        return bool(self.flows or self.streams)
+
+    @property
+    def count(self) -> int:
+        """How many connections: flows, and streams in tunnels."""
+        return len(self.flows) + sum(each.count for each in self.streams)
 
     @property
     def seconds(self) -> float:
@@ -63,13 +79,14 @@ class Receipt:
         return self.finished - self.started
 
     def followed_by(self, later: "Receipt") -> "Receipt":
-        """Both as one. SweepPhase that found nothing take no time: `finished` is when the last flow was cut."""
+        """Both as one. Looks that found nothing take no time: `finished` is when the last flow was cut."""
         return Receipt(
             flows=self.flows + later.flows,
             sockets_destroyed=self.sockets_destroyed + later.sockets_destroyed,
             entries_deleted=self.entries_deleted + later.entries_deleted,
             started=self.started,
             finished=later.finished if later else self.finished,
+            streams=self.streams + later.streams,
         )
 
 
@@ -91,15 +108,22 @@ def sweep(
     """
     chosen = None if addresses is None else [state.workloads[each] for each in addresses if each in state.workloads]
 
-    def in_table() -> tuple[Flow, ...]:
+    def in_table() -> Forbidden:
         if chosen is None or addresses is None:
-            return judge.all_forbidden(conntrack.flows(link), state, departed=departed)
+            return judged(conntrack.flows(link))
         gone = (frozenset(addresses) | departed.keys()) - state.workloads.keys()
-        found = conntrack.flows(link, to=[each.address for each in chosen], of=gone)
-        return judge.all_forbidden(found, state, departed=departed)
+        return judged(conntrack.flows(link, to=[each.address for each in chosen], of=gone))
 
-    def in_sockets() -> tuple[Flow, ...]:
-        return judge.all_forbidden(conntrack.answered(link, _connections(chosen or ())), state)
+    def in_sockets() -> Forbidden:
+        return judged(conntrack.answered(link, _connections(chosen or ())))
+
+    def judged(flows: tuple[Flow, ...]) -> Forbidden:
+        known = judge.tunnels(flows, state, departed=departed)
+        # a namespace that no tunnel leads to has no streams, and looking into all of them takes long
+        ending = streams.streams_to(state.workloads[to] for to in sorted({to for _, to in known}))
+        return Forbidden(
+            judge.all_forbidden(flows, state, departed=departed), judge.forbidden_streams(ending, state, known=known)
+        )
 
     first = [in_sockets, in_table] if chosen is not None and 0 < len(chosen) <= FEW else [in_table]
     match phase:
@@ -110,7 +134,7 @@ def sweep(
 
 
 def _cut_all(
-    looks: Sequence[Callable[[], tuple[Flow, ...]]],
+    looks: Sequence[Callable[[], Forbidden]],
     workloads: Workloads,
     *,
     link: NetlinkSocket,
@@ -121,28 +145,43 @@ def _cut_all(
     whole = Receipt((), 0, 0, started, started)
     for number, look in enumerate(looks, start=1):
         found = look()
-        if number >= at_least and not found:
+        if number >= at_least and not any(found):
             break
-        whole = whole.followed_by(cut(found, workloads, link=link, clock=clock))
+        whole = whole.followed_by(cut(found.flows, workloads, link=link, clock=clock, ending=found.streams))
     return whole
 
 
-def cut(flows: Collection[Flow], workloads: Workloads, *, link: NetlinkSocket, clock: Clock) -> Receipt:
-    """End exactly these flows: reset both ends where the socket of one is found, then forget them.
+def cut(
+    flows: Collection[Flow],
+    workloads: Workloads,
+    *,
+    link: NetlinkSocket,
+    clock: Clock,
+    ending: Mapping[TunnelStream, int] = NO_STREAMS,
+) -> Receipt:
+    """End exactly these flows: reset both ends where the socket of one is found, then forget them. `ending` are streams in
+    tunnels, with their callers' tags.
 
     `workloads` says whose namespaces to look in; one that is gone took its sockets along. Raises HostRefused, if sockets could
     not be destroyed after the entries were deleted all the same: then the rules reset the next packet.
     """
     started = clock()
-    if not flows:
+    if not flows and not ending:
         return Receipt((), 0, 0, started, started)
     connections = [flow for flow in flows if flow.protocol == socket.IPPROTO_TCP]
+    destroyed = deleted = 0
     try:
-        conntrack.retire(link, connections)
-        destroyed = _destroy(connections, workloads)
+        streams.reset(ending, workloads)
     finally:
-        deleted = conntrack.delete(link, tuple(flows))
-    return Receipt(tuple(flow for flow in flows if not flow.is_over), destroyed, deleted, started, clock())
+        if flows:
+            try:
+                conntrack.retire(link, connections)
+                destroyed = _destroy(connections, workloads)
+            finally:
+                deleted = conntrack.delete(link, tuple(flows))
+    return Receipt(
+        tuple(flow for flow in flows if not flow.is_over), destroyed, deleted, started, clock(), streams.counted(ending)
+    )
 
 
 def _destroy(flows: Sequence[Flow], workloads: Workloads) -> int:
@@ -152,7 +191,7 @@ def _destroy(flows: Sequence[Flow], workloads: Workloads) -> int:
         missed: list[Flow] = []
         for workload, there in _by_workload(flows, side, workloads):
             connections = [side(flow) for flow in there]
-            reset = _inside(workload, partial(_reset, connections, workload.interface)) or ResetSockets(frozenset(), 0)
+            reset = inside(workload, partial(_reset, connections, workload.interface)) or ResetSockets(frozenset(), 0)
             destroyed += reset.destroyed
             missed += [flow for flow in there if side(flow) not in reset.found]
         flows = missed + [flow for flow in flows if side(flow).local not in workloads]
@@ -194,22 +233,6 @@ def _connections(workloads: Iterable[Workload]) -> list[Ends]:
     return [
         Ends(each.local, each.local_port, each.remote, each.remote_port)
         for workload in workloads
-        for each in _inside(workload, partial(sockdiag.tcp_sockets, local=workload.address)) or ()
+        for each in inside(workload, partial(sockdiag.tcp_sockets, local=workload.address)) or ()
         if isinstance(each.local, IPv4Address) and isinstance(each.remote, IPv4Address) and each.remote_port
     ]
-
-
-def _inside(workload: Workload, function: Callable[[], Found]) -> Found | None:
-    """Run `function` in the workload's namespace; None if that is gone."""
-    try:
-        thread = NamespaceThread(workload.pin, name="flows")
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.EINVAL):  # no pin, or a file that is none (any more)
-            return None
-        raise HostRefused(
-            f"cannot enter the namespace of {workload.name}: {error.strerror}", hint="cellnet needs root"
-        ) from error
-    try:
-        return thread.call(function)
-    finally:
-        thread.close()

@@ -1,18 +1,20 @@
-"""Which flows the HostState does not permit: pure, so that a doubtful cut can be judged again with the same values.
+"""Which flows, and which streams in tunnels, the HostState does not permit. Pure: a doubtful cut can be judged again.
 
-A connection that exists is judged as the firewall's rules would judge its first packet.
+A connection that exists is judged as the firewall's rules would judge its first packet, a stream as Envoy would judge it if it
+were asked for now.
 """
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum, auto
 from ipaddress import IPv4Address
 from typing import Final
 
 from dataplane.admission import admitted, beyond_the_cell
 from dataplane.flows.conntrack import Flow
+from dataplane.flows.streams import TunnelStream
 from dataplane.network_set import NetworkSet
-from dataplane.state import HostState, Workload
+from dataplane.state import INBOUND_PORT, Allow, HostState
 from dataplane.tables import TAG_MASK
 
 PROTOCOLS = {6: "tcp", 17: "udp"}  # an Allow's words; nothing else is ever allowed between containers
@@ -20,6 +22,8 @@ SOURCE_TRANSLATED = 1 << 4  # IPS_SRC_NAT
 NONE_DEPARTED: Final[Mapping[IPv4Address, int]] = {}
 
 Ranges = dict[tuple[int, str], list[tuple[int, int]]]
+Tunnels = Mapping[tuple[IPv4Address, IPv4Address], frozenset[int]]
+"""Source and destination of tunnels -> the tags that they have come with, 0 among them where one is its source's no more."""
 
 
 class AddressOwner(Enum):
@@ -61,11 +65,58 @@ def all_forbidden(
         tag = source.tag if source else _tag_from_afar(flow, departed)
         ranges = opened.get(target.address)
         if ranges is None:
-            ranges = opened[target.address] = _ranges(target, state)
-        admitted = ranges.get((tag, PROTOCOLS.get(flow.protocol, "")), ())
-        if not tag or not any(first <= flow.reply_source_port <= last for first, last in admitted):
+            allows = admitted(target.allows, state.mutual_tls, tls_port=state.tls_port)
+            ranges = opened[target.address] = _ranges(allows, state)
+        passing = ranges.get((tag, PROTOCOLS.get(flow.protocol, "")), ())
+        if not tag or not any(first <= flow.reply_source_port <= last for first, last in passing):
             found.append(flow)
     return tuple(found)
+
+
+def tunnels(flows: Iterable[Flow], state: HostState, *, departed: Mapping[IPv4Address, int] = NONE_DEPARTED) -> Tunnels:
+    """Those of `flows` that are tunnels to containers of this cell."""
+    found: dict[tuple[IPv4Address, IPv4Address], set[int]] = {}
+    for flow in flows:
+        if (flow.protocol, flow.reply_source_port) == (
+            socket.IPPROTO_TCP,
+            INBOUND_PORT,
+        ) and flow.reply_source in state.workloads:
+            tag = _tag_from_afar(flow, departed)
+            found.setdefault((flow.source, flow.reply_source), set()).add(tag)
+    return {ends: frozenset(tags) for ends, tags in found.items()}
+
+
+def forbidden_streams(streams: Iterable[TunnelStream], state: HostState, *, known: Tunnels) -> dict[TunnelStream, int]:
+    """Those that are forbidden, each with its caller's tag, 0 where it has none.
+
+    A caller on another cell has the tag that its tunnel has come with. A stream whose tunnel is not among those `known` is not
+    judged: it has ended, and takes its streams along, or is newer than the look at tunnels, which is followed by another.
+    """
+    rights: dict[IPv4Address, Ranges] = {}
+    found: dict[TunnelStream, int] = {}
+    for stream in streams:
+        target = state.workloads[stream.target]
+        ranges = rights.get(target.address)
+        if ranges is None:
+            ranges = rights[target.address] = _ranges(target.allows, state)
+        tags = _caller_tags(stream, state, known)
+        if tags is not None and not any(_may(tag, stream.port, ranges) for tag in tags):
+            found[stream] = max(tags, default=0)
+    return found
+
+
+def _caller_tags(stream: TunnelStream, state: HostState, known: Tunnels) -> Collection[int] | None:
+    """None where they cannot be known."""
+    caller = state.workloads.get(stream.caller)
+    if caller is not None:
+        return (caller.tag,)
+    if stream.caller in state.subnet:  # it has gone
+        return ()
+    return known.get((stream.caller, stream.target))
+
+
+def _may(tag: int, port: int, ranges: Ranges) -> bool:
+    return bool(tag) and any(first <= port <= last for first, last in ranges.get((tag, "tcp"), ()))
 
 
 def _has_left(flow: Flow, to: AddressOwner | None, state: HostState) -> bool:
@@ -114,9 +165,9 @@ class _AddressOwners:
         return AddressOwner.PEER if address in self._peers else AddressOwner.NONE
 
 
-def _ranges(workload: Workload, state: HostState) -> Ranges:
+def _ranges(allows: Iterable[Allow], state: HostState) -> Ranges:
     ranges: Ranges = {}
-    for allow in admitted(workload.allows, state.mutual_tls, tls_port=state.tls_port):
+    for allow in allows:
         for tag in state.tags_of(allow):
             ranges.setdefault((tag, allow.protocol), []).append((allow.first, allow.last))
     return ranges

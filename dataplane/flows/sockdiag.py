@@ -9,12 +9,13 @@ import errno
 import socket
 import struct
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from host.errors import HostRefused
 from host.netlink.messages import NETLINK_SOCK_DIAG, NLM_F_ACK, SOCK_DIAG_BY_FAMILY, SocketState, attribute, attributes
-from host.netlink.socket import connect, vanished
+from host.netlink.socket import NetlinkSocket, connect, vanished
 
 SOCK_DESTROY = 21
 REQUEST = struct.Struct("=BBBxI")  # family, protocol, extensions, states; a socket's id follows
@@ -24,7 +25,8 @@ MESSAGE = ANSWER.size + ID.size + 20  # then expiry, queues, owner and inode; at
 INODE = struct.Struct("=I")
 SHUTDOWN = 8  # INET_DIAG_SHUTDOWN
 FILTER = 1  # INET_DIAG_REQ_BYTECODE
-BY_LOCAL, BY_REMOTE = 7, 8  # INET_DIAG_BC_S_COND, _D_COND
+BY_LOCAL, BY_REMOTE, BY_MARK = 7, 8, 10  # INET_DIAG_BC_S_COND, _D_COND, _MARK_COND
+WHOLE_MARK = 0xFFFFFFFF
 NO_COOKIE = b"\xff" * 8
 MAPPED = bytes(10) + b"\xff\xff"
 # not all states but those that are known not to be: newer kernels have one for sockets that are bound and no more
@@ -110,9 +112,16 @@ def _is_shut_down(body: bytes) -> bool:
     return bool(found.get(SHUTDOWN))
 
 
-def tcp_sockets(*, local: IPv4Address | None = None, remote: IPv4Address | None = None) -> tuple[Socket, ...]:
-    """The TCP sockets with these ends, in every state but LISTEN; the kernel does the filtering. Raises HostRefused."""
+def tcp_sockets(
+    *, local: IPv4Address | None = None, remote: IPv4Address | None = None, mark: int | None = None
+) -> tuple[Socket, ...]:
+    """The TCP sockets with these ends, and with this mark, in every state but LISTEN; the kernel does the filtering.
+
+    Raises HostRefused.
+    """
     conditions = [_address_condition(op, address) for op, address in ((BY_LOCAL, local), (BY_REMOTE, remote)) if address]
+    if mark is not None:
+        conditions.append(_mark_condition(mark))
     states = 0xFFFFFFFF & ~(1 << SocketState.LISTEN)
     found: list[Socket] = []
     with connect(NETLINK_SOCK_DIAG) as link:
@@ -149,9 +158,17 @@ def _index(interface: str) -> int:
         return 0  # the container's root may rename it
 
 
-def destroy(sockets: Sequence[Socket]) -> int:
-    """Reset these connections: both ends see it. Returns how many were still there; raises HostRefused."""
-    with connect(NETLINK_SOCK_DIAG) as link:
+def opened() -> NetlinkSocket:
+    """A conversation about the calling thread's namespace, which another thread may go on with."""
+    return connect(NETLINK_SOCK_DIAG)
+
+
+def destroy(sockets: Sequence[Socket], *, over: NetlinkSocket | None = None) -> int:
+    """Reset these connections: both ends see it. Returns how many were still there; raises HostRefused.
+
+    They are the calling thread's namespace's, or that of the conversation `over`.
+    """
+    with nullcontext(over) if over else opened() as link:
         answers = link.ask(SOCK_DESTROY, [_request(each.family, each.id) for each in sockets], flags=NLM_F_ACK)
     for answer in answers:
         if isinstance(answer, OSError):
@@ -220,3 +237,7 @@ def _program(conditions: Sequence[bytes]) -> bytes:
 def _address_condition(operation: int, address: IPv4Address, *, port: int = -1) -> bytes:
     # family, prefix length, port (-1: any); matches IPv4-mapped sockets too
     return struct.pack("=BBHBBxxi4s", operation, 16, 0, socket.AF_INET, 32, port, address.packed)
+
+
+def _mark_condition(mark: int) -> bytes:
+    return struct.pack("=BBHII", BY_MARK, 12, 0, mark, WHOLE_MARK)

@@ -177,12 +177,15 @@ def test_what_was_refused_is_counted_on_its_row(agent: Path, cell: FakeCell) -> 
         "last_refused_attaches": (Event(NOW, "web: port 61443 is in use"),),
         "repairs": 1,
         "last_repairs": (Event(NOW, "chains 2, routes 1"),),
+        "cuts": 2,
+        "last_cuts": (Event(NOW, "3 streams of acme/shop/web (10.255.1.2) to acme/shop/api (10.255.1.3) tcp/8080"),),
         "envoy": EnvoyRow(True, "1.40.0", 7, ("listener tls-0aff0102: no", "secret leaf-0aff0102: no")),
         "policies": PoliciesRow(3, 1, 2, ("/a.yaml",)),
     }
     shown = on_a_terminal(agent)
     assert "  containers   0, 3 attaches refused since the agent's start; the last" in shown
     assert "  repairs      1; the last at 2030-01-02 03:04:05: chains 2, routes 1\n" in shown
+    assert "  cuts         2; the last at 2030-01-02 03:04:05: 3 streams of acme/shop/web" in shown
     assert "\x1b[31m1.40.0, connected, 7 listeners, 2 resources refused\x1b[0m\n" in shown
     assert "\x1b[31m3 from 2 files, 1 from the store, 1 bad file\x1b[0m\n" in shown
 

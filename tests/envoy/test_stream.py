@@ -7,7 +7,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, Delt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataplane.envoy.resource import CLUSTER, LISTENER, SECRET, Resource, ResourceKey
+from dataplane.envoy.resource import CLUSTER, EXTENSION, LISTENER, SECRET, Resource, ResourceKey
 from dataplane.envoy.stream import MOST_TYPES, Stream, Table, by_type
 from dataplane.envoy.subscription import Subscription, Versions
 from tests.testlib.fake_envoy import TYPES, FakeEnvoy
@@ -212,3 +212,41 @@ def test_a_peer_that_asks_for_too_much_is_an_error() -> None:
     ):
         with pytest.raises(ValueError, match="more than"):
             stream.receive(request)
+
+
+RIGHTS, NEEDING = ResourceKey(EXTENSION, "rights"), ResourceKey(LISTENER, "inbound")
+
+
+def test_an_envoy_lacks_what_it_asks_for_by_name_until_it_acknowledges_the_version() -> None:
+    stream = Stream()
+    stream.receive(DeltaDiscoveryRequest(type_url=LISTENER))
+    stream.receive(DeltaDiscoveryRequest(type_url=EXTENSION, resource_names_subscribe=[RIGHTS.name]))
+    assert stream.lacks(RIGHTS, "1", needed_by=NEEDING)
+    stream.next_push(table((LISTENER, NEEDING.name, "1")))  # the greeting of a subscriber to all listeners
+    push = stream.next_push(table((LISTENER, NEEDING.name, "1"), (EXTENSION, RIGHTS.name, "1")))
+    assert push is not None
+    assert stream.lacks(RIGHTS, "1", needed_by=NEEDING), "it is on its way"
+    stream.receive(DeltaDiscoveryRequest(type_url=EXTENSION, response_nonce=push.nonce))
+    assert not stream.lacks(RIGHTS, "1", needed_by=NEEDING)
+    assert stream.lacks(RIGHTS, "2", needed_by=NEEDING)
+
+
+def test_an_envoy_lacks_nothing_that_it_does_not_ask_for() -> None:
+    stream = Stream()
+    assert stream.lacks(RIGHTS, "1", needed_by=NEEDING), "it is yet to say anything"
+    stream.receive(DeltaDiscoveryRequest(type_url=LISTENER))
+    assert not stream.lacks(RIGHTS, "1", needed_by=NEEDING), "it has no listener that would let a caller in"
+    stream.receive(DeltaDiscoveryRequest(type_url=EXTENSION, resource_names_subscribe=["another"]))
+    assert not stream.lacks(RIGHTS, "1", needed_by=NEEDING)
+
+
+def test_an_envoy_that_connects_again_may_have_older_rights_until_it_says_so() -> None:
+    stream = Stream()
+    stream.receive(DeltaDiscoveryRequest(type_url=LISTENER, initial_resource_versions={NEEDING.name: "1"}))
+    assert stream.lacks(RIGHTS, "2", needed_by=NEEDING)
+    again = DeltaDiscoveryRequest(
+        type_url=EXTENSION, resource_names_subscribe=[RIGHTS.name], initial_resource_versions={RIGHTS.name: "1"}
+    )
+    stream.receive(again)
+    assert stream.lacks(RIGHTS, "2", needed_by=NEEDING)
+    assert not stream.lacks(RIGHTS, "1", needed_by=NEEDING)

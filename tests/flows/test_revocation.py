@@ -90,6 +90,38 @@ async def test_a_second_look_leaves_what_is_allowed_again_meanwhile(
     assert is_alive(*ends)
 
 
+async def test_while_envoy_is_late_there_is_a_look_every_few_seconds_and_one_when_it_has_taken_the_rights(
+    bed: ConntrackBed, revocation: Revocation, clock: Clock
+) -> None:
+    web, api = bed.container("web"), bed.container("api")
+    late = frozenset([api.workload.address])
+    assert await revocation.cut(bed.state, NOWHERE, late=late) is None
+    for _ in range(2):
+        assert revocation.wait() == pytest.approx(RETRY)
+        assert await revocation.cut_again(bed.state) is None
+        appear(bed, web, api)
+        clock.seconds += RETRY
+        assert await revocation.cut_again(bed.state)
+        assert not bed.flows()
+    appear(bed, web, api)
+    assert await revocation.cut(bed.state, NOWHERE)
+    assert not bed.flows()
+    clock.seconds += DELAY
+    assert await revocation.cut_again(bed.state) is not None
+    assert revocation.wait() is None
+
+
+async def test_an_envoy_that_is_late_does_not_put_off_a_second_look(
+    bed: ConntrackBed, revocation: Revocation, clock: Clock
+) -> None:
+    api = bed.container("api")
+    await revocation.cut(bed.state, frozenset([api.workload.address]), late=frozenset([api.workload.address]))
+    assert revocation.wait() == pytest.approx(DELAY)
+    clock.seconds += DELAY / 2
+    await revocation.cut(bed.state, NOWHERE, late=frozenset([api.workload.address]))
+    assert revocation.wait() == pytest.approx(DELAY / 2)
+
+
 async def test_a_second_look_that_fails_is_still_owed(
     bed: ConntrackBed, revocation: Revocation, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,9 +2,9 @@
 
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import partial, reduce
 from ipaddress import IPv4Address, IPv4Network
 from itertools import count
 from typing import TypeVar
@@ -12,6 +12,7 @@ from typing import TypeVar
 from dataplane.flows import conntrack, cut
 from dataplane.flows.conntrack import Flow
 from dataplane.flows.cut import Receipt, SweepPhase
+from dataplane.flows.judge import NONE_DEPARTED
 from dataplane.state import Allow, HostState, Workload
 from host.namespace import run_in
 from host.netlink.socket import NetlinkSocket
@@ -147,9 +148,15 @@ class ConntrackBed:
 
         return run_in(self.host.path, inside)
 
-    def sweep(self, *containers: BedContainer, phases: Iterable[SweepPhase] = SweepPhase) -> Receipt:
-        """Cut what is forbidden to reach these containers, or any when none is named."""
-        return self.sweep_addresses([each.workload.address for each in containers] or None, phases=phases)
+    def sweep(
+        self,
+        *containers: BedContainer,
+        phases: Iterable[SweepPhase] = SweepPhase,
+        departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
+    ) -> Receipt:
+        """Cut what is forbidden to reach these containers, or any when none is named and none has departed."""
+        addresses = [each.workload.address for each in containers] if containers or departed else None
+        return self.sweep_addresses(addresses, phases=phases, departed=departed)
 
     def sweep_addresses(
         self,
@@ -157,12 +164,13 @@ class ConntrackBed:
         *,
         clock: cut.Clock = time.monotonic,
         phases: Iterable[SweepPhase] = SweepPhase,
+        departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
     ) -> Receipt:
         """The same for addresses, which may be of no container."""
 
         def taken(link: NetlinkSocket) -> Receipt:
-            receipts = [cut.sweep(self.state, link=link, clock=clock, addresses=addresses, phase=each) for each in phases]
-            return reduce(Receipt.followed_by, receipts)
+            swept = partial(cut.sweep, self.state, link=link, clock=clock, addresses=addresses, departed=departed)
+            return reduce(Receipt.followed_by, [swept(phase=each) for each in phases])
 
         return self.with_table(taken)
 

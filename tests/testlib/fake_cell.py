@@ -310,6 +310,8 @@ class FakePart(Part):
             "last_apply": LastApplyRow(NOW, 12.346, 4),
             "repairs": 0,
             "last_repairs": (),
+            "cuts": 0,
+            "last_cuts": (),
             "refusals": RefusalsRow(0, 0, {}, ()),
             "refused_attaches": 0,
             "last_refused_attaches": (),
