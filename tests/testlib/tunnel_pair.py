@@ -35,10 +35,13 @@ STRICT = MutualTls(served=True, redirected=True, plain=False)
 
 
 class TunnelPair:
-    """`web` may reach ports 8000 to 8999 of `api`, until `allow` says something else."""
+    """`web` may reach ports 8000 to 8999 of `api`, until `allow` says something else.
 
-    def __init__(self, cell: EnvoyCell, pair: EnvoyPair) -> None:
-        self.cell, self.pair = cell, pair
+    Tunnels take streams for `longest` seconds.
+    """
+
+    def __init__(self, cell: EnvoyCell, pair: EnvoyPair, *, longest: int = 3600) -> None:
+        self.cell, self.pair, self._longest = cell, pair, longest
         for netns in (pair.web, pair.api):
             lead_into_tunnels(netns)
         cell.publish(mutual_tls=STRICT, principals=PRINCIPALS, group_principals=GROUP_PRINCIPALS)
@@ -48,7 +51,7 @@ class TunnelPair:
         """With both ends of tunnels; its certificate is that of `acme/shop/<app>` unless another is given."""
         netns = self.pair.web if address == WEB else self.pair.api
         shown = leaf or self.cell.leaf(f"acme/shop/{app}", address=address)
-        ends = (OutboundListener(shown, OVERLAY, longest=3600), InboundListener(shown, RESERVED, longest=3600))
+        ends = (OutboundListener(shown, OVERLAY, self._longest), InboundListener(shown, RESERVED, self._longest))
         return Workload(app, address, tag, netns.path, allows=frozenset(allows), listeners=ends)
 
     def allow(self, *allows: Allow) -> None:
