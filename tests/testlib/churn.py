@@ -8,9 +8,10 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from agent.client.connection import attachment_address
-from agent.errors import Unavailable
+from agent.errors import HostRefused, Unavailable
 from lab.cell import Part
 from tests.testlib.cell import CellUnderTest
+from tests.testlib.effects import Effects
 from tests.testlib.footprint import expected, footprint, interior
 from tests.testlib.instance import TLS_PORT
 from tests.testlib.killable_cell import KillableCell
@@ -88,20 +89,23 @@ class Churn:
         effects.die_before(before, with_tools=False)
         with suppress(Unavailable, ConnectionError):  # that the agent went away is the point
             change()
-        if not effects.await_stop(seconds=AT_LEISURE):
-            self.cell.kill("agent")
-        eventually(lambda: self.lab.part(Part.AGENT) is None)
+        self._ended(effects)
         return effects.stopped_before or "nothing more"
 
     def mended(self, *, killed_before: int | None = None) -> None:
         """Start the next agent, and one more if that is killed too before its effect of that number."""
         self.lab.start_part(Part.AGENT, killed_before=killed_before)
         if killed_before is not None:
-            if not self.lab.effects.await_stop(seconds=AT_LEISURE):
-                self.cell.kill("agent")
-            eventually(lambda: self.lab.part(Part.AGENT) is None)
+            self._ended(self.lab.effects)
             self.lab.start_part(Part.AGENT)
         self.cell.wait_well()
+
+    def _ended(self, effects: Effects) -> None:
+        """Wait until the agent is killed before the chosen effect, or kill it where that does not come."""
+        if not effects.await_stop(seconds=AT_LEISURE):
+            with suppress(HostRefused):  # it came at this very moment
+                self.cell.kill("agent")
+        eventually(lambda: self.lab.part(Part.AGENT) is None)
 
     @property
     def lab(self) -> KillableCell:
