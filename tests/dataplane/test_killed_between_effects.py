@@ -16,7 +16,7 @@ from dataplane.firewall.legacy import LegacyFirewall
 from dataplane.firewall.nft import NftFirewall
 from dataplane.firewall.rights import container_chain
 from dataplane.netlink.links import address_of
-from dataplane.state import Allow, HostService, HostState, Workload
+from dataplane.state import Allow, HostService, HostState, MutualTls, Workload
 from dataplane.tables import ChainKey, Tables, host_interface, host_mac, is_of_links
 from tests.testlib.fork_server import ApplyState, ForkServer, KillableProcess, fork_server
 from tests.testlib.hosts import FIRST, Host, allow, make_host
@@ -143,7 +143,10 @@ def test_a_walk_with_a_kill_at_each_step_always_arrives(scene: Scene) -> None:
 
 
 def any_state(host: Host, chance: random.Random) -> HostState:
-    """Some containers with some rights; one container may have come, another gone, a third have other rights."""
+    """Some containers with some rights; one container may have come, another gone, a third have other rights.
+
+    Tunnels are served or not, so that redirects come and go; calls go past them.
+    """
     attached = [number for number in range(3) if chance.random() < 0.7]
     return replace(
         host.with_workloads(*(host.workload(number, *chance.sample(RIGHTS, chance.randrange(4))) for number in attached)),
@@ -151,4 +154,5 @@ def any_state(host: Host, chance: random.Random) -> HostState:
         groups={"org": frozenset(chance.sample((1, 2, 3), 2))},
         host_services=chance.choice(((), (HostService("tcp", 9001),))),
         egress_allowed=chance.random() < 0.5,
+        mutual_tls=chance.choice((MutualTls(), MutualTls(served=True))),
     )
