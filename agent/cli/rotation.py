@@ -192,7 +192,9 @@ def _no_key(folder: Path) -> Exception:
     from agent.errors import HostRefused
 
     hint = "have the root's owner make another ('cellnet ca init --ca DIR'), and give its certificate: 'cellnet ca rotate FILE'"
-    return HostRefused(f"{folder} has no root.key, so no new root can be made here", hint=hint)
+    return HostRefused(
+        f"no rotation of the root is under way, and {folder} has no root.key to make a new root beside", hint=hint
+    )
 
 
 def certificate_in(path: Path) -> str:

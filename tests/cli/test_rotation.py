@@ -111,7 +111,8 @@ def test_without_the_roots_key_here_another_roots_certificate_must_be_given(rota
     cell.rotations = [NONE]
     code, out, err = rotate()
     assert (code, out, cell.rotated) == (1, "", [])
-    assert "has no root.key, so no new root can be made here; hint: have the root's owner make another" in err
+    assert "no rotation of the root is under way, and " in err
+    assert "has no root.key to make a new root beside; hint: have the root's owner make another" in err
 
 
 def test_a_key_is_never_sent_and_an_operators_rights_are(rotate: Cli, cell: FakeCell, tmp_path: Path) -> None:
