@@ -17,6 +17,7 @@ from envoy.type.matcher.v3.string_pb2 import StringMatcher
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
+from dataplane.envoy.access_log import refused_requests
 from dataplane.envoy.address_tie import only_tied
 from dataplane.envoy.limits import BUFFER
 from dataplane.envoy.resource import packed
@@ -63,6 +64,7 @@ def requests(cluster_name: str) -> Filter:
         ),
         stream_idle_timeout=STREAM_IDLE,
         request_headers_timeout=HEADERS_TIMEOUT,
+        access_log=[refused_requests()],
     )
     return Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager))
 

@@ -20,7 +20,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from dataplane.envoy import tls
-from dataplane.envoy.access_log import refused_connections, refused_streams
+from dataplane.envoy.access_log import ended_tunnels, refused_streams
 from dataplane.envoy.admission import admission
 from dataplane.envoy.cluster import dial_limits, keepalive
 from dataplane.envoy.container_socket import STAT_PREFIX, dialled_from, fair_share, handshake_rate, listening
@@ -55,7 +55,7 @@ def inbound_listener(
         HttpFilter(name="envoy.filters.http.router", typed_config=packed(Router(suppress_envoy_headers=True))),
     ]
     made = listening(name, address=address, port=port, pin=pin, buffer=TUNNEL_BUFFER)
-    made.access_log.append(refused_connections())
+    made.access_log.append(ended_tunnels())
     made.filter_chains.append(
         FilterChain(
             # in this order: Envoy (1.40) takes those that the rate refuses from a count that they were never in, and then none

@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
 from dataplane.envoy import address_tie, http, tls
-from dataplane.envoy.access_log import refused_connections
+from dataplane.envoy.access_log import refused_calls
 from dataplane.envoy.container_socket import STAT_PREFIX, fair_share, listening
 from dataplane.envoy.limits import BUFFER, EARLY_BYTES, HANDSHAKE
 from dataplane.envoy.resource import packed
@@ -32,7 +32,7 @@ def tls_listener(
     )
     made = listening(name, address=address, port=port, pin=pin, buffer=BUFFER)
     made.listener_filters.append(_original_source())
-    made.access_log.append(refused_connections())
+    made.access_log.append(refused_calls())
     made.filter_chains.append(chain)
     return made
 

@@ -24,7 +24,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
 from dataplane.envoy import tls
-from dataplane.envoy.access_log import failed_tunnels, refused_connections
+from dataplane.envoy.access_log import brief_calls, failed_tunnels
 from dataplane.envoy.cluster import OPTIONS, dial_limits, keepalive
 from dataplane.envoy.container_socket import STAT_PREFIX, dialled_from, fair_share, listening
 from dataplane.envoy.limits import APP_BUFFER, TUNNEL_BUFFER, TUNNEL_IDLE, TUNNEL_REQUESTS, TUNNELS
@@ -44,7 +44,7 @@ def outbound_listener(name: str, *, port: int, overlay: IPv4Network, pin: Path, 
     made = listening(name, address=LOOPBACK, port=port, pin=pin, buffer=APP_BUFFER)
     original = ListenerFilter(name="envoy.filters.listener.original_dst", typed_config=packed(OriginalDst()))
     made.listener_filters.append(original)
-    made.access_log.append(refused_connections())
+    made.access_log.append(brief_calls())
     within = CidrRange(address_prefix=str(overlay.network_address), prefix_len=UInt32Value(value=overlay.prefixlen))
     made.filter_chains.append(
         FilterChain(

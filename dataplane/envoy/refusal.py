@@ -18,8 +18,11 @@ from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
 
 from dataplane.envoy.access_log import CALLER, CLOSED, PROTOCOL, PROVED
 from dataplane.envoy.admission import ADMITTED, PORT_DIGITS
+from dataplane.state import INBOUND_PORT
 
 FORBIDDEN: Final = 403
+# How the reasons begin for which the codec gives a stream up, and those that its caller has ended
+CODEC, REMOTE = "http2.", "http2.remote_"
 LAST_PORT: Final = 65_535
 # Where Envoy's filters leave which of their policies has let a stream in
 RBAC, POLICY_ID = "envoy.filters.http.rbac", "enforced_effective_policy_id"
@@ -73,9 +76,14 @@ class Refusal:
 def refusals(message: StreamAccessLogsMessage) -> Iterator[Refusal]:
     """Those in one message. What is no refusal, such as a caller that has gone again before it said anything, is left out."""
     for stream in message.http_logs.log_entry:
-        yield _of_stream(stream)
+        if stream.response.response_code.value or _is_malformed(stream.response.response_code_details):
+            yield _of_stream(stream)
     for connection in message.tcp_logs.log_entry:
         yield from _of_connection(connection)
+
+
+def _is_malformed(details: str) -> bool:
+    return details.startswith(CODEC) and not details.startswith(REMOTE)
 
 
 def _of_stream(entry: HTTPAccessLogEntry) -> Refusal:
@@ -101,6 +109,8 @@ def _failed_check(entry: HTTPAccessLogEntry) -> Check:
     if status != FORBIDDEN:
         flags = common.response_flags
         return Check.MEMORY if flags.overload_manager else Check.CONNECTIONS if flags.upstream_overflow else Check.FRAMES
+    if common.downstream_local_address.socket_address.port_value != INBOUND_PORT:
+        return Check.ADDRESS  # on the port for TLS nothing else is refused (address_tie.py)
     if _is_admitted(common):
         return Check.RIGHTS
     own, place = str(_address(common.downstream_local_address)), _PLACE.fullmatch(entry.request.authority)
@@ -128,9 +138,9 @@ def _of_connection(entry: TCPAccessLogEntry) -> Iterator[Refusal]:
         check=check,
         source=_address(common.downstream_direct_remote_address),
         destination=_address(common.downstream_local_address),
-        port=own.port_value if check is Check.SERVER else 0,
+        port=0 if common.HasField("tls_properties") else own.port_value,  # at the caller's end it is the one that was called
         caller=common.custom_tags[CALLER][:LONGEST],
-        callee="" if check is Check.SERVER else _callee(common),
+        callee=_callee(common),
         words=words[:LONGEST],
     )
 
@@ -141,6 +151,8 @@ def _cause(common: AccessLogCommon) -> tuple[Check | None, str]:
         return Check.SERVER, common.upstream_transport_failure_reason
     if words := common.downstream_transport_failure_reason:
         return Check.CERTIFICATE if "CERTIFICATE" in words else Check.HANDSHAKE, words
+    if common.response_flags.no_healthy_upstream:
+        return Check.ADDRESS, ""
     closed = common.custom_tags[CLOSED]
     return CLOSED_FOR.get(closed), closed
 

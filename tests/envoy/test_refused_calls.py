@@ -17,10 +17,10 @@ from agent.metrics import Metrics
 from ca.leaf import Issued
 from dataplane.envoy import access_log_service, admin, container_socket, inbound
 from dataplane.envoy.refusal import Check, Refusal
-from dataplane.state import INBOUND_PORT, Allow
-from tests.testlib.certificates import identity, make_ca
-from tests.testlib.envoy import API, PORT, WEB, EnvoyCell, EnvoyPair
-from tests.testlib.envoy_traffic import EchoApp, dial
+from dataplane.state import INBOUND_PORT, Allow, TargetHttp
+from tests.testlib.certificates import client_context, identity, make_ca
+from tests.testlib.envoy import API, WEB, EnvoyCell, EnvoyPair
+from tests.testlib.envoy_traffic import EchoApp, dial, dial_tls
 from tests.testlib.http2_client import Http2Client
 from tests.testlib.patience import eventually
 from tests.testlib.tunnel_caller import TunnelCaller
@@ -46,11 +46,14 @@ class Scene:
         return self.caller(self.cell.ca.leaf(identity("acme/shop/web", address=str(WEB))))
 
     def seen(self, check: Check) -> Refusal:
-        """The one refusal of this kind; forgets all."""
-        eventually(lambda: any(each.check is check for each in self.cell.refusals))
+        """The first refusal of this kind; forgets all of the kind."""
+        eventually(lambda: check in self.kinds())
         found = [each for each in self.cell.refusals if each.check is check]
-        self.cell.refusals.clear()
+        self.cell.refusals[:] = [each for each in self.cell.refusals if each.check is not check]
         return found[0]
+
+    def kinds(self) -> set[Check]:
+        return {each.check for each in self.cell.refusals}
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +141,16 @@ def test_a_caller_that_goes_again_before_it_says_anything_is_not_refused(scene: 
     dial(scene.pair.web.path, port=INBOUND_PORT).close()
     assert not scene.tunnels.reaches(9000)
     scene.seen(Check.RIGHTS)
-    assert scene.cell.refusals == []
+    assert Check.HANDSHAKE not in scene.kinds()
+
+
+def test_a_stream_that_its_caller_resets_is_not_refused(scene: Scene) -> None:
+    with contextlib.closing(Http2Client(scene.own().tunnel())) as caller:
+        for _ in range(50):
+            caller.reset(caller.connect(f"{API}:8080"))
+        caller.connect(f"{API}:9000")
+        scene.seen(Check.RIGHTS)
+    assert Check.FRAMES not in scene.kinds()
 
 
 def test_connections_above_the_most_are_known(scene: Scene) -> None:
@@ -146,6 +158,14 @@ def test_connections_above_the_most_are_known(scene: Scene) -> None:
         for _ in range(2 * FEW + 10):
             stack.enter_context(dial(scene.pair.web.path, port=INBOUND_PORT))
         assert scene.seen(Check.CONNECTIONS).source == WEB
+
+
+def test_a_containers_own_connections_above_the_most_are_known(scene: Scene) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(2 * FEW + 10):
+            stack.enter_context(dial(scene.pair.web.path, port=8080))
+        own = Refusal(Check.CONNECTIONS, WEB, API, 8080, words="over_connection_limit")
+        eventually(lambda: own in scene.cell.refusals)
 
 
 def test_a_server_that_is_not_the_one_that_was_called_is_known_at_the_callers_end(scene: Scene) -> None:
@@ -172,14 +192,21 @@ def test_handshakes_above_the_rate_are_known(cell: EnvoyCell, pair: EnvoyPair, m
         eventually(lambda: any(each.check is Check.RATE for each in cell.refusals))
 
 
-def test_on_the_port_of_tls_a_client_certificate_that_does_not_verify_is_known(cell: EnvoyCell, pair: EnvoyPair) -> None:
-    cell.serve(pair.workload(cell.leaf()))
-    leaf = make_ca().leaf(identity("acme/shop/web", address=str(WEB)))
-    context = TunnelCaller(pair.web.path, cell.ca.root.bundle(), leaf=leaf)._context
-    with contextlib.suppress(OSError), dial(pair.web.path, port=PORT) as link:
-        context.wrap_socket(link, server_hostname=str(API)).recv(1)
-    eventually(lambda: [each.check for each in cell.refusals] == [Check.CERTIFICATE])
-    assert cell.refusals[0].destination == API
+@pytest.mark.parametrize("http", TargetHttp)
+def test_on_the_port_of_tls_certificates_that_do_not_count_are_known(
+    cell: EnvoyCell, pair: EnvoyPair, app: EchoApp, http: TargetHttp
+) -> None:
+    cell.serve(pair.workload(cell.leaf(), http=http))
+    bundle = cell.ca.root.bundle()
+    leaves = make_ca().leaf(identity("acme/shop/web", address=str(WEB))), cell.ca.leaf(identity("acme/shop/db", address=OTHER))
+    for leaf in leaves:
+        with contextlib.suppress(OSError), dial_tls(pair.web.path, client_context(bundle, leaf=leaf)) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: api.test\r\n\r\n")
+            connection.recv(1)
+    eventually(lambda: len(cell.refusals) == 2)
+    found = sorted((each.check, each.source, each.destination, each.caller) for each in cell.refusals)
+    assert found == [(Check.ADDRESS, WEB, API, f"{SPACE}db"), (Check.CERTIFICATE, WEB, API, f"{SPACE}web")]
+    assert app.peers == []
 
 
 STREAMS_OF_A_FLOOD, IN_A_TUNNEL = 8_000, 400
