@@ -19,9 +19,10 @@ from dataplane.flows import conntrack, judge, sockdiag, streams
 from dataplane.flows.conntrack import Flow
 from dataplane.flows.inside import inside
 from dataplane.flows.judge import NONE_DEPARTED
-from dataplane.flows.sockdiag import Ends
+from dataplane.flows.sockdiag import Ends, Socket
 from dataplane.flows.streams import CutStreams, TunnelStream
 from dataplane.state import HostState, Workload
+from dataplane.tables import EITHER_MARK, TUNNEL_MARK
 from host.netlink.messages import SocketState
 from host.netlink.socket import NetlinkSocket
 
@@ -185,9 +186,14 @@ def cut(
 
 
 def _destroy(flows: Sequence[Flow], workloads: Workloads) -> int:
-    """At the answering end; at the other where nothing is found (it is gone, or has namespaces of its own inside)."""
+    """At the answering end; at the other where nothing is found (it is gone, or has namespaces of its own inside).
+
+    Not at the other where the flow is over: its ports may be those of a newer connection there, which goes through a tunnel.
+    """
     destroyed = 0
     for side in (_answering, _asking):
+        if side is _asking:
+            flows = [flow for flow in flows if not flow.is_over]
         missed: list[Flow] = []
         for workload, there in _by_workload(flows, side, workloads):
             connections = [side(flow) for flow in there]
@@ -207,8 +213,19 @@ class ResetSockets(NamedTuple):
 
 def _reset(connections: Sequence[Ends], interface: str) -> ResetSockets:
     sockets = dict(zip(connections, sockdiag.find(connections, interface=interface), strict=True))
-    live = {ends: each for ends, each in sockets.items() if each is not None and each.state is not SocketState.TIME_WAIT}
+    live = {
+        ends: each
+        for ends, each in sockets.items()
+        if each is not None and each.state is not SocketState.TIME_WAIT and not _is_from_envoy(each)
+    }
     return ResetSockets(frozenset(live), sockdiag.destroy(tuple(live.values())))
+
+
+def _is_from_envoy(found: Socket) -> bool:
+    """Whether Envoy has opened this connection, with the caller's address and a port of its own choice: it is no flow of the
+    host's, though the caller may have had one from the same port. The app's socket has the mark of Envoy's.
+    """
+    return found.mark & EITHER_MARK == TUNNEL_MARK
 
 
 def _answering(flow: Flow) -> Ends:

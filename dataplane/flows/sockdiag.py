@@ -8,6 +8,7 @@ by addresses alone the kernel would take the listener in place of a connection t
 import errno
 import socket
 import struct
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ ID = struct.Struct("!HH16s16s4s8s")  # local port, remote port, local, remote, i
 ANSWER = struct.Struct("=BBxx")  # family, state; a socket's id follows
 MESSAGE = ANSWER.size + ID.size + 20  # then expiry, queues, owner and inode; attributes follow
 INODE = struct.Struct("=I")
-SHUTDOWN = 8  # INET_DIAG_SHUTDOWN
+SHUTDOWN, MARK = 8, 15  # INET_DIAG_SHUTDOWN, _MARK
 FILTER = 1  # INET_DIAG_REQ_BYTECODE
 BY_LOCAL, BY_REMOTE, BY_MARK = 7, 8, 10  # INET_DIAG_BC_S_COND, _D_COND, _MARK_COND
 WHOLE_MARK = 0xFFFFFFFF
@@ -52,7 +53,9 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Socket:
-    """One TCP socket; `id` is the kernel's own description of it, with the cookie that no other socket has."""
+    """One TCP socket; `id` is the kernel's own description of it, with the cookie that no other socket has. What `find` has
+    found has its `mark` besides.
+    """
 
     family: int
     state: SocketState
@@ -62,6 +65,7 @@ class Socket:
     remote_port: int
     id: bytes = field(repr=False)
     inode: int  # 0: no process has it (yet, or any longer)
+    mark: int = 0
 
 
 def listening(address: IPv4Address, port: int) -> bool:
@@ -148,7 +152,13 @@ def _connected(answer: bytes | OSError, ends: Ends) -> Socket | None:
         return None
     found = _socket(answer)
     # without the connection the kernel names the listener that would take it
-    return found if (found.remote, found.remote_port) == (ends.remote, ends.remote_port) else None
+    return replace(found, mark=_mark(answer)) if (found.remote, found.remote_port) == (ends.remote, ends.remote_port) else None
+
+
+def _mark(body: bytes) -> int:
+    """The kernel gives it to whoever may set it."""
+    return next((int.from_bytes(body[begin:end], sys.byteorder) for kind, begin, end in attributes(body, start=MESSAGE)
+                 if kind == MARK), 0)  # fmt: skip
 
 
 def _index(interface: str) -> int:
