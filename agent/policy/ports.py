@@ -5,9 +5,11 @@ from collections.abc import Iterable
 
 from agent.errors import InvalidInput
 from agent.model.policy import ANY_PORT, Ports, Protocol
+from dataplane.state import INBOUND_PORT, OUTBOUND_PORT
 
 RANGE = re.compile(r"(0|[1-9][0-9]*)(?:-(0|[1-9][0-9]*))?")
 RANGE_HINT = "a port from 1 to 65535, a range such as 9000-9010, or any"
+TUNNEL_PORTS = (OUTBOUND_PORT, INBOUND_PORT)
 ARGUMENT_HINT = "e.g. tcp/8080, udp/53, tcp/9000-9010 or tcp/any"
 
 
@@ -32,11 +34,19 @@ def _port(digits: str) -> int:
 
 
 def parse_argument(text: str) -> tuple[Protocol, Ports]:
-    """`tcp/8080`, `udp/53`, `tcp/9000-9010`, `tcp/any`, as `policy allow` takes it. Raises InvalidInput."""
+    """`tcp/8080`, `udp/53`, `tcp/9000-9010`, `tcp/any`, as `policy allow` takes it. Raises InvalidInput.
+
+    So it does for the ends of tunnels, which no policy opens: a wide range may contain them.
+    """
     protocol, slash, ports = text.partition("/")
     if not slash or protocol not in ("tcp", "udp"):
         raise InvalidInput(f"'{text}' is not a protocol and a port", hint=ARGUMENT_HINT)
-    return Protocol(protocol), parse_range(ports)
+    found = parse_range(ports)
+    if protocol == "tcp" and found.first == found.last and found.first in TUNNEL_PORTS:
+        raise InvalidInput(
+            f"port {found.first} is cellnet's own in every container", hint="name the port of the app: tunnels need no policy"
+        )
+    return Protocol(protocol), found
 
 
 def parse_one(text: str) -> tuple[Protocol, int]:

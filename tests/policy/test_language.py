@@ -181,6 +181,14 @@ def test_a_wrong_port_argument_is_refused_with_a_hint(text: str) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("port", [15001, 15008])
+def test_the_ends_of_tunnels_are_opened_by_no_policy(port: int) -> None:
+    with pytest.raises(InvalidInput, match=f"port {port} is cellnet's own"):
+        parse_argument(f"tcp/{port}")
+    assert parse_argument(f"udp/{port}") == (Protocol.UDP, Ports(port, port))
+    assert parse_argument("tcp/15000-16000") == (Protocol.TCP, Ports(15000, 16000))
+
+
 def test_check_takes_exactly_one_port() -> None:
     assert parse_one("udp/53") == (Protocol.UDP, 53)
     with pytest.raises(InvalidInput, match="more than one port"):
