@@ -16,11 +16,11 @@ from dataplane.envoy.container_ports import ContainerPort, PortTaken, reserve
 
 
 class ReservedPorts(Part):
-    """`needed` are those of one attachment, as of now; `uid` is Envoy's user."""
+    """`needed` are those of one attachment, as of now; `uid` is that of Envoy's user."""
 
     def __init__(self, needed: Callable[[Attachment], Collection[ContainerPort]], *, uid: int) -> None:
         self.needed = needed
-        self._uid = uid
+        self.uid = uid
         self._held: dict[str, dict[ContainerPort, socket.socket]] = {}
         self._taken: dict[str, dict[ContainerPort, HostRefused]] = {}
         self._log = log.get("reserved_ports")
@@ -37,7 +37,7 @@ class ReservedPorts(Part):
     def reserve(self, attachment: Attachment) -> None:
         """All that a new one needs, or none. Raises HostRefused."""
         with contextlib.ExitStack() as undo:
-            made = {port: undo.enter_context(reserve(port, uid=self._uid)) for port in self.needed(attachment)}
+            made = {port: undo.enter_context(reserve(port, uid=self.uid)) for port in self.needed(attachment)}
             undo.pop_all()
         self._held[attachment.name] = made
 
@@ -57,7 +57,7 @@ class ReservedPorts(Part):
             if port in held:
                 continue
             try:
-                held[port] = reserve(port, uid=self._uid)
+                held[port] = reserve(port, uid=self.uid)
             except PortTaken as error:
                 if port not in taken:
                     self._log.warning("port_taken", name=attachment.name, port=port.number)

@@ -296,7 +296,7 @@ class AttachTransactions(Part):
                 await parts.reconciler.envoy.acknowledged(held.address, timeout=ENVOY_SECONDS)
         pin = pin_of(name, pins=parts.facts.pins)
         parts.ports.release(name)
-        await asyncio.to_thread(clear_namespace, pin, address=held.address)
+        await asyncio.to_thread(clear_namespace, pin, address=held.address, envoy=parts.ports.uid)
         parts.owners.forget(name)
         self._pinned = {identity: each for identity, each in self._pinned.items() if each != name}
         namespace.unpin(pin)

@@ -21,13 +21,14 @@ from host.netlink.socket import NetlinkSocket, connect, vanished
 SOCK_DESTROY = 21
 REQUEST = struct.Struct("=BBBxI")  # family, protocol, extensions, states; a socket's id follows
 ID = struct.Struct("!HH16s16s4s8s")  # local port, remote port, local, remote, interface, cookie
-ANSWER = struct.Struct("=BBxx")  # family, state; a socket's id follows
-MESSAGE = ANSWER.size + ID.size + 20  # then expiry, queues, owner and inode; attributes follow
-INODE = struct.Struct("=I")
+ANSWER = struct.Struct("=BBBx")  # family, state, timer; a socket's id follows
+REST = struct.Struct("=4xI4xII")  # unread bytes, owner and inode; attributes follow
+MESSAGE = ANSWER.size + ID.size + REST.size
 SHUTDOWN, MARK = 8, 15  # INET_DIAG_SHUTDOWN, _MARK
 FILTER = 1  # INET_DIAG_REQ_BYTECODE
 BY_LOCAL, BY_REMOTE, BY_MARK = 7, 8, 10  # INET_DIAG_BC_S_COND, _D_COND, _MARK_COND
 WHOLE_MARK = 0xFFFFFFFF
+PROBE = 4  # the other end has no room, so the kernel asks from time to time whether it has again
 NO_COOKIE = b"\xff" * 8
 MAPPED = bytes(10) + b"\xff\xff"
 # not all states but those that are known not to be: newer kernels have one for sockets that are bound and no more
@@ -65,6 +66,9 @@ class Socket:
     remote_port: int
     id: bytes = field(repr=False)
     inode: int  # 0: no process has it (yet, or any longer)
+    owner: int  # of the process that has made it, or has made the listener that it comes from
+    unread: int  # bytes that have come and that its process has not read
+    timer: int  # what the kernel waits for, see PROBE
     mark: int = 0
 
 
@@ -107,6 +111,16 @@ def listeners_at(port: int) -> tuple[Socket, ...]:
     with connect(NETLINK_SOCK_DIAG) as link:
         for family in (socket.AF_INET, socket.AF_INET6):
             asked = _request(family, identity, states=1 << SocketState.LISTEN)
+            found += map(_socket, link.dump(SOCK_DIAG_BY_FAMILY, asked, what="listeners"))
+    return tuple(found)
+
+
+def all_listeners() -> tuple[Socket, ...]:
+    """The sockets that listen, on whichever address and port. Raises HostRefused."""
+    found: list[Socket] = []
+    with connect(NETLINK_SOCK_DIAG) as link:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            asked = _request(family, bytes(ID.size), states=1 << SocketState.LISTEN)
             found += map(_socket, link.dump(SOCK_DIAG_BY_FAMILY, asked, what="listeners"))
     return tuple(found)
 
@@ -220,13 +234,14 @@ def _id(ends: Ends, index: int = 0) -> bytes:
 
 
 def _socket(body: bytes) -> Socket:
-    family, state = ANSWER.unpack_from(body)
+    family, state, timer = ANSWER.unpack_from(body)
     identity = body[ANSWER.size : ANSWER.size + ID.size]
     local_port, remote_port, local, remote, _, _ = ID.unpack(identity)
-    (inode,) = INODE.unpack_from(body, MESSAGE - INODE.size)
+    unread, owner, inode = REST.unpack_from(body, ANSWER.size + ID.size)
     return Socket(
-        family, SocketState(state), _address(family, local), local_port, _address(family, remote), remote_port, identity, inode
-    )
+        family, SocketState(state), _address(family, local), local_port, _address(family, remote), remote_port, identity, inode,
+        owner, unread, timer,
+    )  # fmt: skip
 
 
 def _address(family: int, packed: bytes) -> IPv4Address | IPv6Address:

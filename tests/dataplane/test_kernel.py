@@ -15,6 +15,7 @@ from dataplane.firewall.nft import NftFirewall
 from dataplane.plan import plan
 from dataplane.state import Allow, HostService, MutualTls
 from host.errors import HostRefused
+from tests.testlib.envoy import ENVOY_ID
 from tests.testlib.hosts import EMPTY, FIRST, Host, allow, make_host
 from tests.testlib.netns import Netns
 from tests.testlib.redirect_bed import held_by_root
@@ -78,7 +79,7 @@ def test_a_namespace_that_is_left_has_nothing_of_ours(host: Host) -> None:
     host.become(host.with_workloads(workload))
     assert "fwmark" in host.containers[0].run("ip", "rule")
     host.become(EMPTY)
-    clear_namespace(workload.pin, address=workload.address)
+    clear_namespace(workload.pin, address=workload.address, envoy=ENVOY_ID)
     assert [host.containers[0].run("ip", "-4", what) for what in ("rule", "route", "address")] == before
     assert host.containers[0].run("sysctl", "-n", "net.ipv4.tcp_fwmark_accept").strip() == "0"
 

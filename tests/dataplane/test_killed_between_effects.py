@@ -18,6 +18,7 @@ from dataplane.firewall.rights import container_chain
 from dataplane.netlink.links import address_of
 from dataplane.state import Allow, HostService, HostState, MutualTls, Workload
 from dataplane.tables import ChainKey, Tables, host_interface, host_mac, is_of_links
+from tests.testlib.envoy import ENVOY_ID
 from tests.testlib.fork_server import ApplyState, ForkServer, KillableProcess, fork_server
 from tests.testlib.hosts import FIRST, Host, allow, make_host
 from tests.testlib.netns import Netns
@@ -130,7 +131,7 @@ def test_a_process_killed_between_any_two_effects_leaves_nothing_open_and_nothin
         scene.arrives(other)
         assert scene.inside(third) == whole
         scene.back_to(one)
-        clear_namespace(third.pin, address=third.address)
+        clear_namespace(third.pin, address=third.address, envoy=ENVOY_ID)
     assert number > 20, "a link goes, another comes, each with all that belongs to it"
 
 
