@@ -1,7 +1,7 @@
 """What every stream in a tunnel must fulfil before it is asked for its rights: filters of HTTP that never change.
 
 CONNECT and nothing else, to this workload's own address and none of Envoy's ports, by a caller whose certificate carries the
-address that it comes from. That address is tied to the kernel's tag by anti-spoofing. No header of a caller counts.
+address that it comes from (`address_tie.py`). No header of a caller counts but these two.
 """
 
 import re
@@ -9,25 +9,20 @@ from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address
 from typing import Final
 
-from envoy.config.common.mutation_rules.v3.mutation_rules_pb2 import HeaderMutation as Mutation
-from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
 from envoy.config.rbac.v3 import rbac_pb2 as rules
-from envoy.config.rbac.v3.rbac_pb2 import Permission, Policy, Principal, SourcedMetadata
+from envoy.config.rbac.v3.rbac_pb2 import Permission, Policy, SourcedMetadata
 from envoy.config.route.v3.route_components_pb2 import HeaderMatcher
-from envoy.extensions.filters.http.header_mutation.v3.header_mutation_pb2 import HeaderMutation, Mutations
 from envoy.extensions.filters.http.header_to_metadata.v3.header_to_metadata_pb2 import Config as ToMetadata
 from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import HttpFilter
 from envoy.type.matcher.v3.metadata_pb2 import MetadataMatcher
 from envoy.type.matcher.v3.regex_pb2 import RegexMatchAndSubstitute, RegexMatcher
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
-from google.api.expr.v1alpha1.syntax_pb2 import Constant, Expr
 
+from dataplane.envoy.address_tie import tied
 from dataplane.envoy.caller_rights import METADATA, PORT, ports
 from dataplane.envoy.resource import packed
 
-# Of no caller: taken out before they are set, since a certificate without an address would leave the caller's own in place
-PROVED, CAME_FROM = "x-cn-san", "x-cn-src"
 ADMITTED: Final = "tunnel"
 """The one policy that lets a stream on to the judges of its rights."""
 PORT_DIGITS: Final = "[1-9][0-9]{0,4}"
@@ -35,24 +30,8 @@ PORT_DIGITS: Final = "[1-9][0-9]{0,4}"
 
 def admission(address: IPv4Address, *, reserved: Collection[int]) -> Iterator[HttpFilter]:
     """The filters, in their order."""
-    yield HttpFilter(name="envoy.filters.http.header_mutation", typed_config=packed(_both_addresses()))
     yield HttpFilter(name="envoy.filters.http.header_to_metadata", typed_config=packed(_port_as_number()))
     yield HttpFilter(name="admission", typed_config=packed(_admitted(address, reserved)))
-
-
-def _both_addresses() -> HeaderMutation:
-    """The address in the caller's certificate, and the one that the tunnel comes from, for `_same_address`."""
-    mutations = [Mutation(remove=name) for name in (PROVED, CAME_FROM)]
-    values = ((PROVED, "%DOWNSTREAM_PEER_IP_SAN%"), (CAME_FROM, "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"))
-    mutations += [
-        Mutation(
-            append=HeaderValueOption(
-                header=HeaderValue(key=name, value=value), append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-            )
-        )
-        for name, value in values
-    ]
-    return HeaderMutation(mutations=Mutations(request_mutations=mutations))
 
 
 def _port_as_number() -> ToMetadata:
@@ -73,8 +52,7 @@ def _admitted(address: IPv4Address, reserved: Collection[int]) -> RBAC:
     ]
     policy = Policy(
         permissions=[Permission(and_rules=Permission.Set(rules=required))],
-        principals=[Principal(any=True)],
-        condition=_same_address(),
+        principals=[tied()],
     )
     return RBAC(rules=rules.RBAC(action=rules.RBAC.ALLOW, policies={ADMITTED: policy}))
 
@@ -86,16 +64,3 @@ def _header(name: str, value: StringMatcher) -> Permission:
 def _asked_for(first: int, last: int) -> Permission:
     matcher = MetadataMatcher(filter=METADATA, path=[MetadataMatcher.PathSegment(key=PORT)], value=ports(first, last))
     return Permission(sourced_metadata=SourcedMetadata(metadata_matcher=matcher))
-
-
-def _same_address() -> Expr:
-    """`request.headers["x-cn-san"] == request.headers["x-cn-src"]`; without either there is no answer, which is no."""
-    arguments = [_request_header(PROVED, first_id=10), _request_header(CAME_FROM, first_id=20)]
-    return Expr(id=1, call_expr=Expr.Call(function="_==_", args=arguments))
-
-
-def _request_header(name: str, *, first_id: int) -> Expr:
-    request = Expr(id=first_id + 2, ident_expr=Expr.Ident(name="request"))
-    headers = Expr(id=first_id + 1, select_expr=Expr.Select(operand=request, field="headers"))
-    key = Expr(id=first_id + 3, const_expr=Constant(string_value=name))
-    return Expr(id=first_id, call_expr=Expr.Call(function="_[_]", args=[headers, key]))

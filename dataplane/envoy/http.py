@@ -4,9 +4,12 @@ from envoy.config.common.mutation_rules.v3.mutation_rules_pb2 import HeaderMutat
 from envoy.config.core.v3.address_pb2 import CidrRange
 from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions
 from envoy.config.listener.v3.listener_components_pb2 import Filter
+from envoy.config.rbac.v3 import rbac_pb2 as rules
+from envoy.config.rbac.v3.rbac_pb2 import Permission, Policy
 from envoy.config.route.v3.route_components_pb2 import Route, RouteAction, RouteMatch, VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.filters.http.header_mutation.v3.header_mutation_pb2 import HeaderMutation, Mutations
+from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC
 from envoy.extensions.filters.http.router.v3.router_pb2 import Router
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     HttpConnectionManager,
@@ -18,7 +21,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from dataplane.envoy.access_log import refused_requests
-from dataplane.envoy.address_tie import only_tied
+from dataplane.envoy.address_tie import tied
 from dataplane.envoy.limits import BUFFER
 from dataplane.envoy.resource import packed
 
@@ -42,7 +45,7 @@ def requests(cluster_name: str) -> Filter:
         codec_type=_Manager.AUTO,
         route_config=_everything_to(cluster_name),
         http_filters=[
-            only_tied(),
+            _from_where_they_belong(),
             HttpFilter(name="envoy.filters.http.header_mutation", typed_config=packed(_no_odd_names())),
             HttpFilter(name="envoy.filters.http.router", typed_config=packed(Router(suppress_envoy_headers=True))),
         ],
@@ -67,6 +70,13 @@ def requests(cluster_name: str) -> Filter:
         access_log=[refused_requests()],
     )
     return Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager))
+
+
+def _from_where_they_belong() -> HttpFilter:
+    """403 to each request of a caller with an app's certificate from another address than that app's."""
+    policy = Policy(permissions=[Permission(any=True)], principals=[tied()])
+    allowed = rules.RBAC(action=rules.RBAC.ALLOW, policies={"tied": policy})
+    return HttpFilter(name="address tie", typed_config=packed(RBAC(rules=allowed)))
 
 
 def _no_odd_names() -> HeaderMutation:

@@ -21,6 +21,7 @@ from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from dataplane.envoy import tls
 from dataplane.envoy.access_log import ended_tunnels, refused_streams
+from dataplane.envoy.address_tie import tie
 from dataplane.envoy.admission import admission
 from dataplane.envoy.cluster import dial_limits, keepalive
 from dataplane.envoy.container_socket import STAT_PREFIX, dialled_from, fair_share, handshake_rate, listening
@@ -60,7 +61,7 @@ def inbound_listener(
         FilterChain(
             # in this order: Envoy (1.40) takes those that the rate refuses from a count that they were never in, and then none
             # gets in for good
-            filters=[fair_share(), handshake_rate(), _streams(filters, cluster_name=cluster_name, longest=longest)],
+            filters=[fair_share(), handshake_rate(), tie(), _streams(filters, cluster_name=cluster_name, longest=longest)],
             transport_socket=tls.tunnel_server(leaf_name=leaf_name),
             transport_socket_connect_timeout=HANDSHAKE,
         )

@@ -22,11 +22,11 @@ def tls_listener(
     name: str, *, address: IPv4Address, port: int, pin: Path, leaf_name: str, cluster_name: str, is_http: bool
 ) -> Listener:
     """Terminate TLS on `address`:`port` in the namespace at `pin` and hand each connection, or request, to the cluster."""
-    tied, forward = address_tie.destination(address), _bytes(cluster_name)
+    tie, forward = address_tie.destination_if_tied(address), _bytes(cluster_name)
     if is_http:
-        tied, forward = address_tie.facts(), http.requests(cluster_name)
+        tie, forward = address_tie.tie_of_apps(), http.requests(cluster_name)
     chain = FilterChain(
-        filters=[fair_share(), tied, forward],
+        filters=[fair_share(), tie, forward],
         transport_socket=tls.server(leaf_name=leaf_name, alpn=http.ALPN if is_http else ()),
         transport_socket_connect_timeout=HANDSHAKE,
     )

@@ -10,6 +10,7 @@ from dataplane.state import INBOUND_PORT
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.instance import Instance
 from tests.testlib.node import Refused
+from tests.testlib.patience import eventually
 from tests.testlib.shop import API, OTHER, WEB, policies
 from tests.testlib.tunnel_caller import Answer, TunnelCaller
 
@@ -29,7 +30,7 @@ def leaf_of(container: Instance) -> Issued:
     return Issued(chain, key)
 
 
-def test_tag_certificate_and_address_must_agree(cell: CellUnderTest) -> None:
+def test_tag_certificate_and_address_must_agree_or_the_call_is_refused_and_logged(cell: CellUnderTest) -> None:
     web, other, mallory = cell.run_app(WEB), cell.run_app(OTHER), cell.run_app(MALLORY)
     api = cell.run_app(API, port=[8080, 9000], server=True)
     cell.policy_file("shop.yaml", POLICY)
@@ -49,3 +50,5 @@ def test_tag_certificate_and_address_must_agree(cell: CellUnderTest) -> None:
         assert asks(mallory, leaf=web, port=port) == UNHEARD, "the right certificate, a tag without any right"
     assert mallory.connect(api, INBOUND_PORT) is Refused
     assert (api.callers(8080), api.callers(9000)) == ([str(web.address)], [str(other.address)])
+    logged = {"rights": "2", "address": "4", "certificate": "2"}
+    eventually(lambda: cell.status().at("refusals").mapping("reasons") == logged)

@@ -99,12 +99,11 @@ HEADERS = (
     ("x-envoy-retry-on", "connect-failure"),
     ("x-envoy-upstream-rq-timeout-ms", "1"),
     ("x-envoy-decorator-operation", "x"),
-    ("x-cn-san", str(API)),
-    ("x-cn-src", str(API)),
-    ("x_cn_san", str(API)),
-    ("X-Cn-San", str(API)),
-    ("x-cn-san ", str(API)),
-    ("connection", "x-cn-san, x-cn-src"),
+    ("cellnet.tied", "yes"),
+    ("x_cellnet_port", "8080"),
+    ("Cellnet.Port", "8080"),
+    ("cellnet.port ", "8080"),
+    ("connection", ":authority"),
 )
 
 

@@ -25,6 +25,8 @@ from tests.testlib.tunnel_pair import SPACE, WEB_TAG, TunnelPair
 OWN, OTHER = str(WEB), "10.255.1.9"
 HERE, ID = IPAddress(WEB), UniformResourceIdentifier(f"{SPACE}web")
 DB = UniformResourceIdentifier(f"{SPACE}db")
+# The names under which Envoy has what it goes by, none of them a header's
+CLAIMS = (("cellnet.proved", OWN), ("cellnet.from", OWN), ("cellnet.tied", "yes"))
 BOTH, SCOPE, NONE = {8080, 8081}, {8081}, set[int]()
 
 
@@ -94,6 +96,6 @@ def test_a_caller_is_who_its_certificate_says_at_the_address_that_it_says(
 ) -> None:
     before = [len(app.peers) for app in scene.apps]
     caller = TunnelCaller(scene.pair.web.path, scene.cell.ca.root.bundle(), leaf=leaf(scene.cell.ca))
-    answers = {app.port: caller.connects(f"{API}:{app.port}", ("x-cn-san", OWN), ("x-cn-src", OWN)) for app in scene.apps}
+    answers = {app.port: caller.connects(f"{API}:{app.port}", *CLAIMS) for app in scene.apps}
     assert {port for port, answer in answers.items() if answer == Answer("200", b"hello")} == allowed
     assert {app.port for app, count in zip(scene.apps, before, strict=True) if len(app.peers) > count} == allowed
