@@ -10,7 +10,7 @@ from envoy.service.discovery.v3 import discovery_pb2 as discovery
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from dataplane.envoy.resource import CLUSTER, EXTENSION, LISTENER, SECRET, Resource, ResourceKey
-from dataplane.envoy.subscription import Refusal, Subscription, Versions
+from dataplane.envoy.subscription import ResourceRefusal, Subscription, Versions
 
 Table = Mapping[str, Mapping[str, Resource]]
 
@@ -108,12 +108,12 @@ class Stream:
         needing = self.subscriptions.get(needed_by.type_url)  # after it, an Envoy that connects again may ask for the other
         return needing is None or needed_by.name in needing.acknowledged
 
-    def refusal(self, key: ResourceKey) -> Refusal | None:
+    def refusal(self, key: ResourceKey) -> ResourceRefusal | None:
         """What this Envoy has against the resource, if anything."""
         subscription = self.subscriptions.get(key.type_url)
         return subscription.refused.get(key.name) if subscription else None
 
-    def refusals(self) -> Mapping[ResourceKey, Refusal]:
+    def refusals(self) -> Mapping[ResourceKey, ResourceRefusal]:
         """What this Envoy does not take, with its words."""
         return {
             ResourceKey(type_url, name): refusal

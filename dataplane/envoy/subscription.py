@@ -21,7 +21,7 @@ MOST_NAMES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ResourceRefusal:
     """Envoy's words about one version of a resource; the version is None if it refused to remove it."""
 
     version: str | None
@@ -40,7 +40,7 @@ class Subscription:
     wildcard: bool = False
     names: set[str] = field(default_factory=set)
     acknowledged: dict[str, str] = field(default_factory=dict)
-    refused: dict[str, Refusal] = field(default_factory=dict)
+    refused: dict[str, ResourceRefusal] = field(default_factory=dict)
     divided: list[frozenset[str]] = field(default_factory=list)
     flights: dict[str, Versions] = field(default_factory=dict)
     # what was desired when nothing was due; nothing is until Envoy says something or something else is desired
@@ -113,7 +113,7 @@ class Subscription:
         # it may have taken any part of the push: whatever is wanted next must be sent, and removed if it is not
         self.acknowledged.update(dict.fromkeys(names, UNKNOWN))
         if len(names) == 1:
-            self.refused[names[0]] = Refusal(versions[names[0]], words)
+            self.refused[names[0]] = ResourceRefusal(versions[names[0]], words)
         elif names:
             middle = len(names) // 2
             self.divided[:0] = [frozenset(names[:middle]), frozenset(names[middle:])]
@@ -125,7 +125,7 @@ class Subscription:
             return
         for name in names:
             if name in self.refused:
-                self.refused[name] = Refusal(UNKNOWN, self.refused[name].words)
+                self.refused[name] = ResourceRefusal(UNKNOWN, self.refused[name].words)
 
     def retry(self) -> None:
         """Give what was refused another chance: what stood in its way may be gone."""
