@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from host.namespace import NamespaceThread
+from tests.testlib.oracle import OUTBOUND, TLS, TUNNELS, Mode
 
 TCP, UDP = (8080, 9000), (5353,)
-TLS = 61443
 SERVICES = (*(("tcp", port) for port in (*TCP, TLS)), *(("udp", port) for port in UDP))
-"""All that is called. 61443 is Envoy's; on the others each Place serves."""
+"""All that is called, in strict mode TUNNELS besides. 61443 and that are Envoy's; on the others each Place serves."""
 
 SILENCE = 0.15  # seconds after which nothing is taken to come, where nothing need come
 PATIENCE = 10.0  # seconds for what must come: a SYN may be lost after a partition, and is sent again after 1, 3 and 7
@@ -29,7 +29,6 @@ RESEND = 0.5  # a datagram may be lost then, too
 LISTEN = "0A"
 RESET = b"\1\0\0\0\0\0\0\0"  # SO_LINGER of zero seconds: no port is kept
 Peer: TypeAlias = tuple[str, int]
-Signature: TypeAlias = tuple[str, Peer, str, int]  # protocol, caller, callee, port: that is unique
 _tables = itertools.count()
 
 
@@ -40,6 +39,18 @@ class Outcome(Enum):
     REFUSED = "refused"
     SILENT = "silent"
     OTHER = "something else"
+
+
+class Signature(NamedTuple):
+    """What is unique of a call, as its server sees it."""
+
+    protocol: str
+    caller: Peer
+    to: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.to} was called on {self.protocol}/{self.port} by {self.caller[0]}:{self.caller[1]}"
 
 
 @dataclass(frozen=True, order=True)
@@ -53,6 +64,11 @@ class Call:
 
     def __str__(self) -> str:
         return f"{self.source} -> {self.to} {self.protocol}/{self.port}"
+
+    @property
+    def is_to_app(self) -> bool:
+        """Over TCP: in strict mode it is carried in a tunnel."""
+        return self.port in TCP
 
 
 class Place:
@@ -73,10 +89,11 @@ class Place:
             each.setblocking(False)
         return made
 
-    def has_tls(self) -> bool:
-        """Whether Envoy listens here, seen without a connection."""
+    def has_envoy(self, mode: Mode) -> bool:
+        """Whether Envoy listens here on all of its ports, seen without a connection."""
         lines = self._thread.call(lambda: Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:])
-        return any(line.split()[1].endswith(f":{TLS:04X}") and line.split()[3] == LISTEN for line in lines)
+        found = {int(line.split()[1].partition(":")[2], 16) for line in lines if line.split()[3] == LISTEN}
+        return found.issuperset((TLS,) if mode is Mode.NONE else (TLS, OUTBOUND, TUNNELS))
 
     def begin(self, calls: Mapping[Call, IPv4Address]) -> dict[Call, socket.socket]:
         """A socket on its way for each of these calls, whose targets are given."""
@@ -107,19 +124,15 @@ class Table:
     strange: list[str] = field(default_factory=list)
 
 
-def tried(places: Mapping[str, Place], calls: Mapping[Call, Outcome | None]) -> Table:
-    """Make all calls. With each comes what is expected of it, which only says for how long it is waited for."""
-    with ExitStack() as stack:
-        return _Trying(stack, places, calls).run()
+class Trying:
+    """One table."""
 
-
-class _Trying:
     def __init__(self, stack: ExitStack, places: Mapping[str, Place], calls: Mapping[Call, Outcome | None]) -> None:
-        self._stack, self._places, self._expected = stack, places, calls
-        self._table = Table()
-        self._token = str(next(_tables)).encode()
+        self.stack, self.places, self.expected = stack, places, calls
+        self.table = Table()
+        self.token = str(next(_tables)).encode()
         self._began = time.monotonic()
-        self._pending: dict[int, tuple[Call, socket.socket]] = {}
+        self.pending: dict[int, tuple[Call, socket.socket]] = {}
         self._callers: dict[Signature, Call] = {}
         self._servers = {
             server.fileno(): (name, server, served)
@@ -127,77 +140,89 @@ class _Trying:
             for server, served in place.servers.items()
         }
         self._unmet: set[Call] = set()  # connected, but the server has not seen them
-        self._poll = select.poll()
+        self.poll = select.poll()
 
     def run(self) -> Table:
         for number in self._servers:
-            self._poll.register(number, select.POLLIN)
-        for name, place in self._places.items():
-            mine = {call: self._places[call.to].address for call in self._expected if call.source == name}
+            self.poll.register(number, select.POLLIN)
+        for name, place in self.places.items():
+            mine = {call: self.places[call.to].address for call in self.expected if call.source == name}
             for call, made in place.begin(mine).items():
-                self._stack.callback(made.close)
-                self._pending[made.fileno()] = call, made
-                self._callers[call.protocol, made.getsockname(), call.to, call.port] = call
-                self._poll.register(made.fileno(), select.POLLOUT if call.protocol == "tcp" else select.POLLIN)
+                self.stack.callback(made.close)
+                self.pending[made.fileno()] = call, made
+                self._callers[Signature(call.protocol, made.getsockname(), call.to, call.port)] = call
+                self.poll.register(made.fileno(), select.POLLOUT if call.protocol == "tcp" else select.POLLIN)
         sent = 0.0
         self._began = time.monotonic()
         while self._waits():
             if time.monotonic() > sent + RESEND:
                 sent = time.monotonic()
                 self._send()
-            for number, _ in self._poll.poll(10):
-                self._serve(number) if number in self._servers else self._end(number)
-        self._table.found.update((call, Outcome.SILENT) for call, _ in self._pending.values())
-        self._table.strange += (f"{call} was not accepted by its target" for call in sorted(self._unmet))
-        return self._table
+            for number, _ in self.poll.poll(10):
+                self._serve(number) if number in self._servers else self.go_on(number)
+        self.table.found.update((call, Outcome.SILENT) for call, _ in self.pending.values())
+        self.table.strange += (f"{call} was not accepted by its target" for call in sorted(self._unmet))
+        return self.table
 
     def _send(self) -> None:
-        for call, made in self._pending.values():
+        for call, made in self.pending.values():
             if call.protocol == "udp":
                 with suppress(OSError):  # of an earlier one; poll reports it, too
-                    made.send(self._token)
+                    made.send(self.token)
 
     def _waits(self) -> bool:
         waited = time.monotonic() - self._began
         if waited > PATIENCE:
             return False
-        needed = self._unmet or any(self._expected[call] is not Outcome.SILENT for call, _ in self._pending.values())
-        return bool(needed) or (bool(self._pending) and waited < SILENCE)
+        needed = self._unmet or any(self.expected[call] is not Outcome.SILENT for call, _ in self.pending.values())
+        return bool(needed) or (bool(self.pending) and waited < SILENCE)
 
-    def _end(self, number: int) -> None:
-        call, made = self._pending.pop(number)
-        self._poll.unregister(number)
-        outcome = _outcome(made, call)
-        self._table.found[call] = outcome
-        if outcome is Outcome.ALLOWED and call.protocol == "tcp" and call.port != TLS:
+    def go_on(self, number: int) -> None:
+        """Something has come of the call with this descriptor."""
+        call, made = self.pending[number]
+        self.end(number, outcome_of(made, call))
+        if self.table.found[call] is Outcome.ALLOWED and call.is_to_app:
             self._unmet ^= {call}
+
+    def end(self, number: int, outcome: Outcome) -> None:
+        """This came of it."""
+        call, _ = self.pending.pop(number)
+        self.poll.unregister(number)
+        self.table.found[call] = outcome
 
     def _serve(self, number: int) -> None:
         name, server, (protocol, port) = self._servers[number]
-        for peer in self._arrivals(server, protocol):
-            call = self._callers.get((protocol, peer, name, port))
-            if call is None:
-                self._table.strange.append(f"{name} was called on {protocol}/{port} by {peer[0]}:{peer[1]}, which never called")
-            elif protocol == "tcp":
-                self._unmet ^= {call}
+        for made, peer in self._arrivals(server, protocol):
+            self.arrived(made, Signature(protocol, peer, name, port))
 
-    def _arrivals(self, server: socket.socket, protocol: str) -> Iterator[Peer]:
-        """The callers; a datagram is answered, unless it comes late, from a table before this one."""
+    def arrived(self, made: socket.socket | None, signature: Signature) -> None:
+        """A datagram, or the connection `made`, has come to a server."""
+        call = self._callers.get(signature)
+        if call is None:
+            self.table.strange.append(f"{signature}, which never called")
+        elif made is not None:
+            self._unmet ^= {call}
+
+    def _arrivals(self, server: socket.socket, protocol: str) -> Iterator[tuple[socket.socket | None, Peer]]:
+        """Connections with their callers; a datagram is answered, unless it comes late, from a table before this one."""
         with suppress(BlockingIOError):
             while True:
                 if protocol == "tcp":
                     made, peer = server.accept()
+                    made.setblocking(False)
                     made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                    self._stack.callback(made.close)
+                    self.stack.callback(made.close)
+                    yield made, peer
                 else:
                     got, peer = server.recvfrom(16)
-                    if got != self._token:
+                    if got != self.token:
                         continue
                     server.sendto(got, peer)
-                yield peer
+                    yield None, peer
 
 
-def _outcome(made: socket.socket, call: Call) -> Outcome:
+def outcome_of(made: socket.socket, call: Call) -> Outcome:
+    """Of a connection, or of the answer to a datagram, on whose socket something has happened."""
     try:
         if call.protocol == "udp":
             made.recv(16)

@@ -15,17 +15,20 @@ import pytest
 from agent.client.connection import attachment_address
 from agent.errors import Unavailable
 from host import namespace
+from lab.cell import Part
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.instance import Instance
-from tests.testlib.oracle import Rule, opened
+from tests.testlib.oracle import Mode, Rule, opened
 from tests.testlib.patience import eventually
 from tests.walk.model import Container, Model
-from tests.walk.table import Call, Place, Table, tried
+from tests.walk.table import Call, Place, Table
+from tests.walk.tunnelled_table import tried
 
 MARKER, ITS_APP = "marker", "acme/walk/marker"
 MISTAKE = "policies: [{from: acme/shop/web, to: acme/shop/api, tcp: 123456}]\n"
 TOLD = 12  # lines of a log
+GIVEN_UP = 5.0  # seconds after which a tunnel that was dialled in an outage has ended, with a margin
 Done = TypeVar("Done")
 PATIENCE = 60.0  # seconds: an agent starts, and etcd answers, late on a machine that is busy
 Meaning = tuple[frozenset[str], str, tuple[str, ...], tuple[str, ...]]
@@ -39,6 +42,8 @@ class World:
         self._places: dict[str, Place] = {}
         self._instances: dict[str, Instance] = {}
         self._marks = 0
+        self._unplugged: dict[int, float] = {}
+        self._recovered = 0.0
         for each in cells:  # or a cell reports refusals only now and then: a table of them is more than it reports in a second
             each.host.run("sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_msgs_per_sec=100000",
                           "net.ipv4.icmp_msgs_burst=10000")  # fmt: skip
@@ -147,7 +152,10 @@ class World:
         self.model.cells[number].envoy = False
 
     def restart_envoy(self, number: int) -> None:
-        self._cells[number].kill("envoy", again=True)
+        lab = self._cells[number].lab
+        former = lab.kill(Part.ENVOY, again=True)
+        # its sockets are there for a moment longer, and are not to be taken for those of the next one
+        eventually(lambda: (found := lab.part(Part.ENVOY)) is not None and found.pid != former.pid)
 
     def start(self, number: int) -> None:
         self._cells[number].start(well=False)
@@ -156,10 +164,13 @@ class World:
     def partition(self, number: int) -> None:
         self._cells.partition(number)
         self.model.cells[number].plugged = False
+        self._unplugged[number] = time.monotonic()
 
     def heal(self, number: int) -> None:
         self._cells.heal(number)
         self.model.cells[number].plugged = True
+        now = time.monotonic()
+        self._recovered = max(self._recovered, now + GIVEN_UP + now - self._unplugged.pop(number))
 
     def stop_etcd(self, frozen: bool) -> None:
         self._cells.etcd.freeze() if frozen else self._cells.etcd.kill()
@@ -193,13 +204,15 @@ class World:
             assert listed == heard, f"cell {number} has heard of {listed}, which should be {heard}"
 
     def _serves(self, number: int) -> bool:
-        """Whether a cell's agent answers and, where its Envoy is not dead, all of its containers have TLS."""
+        """Whether a cell's agent answers and, where its Envoy is not dead, that listens in all of its containers."""
         cell, here = self.model.cells[number], [name for name, each in self.model.containers.items() if each.cell == number]
         try:
             attached = set(self._cells[number].attachments())
         except Unavailable:
             return False
-        return attached.issuperset(here) and (not cell.envoy or all(self._places[name].has_tls() for name in here))
+        return attached.issuperset(here) and (
+            not cell.envoy or all(self._places[name].has_envoy(self.model.mode) for name in here)
+        )
 
     def _mark(self, numbers: Sequence[int]) -> None:
         """A cell that has heard of the last change has heard of all before it."""
@@ -229,9 +242,13 @@ class World:
         lines = {each.lab.number: [line for line in each.log.splitlines() if line.startswith("{")] for each in self._cells}
         return "\n".join(f"cell {number}: {line}" for number, told in lines.items() for line in told[-TOLD:])
 
+    def recovers(self) -> bool:
+        """Whether tunnels may still wait for the next packet that TCP sends again: for as long as the outage was, at most."""
+        return self.model.mode is Mode.STRICT and time.monotonic() < self._recovered
+
     def tried(self) -> Table:
         """Make all calls."""
-        return tried(self._places, self.model.table())
+        return tried(self._places, self.model.table(), mode=self.model.mode)
 
     def explained(self, call: Call) -> str:
         """All that may show why a call came to what it came to."""
