@@ -10,7 +10,7 @@ from tests.testlib.attacked_cell import captured_segment
 from tests.testlib.attacked_hosts import SERVICE, UDP_SERVICE, AttackedHosts
 from tests.testlib.attacker import captured, carrying, withstood
 from tests.testlib.connections import is_alive
-from tests.testlib.mutation import At, Kernel, Setting, Without, stopped_by
+from tests.testlib.mutation import At, Kernel, Setting, With, Without, stopped_by
 from tests.testlib.node import Refused, TimedOut, outcome_of, pair
 
 _ports = itertools.count(20_000, 2)  # conntrack remembers those that were used
@@ -158,7 +158,7 @@ def test_a_container_reaches_no_service_of_another_cell_through_the_tunnel(cells
         withstood(it=outcome_of(lambda: listening.recv(1)) is TimedOut)
 
 
-@stopped_by(TO_HOST)
+@stopped_by(TO_HOST, With("filter", "CELLNET-NEW", "-i cnet+ -o cellnet0 -j ACCEPT"))
 def test_a_container_gets_no_echo_from_another_cell(cells: AttackedHosts) -> None:
     echo = IP(src=str(cells["mallory"].address), dst=cells.end_of(2)) / ICMP(type=8, id=7, seq=1) / b"echo"
     found = cells.frames(lambda: captured(cells.wire("mallory"), [echo], at=cells["api"]), at="mallory", origin=2)
