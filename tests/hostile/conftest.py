@@ -44,10 +44,12 @@ class _Kept:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._stage: AttackedCell | None = None
+        self._backend = ""
 
     def get(self, backend: str, *, mutated: bool) -> AttackedCell:
-        if self._stage is None or self._stage.backend != backend:
+        if self._stage is None or self._backend != backend:
             self.close()
+            self._backend = backend
             self._stage = self._stack.enter_context(attacked_cell(backend, frozen=mutated))
         return self._stage
 

@@ -4,8 +4,6 @@ import contextlib
 import os
 import socket
 import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -16,14 +14,16 @@ import pytest
 from dataplane.envoy.limits import CONNECTIONS
 from host.namespace import NamespaceId, run_in
 from lab.processes import Process, in_namespaces
-from tests.testlib.attacked_cell import AttackedCell
+from tests.testlib.attacked_cell import STRICT, AttackedCell
 from tests.testlib.instance import TLS_PORT, Instance
+from tests.testlib.mutual_tls import INBOUND, OUTBOUND
 from tests.testlib.node import Connected, Node, outcome_of
 from tests.testlib.patience import eventually
+from tests.testlib.port_thief import beside_envoy
 
 FLOOD = "policies:\n- {from: evil/shop/mallory, to: acme/shop/api, tcp: [61443]}\n"
 LISTEN = "0A"
-pytestmark = pytest.mark.parametrize("backend", ["nft"], indirect=True)
+pytestmark = pytest.mark.parametrize("backend", ["nft", STRICT], indirect=True)
 
 
 def test_root_inside_does_not_get_the_tls_port(stage: AttackedCell) -> None:
@@ -40,37 +40,20 @@ def _takes(address: str, option: int) -> bool:
         return outcome_of(lambda: made.bind((address, TLS_PORT))) is Connected
 
 
-BESIDE_ENVOY = """
-import os, socket, sys
-os.setgroups([]), os.setgid(int(sys.argv[1])), os.setuid(int(sys.argv[1]))
-made = socket.socket()
-made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-made.bind((sys.argv[2], int(sys.argv[3])))
-made.listen()
-while True:
-    connection, _ = made.accept()
-    connection.send(b"stolen")
-"""
-
-
 def test_root_inside_with_the_number_of_envoys_user_does_not_keep_the_tls_port(stage: AttackedCell) -> None:
     """The kernel lets it bind beside Envoy, and gives it a part of the calls until the agent's next look."""
-    uid = str(os.stat(f"/proc/{stage.cell.envoy_pid}").st_uid)
-    command = [sys.executable, "-IS", "-c", BESIDE_ENVOY, uid, str(stage.api.address), str(TLS_PORT)]
-    with subprocess.Popen(["nsenter", f"--net={stage.api.pin}", *command]) as thief:
-        try:
-            eventually(lambda: not _answers(stage.web, stage.api))
-            repair = f"Envoy's port 61443 of {stage.api.name} cleared of another program's socket"
-            eventually(lambda: repair in [each.text("what") for each in stage.cell.status().at("last_repairs").each()])
-            assert all(_answers(stage.web, stage.api) for _ in range(40))
-        finally:
-            thief.kill()
+    with beside_envoy(stage.cell.envoy_pid, stage.api.pin, address=str(stage.api.address), port=TLS_PORT):
+        eventually(lambda: not _answers(stage.web, stage.api))
+        repair = f"Envoy's port 61443 of {stage.api.name} cleared of another program's socket"
+        eventually(lambda: repair in [each.text("what") for each in stage.cell.status().at("last_repairs").each()])
+        assert all(_answers(stage.web, stage.api) for _ in range(40))
 
 
-def test_agent_and_envoy_listen_on_no_port_but_61443_in_the_containers(stage: AttackedCell) -> None:
+def test_agent_and_envoy_listen_on_no_port_but_their_own_in_the_containers(stage: AttackedCell, backend: str) -> None:
     assert _ports(stage.host) == set()
-    assert _ports(stage.api) == {8080, 7000, TLS_PORT}
-    assert _ports(stage.mallory) == {8080, TLS_PORT}
+    ours = {TLS_PORT, OUTBOUND, INBOUND} if backend == STRICT else {TLS_PORT}
+    assert _ports(stage.api) == {8080, 7000, *ours}
+    assert _ports(stage.mallory) == {8080, *ours}
 
 
 def _ports(place: Node) -> set[int]:

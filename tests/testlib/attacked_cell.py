@@ -19,6 +19,7 @@ from tests.testlib.mutation import Ground
 from tests.testlib.node import Node
 
 BACKENDS = ("nft", "legacy")
+STRICT = "strict"  # a stage of its own, with nft
 SERVICE, UDP_SERVICE = 9001, 9002
 POLICIES = f"""policies:
 - {{name: rightful, from: acme/shop/web, to: acme/shop/api, tcp: [8080-8089, 2121, 61443], udp: [8080-8089]}}
@@ -97,7 +98,12 @@ class AttackedCell:
 
 @contextmanager
 def attacked_cell(backend: str, *overrides: str, frozen: bool = False) -> Iterator[AttackedCell]:
-    """A stage with a cell of its own; `frozen`: without its agent, which would put back what a test takes out."""
+    """A stage with a cell of its own; `frozen`: without its agent, which would put back what a test takes out.
+
+    `backend` may be STRICT, for a cell with strict mutual TLS.
+    """
+    if backend == STRICT:
+        backend, overrides = "nft", (*overrides, "tls.mtls=strict")
     services = f"host_services=[{{protocol: tcp, port: {SERVICE}}}, {{protocol: udp, port: {UDP_SERVICE}}}]"
     with running_cell(f"firewall.backend={backend}", services, *overrides) as cell:
         cell.policy_file("stage.yaml", POLICIES)

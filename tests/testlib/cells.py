@@ -7,7 +7,7 @@ number, its own configuration or leaves them in ruins takes `make_cells`. Each i
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -100,6 +100,13 @@ def _started(stack: ExitStack, count: int, overrides: Sequence[str], kind: type[
     made = CellsUnderTest(lab)
     stack.callback(made.close)
     return made
+
+
+@contextmanager
+def running_cells(count: int, *overrides: str) -> Iterator[CellsUnderTest]:
+    """Cells for as long as they are needed, for fixtures of other scopes."""
+    with ExitStack() as stack:
+        yield _started(stack, count, overrides)
 
 
 @pytest.fixture(scope="module")
