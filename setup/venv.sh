@@ -50,6 +50,7 @@ make_uv() {
 }
 
 uv() {  # its cache is ours too, so that nothing of root's lands in the caller's home
+    uv_there || make_uv
     UV_CACHE_DIR=$(pwd)/.setup/cache UV_PYTHON_DOWNLOADS=never UV_PYTHON=$PYTHON UV_PROJECT_ENVIRONMENT=.venv \
         .setup/uv/bin/uv --quiet "$@" >>"$LOG" 2>&1
 }
@@ -57,7 +58,6 @@ uv() {  # its cache is ours too, so that nothing of root's lands in the caller's
 make_venv() {  # purposes
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail "$PYTHON is older than 3.11" "use Debian 12 or newer"
-    uv_there || make_uv
     groups=$(venv_groups "$1")
     inputs=$(venv_inputs)
     options=''

@@ -149,19 +149,26 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("pyproject.toml", "uv.lock", "setup/uv.txt", ".venv/bin/cellnet", ".setup/log"):
+        programs = (".venv/bin/cellnet", ".setup/sslyze/bin/sslyze")
+        for name in ("pyproject.toml", "uv.lock", "setup/uv.txt", "setup/sslyze.txt", ".setup/log", *programs):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(name)
-        (folder / ".venv" / "bin" / "cellnet").chmod(0o755)
-        self.sh('venv_stamp "$(venv_inputs)" "test " >$STAMP')
+        for name in programs:
+            (folder / name).chmod(0o755)
+        self.sh('venv_stamp "$(venv_inputs)" "test " >$STAMP; sslyze_inputs >$SSLYZE/.cellnet')
 
     def sh(self, script: str) -> int:
         """The exit code of a script that has setup's functions."""
-        return subprocess.run(["sh", "-c", f"cd {self.folder}; . {ROOT}/setup/venv.sh; {script}"], check=False).returncode
+        parts = f". {ROOT}/setup/venv.sh; . {ROOT}/setup/sslyze.sh"
+        return subprocess.run(["sh", "-c", f"cd {self.folder}; {parts}; {script}"], check=False).returncode
 
     def current(self, purposes: str = "cellnet test") -> bool:
         """Whether setup would leave .venv alone."""
         return self.sh(f"venv_current '{purposes}'") == 0
+
+    def scans(self, purposes: str = "cellnet test") -> bool:
+        """Whether setup would leave the tests' TLS scanner alone."""
+        return self.sh(f"sslyze_current '{purposes}'") == 0
 
 
 @pytest.fixture
@@ -188,6 +195,24 @@ def test_a_half_made_or_moved_venv_is_not_trusted(checkout: Checkout) -> None:
     assert checkout.current()
     checkout.folder = checkout.folder.rename(checkout.folder.parent / "elsewhere")
     assert not checkout.current()
+
+
+def test_the_tests_scanner_is_made_again_for_tests_alone_where_its_list_has_changed_or_it_was_moved_or_is_half_made(
+    checkout: Checkout,
+) -> None:
+    assert checkout.scans()
+    stamp, names = checkout.folder / ".setup/sslyze/.cellnet", checkout.folder / "setup/sslyze.txt"
+    names.write_text("new")
+    assert not checkout.scans()
+    assert checkout.scans("cellnet check bench")
+    assert checkout.current()  # .venv has nothing to do with it
+    checkout.sh("sslyze_inputs >$SSLYZE/.cellnet")
+    assert checkout.scans()
+    checkout.folder = checkout.folder.rename(checkout.folder.parent / "elsewhere")
+    assert not checkout.scans()
+    checkout.folder = checkout.folder.rename(checkout.folder.parent / "checkout")
+    stamp.unlink()
+    assert not checkout.scans()
 
 
 def test_groups_of_an_earlier_setup_are_kept(checkout: Checkout) -> None:
