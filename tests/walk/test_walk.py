@@ -39,6 +39,7 @@ def test_after_every_step_the_connections_are_those_that_the_policies_allow(
     steps = Steps(Random(seed), model)
     seen: Counter[Outcome | None] = Counter()
     done: Counter[str] = Counter()
+    ended = 0
     try:
         for number in range(1, count + 1):
             step, began = steps.next(), time.monotonic()
@@ -48,7 +49,9 @@ def test_after_every_step_the_connections_are_those_that_the_policies_allow(
             done[step.do] += 1
             world.settle()
             settled = time.monotonic()
-            seen.update(compare(world).values())
+            expected = compare(world)
+            seen.update(expected.values())
+            ended += world.judge_streams(expected) if not world.recovers() else 0
             print(
                 f"    {acted - began:.2f} s, settled {settled - acted:.2f} s later, tried in {time.monotonic() - settled:.2f} s"
             )
@@ -57,10 +60,11 @@ def test_after_every_step_the_connections_are_those_that_the_policies_allow(
         raise
     finally:
         world.close()
-    print(f"seed {seed}: {seen}, {done}")
+    print(f"seed {seed}: {seen}, {done}, {ended} streams ended")
     if way == USUAL[mode]:
         assert {Outcome.ALLOWED, Outcome.REFUSED, Outcome.SILENT} <= seen.keys()
         assert done.keys() == KINDS
+        assert (ended > 0) == (mode is Mode.STRICT)
     assert seen[None] < seen.total() / 20, "the oracle must know nearly always"
 
 

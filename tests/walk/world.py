@@ -1,8 +1,9 @@
 """What is: three real cells with their etcd, and the steps of the walk as they are done to them, each reported to the model."""
 
 import json
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from ipaddress import IPv4Address
@@ -21,8 +22,9 @@ from tests.testlib.cells import CellsUnderTest
 from tests.testlib.instance import Instance
 from tests.testlib.oracle import Mode, Rule, opened
 from tests.testlib.patience import eventually
+from tests.walk.held_streams import HeldStreams
 from tests.walk.model import Container, Model
-from tests.walk.table import Call, Place, Table
+from tests.walk.table import Call, Outcome, Place, Table
 from tests.walk.tunnelled_table import tried
 
 MARKER, ITS_APP = "marker", "acme/walk/marker"
@@ -41,6 +43,7 @@ class World:
         self._cells, self.model = cells, model
         self._places: dict[str, Place] = {}
         self._instances: dict[str, Instance] = {}
+        self._held = HeldStreams(model, self._places)
         self._marks = 0
         self._unplugged: dict[int, float] = {}
         self._recovered = 0.0
@@ -52,6 +55,7 @@ class World:
 
     def close(self) -> None:
         """Leave the containers; the cells are not ours."""
+        self._held.close()
         for each in self._places.values():
             each.close()
 
@@ -148,10 +152,12 @@ class World:
         self.model.cells[number].agent = False
 
     def kill_envoy(self, number: int) -> None:
+        self._held.forget(number)
         self._cells[number].kill("envoy")
         self.model.cells[number].envoy = False
 
     def restart_envoy(self, number: int) -> None:
+        self._held.forget(number)
         lab = self._cells[number].lab
         former = lab.kill(Part.ENVOY, again=True)
         # its sockets are there for a moment longer, and are not to be taken for those of the next one
@@ -162,6 +168,7 @@ class World:
         self.model.cells[number].agent = self.model.cells[number].envoy = True
 
     def partition(self, number: int) -> None:
+        self._held.forget(number)
         self._cells.partition(number)
         self.model.cells[number].plugged = False
         self._unplugged[number] = time.monotonic()
@@ -249,6 +256,23 @@ class World:
     def tried(self) -> Table:
         """Make all calls."""
         return tried(self._places, self.model.table(), mode=self.model.mode)
+
+    def judge_streams(self, expected: Mapping[Call, Outcome | None]) -> int:
+        """Streams that were open before live on or are ended, with a receipt, as what is expected of a call has it.
+
+        The number of those that were ended.
+        """
+        ended = self._held.check(expected)
+        for call in ended:
+            source, to = self._places[call.source].address, self._places[call.to].address
+            receipt = re.compile(
+                rf'streams? of [^"]*{re.escape(str(source))}\b[^"]*{re.escape(str(to))}\b[^"]* tcp/{call.port}\b'
+            )
+            eventually(partial(self._has_logged, receipt), seconds=PATIENCE)
+        return len(ended)
+
+    def _has_logged(self, words: re.Pattern[str]) -> bool:
+        return any(words.search(each.log) for each in self._cells)
 
     def explained(self, call: Call) -> str:
         """All that may show why a call came to what it came to."""
