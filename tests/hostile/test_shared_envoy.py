@@ -23,9 +23,11 @@ from tests.testlib.port_thief import beside_envoy
 
 FLOOD = "policies:\n- {from: evil/shop/mallory, to: acme/shop/api, tcp: [61443]}\n"
 LISTEN = "0A"
-pytestmark = pytest.mark.parametrize("backend", ["nft", STRICT], indirect=True)
+once = pytest.mark.parametrize("backend", ["nft"], indirect=True)
+in_strict_mode_too = pytest.mark.parametrize("backend", ["nft", STRICT], indirect=True)
 
 
+@in_strict_mode_too
 def test_root_inside_does_not_get_the_tls_port(stage: AttackedCell) -> None:
     """Neither on its address nor on all; sharing it needs Envoy's user."""
     for address in (str(stage.api.address), ""):
@@ -40,6 +42,7 @@ def _takes(address: str, option: int) -> bool:
         return outcome_of(lambda: made.bind((address, TLS_PORT))) is Connected
 
 
+@once
 def test_root_inside_with_the_number_of_envoys_user_does_not_keep_the_tls_port(stage: AttackedCell) -> None:
     """The kernel lets it bind beside Envoy, and gives it a part of the calls until the agent's next look."""
     with beside_envoy(stage.cell.envoy_pid, stage.api.pin, address=str(stage.api.address), port=TLS_PORT):
@@ -49,6 +52,7 @@ def test_root_inside_with_the_number_of_envoys_user_does_not_keep_the_tls_port(s
         assert all(_answers(stage.web, stage.api) for _ in range(40))
 
 
+@in_strict_mode_too
 def test_agent_and_envoy_listen_on_no_port_but_their_own_in_the_containers(stage: AttackedCell, backend: str) -> None:
     assert _ports(stage.host) == set()
     ours = {TLS_PORT, OUTBOUND, INBOUND} if backend == STRICT else {TLS_PORT}
@@ -65,6 +69,7 @@ def _ports(place: Node) -> set[int]:
     return {int(words[1].rpartition(":")[2], 16) for words in found if words[3] in (LISTEN, "07")}
 
 
+@once
 def test_the_agents_lock_cannot_be_seen_or_taken_from_inside(stage: AttackedCell) -> None:
     names = Path(f"/proc/{stage.cell.agent_pid}/net/unix").read_text()
     assert "@cellnet-agent" in names
@@ -85,6 +90,7 @@ def asleep(pin: Path) -> list[Process]:
     return [each for each in in_namespaces([NamespaceId.of(pin)]) if each.command[:1] == ("sleep",)]
 
 
+@once
 def test_an_app_inherits_nothing_of_the_agents(stage: AttackedCell) -> None:
     """Descriptors of namespaces, netlink sockets or the control socket would be ways out."""
     app = stage.another()
@@ -94,6 +100,7 @@ def test_an_app_inherits_nothing_of_the_agents(stage: AttackedCell) -> None:
     assert not [each for each in open_ones.values() if each.startswith(("socket:", "net:", "anon_inode:"))], open_ones
 
 
+@in_strict_mode_too
 @pytest.mark.timeout(60)
 @pytest.mark.usefixtures("many_files")
 def test_a_flood_of_half_open_handshakes_leaves_room_for_the_others(stage: AttackedCell) -> None:

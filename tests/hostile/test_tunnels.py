@@ -127,15 +127,16 @@ def test_ports_that_are_taken_first_are_refused_with_a_reason_and_cost_no_other(
 
 
 @pytest.mark.usefixtures("bystander")
-@pytest.mark.parametrize("port", [OUTBOUND, INBOUND])
 def test_root_inside_with_the_number_of_envoys_user_does_not_keep_an_end_of_tunnels(
-    stage: AttackedCell, other: Instance, port: int
+    stage: AttackedCell, other: Instance
 ) -> None:
     """It gets a part of what its own container says, or is said, until the agent's next look."""
-    address = "127.0.0.1" if port == OUTBOUND else str(other.address)
-    with beside_envoy(stage.cell.envoy_pid, other.pin, address=address, port=port):
-        repair = f"Envoy's port {port} of {other.name} cleared of another program's socket"
-        eventually(lambda: repair in [each.text("what") for each in stage.cell.status().at("last_repairs").each()])
+    ends = {OUTBOUND: "127.0.0.1", INBOUND: str(other.address)}
+    with contextlib.ExitStack() as thieves:
+        for port, address in ends.items():
+            thieves.enter_context(beside_envoy(stage.cell.envoy_pid, other.pin, address=address, port=port))
+        wanted = {f"Envoy's port {port} of {other.name} cleared of another program's socket" for port in ends}
+        eventually(lambda: wanted <= {each.text("what") for each in stage.cell.status().at("last_repairs").each()})
     assert is_alive(*pair(other, stage.api, 8085))
 
 
