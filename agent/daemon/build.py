@@ -47,6 +47,7 @@ from agent.envoy.connection import EnvoyConnection
 from agent.envoy.foreign_listeners import ForeignListeners
 from agent.envoy.listeners import Listeners
 from agent.envoy.liveness import Liveness
+from agent.envoy.memory_relief import MemoryRelief
 from agent.envoy.pressure import Pressure
 from agent.envoy.process import envoy_account, envoy_obstacle, worker_count
 from agent.envoy.refused_calls import RefusedCalls
@@ -70,6 +71,7 @@ from dataplane.envoy import admin
 from dataplane.envoy.access_log_service import AccessLogService
 from dataplane.envoy.ads import AdsServer
 from dataplane.envoy.foreign_sockets import ForeignSockets
+from dataplane.envoy.stuck_connections import end, stuck_connections
 from host.durable import make_folder
 
 PATIENCE = 3.0  # seconds: a start in an outage must not wait long for what the other cells need not hear at once
@@ -226,6 +228,11 @@ def _foreign_listeners(base: Foundation, loop: Reconciler) -> ForeignListeners:
     return ForeignListeners(loop.served, destroy=destroy, clock=elapsed, on_repair=loop.reports.add_repair)
 
 
+def _memory_relief(base: Foundation, parts: _Parts) -> MemoryRelief:
+    find = partial(stuck_connections, envoy=envoy_account(base.config).pw_uid)
+    return MemoryRelief(parts.loop.served, heap=parts.pressure.heap, find=find, end=end, on_relief=parts.loop.reports.add_ended)
+
+
 async def _announcement(base: Foundation, mode: TunnelMode) -> Announcement:
     """Made to the others already, if it can be. Raises Conflict where this cell's name is another machine's."""
     config, subnet = base.config, base.facts.subnet
@@ -283,6 +290,7 @@ def _tasks(base: Foundation, parts: _Parts) -> tuple[Work, ...]:
         ("database", partial(base.database.run, kick)),
         ("liveness", parts.liveness.run),
         ("pressure", parts.pressure.run),
+        ("memory_relief", _memory_relief(base, parts).run),
         ("clashes", base.overlay_clashes.run),
         ("announcement", parts.announcement.run),
         ("roots", partial(parts.roots.run, parts.loop.applied, taken=parts.loop.envoy.has_taken_secrets)),

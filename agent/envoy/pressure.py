@@ -8,7 +8,7 @@ from agent.errors import Unavailable
 from agent.model.status import Part, Problem
 from dataplane.envoy.overload import CALLERS, HEAP, REFUSE, SHRINK
 
-EVERY = 1.0  # seconds
+EVERY = 0.5  # seconds
 CROWDED: Final = 90  # percent
 LOST: Final = "access_logs.grpc_access_log.logs_dropped"
 
@@ -23,7 +23,7 @@ class Pressure(Part):
 
     def problems(self) -> Iterator[Problem]:
         """That little is left."""
-        heap, callers = self._percent(HEAP), self._percent(CALLERS)
+        heap, callers = self.heap(), self._percent(CALLERS)
         if heap >= SHRINK * 100:
             what = f"Envoy takes {heap} % of the memory that it may: the streams that hold most are ended"
             yield Problem("envoy", what, f"from {REFUSE:.0%} on it refuses new connections; see which containers call most")
@@ -34,6 +34,10 @@ class Pressure(Part):
     def lost(self) -> int:
         """Refusals that Envoy could not report since its start."""
         return self._counters.get(LOST, 0)
+
+    def heap(self) -> int:
+        """How full it is, in percent."""
+        return self._percent(HEAP)
 
     def _percent(self, monitor: str) -> int:
         return self._counters.get(f"overload.{monitor}.pressure", 0)

@@ -131,6 +131,11 @@ class TurnReports(Part):
         self._repairs.add(self._called(self._elapsed()), what)
         self._metrics.repairs.inc()
 
+    def add_ended(self, count: int, what: str) -> None:
+        """Connections that Envoy had no memory left for."""
+        self._metrics.flows_cut.inc(count)
+        self._cuts.add(self._called(self._elapsed()), what)
+
     def _add_cut(self, cut: Cut | None, *, milliseconds: float) -> None:
         if cut is None:
             return

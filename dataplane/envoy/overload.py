@@ -39,7 +39,8 @@ CALLERS: Final = "envoy.resource_monitors.global_downstream_max_connections"
 LOOK_AGAIN: Final = Duration(nanos=25_000_000)
 # The parts of the heap at which something begins, and at which it is done in full.
 SHRINK: Final = 0.75
-DEAREST: Final = (0.75, 0.9)
+# In full only where nothing is left: Envoy acts on a change of this alone
+DEAREST: Final = (0.75, 1.0)
 HURRY: Final = (0.75, 0.9)
 REFUSE: Final = 0.95
 # Streams count as dear from 2**14 bytes that they have buffered; the first to go are those from 2**21 on.

@@ -38,6 +38,10 @@ ONCE = {
     "tunnels led to another container": ("iptables-nft -t nat -A OUTPUT -p tcp --dport 15008 -j DNAT --to WEB:15008",),
     "tunnels led to the own end": ("iptables-nft -t nat -A OUTPUT -p tcp --dport 15008 -j DNAT --to OWN:15008",),
     "tunnels with another's address": ("iptables-nft -t nat -A POSTROUTING -p tcp --dport 15008 -j SNAT --to WEB",),
+    "all that comes and goes led into tunnels": (
+        "iptables-nft -t nat -A OUTPUT -p tcp -j REDIRECT --to-ports 15001",
+        "iptables-nft -t nat -A PREROUTING -p tcp -j REDIRECT --to-ports 15001",
+    ),
     "own address removed": ("ip address flush dev eth0",),
     "loopback's address removed": ("ip address flush dev lo",),
     "loopback down": ("ip link set lo down",),
