@@ -1,7 +1,8 @@
 """Strict mutual TLS beside plain TCP and beside a pair of HAProxies with mutual TLS, on one processor; and what it takes.
 
 All paths take turns in every round. Beside readers that pause, a request of another connection between the same two containers
-is timed. Memory is of all processes that carry a path.
+is timed; and beside root in a third container that destroys Envoy's sockets in there. Memory is of all processes that carry a
+path.
 """
 
 import random
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import click
 
+from bench.attacks import ATTACKS, attacked
 from bench.bench_memory import IDLE, SETTLED
 from bench.callers import milliseconds as timed
 from bench.comparison import Figure, Limit, ratio
 from bench.load import CONNECTIONS, LATENCY, REQUESTS, SLOWEST, THROUGHPUT
-from bench.mutual_paths import Tunnelled, staged
+from bench.mutual_paths import Tunnelled, staged, strict
 from bench.scene import Scene, opened
 from bench.script import compared, options, pause
 from lab.cell import Part
@@ -59,6 +61,17 @@ def beside_paused(paths: Sequence[Tunnelled], *, rounds: int, milliseconds: int)
             found = tuple(path.measure(SLOWEST, milliseconds=milliseconds) / 1000 for _ in range(rounds))
         limit = Limit(most=50) if path.name == "strict" else None
         yield Figure(f"request beside {PAUSED} paused readers, p99", path.name, "ms", found, limit=limit)
+
+
+def beside_attacks(*, rounds: int, milliseconds: int) -> Iterator[Figure]:
+    """The slowest of 100 requests of a container while root in another one is at Envoy's sockets in there."""
+    with strict() as (scene, path):
+        other = scene.container("evil/shop/other")
+        for attack in ATTACKS:
+            with attacked(other.pin, attack):
+                time.sleep(1)
+                found = tuple(path.measure(SLOWEST, milliseconds=milliseconds) / 1000 for _ in range(rounds))
+            yield Figure(f"request beside {attack}, p99", path.name, "ms", found, limit=Limit(most=50))
 
 
 def memory_of_connections(paths: Sequence[Tunnelled]) -> Iterator[Figure]:
@@ -111,7 +124,8 @@ def mtls(*, rounds: int, runs: int, milliseconds: int, settled: float, results: 
                 *beside_paused(paths, rounds=runs, milliseconds=milliseconds),
                 *memory_of_connections(paths),
             )
-        return (*found, *attaches(rounds=rounds * runs, settled=settled))
+        attacks = beside_attacks(rounds=runs, milliseconds=milliseconds)
+        return (*found, *attacks, *attaches(rounds=rounds * runs, settled=settled))
 
     compared("mtls", measured, results=results)
 

@@ -91,6 +91,15 @@ def staged() -> Iterator[tuple[Tunnelled, ...]]:
         yield (*_plain_paths(plain, stack), _strict_path(strict, stack))
 
 
+@contextlib.contextmanager
+def strict() -> Iterator[tuple[Scene, Tunnelled]]:
+    """Strict mode alone, with an Envoy that has all processors, as it is installed."""
+    with contextlib.ExitStack() as stack:
+        scene = stack.enter_context(opened("tls.mtls=strict"))
+        _, api, client, program = _ends(scene, stack)
+        yield scene, Tunnelled("strict", client, program, api.address, 0, ())
+
+
 def _plain_paths(scene: Scene, stack: contextlib.ExitStack) -> Iterator[Tunnelled]:
     web, api, client, program = _ends(scene, stack)
     yield Tunnelled("plain", client, program, api.address, 0, ())
