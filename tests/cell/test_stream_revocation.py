@@ -194,3 +194,17 @@ def test_nothing_of_an_addresss_last_container_serves_the_next_at_either_end(mak
     assert other.run("ss", "-Htn", "dport", "=", "15008") == ""
     assert is_refused(other, called, 9000)
     assert is_refused(caller, called, 9000)
+
+
+def test_a_container_that_goes_ends_its_streams_with_others_and_no_other_stream(cell: CellUnderTest) -> None:
+    """Those to it and those from it; it goes while they carry bytes."""
+    web, api, other = cell.run_app(WEB), cell.run_app(API), cell.run_app(OTHER)
+    cell.policy_file(FILE, policies(f"from: [{WEB}, {OTHER}], to: {API}, tcp: 9000", f"from: {API}, to: {OTHER}, tcp: 9000"))
+    to_it, from_it, beside = pair(other, api, 9000), pair(api, other, 9000), pair(web, api, 9000)
+    third = cell.run_app(OTHER, name="third")
+    kept = pair(third, api, 9000)
+    assert all(is_alive(*each) for each in (to_it, from_it, beside, kept))
+    other.app.stop()
+    assert is_ended(to_it[1])
+    assert is_ended(from_it[0])
+    assert all(is_alive(*each) for each in (beside, kept))

@@ -88,3 +88,15 @@ def test_where_the_apps_envoy_hangs_the_app_is_cut_off_at_once_and_the_caller_wh
         assert is_reset(revoked[1])
     assert is_ended(revoked[0])
     assert is_alive(*kept)
+
+
+def test_a_container_that_goes_ends_its_streams_with_other_cells(cells: CellsUnderTest, place: Place) -> None:
+    web, api, beside = place(1, WEB), place(2, API), place(2, WEB, name="beside")
+    for number in (1, 2):
+        cells[number].policy_file(FILE, policies(f"from: {WEB}, to: {API}, tcp: 9000", f"from: {API}, to: {WEB}, tcp: 9000"))
+    to_it, from_it, kept = pair(web, api, 9000), pair(api, web, 9000), pair(beside, api, 9000)
+    assert all(is_alive(*each) for each in (to_it, from_it, kept))
+    cells[1].cellnet("detach", web.name)
+    assert is_ended(to_it[1])
+    assert is_ended(from_it[0])
+    assert is_alive(*kept)
