@@ -54,6 +54,7 @@ def command(
         # a field that another Envoy does not know may be one that keeps a caller out
         "--reject-unknown-dynamic-fields",
         "--drain-time-s", str(drain), "--drain-strategy", "immediate", "--log-level", "warning",
-        # an agent that is away, and what Envoy refuses, is in `cellnet status`; a caller that is refused is no line here
-        "--component-log-level", "config:error,upstream:error",
+        # an agent that is away, and what Envoy refuses, is in `cellnet status`; a caller that is refused, and a stream that is
+        # ended for want of memory (misc), is no line here
+        "--component-log-level", "config:error,upstream:error,misc:error",
     )  # fmt: skip
