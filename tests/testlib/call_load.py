@@ -14,7 +14,7 @@ import time
 from collections import Counter
 
 SECONDS = 10.0  # for a call; a SYN that was lost is sent again after one second
-PAUSE = 0.005  # seconds between two calls
+PAUSE = 0.01  # seconds between two calls
 
 
 def call(target: tuple[str, int]) -> str:
