@@ -132,7 +132,7 @@ def _clear() -> None:
         if not any(_has_rule(kernel, each) for each in (OUR_RULE, FORMER_RULE)):
             return
         with suppress(HostRefused):  # a table that root inside has made its own stays with it
-            redirect.put(None)
+            redirect.remove()
         sysctl.write(dict.fromkeys(BACK_TO_ENVOY, "0"))
         for kind, body in ((RTM_DELROUTE, OUR_ROUTE), (RTM_DELRULE, FORMER_RULE), (RTM_DELRULE, OUR_RULE)):
             _drop(kernel, kind, body)

@@ -11,7 +11,8 @@ and whoever is cut off must hear of it.
 
 Table `cellnet-envoy` keeps what Envoy opens to an app, with a caller's address and a port that it chooses, apart from what that
 caller opens itself: where both have chosen one port, the two would be one connection to the kernel, and the later would come to
-nothing, or end the earlier. In a zone of its own conntrack knows two, and gives one of them another port.
+nothing, or end the earlier. In a zone of its own conntrack knows two, and gives one of them another port. Such a one lives only
+as long as there is a table for NAT, too: so these two stay when nothing is redirected any more, without a rule for that.
 
 Root inside can remove all of them; the destination's host refuses what comes in no tunnel, whatever is here.
 """
@@ -43,7 +44,7 @@ from dataplane.netlink.nftables import HookedTable, HookPoint
 from dataplane.state import OUTBOUND_PORT
 from dataplane.tables import EITHER_MARK, TUNNEL_MARK, Redirect
 
-REDIRECT, ENVOY, ONLY_TUNNELS = "cellnet", "cellnet-envoy", "cellnet-only-tunnels"
+REDIRECT, ENVOY, ONLY_TUNNELS = NAMES = "cellnet", "cellnet-envoy", "cellnet-only-tunnels"
 # priorities: ahead of conntrack, where nat tables have theirs, and after all of them
 BEFORE_CONNTRACK, BEFORE_DESTINATION_NAT, AFTER_SOURCE_NAT = -300, -100, 300
 ZONE = TUNNEL_MARK
@@ -51,26 +52,35 @@ LOOPBACK_ADDRESSES = IPv4Network("127.0.0.0/8")
 
 
 def put(redirect: Redirect | None) -> None:
-    """Make the tables as `redirect` says, or remove them. Raises HostRefused."""
-    wanted, absent = _tables(redirect)
-    nftables.put(wanted, absent=absent)
+    """Make the tables as `redirect` says; None: redirect nothing. Raises HostRefused."""
+    if redirect is not None or not _is_untouched():
+        wanted, absent = _tables(redirect)
+        nftables.put(wanted, absent=absent)
 
 
 def stands(redirect: Redirect | None) -> bool:
     """Whether all of it is there, and nothing else in its tables."""
     wanted, absent = _tables(redirect)
-    return nftables.stand(wanted, absent=absent)
+    return (redirect is None and _is_untouched()) or nftables.stand(wanted, absent=absent)
+
+
+def remove() -> None:
+    """Leave the namespace as if none of this had been there; what NAT has changed of a connection ends. Raises HostRefused."""
+    nftables.put((), absent=NAMES)
+
+
+def _is_untouched() -> bool:
+    return nftables.stand((), absent=NAMES)
 
 
 @lru_cache(maxsize=nftables.FEW)
 def _tables(redirect: Redirect | None) -> tuple[tuple[HookedTable, ...], tuple[str, ...]]:
     """Those that should be there, and the names of those that should not."""
-    if redirect is None:
-        return (), (REDIRECT, ENVOY, ONLY_TUNNELS)
-    made = HookedTable(REDIRECT, "nat", HookPoint.OUTPUT, BEFORE_DESTINATION_NAT, tuple(_redirecting(redirect)))
+    rules = () if redirect is None else tuple(_redirecting(redirect))
+    made = HookedTable(REDIRECT, "nat", HookPoint.OUTPUT, BEFORE_DESTINATION_NAT, rules)
     apart = (*marked(TUNNEL_MARK, mask=EITHER_MARK), *followed_apart(ZONE))
     envoy = HookedTable(ENVOY, "filter", HookPoint.OUTPUT, BEFORE_CONNTRACK, (apart,))
-    if not redirect.only_tunnels:
+    if redirect is None or not redirect.only_tunnels:
         return (made, envoy), (ONLY_TUNNELS,)
     drops = HookedTable(ONLY_TUNNELS, "filter", HookPoint.POSTROUTING, AFTER_SOURCE_NAT, tuple(_dropping(redirect)))
     return (made, envoy, drops), ()

@@ -113,7 +113,8 @@ def test_the_first_packet_of_a_connection_decides_where_it_goes(bed: Bed) -> Non
     bed.become(NOTHING_NEW)
     assert arrival(bed, listeners, API, APP_PORT) == "app"
     bed.become(None)
-    assert bed.tables() == ""
+    assert arrival(bed, listeners, API, APP_PORT) == "app"
+    assert [works(*stream) for stream in (before, redirected, exempt)] == [True] * 3
 
 
 @pytest.mark.parametrize("mark", MARKS)
@@ -136,7 +137,7 @@ def test_a_port_that_a_caller_and_envoy_for_it_have_both_chosen_is_of_two_connec
     later = bed.stream_of_tunnel(mark, listener, port=earlier[0].getsockname()[1])
     streams = (tunnelled, call, earlier, later)
     assert [each.getsockname()[0] for each, _ in streams] == [str(API)] * len(streams)
-    for mode in (PLAIN_TOO, NOTHING_NEW):
+    for mode in (PLAIN_TOO, NOTHING_NEW, None):
         bed.become(mode)
         assert [works(*stream) for stream in streams] == [True] * len(streams)
     bed.become(STRICT)
@@ -279,8 +280,13 @@ def test_other_tables_in_the_namespace_stay(bed: Bed) -> None:
     bed.inside.run("nft", "add table ip mine; add chain ip mine out { type nat hook output priority 0; }")
     before = bed.tables()
     bed.become(STRICT)
-    bed.become(None)
+    interior.clear(bed.inside.path)
     assert bed.tables() == before
+
+
+def test_a_namespace_in_which_nothing_was_redirected_has_no_table(bed: Bed) -> None:
+    bed.become(None)
+    assert bed.tables() == ""
 
 
 def test_a_namespace_that_is_left_has_no_table_and_no_rule_of_ours(bed: Bed) -> None:
@@ -353,7 +359,9 @@ redirects = st.none() | st.builds(
 @given(steps=st.lists(redirects, min_size=2, max_size=5))
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_redirect_becomes_any_other(bed: Bed, steps: list[Redirect | None]) -> None:
-    written: dict[Redirect | None, str] = {None: ""}
+    """But that a namespace in which something was redirected keeps what goes on with NAT."""
+    written: dict[Redirect | None, str] = {}
+    bed.become(NOTHING_NEW)
     for step in steps:
         bed.become(step)
         assert bed.has(step)
