@@ -45,13 +45,19 @@ class Shop:
         """And away again."""
         self.scene.client.delete("/v1/policies/bench")
 
+    def settle(self, cause: Callable[[], object]) -> None:
+        """Have something enforced. In strict mode a call does not show it: the caller's own Envoy takes any."""
+        cause()
+        self.scene.sync()
+
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What else is there: the backend, and how many rules for others."""
+    """What else is there: the backend, and how many rules for others; `strict`: all TCP goes through tunnels."""
 
     backend: str
     rules: int
+    strict: bool = False
 
     @property
     def few(self) -> bool:
@@ -64,7 +70,7 @@ class Around:
         return {"nft": 100.0, "legacy": 200.0}[self.backend]
 
     def __str__(self) -> str:
-        return f"{self.rules:,} rules around, {self.backend}"
+        return f"{self.rules:,} rules around, {self.backend}" + (", strict" if self.strict else "")
 
 
 Measure = Callable[[Shop, Stopwatch], None]
@@ -79,12 +85,13 @@ def among(
     runs: int,
     looks: float,
     bar: Callable[[str, Around], Bar],
+    strict: bool = False,
 ) -> tuple[tuple[Series, ...], Mapping[str, Series]]:
     """What `measure` finds, and the floors, for each backend and number of rules around; `bar` by what and among what."""
     series: list[Series] = []
     floors: dict[str, Series] = {}
     for backend in backends:
-        for around, watch in _watched(backend, rules, measure, rounds=rounds, runs=runs, looks=looks):
+        for around, watch in _watched(backend, rules, measure, rounds=rounds, runs=runs, looks=looks, strict=strict):
             setting = str(around)
             floors[setting] = Series(floor.WHAT, setting, watch.of(floor.WHAT))
             names = [each for each in watch.names() if each != floor.WHAT]
@@ -93,10 +100,10 @@ def among(
 
 
 def _watched(
-    backend: str, rules: tuple[int, ...], measure: Measure, *, rounds: int, runs: int, looks: float
+    backend: str, rules: tuple[int, ...], measure: Measure, *, rounds: int, runs: int, looks: float, strict: bool
 ) -> Iterator[tuple[Around, Stopwatch]]:
     with (
-        opened(f"firewall.backend={backend}", looks=looks) as scene,
+        opened(f"firewall.backend={backend}", f"tls.mtls={'strict' if strict else 'none'}", looks=looks) as scene,
         Caller(scene.container(WEB), scene.container(API)) as caller,
         Floor(scene, backend=backend) as by_hand,
     ):
@@ -105,7 +112,10 @@ def _watched(
         for count in sorted(rules):
             scene.surround(count, before=before)
             before = count
-            yield Around(backend, count), repeat(lambda watch: _with_floor(shop, measure, watch), rounds=rounds, runs=runs)
+            yield (
+                Around(backend, count, strict),
+                repeat(lambda watch: _with_floor(shop, measure, watch), rounds=rounds, runs=runs),
+            )
 
 
 def _with_floor(shop: Shop, measure: Measure, watch: Stopwatch) -> None:
