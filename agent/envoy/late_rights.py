@@ -24,11 +24,10 @@ NOWHERE: Final[frozenset[IPv4Address]] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class WantedRights:
-    """Those of the callers of one container: what Envoy should have of them, and which listener goes by them."""
+    """Those of the callers of one container: what Envoy should have of them."""
 
     name: str
     versions: Mapping[ResourceKey, str]
-    listener: ResourceKey
 
 
 class LateRights(Part):
@@ -85,11 +84,11 @@ class LateRights(Part):
             self._on_taken()
 
     def _lacking(self) -> frozenset[IPv4Address]:
-        return frozenset(
-            address
-            for address, each in self._pending.items()
-            if any(self._ads.lacks(key, version, needed_by=each.listener) for key, version in each.versions.items())
-        )
+        return frozenset(address for address, each in self._pending.items() if self._lacks(address, each))
+
+    def _lacks(self, address: IPv4Address, wanted: WantedRights) -> bool:
+        listener = listener_key(address, InboundListener)
+        return any(self._ads.lacks(key, version, needed_by=listener) for key, version in wanted.versions.items())
 
     def _refused(self) -> frozenset[IPv4Address]:
         """Envoy's last word, which is reported as such: there is nothing to wait for."""
@@ -100,4 +99,4 @@ class LateRights(Part):
 def _wanted(workload: Workload, table: Mapping[ResourceKey, Resource]) -> WantedRights | None:
     """None of a container that no tunnels lead to."""
     versions = {key: table[key].version for key in rights_keys(workload.address) if key in table}
-    return WantedRights(workload.name, versions, listener_key(workload.address, InboundListener)) if versions else None
+    return WantedRights(workload.name, versions) if versions else None

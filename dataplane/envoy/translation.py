@@ -6,6 +6,7 @@ nothing anew, and a change of its policies nothing but its callers' rights.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dataplane.envoy.listener import tls_listener
 from dataplane.envoy.outbound import LOOPBACK, outbound_cluster, outbound_listener
 from dataplane.envoy.resource import CLUSTER, EXTENSION, LISTENER, SECRET, Resource, ResourceKey, serialized
 from dataplane.state import Allow, HostState, InboundListener, Listener, OutboundListener, TlsListener, Workload
+from dataplane.tables import CELLFUL
 
 Entry = tuple[ResourceKey, Resource]
 # What the names of a listener and of its cluster begin with
@@ -52,6 +54,7 @@ def leaf_key(address: IPv4Address) -> ResourceKey:
     return ResourceKey(SECRET, f"leaf-{_digits(address)}")
 
 
+@lru_cache(maxsize=CELLFUL)
 def rights_keys(address: IPv4Address) -> tuple[ResourceKey, ...]:
     """Which callers may use which of its ports through tunnels, shard by shard."""
     return tuple(ResourceKey(EXTENSION, f"rights-{_digits(address)}-{number}") for number in range(SHARDS))

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from dataplane.flows import conntrack, judge, sockdiag, streams
 from dataplane.flows.conntrack import Flow
-from dataplane.flows.inside import inside
+from dataplane.flows.inside import inside, inside_each
 from dataplane.flows.judge import NONE_DEPARTED
 from dataplane.flows.sockdiag import Ends, Socket
 from dataplane.flows.streams import CutStreams, TunnelStream
@@ -121,7 +121,7 @@ def sweep(
     def judged(flows: tuple[Flow, ...]) -> Forbidden:
         known = judge.tunnels(flows, state, departed=departed)
         # a namespace that no tunnel leads to has no streams, and looking into all of them takes long
-        ending = streams.streams_to(state.workloads[to] for to in sorted({to for _, to in known}))
+        ending = streams.streams_to([state.workloads[to] for to in sorted({to for _, to in known})])
         return Forbidden(
             judge.all_forbidden(flows, state, departed=departed), judge.forbidden_streams(ending, state, known=known)
         )
@@ -245,11 +245,11 @@ def _by_workload(
     return [(workloads[address], there) for address, there in groups.items() if address in workloads]
 
 
-def _connections(workloads: Iterable[Workload]) -> list[Ends]:
+def _connections(workloads: Collection[Workload]) -> list[Ends]:
     """What the sockets in these workloads' namespaces are connected to, in either direction."""
     return [
         Ends(each.local, each.local_port, each.remote, each.remote_port)
-        for workload in workloads
-        for each in inside(workload, partial(sockdiag.tcp_sockets, local=workload.address)) or ()
+        for _, sockets in inside_each(workloads, lambda workload: sockdiag.tcp_sockets(local=workload.address))
+        for each in sockets
         if isinstance(each.local, IPv4Address) and isinstance(each.remote, IPv4Address) and each.remote_port
     ]

@@ -28,6 +28,7 @@ SHUTDOWN, MARK = 8, 15  # INET_DIAG_SHUTDOWN, _MARK
 FILTER = 1  # INET_DIAG_REQ_BYTECODE
 BY_LOCAL, BY_REMOTE, BY_MARK = 7, 8, 10  # INET_DIAG_BC_S_COND, _D_COND, _MARK_COND
 WHOLE_MARK = 0xFFFFFFFF
+BOTH_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 PROBE = 4  # the other end has no room, so the kernel asks from time to time whether it has again
 NO_COOKIE = b"\xff" * 8
 MAPPED = bytes(10) + b"\xff\xff"
@@ -131,11 +132,15 @@ def _is_shut_down(body: bytes) -> bool:
 
 
 def tcp_sockets(
-    *, local: IPv4Address | None = None, remote: IPv4Address | None = None, mark: int | None = None
+    *,
+    local: IPv4Address | None = None,
+    remote: IPv4Address | None = None,
+    mark: int | None = None,
+    families: Sequence[int] = BOTH_FAMILIES,
 ) -> tuple[Socket, ...]:
     """The TCP sockets with these ends, and with this mark, in every state but LISTEN; the kernel does the filtering.
 
-    Raises HostRefused.
+    For each of the `families` it walks through all sockets of all namespaces. Raises HostRefused.
     """
     conditions = [_address_condition(op, address) for op, address in ((BY_LOCAL, local), (BY_REMOTE, remote)) if address]
     if mark is not None:
@@ -143,7 +148,7 @@ def tcp_sockets(
     states = 0xFFFFFFFF & ~(1 << SocketState.LISTEN)
     found: list[Socket] = []
     with connect(NETLINK_SOCK_DIAG) as link:
-        for family in (socket.AF_INET, socket.AF_INET6):
+        for family in families:
             asked = _request(family, bytes(ID.size), states=states) + _program(conditions)
             found += map(_socket, link.dump(SOCK_DIAG_BY_FAMILY, asked, what="sockets"))
     return tuple(found)

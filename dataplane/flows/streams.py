@@ -5,15 +5,16 @@ the caller's address, and a mark that tells them from all others. A stream of tw
 too, and there first: no reset crosses a tunnel, and a caller on another cell sees its connection come to a clean end.
 """
 
+import socket
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Address
 
 from dataplane.flows import sockdiag
-from dataplane.flows.inside import inside
+from dataplane.flows.inside import inside, inside_each
 from dataplane.flows.sockdiag import Ends, Socket
 from dataplane.state import OUTBOUND_PORT, Workload
 from dataplane.tables import TUNNEL_MARK
@@ -45,14 +46,18 @@ class CutStreams:
     count: int
 
 
-def streams_to(workloads: Iterable[Workload]) -> tuple[TunnelStream, ...]:
+def streams_to(workloads: Collection[Workload]) -> tuple[TunnelStream, ...]:
     """All that end in these containers. Raises HostRefused."""
     return tuple(
         TunnelStream(each.local, workload.address, each.remote_port, each)
-        for workload in workloads
-        for each in inside(workload, partial(sockdiag.tcp_sockets, remote=workload.address, mark=TUNNEL_MARK)) or ()
+        for workload, sockets in inside_each(workloads, _of_envoy)
+        for each in sockets
         if isinstance(each.local, IPv4Address) and each.state is not SocketState.TIME_WAIT
     )
+
+
+def _of_envoy(workload: Workload) -> tuple[Socket, ...]:
+    return sockdiag.tcp_sockets(remote=workload.address, mark=TUNNEL_MARK, families=(socket.AF_INET,))
 
 
 def counted(streams: Mapping[TunnelStream, int]) -> tuple[CutStreams, ...]:
