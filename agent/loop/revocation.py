@@ -1,6 +1,7 @@
 """Cuts forbidden connections twice: at once, before the change is reported as enforced; and 50 ms later, for packets that were
 in flight, so that no caller has to wait for the second look. Where Envoy is late with callers' rights, it lets streams in by
-the old ones: there is a look every few seconds, and one when it has taken them.
+the old ones: there is a look every few seconds, and one when it has taken them. Its word is that of one of its threads: on a
+machine that starves the others one of them may go by the old rights for a moment more, so tunnels are looked through again.
 """
 
 import asyncio
@@ -17,26 +18,26 @@ Addresses: TypeAlias = "frozenset[IPv4Address] | None"
 """Where to look for flows; None means everywhere."""
 NOWHERE: frozenset[IPv4Address] = frozenset()
 
-RETRY = 5.0  # seconds after a second look that failed, and between looks while Envoy is late
+RETRY = 5.0  # seconds after a second look that failed, or until a third, and between looks while Envoy is late
 DELAY = 0.05  # seconds; a packet that had passed the old rules is somewhere by then, even on a machine that is busy
 
 
 class Revocation:
-    """Remembers where a second look is due. `clock` is in seconds and never jumps."""
+    """Remembers where more looks are due. `clock` is in seconds and never jumps."""
 
     def __init__(self, kernel: Kernel, *, clock: Callable[[], float]) -> None:
         self._kernel = kernel
         self._clock = clock
         self._expected: Departed = {}  # of the next first look
-        self._places: Addresses = NOWHERE  # of the second look
+        self._left = 0  # looks, at these places
+        self._places: Addresses = NOWHERE
         self._departed: Departed = {}
         self._late = NOWHERE
         self._due = 0.0
 
     def wait(self) -> float | None:
-        """Seconds until the second look is due, None if there is nothing left to look at."""
-        nothing = self._places == NOWHERE and not self._departed and not self._late
-        return None if nothing else max(self._due - self._clock(), 0.0)
+        """Seconds until the next look is due, None if there is nothing left to look at."""
+        return max(self._due - self._clock(), 0.0) if self._left or self._late else None
 
     def expect(self, departed: Departed) -> None:
         """The next cut is also of what these have left behind (see dataplane/flows/cut.py)."""
@@ -55,17 +56,20 @@ class Revocation:
             return None
         found = await self._sweep(state, addresses, self._expected, phase=SweepPhase.FIRST)
         self._places, self._departed = joined(self._places, addresses), {**self._departed, **self._expected}
+        self._left = 2 if state.mutual_tls.served else 1
         self._expected, self._due = {}, self._clock() + DELAY
         return found
 
     async def cut_again(self, state: HostState) -> Receipt | None:
-        """The second look, if it is due. `state` is what is enforced by now. Raises HostRefused; then it is still due."""
+        """The next look, if it is due. `state` is what is enforced by now. Raises HostRefused; then it is still due."""
         if self.wait() != 0.0:
             return None
         self._due = self._clock() + RETRY
         places = joined(self._places, self._late)
         found = await self._sweep(state, places, self._departed, phase=SweepPhase.LATER)
-        self._places, self._departed = NOWHERE, {}
+        self._left = max(self._left - 1, 0)
+        if not self._left:
+            self._places, self._departed = NOWHERE, {}
         return found
 
     async def _sweep(self, state: HostState, addresses: Addresses, departed: Departed, *, phase: SweepPhase) -> Receipt:

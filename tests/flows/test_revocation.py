@@ -1,12 +1,14 @@
 """A change is enforced after one look; the second is owed, and never forgotten."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from agent.loop.revocation import DELAY, NOWHERE, RETRY, Revocation
 from dataplane.firewall.nft import NftFirewall
 from dataplane.kernel import Kernel
+from dataplane.state import MutualTls
 from tests.testlib.connections import is_alive, is_reset
 from tests.testlib.conntrack_bed import BedContainer, ConntrackBed, pair
 
@@ -108,6 +110,22 @@ async def test_while_envoy_is_late_there_is_a_look_every_few_seconds_and_one_whe
     assert not bed.flows()
     clock.seconds += DELAY
     assert await revocation.cut_again(bed.state) is not None
+    assert revocation.wait() is None
+
+
+async def test_where_there_are_tunnels_a_third_look_is_due_a_few_seconds_later(
+    bed: ConntrackBed, revocation: Revocation, clock: Clock
+) -> None:
+    web, api = bed.container("web"), bed.container("api")
+    state = replace(bed.state, mutual_tls=MutualTls(served=True, redirected=True))
+    await revocation.cut(state, frozenset([api.workload.address]))
+    clock.seconds += DELAY
+    assert await revocation.cut_again(state) is not None
+    appear(bed, web, api)
+    assert revocation.wait() == pytest.approx(RETRY)
+    clock.seconds += RETRY
+    assert await revocation.cut_again(state)
+    assert not bed.flows()
     assert revocation.wait() is None
 
 
