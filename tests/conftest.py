@@ -37,7 +37,7 @@ for each in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(each, signal.default_int_handler if each is signal.SIGINT else signal.SIG_DFL)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def many_files() -> Iterator[None]:
     """As many open files as the host allows: an ordinary login's soft limit is 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -99,12 +99,14 @@ def test_a_published_port_of_another_cell_is_for_others_and_not_for_containers(c
 
 
 def test_no_published_port_is_a_way_round_a_policy(cells: CellsUnderTest, place: Place) -> None:
-    """Rules that name no address catch what comes through the tunnel, and at the source what is on its way there."""
+    """Rules that name no address catch what is on its way to the outside, and nothing that comes through the tunnel."""
     web, mallory, api = place(1, WEB), place(3, "evil/shop/mallory"), place(2, API, 8080)
     cells[2].policy_file("shop.yaml", policies(f"from: {WEB}, to: {API}, tcp: 8080, udp: 8080"))
     for cell, target in ((cells[2], str(api.address)), (cells[1], "192.0.2.7"), (cells[3], "192.0.2.7")):
         with published(cell, api):
-            if cell is not cells[3]:
+            if cell is cells[2]:
+                assert (connect_at_once(web, target, PUBLISHED), web.udp(target, PUBLISHED)) == (Refused, Refused)
+            if cell is cells[1]:
                 assert web.get(target, PUBLISHED) == f"hello {web.address}\n"
                 assert web.udp(target, PUBLISHED) is Connected
             if cell is not cells[1]:

@@ -155,13 +155,13 @@ def test_a_smaller_mtu_at_the_other_end_is_learnt(both: TwoHosts) -> None:
         assert datagrams.recv(1500) == bytes(1272)
 
 
-def test_what_is_redirected_to_a_container_is_judged_by_policy_for_other_cells_too(both: TwoHosts) -> None:
+def test_what_the_host_redirects_takes_nothing_that_comes_through_the_tunnel(both: TwoHosts) -> None:
     tool = "iptables-legacy" if isinstance(both.there.kernel._firewall, LegacyFirewall) else "iptables-nft"
     to = ("-d", "10.255.2.200", "-p", "tcp", "--dport", "80", "-j", "DNAT", "--to", f"{both.api.address}:8080")
     both.there.netns.run(tool, "-t", "nat", "-A", "PREROUTING", *to)
     with both.api.listen(8080):
-        assert both.web.connect("10.255.2.200", 80) is Connected
-        assert both.other.connect("10.255.2.200", 80) is Refused
+        assert both.web.connect("10.255.2.200", 80) is Refused
+        assert both.web.connect(both.api, 8080) is Connected
 
 
 def test_with_egress_allowed_a_peers_underlay_address_is_refused_and_others_are_not(both: TwoHosts) -> None:

@@ -24,7 +24,7 @@ from tests.testlib.envoy_traffic import EchoApp, dial, dial_tls
 from tests.testlib.http2_client import Http2Client
 from tests.testlib.patience import eventually
 from tests.testlib.tunnel_caller import TunnelCaller
-from tests.testlib.tunnel_pair import SPACE, WEB_TAG, TunnelPair
+from tests.testlib.tunnel_pair import SPACE, WEB_TAG, TunnelPair, serve
 
 FEW = 40  # connections, and handshakes at once
 OTHER = "10.255.1.9"
@@ -172,14 +172,14 @@ def test_a_server_that_is_not_the_one_that_was_called_is_known_at_the_callers_en
     """It took over the address; its certificate is of another one."""
     wrong = scene.tunnels.workload("api", API, 7, leaf=scene.cell.leaf("acme/shop/api", address=IPv4Address(OTHER)))
     right = scene.cell.state.workloads[API]
-    scene.tunnels.serve(wrong)
+    serve(scene.cell, wrong)
     try:
         # tunnels of before end when their listener's time to drain is over
         eventually(lambda: not scene.tunnels.reaches())
         found = scene.seen(Check.SERVER)
         assert (found.source, found.destination, found.port) == (WEB, API, 8080)
     finally:
-        scene.tunnels.serve(right)
+        serve(scene.cell, right)
 
 
 def test_handshakes_above_the_rate_are_known(cell: EnvoyCell, pair: EnvoyPair, monkeypatch: pytest.MonkeyPatch) -> None:

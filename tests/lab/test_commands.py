@@ -41,6 +41,8 @@ TOUR = (
     "etcd dies",
     "The agent of api's cell dies, too",
     "Both come back",
+    "Between the cells, anybody can read what they say",
+    "Mutual TLS for every TCP connection, and the apps run on as they are",
 )
 MANY = ("up", "--cells", "3")
 STARTED = 60.0  # seconds; three agents share the processors with whatever else runs
