@@ -20,6 +20,7 @@ class EnvoyTable:
         self._ads = ads
         self._translation = Translation()
         self._resources: Mapping[ResourceKey, Resource] = {}
+        self._served: tuple[KnownKernel, Mapping[ResourceKey, Resource], Served] | None = None
 
     def publish(self, state: HostState, *, broken: Collection[IPv4Address]) -> Mapping[ResourceKey, Resource]:
         """From now on Envoy should have what is servable of `state`, the table that is returned. Only what changed is sent."""
@@ -43,7 +44,12 @@ class EnvoyTable:
         return listeners is not None and self._ads.has(secrets_of(self._resources, listeners))
 
     def served(self, known: KnownKernel) -> Served:
-        """What Envoy should have open, of the containers that are in place."""
+        """What Envoy should have open, of the containers that are in place. Asked for again and again between two turns."""
+        if self._served is None or self._served[0] is not known or self._served[1] is not self._resources:
+            self._served = known, self._resources, self._served_now(known)
+        return self._served[2]
+
+    def _served_now(self, known: KnownKernel) -> Served:
         workloads = {} if known.state is None else known.state.workloads
         return {
             ContainerPort(listening_on(address, listener), listener.port, workload.pin): ServedListener(

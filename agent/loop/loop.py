@@ -160,15 +160,18 @@ class Reconciler:
     def _named(self, receipt: Receipt | None, state: HostState) -> Cut | None:
         return Cut(receipt, cut_lines(receipt, state, self._tags)) if receipt else None
 
-    async def look(self) -> bool:
-        """Read the kernel beside the loop, and have what is wrong repaired. False if a turn made it worthless meanwhile."""
+    async def look(self, *, inside: bool = True) -> bool:
+        """Read the kernel beside the loop, and have what is wrong repaired. False if a turn made it worthless meanwhile.
+
+        With `inside` what root in a container may have changed there is read, too.
+        """
         self._effects.ads.retry()  # what stood in Envoy's way may be gone
         known, found = self._known, None
         if known.applied is None or known.actual is None:
             self.kick()  # something has failed; a turn reads for itself and tries again
             return True
         try:
-            found = await self._read(known.applied.tables, again=True)
+            found = await self._read(known.applied.tables, again=inside)
             self._looks.over()
         except RAISED as error:  # the turn meets the same, and reports it
             self._looks.about(error)

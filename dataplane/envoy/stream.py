@@ -32,7 +32,7 @@ MOST_TYPES = 16
 def by_type(resources: Mapping[ResourceKey, Resource]) -> Table:
     """The table in the shape in which streams ask for it: type, then name."""
     table: dict[str, dict[str, Resource]] = {}
-    for key, resource in sorted(resources.items(), key=lambda entry: (entry[0].type_url, entry[0].name)):
+    for key, resource in resources.items():
         table.setdefault(key.type_url, {})[key.name] = resource
     return table
 
