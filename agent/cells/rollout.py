@@ -21,7 +21,6 @@ from agent.wording import listed, natural
 PERIOD = 10.0  # seconds between looks
 SOON, LATER = 0.2, 5.0  # on the way to a mode with tunnels, at first and after a while; LATER on the way back
 UNUSED_SECONDS = 30.0  # so long unused, and the listeners go: other cells may hear late that this one takes no tunnels
-PLAIN_IN_STRICT = "UDP, published ports and the host's own calls stay plain"
 
 
 @dataclass(frozen=True, slots=True)

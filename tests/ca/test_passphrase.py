@@ -76,7 +76,10 @@ def test_a_root_signs_for_its_passphrase_and_no_other(authority: Path, tmp_path:
 
 def test_a_passphrase_too_many_is_no_mistake(tmp_path: Path) -> None:
     init_root(tmp_path / "plain", trust_domain=DOMAIN, now=NOW)
-    issue(tmp_path / "plain", cell="cell-1", out=tmp_path / "one", now=NOW, passphrase=WORDS)
+    issued = issue(tmp_path / "plain", cell="cell-1", out=tmp_path / "one", now=NOW, passphrase=WORDS)
+    assert (
+        load_or_create(tmp_path / "one", cell="cell-1", trust_domain=DOMAIN, now=NOW).cell.below_root() == issued.below_root()
+    )
 
 
 def test_for_the_agent_of_its_cell_the_key_is_elsewhere(authority: Path, tmp_path: Path) -> None:
