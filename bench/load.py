@@ -37,6 +37,16 @@ def processor_seconds(pid: int) -> float:
     return sum(int(each.read_text().split()[0]) for each in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
+def serve(program: Path, thread: NamespaceThread) -> "subprocess.Popen[bytes]":
+    """The server of load.c, where `thread` is; it ends with that. Raises HostRefused where it does not begin."""
+    argv = ["setpriv", "--pdeathsig", "KILL", "--", str(program), "serve", str(PORT)]
+    serving = thread.call(lambda: subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE))
+    assert serving.stdout is not None
+    if serving.stdout.readline() != b"ready\n":
+        raise HostRefused("the server of the load has ended", hint="see the message above")
+    return serving
+
+
 class Ends:
     """A server in one namespace and, for each measurement, a client in another."""
 
@@ -44,12 +54,7 @@ class Ends:
         self._program, self._address = str(program), str(address)
         processor = max(os.sched_getaffinity(0))
         self._client, self._server = pinned(client, {processor}), pinned(server, {processor})
-        # the server goes with the thread that starts it
-        argv = ["setpriv", "--pdeathsig", "KILL", "--", self._program, "serve", str(PORT)]
-        self._serving = self._server.call(lambda: subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE))
-        assert self._serving.stdout is not None
-        if self._serving.stdout.readline() != b"ready\n":
-            raise HostRefused("the server of the load has ended", hint="see the message above")
+        self._serving = serve(program, self._server)
 
     def measure(self, what: str, *, milliseconds: int) -> float:
         """One figure, in the unit that load.c prints. Raises HostRefused if a connection fails."""

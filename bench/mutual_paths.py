@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from agent.errors import HostRefused
-from bench.load import LAST_PORT, LATENCY, PATIENCE, PORT, PORTS, compiled, pinned
+from bench.load import LAST_PORT, LATENCY, PATIENCE, PORT, PORTS, compiled, pinned, serve
 from bench.proxies import Place, Running
 from bench.scene import Container, Scene, opened
 from bench.tls_scene import identity_of, pinned_envoy
@@ -120,13 +120,9 @@ def _ends(scene: Scene, stack: contextlib.ExitStack) -> tuple[Container, Contain
     server, client = pinned(api.pin, {_processor()}), pinned(web.pin, {_processor()})
     stack.callback(server.close)
     stack.callback(client.close)
-    argv = ["setpriv", "--pdeathsig", "KILL", "--", str(program), "serve", str(PORT)]
-    serving = server.call(lambda: subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE))
+    serving = serve(program, server)
     stack.callback(serving.communicate)
     stack.callback(serving.kill)
-    assert serving.stdout is not None
-    if serving.stdout.readline() != b"ready\n":
-        raise HostRefused("the server of the load has ended", hint="see the message above")
     return web, api, client, program
 
 
