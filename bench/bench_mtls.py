@@ -85,15 +85,16 @@ def memory_of_connections(paths: Sequence[Tunnelled]) -> Iterator[Figure]:
             yield Figure(f"{MANY:,} idle connections, RSS", path.name, "MB", (path.resident() - before,))
 
 
-def attaches(*, rounds: int, settled: float) -> Iterator[Figure]:
+def attaches(*, attached: Sequence[int], rounds: int, settled: float) -> Iterator[Figure]:
     """How long one takes in strict mode, and what Envoy has with the most containers."""
     with opened("tls.mtls=strict") as scene:
         there = 0
-        for wanted, bar in ATTACH_BARS.items():
+        for wanted in sorted(attached):
             scene.fill(wanted, first=there)
             there = wanted
             times = tuple(_attach(scene, f"single-{wanted}-{number}") for number in range(rounds))
-            yield Figure("attach in strict mode", f"{wanted:,} attached", "ms", times, limit=Limit(most=bar))
+            limit = Limit(most=ATTACH_BARS[wanted]) if wanted in ATTACH_BARS else None
+            yield Figure("attach in strict mode", f"{wanted:,} attached", "ms", times, limit=limit)
         time.sleep(settled)
         envoy = scene.cell.part(Part.ENVOY)
         assert envoy is not None
@@ -113,8 +114,11 @@ def _attach(scene: Scene, name: str) -> float:
 @click.command()
 @options(rounds=8)
 @click.option("--milliseconds", default=500, show_default=True, type=click.IntRange(1), help="Length of each measurement.")
+@click.option(
+    "--attached", default=tuple(ATTACH_BARS), show_default=True, multiple=True, help="Containers there before; may be repeated."
+)
 @click.option("--settled", default=SETTLED, show_default=True, help="Seconds at rest before memory is read.")
-def mtls(*, rounds: int, runs: int, milliseconds: int, settled: float, results: Path) -> None:
+def mtls(*, rounds: int, runs: int, milliseconds: int, attached: tuple[int, ...], settled: float, results: Path) -> None:
     """Mutual TLS."""
 
     def measured() -> tuple[Figure, ...]:
@@ -125,7 +129,7 @@ def mtls(*, rounds: int, runs: int, milliseconds: int, settled: float, results: 
                 *memory_of_connections(paths),
             )
         attacks = beside_attacks(rounds=runs, milliseconds=milliseconds)
-        return (*found, *attacks, *attaches(rounds=rounds * runs, settled=settled))
+        return (*found, *attacks, *attaches(attached=attached, rounds=rounds * runs, settled=settled))
 
     compared("mtls", measured, results=results)
 

@@ -125,11 +125,34 @@ def test_the_script_for_61443_measures_it_beside_haproxy_and_nginx(tmp_path: Pat
         assert beside["61443"].keys() == {"HAProxy", "nginx"}
 
 
+def test_the_script_for_mutual_tls_compares_with_plain_tcp_and_with_haproxy_on_equal_terms(tmp_path: Path) -> None:
+    found = run("bench_mtls", "--milliseconds", "20", "--attached", "1", "--settled", "0", results=tmp_path)
+    rows = {(each["what"], each["setting"]): each for each in found}
+    for what in ("throughput, one stream", "requests on 16 kept connections", "new connections of 16 callers"):
+        assert rows[what, "strict"]["beside"].keys() == {"plain", "HAProxy pair"}
+        assert rows[what, "strict"]["bar"]
+    for what in ("attach in strict mode", "envoy in strict mode, RSS"):
+        assert rows[what, "1 attached"]["p50"] > 0
+
+
 @pytest.mark.parametrize(
     "script",
     [
         f"bench_{each}"
-        for each in ("policy", "attach", "revoke", "datapath", "cells", "spread", "watch", "store", "tls", "memory", "command")
+        for each in (
+            "policy",
+            "attach",
+            "revoke",
+            "datapath",
+            "cells",
+            "spread",
+            "watch",
+            "store",
+            "tls",
+            "mtls",
+            "memory",
+            "command",
+        )
     ],
 )
 def test_a_script_shows_its_options(script: str) -> None:
