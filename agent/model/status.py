@@ -1,7 +1,7 @@
 """What a part of the agent reports about itself: the one shape behind `GET /v1/status`.
 
-The builder (agent/daemon/build.py) collects the parts in a list, and `status` walks it. So a new fact is a line in the part
-that knows it, and a new part is its own folder and a line in the builder.
+agent/daemon/build.py has the parts in a list, and `status` walks it. So a new fact is a line in the part
+that knows it, and a new part is its own folder and a line there.
 """
 
 from collections import deque

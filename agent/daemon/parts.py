@@ -1,0 +1,206 @@
+"""Makes every object of the daemon from the configuration, once, in the order in which they need each other.
+
+What runs them, and what asks them, is agent/daemon/build.py.
+"""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from ipaddress import IPv4Address
+
+from agent.attach.address_holders import AddressHolders
+from agent.attach.reserved_ports import ReservedPorts
+from agent.attach.transaction import AttachParts, AttachTransactions
+from agent.cells.announcement import Announcement
+from agent.cells.departures import Departures
+from agent.cells.peers import Peers
+from agent.cells.rollout import Rollout, RolloutFacts
+from agent.cells.tunnel_health import TunnelHealth
+from agent.cells.tunnel_mode import TunnelMode
+from agent.config.config import Config, Mtls
+from agent.daemon.clock import Clock
+from agent.daemon.firewall import FirewallPart, passage_of
+from agent.daemon.foundation import Foundation
+from agent.daemon.tunnel_looks import TunnelLooks
+from agent.envoy.foreign_listeners import ForeignListeners
+from agent.envoy.listeners import Listeners
+from agent.envoy.liveness import Liveness
+from agent.envoy.pressure import Pressure
+from agent.envoy.process import envoy_account, worker_count
+from agent.envoy.refused_calls import RefusedCalls
+from agent.errors import HostRefused, Unavailable
+from agent.identity.keyring import Keyring
+from agent.identity.leaves import LeafFacts, Leaves
+from agent.loop.desired import envoy_ports
+from agent.loop.loop import Effects, Reconciler
+from agent.loop.roots_in_force import RootsInForce
+from agent.loop.snapshot import SnapshotSources
+from agent.metrics import Metrics
+from agent.model.cell import CellRecord, RootsInUse
+from agent.model.routes import RouteDomains
+from agent.policy.in_force import PoliciesInForce
+from agent.policy.tags_in_use import TagsInUse
+from agent.store.last_leaves import ClockBounds
+from ca.disk import Authorities, load_or_create
+from dataplane.envoy import admin
+from dataplane.envoy.access_log_service import AccessLogService
+from dataplane.envoy.ads import AdsServer
+from dataplane.envoy.foreign_sockets import ForeignSockets
+from host.durable import make_folder
+
+PATIENCE = 3.0  # seconds: a start in an outage must not wait long for what the other cells need not hear at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """All objects that the agent is made of, but for the API's."""
+
+    metrics: Metrics
+    leaves: Leaves
+    policies: PoliciesInForce
+    tags: TagsInUse
+    announcement: Announcement
+    roots: RootsInForce
+    ads: AdsServer
+    loop: Reconciler
+    firewall: FirewallPart
+    listeners: Listeners
+    foreign_listeners: ForeignListeners
+    liveness: Liveness
+    pressure: Pressure
+    refused: RefusedCalls
+    tunnels: TunnelHealth
+    holders: AddressHolders
+    attaching: AttachTransactions
+    ports: ReservedPorts
+    rollout: Rollout
+
+
+async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Parts:
+    """In the order in which they need each other. What has to be closed is closed with `stack`."""
+    config, clock, storage, facts = base.config, base.clock, base.storage, base.facts
+    peers = Peers(storage.cells, name=config.cell, overlay=facts.overlay, subnet=facts.subnet)
+    mode = TunnelMode(config.tls.mtls, base.ledger, without_tunnels=lambda: peers.without_tunnels)
+    announcement, metrics, leaving = await _announcement(base, mode), Metrics(), set[str]()
+    holders = _holders(base, mode)
+    leaves, tags = _leaves(config, clock, holders), _tags(base)
+    policies = PoliciesInForce(config.policies, last_good=config.paths.last_good, store=storage.policies)
+    account = envoy_account(config)
+    ports = ReservedPorts(lambda each: envoy_ports(each, facts=facts, tunnels=mode.serves), uid=account.pw_uid)
+    ads, pressure, refused = _heard_of_envoy(base, metrics, gid=account.pw_gid)
+    stack.push_async_callback(ads.stop)
+    roots = RootsInForce(leaves, say=announcement.set_roots, before=announcement.roots)
+    sources = SnapshotSources(
+        trust=storage.trust, cells=storage.cells, ledger=base.ledger, policies=policies, tags=tags, leaves=leaves,
+        underlay=base.underlay, peers=peers, announcement=announcement, roots=roots, leaving=leaving,
+        mutual_tls=mode.mutual_tls, taken=ports.taken,
+        departures=Departures(storage.cells, owner=peers.owner, elapsed=clock.elapsed),
+    )  # fmt: skip
+    await sources.refresh_trust()
+    effects = Effects(
+        kernel=base.kernel, monitor=base.monitor, metrics=metrics, ads=ads, elapsed=clock.elapsed, called=clock.called
+    )
+    loop = Reconciler(sources.take, facts=facts, effects=effects)
+    storage.changes.subscribe(loop.kick)
+    liveness = _liveness(base, ads)
+    attaching = AttachTransactions(
+        AttachParts(
+            ledger=base.ledger, leaves=leaves, owners=base.owners, reconciler=loop, claim=tags.claim, facts=facts,
+            domains=RouteDomains.of(config.dns), ports=ports, holders=holders, leaving=leaving, now=clock.seconds,
+            hung=lambda: liveness.problem,
+        )
+    )  # fmt: skip
+    listeners = _listeners(base, loop, ads)
+    known = RolloutFacts(lambda: peers.all, lambda: announcement.announced, clock.elapsed)
+    return Parts(
+        metrics=metrics, leaves=leaves, policies=policies, tags=tags, announcement=announcement, roots=roots, ads=ads,
+        loop=loop,
+        firewall=FirewallPart(
+            base.backend, kernel=base.kernel, loop=loop, passage=lambda: passage_of(facts, base.underlay.facts.tunnel),
+        ),
+        liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching,
+        listeners=listeners, ports=ports, holders=holders,
+        rollout=Rollout(
+            mode, TunnelLooks(mode, base.ledger, attaching, ports, listeners, loop, base.kernel, facts), known,
+            on_change=loop.kick,
+        ),
+        foreign_listeners=_foreign_listeners(base, loop), pressure=pressure, refused=refused,
+    )  # fmt: skip
+
+
+def _tags(base: Foundation) -> TagsInUse:
+    earliest, latest = base.clock.bounds()
+    return TagsInUse(base.storage.tags, earliest=earliest, latest=latest, shared=base.storage.shared)
+
+
+def _holders(base: Foundation, mode: TunnelMode) -> AddressHolders:
+    earliest, latest = base.clock.bounds()
+    return AddressHolders(
+        base.ledger,
+        proving=lambda: mode.serves,
+        now=base.clock.now,
+        bounds=lambda: ClockBounds(earliest(), latest()),
+    )
+
+
+def _heard_of_envoy(base: Foundation, metrics: Metrics, *, gid: int) -> tuple[AdsServer, Pressure, RefusedCalls]:
+    """What it has taken, how it is, and what it has refused."""
+    clock, paths = base.clock, base.config.paths
+    pressure = Pressure(partial(admin.counters, paths.envoy_admin), connected=lambda: ads.status().connected)
+    refused = RefusedCalls(metrics=metrics, elapsed=clock.elapsed, now=clock.now, lost=pressure.lost)
+    ads = AdsServer(paths.xds_socket, gid=gid, beside=(AccessLogService(refused.take).handler(),))
+    return ads, pressure, refused
+
+
+def _liveness(base: Foundation, ads: AdsServer) -> Liveness:
+    ask = partial(admin.answer, base.config.paths.envoy_admin)
+    return Liveness(ask, connected=lambda: ads.status().connected, clock=base.clock.elapsed)
+
+
+def _listeners(base: Foundation, loop: Reconciler, ads: AdsServer) -> Listeners:
+    workers, elapsed = worker_count(base.config), base.clock.elapsed
+    return Listeners(loop.served, ads=ads, workers=workers, clock=elapsed, on_repair=loop.reports.add_repair)
+
+
+def _foreign_listeners(base: Foundation, loop: Reconciler) -> ForeignListeners:
+    destroy, elapsed = ForeignSockets(base.config.paths.envoy_admin).destroy, base.clock.elapsed
+    return ForeignListeners(loop.served, destroy=destroy, clock=elapsed, on_repair=loop.reports.add_repair)
+
+
+async def _announcement(base: Foundation, mode: TunnelMode) -> Announcement:
+    """Made to the others already, if it can be. Raises Conflict where this cell's name is another machine's."""
+    config, subnet = base.config, base.facts.subnet
+    identity = base.ledger.cell_id(fresh="")  # it has had one since it got its subnet
+
+    def record(address: IPv4Address) -> CellRecord:
+        return CellRecord(config.cell, identity, subnet, address, version("cellnet"), mode.announced)
+
+    made = Announcement(base.storage.cells, record, cell=config.cell, domains=RouteDomains.of(config.dns))
+    known = [each.record for each in await base.storage.cells.cells() if each.record.id == identity]
+    made.set_roots(known[0].roots if known else RootsInUse())
+    made.update((), underlay=base.underlay.address)
+    with contextlib.suppress(Unavailable, HostRefused, TimeoutError):  # its task goes on trying
+        async with asyncio.timeout(PATIENCE):
+            await made.announce()
+    return made
+
+
+def _leaves(config: Config, clock: Clock, holders: AddressHolders) -> Leaves:
+    make_folder(config.paths.run, mode=0o755)
+    # where TLS is demanded between cells, a root that no other cell has would show only in refused calls
+    alone = config.store is None or config.tls.mtls is Mtls.NONE
+
+    def read() -> Authorities:
+        paths, domain = config.paths, config.trust_domain
+        return load_or_create(paths.ca, cell=config.cell, trust_domain=domain, now=clock.now(), may_make_root=alone)
+
+    return Leaves(
+        read,
+        keyring=Keyring(config.paths.identity),
+        facts=LeafFacts(config.trust_domain, RouteDomains.of(config.dns), lifetime=config.tls.leaf_lifetime),
+        now=clock.now,
+        folder=config.paths.ca,
+        remember=holders.remember,
+    )
