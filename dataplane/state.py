@@ -152,11 +152,20 @@ class Tunnel:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolver:
+    """What answers the containers' questions for names: it has `address`, and alone answers for all that is in `zones`."""
+
+    address: IPv4Address
+    zones: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class HostState:
     """The whole cell. `subnet` is this cell's part of `overlay`; `mtu` the containers'; `trust_bundle` PEM roots.
 
     Without a `tunnel` there are no other cells. `peers` are theirs: part of the overlay -> address in the underlay.
     `principals` are the SPIFFE ids that stand for tags, `group_principals` what those of a group's apps begin with.
+    `names` are what each instance of all cells answers to; the first is what its address is called.
     """
 
     overlay: IPv4Network
@@ -174,6 +183,8 @@ class HostState:
     mptcp: bool = True  # whether there is any, and the kernel can take its option out
     mutual_tls: MutualTls = PLAIN
     tls_port: int = TLS_PORT  # of every container of every cell: it is there before any listener is
+    names: Mapping[IPv4Address, tuple[str, ...]] = field(default_factory=dict)  # the same object while nothing changes
+    resolver: Resolver | None = None  # without one no container has DNS
     # not compared: where they change the rights do, and a tag rests for a week before it stands for another app
     principals: Mapping[int, str] = field(default_factory=dict, compare=False)
     group_principals: Mapping[str, str] = field(default_factory=dict, compare=False)
