@@ -10,6 +10,7 @@ from typing import Annotated
 from agent.config import texts
 from agent.config.etcd import Etcd, read_store
 from agent.config.file import ConfigFile
+from agent.config.name_templates import OWN, NameTemplate, name_template
 from agent.config.paths import Paths
 from agent.config.services import host_service
 from agent.config.values import Key, auto_or, choice, integer, listing, parsed
@@ -103,6 +104,39 @@ class Dns:
         tuple[str, ...],
         Key(listing(parsed(texts.domain)), "domains below which routes lie; none is in `dns.domain`"),
     ] = ("apps.internal",)
+    names: Annotated[
+        tuple[NameTemplate, ...],
+        Key(
+            listing(name_template),
+            "templates of apps' names; the default one always holds, whatever stands here (docs/names.md)",
+            '["{app}.{space}.{org}.{domain}"]',
+        ),
+    ] = (OWN,)
+
+    @property
+    def templates(self) -> tuple[NameTemplate, ...]:
+        """Those of every app's names, its own one first."""
+        return (OWN, *(each for each in self.names if each != OWN))
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """The domains that all names of containers are in, none twice."""
+        zones = (each.zone(self.domain) for each in self.templates)
+        return tuple(dict.fromkeys((self.domain, *self.route_domains, *zones)))
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Names below route domains. `claim_at_attach` None is `auto`: where the store is this cell's own."""
+
+    claim_at_attach: Annotated[
+        bool | None,
+        Key(
+            choice({"auto": None, "true": True, "false": False}),
+            "whether an attach may claim a route that is free; auto: true with `sqlite`, false with an etcd",
+            "auto",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +180,7 @@ class Config:
     tls: TlsSettings = TlsSettings()
     trust_domain: Annotated[str, Key(parsed(texts.domain), "the authority in `spiffe://…` names")] = "cell.internal"
     dns: Dns = Dns()
+    routes: Routes = Routes()
     egress: Egress = Egress()
     host_services: Annotated[
         tuple[HostService, ...],

@@ -8,9 +8,11 @@ from pathlib import Path
 from agent.config import texts
 from agent.config.config import Config
 from agent.config.file import ConfigFile, digest_of, read
+from agent.config.name_templates import template_conflicts
 from agent.config.paths import all_below, below, derived
 from agent.config.problems import Report, raise_all
 from agent.config.settings import ConfiguredValue, read_file, read_override
+from agent.config.source import Listing
 from agent.errors import InvalidInput
 from dataplane.state import INBOUND_PORT, OUTBOUND_PORT
 
@@ -81,6 +83,7 @@ def _check_together(config: Config, settings: Mapping[str, ConfiguredValue], who
         if domain == config.dns.domain or domain.endswith(f".{config.dns.domain}"):
             what = f"no route can lie below {domain}: in {config.dns.domain} only the apps' own names are"
             _blame(settings, whole, "dns.route_domains", "dns.domain", what=what, hint="e.g. route_domains: [apps.internal]")
+    _check_names(config, settings)
     if config.tls.port in (OUTBOUND_PORT, INBOUND_PORT):
         what = f"port {config.tls.port} is where tunnels between containers begin or end"
         _blame(settings, whole, "tls.port", what=what, hint=f"choose another than {OUTBOUND_PORT} and {INBOUND_PORT}")
@@ -88,6 +91,16 @@ def _check_together(config: Config, settings: Mapping[str, ConfiguredValue], who
         if len(os.fsencode(socket)) > SOCKET_LIMIT:
             what = f"the path of a socket has more than {SOCKET_LIMIT} bytes: {socket}"
             _blame(settings, whole, "paths.run", what=what, hint="use a shorter --root, or set paths.run")
+
+
+def _check_names(config: Config, settings: Mapping[str, ConfiguredValue]) -> None:
+    """The default template is in no other's way, so that what is wrong was written."""
+    written, dns = settings.get("dns.names"), config.dns
+    if written is None or not isinstance(written.node, Listing):
+        return
+    found = template_conflicts(dns.names, domain=dns.domain, route_domains=dns.route_domains, overlay=config.overlay.network)
+    for each in found:
+        written.report.wrong(written.node.items[each.place], each.what, hint=each.hint)
 
 
 def _blame(settings: Mapping[str, ConfiguredValue], whole: Report, *names: str, what: str, hint: str) -> None:

@@ -9,6 +9,7 @@ from agent.config.problems import UNPRINTABLE
 from agent.errors import InvalidInput
 
 LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+LABEL_TEXT = re.compile(LABEL)
 DOMAIN = re.compile(rf"{LABEL}(?:\.{LABEL})*")
 INTERFACE = re.compile(r"[^\s/:]{1,15}")
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")

@@ -24,7 +24,8 @@ policies: /srv/policies
 firewall: {backend: nft}
 tls: {port: 8443, mtls: none, leaf_lifetime: 90s}
 trust_domain: example.org
-dns: {domain: cells.example.org, route_domains: [a.internal, b.internal]}
+dns: {domain: cells.example.org, route_domains: [a.internal, b.internal], names: ['{app}.{space}.cpln.local']}
+routes: {claim_at_attach: false}
 egress: {default: allow}
 host_services: [{protocol: udp, port: 53}, {port: 9001, protocol: tcp}]
 envoy: {binary: /opt/envoy, user: envoy, concurrency: 2}
@@ -104,6 +105,7 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         "tls",
         "trust_domain",
         "dns",
+        "routes",
         "egress",
         "envoy",
         "paths",
@@ -152,7 +154,7 @@ def test_all_mistakes_of_a_file_and_of_overrides_are_reported_at_once(tmp_path: 
         "2:7: unknown key 'prot'",
         "2:22: expected a port, found '0x1f', what YAML may read as another number",
         "3:20: '10.255.0.1/16' has bits set behind its prefix",
-        "4:6: expected a mapping with some of domain, route_domains, found 'foo', text",
+        "4:6: expected a mapping with some of domain, route_domains, names, found 'foo', text",
         "1:1: 'maybe' is not possible here",
     ]
 
