@@ -36,6 +36,7 @@ class Attachment:
     """One container on the overlay. `interface` is the name inside, `routes` are host names, `owner` ends its life.
 
     `tls_target` is the port behind the TLS port, `tls_http` what is spoken to it; `key_owner` may read the instance's key.
+    `guid` is its own for as long as it lives; `services` are apps that its environment names though they may not be known yet.
     """
 
     name: str
@@ -49,7 +50,9 @@ class Attachment:
     tls_http: TargetHttp
     owner: Owner
     phase: Phase
+    guid: str
     key_owner: KeyOwner = ROOT
+    services: tuple[AppName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +73,7 @@ class AttachRequest:
     tls_http: TargetHttp = TargetHttp.NONE
     owner_pid: int | None = None
     key_owner: KeyOwner = ROOT
+    services: tuple[AppName, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name)

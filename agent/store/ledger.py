@@ -8,9 +8,11 @@ What cannot be read any more (damage, a disk that fails) is answered from what w
 """
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
+from uuid import uuid4
 
 from agent.errors import Bug, Conflict, HostRefused
 from agent.model.attachment import Attachment, AttachRequest, Phase
@@ -24,10 +26,11 @@ from agent.store.sqlite_errors import damaged
 
 
 class Ledger:
-    """A write raises HostRefused when the file cannot be written, and has then changed nothing."""
+    """A write raises HostRefused when the file cannot be written, and has then changed nothing. `new_guid` makes up a UUID."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, new_guid: Callable[[], str] = lambda: str(uuid4())) -> None:
         self._database = database
+        self._new_guid = new_guid
         self._version = NEVER
         self._all: tuple[Attachment, ...] = ()
         self._decoded: dict[tuple[str | int | None, ...], Attachment] = {}
@@ -84,7 +87,9 @@ class Ledger:
                 tls_http=request.tls_http,
                 owner=owner,
                 phase=Phase.ATTACHING,
+                guid=self._new_guid(),
                 key_owner=request.key_owner,
+                services=request.services,
             )
             connection.execute(INSERT, to_row(attachment))
         if proving is not None:

@@ -14,7 +14,7 @@ from dataplane.state import TargetHttp
 
 INSERT = """INSERT INTO attachments VALUES (
   :name, :app, :instance, :address, :interface, :ports, :routes, :tls_target, :tls_http, :owner, :phase,
-  :key_uid, :key_gid)"""
+  :key_uid, :key_gid, :guid, :services)"""
 OWNER: TypeAdapter[Owner] = TypeAdapter(Owner)  # the keys of its JSON show the kind
 
 
@@ -34,6 +34,8 @@ def to_row(attachment: Attachment) -> dict[str, str | int | None]:
         "phase": attachment.phase.value,
         "key_uid": attachment.key_owner.uid,
         "key_gid": attachment.key_owner.gid,
+        "guid": attachment.guid,
+        "services": json.dumps(list(map(str, attachment.services))),
     }
 
 
@@ -51,5 +53,7 @@ def from_row(row: sqlite3.Row) -> Attachment:
         tls_http=TargetHttp(row["tls_http"]),
         owner=OWNER.validate_json(row["owner"]),
         phase=Phase(row["phase"]),
+        guid=row["guid"],
         key_owner=KeyOwner(row["key_uid"], row["key_gid"]),
+        services=tuple(map(AppName.parse, json.loads(row["services"]))),
     )

@@ -46,6 +46,13 @@ MIGRATIONS: tuple[Migration, ...] = (
              address INTEGER PRIMARY KEY, app TEXT NOT NULL, issued REAL NOT NULL, ends REAL NOT NULL) STRICT""",
         "INSERT INTO last_leaves SELECT address, '', released, released + 86400 FROM freed",
     ),
+    (  # what an instance's environment says of it: those that are there already get an id, too
+        "ALTER TABLE attachments ADD COLUMN guid TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE attachments ADD COLUMN services TEXT NOT NULL DEFAULT '[]'",
+        """UPDATE attachments SET guid = lower(
+             hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' || substr(hex(randomblob(2)), 2) || '-'
+             || substr('89ab', 1 + (abs(random()) % 4), 1) || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6)))""",
+    ),
 )
 
 

@@ -3,6 +3,7 @@
 import sqlite3
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -14,7 +15,7 @@ from agent.store.database import Database
 from agent.store.ledger import Ledger
 from agent.store.schema import MIGRATIONS, migrate
 from dataplane.state import TargetHttp
-from tests.testlib.samples import OWNER, app, request
+from tests.testlib.samples import FIRST, OWNER, app, request
 
 SUBNET = IPv4Network("10.255.1.0/24")
 
@@ -41,15 +42,26 @@ def test_an_attachment_is_written_down_before_it_is_made(ledger: Ledger) -> None
         tls_target=9090,
         tls_http=TargetHttp.HTTP2,
         key_owner=KeyOwner(1000, 100),
+        services=(app("db"), app("acme/other/cache")),
     )
     made = ledger.begin(asked, owner=owner)
     assert made.phase is Phase.ATTACHING
     assert (made.name, made.app, made.instance, made.address) == ("web.0_a-b", app("web"), 3, IPv4Address("10.255.1.2"))
     assert (made.interface, made.ports, made.routes) == ("net0", (8080, 9090), ("web.apps.internal",))
     assert (made.tls_target, made.tls_http, made.owner) == (9090, TargetHttp.HTTP2, owner)
-    assert made.key_owner == KeyOwner(1000, 100)
+    assert (made.key_owner, made.services) == (KeyOwner(1000, 100), (app("db"), app("acme/other/cache")))
     assert ledger.all() == (made,)
     assert ledger.get("web.0_a-b") == made
+
+
+def test_an_attachment_has_an_id_that_is_its_own_for_as_long_as_it_lives(ledger: Ledger, database: Database) -> None:
+    made = [ledger.begin(request(name), owner=OWNER) for name in "ab"]
+    assert len({each.guid for each in made}) == 2
+    assert [UUID(each.guid).version for each in made] == [4, 4]
+    assert ledger.complete("a").guid == made[0].guid
+    assert [each.guid for each in Ledger(database).all()] == [each.guid for each in made]
+    detach(ledger, "a")
+    assert ledger.begin(request("a"), owner=OWNER).guid not in {each.guid for each in made}
 
 
 def test_phases_follow_one_another(ledger: Ledger) -> None:
@@ -199,10 +211,13 @@ def test_a_book_of_an_earlier_version_is_read_and_its_keys_are_roots(path: Path)
     path.parent.mkdir(mode=0o700)
     earlier = sqlite3.connect(path, isolation_level=None)
     migrate(earlier, migrations=MIGRATIONS[:4])
-    earlier.execute(
-        "INSERT INTO attachments VALUES ('a', 'acme/shop/web', 0, ?, 'eth0', '[8080]', '[]', 8080, 0, ?, 'attached')",
-        (int(IPv4Address("10.255.1.2")), '{"pid": 4711, "started": 123456, "boot_id": "b1"}'),
-    )
+    for number, name in enumerate("ab"):
+        earlier.execute(
+            "INSERT INTO attachments VALUES (?, 'acme/shop/web', ?, ?, 'eth0', '[8080]', '[]', 8080, 0, ?, 'attached')",
+            (name, number, int(FIRST) + number, '{"pid": 4711, "started": 123456, "boot_id": "b1"}'),
+        )
     earlier.close()
-    (held,) = Ledger(Database(path)).all()
+    held, other = Ledger(Database(path)).all()
+    assert UUID(held.guid).version == UUID(other.guid).version == 4
+    assert held.guid != other.guid
     assert (held.name, held.owner, held.phase, held.key_owner) == ("a", OWNER, Phase.ATTACHED, ROOT)

@@ -34,5 +34,5 @@ def attachment(
     """An attachment of one port, named like its app unless it has a name of its own."""
     return Attachment(
         name=name or app.app, app=app, instance=instance, address=address, interface="eth0", ports=(8080,), routes=(),
-        tls_target=8080, tls_http=TargetHttp.NONE, owner=owner, phase=phase,
+        tls_target=8080, tls_http=TargetHttp.NONE, owner=owner, phase=phase, guid="01234567-89ab-4cde-8f01-23456789abcd",
     )  # fmt: skip

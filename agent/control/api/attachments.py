@@ -209,6 +209,7 @@ class AttachmentsApi(Part):
             environment={
                 "CF_INSTANCE_INTERNAL_IP": str(held.address),
                 "CF_INSTANCE_INDEX": str(held.instance),
+                "CF_INSTANCE_GUID": held.guid,
                 "CF_INSTANCE_CERT": str(keyring.chain_of(held.name)),
                 "CF_INSTANCE_KEY": str(keyring.key_of(held.name)),
                 "CF_INSTANCE_CA": str(keyring.trust.bundle),
