@@ -95,7 +95,7 @@ class AttachTransactions(Part):
     def _ports_of_ours(self) -> Iterator[Problem]:
         """An earlier version took them, or `tls.port` was another."""
         for each in self.present():
-            for port in sorted(self._parts.facts.own_ports.intersection((each.tls_target, *each.ports))):
+            for port in sorted(self._parts.facts.own_ports.intersection(each.tcp_ports())):
                 what = f"{each.name}: port {port} is cellnet's own in every container, so calls to it do not reach the app"
                 yield Problem("envoy", what, "have the app listen on another port, and attach it again with that")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import click
 
 from agent.client.connection import Client, Reply, RequestBody, attachment_address
+from agent.model.app_port import AppPort
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class AttachOptions:
     app: str
     name: str | None
     instance: int | None
-    ports: tuple[int, ...]
+    ports: tuple[AppPort, ...]
     routes: tuple[str, ...]
     tls_target: int | None
     tls_http: str | None
@@ -26,20 +27,33 @@ class AttachOptions:
         return {
             "app": self.app,
             "instance": self.instance,
-            "ports": self.ports,
+            "ports": [each.json for each in self.ports],
             "routes": self.routes,
             "tls_target": self.tls_target,
             "tls_http": self.tls_http,
         }
 
 
+def _ports(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> tuple[AppPort, ...]:
+    return tuple(map(AppPort.parse, texts))
+
+
 OPTIONS = (
     click.option("--app", required=True, metavar="O/S/A", help="The app: org/space/app."),
     click.option("--name", metavar="NAME", help="Name of the attachment. [default: made from the app's]"),
     click.option("--instance", type=int, metavar="I", help="Number of this copy of the app. [default: the lowest free]"),
-    click.option("--port", "ports", type=int, multiple=True, metavar="P", help="A port that the app listens on (repeatable)."),
+    click.option(
+        "--port",
+        "ports",
+        callback=_ports,
+        multiple=True,
+        metavar="P[/udp]",
+        help="A port that the app listens on, e.g. 8080 or 53/udp (repeatable).",
+    ),
     click.option("--route", "routes", multiple=True, metavar="HOST", help="A name below a route domain (repeatable)."),
-    click.option("--tls-target", type=int, metavar="P", help="Port behind 61443. [default: the first --port, else 8080]"),
+    click.option(
+        "--tls-target", type=int, metavar="P", help="Port behind 61443. [default: the first --port for TCP, else 8080]"
+    ),
     click.option(
         "--tls-http",
         is_flag=False,
@@ -55,7 +69,7 @@ def attach_options(command: Callable[..., object]) -> Callable[..., object]:
 
     @functools.wraps(command)
     def wrapped(
-        *arguments: object, app: str, name: str | None, instance: int | None, ports: tuple[int, ...],
+        *arguments: object, app: str, name: str | None, instance: int | None, ports: tuple[AppPort, ...],
         routes: tuple[str, ...], tls_target: int | None, tls_http: str | None, **others: object,
     ) -> object:  # fmt: skip
         options = AttachOptions(app, name, instance, ports, routes, tls_target, tls_http)

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from agent.errors import InvalidInput
+from agent.model.app_port import TCP, AppPort, check_port
 from agent.model.key_owner import ROOT, KeyOwner
 from agent.model.names import HOSTNAME, AppName
 from agent.model.owner import Owner
@@ -44,7 +45,7 @@ class Attachment:
     instance: int
     address: IPv4Address
     interface: str
-    ports: tuple[int, ...]
+    ports: tuple[AppPort, ...]
     routes: tuple[str, ...]
     tls_target: int
     tls_http: TargetHttp
@@ -53,6 +54,10 @@ class Attachment:
     guid: str
     key_owner: KeyOwner = ROOT
     services: tuple[AppName, ...] = ()
+
+    def tcp_ports(self) -> frozenset[int]:
+        """Those that calls are meant for."""
+        return _tcp_ports(self.ports, self.tls_target)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +72,7 @@ class AttachRequest:
     netns: Path
     instance: int | None = None
     interface: str = "eth0"
-    ports: tuple[int, ...] = field(default=())
+    ports: tuple[AppPort, ...] = field(default=())
     routes: tuple[str, ...] = field(default=())
     tls_target: int | None = None
     tls_http: TargetHttp = TargetHttp.NONE
@@ -79,8 +84,8 @@ class AttachRequest:
         check_name(self.name)
         check_netns(self.netns)
         check_interface(self.interface)
-        for port in self.ports + (() if self.tls_target is None else (self.tls_target,)):
-            check_port(port)
+        if self.tls_target is not None:
+            check_port(self.tls_target)
         for route in self.routes:
             check_route(route)
         if self.instance is not None and not 0 <= self.instance <= INSTANCE_LIMIT:
@@ -92,12 +97,20 @@ class AttachRequest:
         """The port behind the TLS port."""
         return target_port(self.tls_target, ports=self.ports)
 
+    def tcp_ports(self) -> frozenset[int]:
+        """Those that calls are meant for."""
+        return _tcp_ports(self.ports, self.target())
 
-def target_port(tls_target: int | None, *, ports: tuple[int, ...]) -> int:
-    """Where TLS leads when it is terminated: the port asked for, else the first port, else 8080."""
+
+def _tcp_ports(ports: tuple[AppPort, ...], target: int) -> frozenset[int]:
+    return frozenset({target, *(each.number for each in ports if each.protocol == TCP)})
+
+
+def target_port(tls_target: int | None, *, ports: tuple[AppPort, ...]) -> int:
+    """Where TLS leads when it is terminated: the port asked for, else the first of TCP, else 8080."""
     if tls_target is not None:
         return tls_target
-    return ports[0] if ports else DEFAULT_TARGET
+    return next((each.number for each in ports if each.protocol == TCP), DEFAULT_TARGET)
 
 
 def check_name(name: str) -> str:
@@ -120,12 +133,6 @@ def check_interface(name: str) -> None:
     """InvalidInput for a name that a container's end cannot have."""
     if name in INTERFACES_TAKEN or not INTERFACE.fullmatch(name):
         raise InvalidInput(f"{name!r} cannot be an interface's name", hint="e.g. eth0; 15 characters at most")
-
-
-def check_port(port: int) -> None:
-    """InvalidInput outside 1-65535."""
-    if not 1 <= port <= 65535:
-        raise InvalidInput(f"port {port} is out of range", hint="use 1 to 65535")
 
 
 def check_route(route: str) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from agent.config.config import Mtls
+from agent.model.app_port import AppPort
 from agent.model.names import AppName
 
 
@@ -57,5 +58,5 @@ class Endpoint:
     app: AppName
     instance: int
     address: IPv4Address
-    ports: tuple[int, ...] = ()
+    ports: tuple[AppPort, ...] = ()
     routes: tuple[str, ...] = ()

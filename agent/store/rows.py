@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 
 from pydantic import TypeAdapter
 
+from agent.model.app_port import AppPort
 from agent.model.attachment import Attachment, Phase
 from agent.model.key_owner import KeyOwner
 from agent.model.names import AppName
@@ -26,7 +27,7 @@ def to_row(attachment: Attachment) -> dict[str, str | int | None]:
         "instance": attachment.instance,
         "address": int(attachment.address),
         "interface": attachment.interface,
-        "ports": json.dumps(attachment.ports),
+        "ports": json.dumps([each.json for each in attachment.ports]),
         "routes": json.dumps(attachment.routes),
         "tls_target": attachment.tls_target,
         "tls_http": int(attachment.tls_http),
@@ -47,7 +48,7 @@ def from_row(row: sqlite3.Row) -> Attachment:
         instance=row["instance"],
         address=IPv4Address(row["address"]),
         interface=row["interface"],
-        ports=tuple(json.loads(row["ports"])),
+        ports=tuple(map(AppPort.of, json.loads(row["ports"]))),
         routes=tuple(json.loads(row["routes"])),
         tls_target=row["tls_target"],
         tls_http=TargetHttp(row["tls_http"]),

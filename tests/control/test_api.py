@@ -21,9 +21,11 @@ WEB = {"app": "acme/shop/web", "netns": "/run/netns/web"}
 
 
 def test_an_attachment_is_made_listed_shown_and_removed(curl: Curl) -> None:
-    code, made = curl("PUT", "/v1/attachments/w", {**WEB, "ports": [8080], "routes": ["web.apps.internal"], "instance": 3})
+    code, made = curl(
+        "PUT", "/v1/attachments/w", {**WEB, "ports": [8080, "53/udp"], "routes": ["web.apps.internal"], "instance": 3}
+    )
     row = {
-        "name": "w", "app": "acme/shop/web", "instance": 3, "address": "10.255.1.2", "ports": [8080],
+        "name": "w", "app": "acme/shop/web", "instance": 3, "address": "10.255.1.2", "ports": [8080, "53/udp"],
         "routes": ["web.apps.internal"], "interface": "eth0", "tls": {"state": "ready", "not_after": "2030-01-03T03:04:05Z"},
     }  # fmt: skip
     environment = {"CF_INSTANCE_INTERNAL_IP": "10.255.1.2", "CF_INSTANCE_INDEX": "3"}
@@ -147,7 +149,7 @@ def test_each_change_is_logged_with_its_caller(curl: Curl) -> None:
         ("PUT", "/v1/attachments/w", json.dumps({**WEB, "app": "web"}).encode(), 400, "InvalidInput", "'web'"),
         ("PUT", "/v1/attachments/w", json.dumps({**WEB, "netns": "web"}).encode(), 400, "InvalidInput", "absolute"),
         ("PUT", "/v1/attachments/w", json.dumps({**WEB, "ports": [0]}).encode(), 400, "InvalidInput", "port 0"),
-        ("PUT", "/v1/attachments/w", json.dumps({**WEB, "ports": ["80"]}).encode(), 400, "InvalidInput", "ports.0"),
+        ("PUT", "/v1/attachments/w", json.dumps({**WEB, "ports": ["80x"]}).encode(), 400, "InvalidInput", "'80x'"),
         ("PUT", "/v1/attachments/w", json.dumps({**WEB, "ports": [True]}).encode(), 400, "InvalidInput", "ports.0"),
         ("PUT", "/v1/attachments/w", json.dumps({**WEB, "owner": "7"}).encode(), 400, "InvalidInput", "owner"),
         ("POST", "/v1/sync", b'{"timeout": 1e9}', 400, "InvalidInput", "timeout"),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import InvalidInput
+from agent.model.app_port import AppPort
 from agent.model.attachment import AttachRequest, target_port
 from agent.model.key_owner import ROOT, KeyOwner
 from agent.model.owner import NamespaceOwner, ProcessOwner
@@ -36,9 +37,33 @@ def test_interfaces_the_kernel_would_refuse_or_sysctls_confuse_are_refused(inter
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
 def test_ports_out_of_range_are_refused(port: int) -> None:
-    for fields in ({"ports": (8080, port)}, {"tls_target": port}):
-        with pytest.raises(InvalidInput, match=f"port {port} is out of range"):
-            asked(**fields)
+    with pytest.raises(InvalidInput, match=f"port {port} is out of range"):
+        AppPort(port)
+    with pytest.raises(InvalidInput, match=f"port {port} is out of range"):
+        asked(tls_target=port)
+
+
+@pytest.mark.parametrize(
+    ("written", "port", "shown"),
+    [
+        ("8080", AppPort(8080), 8080),
+        ("8080/tcp", AppPort(8080), 8080),
+        ("53/udp", AppPort(53, "udp"), "53/udp"),
+        (8080, AppPort(8080), 8080),
+    ],
+)
+def test_a_port_is_a_number_for_tcp_and_has_its_protocol_else(written: int | str, port: AppPort, shown: int | str) -> None:
+    assert AppPort.of(written) == port
+    assert (port.json, str(port)) == (shown, str(shown))
+    assert AppPort.of(port.json) == port
+
+
+@pytest.mark.parametrize(
+    "text", ["", "udp", "/udp", "53/", "53/UDP", "53/sctp", "udp/53", "+53", "5 3", "0x35", "65536", "53/udp\n", "٥٣"]
+)
+def test_what_is_no_port_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        AppPort.parse(text)
 
 
 @pytest.mark.parametrize("route", ["", "backend", "Backend.apps.internal", "*.apps.internal", ".a.b", "a..b", "a.b.", "a_b.c",
@@ -61,10 +86,13 @@ def test_numbers_that_make_no_sense_are_refused(fields: dict[str, int]) -> None:
 
 
 def test_tls_leads_to_the_port_asked_for_else_the_first_else_8080() -> None:
-    assert target_port(9443, ports=(8080,)) == 9443
-    assert target_port(None, ports=(9000, 8080)) == 9000
+    dns, web, api = AppPort(53, "udp"), AppPort(9000), AppPort(8080)
+    assert target_port(9443, ports=(api,)) == 9443
+    assert target_port(None, ports=(web, api)) == 9000
+    assert target_port(None, ports=(dns, web)) == 9000
+    assert target_port(None, ports=(dns,)) == 8080
     assert target_port(None, ports=()) == 8080
-    assert asked(ports=(7000,)).target() == 7000
+    assert asked(ports=(AppPort(7000),)).target() == 7000
 
 
 def test_a_process_lives_while_pid_start_and_boot_are_the_same() -> None:

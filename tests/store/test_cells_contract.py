@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from agent.errors import Conflict, InvalidInput
+from agent.model.app_port import AppPort
 from agent.model.cell import Cell, RootsInUse
 from agent.store.protocols import CellStore
 from tests.testlib.etcd import Etcd
@@ -108,7 +109,7 @@ async def test_only_other_cells_addresses_depart_and_each_is_reported_once(cells
     await one.publish([web, api, db])
     await two.publish([endpoint(second, "job")])
     await eventually_async(lambda: len(one.endpoints()) == len(two.endpoints()) == 4)
-    await one.publish([replace(web, app=app("other")), replace(db, ports=(9090,))])
+    await one.publish([replace(web, app=app("other")), replace(db, ports=(AppPort(9090),))])
     await two.publish([])
     await eventually_async(lambda: len(one.endpoints()) == len(two.endpoints()) == 2)
     assert two.take_departed() == {web.address, api.address}

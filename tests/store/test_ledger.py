@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from agent.errors import Bug, Conflict
+from agent.model.app_port import AppPort
 from agent.model.attachment import AttachRequest, Phase
 from agent.model.key_owner import ROOT, KeyOwner
 from agent.model.owner import NamespaceOwner
@@ -37,7 +38,7 @@ def test_an_attachment_is_written_down_before_it_is_made(ledger: Ledger) -> None
         netns=Path("/run/netns/x"),
         instance=3,
         interface="net0",
-        ports=(8080, 9090),
+        ports=(AppPort(8080), AppPort(53, "udp"), AppPort(9090)),
         routes=("web.apps.internal",),
         tls_target=9090,
         tls_http=TargetHttp.HTTP2,
@@ -47,7 +48,11 @@ def test_an_attachment_is_written_down_before_it_is_made(ledger: Ledger) -> None
     made = ledger.begin(asked, owner=owner)
     assert made.phase is Phase.ATTACHING
     assert (made.name, made.app, made.instance, made.address) == ("web.0_a-b", app("web"), 3, IPv4Address("10.255.1.2"))
-    assert (made.interface, made.ports, made.routes) == ("net0", (8080, 9090), ("web.apps.internal",))
+    assert (made.interface, made.ports, made.routes) == (
+        "net0",
+        (AppPort(8080), AppPort(53, "udp"), AppPort(9090)),
+        ("web.apps.internal",),
+    )
     assert (made.tls_target, made.tls_http, made.owner) == (9090, TargetHttp.HTTP2, owner)
     assert (made.key_owner, made.services) == (KeyOwner(1000, 100), (app("db"), app("acme/other/cache")))
     assert ledger.all() == (made,)

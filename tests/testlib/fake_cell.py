@@ -130,7 +130,8 @@ class FakeAttachments(AttachmentsApi):
         instance = request.instance or 0
         environment = {"CF_INSTANCE_INTERNAL_IP": str(address), "CF_INSTANCE_INDEX": str(instance), **self.cell.environment}
         self.cell.views[request.name] = AttachmentView(
-            name=request.name, app=str(request.app), instance=instance, address=address, ports=request.ports,
+            name=request.name, app=str(request.app), instance=instance, address=address,
+            ports=tuple(each.json for each in request.ports),
             routes=request.routes, interface=request.interface, tls=TlsView(TlsState.READY, NOW + timedelta(hours=24)),
             environment=environment, pin=place,
         )  # fmt: skip

@@ -6,6 +6,7 @@ import sys
 from ipaddress import IPv4Address, IPv4Network
 
 from agent.config.etcd import Etcd, EtcdEndpoint
+from agent.model.app_port import AppPort
 from agent.model.cell import CellRecord, Endpoint
 from agent.model.names import AppName
 from agent.store.etcd import records
@@ -23,7 +24,9 @@ FILLED = "all endpoints are there"
 
 def endpoint(number: int, port: int) -> Endpoint:
     subnet = RECORD.subnet
-    return Endpoint(RECORD.name, f"x-{number}", AppName("acme", "shop", "web"), 0, subnet[2 + number % 253], ports=(port,))
+    return Endpoint(
+        RECORD.name, f"x-{number}", AppName("acme", "shop", "web"), 0, subnet[2 + number % 253], ports=(AppPort(port),)
+    )
 
 
 async def flood(url: str, prefix: str) -> None:

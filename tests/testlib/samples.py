@@ -3,6 +3,7 @@
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from agent.model.app_port import AppPort
 from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.names import AppName
 from agent.model.owner import Owner, ProcessOwner
@@ -33,6 +34,6 @@ def attachment(
 ) -> Attachment:  # fmt: skip
     """An attachment of one port, named like its app unless it has a name of its own."""
     return Attachment(
-        name=name or app.app, app=app, instance=instance, address=address, interface="eth0", ports=(8080,), routes=(),
+        name=name or app.app, app=app, instance=instance, address=address, interface="eth0", ports=(AppPort(8080),), routes=(),
         tls_target=8080, tls_http=TargetHttp.NONE, owner=owner, phase=phase, guid="01234567-89ab-4cde-8f01-23456789abcd",
     )  # fmt: skip

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
 from agent.config.etcd import Etcd as Config
+from agent.model.app_port import AppPort
 from agent.model.cell import CellRecord, Endpoint
 from agent.store.etcd.client import EtcdClient
 from agent.store.etcd.heartbeat import Timing
@@ -98,7 +99,7 @@ async def cell(store: CellStore, name: str, *, underlay: str = "", id: str = "")
 
 def endpoint(record: CellRecord, name: str, *, of: str = "web", last: int = 2) -> Endpoint:
     """An instance on that cell, whose address ends in `last`."""
-    return Endpoint(record.name, name, app(of), 0, record.subnet[last], ports=(8080,), routes=("web.apps.internal",))
+    return Endpoint(record.name, name, app(of), 0, record.subnet[last], ports=(AppPort(8080),), routes=("web.apps.internal",))
 
 
 async def runs(store: CellStore, *expected: Endpoint) -> None:

@@ -20,6 +20,7 @@ from agent.errors import RAISED, Conflict, InvalidInput
 from agent.identity.leaves import Leaves
 from agent.loop.desired import CellFacts, pin_of
 from agent.metrics import Metrics
+from agent.model.app_port import AppPort
 from agent.model.attachment import Attachment, AttachRequest, check_name
 from agent.model.key_owner import ROOT, KeyOwner
 from agent.model.names import AppName
@@ -45,7 +46,7 @@ class AttachmentView:
     app: str
     instance: int
     address: IPv4Address
-    ports: tuple[int, ...]
+    ports: tuple[int | str, ...]
     routes: tuple[str, ...]
     interface: str
     tls: TlsView
@@ -64,13 +65,14 @@ class KeyOwnerBody(Body):
 
 
 class AttachBody(Body):
-    """`PUT /v1/attachments/{name}`. `owner`: what ends it, the namespace or the process that calls."""
+    """`PUT /v1/attachments/{name}`. A port is a number for TCP, or "53/udp". `owner`: what ends it, the namespace or the
+    process that calls."""
 
     app: str
     netns: str
     instance: int | None = None
     interface: str = "eth0"
-    ports: tuple[int, ...] = Field(default=(), max_length=256)
+    ports: tuple[int | str, ...] = Field(default=(), max_length=256)
     routes: tuple[str, ...] = Field(default=(), max_length=256)
     tls_target: int | None = None
     tls_http: bool | Literal["http/1.1", "h2"] = False
@@ -87,7 +89,7 @@ class AttachBody(Body):
             netns=Path(self.netns),
             instance=self.instance,
             interface=self.interface,
-            ports=self.ports,
+            ports=tuple(map(AppPort.of, self.ports)),
             routes=self.routes,
             tls_target=self.tls_target,
             tls_http=TargetHttp.HTTP2 if self.tls_http == "h2" else TargetHttp(bool(self.tls_http)),
@@ -175,7 +177,7 @@ class AttachmentsApi(Part):
 
     async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentView:
         """All of it is in place and listening, or nothing is. Conflict for a name whose namespace lives."""
-        for port in sorted(self._facts.own_ports.intersection((request.target(), *request.ports))):
+        for port in sorted(self._facts.own_ports.intersection(request.tcp_ports())):
             raise InvalidInput(
                 f"port {port} is cellnet's own in every container",
                 hint="have the app listen on another, and name that with --port or --tls-target",
@@ -202,7 +204,7 @@ class AttachmentsApi(Part):
             app=str(held.app),
             instance=held.instance,
             address=held.address,
-            ports=held.ports,
+            ports=tuple(each.json for each in held.ports),
             routes=held.routes,
             interface=held.interface,
             tls=self._tls(held),

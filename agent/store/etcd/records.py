@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 
 from agent.config.config import Mtls
 from agent.config.texts import address, cell_name
+from agent.model.app_port import AppPort
 from agent.model.attachment import INSTANCE_LIMIT, check_name, check_route
 from agent.model.cell import CellRecord, Endpoint, RootsInUse
 from agent.model.names import AppName
@@ -32,6 +33,12 @@ def _app(found: object) -> AppName:
 
 def _reachable(found: object) -> IPv4Address:
     return found if isinstance(found, IPv4Address) else address(_text(found))
+
+
+def _port(found: object) -> AppPort:
+    if isinstance(found, AppPort):
+        return found
+    return AppPort.of(found if isinstance(found, int) and not isinstance(found, bool) else _text(found))
 
 
 def _text(found: object) -> str:
@@ -54,7 +61,7 @@ def _route(text: str) -> str:
 App = Annotated[AppName, PlainValidator(_app), PlainSerializer(str)]
 Reachable = Annotated[IPv4Address, PlainValidator(_reachable), PlainSerializer(str)]
 Route = Annotated[str, AfterValidator(_route)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+Port = Annotated[AppPort, PlainValidator(_port), PlainSerializer(lambda port: port.json)]
 Seconds = Annotated[float, Field(ge=0, le=LATEST)]  # since 1970
 Short = Annotated[str, Field(max_length=128), AfterValidator(_printable)]
 Id = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
