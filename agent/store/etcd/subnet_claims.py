@@ -56,10 +56,14 @@ class SubnetClaims:
         if claim.released is not None:
             return f"its subnet {record.subnet} was given back"
         mine = self._revisions[record.subnet]
-        for other in self._overlapping(record.subnet):
-            if self.claims[other].released is None and self._revisions[other] < mine:
-                return f"its subnet {record.subnet} overlaps {other}, which cell {self.claims[other].name} claimed before"
-        return None
+        held = (each for each in self._overlapping(record.subnet) if self.claims[each].released is None)
+        older = min((each for each in held if self._revisions[each] < mine), key=self._age, default=None)
+        if older is None:
+            return None
+        return f"its subnet {record.subnet} overlaps {older}, which cell {self.claims[older].name} claimed before"
+
+    def _age(self, subnet: IPv4Network) -> tuple[int, IPv4Network]:
+        return self._revisions[subnet], subnet
 
     def _add(self, subnet: IPv4Network, claim: SubnetClaim, revision: int) -> None:
         self.claims[subnet] = claim
