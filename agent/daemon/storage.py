@@ -11,7 +11,8 @@ from agent.model.status import Part, Problem
 from agent.store.changes import Changes
 from agent.store.database import Database
 from agent.store.lone_cell import LoneCell
-from agent.store.protocols import CellStore, PolicyStore, TagStore, TrustStore
+from agent.store.lone_names import LoneNames
+from agent.store.protocols import CellStore, IndexStore, PolicyStore, RouteStore, TagStore, TrustStore
 from agent.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Storage(Part):
     policies: PolicyStore
     trust: TrustStore
     cells: CellStore
+    routes: RouteStore
+    indexes: IndexStore
     changes: Changes
     row: StoreRow
     shared: "EtcdStore | None" = None
@@ -51,8 +54,8 @@ def open_storage(config: Config, database: Database, stack: contextlib.AsyncExit
     """The store that the configuration names, opened; nothing is asked of it yet."""
     if config.store is None:
         own = SqliteStore(database)
-        row = StoreRow("sqlite", str(config.paths.database))
-        return Storage(own, own, own, LoneCell(database, changes=own.changes), own.changes, row)
+        row, names = StoreRow("sqlite", str(config.paths.database)), LoneNames(database, changes=own.changes)
+        return Storage(own, own, own, LoneCell(database, changes=own.changes), names, names, own.changes, row)
     from agent.store.etcd.client import EtcdClient  # a cell of its own need not load what speaks to an etcd
     from agent.store.etcd.disk_copy import DiskCopy
     from agent.store.etcd.store import EtcdStore
@@ -63,4 +66,6 @@ def open_storage(config: Config, database: Database, stack: contextlib.AsyncExit
     etcd = EtcdStore(
         client, prefix=config.store.prefix, cell=config.cell, overlay=overlay, domains=domains, disk_copy=disk_copy
     )
-    return Storage(etcd, etcd, etcd, etcd, etcd.changes, StoreRow("etcd", str(config.store)), shared=etcd)
+    names = LoneNames(database, changes=etcd.changes)
+    row = StoreRow("etcd", str(config.store))
+    return Storage(etcd, etcd, etcd, etcd, names, names, etcd.changes, row, shared=etcd)

@@ -51,7 +51,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Endpoint:
-    """An instance of an app as other cells see it, by its attachment's name there. Gone when its cell is not alive."""
+    """An instance of an app as other cells see it, by its attachment's name there. Gone when its cell is not alive.
+
+    `routes` are those that it asked for at attach (routes_of says which hold). `ready`: names lead to it.
+    """
 
     cell: str
     name: str
@@ -60,3 +63,4 @@ class Endpoint:
     address: IPv4Address
     ports: tuple[AppPort, ...] = ()
     routes: tuple[str, ...] = ()
+    ready: bool = True

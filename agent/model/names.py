@@ -33,14 +33,42 @@ class AppName:
         return f"{self.org}/{self.space}/{self.app}"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Space:
+    """The apps that may share a route."""
+
+    org: str
+    space: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`acme/shop` -> Space. Raises InvalidInput with the part that is wrong."""
+        parts = text.split("/")
+        if len(parts) != 2:
+            raise InvalidInput(f"'{text}' is not a space's name", hint="write org/space, e.g. acme/shop")
+        return cls(*_labels(text, parts))
+
+    @classmethod
+    def of(cls, app: AppName) -> Self:
+        """That of an app."""
+        return cls(app.org, app.space)
+
+    def __str__(self) -> str:
+        return f"{self.org}/{self.space}"
+
+
 @lru_cache(maxsize=65536)
 def _parts(text: str) -> tuple[str, str, str]:
     """Kept, since stores read the same names again and again."""
     parts = text.split("/")
     if len(parts) != 3:
         raise InvalidInput(f"'{text}' is not an app's name", hint="write org/space/app, e.g. acme/shop/web")
+    org, space, app = _labels(text, parts)
+    return org, space, app
+
+
+def _labels(text: str, parts: list[str]) -> list[str]:
     for part in parts:
         if not is_label(part):
             raise InvalidInput(f"'{part}' in '{text}' is not a DNS label", hint="use a-z, 0-9 and inner hyphens, 63 at most")
-    org, space, app = parts
-    return org, space, app
+    return parts

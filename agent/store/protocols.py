@@ -16,8 +16,9 @@ from typing import Protocol
 from agent.errors import InvalidInput
 from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.credentials import StoreCredentials
-from agent.model.names import AppName
+from agent.model.names import AppName, Space
 from agent.model.rotation import Rotation
+from agent.model.routes import Routes
 from agent.store.changes import Changes
 
 
@@ -119,6 +120,56 @@ class CellStore(Protocol):
         One whose cell was only out of touch, and came back as it was, is among them: it had gone. Compare each with what is
         there now before cutting its flows.
         """
+
+
+class RouteStore(Protocol):
+    """Which names are whose. Other names than apps' own are only taken once they are claimed or mapped here."""
+
+    changes: Changes
+
+    def routes(self) -> Routes:
+        """All that hold. The same object as long as nothing changed; in an outage those that were known last."""
+
+    async def claim_route(self, host: str, space: Space) -> None:
+        """For an attach: a free name is the space's from now on, until the operator frees it; one that it has already is fine.
+
+        Raises Conflict, which names the space, where another has it or one above or below; InvalidInput for a name that is
+        no route. In an outage a free one is refused, as it may be taken.
+        """
+
+    async def map_route(self, host: str, app: AppName, *, writer: StoreCredentials | None = None) -> None:
+        """The operator gives it to each running instance of `app`, beside other apps of its space.
+
+        Other spaces' claims to it, above it and below it end. Raises Conflict where the operator has given one of these to
+        another space, InvalidInput for a name that is no route.
+        """
+
+    async def unmap_route(self, host: str, app: AppName | None = None, *, writer: StoreCredentials | None = None) -> None:
+        """The operator takes it from `app`, also where that asked for it at attach; the space keeps the name.
+
+        Without `app`: the name is free, whichever space or app (`claim_names`) had it. Raises NotFound where it is not there,
+        or not the app's.
+        """
+
+    async def claim_names(self, names: Mapping[str, AppName]) -> None:
+        """For names that two apps could have: each is the app's that claims it first. That another has it is no error."""
+
+    def claimed_names(self) -> Mapping[str, AppName]:
+        """Whose each is. The same object as long as nothing changed."""
+
+
+class IndexStore(Protocol):
+    """Which number each instance of an app has, over all cells."""
+
+    async def claim_index(self, app: AppName, *, name: str, wanted: int | None, avoid: Collection[int]) -> int:
+        """The lowest that no instance has and that is not in `avoid`, or `wanted`, for the attachment `name` of this cell.
+
+        Raises Conflict where another has `wanted`. In an outage the lowest that is known to be free: it is claimed afterwards,
+        and one that another cell has taken meanwhile is a problem of the store.
+        """
+
+    async def release_index(self, app: AppName, index: int, *, name: str) -> None:
+        """Give it back; one that is another attachment's is left alone. Raises nothing: in an outage it is done afterwards."""
 
 
 class SharedStore(Protocol):

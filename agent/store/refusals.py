@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from agent.errors import Conflict, InvalidInput, NotFound
 from agent.model.cell import CellRecord
 from agent.model.credentials import StoreCredentials
+from agent.model.names import AppName
+from agent.model.routes import Route
 from agent.wording import did_you_mean
 
 
@@ -54,3 +56,31 @@ def same_underlay(held: CellRecord) -> Conflict:
         f"cell {held.name} is alive behind the same underlay address {held.underlay}",
         hint="each cell needs an address of its own: look at underlay.address in agent.yaml",
     )
+
+
+def belongs_to_another(host: str, held: Route) -> Conflict:
+    """For a route that another space has, or one above or below it."""
+    if host == held.host:
+        what = f"the route {host} belongs to {held.space}"
+    else:
+        what = f"the route {host} lies {'below' if host.endswith(f'.{held.host}') else 'above'} {held.host}, of {held.space}"
+    return Conflict(what, hint=f"choose another name, or have the operator free it: `cellnet route unmap {held.host}`")
+
+
+def no_such_route(host: str, *, known: Iterable[str]) -> NotFound:
+    """For a route that is not there, with the nearest one that is."""
+    hint = did_you_mean(host, known, otherwise="`cellnet route list` shows those there are")
+    return NotFound(f"there is no route '{host}'", hint=hint)
+
+
+def not_mapped(held: Route, app: AppName) -> NotFound:
+    """For a route that an app does not have."""
+    apps = ", ".join(map(str, sorted(held.apps)))
+    hint = f"it is mapped to {apps}" if apps else f"it is what {held.space} has claimed, and that app is of another space"
+    return NotFound(f"the route {held.host} is not mapped to {app}", hint=hint)
+
+
+def index_taken(app: AppName, index: int, *, by: str, hint: str = "") -> Conflict:
+    """For an instance's number that another has; `by` in words."""
+    hint = hint or "leave the instance out to get the lowest free one"
+    return Conflict(f"instance {index} of {app} is taken by {by}", hint=hint)

@@ -53,6 +53,12 @@ MIGRATIONS: tuple[Migration, ...] = (
              hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' || substr(hex(randomblob(2)), 2) || '-'
              || substr('89ab', 1 + (abs(random()) % 4), 1) || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6)))""",
     ),
+    (  # names that are not an app's own; `apps` and `without` are JSON
+        """CREATE TABLE routes (
+             host TEXT PRIMARY KEY, space TEXT NOT NULL, apps TEXT NOT NULL, by_operator INTEGER NOT NULL,
+             without TEXT NOT NULL) STRICT""",
+        "CREATE TABLE names (name TEXT PRIMARY KEY, app TEXT NOT NULL) STRICT",
+    ),
 )
 
 

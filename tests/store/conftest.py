@@ -16,7 +16,8 @@ from agent.store.etcd.client import EtcdClient
 from agent.store.etcd.store import EtcdStore
 from agent.store.ledger import Ledger
 from agent.store.lone_cell import LoneCell
-from agent.store.protocols import CellStore, PolicyStore, TagStore, TrustStore
+from agent.store.lone_names import LoneNames
+from agent.store.protocols import CellStore, IndexStore, PolicyStore, RouteStore, TagStore, TrustStore
 from agent.store.sqlite import SqliteStore
 from agent.store.tags import LAST_TAG
 from tests.testlib import disks
@@ -24,6 +25,10 @@ from tests.testlib.etcd import Etcd
 from tests.testlib.etcd_data_loss import LossyEtcd, StoreWithDisk
 from tests.testlib.memory_store import MemoryStore
 from tests.testlib.secured_etcd import secured
+
+
+class NameStore(RouteStore, IndexStore, Protocol):
+    """What has routes and instances' numbers."""
 
 
 class Store(TagStore, PolicyStore, TrustStore, Protocol):
@@ -101,6 +106,14 @@ async def cell_store(kind: str, make_store: MakeStore, request: pytest.FixtureRe
     made = make_store()
     assert isinstance(made, MemoryStore | EtcdStore)
     return made
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def names(request: pytest.FixtureRequest) -> NameStore:
+    """The same, as to routes and instances' numbers."""
+    if request.param == "sqlite":
+        return LoneNames(request.getfixturevalue("database"), changes=Changes())
+    return MemoryStore()
 
 
 @pytest.fixture

@@ -77,6 +77,16 @@ def test_a_record_that_says_nothing_of_mutual_tls_takes_no_tunnels() -> None:
     assert [each.record.takes_tunnels for each in decoded(values).cells()] == [False]
 
 
+def test_a_record_that_says_nothing_of_it_is_that_of_an_endpoint_that_is_ready() -> None:
+    values = runs(cell(2), 2)
+    assert "ready" not in json.loads(values[WEB].data)
+    found = decoded(claimed(cell(2)) | said(cell(2)) | values)
+    assert [each.ready for each in found.endpoints.values()] == [True]
+    waiting = replace(found.endpoints[IPv4Address("10.255.2.2")], ready=False)
+    values[WEB] = Value(records.encode_endpoint(waiting), 4, LEASE)
+    assert list(decoded(claimed(cell(2)) | said(cell(2)) | values).endpoints.values()) == [waiting]
+
+
 def test_a_cells_record_and_its_endpoints_are_believed() -> None:
     found = decoded(honest(1) | honest(2))
     assert [(each.record, each.alive_since) for each in found.cells()] == [(cell(1), 5.0), (cell(2), 5.0)]
@@ -129,6 +139,7 @@ LIES: dict[str, tuple[str, dict[str, object], str]] = {
     "a word for a port": (WEB, {"ports": ["x"]}, "ports.0: 'x' is not a port"),
     "a port of no protocol": (WEB, {"ports": ["53/sctp"]}, "ports.0: '53/sctp' is not a port"),
     "a truth for a port": (WEB, {"ports": [True]}, "ports.0: Input should be a text"),
+    "a text for readiness": (WEB, {"ready": "no"}, "ready: Input should be a valid boolean"),
     "ports that are no list": (WEB, {"ports": 8080}, "ports: Input should be a valid array"),
     "a route that is no name": (WEB, {"routes": ["../../etc"]}, "not a route"),
     "a route of the world": (WEB, {"routes": ["google.com"]}, "'google.com' lies below no route domain"),

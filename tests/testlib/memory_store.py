@@ -6,14 +6,26 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
 
+from agent.errors import Conflict
 from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.credentials import StoreCredentials
-from agent.model.names import AppName
+from agent.model.names import AppName, Space
 from agent.model.rotation import Rotation
+from agent.model.routes import Routes
+from agent.store import routes as route_rule
 from agent.store import subnets
 from agent.store.changes import Changes
+from agent.store.indexes import choose
 from agent.store.protocols import StoredPolicy, by_name
-from agent.store.refusals import another_machine, no_such_cell, no_such_policy, refuse_credentials, same_underlay, still_alive
+from agent.store.refusals import (
+    another_machine,
+    index_taken,
+    no_such_cell,
+    no_such_policy,
+    refuse_credentials,
+    same_underlay,
+    still_alive,
+)
 from agent.store.subnets import SubnetClaim
 from agent.store.tags import LAST_TAG, TagChanges, TagClaim, applied, claim, in_use, release
 
@@ -33,6 +45,9 @@ class SharedRecords:
     endpoints: dict[IPv4Address, Endpoint] = field(default_factory=dict)
     trust: bytes = b""
     rotation: Rotation | None = None
+    routes: Routes = field(default_factory=Routes)
+    names: Mapping[str, AppName] = field(default_factory=lambda: MappingProxyType({}))
+    indexes: dict[tuple[AppName, int], tuple[int, str]] = field(default_factory=dict)  # its store and name
     stores: list["MemoryStore"] = field(default_factory=list)
 
 
@@ -155,6 +170,8 @@ class MemoryStore:
         for store in self._all.stores:
             if store._name == name:
                 self._all.needed.pop(id(store), None)
+                for claim in [each for each, (by, _) in self._all.indexes.items() if by == id(store)]:
+                    del self._all.indexes[claim]
         self._all.subnets[record.subnet] = replace(self._all.subnets[record.subnet], released=now)
         self._set_cells()
 
@@ -192,6 +209,60 @@ class MemoryStore:
         """See TrustStore."""
         self._all.rotation = rotation
         await self.set_trust(trust, writer=writer)
+
+    def routes(self) -> Routes:
+        """See RouteStore."""
+        return self._all.routes
+
+    async def claim_route(self, host: str, space: Space) -> None:
+        """See RouteStore."""
+        self._change_routes(route_rule.claim(self._all.routes, host, space))
+
+    async def map_route(self, host: str, app: AppName, *, writer: StoreCredentials | None = None) -> None:
+        """See RouteStore."""
+        refuse_credentials(writer)
+        self._change_routes(route_rule.mapped(self._all.routes, host, app))
+
+    async def unmap_route(self, host: str, app: AppName | None = None, *, writer: StoreCredentials | None = None) -> None:
+        """See RouteStore."""
+        refuse_credentials(writer)
+        freed = app is None and host in self._all.names
+        changes = {} if freed and host not in self._all.routes else route_rule.unmapped(self._all.routes, host, app)
+        if freed:
+            self._all.names = MappingProxyType({name: app for name, app in self._all.names.items() if name != host})
+        self._change_routes(changes, beside=freed)
+
+    def _change_routes(self, changes: route_rule.Changes, *, beside: bool = False) -> None:
+        before, self._all.routes = self._all.routes, self._all.routes.after(changes)
+        if beside or before is not self._all.routes:
+            self._announce()
+
+    async def claim_names(self, names: Mapping[str, AppName]) -> None:
+        """See RouteStore."""
+        if not names.keys() <= self._all.names.keys():
+            self._all.names = MappingProxyType({**names, **self._all.names})
+            self._announce()
+
+    def claimed_names(self) -> Mapping[str, AppName]:
+        """See RouteStore."""
+        return self._all.names
+
+    async def claim_index(self, app: AppName, *, name: str, wanted: int | None, avoid: Collection[int]) -> int:
+        """See IndexStore."""
+
+        def holder(index: int) -> Conflict | None:
+            mine = (id(self), name)
+            store, other = self._all.indexes.get((app, index), mine)
+            return None if (store, other) == mine else index_taken(app, index, by=f"'{other}'")
+
+        index = choose(app, wanted=wanted, avoid=avoid, holder=holder)
+        self._all.indexes[app, index] = (id(self), name)
+        return index
+
+    async def release_index(self, app: AppName, index: int, *, name: str) -> None:
+        """See IndexStore."""
+        if self._all.indexes.get((app, index)) == (id(self), name):
+            del self._all.indexes[app, index]
 
     def _announce(self) -> None:
         for store in self._all.stores:

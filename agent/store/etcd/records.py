@@ -133,12 +133,13 @@ class AliveRecord(Record):
 
 
 class EndpointRecord(Record):
-    """An instance that runs on a cell."""
+    """An instance that runs on a cell. One that says nothing of it is ready, as with an agent that does not look."""
 
     address: IPv4Address
     app: App
     instance: Annotated[int, Field(ge=0, le=INSTANCE_LIMIT)]
     ports: tuple[Port, ...] = ()
+    ready: Annotated[bool, Field(exclude_if=lambda ready: bool(ready))] = True
     routes: tuple[Route, ...] = ()
 
 
@@ -262,7 +263,16 @@ def decode_endpoint(cell: str, name: str, value: Value, *, domains: RouteDomains
     if domains is not None:
         for route in found.routes:
             domains.require(route)
-    return Endpoint(cell, check_name(name), found.app, found.instance, found.address, ports=found.ports, routes=found.routes)
+    return Endpoint(
+        cell,
+        check_name(name),
+        found.app,
+        found.instance,
+        found.address,
+        ports=found.ports,
+        routes=found.routes,
+        ready=found.ready,
+    )
 
 
 def encode_endpoint(endpoint: Endpoint) -> bytes:
@@ -272,6 +282,7 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
         instance=endpoint.instance,
         address=endpoint.address,
         ports=endpoint.ports,
+        ready=endpoint.ready,
         routes=endpoint.routes,
     ).data()
 
