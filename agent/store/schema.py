@@ -59,6 +59,11 @@ MIGRATIONS: tuple[Migration, ...] = (
              without TEXT NOT NULL) STRICT""",
         "CREATE TABLE names (name TEXT PRIMARY KEY, app TEXT NOT NULL) STRICT",
     ),
+    (  # which revision made each record of an etcd; and whose names are that etcd's records say otherwise of
+        "ALTER TABLE shared ADD COLUMN created INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE held ADD COLUMN created INTEGER NOT NULL DEFAULT 0",
+        "CREATE TABLE first_claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL) STRICT",
+    ),
 )
 
 

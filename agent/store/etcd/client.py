@@ -32,11 +32,17 @@ _GO_ON = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.S
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A record: its bytes, the revision of its last change, and its lease (0 without)."""
+    """A record: its bytes, the revision of its last change, its lease (0 without), and the revision that made it."""
 
     data: bytes
     revision: int
     lease: int = 0
+    created: int = 0  # 0: as an earlier agent has kept it
+
+    @property
+    def is_as_made(self) -> bool:
+        """Whether it was never changed since it was made."""
+        return self.created in (0, self.revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +117,7 @@ class EtcdClient:
             asked = rpc.RangeRequest(key=start, range_end=end, limit=PAGE, revision=revision)
             answer = await self._call("KV/Range", asked, rpc.RangeResponse)
             revision = revision or answer.header.revision
-            values.update((_text(kv.key), Value(kv.value, kv.mod_revision, kv.lease)) for kv in answer.kvs)
+            values.update((_text(kv.key), _value(kv)) for kv in answer.kvs)
             if not answer.more:
                 return Reading(values, revision, answer.header.cluster_id)
             start = answer.kvs[-1].key + b"\0"
@@ -278,6 +284,13 @@ def unchanged(key: str, value: Value | None) -> rpc.Compare:
     return rpc.Compare(result=rpc.Compare.EQUAL, target=rpc.Compare.MOD, key=key.encode(), mod_revision=value.revision)
 
 
+def untouched(key: str, *, since: int, below: bool = False) -> rpc.Compare:
+    """Holds where nothing has written the key after revision `since`; with `below`, nothing any key that begins with it."""
+    start = key.encode()
+    end = end_of(start) if below else b""
+    return rpc.Compare(result=rpc.Compare.LESS, target=rpc.Compare.MOD, key=start, range_end=end, mod_revision=since + 1)
+
+
 def put(key: str, data: bytes, *, lease: int = 0) -> rpc.RequestOp:
     """Write one record."""
     return rpc.RequestOp(request_put=rpc.PutRequest(key=key.encode(), value=data, lease=lease))
@@ -299,6 +312,10 @@ def _text(key: bytes) -> str:
     return key.decode(errors="backslashreplace")
 
 
+def _value(kv: rpc.KeyValue) -> Value:
+    return Value(kv.value, kv.mod_revision, kv.lease, kv.create_revision)
+
+
 def _method(kind: Callable[..., Any], name: str, answer: Any) -> Any:
     return kind(
         f"/etcdserverpb.{name}",
@@ -309,7 +326,7 @@ def _method(kind: Callable[..., Any], name: str, answer: Any) -> Any:
 
 def _change(event: rpc.Event) -> RecordChange:
     key, kv = _text(event.kv.key), event.kv
-    value = None if event.type == rpc.Event.DELETE else Value(kv.value, kv.mod_revision, kv.lease)
+    value = None if event.type == rpc.Event.DELETE else _value(kv)
     return RecordChange(key, value, kv.mod_revision)
 
 

@@ -16,13 +16,26 @@ from agent.errors import HostRefused
 from agent.store.database import Database
 from agent.store.etcd.client import Reading, Value
 
-Row = tuple[str, bytes | None, int, int]
+Row = tuple[str, bytes | None, int, int, int]
 
-WRITE = "INSERT OR REPLACE INTO shared (key, data, revision, lease) VALUES (?, ?, ?, ?)"
-HOLD = "INSERT OR REPLACE INTO held (key, data, revision, lease) VALUES (?, ?, ?, ?)"
+WRITE = "INSERT OR REPLACE INTO shared (key, data, revision, lease, created) VALUES (?, ?, ?, ?, ?)"
+HOLD = "INSERT OR REPLACE INTO held (key, data, revision, lease, created) VALUES (?, ?, ?, ?, ?)"
 SINCE = "INSERT OR REPLACE INTO meta (key, value) VALUES ('held', ?)"
 FIRST = "INSERT OR REPLACE INTO meta (key, value) VALUES ('underlays', ?)"
+CLAIM = "INSERT OR REPLACE INTO first_claims (key, owner) VALUES (?, ?)"
 MARK = "INSERT OR REPLACE INTO meta (key, value) VALUES ('shared', ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class FirstSeen:
+    """What this cell goes by because it saw it first, where records that came later say otherwise.
+
+    `underlays` are cells that share an underlay address, of each address the first to have it first; `claims` has the owner of
+    a name by the key of its claim.
+    """
+
+    underlays: tuple[str, ...] = ()
+    claims: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +75,7 @@ class DiskCopy:
         self._behind = False
         self._held_keys: set[str] = set()  # that are on the disk
         self._held: HeldRecords | None = None  # that was written last
-        self._first: tuple[str, ...] = ()  # that are on the disk
+        self._first = FirstSeen()  # that is on the disk
         self._complaints = Complaints(log.get("store"), failed="disk_copy_failed", recovered="disk_copy_recovered")
 
     def load(self) -> tuple[Reading, HeldRecords] | None:
@@ -71,36 +84,41 @@ class DiskCopy:
         if not found:
             return None
         revision, cluster = map(int, str(found[0]["value"]).split())
-        rows = self._database.read("SELECT key, data, revision, lease FROM shared")
-        values = {row["key"]: Value(bytes(row["data"]), row["revision"], row["lease"]) for row in rows}
+        rows = self._database.read("SELECT key, data, revision, lease, created FROM shared")
+        values = {row["key"]: _value(row) for row in rows}
         return Reading(MappingProxyType(values), revision, cluster), self._load_held()
 
-    def load_first(self) -> tuple[str, ...]:
-        """Cells that share an underlay address, the first to have it first. Raises HostRefused."""
+    def load_first(self) -> FirstSeen:
+        """See there. Raises HostRefused."""
         found = self._database.read("SELECT value FROM meta WHERE key = 'underlays'")
-        self._first = tuple(str(found[0]["value"]).split()) if found else ()
+        claims = self._database.read("SELECT key, owner FROM first_claims")
+        underlays = tuple(str(found[0]["value"]).split()) if found else ()
+        self._first = FirstSeen(underlays, {row["key"]: row["owner"] for row in claims})
         return self._first
 
     def _load_held(self) -> HeldRecords:
         since = self._database.read("SELECT value FROM meta WHERE key = 'held'")
-        rows = self._database.read("SELECT key, data, revision, lease FROM held")
-        held = {
-            row["key"]: None if row["data"] is None else Value(bytes(row["data"]), row["revision"], row["lease"])
-            for row in rows
-        }
+        rows = self._database.read("SELECT key, data, revision, lease, created FROM held")
+        held = {row["key"]: None if row["data"] is None else _value(row) for row in rows}
         self._held, self._held_keys = HeldRecords(held, int(since[0]["value"]) if since else 0), set(held)
         return self._held
 
-    def keep(self, changed: Iterable[str], copy: Reading, held: HeldRecords, *, first: tuple[str, ...] = ()) -> None:
-        """Write what has changed, `first` as load_first returns it; a disk that refuses does not stop what is in force."""
+    def keep(
+        self,
+        changed: Iterable[str],
+        copy: Reading,
+        held: HeldRecords,
+        *,
+        first: FirstSeen = FirstSeen(),
+    ) -> None:
+        """Write what has changed; a disk that refuses does not stop what is in force."""
         try:
             with self._database.transaction(durable=False) as connection:
                 if self._behind:
                     connection.execute("DELETE FROM shared")
                 self._write(connection, list(copy.values) if self._behind else changed, copy)
                 self._write_held(connection, held)
-                if first != self._first:
-                    connection.execute(FIRST, (" ".join(first),))
+                self._write_first(connection, first)
                 connection.execute(MARK, (f"{copy.revision} {copy.cluster}",))
             self._held_keys, self._first, self._behind = set(held.values), first, False
             self._complaints.over()
@@ -120,6 +138,14 @@ class DiskCopy:
         connection.executemany("DELETE FROM shared WHERE key = ?", gone)
         connection.executemany(WRITE, there)
 
+    def _write_first(self, connection: sqlite3.Connection, first: FirstSeen) -> None:
+        if first.underlays != self._first.underlays:
+            connection.execute(FIRST, (" ".join(first.underlays),))
+        if first.claims is not self._first.claims:
+            before, after = self._first.claims.items(), first.claims.items()
+            connection.executemany("DELETE FROM first_claims WHERE key = ?", [(key,) for key, _ in before - after])
+            connection.executemany(CLAIM, list(after - before))
+
     def _write_held(self, connection: sqlite3.Connection, held: HeldRecords) -> None:
         """It begins with a loss, all at once, and then only becomes less."""
         if held is not self._held or self._behind:
@@ -133,4 +159,8 @@ class DiskCopy:
 
 
 def _row(key: str, value: Value | None) -> Row:
-    return (key, None, 0, 0) if value is None else (key, value.data, value.revision, value.lease)
+    return (key, None, 0, 0, 0) if value is None else (key, value.data, value.revision, value.lease, value.created)
+
+
+def _value(row: sqlite3.Row) -> Value:
+    return Value(bytes(row["data"]), row["revision"], row["lease"], row["created"])

@@ -4,7 +4,6 @@ transactions that compare what they expect to find, made again from a fresh read
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
@@ -12,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 from types import MappingProxyType
 
-from agent.errors import Conflict, HostRefused, InvalidInput, Unavailable
+from agent.errors import Conflict, HostRefused
 from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
@@ -22,10 +21,10 @@ from agent.model.status import Part, Problem, as_problems
 from agent.store import subnets
 from agent.store.changes import Changes
 from agent.store.etcd import data_loss, records
-from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.cells import CellsAndEndpoints
-from agent.store.etcd.client import EtcdClient, put, remove, unchanged
-from agent.store.etcd.disk_copy import DiskCopy
+from agent.store.etcd.client import EtcdClient, put, remove
+from agent.store.etcd.commits import Commits
+from agent.store.etcd.disk_copy import DiskCopy, FirstSeen
 from agent.store.etcd.heartbeat import Heartbeat, Timing
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.mirror import Mirror
@@ -37,10 +36,7 @@ from agent.store.refusals import no_such_policy
 from agent.store.subnets import SubnetClaim
 from agent.store.tags import LAST_TAG, Claims, TagChanges, claim, release
 
-FOLLOWS = 0.5  # seconds until the watch must have brought what was there before ours
 NAMED = 1_000  # malformed records, by their keys
-RETURN = 2.0  # seconds for which an operator's change waits for the end of an outage
-TRIES = 60  # of one change: another cell must have been quicker each time
 
 
 class EtcdStore(Part):
@@ -77,10 +73,12 @@ class EtcdStore(Part):
         copy, held = (disk_copy and disk_copy.load()) or (None, None)
         self._recovery = data_loss.Recovery(client, self._keys, cell=cell, now=clock, last_tag=last_tag)
         self.mirror = Mirror(client, self._keys, changed=self._follow, recovery=self._recovery, copy=copy, held=held)
+        self._commits = Commits(client, self.mirror, keys=self._keys)
         if copy is not None:
             in_force = self.mirror.in_force
             self._stale = self._records.update(in_force, in_force)
-            self._cells.update(in_force, in_force, first=disk_copy.load_first() if disk_copy else ())
+            first = disk_copy.load_first() if disk_copy else FirstSeen()
+            self._cells.update(in_force, in_force, first=first.underlays)
             self._cells.take_departed()
         self._heartbeat = Heartbeat(client, self.mirror, keys=self._keys, cells=self._cells, clock=clock, timing=timing)
 
@@ -125,7 +123,7 @@ class EtcdStore(Part):
 
     async def await_return(self) -> None:
         """See SharedStore."""
-        await self.mirror.await_return(seconds=RETURN)
+        await self._commits.await_return()
 
     async def tags(self) -> Mapping[AppName, int]:
         """See TagStore."""
@@ -166,7 +164,7 @@ class EtcdStore(Part):
         self._needed, self._stale = frozenset(apps), True
         key = self._keys.needed(self._cell)
         if self._records.needed.get(key, frozenset()) != self._needed:
-            await self._settle(lambda: [([], [put(key, records.encode_needed(apps))])])
+            await self._commits.settle(lambda: [([], [put(key, records.encode_needed(apps))])])
 
     async def policies(self) -> tuple[StoredPolicy, ...]:
         """See PolicyStore."""
@@ -179,7 +177,7 @@ class EtcdStore(Part):
         if writes:
             await self.await_return()
             do = nested(writes)
-            await self._settle(lambda: [([], do)], writer=writer)
+            await self._commits.settle(lambda: [([], do)], writer=writer)
 
     async def delete_policy(self, name: str, *, writer: StoreCredentials | None = None) -> None:
         """See PolicyStore."""
@@ -189,9 +187,9 @@ class EtcdStore(Part):
         def plan() -> list[Plan]:
             if name not in self._records.policies and key not in self.mirror.held.values:
                 raise no_such_policy(name, known=self._records.policies)
-            return [([self._unchanged(key)], [remove(key)])]
+            return [([self._commits.unchanged(key)], [remove(key)])]
 
-        await self._settle(plan, writer=writer)
+        await self._commits.settle(plan, writer=writer)
 
     async def accept_loss(self, *, writer: StoreCredentials | None = None) -> tuple[str, ...]:
         """See PolicyStore."""
@@ -204,7 +202,7 @@ class EtcdStore(Part):
             everything = replace(accepted, everything=True)
             return [] if accepted.everything else [data_loss.plan_to_accept(everything, self._keys, there)]
 
-        await self._settle(plan, writer=writer)
+        await self._commits.settle(plan, writer=writer)
         self._recovery.clashes = ()
         return tuple(names)
 
@@ -212,7 +210,7 @@ class EtcdStore(Part):
         """See CellStore."""
         got = subnets.held(self._cells.subnets.claims, cell, network=network, cell_prefix=cell_prefix)
         if got is None and self.mirror.problem is not None:  # at the start the disk may know too little
-            await self._read()
+            await self._commits.read()
             got = subnets.held(self._cells.subnets.claims, cell, network=network, cell_prefix=cell_prefix)
         if got is not None:
             return got
@@ -228,9 +226,9 @@ class EtcdStore(Part):
             key = self._keys.subnet(mine)
             gone = [self._keys.subnet(subnet) for subnet, claim in claims.items() if claim.cell == cell]
             data = records.encode_subnet(mine, SubnetClaim(cell))
-            return [([self._unchanged(key)], [*map(remove, (each for each in gone if each != key)), put(key, data)])]
+            return [([self._commits.unchanged(key)], [*map(remove, (each for each in gone if each != key)), put(key, data)])]
 
-        await self._settle(plan)
+        await self._commits.settle(plan)
         return chosen[0]
 
     async def announce(self, record: CellRecord) -> None:
@@ -251,7 +249,9 @@ class EtcdStore(Part):
     async def remove_cell(self, name: str, *, now: float, writer: StoreCredentials | None = None) -> None:
         """See CellStore."""
         await self.await_return()
-        await self._settle(lambda: [self._cells.removal(name, unchanged=self._unchanged, now=now)], writer=writer)
+        await self._commits.settle(
+            lambda: [self._cells.removal(name, unchanged=self._commits.unchanged, now=now)], writer=writer
+        )
 
     async def publish(self, endpoints: Collection[Endpoint]) -> None:
         """See CellStore."""
@@ -275,7 +275,7 @@ class EtcdStore(Part):
         await self.await_return()
         async with client_of(writer, cell=self._client) as client:
             if pem != await self.trust():
-                await self._commit_all([([], [put(self._keys.trust, pem)])], client=client)
+                await self._commits.commit_all([([], [put(self._keys.trust, pem)])], client=client)
 
     async def rotation(self) -> Rotation | None:
         """See TrustStore."""
@@ -290,7 +290,7 @@ class EtcdStore(Part):
         key = self._keys.rotation
         async with client_of(writer, cell=self._client) as client:
             do = remove(key) if rotation is None else put(key, records.encode_rotation(rotation))
-            await self._commit_all([([], [put(self._keys.trust, trust), do])], client=client)
+            await self._commits.commit_all([([], [put(self._keys.trust, trust), do])], client=client)
 
     async def _change_tags(self, change: Callable[[Claims], TagChanges]) -> None:
         """In transactions of as many tags as one takes. If numbers run out, they do before the first of them."""
@@ -299,57 +299,7 @@ class EtcdStore(Part):
             self._refresh()
             return tag_plans(self._claims, change(self._claims), keys=self._keys, values=self.mirror.copy.values)
 
-        await self._settle(plan)
-
-    def _unchanged(self, key: str) -> rpc.Compare:
-        return unchanged(key, self.mirror.copy.values.get(key))
-
-    async def _settle(self, plan: Callable[[], list[Plan]], *, writer: StoreCredentials | None = None) -> None:
-        """Commit what `plan` makes of the copy; if etcd has it otherwise, or the plan cannot be, of what is read anew.
-
-        Raises Conflict when other cells were quicker each time, and what `plan` raises.
-        """
-        async with client_of(writer, cell=self._client) as client:
-            if self.mirror.problem is not None and self.mirror.copy.revision:
-                raise self.mirror.problem  # operators have waited for its end, the loop must not
-            fresh = False
-            for attempt in range(TRIES):
-                known, lost = self.mirror.copy.revision, False
-                if self.mirror.problem is None or fresh:
-                    try:
-                        plans = plan()
-                    except (Conflict, InvalidInput):
-                        if fresh:
-                            raise
-                    else:
-                        if await self._commit_all(plans, client=client):
-                            return
-                        lost = True
-                await asyncio.sleep(random.uniform(0, min(attempt * 0.01, 0.2)))  # noqa: S311 - or all come again at once
-                # the watch brings what the quicker cell wrote: a thousand that want one tag must not each read everything
-                fresh = not (lost and await self.mirror.has_followed(known, seconds=FOLLOWS))
-                if fresh:
-                    await self._read()
-            raise Conflict("other cells changed the same records again and again", hint="try again")
-
-    async def _read(self) -> None:
-        await self.mirror.refresh()
-        if self.mirror.lost is not None:
-            raise Unavailable(self.mirror.lost, hint="docs/store.md describes what to do")
-
-    async def _commit_all(self, plans: list[Plan], *, client: EtcdClient) -> bool:
-        """All of them, or up to the first that etcd has otherwise."""
-        revision: int | None = 0
-        for when, do in plans:
-            there, held = self.mirror.copy.values, self.mirror.held.values
-            also = data_loss.plan_beside_deletions(do, held=held, keys=self._keys, there=there)
-            when = [*when, *also[0], *data_loss.unchanged_generation(there, self._keys)]
-            revision = await client.commit(when=when, do=[*do, *also[1]])
-            if revision is None:
-                return False
-        if revision:
-            await self.mirror.reach(revision)
-        return True
+        await self._commits.settle(plan)
 
     def _follow(self, changed: frozenset[str]) -> None:
         in_force = self.mirror.in_force
@@ -360,7 +310,8 @@ class EtcdStore(Part):
         if self._cells.update(changed, in_force) or counts:
             self.changes.announce()
         if self._disk_copy is not None:
-            self._disk_copy.keep(changed, self.mirror.copy, self.mirror.held, first=self._cells.underlays.shared())
+            first = FirstSeen(self._cells.underlays.shared())
+            self._disk_copy.keep(changed, self.mirror.copy, self.mirror.held, first=first)
         self._heartbeat.wake_for(changed)
 
     def _refresh(self) -> None:
