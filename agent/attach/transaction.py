@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 
 from agent import log
 from agent.attach.address_holders import AddressHolders
+from agent.attach.container_files import ContainerFiles
 from agent.attach.owners import Owners
 from agent.attach.reserved_ports import ReservedPorts
 from agent.complaint import Complaints
@@ -45,7 +46,8 @@ ENVOY_SECONDS = 10.0
 @dataclass(frozen=True, slots=True)
 class AttachParts:
     """What an attach touches. `claim` gives an app its tag; `domains` are where routes may lie; `ports` are those of Envoy,
-    `holders` have the addresses; `now` is seconds since 1970; `hung` is why Envoy cannot serve though it is connected.
+    `holders` have the addresses, `files` are the containers' own; `now` is seconds since 1970; `hung` is why Envoy cannot serve
+    though it is connected.
 
     `leaving` are names that the loop must leave out though the ledger could not be written (a full disk): making a
     container unreachable must never wait for a disk.
@@ -60,6 +62,7 @@ class AttachParts:
     domains: RouteDomains
     ports: ReservedPorts
     holders: AddressHolders
+    files: ContainerFiles
     leaving: set[str]
     now: Callable[[], float] = time.time
     hung: Callable[[], Unavailable | None] = lambda: None
@@ -229,6 +232,7 @@ class AttachTransactions(Part):
         parts.ports.reserve(held)
         await parts.claim(held.app)
         parts.leaves.ensure(held)
+        await parts.files.write(held)
         failure = (await parts.reconciler.settle()).of(held.address)
         if failure is not None:
             raise failure
@@ -290,6 +294,7 @@ class AttachTransactions(Part):
         if failure is not None:
             raise failure
         parts.leaves.drop(name)
+        parts.files.remove(name)
         # an Envoy that is not there has left; one that hangs is asked again when it is back
         if parts.hung() is None:
             with contextlib.suppress(Unavailable):

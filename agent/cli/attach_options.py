@@ -1,4 +1,4 @@
-"""What `run` and `attach` both ask for: app, name, instance, ports, routes, TLS target."""
+"""What `run` and `attach` both ask for: app, name, instance, ports, routes, TLS target, services."""
 
 import functools
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import click
 
+from agent.cli.errors import print_warning
 from agent.client.connection import Client, Reply, RequestBody, attachment_address
 from agent.model.app_port import AppPort
 
@@ -21,6 +22,7 @@ class AttachOptions:
     routes: tuple[str, ...]
     tls_target: int | None
     tls_http: str | None
+    services: tuple[str, ...]
 
     def body(self) -> RequestBody:
         """The fields of a request; the name is in its address."""
@@ -31,6 +33,7 @@ class AttachOptions:
             "routes": self.routes,
             "tls_target": self.tls_target,
             "tls_http": self.tls_http,
+            "services": self.services,
         }
 
 
@@ -61,6 +64,13 @@ OPTIONS = (
         type=click.Choice(["http/1.1", "h2"]),
         help="Speak HTTP to the TLS target, 1.1 unless told otherwise: X-Forwarded-Client-Cert names the caller.",
     ),
+    click.option(
+        "--service",
+        "services",
+        multiple=True,
+        metavar="APP",
+        help="An app that the environment names though no policy says yet that it may be reached (repeatable).",
+    ),
 )
 
 
@@ -70,9 +80,10 @@ def attach_options(command: Callable[..., object]) -> Callable[..., object]:
     @functools.wraps(command)
     def wrapped(
         *arguments: object, app: str, name: str | None, instance: int | None, ports: tuple[AppPort, ...],
-        routes: tuple[str, ...], tls_target: int | None, tls_http: str | None, **others: object,
+        routes: tuple[str, ...], tls_target: int | None, tls_http: str | None, services: tuple[str, ...],
+        **others: object,
     ) -> object:  # fmt: skip
-        options = AttachOptions(app, name, instance, ports, routes, tls_target, tls_http)
+        options = AttachOptions(app, name, instance, ports, routes, tls_target, tls_http, services)
         return command(*arguments, options=options, **others)
 
     found: Callable[..., object] = wrapped
@@ -82,7 +93,9 @@ def attach_options(command: Callable[..., object]) -> Callable[..., object]:
 
 
 def attach_request(client: Client, name: str | None, body: RequestBody) -> Reply:
-    """Attach under `name`, or under one that the agent makes up."""
-    if name is None:
-        return client.ask("POST", "/v1/attachments", body)
-    return client.ask("PUT", attachment_address(name), body)
+    """Attach under `name`, or under one that the agent makes up. What the agent warns of is printed."""
+    method, address = ("POST", "/v1/attachments") if name is None else ("PUT", attachment_address(name))
+    made = client.ask(method, address, body)
+    for each in made.fields.texts("warnings"):
+        print_warning(each)
+    return made

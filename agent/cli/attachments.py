@@ -56,6 +56,9 @@ def attach(
     else:
         click.echo(f"{made.text('name')} has {made.text('address')}")
         click.echo("\n".join(f"  {key}={value}" for key, value in environment.items()))
+        dns = made.at("dns")
+        nameservers, search = joined(dns.texts("nameservers")), " ".join(dns.texts("search"))
+        click.echo(f"  DNS {nameservers}, search {search}, as in {dns.text('file')}")
 
 
 @click.command()

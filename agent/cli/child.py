@@ -4,9 +4,9 @@
     fork ─────────────────────────▶ dies with the parent; new network and mount namespaces
          ◀─────── b"ready" ───────── waits
     asks the agent to attach /proc/<child>/ns/net
-         ──── environment as JSON ─▶ finds the agent's files, becomes its user, then CMD (closing the pipe)
+         ──── the order as JSON ───▶ finds the agent's files, becomes its user, then CMD (closing the pipe)
          ◀── nothing, or an errno ─
-    forwards signals, reaps
+    forwards signals, keeps up the child's resolv.conf, reaps
 
 If the parent is killed the kernel kills the child, and the agent sweeps the attachment, whose owner is the parent.
 """
@@ -15,13 +15,14 @@ import errno
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agent.cli.app_user import AppUser
 from agent.cli.identity_mounts import bind_here, private_mounts
+from agent.cli.resolver_mounts import bind_resolver
 from agent.cli.sysfs import mount_own_sysfs
 from agent.errors import HostRefused
 from host import syscalls
@@ -31,6 +32,7 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 FORWARDED = frozenset(
     {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
 )  # fmt: skip
+AWAITED = FORWARDED | {signal.SIGCHLD, signal.SIGIO}
 PYTHONS = (signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that Python ignores and other programs do not expect to be ignored."""
 
@@ -54,6 +56,16 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the command finds besides the caller's own: variables, the agent's folders, and the text of its resolv.conf."""
+
+    environment: Mapping[str, str]
+    folders: Sequence[str]
+    agent_pid: int
+    resolv_conf: str
+
+
+@dataclass(frozen=True, slots=True)
 class Child:
     """The waiting process: `answers` and `orders` are our ends of its two pipes, `network` its namespace."""
 
@@ -62,32 +74,33 @@ class Child:
     orders: int
     network: os.stat_result | None
 
-    def go(self, environment: Mapping[str, str], *, folders: Sequence[Path], agent_pid: int) -> None:
-        """Let it become the command, with `environment` added to ours. Raises CannotRun if it could not.
+    def go(self, surroundings: Surroundings) -> None:
+        """Let it become the command. Raises CannotRun if it could not.
 
-        From here on the signals of FORWARDED are blocked, so that `wait` sees them all; `unblock_signals` ends that.
+        From here on the signals of AWAITED are blocked, so that `wait` sees them all; `unblock_signals` ends that.
         """
-        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED | {signal.SIGCHLD})
-        order = {"environment": dict(environment), "folders": [str(folder) for folder in folders], "agent_pid": agent_pid}
+        signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
         with os.fdopen(self.orders, "wb") as pipe:
-            pipe.write(json.dumps(order).encode())
+            pipe.write(json.dumps(asdict(surroundings)).encode())
         with os.fdopen(self.answers, "rb") as pipe:
             answer = pipe.read()
         if answer:
             number, what = json.loads(answer)
             raise CannotRun(what, code=NOT_FOUND if number == errno.ENOENT else NOT_EXECUTABLE)
 
-    def wait(self) -> int:
-        """Forward signals until it ends; its exit code, 128 + n for signal n."""
+    def wait(self, on_io: Callable[[], None]) -> int:
+        """Forward signals until it ends; its exit code, 128 + n for signal n. `on_io` is called at each SIGIO."""
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
-            seen = signal.sigwaitinfo(FORWARDED | {signal.SIGCHLD})
+            seen = signal.sigwaitinfo(AWAITED)
             # what the terminal sends (Ctrl-C) has a positive code and has reached the child already; but not its hangup,
             # which goes to the session's leader alone
-            if seen.si_signo == signal.SIGHUP or (seen.si_signo != signal.SIGCHLD and seen.si_code <= 0):
+            if seen.si_signo == signal.SIGIO:
+                on_io()
+            elif seen.si_signo == signal.SIGHUP or (seen.si_signo != signal.SIGCHLD and seen.si_code <= 0):
                 os.kill(self.pid, seen.si_signo)
 
     def left_behind(self) -> list[str]:
@@ -112,9 +125,10 @@ class Child:
 
 def unblock_signals() -> None:
     """Let signals end us again. Those that came until now were the command's: Ctrl-C, which ended it, must not end us too."""
-    while signal.sigtimedwait(FORWARDED | {signal.SIGCHLD}, 0) is not None:
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    while signal.sigtimedwait(AWAITED, 0) is not None:
         pass
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED | {signal.SIGCHLD})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, AWAITED)
 
 
 def start(command: Command) -> Child:
@@ -156,7 +170,7 @@ def _become(command: Command, *, orders: int, answers: int, parent: int) -> None
         text = pipe.read()
     if text:
         try:
-            _execute(command, json.loads(text), parent=parent)
+            _execute(command, Surroundings(**json.loads(text)), parent=parent)
         except OSError as error:
             os.write(answers, json.dumps([error.errno, f"{command.argv[0]}: {error.strerror}"]).encode())
 
@@ -167,13 +181,11 @@ def _dies_with(parent: int) -> bool:
     return os.getppid() == parent
 
 
-def _execute(command: Command, order: "dict[str, dict[str, str] | list[str] | int]", *, parent: int) -> None:
-    environment, folders, agent_pid = order["environment"], order["folders"], order["agent_pid"]
-    assert isinstance(environment, dict)
-    assert isinstance(folders, list)
-    assert isinstance(agent_pid, int)
+def _execute(command: Command, order: Surroundings, *, parent: int) -> None:
     with _in_words("the agent's files are out of reach"):
-        bind_here([Path(folder) for folder in folders], agent_pid=agent_pid)
+        bind_here([Path(folder) for folder in order.folders], agent_pid=order.agent_pid)
+    with _in_words("it has no resolv.conf of its own"):
+        bind_resolver(order.resolv_conf)
     if command.user is not None:
         with _in_words(f"it cannot become user {command.user.name}"):
             command.user.become()
@@ -182,7 +194,7 @@ def _execute(command: Command, order: "dict[str, dict[str, str] | list[str] | in
     if command.workdir is not None:
         with _in_words(f"cannot enter {command.workdir}"):
             os.chdir(command.workdir)
-    execute(command.argv, environment)
+    execute(command.argv, order.environment)
 
 
 @contextmanager

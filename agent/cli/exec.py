@@ -9,11 +9,13 @@ from agent.cli.child import NOT_EXECUTABLE, NOT_FOUND, execute
 from agent.cli.completion import attachment_names
 from agent.cli.errors import print_error
 from agent.cli.identity_mounts import bind_here, missing_folders, private_mounts
+from agent.cli.resolver_mounts import bind_resolver, resolv_conf_of
 from agent.cli.sysfs import mount_own_sysfs
 from agent.client.connection import attachment_address
 from agent.client.location import Location, need_root
 from agent.errors import HostRefused
 from host import syscalls
+from host.errors import refused_as
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
@@ -21,7 +23,7 @@ from host import syscalls
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 @click.pass_obj
 def execute_in(location: Location, name: str, command: tuple[str, ...]) -> int:
-    """Run CMD inside the namespace of an attachment, with its environment."""
+    """Run CMD inside the namespace of an attachment, with its environment and resolv.conf."""
     need_root("cellnet exec")
     command = command[1:] if command[0] == "--" else command  # click leaves it there behind NAME
     if not command:
@@ -31,6 +33,8 @@ def execute_in(location: Location, name: str, command: tuple[str, ...]) -> int:
     folders = missing_folders(environment, agent_pid=found.agent_pid)
     private_mounts()
     bind_here(folders, agent_pid=found.agent_pid)
+    with refused_as("the attachment's resolv.conf cannot be put in place", hint="see /etc/resolv.conf and 'findmnt /etc'"):
+        bind_resolver(resolv_conf_of(found.fields))
     _enter(Path(pin), agent_pid=found.agent_pid)
     try:
         execute(command, environment)

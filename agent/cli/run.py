@@ -9,9 +9,11 @@ import click
 
 from agent.cli.app_user import AppUser, find_user
 from agent.cli.attach_options import AttachOptions, attach_options, attach_request
-from agent.cli.child import CannotRun, Child, Command, start, unblock_signals
+from agent.cli.child import CannotRun, Child, Command, Surroundings, start, unblock_signals
 from agent.cli.errors import print_error, print_warning
 from agent.cli.identity_mounts import missing_folders
+from agent.cli.lasting_resolver import LastingResolver
+from agent.cli.resolver_mounts import resolv_conf_of
 from agent.client.connection import Client, Reply, attachment_address
 from agent.client.location import Location, need_root
 from agent.errors import RAISED, InvalidInput
@@ -94,9 +96,13 @@ def _undo_on_signals() -> None:
 def _live(child: Child, client: Client, made: Reply, *, variables: Mapping[str, str]) -> int:
     ours = made.fields.mapping("environment")
     try:
-        folders = missing_folders(ours, agent_pid=made.agent_pid)
-        child.go({**ours, **variables}, folders=folders, agent_pid=made.agent_pid)
-        return child.wait()
+        folders = [str(folder) for folder in missing_folders(ours, agent_pid=made.agent_pid)]
+        resolv_conf = resolv_conf_of(made.fields)
+        child.go(Surroundings({**ours, **variables}, folders, made.agent_pid, resolv_conf))
+        resolver = LastingResolver(resolv_conf, pid=child.pid)
+        resolver.follow()
+        resolver.renew()
+        return child.wait(resolver.renew)
     except CannotRun as error:
         print_error(f"cannot run {error.what}")
         return error.code

@@ -186,6 +186,13 @@ class Config:
         tuple[HostService, ...],
         Key(listing(host_service), "host ports that containers may reach: `[{protocol: tcp, port: 9001}]`"),
     ] = ()
+    service_env_prefixes: Annotated[
+        tuple[str, ...],
+        Key(
+            listing(parsed(texts.variable_prefix)),
+            "an app has a variable for each app that it may reach: one of these, then its name (docs/apps.md)",
+        ),
+    ] = ()
     envoy: Envoy = Envoy()
     paths: Paths
     file: ConfigFile | None = field(default=None, compare=False)

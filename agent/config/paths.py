@@ -24,6 +24,8 @@ class Paths:
     xds_socket: Annotated[Path, Key(READ, "where Envoy asks the agent for its resources", "<run>/envoy/xds.sock")]
     envoy_admin: Annotated[Path, Key(READ, "Envoy's admin socket", "<run>/envoy/admin/admin.sock")]
     netns: Annotated[Path, Key(READ, "pinned namespaces", "<run>/netns")]
+    environments: Annotated[Path, Key(READ, "each container's environment, as KEY=VALUE lines", "<run>/env")]
+    resolv_confs: Annotated[Path, Key(READ, "each container's resolv.conf", "<run>/resolv")]
     identity: Annotated[Path, Key(READ, "certificates and keys of the instances, on tmpfs", "<run>/identity")]
 
     @property
@@ -47,6 +49,8 @@ def derived(written: Mapping[str, Path]) -> Paths:
             xds_socket=run / "envoy/xds.sock",
             envoy_admin=run / "envoy/admin/admin.sock",
             netns=run / "netns",
+            environments=run / "env",
+            resolv_confs=run / "resolv",
             identity=run / "identity",
         ),
         **written,

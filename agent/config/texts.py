@@ -13,6 +13,7 @@ LABEL_TEXT = re.compile(LABEL)
 DOMAIN = re.compile(rf"{LABEL}(?:\.{LABEL})*")
 INTERFACE = re.compile(r"[^\s/:]{1,15}")
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 UNUSABLE = tuple(map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")))
@@ -81,6 +82,13 @@ def user(text: str) -> str:
     """A system user's name."""
     if USER.fullmatch(text) is None:
         raise InvalidInput(f"'{text}' is not a user's name", hint="e.g. cellnet-envoy")
+    return text
+
+
+def variable_prefix(text: str) -> str:
+    """What the names of environment variables begin with."""
+    if PREFIX.fullmatch(text) is None:
+        raise InvalidInput(f"'{text}' cannot begin a variable's name", hint="use A-Z, 0-9 and _, e.g. WARP_IST_")
     return text
 
 

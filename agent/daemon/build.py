@@ -99,8 +99,13 @@ async def _enforced(loop: Reconciler) -> None:
 def _tasks(base: Foundation, parts: Parts) -> tuple[Work, ...]:
     """What runs while clients are served."""
     kick = parts.loop.kick
+
+    def changed() -> None:
+        kick()
+        parts.files.look()
+
     return (
-        ("policies", partial(parts.policies.watch, kick)),
+        ("policies", partial(parts.policies.watch, changed)),
         ("drift", partial(drift.run, parts.loop, base.monitor, underlay=base.underlay)),
         ("listeners", parts.listeners.run),
         ("foreign_listeners", parts.foreign_listeners.run),
@@ -116,6 +121,7 @@ def _tasks(base: Foundation, parts: Parts) -> tuple[Work, ...]:
         ("tunnels", parts.tunnels.run),
         ("rollout", parts.rollout.run),
         ("firewall", parts.firewall.run),
+        ("files", parts.files.run),
         ("owners", OwnerWatch(parts.attaching.sweep, base.ledger).run),
     )
 
@@ -151,6 +157,7 @@ def _reporting(base: Foundation, parts: Parts) -> tuple[Part, ...]:
         parts.leaves,
         loop.reports,
         parts.attaching,
+        parts.files,
         parts.holders,
         ConfigChanges(config.file),
         TrustedFiles(config),
@@ -162,6 +169,7 @@ def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
     config, clock, storage, enforcement = base.config, base.clock, base.storage, Enforcement(parts.loop)
     attachments = AttachmentsApi(
         parts.attaching,
+        files=parts.files,
         leaves=parts.leaves,
         listeners=parts.listeners,
         facts=base.facts,

@@ -11,6 +11,8 @@ from importlib.metadata import version
 from ipaddress import IPv4Address
 
 from agent.attach.address_holders import AddressHolders
+from agent.attach.container_files import ContainerFiles, ContainerPaths
+from agent.attach.environments import Environments
 from agent.attach.reserved_ports import ReservedPorts
 from agent.attach.transaction import AttachParts, AttachTransactions
 from agent.cells.announcement import Announcement
@@ -33,14 +35,17 @@ from agent.envoy.refused_calls import RefusedCalls
 from agent.errors import HostRefused, Unavailable
 from agent.identity.keyring import Keyring
 from agent.identity.leaves import LeafFacts, Leaves
+from agent.identity.names import app_name
 from agent.loop.desired import envoy_ports
 from agent.loop.loop import Effects, Reconciler
 from agent.loop.roots_in_force import RootsInForce
 from agent.loop.snapshot import SnapshotSources
 from agent.metrics import Metrics
 from agent.model.cell import CellRecord, RootsInUse
+from agent.model.resolv_conf import NAMESERVER, resolv_conf
 from agent.model.routes import RouteDomains
 from agent.policy.in_force import PoliciesInForce
+from agent.policy.known_apps import KnownApps
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.last_leaves import ClockBounds
 from ca.disk import Authorities, load_or_create
@@ -73,6 +78,7 @@ class Parts:
     refused: RefusedCalls
     tunnels: TunnelHealth
     holders: AddressHolders
+    files: ContainerFiles
     attaching: AttachTransactions
     ports: ReservedPorts
     rollout: Rollout
@@ -99,35 +105,63 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
         departures=Departures(storage.cells, owner=peers.owner, elapsed=clock.elapsed),
     )  # fmt: skip
     await sources.refresh_trust()
-    effects = Effects(
-        kernel=base.kernel, monitor=base.monitor, metrics=metrics, ads=ads, elapsed=clock.elapsed, called=clock.called
-    )
-    loop = Reconciler(sources.take, facts=facts, effects=effects)
-    storage.changes.subscribe(loop.kick)
+    loop = _loop(base, sources, metrics, ads)
+    files = _files(base, leaves, policies, leaving)
     liveness = _liveness(base, ads)
     attaching = AttachTransactions(
         AttachParts(
             ledger=base.ledger, leaves=leaves, owners=base.owners, reconciler=loop, claim=tags.claim, facts=facts,
-            domains=RouteDomains.of(config.dns), ports=ports, holders=holders, leaving=leaving, now=clock.seconds,
-            hung=lambda: liveness.problem,
+            domains=RouteDomains.of(config.dns), ports=ports, holders=holders, files=files, leaving=leaving,
+            now=clock.seconds, hung=lambda: liveness.problem,
         )
     )  # fmt: skip
     listeners = _listeners(base, loop, ads)
     known = RolloutFacts(lambda: peers.all, lambda: announcement.announced, clock.elapsed)
     return Parts(
-        metrics=metrics, leaves=leaves, policies=policies, tags=tags, announcement=announcement, roots=roots, ads=ads,
-        loop=loop,
+        metrics=metrics, leaves=leaves, policies=policies, tags=tags, announcement=announcement, roots=roots,
+        ads=ads, loop=loop,
         firewall=FirewallPart(
             base.backend, kernel=base.kernel, loop=loop, passage=lambda: passage_of(facts, base.underlay.facts.tunnel),
         ),
         liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching,
-        listeners=listeners, ports=ports, holders=holders,
+        listeners=listeners, ports=ports, holders=holders, files=files,
         rollout=Rollout(
             mode, TunnelLooks(mode, base.ledger, attaching, ports, listeners, loop, base.kernel, facts), known,
             on_change=loop.kick,
         ),
         foreign_listeners=_foreign_listeners(base, loop), pressure=pressure, refused=refused,
     )  # fmt: skip
+
+
+def _loop(base: Foundation, sources: SnapshotSources, metrics: Metrics, ads: AdsServer) -> Reconciler:
+    clock = base.clock
+    effects = Effects(
+        kernel=base.kernel, monitor=base.monitor, metrics=metrics, ads=ads, elapsed=clock.elapsed, called=clock.called
+    )
+    made = Reconciler(sources.take, facts=base.facts, effects=effects)
+    base.storage.changes.subscribe(made.kick)
+    return made
+
+
+def _files(base: Foundation, leaves: Leaves, policies: PoliciesInForce, leaving: set[str]) -> ContainerFiles:
+    config = base.config
+    domain, paths = config.dns.domain, config.paths
+    environments = Environments(
+        leaves.keyring,
+        policies=policies,
+        known=KnownApps(base.storage.tags, now=base.clock.seconds),
+        prefixes=config.service_env_prefixes,
+        name_of=partial(app_name, domain=domain),
+    )
+    made = ContainerFiles(
+        base.ledger,
+        environments,
+        folders=ContainerPaths(paths.environments, paths.resolv_confs),
+        resolv_conf=partial(resolv_conf, nameserver=NAMESERVER, domain=domain),
+        leaving=leaving,
+    )
+    base.storage.changes.subscribe(made.look)
+    return made
 
 
 def _tags(base: Foundation) -> TagsInUse:

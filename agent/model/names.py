@@ -29,6 +29,10 @@ class AppName:
         """`acme/shop/web` -> AppName. Raises InvalidInput with the part that is wrong."""
         return cls(*_parts(text))
 
+    def beside(self, text: str) -> "AppName":
+        """The app that `text` names for this one: `db` is of its own space. Raises InvalidInput."""
+        return AppName.parse(text if "/" in text else f"{self.org}/{self.space}/{text}")
+
     def __str__(self) -> str:
         return f"{self.org}/{self.space}/{self.app}"
 

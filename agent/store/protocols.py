@@ -38,6 +38,9 @@ class TagStore(Protocol):
     async def tags(self) -> Mapping[AppName, int]:
         """The tags in use, 1 to 65535. The same object as long as nothing changed."""
 
+    async def resting_apps(self, *, now: float) -> frozenset[AppName]:
+        """Those that gave their tags back less than a week ago. `now`: seconds since 1970."""
+
     async def claim_tags(self, apps: Collection[AppName], *, now: float) -> Mapping[AppName, int]:
         """The tag of each of `apps`, all or none. Raises Conflict when there are not enough. `now`: seconds since 1970."""
 

@@ -19,7 +19,7 @@ from agent.store.changes import Changes
 from agent.store.database import NEVER, Database, Version
 from agent.store.protocols import StoredPolicy, by_name
 from agent.store.refusals import no_such_policy, refuse_credentials
-from agent.store.tags import LAST_TAG, Claims, TagChanges, TagClaim, applied, claim, in_use, release
+from agent.store.tags import LAST_TAG, Claims, TagChanges, TagClaim, applied, claim, in_use, release, resting
 
 ROOTS = "SELECT key, value FROM meta WHERE key IN ('trust', 'rotation')"
 
@@ -51,6 +51,9 @@ class SqliteStore:
 
     async def tags(self) -> Mapping[AppName, int]:
         return self._known().tags
+
+    async def resting_apps(self, *, now: float) -> frozenset[AppName]:
+        return resting(self._known().claims, now=now)
 
     async def claim_tags(self, apps: Collection[AppName], *, now: float) -> Mapping[AppName, int]:
         held = self._known().tags

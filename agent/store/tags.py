@@ -76,6 +76,11 @@ def rested(claims: Claims, *, now: float, but: Container[AppName]) -> list[AppNa
     return [app for released, _, app in sorted(found) if now - released >= REST and app not in but]
 
 
+def resting(claims: Claims, *, now: float) -> frozenset[AppName]:
+    """Apps that gave their numbers back less than a week ago."""
+    return frozenset(app for app, held in claims.items() if held.released is not None and now - held.released < REST)
+
+
 def postponed(claims: Claims, *, now: float) -> TagChanges:
     """Releases in the future were written while the clock was wrong: their week begins now."""
     return {

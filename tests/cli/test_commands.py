@@ -7,41 +7,19 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from agent.cli.attachments import as_the_agent_finds_it
-from agent.cli.main import COMMANDS, run
+from agent.cli.main import COMMANDS
 from agent.errors import Conflict
-from agent.model.key_owner import KeyOwner
 from agent.model.policy import Origin, Policy, Ports
 from agent.model.status import Problem
+from tests.cli.conftest import Cli, Done
 from tests.testlib.fake_cell import FakeCell, an_app, serving
 
 CELLNET = [sys.executable, "-m", "agent"]
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Done]
-
-
-@pytest.fixture
-def cellnet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
-    def call(*arguments: str) -> Done:
-        code = run(["--root", str(tmp_path), *arguments])
-        printed = capsys.readouterr()
-        return Done(code, printed.out, printed.err)
-
-    return call
 
 
 WEB_TO_API = Policy(
@@ -68,29 +46,6 @@ def test_names_are_listed_as_people_count(cellnet: Cli) -> None:
         cellnet("attach", "--app", "acme/shop/app", "--netns", "/run/netns/x", "--name", name)
     listed = [line.split()[0] for line in cellnet("ps").out.splitlines()[1:]]
     assert listed == ["app", "app-1", "app-2", "app-10"]
-
-
-@pytest.mark.usefixtures("agent")
-def test_attach_says_whose_the_key_is_and_prints_address_and_environment(cellnet: Cli, cell: FakeCell) -> None:
-    asked = ("attach", "--app", "acme/shop/api", "--netns", "/run/netns/x", "--route", "api.apps.internal")
-    assert cellnet(*asked) == Done(0, "api has 10.255.1.2\n  CF_INSTANCE_INTERNAL_IP=10.255.1.2\n  CF_INSTANCE_INDEX=0\n", "")
-    assert cellnet(*asked, "--env").out == "CF_INSTANCE_INTERNAL_IP=10.255.1.3\nCF_INSTANCE_INDEX=0\n"
-    assert json.loads(cellnet(*asked, "--json").out)["routes"] == ["api.apps.internal"]
-    cellnet(*asked, "--key-owner", "1000")
-    cellnet(*asked, "--key-owner", "1000:100")
-    owners = [cell.key_owners[name] for name in ("api", "api-3", "api-4")]
-    assert owners == [KeyOwner(0), KeyOwner(1000), KeyOwner(1000, 100)]
-    assert cellnet("detach", "api-1") == Done(0, "", "")
-    assert cellnet("detach", "api-1") == Done(0, "there was no 'api-1'\n", "")
-
-
-def test_a_path_is_sent_as_the_caller_sees_it_and_not_as_the_agent_would(tmp_path: Path, monkeypatch: object) -> None:
-    assert as_the_agent_finds_it("/proc/self/ns/net") == f"/proc/{os.getpid()}/ns/net"
-    assert as_the_agent_finds_it("/run/netns/web") == "/run/netns/web"
-    (tmp_path / "link").symlink_to("real")
-    (tmp_path / "real").mkdir()
-    assert as_the_agent_finds_it(str(tmp_path / "link/ns")) == str(tmp_path / "real/ns")
-    assert as_the_agent_finds_it("web") == f"{os.getcwd()}/web"
 
 
 def test_without_an_agent_the_hint_is_how_to_start_one(cellnet: Cli, tmp_path: Path) -> None:

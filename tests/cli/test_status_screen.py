@@ -20,7 +20,7 @@ import pytest
 from agent.cells.rollout import MutualTlsRow
 from agent.cells.tunnel_health import PeerRow
 from agent.cli.screen import columns
-from agent.control.api.attachments import AttachmentView, TlsView
+from agent.control.api.attachments import AttachmentInFull, DnsView, TlsView
 from agent.control.api.rotation import RotationRow
 from agent.daemon.storage import StoreRow
 from agent.envoy.connection import EnvoyRow
@@ -84,10 +84,11 @@ def fits(shown: str, width: int = 80, height: int = 24) -> bool:
     return max(map(columns, found)) <= width and len(found) < height
 
 
-def attached(number: int) -> AttachmentView:
+def attached(number: int) -> AttachmentInFull:
     name, address = f"{number:03d}-{LONG[:59]}", IPv4Address("10.255.1.2") + number
     tls = TlsView(TlsState.READY, NOW)
-    return AttachmentView(name, f"{LONG}/{LONG}/{LONG}", 0, address, (), (), "eth0", tls, {}, Path("/nowhere"))
+    nowhere, dns = Path("/nowhere"), DnsView((), (), (), Path("/nowhere"))
+    return AttachmentInFull(name, f"{LONG}/{LONG}/{LONG}", 0, address, (), (), "eth0", tls, {}, (), nowhere, dns, nowhere)
 
 
 def test_a_healthy_cell_is_one_screen_with_what_an_operator_asks_for(agent: Path, cell: FakeCell) -> None:

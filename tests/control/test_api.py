@@ -29,7 +29,14 @@ def test_an_attachment_is_made_listed_shown_and_removed(curl: Curl) -> None:
         "routes": ["web.apps.internal"], "interface": "eth0", "tls": {"state": "ready", "not_after": "2030-01-03T03:04:05Z"},
     }  # fmt: skip
     environment = {"CF_INSTANCE_INTERNAL_IP": "10.255.1.2", "CF_INSTANCE_INDEX": "3"}
-    assert (code, made) == (201, {**row, "environment": environment, "pin": "/nowhere/w"})
+    dns = {
+        "nameservers": ["169.254.0.2"], "search": ["shop.acme.cell.internal", "acme.cell.internal"], "options": ["ndots:2"],
+        "file": "/run/cellnet/resolv/w",
+    }  # fmt: skip
+    asked = {"environment": environment, "warnings": [], "environment_file": "/run/cellnet/env/w"}
+    assert (code, made) == (201, {**row, **asked, "dns": dns, "pin": "/nowhere/w"})
+    assert curl("GET", "/v1/attachments/w/environment") == (200, asked)
+    assert curl("GET", "/v1/attachments/v/environment")[0] == 404
     assert curl("GET", "/v1/attachments") == (200, [row])
     assert curl("GET", "/v1/attachments/w") == (200, made)
     assert curl("DELETE", "/v1/attachments/w") == (200, {"detached": True})
@@ -45,6 +52,13 @@ def test_the_key_is_for_the_user_and_group_that_are_named(curl: Curl) -> None:
     for wrong, what in (({"uid": -1}, "-1 is not the id of a user or group"), ({"gid": 1}, "field 'key_owner.uid' is missing")):
         code, answer = curl("PUT", "/v1/attachments/wrong", {**WEB, "key_owner": wrong})
         assert (code, answer["error"]["what"]) == (400, what)
+
+
+def test_a_service_is_an_app_of_the_own_space_unless_it_is_named_in_full(curl: Curl) -> None:
+    assert curl("PUT", "/v1/attachments/w", {**WEB, "services": ["db", "zeta/data/lake"]})[0] == 201
+    assert list(map(str, curl.cell.services["w"])) == ["acme/shop/db", "zeta/data/lake"]
+    code, answer = curl("PUT", "/v1/attachments/v", {**WEB, "services": ["data/lake"]})
+    assert (code, answer["error"]["what"]) == (400, "'data/lake' is not an app's name")
 
 
 def test_a_name_is_made_up_from_the_app(curl: Curl) -> None:

@@ -34,6 +34,7 @@ async def test_a_certificate_that_has_ended_is_expired_and_not_ready() -> None:
     for at, state in ((NOON - timedelta(seconds=1), TlsState.READY), (NOON + timedelta(seconds=1), TlsState.EXPIRED)):
         api = AttachmentsApi(
             scene,
+            files=scene,
             leaves=scene,
             listeners=scene,
             facts=FACTS,

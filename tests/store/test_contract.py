@@ -77,6 +77,16 @@ async def test_an_app_that_comes_back_within_the_week_gets_its_old_tag(store: St
     assert await store.claim_tags([DB, API], now=NOW + 6 * DAY) == {API: 1, DB: 3}
 
 
+async def test_an_app_rests_for_a_week_after_its_last_use_and_not_while_it_is_in_use(store: Store) -> None:
+    assert await store.resting_apps(now=NOW) == frozenset()
+    await store.claim_tags([WEB, API], now=NOW)
+    await store.release_tags([API], now=NOW)
+    assert await store.resting_apps(now=NOW + 6 * DAY) == {API}
+    assert await store.resting_apps(now=NOW + 8 * DAY) == frozenset()
+    await store.claim_tags([API], now=NOW + 6 * DAY)
+    assert await store.resting_apps(now=NOW + 6 * DAY) == frozenset()
+
+
 async def test_when_fresh_numbers_run_out_the_longest_rested_goes_first(make_store: Callable[..., Store]) -> None:
     store = make_store(last_tag=3)
     tags = await store.claim_tags([WEB, API, DB], now=NOW)

@@ -18,6 +18,7 @@ from agent.model.names import AppName
 from agent.store.last_leaves import ClockBounds
 from agent.store.ledger import Ledger
 from ca.disk import load_or_create
+from tests.testlib.environment_bed import container_files
 from tests.testlib.fake_kernel import FACTS as CELL
 from tests.testlib.samples import ROUTE_DOMAINS
 
@@ -62,6 +63,7 @@ def attaching(tmp_path: Path, ledger: Ledger, loop: Obliging) -> AttachTransacti
     any_loop: Any = loop
     return AttachTransactions(
         AttachParts(ledger=ledger, leaves=leaves, owners=Owners(), reconciler=any_loop, claim=no_claim,
-                    holders=holders(ledger), facts=replace(CELL, pins=tmp_path / "pins"), domains=ROUTE_DOMAINS, leaving=set(),
+                    holders=holders(ledger), files=container_files(tmp_path, ledger),
+                    facts=replace(CELL, pins=tmp_path / "pins"), domains=ROUTE_DOMAINS, leaving=set(),
                     ports=ReservedPorts(lambda _: (), uid=0))
     )  # fmt: skip

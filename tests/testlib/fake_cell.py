@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Collection, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -17,7 +17,7 @@ from agent.cells.rollout import MutualTlsRow
 from agent.cells.tunnel_health import PeerRow
 from agent.config.config import Mtls
 from agent.control import server
-from agent.control.api.attachments import AttachmentsApi, AttachmentView, TlsView
+from agent.control.api.attachments import AttachmentInFull, AttachmentsApi, AttachmentView, DnsView, TlsView
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
 from agent.control.api.policies import PoliciesApi
@@ -41,6 +41,7 @@ from agent.model.key_owner import KeyOwner
 from agent.model.names import AppName
 from agent.model.peer import Peer
 from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports, Protocol
+from agent.model.resolv_conf import NAMESERVER, resolv_conf
 from agent.model.status import Part, Problem
 from agent.policy.in_force import PoliciesInForce, PoliciesRow
 from agent.store.protocols import CellStore
@@ -71,9 +72,11 @@ class FakeCell:
     """Keeps what it is given. With `folder` it pins the namespaces it is given, so that `exec` can enter them."""
 
     folder: Path | None = None
-    views: dict[str, AttachmentView] = field(default_factory=dict)
+    views: dict[str, AttachmentInFull] = field(default_factory=dict)
     owners: dict[str, int | None] = field(default_factory=dict)  # pids by name
     key_owners: dict[str, KeyOwner] = field(default_factory=dict)  # by name
+    services: dict[str, tuple[AppName, ...]] = field(default_factory=dict)  # by name
+    warnings: tuple[str, ...] = ()  # of each attach
     rules: list[Policy] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
@@ -117,7 +120,7 @@ class FakeAttachments(AttachmentsApi):
         self.cell = cell
         self._names_in_use = set()
 
-    async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentView:
+    async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentInFull:
         self.cell.peers.append(peer)
         await self.cell.step()
         if request.name in self.cell.views or request.name in self.cell.leaving:
@@ -129,14 +132,16 @@ class FakeAttachments(AttachmentsApi):
             pin(open_namespace(request.netns, root=Path(f"/proc/{peer.pid}/root")), place)
         instance = request.instance or 0
         environment = {"CF_INSTANCE_INTERNAL_IP": str(address), "CF_INSTANCE_INDEX": str(instance), **self.cell.environment}
-        self.cell.views[request.name] = AttachmentView(
+        self.cell.views[request.name] = AttachmentInFull(
             name=request.name, app=str(request.app), instance=instance, address=address,
             ports=tuple(each.json for each in request.ports),
             routes=request.routes, interface=request.interface, tls=TlsView(TlsState.READY, NOW + timedelta(hours=24)),
-            environment=environment, pin=place,
+            environment=environment, warnings=self.cell.warnings, environment_file=Path(f"/run/cellnet/env/{request.name}"),
+            dns=dns_of(request), pin=place,
         )  # fmt: skip
         self.cell.owners[request.name] = request.owner_pid
         self.cell.key_owners[request.name] = request.key_owner
+        self.cell.services[request.name] = request.services
         return self.cell.views[request.name]
 
     async def detach(self, name: str) -> bool:
@@ -148,7 +153,17 @@ class FakeAttachments(AttachmentsApi):
         return found is not None
 
     def views(self) -> tuple[AttachmentView, ...]:
-        return tuple(self.cell.views.values())
+        return tuple(AttachmentView(*(getattr(each, field.name) for field in fields(AttachmentView)))
+                     for each in self.cell.views.values())  # fmt: skip
+
+    async def in_full(self, name: str) -> AttachmentInFull | None:
+        return self.cell.views.get(name)
+
+
+def dns_of(request: AttachRequest) -> DnsView:
+    """As an agent answers."""
+    found = resolv_conf(request.app, nameserver=NAMESERVER, domain="cell.internal")
+    return DnsView(found.nameservers, found.search, found.options, Path(f"/run/cellnet/resolv/{request.name}"))
 
 
 class FakePolicies(PoliciesInForce):

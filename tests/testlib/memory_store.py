@@ -27,7 +27,7 @@ from agent.store.refusals import (
     still_alive,
 )
 from agent.store.subnets import SubnetClaim
-from agent.store.tags import LAST_TAG, TagChanges, TagClaim, applied, claim, in_use, release
+from agent.store.tags import LAST_TAG, TagChanges, TagClaim, applied, claim, in_use, release, resting
 
 
 @dataclass(slots=True)
@@ -81,6 +81,10 @@ class MemoryStore:
     async def tags(self) -> Mapping[AppName, int]:
         """See TagStore."""
         return self._all.tags
+
+    async def resting_apps(self, *, now: float) -> frozenset[AppName]:
+        """See TagStore."""
+        return resting(self._all.claims, now=now)
 
     async def claim_tags(self, apps: Collection[AppName], *, now: float) -> Mapping[AppName, int]:
         """See TagStore."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -11,12 +11,13 @@ from typing import Literal
 from aiohttp import web
 from pydantic import Field
 
+from agent.attach.container_files import ContainerFiles
 from agent.attach.transaction import AttachTransactions
 from agent.control.bodies import Body, read_body
-from agent.control.errors import answer, not_found
+from agent.control.errors import answer
 from agent.control.peer import PEER
 from agent.envoy.listeners import Listeners, TlsState
-from agent.errors import RAISED, Conflict, InvalidInput
+from agent.errors import RAISED, Conflict, InvalidInput, NotFound
 from agent.identity.leaves import Leaves
 from agent.loop.desired import CellFacts, pin_of
 from agent.metrics import Metrics
@@ -40,7 +41,7 @@ class TlsView:
 
 @dataclass(frozen=True, slots=True)
 class AttachmentView:
-    """An attachment with what its caller needs: `environment` is for the container's processes, `pin` holds its namespace."""
+    """An attachment, as it is listed."""
 
     name: str
     app: str
@@ -50,11 +51,36 @@ class AttachmentView:
     routes: tuple[str, ...]
     interface: str
     tls: TlsView
+
+
+@dataclass(frozen=True, slots=True)
+class DnsView:
+    """What its resolver goes by, and the file that says so."""
+
+    nameservers: tuple[IPv4Address, ...]
+    search: tuple[str, ...]
+    options: tuple[str, ...]
+    file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentView:
+    """What the container's processes find, what an operator should know of it, and the file of it that is kept up to date."""
+
     environment: Mapping[str, str]
+    warnings: tuple[str, ...]
+    environment_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentInFull(AttachmentView):
+    """An attachment with what its caller needs: its EnvironmentView besides, and `pin`, which holds its namespace."""
+
+    environment: Mapping[str, str]
+    warnings: tuple[str, ...]
+    environment_file: Path
+    dns: DnsView
     pin: Path
-
-
-LEFT_OUT_OF_LISTS = {"environment", "pin"}
 
 
 class KeyOwnerBody(Body):
@@ -78,14 +104,16 @@ class AttachBody(Body):
     tls_http: bool | Literal["http/1.1", "h2"] = False
     owner: Literal["namespace", "caller"] = "namespace"
     key_owner: KeyOwnerBody | None = None
+    services: tuple[str, ...] = Field(default=(), max_length=256)
 
     def request(self, name: str, *, peer: Peer) -> AttachRequest:
         """The value for the service; the owner's pid is the kernel's word, not the caller's."""
         if self.owner == "caller" and not peer.pid:
             raise InvalidInput("the caller's process cannot be seen from here", hint="call from the agent's pid namespace")
+        app = AppName.parse(self.app)
         return AttachRequest(
             name=name,
-            app=AppName.parse(self.app),
+            app=app,
             netns=Path(self.netns),
             instance=self.instance,
             interface=self.interface,
@@ -95,6 +123,7 @@ class AttachBody(Body):
             tls_http=TargetHttp.HTTP2 if self.tls_http == "h2" else TargetHttp(bool(self.tls_http)),
             owner_pid=peer.pid if self.owner == "caller" else None,
             key_owner=ROOT if self.key_owner is None else KeyOwner(self.key_owner.uid, self.key_owner.gid),
+            services=tuple(app.beside(each) for each in self.services),
         )
 
 
@@ -105,6 +134,7 @@ class AttachmentsApi(Part):
         self,
         attaching: AttachTransactions,
         *,
+        files: ContainerFiles,
         leaves: Leaves,
         listeners: Listeners,
         facts: CellFacts,
@@ -112,6 +142,7 @@ class AttachmentsApi(Part):
         now: Callable[[], datetime],
     ) -> None:
         self._attaching = attaching
+        self._files = files
         self._leaves = leaves
         self._listeners = listeners
         self._facts = facts
@@ -132,19 +163,28 @@ class AttachmentsApi(Part):
             web.get("/v1/attachments/{name}", self.show),
             web.put("/v1/attachments/{name}", self.add),
             web.delete("/v1/attachments/{name}", self.remove),
+            web.get("/v1/attachments/{name}/environment", self.show_environment),
         ]
 
     async def list_all(self, _request: web.Request) -> web.Response:
         """All attachments."""
-        return answer(sorted(self.views(), key=lambda each: natural(each.name)), exclude={"__all__": LEFT_OUT_OF_LISTS})
+        return answer(sorted(self.views(), key=lambda each: natural(each.name)))
 
     async def show(self, request: web.Request) -> web.Response:
-        """One attachment, with environment and pin."""
+        """One attachment, with all that there is of it."""
+        return answer(await self._named(request))
+
+    async def show_environment(self, request: web.Request) -> web.Response:
+        """What its processes find, as things stand now."""
+        found = await self._named(request)
+        return answer(EnvironmentView(found.environment, found.warnings, found.environment_file))
+
+    async def _named(self, request: web.Request) -> AttachmentInFull:
         name = request.match_info["name"]
-        found = next((each for each in self.views() if each.name == name), None)
+        found = await self.in_full(name)
         if found is None:
-            return not_found(f"there is no attachment '{name}'", hint="see 'cellnet ps'")
-        return answer(found)
+            raise NotFound(f"there is no attachment '{name}'", hint="see 'cellnet ps'")
+        return found
 
     async def add(self, request: web.Request) -> web.Response:
         """Attach under the caller's name."""
@@ -175,7 +215,7 @@ class AttachmentsApi(Part):
         """Detach; what is not there is no error."""
         return answer({"detached": await self.detach(check_name(request.match_info["name"]))})
 
-    async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentView:
+    async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentInFull:
         """All of it is in place and listening, or nothing is. Conflict for a name whose namespace lives."""
         for port in sorted(self._facts.own_ports.intersection(request.tcp_ports())):
             raise InvalidInput(
@@ -183,7 +223,7 @@ class AttachmentsApi(Part):
                 hint="have the app listen on another, and name that with --port or --tls-target",
             )
         try:
-            return self._view(await self._attaching.attach(request, peer=peer))
+            return await self._in_full(await self._attaching.attach(request, peer=peer))
         except RAISED as error:
             self._refused.add(self._now(), f"{request.name}: {error.what}")
             self._metrics.refused_attaches.labels(type(error).__name__).inc()
@@ -197,8 +237,24 @@ class AttachmentsApi(Part):
         """All that are in place."""
         return tuple(map(self._view, self._attaching.attached()))
 
+    async def in_full(self, name: str) -> AttachmentInFull | None:
+        """The one of that name, if it is in place."""
+        found = next((each for each in self._attaching.attached() if each.name == name), None)
+        return None if found is None else await self._in_full(found)
+
+    async def _in_full(self, held: Attachment) -> AttachmentInFull:
+        view, paths, resolver = self._view(held), self._files.paths(held.name), self._files.resolv_conf(held.app)
+        environment = await self._files.environments.of(held)
+        return AttachmentInFull(
+            **{each.name: getattr(view, each.name) for each in fields(view)},
+            environment=environment.variables,
+            warnings=environment.warnings,
+            environment_file=paths.environment,
+            dns=DnsView(resolver.nameservers, resolver.search, resolver.options, paths.resolv_conf),
+            pin=pin_of(held.name, pins=self._facts.pins),
+        )
+
     def _view(self, held: Attachment) -> AttachmentView:
-        keyring = self._leaves.keyring
         return AttachmentView(
             name=held.name,
             app=str(held.app),
@@ -208,16 +264,6 @@ class AttachmentsApi(Part):
             routes=held.routes,
             interface=held.interface,
             tls=self._tls(held),
-            environment={
-                "CF_INSTANCE_INTERNAL_IP": str(held.address),
-                "CF_INSTANCE_INDEX": str(held.instance),
-                "CF_INSTANCE_GUID": held.guid,
-                "CF_INSTANCE_CERT": str(keyring.chain_of(held.name)),
-                "CF_INSTANCE_KEY": str(keyring.key_of(held.name)),
-                "CF_INSTANCE_CA": str(keyring.trust.bundle),
-                "CF_SYSTEM_CERT_PATH": str(keyring.trust.path),
-            },
-            pin=pin_of(held.name, pins=self._facts.pins),
         )
 
     def _tls(self, held: Attachment) -> TlsView:

@@ -34,7 +34,7 @@ from agent.store.etcd.transactions import Plan, nested, tag_plans
 from agent.store.protocols import StoredPolicy, by_name
 from agent.store.refusals import no_such_policy
 from agent.store.subnets import SubnetClaim
-from agent.store.tags import LAST_TAG, Claims, TagChanges, claim, release
+from agent.store.tags import LAST_TAG, Claims, TagChanges, claim, release, resting
 
 NAMED = 1_000  # malformed records, by their keys
 
@@ -133,6 +133,11 @@ class EtcdStore(Part):
         # A tag that another cell gave back cannot be claimed in an outage; but for a week the number is still the app's.
         held = {app: self._claims[app].tag for app in self._needed - self._tags.keys() if app in self._claims}
         return MappingProxyType({**self._tags, **held}) if held else self._tags
+
+    async def resting_apps(self, *, now: float) -> frozenset[AppName]:
+        """See TagStore."""
+        self._refresh()
+        return resting(self._claims, now=now)
 
     async def claim_tags(self, apps: Collection[AppName], *, now: float) -> Mapping[AppName, int]:
         """See TagStore. An app that has its tag needs no etcd."""

@@ -1,0 +1,131 @@
+"""Each container's files below /run/cellnet, for engines to mount and to read: its resolv.conf, and its environment.
+
+Both are written before an attach has its answer and go with the attachment. The environment names the apps that this one may
+reach, so it is written again when policies or apps change, beside the loop: a revoke must not wait for it.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent import log
+from agent.attach.environments import Environments
+from agent.complaint import Complaints
+from agent.errors import RAISED
+from agent.model.attachment import Attachment, Phase
+from agent.model.names import AppName
+from agent.model.resolv_conf import ResolvConf
+from agent.model.status import Part, Problem
+from agent.pacing import Backoff
+from agent.store.ledger import Ledger
+from host.durable import PUBLIC, Write, make_folder, replace
+from host.errors import refused_as
+
+REST = 0.1  # seconds between two rounds: what changes meanwhile is one change
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerPaths:
+    """Of one attachment."""
+
+    environment: Path
+    resolv_conf: Path
+
+
+class ContainerFiles(Part):
+    """Those of this cell's attachments. `environment` and `resolver` are the folders; `leaving` are names on their way out."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        environments: Environments,
+        *,
+        folders: ContainerPaths,
+        resolv_conf: Callable[[AppName], ResolvConf],
+        leaving: set[str],
+    ) -> None:
+        self.environments = environments
+        self._ledger = ledger
+        self._folders = folders
+        self._resolv_conf = resolv_conf
+        self._leaving = leaving
+        self._changed = asyncio.Event()
+        self._complaints = Complaints(log.get("attach"), failed="files_not_written", recovered="files_written")
+
+    def problems(self) -> Iterator[Problem]:
+        """Files that are not what they should be."""
+        for name, error in self._complaints.standing.items():
+            yield Problem("disk", f"the files of '{name}' are not up to date: {error.what}", error.hint)
+
+    def resolv_conf(self, app: AppName) -> ResolvConf:
+        """That of an instance of `app`."""
+        return self._resolv_conf(app)
+
+    def paths(self, name: str) -> ContainerPaths:
+        """Where the files of an attachment are."""
+        return ContainerPaths(self._folders.environment / name, self._folders.resolv_conf / name)
+
+    async def write(self, held: Attachment) -> None:
+        """Write what is not there as it should be. Raises HostRefused, and what the store raises."""
+        environment, paths = await self.environments.of(held), self.paths(held.name)
+        if self._is_present(held):  # it may have been detached meanwhile
+            _put(paths.resolv_conf, self._resolv_conf(held.app).text)
+            _put(paths.environment, environment.text)
+
+    def remove(self, name: str) -> None:
+        """Absent is fine. Raises HostRefused."""
+        paths = self.paths(name)
+        for path in (paths.environment, paths.resolv_conf):
+            with refused_as(f"cannot remove {path}", hint="remove it by hand"):
+                path.unlink(missing_ok=True)
+        self._complaints.over(key=name)
+
+    def look(self) -> None:
+        """Something that environments depend on may have changed."""
+        if self.environments.follow_policies:
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Keep the files of all attachments up to date. Ends only by cancellation."""
+        backoff = Backoff(longest=30.0)
+        self._sweep()
+        while True:
+            await self._write_all()
+            if self._complaints.standing:
+                await asyncio.sleep(backoff.next())
+            else:
+                backoff.reset()
+                await self._changed.wait()
+                await asyncio.sleep(REST)
+            self._changed.clear()
+
+    async def _write_all(self) -> None:
+        for held in filter(self._is_present, self._ledger.all()):
+            try:
+                await self.write(held)
+                self._complaints.over(key=held.name)
+            except RAISED as error:
+                self._complaints.about(error, key=held.name, name=held.name)
+            await asyncio.sleep(0)
+
+    def _is_present(self, held: Attachment) -> bool:
+        now = self._ledger.get(held.name)
+        return now is not None and now.phase is not Phase.DETACHING and held.name not in self._leaving
+
+    def _sweep(self) -> None:
+        """Remove what a crash has left of others."""
+        known = {held.name for held in self._ledger.all()}
+        for folder in (self._folders.environment, self._folders.resolv_conf):
+            for name in set(os.listdir(folder)) - known if folder.is_dir() else ():
+                self.remove(name)
+
+
+def _put(path: Path, text: str) -> None:
+    """Rename into place what is not there already: no reader sees half of it."""
+    content = text.encode()
+    if not path.is_file() or path.read_bytes() != content:
+        with refused_as(f"cannot write {path}", hint="see df, mount and the permissions"):
+            make_folder(path.parent, mode=0o755)
+            replace(Write(path, content, PUBLIC))

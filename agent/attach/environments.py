@@ -1,0 +1,78 @@
+"""The environment of an instance's processes: its address and identity, and where the apps are that it may reach.
+
+It is worked out when it is asked for: at an attach, for `cellnet exec`, and for the file of agent/attach/environment_files.py.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.attach.service_variables import ServiceVariables, service_variables
+from agent.identity.keyring import Keyring
+from agent.model.attachment import Attachment
+from agent.model.names import AppName
+from agent.policy.in_force import PoliciesInForce
+from agent.policy.known_apps import KnownApps
+from agent.policy.reach import Reach
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Its variables by name, and what an operator should know of those that are missing."""
+
+    variables: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """`KEY=VALUE` lines, as container engines and systemd read them."""
+        return "".join(f"{name}={value}\n" for name, value in self.variables.items())
+
+
+class Environments:
+    """Those of this cell's instances. `prefixes` are those of service variables; `name_of` gives an app's DNS name."""
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        *,
+        policies: PoliciesInForce,
+        known: KnownApps,
+        prefixes: Sequence[str],
+        name_of: Callable[[AppName], str],
+    ) -> None:
+        self._keyring = keyring
+        self._policies = policies
+        self._known = known
+        self._prefixes = tuple(prefixes)
+        self._name_of = name_of
+        self._reach = Reach()
+
+    @property
+    def follow_policies(self) -> bool:
+        """Whether anything in them depends on policies and other apps."""
+        return bool(self._prefixes)
+
+    async def of(self, held: Attachment) -> Environment:
+        """As things stand now."""
+        services = await self._services(held)
+        return Environment({**self._own(held), **services.variables}, services.warnings)
+
+    def _own(self, held: Attachment) -> Mapping[str, str]:
+        trust = self._keyring.trust
+        return {
+            "CF_INSTANCE_INTERNAL_IP": str(held.address),
+            "CF_INSTANCE_INDEX": str(held.instance),
+            "CF_INSTANCE_GUID": held.guid,
+            "CF_INSTANCE_CERT": str(self._keyring.chain_of(held.name)),
+            "CF_INSTANCE_KEY": str(self._keyring.key_of(held.name)),
+            "CF_INSTANCE_CA": str(trust.bundle),
+            "CF_SYSTEM_CERT_PATH": str(trust.path),
+        }
+
+    async def _services(self, held: Attachment) -> ServiceVariables:
+        if not self._prefixes:
+            return ServiceVariables()
+        policies, known = await self._policies.in_force(), await self._known.all()
+        self._reach.follow(policies, known=known)
+        reached = self._reach.of(held.app).union(held.services)
+        return service_variables(held.app, reached, prefixes=self._prefixes, name_of=self._name_of)

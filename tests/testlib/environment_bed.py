@@ -1,0 +1,44 @@
+"""Environments and files of containers on a real ledger, with policies and tags in a store in memory."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from agent.attach.container_files import ContainerFiles, ContainerPaths
+from agent.attach.environments import Environments
+from agent.identity.keyring import Keyring
+from agent.identity.names import app_name
+from agent.model.resolv_conf import NAMESERVER, resolv_conf
+from agent.policy.in_force import PoliciesInForce
+from agent.policy.known_apps import KnownApps
+from agent.store.ledger import Ledger
+from tests.testlib.memory_store import MemoryStore
+
+DOMAIN = "cell.internal"
+
+
+def policies_of(folder: Path, store: MemoryStore) -> PoliciesInForce:
+    """Those of the store, and of files in `folder`/policies.d."""
+    (folder / "policies.d").mkdir(exist_ok=True)
+    return PoliciesInForce(folder / "policies.d", last_good=folder / "policies", store=store)
+
+
+def container_files(
+    folder: Path, ledger: Ledger, *, store: MemoryStore | None = None, prefixes: Sequence[str] = (), now: float = 0.0
+) -> ContainerFiles:
+    """Below `folder`, which is empty."""
+    held = store or MemoryStore()
+    environments = Environments(
+        Keyring(folder / "keys"),
+        policies=policies_of(folder, held),
+        known=KnownApps(held, now=lambda: now),
+        prefixes=prefixes,
+        name_of=partial(app_name, domain=DOMAIN),
+    )
+    return ContainerFiles(
+        ledger,
+        environments,
+        folders=ContainerPaths(folder / "env", folder / "resolv"),
+        resolv_conf=partial(resolv_conf, nameserver=NAMESERVER, domain=DOMAIN),
+        leaving=set(),
+    )
