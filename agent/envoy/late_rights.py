@@ -9,12 +9,14 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from operator import is_
 from typing import Final
 
 from agent.model.status import Part, Problem
 from agent.wording import listed, natural
 from dataplane.envoy.ads import AdsServer
-from dataplane.envoy.resource import Resource, ResourceKey
+from dataplane.envoy.resource import EXTENSION, Resource, ResourceKey
+from dataplane.envoy.table import NOTHING, ByName, ResourceTable
 from dataplane.envoy.translation import listener_key, rights_keys
 from dataplane.state import InboundListener, Workload
 
@@ -27,7 +29,18 @@ class WantedRights:
     """Those of the callers of one container: what Envoy should have of them."""
 
     name: str
-    versions: Mapping[ResourceKey, str]
+    keys: tuple[ResourceKey, ...]
+    resources: tuple[Resource | None, ...]
+
+    @property
+    def versions(self) -> Mapping[ResourceKey, str]:
+        """Of each."""
+        return {key: each.version for key, each in zip(self.keys, self.resources, strict=True) if each is not None}
+
+    def stands(self, name: str, rights: ByName) -> bool:
+        """Whether nothing has changed; seen by identity, as all containers are asked about when one has changed."""
+        found = (rights.get(key.name) for key in self.keys)
+        return self.name == name and all(map(is_, found, self.resources))
 
 
 class LateRights(Part):
@@ -37,7 +50,7 @@ class LateRights(Part):
         self._ads = ads
         self._on_taken = on_taken
         self._patience = patience
-        self._table: Mapping[ResourceKey, Resource] = {}
+        self._rights = NOTHING
         self._wanted: dict[IPv4Address, WantedRights] = {}
         self._pending: dict[IPv4Address, WantedRights] = {}  # not known to be taken
         self._late = NOWHERE  # of these, what a turn has waited for in vain
@@ -50,17 +63,19 @@ class LateRights(Part):
             what = f"Envoy has not taken yet what may reach {listed(names)} through tunnels, and goes by what it had before"
             yield Problem("envoy", what, "what is not allowed any more is cut all the same, again and again; see Envoy's log")
 
-    def want(self, workloads: Collection[Workload], table: Mapping[ResourceKey, Resource]) -> None:
-        """What is published now; cheap where it is the same table."""
-        if table is self._table:
+    def want(self, workloads: Collection[Workload], table: ResourceTable) -> None:
+        """What is published now; cheap where all rights are as they were."""
+        rights = table.named(EXTENSION)
+        if rights is self._rights:
             return
-        before, self._table = self._wanted, table
-        self._wanted = {each.address: found for each in workloads if (found := _wanted(each, table)) is not None}
-        self._pending = {
-            address: each
-            for address, each in self._wanted.items()
-            if address in self._pending or address not in before or each.versions != before[address].versions
-        }
+        before, pending = self._wanted, self._pending
+        self._rights, self._wanted, self._pending = rights, {}, {}
+        for each in workloads:
+            known = before.get(each.address)
+            wanted = known if known is not None and known.stands(each.name, rights) else _wanted(each, rights)
+            self._wanted[each.address] = wanted
+            if wanted is not known or each.address in pending:
+                self._pending[each.address] = wanted
 
     async def settle(self) -> frozenset[IPv4Address]:
         """Return when Envoy goes by what is wanted, or after a while; the containers where it does not."""
@@ -96,7 +111,7 @@ class LateRights(Part):
         return frozenset(address for address, each in self._pending.items() if refused & each.versions.keys())
 
 
-def _wanted(workload: Workload, table: Mapping[ResourceKey, Resource]) -> WantedRights | None:
-    """None of a container that no tunnels lead to."""
-    versions = {key: table[key].version for key in rights_keys(workload.address) if key in table}
-    return WantedRights(workload.name, versions) if versions else None
+def _wanted(workload: Workload, rights: ByName) -> WantedRights:
+    """None in it of a container that no tunnels lead to."""
+    keys = rights_keys(workload.address)
+    return WantedRights(workload.name, keys, tuple(rights.get(key.name) for key in keys))

@@ -98,8 +98,8 @@ class Listeners(Part):
         status = self._ads.status()
         if any(listener_key(address, kind) in status.refused for kind in KINDS):
             return TlsState.REFUSED
-        served = self._served()
         awaited = self.closed | self._unseen_ports()
+        served = self._served() if awaited else {}
         is_open = not any(port in served and served[port].address == address for port in awaited)
         return TlsState.READY if status.connected and is_open else TlsState.WAITING
 

@@ -16,8 +16,9 @@ from urllib.parse import quote
 import grpc
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 
-from dataplane.envoy.resource import EXTENSION, LISTENER, SECRET, Resource, ResourceKey
-from dataplane.envoy.stream import Stream, Table, by_type
+from dataplane.envoy.resource import EXTENSION, LISTENER, SECRET, ResourceKey
+from dataplane.envoy.stream import Stream
+from dataplane.envoy.table import ResourceTable
 from host.durable import make_folder
 from host.errors import HostRefused, Unavailable
 
@@ -63,9 +64,9 @@ class AdsServer:
         self._gid = gid
         self._beside = tuple(beside)
         self._server: grpc.aio.Server | None = None
-        self._published: Mapping[ResourceKey, Resource] = {}
+        self._published = ResourceTable()
         self._withheld: frozenset[ResourceKey] = frozenset()
-        self._table: Table = {}  # what is published and not withheld
+        self._table = ResourceTable()  # what is published and not withheld
         self._connections: list[_EnvoyConnection] = []
         self._news = asyncio.Condition()
         self._times_connected = 0  # of an Envoy; before the first, one may run that has yet to find us
@@ -106,13 +107,14 @@ class AdsServer:
             await self._server.stop(grace=None)
             self._server = None
 
-    def publish(self, resources: Mapping[ResourceKey, Resource]) -> None:
+    def publish(self, resources: ResourceTable) -> None:
         """From now on this is what Envoy should have; what differs is sent, in the order that is safe."""
         self._published = resources
-        table = by_type({key: each for key, each in resources.items() if key not in self._withheld})
+        table = resources.changed({}, drop=self._withheld)
         for connection in self._connections:
             for type_url, subscription in connection.stream.subscriptions.items():
-                subscription.withdraw(self._table.get(type_url, {}).keys() - table.get(type_url, {}).keys())
+                before, after = self._table.named(type_url), table.named(type_url)
+                subscription.withdraw({name for name in subscription.refused if name in before and name not in after})
         self._table = table
         self._wake()
 
@@ -192,7 +194,7 @@ class AdsServer:
 
     def _is_settled(self, key: ResourceKey, version: str | None) -> bool:
         stream = self._connections[-1].stream
-        published = self._table.get(key.type_url, {}).get(key.name)
+        published = self._table.named(key.type_url).get(key.name)
         wanted = published.version if published and version else version
         refusal = stream.refusal(key)
         if refusal and refusal.version == wanted:

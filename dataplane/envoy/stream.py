@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from envoy.service.discovery.v3 import discovery_pb2 as discovery
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from dataplane.envoy.resource import CLUSTER, EXTENSION, LISTENER, SECRET, Resource, ResourceKey
+from dataplane.envoy.resource import CLUSTER, EXTENSION, LISTENER, SECRET, ResourceKey
 from dataplane.envoy.subscription import ResourceRefusal, Subscription, Versions
-
-Table = Mapping[str, Mapping[str, Resource]]
+from dataplane.envoy.table import ByName, ResourceTable
 
 # References before referents, add before remove.
 PUT_ORDER = (
@@ -27,14 +26,6 @@ DROP_ORDER = (
 )
 # What a peer that lies may make us remember; Envoy asks for four.
 MOST_TYPES = 16
-
-
-def by_type(resources: Mapping[ResourceKey, Resource]) -> Table:
-    """The table in the shape in which streams ask for it: type, then name."""
-    table: dict[str, dict[str, Resource]] = {}
-    for key, resource in resources.items():
-        table.setdefault(key.type_url, {})[key.name] = resource
-    return table
 
 
 @dataclass(slots=True)
@@ -56,33 +47,28 @@ class Stream:
             raise ValueError(f"more than {MOST_TYPES} types of resources")
         self.subscriptions[request.type_url] = Subscription.opened_by(request)
 
-    def next_push(self, table: Table) -> discovery.DeltaDiscoveryResponse | None:
+    def next_push(self, table: ResourceTable) -> discovery.DeltaDiscoveryResponse | None:
         """What to send now, or None until the next request or the next change of the table."""
         for order, drops in ((PUT_ORDER, False), (DROP_ORDER, True)):
             for type_url in order:
                 subscription = self.subscriptions.get(type_url)
                 if subscription is None:
                     continue
-                desired = table.get(type_url, {})
-                if subscription.content_with is desired:
-                    continue  # to compare all names of 250 containers at each answer takes longer than the attach
+                desired = table.named(type_url)
                 due = subscription.to_drop(desired) if drops else subscription.to_put(desired)
                 greeting = not drops and subscription.wildcard and not subscription.answered
                 if (due or greeting) and not subscription.may_send():
                     return None
                 if due or greeting:
                     return self._push(type_url, subscription, desired, subscription.portion(due))
-        for type_url, subscription in self.subscriptions.items():
-            subscription.content_with = table.get(type_url)
         return None
 
     def _push(
-        self, type_url: str, subscription: Subscription, desired: Mapping[str, Resource], due: Versions
+        self, type_url: str, subscription: Subscription, desired: ByName, due: Versions
     ) -> discovery.DeltaDiscoveryResponse:
         self._nonce += 1
         nonce = str(self._nonce)
-        subscription.flights[nonce] = due
-        subscription.answered = True
+        subscription.sent(due, nonce=nonce)
         self.pushed += len(due)
         return discovery.DeltaDiscoveryResponse(
             type_url=type_url,

@@ -17,6 +17,7 @@ from dataplane.envoy.inbound import inbound_cluster, inbound_listener
 from dataplane.envoy.listener import tls_listener
 from dataplane.envoy.outbound import LOOPBACK, outbound_cluster, outbound_listener
 from dataplane.envoy.resource import CLUSTER, EXTENSION, LISTENER, SECRET, Resource, ResourceKey, serialized
+from dataplane.envoy.table import ResourceTable
 from dataplane.state import Allow, HostState, InboundListener, Listener, OutboundListener, TlsListener, Workload
 from dataplane.tables import CELLFUL
 
@@ -99,48 +100,59 @@ class WorkloadResources:
     allows: frozenset[Allow] | None = None
     rights: tuple[tuple[frozenset[Allow], Entry], ...] = ()
 
-    def is_of(self, workload: Workload) -> bool:
-        """Whether nothing has changed. Identity comes first: comparing 250 certificates at each turn costs milliseconds."""
+    def is_served_as(self, workload: Workload) -> bool:
+        """Whether all but the rights is of `workload` as it is. Identity first: to compare certificates takes long."""
         same = self.listeners is workload.listeners or self.listeners == workload.listeners
         return same and (self.pin is workload.pin or self.pin == workload.pin)
 
+    def is_judged_by(self, allows: frozenset[Allow]) -> bool:
+        """Whether the rights are these, or are none of Envoy's business."""
+        return self.allows is None or self.allows is allows or self.allows == allows
+
+    def table(self) -> Mapping[ResourceKey, Resource]:
+        """All of it."""
+        return dict((*self.entries, *(entry for _, entry in self.rights)))
+
 
 class Translation:
-    """HostStates into resources, one after the other. Remembers the parts of the last one, and nothing older."""
+    """HostStates into resources, one after the other. Remembers the parts of the last one, and nothing older.
+
+    `made` is what became of each workload: the same object as long as nothing that Envoy has of it changes.
+    """
 
     def __init__(self) -> None:
-        self._bundle: bytes | None = None
-        self._table: Mapping[ResourceKey, Resource] = {}
-        self._made: Mapping[IPv4Address, WorkloadResources] = {}
+        self._bundle = b""
+        self._table = ResourceTable()
+        self.made: Mapping[IPv4Address, WorkloadResources] = {}
 
-    def of(self, state: HostState) -> Mapping[ResourceKey, Resource]:
+    def of(self, state: HostState) -> ResourceTable:
         """The whole table that Envoy should have; the same object as long as nothing of it changed.
 
         Without a trust bundle there is no secret to verify callers against: listeners then wait and serve no caller.
         """
-        made = {each.address: self._of(each, state) for each in state.workloads.values() if each.listeners}
-        changed = made.keys() != self._made.keys() or any(made[address] is not held for address, held in self._made.items())
-        if changed or state.trust_bundle != self._bundle:
-            self._made, self._bundle = made, state.trust_bundle
-            self._table = dict(sorted(self._all(state), key=lambda entry: (entry[0].type_url, entry[0].name)))
+        before = self.made
+        self.made = {each.address: self._of(each, state) for each in state.workloads.values() if each.listeners}
+        outdated = [each for address, each in before.items() if self.made.get(address) is not each]
+        fresh = [each for address, each in self.made.items() if before.get(address) is not each]
+        put = {key: resource for each in fresh for key, resource in each.table().items()}
+        drop = {key for each in outdated for key in each.table() if key not in put}
+        if state.trust_bundle != self._bundle:
+            self._bundle = state.trust_bundle
+            put |= {BUNDLE_KEY: serialized(secret.bundle(self._bundle))} if self._bundle else {}
+            drop |= set() if self._bundle else {BUNDLE_KEY}
+        self._table = self._table.changed(put, drop=drop)
         return self._table
 
     def _of(self, workload: Workload, state: HostState) -> WorkloadResources:
-        known = self._made.get(workload.address)
-        is_same = known is not None and known.is_of(workload)
-        allows = workload.allows if any(isinstance(each, InboundListener) for each in workload.listeners) else None
-        if known is not None and is_same and (known.allows is allows or known.allows == allows):
+        known = self.made.get(workload.address)
+        is_same = known is not None and known.is_served_as(workload)
+        if known is not None and is_same and known.is_judged_by(workload.allows):
             return known
         entries = known.entries if known is not None and is_same else _of_listeners(workload)
-        rights = () if allows is None else tuple(_rights(workload.address, allows, state, known.rights if known else ()))
-        return WorkloadResources(workload.listeners, workload.pin, entries, allows, rights)
-
-    def _all(self, state: HostState) -> Iterator[Entry]:
-        for made in self._made.values():
-            yield from made.entries
-            yield from (entry for _, entry in made.rights)
-        if state.trust_bundle:
-            yield BUNDLE_KEY, serialized(secret.bundle(state.trust_bundle))
+        if not any(isinstance(each, InboundListener) for each in workload.listeners):
+            return WorkloadResources(workload.listeners, workload.pin, entries)
+        rights = tuple(_rights(workload.address, workload.allows, state, known.rights if known else ()))
+        return WorkloadResources(workload.listeners, workload.pin, entries, workload.allows, rights)
 
 
 def _of_listeners(workload: Workload) -> tuple[Entry, ...]:
@@ -159,16 +171,16 @@ def _rights(
         yield shard, (key, serialized(made))
 
 
-def secrets_of(table: Mapping[ResourceKey, Resource], listeners: Collection[str]) -> Mapping[ResourceKey, str | None]:
+def secrets_of(table: ResourceTable, listeners: Collection[str]) -> Mapping[ResourceKey, str | None]:
     """The versions of the secrets with which these listeners, as far as they are in the table, serve and call."""
-    named = (name.rpartition("-")[2] for name in listeners if ResourceKey(LISTENER, name) in table)
+    named = (name.rpartition("-")[2] for name in listeners if name in table.named(LISTENER))
     leaves = [ResourceKey(SECRET, f"leaf-{digits}") for digits in named]
     return {key: table[key].version for key in (*leaves, *([BUNDLE_KEY] if leaves else ())) if key in table}
 
 
-def of_workload(table: Mapping[ResourceKey, Resource], address: IPv4Address) -> Mapping[ResourceKey, str | None]:
+def of_workload(table: ResourceTable, address: IPv4Address) -> Mapping[ResourceKey, str | None]:
     """The versions that Envoy must have for the workload at `address` to be served, or None where it must have nothing."""
     keys = [leaf_key(address), *rights_keys(address)]
     for kind in KINDS:
         keys += (cluster_key(address, kind), listener_key(address, kind))
-    return {key: table[key].version if key in table else None for key in keys}
+    return {key: table.version(key) for key in keys}

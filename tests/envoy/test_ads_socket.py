@@ -13,6 +13,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, Delt
 
 from dataplane.envoy.ads import SERVICE, AdsServer
 from dataplane.envoy.resource import CLUSTER, LISTENER, Resource, ResourceKey
+from dataplane.envoy.table import ResourceTable
 from host.errors import HostRefused, Unavailable
 from tests.testlib.envoy import ENVOY_ID, LoopThread
 from tests.testlib.patience import eventually
@@ -40,7 +41,7 @@ def tmp_path() -> Iterator[Path]:
 def server(loop: LoopThread, tmp_path: Path) -> Iterator[AdsServer]:
     made = AdsServer(tmp_path / "ads" / "ads.sock", gid=ENVOY_ID)
     loop.run(made.start())
-    loop.call(lambda: made.publish({KEY: Resource("1", b"")}))
+    loop.call(lambda: made.publish(ResourceTable.of({KEY: Resource("1", b"")})))
     yield made
     loop.run(made.stop())
 

@@ -9,6 +9,7 @@ import pytest
 from dataplane.envoy import admin
 from dataplane.envoy.container_ports import ContainerPort, await_listening
 from dataplane.envoy.resource import CLUSTER, LISTENER, SECRET, Resource, ResourceKey, serialized
+from dataplane.envoy.table import ResourceTable
 from dataplane.envoy.translation import listener_key, of_workload
 from dataplane.state import Leaf, TlsListener, Workload
 from host.errors import HostRefused
@@ -75,7 +76,7 @@ def test_a_return_in_the_same_moment_is_a_new_try_as_well(cell: EnvoyCell, pair:
     table = cell.table
 
     def withdraw_and_return() -> None:
-        cell.ads.publish({})
+        cell.ads.publish(ResourceTable())
         cell.ads.publish(table)
 
     cell.loop.call(withdraw_and_return)

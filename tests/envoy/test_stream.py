@@ -1,16 +1,15 @@
 """The protocol without a socket: any table to any table, in a safe order, whatever the other side refuses or forgets."""
 
-from collections.abc import Mapping
-
 import pytest
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataplane.envoy.resource import CLUSTER, EXTENSION, LISTENER, SECRET, Resource, ResourceKey
-from dataplane.envoy.stream import MOST_TYPES, Stream, Table, by_type
-from dataplane.envoy.subscription import Subscription, Versions
+from dataplane.envoy.stream import MOST_TYPES, Stream
+from dataplane.envoy.table import ResourceTable
 from tests.testlib.fake_envoy import TYPES, FakeEnvoy
+from tests.testlib.steps import steps
 
 keys = st.builds(ResourceKey, st.sampled_from(TYPES), st.sampled_from([f"n{each}" for each in range(6)]))
 versions = st.sampled_from(["1", "2", "bad"])
@@ -21,8 +20,8 @@ def bad(name: str, version: str) -> bool:
     return version == "bad"
 
 
-def table(*entries: tuple[str, str, str]) -> Table:
-    return by_type({ResourceKey(kind, name): Resource(version, b"x") for kind, name, version in entries})
+def table(*entries: tuple[str, str, str]) -> ResourceTable:
+    return ResourceTable.of({ResourceKey(kind, name): Resource(version, b"x") for kind, name, version in entries})
 
 
 def versions_of(resources: dict[ResourceKey, Resource]) -> dict[tuple[str, str], str]:
@@ -34,7 +33,7 @@ def test_any_table_becomes_any_other_and_only_the_bad_is_refused(states: list[di
     envoy = FakeEnvoy(hates=bad, wants={f"n{each}" for each in range(6)})
     stream = envoy.connect()
     for state in states:
-        envoy.settle(stream, by_type(state))
+        envoy.settle(stream, ResourceTable.of(state))
         wanted = versions_of(state)
         good = {key: version for key, version in wanted.items() if version != "bad"}
         assert good.items() <= envoy.has.items()
@@ -46,9 +45,9 @@ def test_any_table_becomes_any_other_and_only_the_bad_is_refused(states: list[di
 @given(tables)
 def test_a_new_agent_with_the_same_table_pushes_nothing(state: dict[ResourceKey, Resource]) -> None:
     envoy = FakeEnvoy(wants={f"n{each}" for each in range(6)})
-    envoy.settle(envoy.connect(), by_type(state))
+    envoy.settle(envoy.connect(), ResourceTable.of(state))
     again = envoy.connect()
-    envoy.settle(again, by_type(state))
+    envoy.settle(again, ResourceTable.of(state))
     assert again.pushed == 0
 
 
@@ -61,13 +60,13 @@ def test_pushes_may_change_while_answers_are_on_their_way(
     stream = envoy.connect()
     flying: list[DeltaDiscoveryResponse] = []
     for state in (before, after, before, after):
-        while data.draw(st.booleans()) and (push := stream.next_push(by_type(state))):
+        while data.draw(st.booleans()) and (push := stream.next_push(ResourceTable.of(state))):
             flying.append(push)
         while flying and bool(data.draw(st.booleans())):
             envoy.take(stream, flying.pop(0))
     for push in flying:
         envoy.take(stream, push)
-    envoy.settle(stream, by_type(after))
+    envoy.settle(stream, ResourceTable.of(after))
     good = {key: version for key, version in versions_of(after).items() if version != "bad"}
     assert good.items() <= envoy.has.items()
     assert {key for key in envoy.has if key[0] != SECRET} <= versions_of(after).keys()
@@ -82,7 +81,7 @@ def test_what_was_taken_of_a_refused_push_is_put_back_or_removed() -> None:
         assert push is not None
         envoy.take(stream, push)
         envoy.settle(stream, then)
-        assert {name: version for (_, name), version in envoy.has.items()} == dict.fromkeys(then.get(CLUSTER, {}), "2")
+        assert {name: version for (_, name), version in envoy.has.items()} == dict.fromkeys(then.named(CLUSTER), "2")
 
 
 def test_clusters_and_secrets_go_before_listeners_and_listeners_leave_before_clusters() -> None:
@@ -124,23 +123,24 @@ def test_a_secret_is_sent_when_it_is_asked_for_and_when_it_appears() -> None:
     assert envoy.has == {(SECRET, "s"): "1", (SECRET, "later"): "1"}
 
 
-def test_what_envoy_says_of_one_type_has_no_other_type_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each answer comes through here: with hundreds of containers the comparisons would take longer than the attach."""
-    envoy, wanted = FakeEnvoy(), table((CLUSTER, "c", "1"), (LISTENER, "l", "1"), (SECRET, "s", "1"))
-    stream = envoy.connect()
-    envoy.want(stream, "s")
-    envoy.settle(stream, wanted)
-    looked: list[Subscription] = []
-    original = Subscription.to_put
+def test_an_answer_of_envoys_takes_no_more_work_among_a_thousand_names_than_among_ten() -> None:
+    def work(count: int) -> int:
+        envoy, names = FakeEnvoy(), [f"l{number}" for number in range(count)]
+        before = table(*((kind, name, "1") for kind in (CLUSTER, LISTENER) for name in names))
+        stream = envoy.connect()
+        envoy.settle(stream, before)
+        after = before.changed({ResourceKey(CLUSTER, "l3"): Resource("2", b"x")}, drop=())
+        push = stream.next_push(after)
+        assert push is not None
+        assert [each.name for each in push.resources] == ["l3"]
 
-    def to_put(subscription: Subscription, desired: Mapping[str, Resource]) -> Versions:
-        looked.append(subscription)
-        return original(subscription, desired)
+        def answered() -> None:
+            envoy.take(stream, push)
+            assert stream.next_push(after) is None
 
-    monkeypatch.setattr(Subscription, "to_put", to_put)
-    envoy.want(stream, "other")
-    assert envoy.settle(stream, wanted) == 0
-    assert looked == [stream.subscriptions[SECRET]]
+        return steps(answered)
+
+    assert work(1_000) == work(10)
 
 
 def test_a_resource_that_is_requested_anew_is_sent_again() -> None:

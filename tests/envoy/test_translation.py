@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap
-from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.config.listener.v3 import listener_pb2
 from google.protobuf import json_format
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dataplane.envoy.bootstrap import EnvoySettings, bootstrap
 from dataplane.envoy.command import command
 from dataplane.envoy.overload import HEAP_PER_DESCRIPTOR, LEAST_HEAP, connections_for, memory_for
-from dataplane.envoy.resource import LISTENER, ResourceKey
+from dataplane.envoy.resource import LISTENER, SECRET, ResourceKey
 from dataplane.envoy.translation import (
     BUNDLE_KEY,
     Translation,
@@ -25,7 +27,17 @@ from dataplane.envoy.translation import (
     of_workload,
     secrets_of,
 )
-from dataplane.state import Allow, HostState, Leaf, TargetHttp, TlsListener, Workload
+from dataplane.state import (
+    Allow,
+    HostState,
+    InboundListener,
+    Leaf,
+    Listener,
+    OutboundListener,
+    TargetHttp,
+    TlsListener,
+    Workload,
+)
 
 SETTING = EnvoySettings(
     cell="no", ads=Path("/run/a/ads.sock"), admin=Path("/run/b/admin.sock"), connections=500, memory=1 << 30
@@ -68,11 +80,47 @@ def test_the_order_of_workloads_changes_nothing() -> None:
     assert list(one.items()) == list(other.items())
 
 
-def test_a_translation_with_a_memory_equals_a_fresh_one() -> None:
+LEAVES = tuple(Leaf(b"chain %d" % number, b"key %d" % number) for number in range(2))
+RIGHTS = tuple(frozenset(Allow(tag, "tcp", 80, 80) for tag in range(1, count)) for count in (1, 2, 7))
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> Workload:
+    """One of few, with some of its listeners."""
+    leaf = draw(st.sampled_from(LEAVES))
+    possible: tuple[Listener, ...] = (
+        TlsListener(61443, leaf, target_port=draw(st.sampled_from([80, 81]))),
+        OutboundListener(leaf, IPv4Network("10.255.0.0/16"), longest=60),
+        InboundListener(leaf, frozenset({61443}), longest=60),
+    )
+    listeners = tuple(each for each in possible if draw(st.booleans()))
+    pin = Path(draw(st.sampled_from(["/one", "/other"])))
+    return replace(workload(draw(st.integers(0, 3))), pin=pin, allows=draw(st.sampled_from(RIGHTS)), listeners=listeners)
+
+
+states = st.builds(
+    lambda found, bundle: replace(state(*found), trust_bundle=bundle, principals={tag: f"spiffe://{tag}" for tag in range(9)}),
+    st.lists(workloads(), max_size=4),
+    st.sampled_from([b"", b"roots", b"other roots"]),
+)
+
+
+@given(st.lists(states, min_size=1, max_size=6))
+def test_a_translation_with_a_memory_equals_a_fresh_one(walk: list[HostState]) -> None:
     translation = Translation()
-    for states in (range(5), range(3, 9), range(0), range(9)):
-        now = state(*(workload(number, http=number % 3 == 0) for number in states))
-        assert translation.of(now) == Translation().of(now)
+    for now in walk:
+        fresh = Translation()
+        assert list(translation.of(now).items()) == list(fresh.of(now).items())
+        assert translation.made == fresh.made
+        assert translation.of(now) is translation.of(replace(now))
+
+
+def test_what_is_of_a_type_in_which_nothing_has_changed_is_the_same_object() -> None:
+    translation = Translation()
+    before = translation.of(state(workload(0), workload(1)))
+    renewed = replace(TLS, leaf=Leaf(b"new", b"new"))
+    after = translation.of(state(replace(workload(0), listeners=(renewed,)), workload(1)))
+    assert [kind for kind in before.types if before.types[kind] is not after.types[kind]] == [SECRET]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +163,7 @@ def test_a_listener_needs_its_leaf_and_the_bundle_and_what_is_not_ours_needs_not
 
 def test_a_listener_is_bound_to_its_address_inside_its_namespace() -> None:
     one = workload(0)
-    listener = Listener.FromString(Translation().of(state(one))[ResourceKey(LISTENER, "tls-0aff0102")].body)
+    listener = listener_pb2.Listener.FromString(Translation().of(state(one))[ResourceKey(LISTENER, "tls-0aff0102")].body)
     where = listener.address.socket_address
     assert (where.address, where.port_value, where.network_namespace_filepath) == ("10.255.1.2", 61443, str(one.pin))
 

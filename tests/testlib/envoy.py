@@ -22,6 +22,7 @@ from dataplane.envoy.command import bundled_envoy, command, opened_program
 from dataplane.envoy.container_ports import ContainerPort, await_listening
 from dataplane.envoy.refusal import Refusal
 from dataplane.envoy.resource import Resource, ResourceKey
+from dataplane.envoy.table import ResourceTable
 from dataplane.envoy.translation import BUNDLE_KEY, Translation, of_workload
 from dataplane.state import HostState, Leaf, TargetHttp, TlsListener, Workload
 from tests.testlib.certificates import TODAY, identity, make_ca
@@ -123,7 +124,7 @@ class EnvoyCell:
         self.refusals = list[Refusal]()
         self.ads = self._server()
         self.translation = Translation()
-        self.table: Mapping[ResourceKey, Resource] = {}
+        self.table = ResourceTable()
         overlay, subnet = IPv4Network("10.255.0.0/16"), IPv4Network("10.255.1.0/24")
         self.state = HostState(overlay, subnet, 1450, {}, trust_bundle=self.ca.root.bundle())
 
@@ -149,7 +150,7 @@ class EnvoyCell:
         self.loop.call(lambda: self.ads.publish(self.table))
 
     def publish_table(self, table: Mapping[ResourceKey, Resource]) -> None:
-        self.loop.call(lambda: self.ads.publish(table))
+        self.loop.call(lambda: self.ads.publish(ResourceTable.of(table)))
 
     def put(self, *workloads: Workload) -> None:
         self.publish(workloads={**self.state.workloads, **{each.address: each for each in workloads}})

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 
 from dataplane.envoy.resource import CLUSTER, LISTENER, SECRET
-from dataplane.envoy.stream import Stream, Table
+from dataplane.envoy.stream import Stream
+from dataplane.envoy.table import ResourceTable
 
 TYPES = (CLUSTER, LISTENER, SECRET)
 
@@ -53,7 +54,7 @@ class FakeEnvoy:
             self.has.pop((push.type_url, name), None)
         stream.receive(answer)
 
-    def settle(self, stream: Stream, table: Table, *, most: int = 10_000) -> int:
+    def settle(self, stream: Stream, table: ResourceTable, *, most: int = 10_000) -> int:
         """Take pushes until none is due; returns how many there were."""
         for count in range(most):
             push = stream.next_push(table)
