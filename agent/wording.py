@@ -12,6 +12,11 @@ def listed(names: Sequence[str], *, most: int = 3, separator: str = ", ") -> str
     return separator.join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
+def printable(text: str) -> str:
+    """With no character that a terminal obeys: the text may be another's."""
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
 def natural(name: str) -> tuple[str | int, ...]:
     """A key to sort names by: `app-2` before `app-10`."""
     return tuple(int(part) if part.isdecimal() else part for part in re.split("([0-9]+)", name))

@@ -66,6 +66,5 @@ def open_storage(config: Config, database: Database, stack: contextlib.AsyncExit
     etcd = EtcdStore(
         client, prefix=config.store.prefix, cell=config.cell, overlay=overlay, domains=domains, disk_copy=disk_copy
     )
-    names = LoneNames(database, changes=etcd.changes)
     row = StoreRow("etcd", str(config.store))
-    return Storage(etcd, etcd, etcd, etcd, names, names, etcd.changes, row, shared=etcd)
+    return Storage(etcd, etcd, etcd, etcd, etcd.names.routes, etcd.names.indexes, etcd.changes, row, shared=etcd)

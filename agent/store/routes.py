@@ -6,11 +6,13 @@ What each function returns are the changes by host (None: no longer), for Routes
 from collections.abc import Iterator
 from dataclasses import replace
 
+from agent.errors import InvalidInput
 from agent.model.attachment import check_route
 from agent.model.names import AppName, Space
 from agent.model.routes import Route, Routes, names_above, refuse_numbered
 from agent.store.refusals import belongs_to_another, no_such_route, not_mapped
 
+PARTS = 32  # of a name: each that contains it is compared where it is claimed
 Changes = dict[str, Route | None]
 
 
@@ -18,6 +20,8 @@ def check(host: str) -> None:
     """Raises InvalidInput for a name that can be no route at all."""
     check_route(host)
     refuse_numbered(host)
+    if host.count(".") >= PARTS:
+        raise InvalidInput(f"the route {host} has more than {PARTS} parts", hint="choose a shorter name")
 
 
 def claim(routes: Routes, host: str, space: Space) -> Changes:

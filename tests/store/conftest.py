@@ -27,10 +27,6 @@ from tests.testlib.memory_store import MemoryStore
 from tests.testlib.secured_etcd import secured
 
 
-class NameStore(RouteStore, IndexStore, Protocol):
-    """What has routes and instances' numbers."""
-
-
 class Store(TagStore, PolicyStore, TrustStore, Protocol):
     """What every store is."""
 
@@ -108,12 +104,24 @@ async def cell_store(kind: str, make_store: MakeStore, request: pytest.FixtureRe
     return made
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def names(request: pytest.FixtureRequest) -> NameStore:
-    """The same, as to routes and instances' numbers."""
-    if request.param == "sqlite":
+@pytest.fixture
+async def routes(kind: str, make_store: MakeStore, request: pytest.FixtureRequest) -> RouteStore:
+    """The same, as to routes."""
+    if kind == "sqlite":
         return LoneNames(request.getfixturevalue("database"), changes=Changes())
-    return MemoryStore()
+    made = make_store()
+    assert isinstance(made, MemoryStore | EtcdStore)
+    return made if isinstance(made, MemoryStore) else made.names.routes
+
+
+@pytest.fixture
+async def indexes(kind: str, make_store: MakeStore, request: pytest.FixtureRequest) -> IndexStore:
+    """The same, as to instances' numbers."""
+    if kind == "sqlite":
+        return LoneNames(request.getfixturevalue("database"), changes=Changes())
+    made = make_store()
+    assert isinstance(made, MemoryStore | EtcdStore)
+    return made if isinstance(made, MemoryStore) else made.names.indexes
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from agent.model.routes import Route, routes_of
 from agent.store.changes import Changes
 from agent.store.database import Database
 from agent.store.lone_names import LoneNames
+from agent.store.protocols import IndexStore, RouteStore
 from agent.store.schema import MIGRATIONS, migrate
-from tests.store.conftest import NameStore
 from tests.testlib import disks
 from tests.testlib.samples import app
 
@@ -22,14 +22,14 @@ SHOP, OTHER = Space.of(WEB), Space.of(BLOG)
 HOST = "backend.apps.internal"
 
 
-async def test_a_route_is_the_spaces_that_claimed_it_first(names: NameStore) -> None:
-    await names.claim_route(HOST, SHOP)
-    await names.claim_route(HOST, SHOP)
-    assert dict(names.routes()) == {HOST: Route(HOST, SHOP)}
+async def test_a_route_is_the_spaces_that_claimed_it_first(routes: RouteStore) -> None:
+    await routes.claim_route(HOST, SHOP)
+    await routes.claim_route(HOST, SHOP)
+    assert dict(routes.routes()) == {HOST: Route(HOST, SHOP)}
     with pytest.raises(Conflict, match=r"the route backend\.apps\.internal belongs to acme/shop") as refused:
-        await names.claim_route(HOST, OTHER)
+        await routes.claim_route(HOST, OTHER)
     assert refused.value.hint == f"choose another name, or have the operator free it: `cellnet route unmap {HOST}`"
-    assert dict(names.routes()) == {HOST: Route(HOST, SHOP)}
+    assert dict(routes.routes()) == {HOST: Route(HOST, SHOP)}
 
 
 @pytest.mark.parametrize(
@@ -39,154 +39,154 @@ async def test_a_route_is_the_spaces_that_claimed_it_first(names: NameStore) -> 
         ("apps.internal", "lies above backend.apps.internal, of acme/shop"),
     ],
 )
-async def test_what_lies_above_and_below_a_route_is_its_spaces_too(names: NameStore, host: str, what: str) -> None:
-    await names.claim_route(HOST, SHOP)
+async def test_what_lies_above_and_below_a_route_is_its_spaces_too(routes: RouteStore, host: str, what: str) -> None:
+    await routes.claim_route(HOST, SHOP)
     with pytest.raises(Conflict, match=f"the route {host} {what}"):
-        await names.claim_route(host, OTHER)
-    await names.claim_route(host, SHOP)
-    assert names.routes().keys() == {HOST, host}
+        await routes.claim_route(host, OTHER)
+    await routes.claim_route(host, SHOP)
+    assert routes.routes().keys() == {HOST, host}
 
 
-async def test_a_name_that_only_ends_alike_is_another(names: NameStore) -> None:
-    await names.claim_route(HOST, SHOP)
-    await names.claim_route(f"other{HOST}", OTHER)
-    assert names.routes().keys() == {HOST, f"other{HOST}"}
+async def test_a_name_that_only_ends_alike_is_another(routes: RouteStore) -> None:
+    await routes.claim_route(HOST, SHOP)
+    await routes.claim_route(f"other{HOST}", OTHER)
+    assert routes.routes().keys() == {HOST, f"other{HOST}"}
 
 
 @pytest.mark.parametrize(
     "host", ["0.backend.apps.internal", "17.apps.internal", "Backend.apps.internal", "*.apps.internal", "a"]
 )
-async def test_a_name_that_can_be_no_route_is_refused(names: NameStore, host: str) -> None:
+async def test_a_name_that_can_be_no_route_is_refused(routes: RouteStore, host: str) -> None:
     with pytest.raises(InvalidInput):
-        await names.claim_route(host, SHOP)
+        await routes.claim_route(host, SHOP)
     with pytest.raises(InvalidInput):
-        await names.map_route(host, WEB)
-    assert not names.routes()
+        await routes.map_route(host, WEB)
+    assert not routes.routes()
 
 
-async def test_a_route_that_the_operator_maps_is_that_of_each_app_it_is_mapped_to(names: NameStore) -> None:
-    await names.map_route(HOST, WEB)
-    await names.map_route(HOST, API)
-    assert names.routes()[HOST] == Route(HOST, SHOP, frozenset({WEB, API}), by_operator=True)
-    assert routes_of(API, (), names.routes()) == (HOST,)
-    await names.unmap_route(HOST, API)
-    assert routes_of(API, (), names.routes()) == ()
-    assert routes_of(WEB, (), names.routes()) == (HOST,)
+async def test_a_route_that_the_operator_maps_is_that_of_each_app_it_is_mapped_to(routes: RouteStore) -> None:
+    await routes.map_route(HOST, WEB)
+    await routes.map_route(HOST, API)
+    assert routes.routes()[HOST] == Route(HOST, SHOP, frozenset({WEB, API}), by_operator=True)
+    assert routes_of(API, (), routes.routes()) == (HOST,)
+    await routes.unmap_route(HOST, API)
+    assert routes_of(API, (), routes.routes()) == ()
+    assert routes_of(WEB, (), routes.routes()) == (HOST,)
     with pytest.raises(Conflict, match="belongs to acme/shop"):
-        await names.map_route(HOST, BLOG)
+        await routes.map_route(HOST, BLOG)
     with pytest.raises(Conflict, match="belongs to acme/shop"):
-        await names.claim_route(HOST, OTHER)
+        await routes.claim_route(HOST, OTHER)
 
 
-async def test_a_route_that_no_app_has_any_more_stays_its_spaces_until_it_is_freed(names: NameStore) -> None:
-    await names.map_route(HOST, WEB)
-    await names.unmap_route(HOST, WEB)
+async def test_a_route_that_no_app_has_any_more_stays_its_spaces_until_it_is_freed(routes: RouteStore) -> None:
+    await routes.map_route(HOST, WEB)
+    await routes.unmap_route(HOST, WEB)
     with pytest.raises(Conflict, match="belongs to acme/shop"):
-        await names.claim_route(HOST, OTHER)
-    await names.unmap_route(HOST)
-    assert not names.routes()
-    await names.claim_route(HOST, OTHER)
-    assert dict(names.routes()) == {HOST: Route(HOST, OTHER)}
+        await routes.claim_route(HOST, OTHER)
+    await routes.unmap_route(HOST)
+    assert not routes.routes()
+    await routes.claim_route(HOST, OTHER)
+    assert dict(routes.routes()) == {HOST: Route(HOST, OTHER)}
 
 
 async def test_what_asked_for_a_route_at_attach_keeps_it_when_the_operator_maps_another_app_of_the_space(
-    names: NameStore,
+    routes: RouteStore,
 ) -> None:
-    await names.claim_route(HOST, SHOP)
-    await names.map_route(HOST, API)
-    assert routes_of(WEB, [HOST], names.routes()) == (HOST,)
-    await names.unmap_route(HOST, WEB)
-    assert routes_of(WEB, [HOST], names.routes()) == ()
-    assert routes_of(API, [HOST], names.routes()) == (HOST,)
-    await names.map_route(HOST, WEB)
-    assert routes_of(WEB, [], names.routes()) == (HOST,)
+    await routes.claim_route(HOST, SHOP)
+    await routes.map_route(HOST, API)
+    assert routes_of(WEB, [HOST], routes.routes()) == (HOST,)
+    await routes.unmap_route(HOST, WEB)
+    assert routes_of(WEB, [HOST], routes.routes()) == ()
+    assert routes_of(API, [HOST], routes.routes()) == (HOST,)
+    await routes.map_route(HOST, WEB)
+    assert routes_of(WEB, [], routes.routes()) == (HOST,)
 
 
-async def test_the_operators_route_ends_other_spaces_claims_to_it_above_and_below(names: NameStore) -> None:
+async def test_the_operators_route_ends_other_spaces_claims_to_it_above_and_below(routes: RouteStore) -> None:
     hosts = (HOST, f"a.{HOST}", f"a.b.{HOST}", "apps.internal")
     for host in hosts:
-        await names.claim_route(host, SHOP)
-    await names.map_route(HOST, BLOG)
-    assert dict(names.routes()) == {HOST: Route(HOST, OTHER, frozenset({BLOG}), by_operator=True)}
+        await routes.claim_route(host, SHOP)
+    await routes.map_route(HOST, BLOG)
+    assert dict(routes.routes()) == {HOST: Route(HOST, OTHER, frozenset({BLOG}), by_operator=True)}
     for host in hosts:
         with pytest.raises(Conflict, match="shop/blog"):
-            await names.claim_route(host, SHOP)
-    await names.unmap_route(HOST)
-    assert not names.routes(), "what has ended does not come back"
+            await routes.claim_route(host, SHOP)
+    await routes.unmap_route(HOST)
+    assert not routes.routes(), "what has ended does not come back"
 
 
-async def test_what_cannot_be_taken_back_is_named(names: NameStore) -> None:
-    await names.map_route(HOST, WEB)
+async def test_what_cannot_be_taken_back_is_named(routes: RouteStore) -> None:
+    await routes.map_route(HOST, WEB)
     with pytest.raises(NotFound, match=r"there is no route 'backed\.apps\.internal'") as refused:
-        await names.unmap_route("backed.apps.internal", WEB)
+        await routes.unmap_route("backed.apps.internal", WEB)
     assert refused.value.hint == f"did you mean '{HOST}'?"
     with pytest.raises(NotFound, match="there is no route"):
-        await names.unmap_route("backed.apps.internal")
+        await routes.unmap_route("backed.apps.internal")
     with pytest.raises(NotFound, match="is not mapped to shop/blog/web") as refused:
-        await names.unmap_route(HOST, BLOG)
+        await routes.unmap_route(HOST, BLOG)
     assert refused.value.hint == "it is mapped to acme/shop/web"
 
 
-async def test_listeners_hear_of_each_change_of_routes_and_names_and_of_nothing_else(names: NameStore) -> None:
+async def test_listeners_hear_of_each_change_of_routes_and_names_and_of_nothing_else(routes: RouteStore) -> None:
     heard: list[int] = []
-    names.changes.subscribe(lambda: heard.append(1))
-    await names.claim_route(HOST, SHOP)
-    await names.map_route("web.apps.internal", WEB)
-    await names.claim_names({"web.local": WEB})
+    routes.changes.subscribe(lambda: heard.append(1))
+    await routes.claim_route(HOST, SHOP)
+    await routes.map_route("web.apps.internal", WEB)
+    await routes.claim_names({"web.local": WEB})
     assert len(heard) == 3
-    routes, claimed = names.routes(), names.claimed_names()
-    await names.claim_route(HOST, SHOP)
-    await names.map_route("web.apps.internal", WEB)
-    await names.claim_names({"web.local": WEB})
+    known, claimed = routes.routes(), routes.claimed_names()
+    await routes.claim_route(HOST, SHOP)
+    await routes.map_route("web.apps.internal", WEB)
+    await routes.claim_names({"web.local": WEB})
     with pytest.raises(Conflict):
-        await names.claim_route(HOST, OTHER)
-    await names.claim_names({"web.local": BLOG})
-    await names.claim_names({})
+        await routes.claim_route(HOST, OTHER)
+    await routes.claim_names({"web.local": BLOG})
+    await routes.claim_names({})
     assert len(heard) == 3
-    assert names.routes() is routes
-    assert names.claimed_names() is claimed
-    await names.unmap_route("web.apps.internal")
-    await names.unmap_route("web.local")
+    assert routes.routes() is known
+    assert routes.claimed_names() is claimed
+    await routes.unmap_route("web.apps.internal")
+    await routes.unmap_route("web.local")
     assert len(heard) == 5
 
 
-async def test_a_name_is_the_apps_that_claimed_it_first_until_the_operator_frees_it(names: NameStore) -> None:
-    assert names.claimed_names() == {}
-    await names.claim_names({"web.shop.local": WEB, "api.shop.local": API})
-    await names.claim_names({"web.shop.local": BLOG, "web.blog.local": BLOG})
-    assert names.claimed_names() == {"web.shop.local": WEB, "api.shop.local": API, "web.blog.local": BLOG}
-    await names.unmap_route("web.shop.local")
-    assert names.claimed_names() == {"api.shop.local": API, "web.blog.local": BLOG}
-    await names.claim_names({"web.shop.local": BLOG})
-    assert names.claimed_names()["web.shop.local"] == BLOG
+async def test_a_name_is_the_apps_that_claimed_it_first_until_the_operator_frees_it(routes: RouteStore) -> None:
+    assert routes.claimed_names() == {}
+    await routes.claim_names({"web.shop.local": WEB, "api.shop.local": API})
+    await routes.claim_names({"web.shop.local": BLOG, "web.blog.local": BLOG})
+    assert routes.claimed_names() == {"web.shop.local": WEB, "api.shop.local": API, "web.blog.local": BLOG}
+    await routes.unmap_route("web.shop.local")
+    assert routes.claimed_names() == {"api.shop.local": API, "web.blog.local": BLOG}
+    await routes.claim_names({"web.shop.local": BLOG})
+    assert routes.claimed_names()["web.shop.local"] == BLOG
 
 
-async def test_an_instance_gets_the_lowest_number_that_is_free(names: NameStore) -> None:
-    assert await names.claim_index(WEB, name="a", wanted=None, avoid=()) == 0
-    assert await names.claim_index(WEB, name="b", wanted=None, avoid=()) == 1
-    assert await names.claim_index(API, name="c", wanted=None, avoid=()) == 0
-    assert await names.claim_index(WEB, name="d", wanted=None, avoid={2, 4}) == 3
-    await names.release_index(WEB, 0, name="a")
-    await names.release_index(WEB, 0, name="a")
-    assert await names.claim_index(WEB, name="e", wanted=None, avoid=()) == 0
+async def test_an_instance_gets_the_lowest_number_that_is_free(indexes: IndexStore) -> None:
+    assert await indexes.claim_index(WEB, name="a", wanted=None, avoid=()) == 0
+    assert await indexes.claim_index(WEB, name="b", wanted=None, avoid=()) == 1
+    assert await indexes.claim_index(API, name="c", wanted=None, avoid=()) == 0
+    assert await indexes.claim_index(WEB, name="d", wanted=None, avoid={2, 4}) == 3
+    await indexes.release_index(WEB, 0, name="a")
+    await indexes.release_index(WEB, 0, name="a")
+    assert await indexes.claim_index(WEB, name="e", wanted=None, avoid=()) == 0
 
 
-async def test_a_number_that_is_asked_for_is_taken_or_refused(names: NameStore) -> None:
-    assert await names.claim_index(WEB, name="a", wanted=7, avoid=()) == 7
-    assert await names.claim_index(WEB, name="a", wanted=7, avoid=()) == 7
+async def test_a_number_that_is_asked_for_is_taken_or_refused(indexes: IndexStore) -> None:
+    assert await indexes.claim_index(WEB, name="a", wanted=7, avoid=()) == 7
+    assert await indexes.claim_index(WEB, name="a", wanted=7, avoid=()) == 7
     with pytest.raises(Conflict, match="instance 7 of acme/shop/web is taken by 'a'"):
-        await names.claim_index(WEB, name="b", wanted=7, avoid=())
+        await indexes.claim_index(WEB, name="b", wanted=7, avoid=())
     with pytest.raises(Conflict, match="instance 3 of acme/shop/web is taken by another attachment of this cell"):
-        await names.claim_index(WEB, name="b", wanted=3, avoid={3})
-    assert await names.claim_index(API, name="b", wanted=7, avoid=()) == 7
+        await indexes.claim_index(WEB, name="b", wanted=3, avoid={3})
+    assert await indexes.claim_index(API, name="b", wanted=7, avoid=()) == 7
 
 
-async def test_a_number_is_given_back_only_by_its_own_attachment(names: NameStore) -> None:
-    await names.claim_index(WEB, name="a", wanted=0, avoid=())
-    await names.release_index(WEB, 0, name="b")
-    await names.release_index(API, 0, name="a")
+async def test_a_number_is_given_back_only_by_its_own_attachment(indexes: IndexStore) -> None:
+    await indexes.claim_index(WEB, name="a", wanted=0, avoid=())
+    await indexes.release_index(WEB, 0, name="b")
+    await indexes.release_index(API, 0, name="a")
     with pytest.raises(Conflict, match="instance 0 of acme/shop/web is taken by 'a'"):
-        await names.claim_index(WEB, name="b", wanted=0, avoid=())
+        await indexes.claim_index(WEB, name="b", wanted=0, avoid=())
 
 
 async def test_routes_and_names_of_a_file_are_kept_over_a_restart(path: Path) -> None:

@@ -37,6 +37,11 @@ class CellEndpoints:
         """How many containers its part of the overlay has addresses for: the first two and the last are no container's."""
         return max(self._subnet.num_addresses - 3, 0) if self._subnet else 0
 
+    def get(self, name: str) -> Endpoint | None:
+        """The one of that name, if it runs."""
+        found = self._decoded.get(self._prefix + name)
+        return found if found is not None and self.running.get(found.address) == found else None
+
     def left_out(self) -> Iterator[tuple[str, str]]:
         """Key and reason of what does not count."""
         yield from self._left_out.items()

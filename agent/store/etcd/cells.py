@@ -13,11 +13,13 @@ from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
 
 from agent.model.cell import Cell, CellRecord, Endpoint
+from agent.model.names import AppName
 from agent.model.routes import RouteDomains
 from agent.store.etcd import records
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.cell_endpoints import CellEndpoints
 from agent.store.etcd.client import Value, put, remove_below
+from agent.store.etcd.holders import Holders
 from agent.store.etcd.keys import ALIVE, RECORD, Keys
 from agent.store.etcd.subnet_claims import SubnetClaims
 from agent.store.etcd.transactions import Plan
@@ -59,6 +61,7 @@ class CellsAndEndpoints:
         self.own = set[str]()
         self.subnets = SubnetClaims(keys)
         self.underlays = UnderlayAddresses()
+        self.holders = Holders()
         self.endpoints: Endpoints = MappingProxyType(self._endpoints)
 
     @property
@@ -69,8 +72,17 @@ class CellsAndEndpoints:
 
     def floods(self) -> Iterator[str]:
         """In words, which cells write too much."""
-        for name, changes in self._rates.floods(lambda name: self._published[name].room if name in self._published else 0):
+        for name, changes in self._rates.floods(self.room):
             yield f"cell {name} floods etcd: {changes} changes of its endpoints in {WINDOW:g} seconds"
+
+    def room(self, name: str) -> int:
+        """How many containers a cell that publishes some has addresses for."""
+        return self._published[name].room if name in self._published else 0
+
+    def has_instance(self, cell: str, name: str, app: AppName, instance: int) -> bool:
+        """Whether that attachment runs on that cell, and is this instance."""
+        found = self._published[cell].get(name) if cell in self._published else None
+        return found is not None and (found.app, found.instance) == (app, instance)
 
     @property
     def names(self) -> Collection[str]:
@@ -202,6 +214,7 @@ class CellsAndEndpoints:
         for address in gone.keys() - come.keys():
             del self._endpoints[address]
         self._endpoints.update(come)
+        self.holders.change(gone.values(), come.values())
         self._departed.update(
             address
             for address, each in gone.items()

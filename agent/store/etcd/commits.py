@@ -20,65 +20,69 @@ TRIES = 60  # of one change: another cell must have been quicker each time
 
 
 class Commits:
-    """One per store."""
+    """One per store, with what it takes to change it: what follows etcd, and where everything is."""
 
     def __init__(self, client: EtcdClient, mirror: Mirror, *, keys: Keys) -> None:
         self._client = client
-        self._mirror = mirror
-        self._keys = keys
+        self.mirror = mirror
+        self.keys = keys
 
     def unchanged(self, key: str) -> rpc.Compare:
         """Holds where etcd has the record as the copy has it."""
-        return unchanged(key, self._mirror.copy.values.get(key))
+        return unchanged(key, self.mirror.copy.values.get(key))
 
-    async def settle(self, plan: Callable[[], list[Plan]], *, writer: StoreCredentials | None = None) -> None:
+    async def settle(
+        self, plan: Callable[[], list[Plan]], *, writer: StoreCredentials | None = None, follow: bool = True
+    ) -> None:
         """Commit what `plan` makes of the copy; if etcd has it otherwise, or the plan cannot be, of what is read anew.
 
-        Raises Conflict when other cells were quicker each time, and what `plan` raises.
+        `follow`: until the copy has it. Raises Conflict when other cells were quicker each time, and what `plan` raises.
         """
         async with client_of(writer, cell=self._client) as client:
-            if self._mirror.problem is not None and self._mirror.copy.revision:
-                raise self._mirror.problem  # operators have waited for its end, the loop must not
+            if self.mirror.problem is not None and self.mirror.copy.revision:
+                raise self.mirror.problem  # operators have waited for its end, the loop must not
             fresh = False
             for attempt in range(TRIES):
-                known, lost = self._mirror.copy.revision, False
-                if self._mirror.problem is None or fresh:
+                known, lost = self.mirror.copy.revision, False
+                if self.mirror.problem is None or fresh:
                     try:
                         plans = plan()
                     except (Conflict, InvalidInput):
                         if fresh:
                             raise
                     else:
-                        if await self.commit_all(plans, client=client):
+                        if await self.commit_all(plans, client=client, follow=follow):
                             return
                         lost = True
                 await asyncio.sleep(random.uniform(0, min(attempt * 0.01, 0.2)))  # noqa: S311 - or all come again at once
                 # the watch brings what the quicker cell wrote: a thousand that want one tag must not each read everything
-                fresh = not (lost and await self._mirror.has_followed(known, seconds=FOLLOWS))
-                if fresh:
+                fresh = not (lost and await self.mirror.has_followed(known, seconds=FOLLOWS))
+                if fresh and not lost and self.mirror.problem is None:
+                    await self.mirror.catch_up()  # what is refused is mostly known well enough
+                elif fresh:
                     await self.read()
             raise Conflict("other cells changed the same records again and again", hint="try again")
 
     async def read(self) -> None:
         """Read everything anew. Raises Unavailable where data was lost."""
-        await self._mirror.refresh()
-        if self._mirror.lost is not None:
-            raise Unavailable(self._mirror.lost, hint="docs/store.md describes what to do")
+        await self.mirror.refresh()
+        if self.mirror.lost is not None:
+            raise Unavailable(self.mirror.lost, hint="docs/store.md describes what to do")
 
     async def await_return(self) -> None:
         """See SharedStore."""
-        await self._mirror.await_return(seconds=RETURN)
+        await self.mirror.await_return(seconds=RETURN)
 
-    async def commit_all(self, plans: list[Plan], *, client: EtcdClient) -> bool:
-        """All of them, or up to the first that etcd has otherwise."""
+    async def commit_all(self, plans: list[Plan], *, client: EtcdClient | None = None, follow: bool = True) -> bool:
+        """All of them, or up to the first that etcd has otherwise. `client` has the rights; None: this cell's."""
         revision: int | None = 0
         for when, do in plans:
-            there, held = self._mirror.copy.values, self._mirror.held.values
-            also = data_loss.plan_beside_deletions(do, held=held, keys=self._keys, there=there)
-            when = [*when, *also[0], *data_loss.unchanged_generation(there, self._keys)]
-            revision = await client.commit(when=when, do=[*do, *also[1]])
+            there, held = self.mirror.copy.values, self.mirror.held.values
+            also = data_loss.plan_beside_deletions(do, held=held, keys=self.keys, there=there)
+            when = [*when, *also[0], *data_loss.unchanged_generation(there, self.keys)]
+            revision = await (client or self._client).commit(when=when, do=[*do, *also[1]])
             if revision is None:
                 return False
-        if revision:
-            await self._mirror.reach(revision)
+        if revision and follow:
+            await self.mirror.reach(revision)
         return True

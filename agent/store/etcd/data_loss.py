@@ -22,7 +22,8 @@ from agent.store.etcd import records
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import EtcdClient, Reading, Value, absent, put, unchanged
 from agent.store.etcd.disk_copy import HeldRecords, RecordsInForce
-from agent.store.etcd.keys import Keys
+from agent.store.etcd.keys import Keys, forwards
+from agent.store.etcd.name_records import ClaimRecord
 from agent.store.etcd.policies_and_tags import PoliciesAndTags
 from agent.store.etcd.transactions import Plan, joined, tag_plans
 from agent.store.tags import LAST_TAG, Claims, claim
@@ -91,15 +92,26 @@ def same_content(one: Value | None, other: Value | None) -> bool:
 
 
 def plans_to_restore(
-    in_force: RecordsInForce, now: Reading, *, keys: Keys, cell: str, clock: float, last_tag: int
+    in_force: RecordsInForce,
+    now: Reading,
+    *,
+    keys: Keys,
+    cell: str,
+    clock: float,
+    last_tag: int,
+    left_out: Collection[str] = (),
 ) -> list[Plan]:
     """Transactions after which etcd has what this cell knows. Empty when it does. Raises Conflict when tags run out.
+
+    Records that are `left_out` are not written back: to a cell that comes new they would be as good as others.
 
     Tags come first: a number in use must not be given to another app. An app in use whose number went to another app meanwhile
     gets a new one, as etcd has the last word on which app has a number. `clock`: seconds since 1970.
     """
     claims, there = tags_of(in_force, keys), tags_of(now.values, keys)
-    creations = joined((*_missing_tags(claims, now.values, keys), *_missing_records(in_force, now.values, keys, cell)))
+    creations = joined(
+        (*_missing_tags(claims, now.values, keys), *_missing_records(in_force, now.values, keys, cell, left_out))
+    )
     if creations:
         return creations
     lost = [app for app, held in claims.items() if held.released is None and not _is_in_use(there, app)]
@@ -135,10 +147,13 @@ def _tag_of(value: Value) -> int | None:
         return None
 
 
-def _missing_records(in_force: RecordsInForce, there: Mapping[str, Value], keys: Keys, cell: str) -> Iterator[Plan]:
+def _missing_records(
+    in_force: RecordsInForce, there: Mapping[str, Value], keys: Keys, cell: str, left_out: Collection[str]
+) -> Iterator[Plan]:
     """Claims of all cells, and this cell's own records."""
     for key, held in in_force.items():
-        if key.startswith((keys.claims, keys.cell(cell))) and key != keys.generation and not held.lease and key not in there:
+        is_restored = key.startswith((keys.claims, keys.cell(cell))) and key != keys.generation and key not in left_out
+        if is_restored and not held.lease and key not in there:
             yield [absent(key)], [put(key, held.data)]
 
 
@@ -232,6 +247,11 @@ def held_policies(held: HeldRecords, keys: Keys) -> list[str]:
     return sorted(key.removeprefix(keys.policies) for key in held.values if key.startswith(keys.policies))
 
 
+def held_routes(held: HeldRecords, keys: Keys) -> list[str]:
+    """Hosts, sorted."""
+    return sorted(forwards(key.removeprefix(keys.routes)) for key in held.values if key.startswith(keys.routes))
+
+
 def held_problems(held: HeldRecords, keys: Keys) -> Iterator[Problem]:
     """What is held, and what to do about it."""
     names = held_policies(held, keys)
@@ -240,6 +260,13 @@ def held_problems(held: HeldRecords, keys: Keys) -> Iterator[Problem]:
             "store",
             f"etcd has lost data: {len(names)} policies are held as they were known here: {listed(names)}",
             "apply them again (`cellnet policy apply`), or give up what was lost: `cellnet policy accept-loss`",
+        )
+    hosts = held_routes(held, keys)
+    if hosts:
+        yield Problem(
+            "store",
+            f"etcd has lost data: {len(hosts)} routes are held as the operator has mapped or freed them: {listed(hosts)}",
+            "map or unmap them again (`cellnet route`), or give up what was lost: `cellnet policy accept-loss`",
         )
     cells = sorted({key.removeprefix(keys.cells).partition("/")[0] for key in held.values if key.startswith(keys.cells)})
     if cells:
@@ -250,8 +277,10 @@ def held_problems(held: HeldRecords, keys: Keys) -> Iterator[Problem]:
         )
 
 
-def clashes(in_force: RecordsInForce, there: Mapping[str, Value], *, keys: Keys) -> Iterator[str]:
-    """Numbers and subnets that went to others meanwhile, in words."""
+def clashes(
+    in_force: RecordsInForce, there: Mapping[str, Value], *, keys: Keys, left_out: Collection[str] = ()
+) -> Iterator[str]:
+    """Numbers, subnets and names that went to others meanwhile, in words."""
     now = tags_of(there, keys)
     for app, held in tags_of(in_force, keys).items():
         taken = there.get(keys.number(held.tag))
@@ -263,6 +292,10 @@ def clashes(in_force: RecordsInForce, there: Mapping[str, Value], *, keys: Keys)
         if key.startswith(keys.subnets) and new is not None and _cell_of(new) != _cell_of(old):
             taken_from = f"subnet {key.removeprefix(keys.subnets)} of cell {_cell_of(old)}"
             yield f"{taken_from} was given to {_cell_of(new)} while etcd's data was lost"
+        is_of_name = key.startswith((keys.claimed_routes, keys.claimed_names)) and key not in left_out
+        if is_of_name and new is not None and _owner_of(new) != _owner_of(old):
+            taken_from = f"{key.removeprefix(keys.claims)} of {_owner_of(old)}"
+            yield f"{taken_from} was given to {_owner_of(new)} while etcd's data was lost"
 
 
 def _cell_of(value: Value) -> str:
@@ -272,10 +305,17 @@ def _cell_of(value: Value) -> str:
         return "?"
 
 
+def _owner_of(value: Value) -> str:
+    try:
+        return ClaimRecord.read(value).owner
+    except ValueError:
+        return "?"
+
+
 class Recovery:
     """Gives etcd's data a generation, and restores what this cell knows after a loss. One per store.
 
-    `now`: seconds since 1970; `fresh` makes what no two cells make alike.
+    `now`: seconds since 1970; `fresh` makes what no two cells make alike; `left_out` are keys of records that do not hold.
     """
 
     def __init__(
@@ -287,6 +327,7 @@ class Recovery:
         now: Callable[[], float],
         last_tag: int = LAST_TAG,
         fresh: Callable[[], str] = lambda: secrets.token_hex(8),
+        left_out: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._client = client
         self._keys = keys
@@ -294,6 +335,7 @@ class Recovery:
         self._now = now
         self._last_tag = last_tag
         self._fresh = fresh
+        self._left_out = left_out
         self.clashes: tuple[str, ...] = ()
 
     async def read(self) -> Reading:
@@ -311,7 +353,15 @@ class Recovery:
         if old is not None and new is not None and old.id == new.id:  # older data: cells that come later must see that, too
             await self._make_generation(now, before=old.id)
             return True
-        plans = plans_to_restore(in_force, now, keys=self._keys, cell=self._cell, clock=self._now(), last_tag=self._last_tag)
+        plans = plans_to_restore(
+            in_force,
+            now,
+            keys=self._keys,
+            cell=self._cell,
+            clock=self._now(),
+            last_tag=self._last_tag,
+            left_out=self._left_out(),
+        )
         for when, do in plans:
             if await self._client.commit(when=when, do=do) is None:
                 break  # another cell was quicker
@@ -321,7 +371,7 @@ class Recovery:
         """What is held from now on, when everything that can be is restored."""
         after = revision_of_loss(before, now, self._keys)
         held = records_to_hold(in_force, now, after=after, keys=self._keys, cell=self._cell)
-        self.clashes = tuple(clashes(in_force, now.values, keys=self._keys))
+        self.clashes = tuple(clashes(in_force, now.values, keys=self._keys, left_out=self._left_out()))
         log.get("store").warning("etcd_data_written_back", held=len(held), clashes=len(self.clashes))
         return HeldRecords(held, after)
 

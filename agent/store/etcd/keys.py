@@ -6,6 +6,11 @@
     /cellnet/v1/tags/apps/ORG/SPACE/APP    {"tag": 7, "released": null or seconds since 1970}
     /cellnet/v1/tags/numbers/7             "ORG/SPACE/APP": two cells that take the same number meet here
     /cellnet/v1/claims/subnets/10.255.1.0  {"cell": id, "name": CELL, "prefix": 24, "released": seconds since 1970}
+    /cellnet/v1/claims/routes/internal/apps/web    {"cell": CELL, "owner": "ORG/SPACE"}: from an attach there, never changed
+    /cellnet/v1/claims/names/NAME          {"cell": CELL, "owner": "ORG/SPACE/APP"}: the same for names that two apps could have
+    /cellnet/v1/claims/indexes/ORG/SPACE/APP/0     {"cell": CELL, "name": NAME}: which attachment there is this instance
+    /cellnet/v1/routes/internal/apps/web   {"apps": ["ORG/SPACE/APP", …], "space": "ORG/SPACE", "without": [the same]}: the
+                                           operator's; one without a space has ended what was claimed before
     /cellnet/v1/cells/CELL/apps            ["ORG/SPACE/APP", …]: whose tags this cell needs
     /cellnet/v1/cells/CELL/record          {"id": …, "signs_with": […], "subnet": …, "trusts": […], "underlay": …, "version": …}
     /cellnet/v1/cells/CELL/alive           {"since": seconds since 1970}, on the cell's lease
@@ -113,6 +118,26 @@ class Keys:
         return f"{self.root}claims/"
 
     @property
+    def claimed_routes(self) -> str:
+        """Spaces by route."""
+        return f"{self.claims}routes/"
+
+    @property
+    def claimed_names(self) -> str:
+        """Apps by name."""
+        return f"{self.claims}names/"
+
+    @property
+    def indexes(self) -> str:
+        """Attachments by instance."""
+        return f"{self.claims}indexes/"
+
+    @property
+    def routes(self) -> str:
+        """What the operator has mapped and freed."""
+        return f"{self.root}routes/"
+
+    @property
     def generation(self) -> str:
         """Which data this is; see data_loss.py."""
         return f"{self.claims}generation"
@@ -137,3 +162,33 @@ class Keys:
     def subnet(self, subnet: IPv4Network) -> str:
         """One subnet's cell."""
         return f"{self.subnets}{subnet.network_address}"
+
+    def route(self, host: str) -> str:
+        """What the operator says of one route. The names below it are the keys below this one."""
+        return self.routes + backwards(host)
+
+    def claimed_route(self, host: str) -> str:
+        """One route's space; the same of the names below it."""
+        return self.claimed_routes + backwards(host)
+
+    def claimed_name(self, name: str) -> str:
+        """One name's app."""
+        return self.claimed_names + name
+
+    def indexes_of(self, app: AppName) -> str:
+        """What the keys of one app's instances begin with."""
+        return f"{self.indexes}{app}/"
+
+    def index(self, app: AppName, index: int) -> str:
+        """One instance's attachment."""
+        return f"{self.indexes}{app}/{index}"
+
+
+def backwards(host: str) -> str:
+    """`web.apps.internal` -> `internal/apps/web`."""
+    return "/".join(reversed(host.split(".")))
+
+
+def forwards(rest: str) -> str:
+    """The same back. Another key may come to the same name: see whether it is the name's own."""
+    return ".".join(reversed(rest.split("/")))

@@ -29,7 +29,10 @@ LOST = "this cell writes back what it knows; docs/store.md describes what else t
 
 
 class Mirror:
-    """Follows etcd while `run` runs. `changed` is called with the keys that changed, and with none after an outage."""
+    """Follows etcd while `run` runs. `changed` is called with the keys that changed, and with none after an outage.
+
+    Changes of records that `may_wait` come together, not each by itself.
+    """
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class Mirror:
         keys: Keys,
         *,
         changed: Callable[[frozenset[str]], None],
+        may_wait: Callable[[str], bool],
         recovery: Recovery,
         copy: Reading | None = None,
         held: HeldRecords | None = None,
@@ -44,6 +48,7 @@ class Mirror:
         self._client = client
         self._keys = keys
         self._changed = changed
+        self._may_wait = may_wait
         self._recovery = recovery
         self._values: dict[str, Value] = dict(copy.values) if copy else {}
         self._copy = copy or Reading()
@@ -137,7 +142,7 @@ class Mirror:
                 if self.lost is not None:
                     await self._recover()
                 since = self._copy.revision
-                batches = merged(self._client.watch(self._keys.root, since=since), may_wait=self._keys.is_of_a_cell)
+                batches = merged(self._client.watch(self._keys.root, since=since), may_wait=self._may_wait)
                 async with contextlib.aclosing(batches):
                     async for batch in batches:
                         backoff.reset()

@@ -28,13 +28,16 @@ from agent.store.etcd.disk_copy import DiskCopy, FirstSeen
 from agent.store.etcd.heartbeat import Heartbeat, Timing
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.mirror import Mirror
+from agent.store.etcd.names import Names
 from agent.store.etcd.operator import client_of
 from agent.store.etcd.policies_and_tags import PoliciesAndTags
+from agent.store.etcd.routes_and_names import RoutesAndNames
 from agent.store.etcd.transactions import Plan, nested, tag_plans
 from agent.store.protocols import StoredPolicy, by_name
 from agent.store.refusals import no_such_policy
 from agent.store.subnets import SubnetClaim
 from agent.store.tags import LAST_TAG, Claims, TagChanges, claim, release, resting
+from agent.wording import printable
 
 NAMED = 1_000  # malformed records, by their keys
 
@@ -71,22 +74,34 @@ class EtcdStore(Part):
         self._stale = False
         self._disk_copy = disk_copy
         copy, held = (disk_copy and disk_copy.load()) or (None, None)
-        self._recovery = data_loss.Recovery(client, self._keys, cell=cell, now=clock, last_tag=last_tag)
-        self.mirror = Mirror(client, self._keys, changed=self._follow, recovery=self._recovery, copy=copy, held=held)
+        self._names = RoutesAndNames(self._keys, holders=self._cells.holders, domains=domains)
+        self._recovery = data_loss.Recovery(
+            client, self._keys, cell=cell, now=clock, last_tag=last_tag, left_out=lambda: self._names.left_out
+        )
+        wait = self._names.may_wait
+        self.mirror = Mirror(
+            client, self._keys, changed=self._follow, may_wait=wait, recovery=self._recovery, copy=copy, held=held
+        )
         self._commits = Commits(client, self.mirror, keys=self._keys)
-        if copy is not None:
-            in_force = self.mirror.in_force
-            self._stale = self._records.update(in_force, in_force)
-            first = disk_copy.load_first() if disk_copy else FirstSeen()
-            self._cells.update(in_force, in_force, first=first.underlays)
-            self._cells.take_departed()
+        self.names = Names(self._commits, self._names, cells=self._cells, changes=self.changes, cell=cell, pause=timing.again)
         self._heartbeat = Heartbeat(client, self.mirror, keys=self._keys, cells=self._cells, clock=clock, timing=timing)
+        if copy is not None:
+            self._begin_with(disk_copy.load_first() if disk_copy else FirstSeen())
+
+    def _begin_with(self, first: FirstSeen) -> None:
+        """With what was kept on the disk."""
+        in_force = self.mirror.in_force
+        self._stale = self._records.update(in_force, in_force)
+        self._cells.update(in_force, in_force, first=first.underlays)
+        self._cells.take_departed()
+        self.names.update(frozenset(in_force), first=first.claims)
 
     async def run(self) -> None:
         """Follow etcd, and keep up what was announced there, for ever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.mirror.run())
             tasks.create_task(self._heartbeat.run())
+            tasks.create_task(self.names.run())
 
     def problems(self) -> tuple[Problem, ...]:
         """What keeps the cells from knowing of each other."""
@@ -98,15 +113,19 @@ class EtcdStore(Part):
             *as_problems("store", unwritten if isinstance(unwritten, Conflict | HostRefused) else None),
             *(
                 Problem("store", flood, "look at that cell; docs/store.md says how to take its rights away")
-                for flood in self._cells.floods()
+                for flood in (*self._cells.floods(), *self.names.floods())
             ),
-            *_malformed_problems(self.malformed),
+            *self.names.problems(),
+            *_malformed_problems(self._senseless()),
         )
 
     @property
     def malformed(self) -> Mapping[str, str]:
         """Key -> why, of the records that are left out."""
-        return self._records.malformed | self._cells.malformed | self._malformed_rotation()
+        return self._senseless() | self._names.left_out
+
+    def _senseless(self) -> dict[str, str]:
+        return self._records.malformed | self._cells.malformed | self._malformed_rotation() | self.names.malformed
 
     def _malformed_rotation(self) -> dict[str, str]:
         held = self.mirror.in_force.get(self._keys.rotation)
@@ -260,6 +279,7 @@ class EtcdStore(Part):
 
     async def publish(self, endpoints: Collection[Endpoint]) -> None:
         """See CellStore."""
+        self.names.set_running(endpoints)
         await self._heartbeat.publish(endpoints)
 
     def endpoints(self) -> Mapping[IPv4Address, Endpoint]:
@@ -312,10 +332,12 @@ class EtcdStore(Part):
             self._stale = counts = True
         else:
             counts = self._keys.trust in changed
-        if self._cells.update(changed, in_force) or counts:
+        counts = self._cells.update(changed, in_force) or counts
+        counts = self.names.update(changed) or counts
+        if counts:
             self.changes.announce()
         if self._disk_copy is not None:
-            first = FirstSeen(self._cells.underlays.shared())
+            first = FirstSeen(self._cells.underlays.shared(), self._names.disputed())
             self._disk_copy.keep(changed, self.mirror.copy, self.mirror.held, first=first)
         self._heartbeat.wake_for(changed)
 
@@ -334,10 +356,6 @@ def _malformed_problems(malformed: Mapping[str, str]) -> Iterator[Problem]:
     """Not without end, as anything that may write below the prefix can write many; with no character that a terminal obeys."""
     hint = "another program has written it; `etcdctl get` shows it"
     for key, why in islice(malformed.items(), NAMED):
-        yield Problem("store", _printable(f"{key} in etcd makes no sense: {why}"), hint)
+        yield Problem("store", printable(f"{key} in etcd makes no sense: {why}"), hint)
     if len(malformed) > NAMED:
         yield Problem("store", f"{len(malformed) - NAMED} more records in etcd make no sense", hint)
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else "?" for each in text)

@@ -21,6 +21,12 @@ class WriteRates:
         self._turn()
         self._counts[cell] += 1
 
+    @property
+    def total(self) -> int:
+        """The changes of all cells in this window so far, or in the one before where those are more."""
+        self._turn()
+        return max(self._counts.total(), self._before.total())
+
     def floods(self, room: Callable[[str], int]) -> Iterator[tuple[str, int]]:
         """Cells that write more than any cell with `room` for its containers needs to, and how often in a window."""
         self._turn()
