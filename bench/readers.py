@@ -1,9 +1,11 @@
 """A user of group cellnet asks the agent for all policies, again and again, over as many connections as one user may have.
 
-`python -m bench.readers SOCKET CONNECTIONS` writes a line when all of them have asked.
+`python -m bench.readers SOCKET CONNECTIONS GROUP` writes a line when all of them have asked. It becomes that user by
+itself, as the user may have no way to this checkout and its interpreter.
 """
 
 import contextlib
+import os
 import selectors
 import socket
 import subprocess
@@ -27,8 +29,8 @@ def asking(path: Path, *, connections: int = CONNECTIONS) -> Iterator[None]:
     group = group_id(GROUP)
     if group is None:
         raise HostRefused(f"there is no group {GROUP}", hint="sudo make setup")
-    argv = [sys.executable, "-m", "bench.readers", str(path), str(connections)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, user=READER, group=READER, extra_groups=[group]) as readers:
+    argv = [sys.executable, "-m", "bench.readers", str(path), str(connections), str(group)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as readers:
         try:
             assert readers.stdout is not None
             if not readers.stdout.readline():
@@ -58,5 +60,13 @@ def ask(path: str, connections: int) -> None:
                 connection.sendall(QUESTION)
 
 
+def become_reader(group: int) -> None:
+    """From root."""
+    os.setgroups([group])
+    os.setresgid(READER, READER, READER)
+    os.setresuid(READER, READER, READER)
+
+
 if __name__ == "__main__":
+    become_reader(int(sys.argv[3]))
     ask(sys.argv[1], int(sys.argv[2]))

@@ -29,6 +29,14 @@ def gone(cell: CellUnderTest, name: str) -> bool:
     return name not in cell.attachments() and not (cell.lab.root / "run/cellnet/netns" / name).exists()
 
 
+def runs(pid: int) -> bool:
+    """Whether the process has not ended. One whose parent has gone stays a zombie where process 1 does not ask for it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def started(cell: CellUnderTest) -> tuple[Instance, int]:
     """An app whose command runs already, and the pid of that."""
     made = cell.run_app("acme/shop/web", "sh", "-c", "echo $$; exec sleep infinity")
@@ -40,9 +48,9 @@ def started(cell: CellUnderTest) -> tuple[Instance, int]:
 def test_a_killed_run_takes_its_command_and_its_attachment_along(cell: CellUnderTest) -> None:
     with nothing_left(cell, swept=True):
         web, command = started(cell)
-        assert Path(f"/proc/{command}").exists()
+        assert runs(command)
         web.kill()
-        eventually(lambda: not Path(f"/proc/{command}").exists())
+        eventually(lambda: not runs(command))
 
 
 def test_an_attachment_outlives_its_requester_while_its_path_is_there(cell: CellUnderTest, netns: MakeNetns) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import ssl
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -58,7 +59,16 @@ def bundle(instance: Instance) -> bytes:
 
 
 def taken(web: Instance, api: Instance) -> bool:
-    """Whether api's Envoy takes the certificate that another root vouches for."""
+    """Whether api's Envoy takes the certificate that another root vouches for.
+
+    In a thread of its own: OpenSSL keeps errors for each thread, and Python 3.13 takes what a refused connection leaves there
+    for the next one's.
+    """
+    with ThreadPoolExecutor(max_workers=1) as apart:
+        return apart.submit(_taken, web, api).result()
+
+
+def _taken(web: Instance, api: Instance) -> bool:
     context = web.tls_context()
     load_leaf(context, FOREIGN.leaf(identity(WEB, address=str(web.address))))
     with contextlib.suppress(OSError), web.dial_tls(api, context=context) as secure:
