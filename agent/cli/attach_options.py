@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import click
 
+from agent.cli.app_names import APP
 from agent.cli.errors import print_warning
 from agent.client.connection import Client, Reply, RequestBody, attachment_address
 from agent.model.app_port import AppPort
@@ -42,7 +43,7 @@ def _ports(_context: click.Context, _option: click.Parameter, texts: tuple[str, 
 
 
 OPTIONS = (
-    click.option("--app", required=True, metavar="O/S/A", help="The app: org/space/app."),
+    click.option("--app", type=APP, required=True, metavar="O/S/A", help="The app: org/space/app, or its last part."),
     click.option("--name", metavar="NAME", help="Name of the attachment. [default: made from the app's]"),
     click.option("--instance", type=int, metavar="I", help="Number of this copy of the app. [default: the lowest free]"),
     click.option(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from agent.cli.apps import served
 from agent.cli.attach_options import AttachOptions, attach_options, attach_request
 from agent.cli.completion import attachment_names
 from agent.cli.output import joined, json_option, print_json, table
@@ -12,6 +13,7 @@ from agent.client.answer import Fields
 from agent.client.connection import attachment_address
 from agent.client.location import Location
 from agent.model.key_owner import KeyOwner
+from agent.wording import natural
 
 
 def _key_owner(_context: click.Context, _option: click.Parameter, text: str | None) -> KeyOwner | None:
@@ -75,10 +77,14 @@ def detach(location: Location, name: str, as_json: bool) -> None:
 
 
 @click.command()
+@click.option("--all", "is_everywhere", is_flag=True, help="Those of all cells, by cell.")
 @json_option
 @click.pass_obj
-def ps(location: Location, as_json: bool) -> None:
+def ps(location: Location, is_everywhere: bool, as_json: bool) -> None:
     """List the attachments of this cell."""
+    if is_everywhere:
+        _print_all(location.client().get("/v1/apps"), as_json=as_json)
+        return
     found = location.client().get("/v1/attachments")
     if as_json:
         print_json(found)
@@ -87,6 +93,18 @@ def ps(location: Location, as_json: bool) -> None:
 
 
 HEADS = ("NAME", "APP", "INSTANCE", "ADDRESS", "PORTS", "ROUTES", "TLS")
+HEADS_OF_ALL = ("CELL", "NAME", "APP", "INSTANCE", "ADDRESS", "PORTS", "ROUTES", "READY")
+
+
+def _print_all(apps: Fields, *, as_json: bool) -> None:
+    """Of other cells only is known what they say of themselves: of TLS they say nothing."""
+    pairs = [(app.text("app"), each) for app in apps.each() for each in app.at("instances").each()]
+    pairs.sort(key=lambda pair: (natural(pair[1].text("cell")), natural(pair[1].text("name"))))
+    if as_json:
+        print_json([{"app": app, **each.fields} for app, each in pairs])
+        return
+    plain = [(each.text("cell"), each.text("name"), app, each.text("instance"), each.text("address")) for app, each in pairs]
+    click.echo(table(HEADS_OF_ALL, [(*row, *served(each)) for row, (_, each) in zip(plain, pairs, strict=True)]))
 
 
 def _row(each: Fields) -> tuple[str, ...]:

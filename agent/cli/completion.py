@@ -1,6 +1,7 @@
 """`completion`: the shell's part of tab completion, and the names that are completed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -48,17 +49,32 @@ def cell_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
     return _names(ctx, "/v1/cells", incomplete)
 
 
+def app_names(ctx: click.Context, incomplete: str) -> list[str]:
+    """Apps that begin so, those of the current space by their last part alone, too."""
+    with suppress(Exception):
+        from agent.cli.target import current_space
+
+        space, names = current_space(), [each.text("app") for each in _asked(ctx, "/v1/apps").each()]
+        near = [] if space is None else [name.removeprefix(f"{space}/") for name in names if name.startswith(f"{space}/")]
+        return _beginning_so(near, incomplete) + _beginning_so(names, incomplete)
+    return []
+
+
 def _names(
     ctx: click.Context, address: str, incomplete: str, *, is_meant: Callable[["Fields"], bool] = lambda _: True
 ) -> list[str]:
+    with suppress(Exception):  # a shell's prompt is no place for our troubles
+        return _beginning_so([each.text("name") for each in _asked(ctx, address).each() if is_meant(each)], incomplete)
+    return []
+
+
+def _asked(ctx: click.Context, address: str) -> "Fields":
     from agent.client.location import Location
 
     # click does not run the group's own function while it completes
     options = ctx.find_root().params
-    location = Location(root=options.get("root"), config=options.get("config"))
-    try:
-        found = location.client().get(address)
-        names = (each.text("name") for each in found.each() if is_meant(each))
-        return sorted((name for name in names if name.startswith(incomplete)), key=natural)
-    except Exception:  # a shell's prompt is no place for our troubles
-        return []
+    return Location(root=options.get("root"), config=options.get("config")).client().get(address)
+
+
+def _beginning_so(names: Iterable[str], incomplete: str) -> list[str]:
+    return sorted((name for name in names if name.startswith(incomplete)), key=natural)

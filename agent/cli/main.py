@@ -15,6 +15,7 @@ from agent.wording import nearest
 
 COMMANDS: Mapping[str, str] = {
     "agent": "agent.cli.daemons:agent",
+    "apps": "agent.cli.apps:apps",
     "attach": "agent.cli.attachments:attach",
     "ca": "agent.cli.ca:ca",
     "cell": "agent.cli.cell:cell",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.cli.app_names import APP, PATTERN, full_pattern
 from agent.cli.completion import policy_names
 from agent.cli.credentials import credentials_field, credentials_option
 from agent.cli.errors import FAILED, print_error, print_warning
@@ -67,8 +68,8 @@ def origin(where: Fields) -> str:
 
 
 @policy.command()
-@click.argument("source", metavar="SRC")
-@click.argument("destination", metavar="DST")
+@click.argument("source", metavar="SRC", type=PATTERN)
+@click.argument("destination", metavar="DST", type=PATTERN)
 @click.argument("ports", metavar="PORT...", nargs=-1, required=True)
 @click.option("--name", metavar="NAME", help="Name of the policy. [default: made up]")
 @credentials_option
@@ -81,6 +82,7 @@ def allow(
     """Let SRC reach DST on PORTs (tcp/8080, udp/53, tcp/9000-9010, tcp/any), kept in the store."""
     body = {"from": source, "to": destination, "ports": ports, "name": name, **credentials_field(credentials)}
     made = location.client().post("/v1/policies/allow", body)
+    _show_notices(made)
     if as_json:
         print_json(made)
     else:
@@ -141,7 +143,7 @@ def _name_of(client: Client, words: Sequence[str]) -> str:
     """The stored policy that allows exactly these, however its ports are written."""
     from agent.policy.language import allowed
 
-    source, destination, *ports = words
+    source, destination, ports = full_pattern(words[0]), full_pattern(words[1]), words[2:]
     wanted = allowed(source, destination, ports)
     for each in client.get("/v1/policies").each():
         stored = each.at("origin").at("line").missing
@@ -167,14 +169,15 @@ def accept_loss(location: Location, credentials: Path | None, as_json: bool) -> 
 
 
 @policy.command()
-@click.argument("source", metavar="SRC")
-@click.argument("destination", metavar="DST")
+@click.argument("source", metavar="SRC", type=APP)
+@click.argument("destination", metavar="DST", type=APP)
 @click.argument("port", metavar="PORT")
 @json_option
 @click.pass_obj
 def check(location: Location, source: str, destination: str, port: str, as_json: bool) -> int:
     """Say whether SRC may reach DST on PORT (tcp/8080), and by which policy. Exit code 1 if not."""
     found = location.client().get("/v1/policies/check", **{"from": source, "to": destination, "port": port})
+    _show_notices(found)
     allowed = found.flag("allowed")
     if as_json:
         print_json(found)
@@ -186,6 +189,11 @@ def check(location: Location, source: str, destination: str, port: str, as_json:
             click.echo(f"{source} may reach {destination} on {joined(ports)}")
         _show_reverse(found.at("reverse"), source=source, destination=destination)
     return 0 if allowed else FAILED
+
+
+def _show_notices(found: Fields) -> None:
+    for each in found.texts("notices"):
+        print_warning(each)
 
 
 def _show_reverse(reverse: Fields, *, source: str, destination: str) -> None:

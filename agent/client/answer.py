@@ -51,6 +51,13 @@ class Fields:
         """Whether a field is true."""
         return self.at(name).value is True
 
+    @property
+    def fields(self) -> Mapping[str, object]:
+        """All fields of an object."""
+        if not isinstance(self.value, dict):
+            raise Bug("the agent's answer is no object where one was expected")
+        return self.value
+
     def mapping(self, name: str) -> Mapping[str, str]:
         """An object of strings."""
         found = self.at(name).value

@@ -21,6 +21,8 @@ STATUSES: tuple[tuple[type[CellnetError], int], ...] = (
 KINDS = {400: "InvalidInput", 403: "Forbidden", 404: "NotFound", 405: "MethodNotAllowed", 413: "TooLarge"}
 HINTS = {404: "see docs/api.md", 405: "see docs/api.md", 413: "send less at once"}
 
+JSON = "application/json"
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -30,7 +32,7 @@ def answer(content: object, *, status: int = 200, exclude: dict[str, set[str]] |
     `exclude` as pydantic has it. Times come out as `2030-01-02T03:04:05Z`, so they must be UTC and whole seconds.
     """
     text = json.dumps(to_jsonable_python(content, exclude=exclude))
-    return web.Response(text=text + "\n", status=status, content_type="application/json")
+    return web.Response(text=text + "\n", status=status, content_type=JSON)
 
 
 def refusal(status: int, kind: str, what: str, *, hint: str) -> web.Response:

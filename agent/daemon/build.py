@@ -14,6 +14,7 @@ from aiohttp import web
 
 from agent.attach.owners import OwnerWatch
 from agent.config.config import Config
+from agent.control.api.apps import AppsApi
 from agent.control.api.attachments import AttachmentsApi
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
@@ -183,7 +184,15 @@ def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
     reporting = (*_reporting(base, parts), attachments, rotation, *more)
     apis = (
         attachments,
-        PoliciesApi(parts.policies, enforcement=enforcement),
+        AppsApi(
+            config.cell,
+            attaching=parts.attaching,
+            is_ready=lambda _: True,
+            cells=storage.cells,
+            routes=storage.routes,
+            known=parts.known,
+        ),
+        PoliciesApi(parts.policies, known=parts.known, enforcement=enforcement),
         CellsApi(config.cell, store=storage.cells, enforcement=enforcement, now=clock.seconds),
         rotation,
         CaApi(parts.leaves, folder=config.paths.ca, store=storage.trust, enforcement=enforcement, now=clock.now),

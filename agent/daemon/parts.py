@@ -65,6 +65,7 @@ class Parts:
     metrics: Metrics
     leaves: Leaves
     policies: PoliciesInForce
+    known: KnownApps
     tags: TagsInUse
     announcement: Announcement
     roots: RootsInForce
@@ -95,8 +96,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     policies = PoliciesInForce(config.policies, last_good=config.paths.last_good, store=storage.policies)
     account = envoy_account(config)
     ports = ReservedPorts(lambda each: envoy_ports(each, facts=facts, tunnels=mode.serves), uid=account.pw_uid)
-    ads, pressure, refused = _heard_of_envoy(base, metrics, gid=account.pw_gid)
-    stack.push_async_callback(ads.stop)
+    ads, pressure, refused = _heard_of_envoy(base, metrics, stack, gid=account.pw_gid)
     roots = RootsInForce(leaves, say=announcement.set_roots, before=announcement.roots)
     sources = SnapshotSources(
         trust=storage.trust, cells=storage.cells, ledger=base.ledger, policies=policies, tags=tags, leaves=leaves,
@@ -106,7 +106,8 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     )  # fmt: skip
     await sources.refresh_trust()
     loop = _loop(base, sources, metrics, ads)
-    files = _files(base, leaves, policies, leaving)
+    known = KnownApps(storage.tags, storage.routes, now=clock.seconds)
+    files = _files(base, leaves, policies, known, leaving)
     liveness = _liveness(base, ads)
     attaching = AttachTransactions(
         AttachParts(
@@ -116,9 +117,9 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
         )
     )  # fmt: skip
     listeners = _listeners(base, loop, ads)
-    known = RolloutFacts(lambda: peers.all, lambda: announcement.announced, clock.elapsed)
+    rollout_facts = RolloutFacts(lambda: peers.all, lambda: announcement.announced, clock.elapsed)
     return Parts(
-        metrics=metrics, leaves=leaves, policies=policies, tags=tags, announcement=announcement, roots=roots,
+        metrics=metrics, leaves=leaves, policies=policies, known=known, tags=tags, announcement=announcement, roots=roots,
         ads=ads, loop=loop,
         firewall=FirewallPart(
             base.backend, kernel=base.kernel, loop=loop, passage=lambda: passage_of(facts, base.underlay.facts.tunnel),
@@ -126,7 +127,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
         liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching,
         listeners=listeners, ports=ports, holders=holders, files=files,
         rollout=Rollout(
-            mode, TunnelLooks(mode, base.ledger, attaching, ports, listeners, loop, base.kernel, facts), known,
+            mode, TunnelLooks(mode, base.ledger, attaching, ports, listeners, loop, base.kernel, facts), rollout_facts,
             on_change=loop.kick,
         ),
         foreign_listeners=_foreign_listeners(base, loop), pressure=pressure, refused=refused,
@@ -143,13 +144,13 @@ def _loop(base: Foundation, sources: SnapshotSources, metrics: Metrics, ads: Ads
     return made
 
 
-def _files(base: Foundation, leaves: Leaves, policies: PoliciesInForce, leaving: set[str]) -> ContainerFiles:
+def _files(base: Foundation, leaves: Leaves, policies: PoliciesInForce, known: KnownApps, leaving: set[str]) -> ContainerFiles:
     config = base.config
     domain, paths = config.dns.domain, config.paths
     environments = Environments(
         leaves.keyring,
         policies=policies,
-        known=KnownApps(base.storage.tags, now=base.clock.seconds),
+        known=known,
         prefixes=config.service_env_prefixes,
         name_of=partial(app_name, domain=domain),
     )
@@ -179,12 +180,15 @@ def _holders(base: Foundation, mode: TunnelMode) -> AddressHolders:
     )
 
 
-def _heard_of_envoy(base: Foundation, metrics: Metrics, *, gid: int) -> tuple[AdsServer, Pressure, RefusedCalls]:
+def _heard_of_envoy(
+    base: Foundation, metrics: Metrics, stack: contextlib.AsyncExitStack, *, gid: int
+) -> tuple[AdsServer, Pressure, RefusedCalls]:
     """What it has taken, how it is, and what it has refused."""
     clock, paths = base.clock, base.config.paths
     pressure = Pressure(partial(admin.counters, paths.envoy_admin), connected=lambda: ads.status().connected)
     refused = RefusedCalls(metrics=metrics, elapsed=clock.elapsed, now=clock.now, lost=pressure.lost)
     ads = AdsServer(paths.xds_socket, gid=gid, beside=(AccessLogService(refused.take).handler(),))
+    stack.push_async_callback(ads.stop)
     return ads, pressure, refused
 
 

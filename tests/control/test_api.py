@@ -194,7 +194,7 @@ def test_policies_are_allowed_listed_checked_and_deleted(curl: Curl) -> None:
         Policy("p", (an_app("acme/shop/x"),), an_app("acme/shop/y"), (), (Ports(53, 60),), Origin("/etc/p.yaml", 3, 5))
     )
     body = {"from": "acme/shop/web", "to": "acme/shop/api", "ports": ["tcp/8080", "udp/any"]}
-    assert curl("POST", "/v1/policies/allow", body) == (201, {"name": "web-to-api"})
+    assert curl("POST", "/v1/policies/allow", body) == (201, {"name": "web-to-api", "notices": []})
     assert curl("GET", "/v1/policies") == (200, [
         {"name": "p", "from": ["acme/shop/x"], "to": "acme/shop/y", "tcp": [], "udp": ["53-60"],
          "origin": {"source": "/etc/p.yaml", "line": 3, "column": 5}},
@@ -205,10 +205,19 @@ def test_policies_are_allowed_listed_checked_and_deleted(curl: Curl) -> None:
     back = "/v1/policies/check?from=acme/shop/api&to=acme/shop/web&port=tcp/8080"
     assert curl("GET", there) == (
         200,
-        {"allowed": True, "by": "web-to-api", "origin": "store", "reverse": None, "ports": ["tcp/8080", "udp/any"]},
+        {
+            "allowed": True,
+            "by": "web-to-api",
+            "origin": "store",
+            "reverse": None,
+            "ports": ["tcp/8080", "udp/any"],
+            "notices": [],
+        },
     )
     assert curl("GET", back) == (
-        200, {"allowed": False, "by": None, "origin": None, "reverse": {"by": "web-to-api", "origin": "store"}, "ports": []}
+        200,
+        {"allowed": False, "by": None, "origin": None, "reverse": {"by": "web-to-api", "origin": "store"}, "ports": [],
+         "notices": []},
     )  # fmt: skip
     assert curl("DELETE", "/v1/policies/web-to-api") == (200, {"deleted": True})
     assert curl("POST", "/v1/policies/apply", {"document": "policies: []"}) == (200, {"names": ["from-a-document"]})

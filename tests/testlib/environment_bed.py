@@ -31,7 +31,7 @@ def container_files(
     environments = Environments(
         Keyring(folder / "keys"),
         policies=policies_of(folder, held),
-        known=KnownApps(held, now=lambda: now),
+        known=KnownApps(held, held, now=lambda: now),
         prefixes=prefixes,
         name_of=partial(app_name, domain=DOMAIN),
     )

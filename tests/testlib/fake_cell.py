@@ -17,7 +17,7 @@ from agent.cells.rollout import MutualTlsRow
 from agent.cells.tunnel_health import PeerRow
 from agent.config.config import Mtls
 from agent.control import server
-from agent.control.api.attachments import AttachmentInFull, AttachmentsApi, AttachmentView, DnsView, TlsView
+from agent.control.api.attachments import AttachmentInFull, AttachmentsApi, AttachmentView, TlsView
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
 from agent.control.api.policies import PoliciesApi
@@ -35,19 +35,20 @@ from agent.identity.leaves import CaRow
 from agent.identity.rotation import Step
 from agent.loop.reports import LastApplyRow
 from agent.model.attachment import AttachRequest
-from agent.model.cell import Cell, CellRecord
+from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.credentials import StoreCredentials
 from agent.model.key_owner import KeyOwner
 from agent.model.names import AppName
 from agent.model.peer import Peer
 from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports, Protocol
-from agent.model.resolv_conf import NAMESERVER, resolv_conf
+from agent.model.routes import Routes
 from agent.model.status import Part, Problem
 from agent.policy.in_force import PoliciesInForce, PoliciesRow
 from agent.store.protocols import CellStore
 from ca.show import Shown, Summary
 from dataplane.tunnel_probe import TunnelAnswer
 from host.namespace import open_namespace, pin, unpin
+from tests.testlib.fake_apps import FakeApps, FakeKnownApps, dns_of
 from tests.testlib.rotation_views import rotation_view
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -92,6 +93,8 @@ class FakeCell:
     environment: dict[str, str] = field(default_factory=dict)
 
     operators: list[StoreCredentials | None] = field(default_factory=list)
+    elsewhere: list[Endpoint] = field(default_factory=list)  # on other cells
+    routes: Routes = field(default_factory=Routes)
     listed: list[Cell] = field(default_factory=lambda: [listed_cell("one", alive=True), listed_cell("two")])
     published: list[tuple[str | None, bool]] = field(default_factory=list)
     rotations: list[RotationView] = field(default_factory=lambda: [rotation_view(None), rotation_view(Step.SIGN, "two")])
@@ -158,12 +161,6 @@ class FakeAttachments(AttachmentsApi):
 
     async def in_full(self, name: str) -> AttachmentInFull | None:
         return self.cell.views.get(name)
-
-
-def dns_of(request: AttachRequest) -> DnsView:
-    """As an agent answers."""
-    found = resolv_conf(request.app, nameserver=NAMESERVER, domain="cell.internal")
-    return DnsView(found.nameservers, found.search, found.options, Path(f"/run/cellnet/resolv/{request.name}"))
 
 
 class FakePolicies(PoliciesInForce):
@@ -345,7 +342,8 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
     status = StatusApi((FakePart(cell),), policies=policies, shared=None, enforcement=enforcement, metrics=lambda: metrics)
     apis = (
         FakeAttachments(cell),
-        PoliciesApi(policies, enforcement=enforcement),
+        FakeApps(cell),
+        PoliciesApi(policies, known=FakeKnownApps(cell), enforcement=enforcement),
         cells,
         FakeCa(cell),
         FakeRotation(cell),

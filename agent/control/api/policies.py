@@ -1,6 +1,7 @@
 """`/v1/policies`: what is allowed, listed, checked, and changed in the store."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping
 
@@ -9,11 +10,13 @@ from pydantic import Field
 
 from agent.control.bodies import OperatorBody, read_body
 from agent.control.enforcement import Enforcement
-from agent.control.errors import answer, not_found
+from agent.control.errors import JSON, answer, not_found
 from agent.errors import InvalidInput
 from agent.model.names import AppName
-from agent.model.policy import Policy, Protocol, Scope
+from agent.model.policy import Pattern, Policy, Protocol, Scope
 from agent.policy.in_force import PoliciesInForce
+from agent.policy.known_apps import KnownApps
+from agent.policy.mistaken_names import notices
 from agent.policy.ports import parse_one
 
 STRETCH = 100
@@ -80,8 +83,9 @@ def asked_connection(query: Mapping[str, str]) -> tuple[AppName, AppName, Protoc
 class PoliciesApi:
     """The handlers. A change is answered when its effect is there."""
 
-    def __init__(self, policies: PoliciesInForce, *, enforcement: Enforcement) -> None:
+    def __init__(self, policies: PoliciesInForce, *, known: KnownApps, enforcement: Enforcement) -> None:
         self._policies = policies
+        self._known = known
         self._enforcement = enforcement
         self._list = PolicyList()
 
@@ -99,14 +103,15 @@ class PoliciesApi:
     async def list_all(self, _request: web.Request) -> web.Response:
         """All policies in force."""
         text = await self._list.text(await self._policies.in_force())
-        return web.Response(body=text, content_type="application/json")
+        return web.Response(body=text, content_type=JSON)
 
     async def allow(self, request: web.Request) -> web.Response:
         """One policy into the store."""
         body = await read_body(AllowBody, request)
+        found = await self._notices(_pattern(body.source), _pattern(body.to), is_new=True)
         name = await self._policies.allow(body.source, to=body.to, ports=body.ports, name=body.name, writer=body.credentials())
         await self._enforcement.next()
-        return answer({"name": name}, status=201)
+        return answer({"name": name, "notices": found}, status=201)
 
     async def apply(self, request: web.Request) -> web.Response:
         """A document's policies into the store."""
@@ -143,4 +148,16 @@ class PoliciesApi:
             "origin": None if by is None else str(by.origin),
             "reverse": None if reverse is None else {"by": reverse.name, "origin": str(reverse.origin)},
             "ports": await self._policies.open_ports(source, to=to),
+            "notices": await self._notices(*(Pattern(each.org, each.space, each.app) for each in (source, to))),
         })  # fmt: skip
+
+    async def _notices(self, *patterns: Pattern | None, is_new: bool = False) -> tuple[str, ...]:
+        """What is probably mistyped."""
+        return notices(filter(None, patterns), named=await self._known.named(), is_new=is_new)
+
+
+def _pattern(text: str) -> Pattern | None:
+    """None for a scope, and for what is refused anyhow."""
+    with contextlib.suppress(InvalidInput):
+        return Pattern.parse(text)
+    return None

@@ -1,0 +1,78 @@
+"""How commands take the names of apps: `web` is the app of the current space, and the shell completes what is known.
+
+The one place where such names are resolved. The agent is asked by full names alone.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from agent.cli.target import HINT, current_space
+from agent.errors import InvalidInput
+from agent.model.names import AppName, Space
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+SCOPES: Final = ("same-space", "same-org")
+"""Words of policies that stand where an app's name could; an app of that name is named in full."""
+
+
+def full_name(word: str) -> str:
+    """`web` -> `acme/shop/web`. Raises InvalidInput."""
+    return str(AppName.parse(_in_space(word)))
+
+
+def full_pattern(word: str) -> str:
+    """The same for what policies name: `*` is all of the current space, scopes and patterns stay. The agent judges the rest."""
+    return word if word in SCOPES else _in_space(word)
+
+
+def _in_space(word: str) -> str:
+    if "/" in word:
+        return word
+    space = current_space()
+    if space is None:
+        raise InvalidInput(f"'{word}' is not an app's name", hint=HINT)
+    return f"{space}/{word}"
+
+
+class AppParameter(click.ParamType[str]):
+    """An app's name on the command line."""
+
+    name = "app"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """In full."""
+        return full_name(str(value))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+        """Known apps that begin so."""
+        from click.shell_completion import CompletionItem
+
+        from agent.cli.completion import app_names
+
+        return [CompletionItem(each) for each in app_names(ctx, incomplete)]
+
+
+class PatternParameter(AppParameter):
+    """An app, all of a space or an org, or a scope: what a policy names."""
+
+    name = "apps"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """In full."""
+        return full_pattern(str(value))
+
+
+class SpaceParameter(click.ParamType[Space]):
+    """A space's name on the command line."""
+
+    name = "space"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Space:
+        """Raises InvalidInput."""
+        return value if isinstance(value, Space) else Space.parse(str(value))
+
+
+APP, PATTERN, SPACE = AppParameter(), PatternParameter(), SpaceParameter()
