@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 from dataplane.detachment import reset_remote_connections
 from dataplane.firewall.driver import Firewall
 from dataplane.ipset import MarkSet
-from dataplane.netlink import interior, links, neighbours, overlay, routes
+from dataplane.netlink import addresses, interior, links, neighbours, overlay, routes
 from dataplane.plan import Plan
 from dataplane.tables import (
     TAG_MASK,
@@ -68,6 +68,7 @@ class PlannedEffects:
         refused = self._apart(overlay.withdraw)
         self._remove()  # unreachable before unpoliced
         self._police()  # police before reachable
+        addresses.put(self.sockets.route, self.plan.addresses.put)
         self._connect()
         return Outcome(self.failures, overlay=refused or self._apart(overlay.extend))
 
@@ -82,6 +83,7 @@ class PlannedEffects:
 
     def _remove(self) -> None:
         plan, route = self.plan, self.sockets.route
+        addresses.drop(route, plan.addresses.drop)  # before the rules that keep strangers from it
         for address, inside in plan.interiors.drop.items():
             if host_interface(address) in plan.veths.drop:  # while its link is there, so that other cells hear of it
                 reset_remote_connections(inside.pin, address=address, beyond=overlay.peer_networks(self.desired))

@@ -9,6 +9,7 @@ from dataplane.firewall.bpf import part_mark
 from dataplane.state import INBOUND_PORT, HostState, OutboundListener, Workload
 from dataplane.tables import (
     CELLFUL,
+    LOOPBACK_LINK,
     TUNNEL_LINK,
     Interior,
     NeighbourKey,
@@ -67,6 +68,7 @@ def compile_tables(state: HostState) -> Tables:
         | {peer.neighbour: peer.mac for peer in peers.values()},
         routes={host.destination: host.route for host in hosts} | {subnet: peer.route for subnet, peer in peers.items()},
         vteps=vtep,
+        addresses={} if state.resolver is None else {state.resolver.address: LOOPBACK_LINK},
         fdb={peer.mac: (underlay,) for peer, underlay in zip(peers.values(), underlays, strict=True)},
         senders=dict(zip(underlays, (int(peer.mark) for peer in peers.values()), strict=True)),
     )

@@ -17,7 +17,7 @@ from dataplane.flows import conntrack
 from dataplane.flows.cut import Clock, Receipt, SweepPhase, sweep
 from dataplane.flows.judge import NONE_DEPARTED
 from dataplane.flows.plain import plain_flows
-from dataplane.netlink import fdb, interior, links, neighbours, routes, vtep
+from dataplane.netlink import addresses, fdb, interior, links, neighbours, routes, vtep
 from dataplane.plan import Plan
 from dataplane.state import HostState
 from dataplane.tables import TUNNEL_LINK, Interior, Tables
@@ -112,6 +112,7 @@ class Kernel:
             neighbours=neighbours.read(route, names),
             routes=routes.read(route, names),
             vteps={TUNNEL_LINK: tunnel} if tunnel else {},
+            addresses=addresses.read_own(route),
             fdb=fdb.read(route, found.tunnel.index) if found.tunnel and tunnel else {},
             senders=senders.read(),
         )

@@ -78,6 +78,7 @@ class Plan:
     neighbours: Delta[NeighbourKey, str]
     routes: Delta[IPv4Network, Route]
     vteps: Delta[str, Vtep]
+    addresses: Delta[IPv4Address, str]
     fdb: Delta[str, tuple[IPv4Address, ...]]
     senders: Delta[IPv4Address, int]
 

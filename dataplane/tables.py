@@ -15,9 +15,12 @@ LINK_PREFIX = "cnet"
 # What the kernel counts new flows of containers by. It keeps the limits of a name until no rule has it: others need another
 LIMITED_DATAGRAMS, LIMITED_CALLS = "cellnet-new-udp", "cellnet-new-tcp"
 LIMITED_TUNNELS, EXCESS_TUNNELS = "cellnet-new-tunnels", "cellnet-excess"  # new tunnels, and sources that have too many open
+LIMITED_QUESTIONS, LIMITED_RESOLVER_CALLS = "cellnet-dns-udp", "cellnet-dns-tcp"
 TUNNEL_LINK = "cellnet0"  # matches neither `cnet+` nor a container's link
 CELLFUL = 4096  # addresses for which what follows from one is cached: every turn wants it for all containers
 ROUTE_PROTOCOL = 157  # no other program's in iproute2's rt_protos; 99 is Open/R
+ADDRESS_PROTOCOL = ROUTE_PROTOCOL
+LOOPBACK_LINK = "lo"
 TAGS_SET, VTEPS_SET = "cellnet-tags", "cellnet-vteps"
 TAG_MASK, WHOLE_MARK = 0xFFFF, 0xFFFFFFFF
 GATEWAY = IPv4Address("169.254.0.1")
@@ -167,6 +170,8 @@ class Tables:
     routes: Mapping[IPv4Network, Route] = field(default_factory=dict)
     # ours: cellnet0, kind vxlan
     vteps: Mapping[str, Vtep] = field(default_factory=dict)
+    # ours: on `lo`, by their protocol number; a value is that link's name
+    addresses: Mapping[IPv4Address, str] = field(default_factory=dict)
     # ours: all of cellnet0's; a peer's MAC and the underlay addresses that its frames are sent to
     fdb: Mapping[str, tuple[IPv4Address, ...]] = field(default_factory=dict)
     # ours: set `cellnet-vteps`, the underlay addresses whose tunnelled packets are taken; a value is the mark that stands

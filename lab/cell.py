@@ -37,6 +37,10 @@ class Part(Enum):
     UP = "up"
     AGENT = "agent"
     ENVOY = "envoy"
+    DNS = "dns"
+
+
+PROGRAMS = {Part.ENVOY: "envoy", Part.DNS: "dnsmasq"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +199,8 @@ class Cell:
 
 
 def is_part(part: Part, command: Sequence[str]) -> bool:
-    """Whether a process is a part: `python -P -m agent [--root DIR] WORD`, or Envoy's own program once it has become that."""
-    if part is Part.ENVOY and command and Path(command[0]).name == Part.ENVOY.value:
+    """Whether a process is a part: `python -P -m agent [--root DIR] WORD`, or the program that it has become."""
+    if part in PROGRAMS and command and Path(command[0]).name == PROGRAMS[part]:
         return True
     if command[1:4] != children.CELLNET[1:4] or command[-1] != part.value:
         return False

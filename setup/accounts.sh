@@ -1,18 +1,26 @@
 # The accounts that cellnet runs with. Sourced by setup/run.
 #   group cellnet: its members may read the agent's control socket
-#   user cellnet-envoy: Envoy runs as this user, which owns nothing and cannot log in
+#   users cellnet-envoy and cellnet-dns: Envoy and dnsmasq run as these, which own nothing and cannot log in
 # shellcheck shell=sh
 
-accounts_there() { getent group cellnet >/dev/null && getent passwd cellnet-envoy >/dev/null; }
+USERS='cellnet-envoy cellnet-dns'
+
+accounts_there() {
+    getent group cellnet >/dev/null || return 1
+    for user in $USERS; do
+        getent passwd "$user" >/dev/null || return 1
+    done
+}
 
 make_accounts() {
     if ! getent group cellnet >/dev/null; then
         say "making the system group cellnet"
         groupadd --system cellnet || fail "group cellnet could not be made" "see the line above"
     fi
-    if ! getent passwd cellnet-envoy >/dev/null; then
-        say "making the system user cellnet-envoy"
-        useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin cellnet-envoy ||
-            fail "user cellnet-envoy could not be made" "see the line above"
-    fi
+    for user in $USERS; do
+        getent passwd "$user" >/dev/null && continue
+        say "making the system user $user"
+        useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin "$user" ||
+            fail "user $user could not be made" "see the line above"
+    done
 }

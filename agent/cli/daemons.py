@@ -36,8 +36,19 @@ def envoy(location: Location) -> int:
 
 @click.command()
 @click.pass_obj
+def dns(location: Location) -> int:
+    """Become dnsmasq with this cell's configuration, in the foreground."""
+    need_root("cellnet dns")
+    config = location.load()
+    from agent.dns.process import exec_dns
+
+    return int(exec_dns(config) or 0)
+
+
+@click.command()
+@click.pass_obj
 def up(location: Location) -> int:
-    """Run agent and Envoy together in the foreground, for a host without systemd.
+    """Run agent, Envoy and DNS together in the foreground, for a host without systemd.
 
     Stopping it changes nothing in the kernel: traffic goes on as it was allowed.
     """

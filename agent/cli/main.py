@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "completion": "agent.cli.completion:completion",
     "detach": "agent.cli.attachments:detach",
     "envoy": "agent.cli.daemons:envoy",
+    "dns": "agent.cli.daemons:dns",
     "exec": "agent.cli.exec:execute_in",
     "lab": "lab.commands:lab",
     "policy": "agent.cli.policy:policy",

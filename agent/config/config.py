@@ -13,10 +13,13 @@ from agent.config.file import ConfigFile
 from agent.config.name_templates import OWN, NameTemplate, name_template
 from agent.config.paths import Paths
 from agent.config.services import host_service
+from agent.config.upstreams import resolver_address, upstreams
 from agent.config.values import Key, auto_or, choice, integer, listing, parsed
+from dataplane.dns.command import Upstream
 from dataplane.state import HostService
 
 OVERLAY = IPv4Network("10.255.0.0/16")
+RESOLVER = IPv4Address("169.254.0.2")
 PORT = integer(low=1, high=65535, what="a port")
 
 
@@ -97,8 +100,11 @@ class TlsSettings:
 
 @dataclass(frozen=True, slots=True)
 class Dns:
-    """Names of apps."""
+    """Names of apps. `upstreams` None is `auto`: the host's."""
 
+    address: Annotated[
+        IPv4Address, Key(parsed(resolver_address), "where containers ask for names; on `lo`, the same on all cells or not")
+    ] = RESOLVER
     domain: Annotated[str, Key(parsed(texts.domain), "the domain of the apps' own names")] = "cell.internal"
     route_domains: Annotated[
         tuple[str, ...],
@@ -112,6 +118,17 @@ class Dns:
             '["{app}.{space}.{org}.{domain}"]',
         ),
     ] = (OWN,)
+
+    upstreams: Annotated[
+        tuple[Upstream, ...] | None,
+        Key(
+            auto_or(upstreams),
+            "name servers for all other names, with `egress.default: allow`: `auto` (the host's), `none`, or a list of "
+            "ADDRESS or ADDRESS#PORT",
+            "auto",
+        ),
+    ] = None
+    user: Annotated[str, Key(parsed(texts.user), "the system user dnsmasq runs as")] = "cellnet-dns"
 
     @property
     def templates(self) -> tuple[NameTemplate, ...]:

@@ -15,6 +15,7 @@ from agent.config.settings import ConfiguredValue, read_file, read_override
 from agent.config.source import Listing
 from agent.errors import InvalidInput
 from dataplane.state import INBOUND_PORT, OUTBOUND_PORT
+from dataplane.tables import GATEWAY
 
 SOCKET_LIMIT = 107  # bytes that the kernel takes for the path of a unix socket
 
@@ -79,6 +80,9 @@ def _check_together(config: Config, settings: Mapping[str, ConfiguredValue], who
     if address is not None and address in overlay.network:
         hint = "choose an overlay network that nothing else uses"
         _blame(settings, whole, "underlay.address", what=f"{address} lies inside the overlay {overlay.network}", hint=hint)
+    if config.dns.address in overlay.network or config.dns.address in (GATEWAY, address):
+        what = f"{config.dns.address} cannot be the resolver's address: it is in the overlay, or has another use"
+        _blame(settings, whole, "dns.address", "overlay.network", what=what, hint="one that nothing else has, e.g. 169.254.0.2")
     for domain in config.dns.route_domains:
         if domain == config.dns.domain or domain.endswith(f".{config.dns.domain}"):
             what = f"no route can lie below {domain}: in {config.dns.domain} only the apps' own names are"

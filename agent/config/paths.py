@@ -23,10 +23,24 @@ class Paths:
     control_socket: Annotated[Path, Key(READ, "the control API", "<run>/agent.sock")]
     xds_socket: Annotated[Path, Key(READ, "where Envoy asks the agent for its resources", "<run>/envoy/xds.sock")]
     envoy_admin: Annotated[Path, Key(READ, "Envoy's admin socket", "<run>/envoy/admin/admin.sock")]
+    dns: Annotated[Path, Key(READ, "the names of all instances, and the name servers of the outside", "<run>/dns")]
+    host_resolv_conf: Annotated[Path, Key(READ, "the host's name servers, for `dns.upstreams: auto`")] = Path(
+        "/etc/resolv.conf"
+    )
     netns: Annotated[Path, Key(READ, "pinned namespaces", "<run>/netns")]
     environments: Annotated[Path, Key(READ, "each container's environment, as KEY=VALUE lines", "<run>/env")]
     resolv_confs: Annotated[Path, Key(READ, "each container's resolv.conf", "<run>/resolv")]
     identity: Annotated[Path, Key(READ, "certificates and keys of the instances, on tmpfs", "<run>/identity")]
+
+    @property
+    def names(self) -> Path:
+        """The folder that dnsmasq has its names from."""
+        return self.dns / "names"
+
+    @property
+    def upstreams(self) -> Path:
+        """The name servers of the outside, as dnsmasq reads them."""
+        return self.dns / "upstreams"
 
     @property
     def sockets(self) -> tuple[Path, ...]:
@@ -48,6 +62,7 @@ def derived(written: Mapping[str, Path]) -> Paths:
             control_socket=run / "agent.sock",
             xds_socket=run / "envoy/xds.sock",
             envoy_admin=run / "envoy/admin/admin.sock",
+            dns=run / "dns",
             netns=run / "netns",
             environments=run / "env",
             resolv_confs=run / "resolv",

@@ -149,6 +149,7 @@ def _reporting(base: Foundation, parts: Parts) -> tuple[Part, ...]:
         SavedRules(),
         EnvoyConnection(parts.ads, admin_socket=paths.envoy_admin, obstacle=partial(envoy_obstacle, config)),
         parts.liveness,
+        loop.names,
         parts.listeners,
         parts.foreign_listeners,
         parts.pressure,

@@ -14,6 +14,7 @@ from agent.config.config import Config, Verdict
 from agent.daemon.clock import Clock
 from agent.daemon.firewall import chosen_backend
 from agent.daemon.storage import Storage, open_storage
+from agent.dns.resolver import resolver_of
 from agent.loop.desired import CellFacts
 from agent.store.database import Database
 from agent.store.ledger import Ledger
@@ -96,5 +97,6 @@ async def _facts(config: Config, storage: Storage, ledger: Ledger, *, now: float
         egress_allowed=config.egress.default is Verdict.ALLOW,
         host_services=config.host_services,
         trust_domain=config.trust_domain,
+        resolver=resolver_of(config),
         longest_tunnel=round(min(LONGEST_TUNNEL, config.tls.leaf_lifetime / 4).total_seconds()),
     )

@@ -42,13 +42,14 @@ from agent.loop.roots_in_force import RootsInForce
 from agent.loop.snapshot import SnapshotSources
 from agent.metrics import Metrics
 from agent.model.cell import CellRecord, RootsInUse
-from agent.model.resolv_conf import NAMESERVER, resolv_conf
+from agent.model.resolv_conf import resolv_conf
 from agent.model.routes import RouteDomains
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.last_leaves import ClockBounds
 from ca.disk import Authorities, load_or_create
+from dataplane.dns.hosts_files import HostsFolder
 from dataplane.envoy import admin
 from dataplane.envoy.access_log_service import AccessLogService
 from dataplane.envoy.ads import AdsServer
@@ -137,7 +138,13 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
 def _loop(base: Foundation, sources: SnapshotSources, metrics: Metrics, ads: AdsServer) -> Reconciler:
     clock = base.clock
     effects = Effects(
-        kernel=base.kernel, monitor=base.monitor, metrics=metrics, ads=ads, elapsed=clock.elapsed, called=clock.called
+        kernel=base.kernel,
+        monitor=base.monitor,
+        metrics=metrics,
+        ads=ads,
+        names=HostsFolder(base.config.paths.names),
+        elapsed=clock.elapsed,
+        called=clock.called,
     )
     made = Reconciler(sources.take, facts=base.facts, effects=effects)
     base.storage.changes.subscribe(made.kick)
@@ -158,7 +165,7 @@ def _files(base: Foundation, leaves: Leaves, policies: PoliciesInForce, known: K
         base.ledger,
         environments,
         folders=ContainerPaths(paths.environments, paths.resolv_confs),
-        resolv_conf=partial(resolv_conf, nameserver=NAMESERVER, domain=domain),
+        resolv_conf=partial(resolv_conf, nameserver=config.dns.address, domain=domain),
         leaving=leaving,
     )
     base.storage.changes.subscribe(made.look)

@@ -16,7 +16,7 @@ from agent.errors import Conflict
 from agent.pacing import Backoff
 from host import process
 
-CHILDREN = ("agent", "envoy")
+CHILDREN = ("agent", "envoy", "dns")
 """Each is a command of `cellnet`."""
 FIRST_WAIT, LONGEST_WAIT, STABLE = 0.4, 10.0, 30.0
 STOP_SECONDS = 10.0
@@ -36,7 +36,8 @@ class SupervisedCommand:
     def tend(self) -> bool:
         """Start it if it is due. Returns whether to give up: its very first start is refused, as for a mistake in agent.yaml.
 
-        A later start is tried again whatever it says: a mistake that was made since must not take down what still runs.
+        A later start is tried again whatever it says: a mistake that was made since must not take down what still runs. So is
+        that of the agent's siblings: they read the same agent.yaml, and the programs that they become have codes of their own.
         """
         now = time.monotonic()
         if self._process is None:
@@ -54,7 +55,7 @@ class SupervisedCommand:
         wait = self._backoff.next()
         self._due = now + wait
         log.get("up").warning("ended", part=self._name, code=code, again_in_seconds=wait)
-        return code == REFUSED and self._starts == 1
+        return code == REFUSED and self._starts == 1 and self._name == "agent"
 
     def terminate(self) -> process.Running | None:
         """Ask it to end; the process, if it runs."""

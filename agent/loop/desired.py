@@ -22,6 +22,7 @@ from dataplane.state import (
     Leaf,
     Listener,
     OutboundListener,
+    Resolver,
     TlsListener,
     Workload,
 )
@@ -42,6 +43,7 @@ class CellFacts:
     host_services: tuple[HostService, ...]
     trust_domain: str
     longest_tunnel: int
+    resolver: Resolver | None = None
     ipv6: bool = True
     mptcp: bool = True
 
@@ -78,6 +80,7 @@ def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | N
         principals=_principals(snapshot.tags, facts.trust_domain, before) if served else {},
         group_principals=group_principals(groups, trust_domain=facts.trust_domain) if served else {},
         tls_port=facts.tls_port,
+        resolver=facts.resolver,
     )
 
 

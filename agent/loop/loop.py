@@ -21,6 +21,7 @@ from agent.loop.desired import CellFacts, desired_state
 from agent.loop.envoy_table import EnvoyTable
 from agent.loop.known_kernel import Applied, KnownKernel
 from agent.loop.mass_loss import MassLossGuard
+from agent.loop.names_table import NamesTable
 from agent.loop.reports import Cut, TurnReport, TurnReports
 from agent.loop.revocation import Revocation, lost_rights
 from agent.loop.snapshot import Snapshot
@@ -30,6 +31,7 @@ from agent.model.names import AppName
 from agent.pacing import Backoff
 from dataplane.apply import Outcome
 from dataplane.compile import compile_tables
+from dataplane.dns.hosts_files import HostsFolder
 from dataplane.envoy.ads import AdsServer
 from dataplane.flows.cut import Receipt
 from dataplane.kernel import Kernel
@@ -48,6 +50,7 @@ class Effects:
     monitor: Monitor
     metrics: Metrics
     ads: AdsServer
+    names: HostsFolder
     elapsed: Callable[[], float]
     called: Callable[[float], datetime]
 
@@ -69,6 +72,7 @@ class Reconciler:
         self.envoy = EnvoyTable(effects.ads)
         self.late_rights = LateRights(effects.ads, on_taken=self.kick)
         self.reports = TurnReports(effects.metrics, called=effects.called, elapsed=effects.elapsed)
+        self.names = NamesTable(effects.names, on_repair=self.reports.add_repair)
         self.at_rest = asyncio.Event()  # set between turns
         self._log = log.get("reconcile")
         self._looks = Complaints(self._log, failed="cannot_look")
@@ -119,9 +123,11 @@ class Reconciler:
             known = known.read(actual)
         tables = self.contested.respected(compiled, actual, now=now())
         changes, is_repair = plan(tables, actual), known.is_disturbed
+        await self.names.withdraw(state.names)
         outcome = await self._apply(changes, tables)
         after = known.after_turn(Applied(state, compiled, tables), outcome)
         self.late_rights.want(state.workloads.values(), self.envoy.publish(state, broken=after.broken))
+        await self.names.publish(state.names, broken=after.broken)
         late = await self.late_rights.settle()  # what is cut before could be opened again
         # None: connections may exist that were opened while our rules were not in force
         before = None if is_repair or known.has_failed else known.state
@@ -166,6 +172,8 @@ class Reconciler:
         With `inside` what root in a container may have changed there is read, too.
         """
         self._effects.ads.retry()  # what stood in Envoy's way may be gone
+        if not await self.names.look():
+            self.kick()
         known, found = self._known, None
         if known.applied is None or known.actual is None:
             self.kick()  # something has failed; a turn reads for itself and tries again

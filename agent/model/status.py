@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from agent.complaint import Complaint
 
 Area = Literal[
-    "kernel", "disk", "store", "overlay", "cell", "firewall", "envoy", "policies", "tags", "identity", "config", "lock",
+    "kernel", "disk", "store", "overlay", "cell", "firewall", "envoy", "dns", "policies", "tags", "identity", "config", "lock",
     "agent",
 ]  # fmt: skip
 """Where a problem is, the gravest first."""

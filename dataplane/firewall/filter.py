@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from dataplane.admission import admitted, beyond_the_cell
-from dataplane.firewall import rights
+from dataplane.firewall import resolver, rights
 from dataplane.firewall.matches import (
     CONTAINERS,
     ESTABLISHED,
@@ -67,6 +67,8 @@ def filter_chains(state: HostState) -> Mapping[str, Iterable[str]]:
         "CELLNET-REJECT": (f"-p tcp -j {RESET}", "-j REJECT --reject-with icmp-port-unreachable"),
         **_dispatch(state),
     }
+    if state.resolver:
+        found[resolver.CHAIN] = resolver.limited(state)
     tunnels = state.mutual_tls.served
     if tunnels:
         found["CELLNET-EXCESS"] = (EXCESS, "-j CELLNET-REJECT")
@@ -84,6 +86,8 @@ def _input(state: HostState) -> Iterator[str]:
         yield f"{arriving(state.tunnel)} -j ACCEPT"  # a peer's: mangle has seen to that
         yield f"{tunnelled(state.tunnel)} -j DROP"  # the kernel listens on every address
     yield f"-i {CONTAINERS} -g CELLNET-HOST"
+    if state.resolver:
+        yield from resolver.strangers(state.resolver)
     if state.tunnel:
         yield f"-i {TUNNEL_LINK} {ESTABLISHED} -m mark ! --mark {OPENER} -j ACCEPT"  # answers to the cell's own connections
         yield f"-i {TUNNEL_LINK} {ERROR} -j ACCEPT"
@@ -92,8 +96,12 @@ def _input(state: HostState) -> Iterator[str]:
 
 def _host(state: HostState) -> Iterator[str]:
     """From a container to the host."""
+    if state.resolver:
+        yield from resolver.datagrams(state.resolver)
     yield f"{ESTABLISHED} -j ACCEPT"  # answers to the cell's own connections
     yield f"{ERROR} -j ACCEPT"
+    if state.resolver:
+        yield from resolver.calls(state.resolver)
     yield f"{DATAGRAMS} -j CELLNET-REJECT"
     for service in sorted(state.host_services):
         yield f"-p {service.protocol} -m {service.protocol} --dport {service.port} -j ACCEPT"

@@ -4,6 +4,7 @@ the host's rules say."""
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from dataplane.firewall import resolver
 from dataplane.state import HostState
 
 PORTS: Final = "32768-60999"  # those that the kernel gives by itself
@@ -11,12 +12,15 @@ PORTS: Final = "32768-60999"  # those that the kernel gives by itself
 
 def nat_chains(state: HostState) -> Mapping[str, Iterable[str]]:
     """The rules of each chain by its name."""
-    return {"CELLNET-PREROUTING": _prerouting(state), "CELLNET-POSTROUTING": _postrouting(state)}
+    own = {"CELLNET-OUTPUT": resolver.kept_here(state.resolver)} if state.resolver else {}
+    return {"CELLNET-PREROUTING": _prerouting(state), **own, "CELLNET-POSTROUTING": _postrouting(state)}
 
 
 def _prerouting(state: HostState) -> Iterator[str]:
     # a host that redirects everything, or all of a port, to a proxy of its own: what one container sends another goes there
     yield f"-s {state.overlay} -d {state.overlay} -j NETMAP --to {state.overlay}"
+    if state.resolver:
+        yield from resolver.kept_here(state.resolver)
 
 
 def _postrouting(state: HostState) -> Iterator[str]:

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from dataplane.firewall import bpf
+from dataplane.firewall import bpf, resolver
 from dataplane.firewall.matches import CONTAINERS, tunnelled
-from dataplane.state import HostState, Tunnel
+from dataplane.state import HostState
 from dataplane.tables import TUNNEL_LINK
 
 # the overlay has no IPv6
@@ -14,7 +14,8 @@ RAW_IPV6_CHAINS: Final[Mapping[str, Iterable[str]]] = {"CELLNET-PREROUTING": (f"
 
 def raw_chains(state: HostState) -> Mapping[str, Iterable[str]]:
     """The rules of each chain by its name."""
-    return {"CELLNET-PREROUTING": _prerouting(state)} | ({"CELLNET-OUTPUT": _output(state.tunnel)} if state.tunnel else {})
+    sent = tuple(_output(state))
+    return {"CELLNET-PREROUTING": _prerouting(state)} | ({"CELLNET-OUTPUT": sent} if sent else {})
 
 
 def _prerouting(state: HostState) -> Iterator[str]:
@@ -28,11 +29,16 @@ def _prerouting(state: HostState) -> Iterator[str]:
     yield f"! -s {state.overlay} -d {state.overlay} -m rpfilter --invert -j DROP"
     # conntrack relates an error to the flow that it quotes, whatever its source: containers speak of their own flows only
     yield f'-i {CONTAINERS} -p icmp -m bpf --bytecode "{bpf.FOREIGN_QUOTE}" -j DROP'
+    if state.resolver:
+        yield from resolver.untracked_arriving(state.resolver)
     if state.tunnel:
         # an entry for each tunnelled packet would cost, and say nothing
         yield f"-d {state.tunnel.address}/32 {tunnelled(state.tunnel)} -j CT --notrack"
 
 
-def _output(tunnel: Tunnel) -> Iterator[str]:
-    """What this host itself sends."""
-    yield f"-s {tunnel.address}/32 {tunnelled(tunnel)} -j CT --notrack"  # as for those that arrive
+def _output(state: HostState) -> Iterator[str]:
+    """What this host itself sends: as for what arrives."""
+    if state.resolver:
+        yield from resolver.untracked_sent(state.resolver)
+    if state.tunnel:
+        yield f"-s {state.tunnel.address}/32 {tunnelled(state.tunnel)} -j CT --notrack"

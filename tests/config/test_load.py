@@ -154,7 +154,7 @@ def test_all_mistakes_of_a_file_and_of_overrides_are_reported_at_once(tmp_path: 
         "2:7: unknown key 'prot'",
         "2:22: expected a port, found '0x1f', what YAML may read as another number",
         "3:20: '10.255.0.1/16' has bits set behind its prefix",
-        "4:6: expected a mapping with some of domain, route_domains, names, found 'foo', text",
+        "4:6: expected a mapping with some of address, domain, route_domains, names, upstreams, user, found 'foo', text",
         "1:1: 'maybe' is not possible here",
     ]
 

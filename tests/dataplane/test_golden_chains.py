@@ -15,7 +15,7 @@ import pytest
 from dataplane.compile import compile_tables
 from dataplane.firewall.backends import Backend, firewall
 from dataplane.plan import plan
-from dataplane.state import Allow, HostService, HostState, MutualTls, Tunnel, Workload
+from dataplane.state import Allow, HostService, HostState, MutualTls, Resolver, Tunnel, Workload
 from dataplane.tables import Tables
 from tests.testlib.hosts import EMPTY, make_host, underlay_of
 from tests.testlib.modes import MODES
@@ -24,6 +24,7 @@ from tests.testlib.oracle import Mode
 
 GOLDEN = Path(__file__).parent / "golden"
 ORG = "acme/*/*"
+RESOLVER = Resolver(IPv4Address("169.254.0.2"), ("cell.internal",))
 
 
 def _workload(number: int, *allows: Allow) -> Workload:
@@ -72,6 +73,8 @@ STATES: dict[str, Callable[[], HostState]] = {
     "tunnel_egress": lambda: _with_tunnel(replace(_plain(), egress_allowed=True)),
     "accept": lambda: _mutual_tls(MODES[Mode.ACCEPT]),
     "strict": lambda: _mutual_tls(MODES[Mode.STRICT]),
+    "resolver": lambda: replace(_plain(), resolver=RESOLVER),
+    "resolver_tunnel": lambda: _with_tunnel(replace(_plain(), resolver=RESOLVER)),
 }
 
 
@@ -100,7 +103,16 @@ def test_both_backends_read_back_the_golden_text(name: str, backend: Backend, ne
     state = STATES[name]()
     # the rules and the sets that they name are there before any link is: the containers themselves are not needed
     police = replace(
-        compile_tables(state), veths={}, links_up={}, interiors={}, neighbours={}, routes={}, vteps={}, fdb={}, sysctls={}
+        compile_tables(state),
+        veths={},
+        links_up={},
+        interiors={},
+        neighbours={},
+        routes={},
+        vteps={},
+        fdb={},
+        sysctls={},
+        addresses={},
     )
     host.kernel.apply(plan(police, host.read(police)), police).result()
     assert _text(host.read(police)) == (GOLDEN / f"{name}.txt").read_text()

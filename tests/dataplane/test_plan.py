@@ -12,7 +12,7 @@ from dataplane.compile import compile_tables
 from dataplane.firewall.restore import restore_text
 from dataplane.firewall.save import read_save
 from dataplane.plan import Plan, diff, plan
-from dataplane.state import Allow, HostState, Tunnel, Workload
+from dataplane.state import Allow, HostState, Resolver, Tunnel, Workload
 from dataplane.tables import ChainKey, Tables, host_interface
 from tests.testlib.hosts import EMPTY, FIRST, underlay_of
 
@@ -93,6 +93,7 @@ def test_no_table_is_left_out_when_a_state_is_compiled() -> None:
         workloads={FIRST: Workload("web", FIRST, 7, Path("/p"))},
         tunnel=Tunnel("u0", underlay_of(1), vni=1, port=4789),
         peers={IPv4Network("10.255.2.0/24"): underlay_of(2)},
+        resolver=Resolver(IPv4Address("169.254.0.2"), ("cell.internal",)),
     )
     tables = compile_tables(whole)
     assert not [each.name for each in fields(Tables) if not getattr(tables, each.name)]

@@ -16,7 +16,7 @@ from agent.metrics import Metrics
 from dataplane.compile import compile_tables
 from dataplane.state import HostState
 from dataplane.tables import Tables
-from tests.testlib.fake_kernel import FACTS, FakeKernel, SilentEdge, empty_snapshot
+from tests.testlib.fake_kernel import FACTS, NO_NAMES, FakeKernel, SilentEdge, empty_snapshot
 from tests.testlib.hosts import subnet_of
 from tests.testlib.modes import MODES
 from tests.testlib.oracle import Mode
@@ -45,7 +45,7 @@ async def test_only_a_turn_with_a_change_is_worked_out(monkeypatch: pytest.Monke
     monkeypatch.setattr(looping, "compile_tables", counted)
     kernel = FakeKernel()
     kernel.failures = {}
-    edges: Any = {"kernel": kernel, "monitor": SilentEdge(), "ads": Envoy(), "metrics": Metrics()}
+    edges: Any = {"kernel": kernel, "monitor": SilentEdge(), "ads": Envoy(), "metrics": Metrics(), "names": NO_NAMES}
     reconciler = Reconciler(snapshot, facts=FACTS, effects=Effects(**edges, elapsed=time.monotonic, called=Clock().called))
     running = asyncio.create_task(reconciler.run())
     try:

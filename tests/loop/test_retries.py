@@ -12,13 +12,13 @@ from agent.loop.loop import Effects, Reconciler
 from agent.loop.snapshot import Snapshot
 from agent.metrics import Metrics
 from dataplane.tables import Tables
-from tests.testlib.fake_kernel import FACTS, FakeKernel, SilentEdge, empty_snapshot
+from tests.testlib.fake_kernel import FACTS, NO_NAMES, FakeKernel, SilentEdge, empty_snapshot
 from tests.testlib.patience import eventually_async
 
 
 async def test_every_look_tries_a_failed_container_again_until_it_is_in_place() -> None:
     kernel, silence = FakeKernel(), SilentEdge()
-    edges: Any = {"kernel": kernel, "monitor": silence, "ads": silence, "metrics": Metrics()}
+    edges: Any = {"kernel": kernel, "monitor": silence, "ads": silence, "metrics": Metrics(), "names": NO_NAMES}
     loop = Reconciler(empty_snapshot, facts=FACTS, effects=Effects(**edges, elapsed=time.monotonic, called=Clock().called))
     running = asyncio.create_task(loop.run())
     try:
@@ -47,7 +47,7 @@ async def test_an_unexpected_error_in_a_turn_is_reported_and_the_next_turn_comes
             raise error
         return await empty_snapshot()
 
-    edges: Any = {"kernel": kernel, "monitor": silence, "ads": silence, "metrics": Metrics()}
+    edges: Any = {"kernel": kernel, "monitor": silence, "ads": silence, "metrics": Metrics(), "names": NO_NAMES}
     loop = Reconciler(snapshot, facts=FACTS, effects=Effects(**edges, elapsed=time.monotonic, called=Clock().called))
     running = asyncio.create_task(loop.run())
     try:
@@ -73,7 +73,7 @@ async def test_a_look_reads_again_what_a_turn_takes_as_known() -> None:
 
     kernel, silence = Reader(), SilentEdge()
     kernel.again, kernel.failures = [], {}
-    edges: Any = {"kernel": kernel, "monitor": silence, "ads": silence, "metrics": Metrics()}
+    edges: Any = {"kernel": kernel, "monitor": silence, "ads": silence, "metrics": Metrics(), "names": NO_NAMES}
     loop = Reconciler(empty_snapshot, facts=FACTS, effects=Effects(**edges, elapsed=time.monotonic, called=Clock().called))
     running = asyncio.create_task(loop.run())
     try:

@@ -40,7 +40,7 @@ def terminate(cell: CellUnderTest, part: Part = Part.AGENT) -> None:
 
 def kill_all_parts(cell: CellUnderTest) -> None:
     """kill -9 of all that is cellnet's there; the rest of the machine goes on."""
-    running = [found for part in (Part.UP, Part.AGENT, Part.ENVOY) if (found := cell.lab.part(part))]
+    running = [found for part in Part if (found := cell.lab.part(part))]
     for number in (signal.SIGSTOP, signal.SIGKILL):  # or the first would see the others end
         for each in running:
             each.send(number)

@@ -9,6 +9,7 @@ from typing import Any
 from agent.loop.desired import CellFacts
 from agent.loop.snapshot import Snapshot
 from dataplane.apply import Outcome
+from dataplane.dns.hosts_files import Names
 from dataplane.flows.cut import Receipt
 from dataplane.tables import Tables
 from host.errors import HostRefused
@@ -18,6 +19,19 @@ FACTS = CellFacts(
     overlay=IPv4Network("10.255.0.0/16"), subnet=IPv4Network("10.255.1.0/24"), pins=Path("/pins"),
     tls_port=61443, egress_allowed=False, host_services=(), trust_domain="cell.internal", longest_tunnel=3600,
 )  # fmt: skip
+
+
+class EmptyFolder:
+    """Of names, and for none."""
+
+    def read(self) -> Names:
+        return {}
+
+    def strange(self) -> tuple[str, ...]:
+        return ()
+
+
+NO_NAMES = EmptyFolder()
 
 
 def done(value: object) -> "Future[Any]":

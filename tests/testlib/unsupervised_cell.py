@@ -1,4 +1,4 @@
-"""A cell without `cellnet up`: agent and Envoy by themselves, so that what was killed stays dead until a test starts it."""
+"""A cell without `cellnet up`: its three parts by themselves, so that what was killed stays dead until it is started."""
 
 import signal
 import sys
@@ -12,7 +12,7 @@ from lab.processes import Process
 from tests.testlib.patience import eventually
 
 ROOT = Path(__file__).parents[2]
-PARTS = (Part.AGENT, Part.ENVOY)
+PARTS = (Part.AGENT, Part.ENVOY, Part.DNS)
 
 
 class UnsupervisedCell(Cell):
@@ -30,7 +30,7 @@ class UnsupervisedCell(Cell):
         children.start(argv, netns=self.netns, root=self.root, log=self.log)
 
     def stop(self) -> None:
-        """SIGTERM to both."""
+        """SIGTERM to all."""
         running = [found for part in PARTS if (found := self.part(part))]
         for each in running:
             each.send(signal.SIGTERM)

@@ -1,0 +1,1 @@
+"""dnsmasq: what it is told on its command line and in its folder of names, and what one container may ask of it."""

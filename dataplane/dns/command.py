@@ -1,0 +1,76 @@
+"""The command line that becomes dnsmasq: root hands over to dnsmasq's user with one capability, and no way to more."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from pathlib import Path
+from typing import Final
+
+from dataplane.dns.limits import most_children
+from dataplane.dns.zones import reverse_zones
+from dataplane.state import Resolver
+
+CAPABILITY: Final = "net_bind_service"  # port 53
+# Answers of the outside that are kept. It is also by this number that dnsmasq chooses how many chains its names are kept in,
+# which it never changes while names come: with its own 150 they are 64, and 40,000 names make each of them 600 long
+CACHE: Final = 10_000
+# Questions to the outside that are not answered yet; each is waited for 10 s
+FORWARDED: Final = 10_000
+LARGEST_ANSWER: Final = 1232  # bytes of a datagram: fits any path, and the overlay's MTU
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Upstream:
+    """A name server of the outside."""
+
+    address: IPv4Address | IPv6Address
+    port: int = 53
+
+    def __str__(self) -> str:
+        return f"{self.address}#{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class DnsmasqSettings:
+    """What differs between cells. `names` is the folder of names; the cell's part of the overlay has so many `addresses`.
+
+    What is in no zone of the resolver's is asked of `upstreams`, or of those in `upstreams_file`, which is followed; without
+    either it is refused.
+    """
+
+    resolver: Resolver
+    overlay: IPv4Network
+    addresses: int
+    names: Path
+    upstreams: tuple[Upstream, ...] = ()
+    upstreams_file: Path | None = None
+
+
+def command(settings: DnsmasqSettings, *, binary: Path, user: str, uid: int, gid: int) -> Sequence[str]:
+    """What to exec, as root. It ends with an error where the address is not there, or taken."""
+    kept = f"-all,+{CAPABILITY}"
+    return (
+        "setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs", "--pdeathsig", "keep",
+        f"--inh-caps={kept}", f"--ambient-caps={kept}", f"--bounding-set={kept}", "--", str(binary), *arguments(settings),
+        f"--user={user}",
+    )  # fmt: skip
+
+
+def arguments(settings: DnsmasqSettings) -> Sequence[str]:
+    """dnsmasq's own.
+
+    Not --no-daemon, which answers TCP between datagrams, so that one idle connection holds up all. A change of a name is three
+    lines of its log at the level of all others; so there is none, and what is wrong at its start it says to standard error.
+    """
+    zones = (*settings.resolver.zones, *reverse_zones(settings.overlay))
+    return (
+        "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--log-facility=/dev/null",
+        f"--listen-address={settings.resolver.address}", "--bind-interfaces", "--port=53",
+        "--no-hosts", f"--hostsdir={settings.names}", *(f"--local=/{zone}/" for zone in zones),
+        "--local-ttl=0", f"--cache-size={CACHE}", f"--edns-packet-max={LARGEST_ANSWER}", "--no-ident",
+        f"--max-tcp-connections={most_children(settings.addresses)}", f"--dns-forward-max={FORWARDED}",
+        # a name without a dot means one of this cell's search list; nothing out there has one
+        "--domain-needed",
+        *(f"--server={each}" for each in settings.upstreams),
+        *(("--no-resolv",) if settings.upstreams_file is None else (f"--resolv-file={settings.upstreams_file}",)),
+    )  # fmt: skip

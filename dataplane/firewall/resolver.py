@@ -1,0 +1,60 @@
+"""Rules for the cell's DNS: its own containers ask it, each within its limits, and nothing but the host itself does besides.
+
+Datagrams have no conntrack entry, so that a flood takes no room in its table, and no host's rule can lead them elsewhere. What
+is above a limit is dropped and not refused: a resolver that gets no answer asks again, and the kernel's ICMP errors are one
+budget for all containers.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from dataplane.dns.limits import CALLS_BURST, CALLS_RATE, RATE, open_calls
+from dataplane.firewall.matches import CONTAINERS, FRESH, NOT_A_SYN, hashlimit
+from dataplane.state import HostState, Resolver
+from dataplane.tables import LIMITED_QUESTIONS, LIMITED_RESOLVER_CALLS, LOOPBACK_LINK
+
+PORT: Final = 53
+CHAIN: Final = "CELLNET-RESOLVER"
+QUESTIONS: Final = f"-p udp {hashlimit(rate=RATE, burst=RATE, name=LIMITED_QUESTIONS)}"
+CALLS: Final = f"-p tcp {FRESH} {hashlimit(rate=CALLS_RATE, burst=CALLS_BURST, name=LIMITED_RESOLVER_CALLS)}"
+
+
+def untracked_arriving(resolver: Resolver) -> Iterator[str]:
+    """Of table raw: a container's datagrams."""
+    yield f"-d {resolver.address}/32 -i {CONTAINERS} -p udp -m udp --dport {PORT} -j CT --notrack"
+
+
+def untracked_sent(resolver: Resolver) -> Iterator[str]:
+    """Of table raw: the answers to them."""
+    yield f"-s {resolver.address}/32 -o {CONTAINERS} -p udp -m udp --sport {PORT} -j CT --notrack"
+
+
+def kept_here(resolver: Resolver) -> Iterator[str]:
+    """Of table nat: a host that leads all that is for one of its addresses elsewhere, as to a container of another engine."""
+    yield f"-d {resolver.address}/32 -j NETMAP --to {resolver.address}/32"
+
+
+def datagrams(resolver: Resolver) -> Iterator[str]:
+    """Of what containers send the host: no entry says that one is an answer."""
+    yield f"-d {resolver.address}/32 -p udp -m udp --dport {PORT} -g {CHAIN}"
+
+
+def calls(resolver: Resolver) -> Iterator[str]:
+    """Of what containers send the host, but for what belongs to an open connection."""
+    yield f"-d {resolver.address}/32 -p tcp -m tcp --dport {PORT} -g {CHAIN}"
+
+
+def strangers(resolver: Resolver) -> Iterator[str]:
+    """Of what arrives for the host itself, but for its containers' packets: the address is reached on any link."""
+    yield f"-d {resolver.address}/32 ! -i {LOOPBACK_LINK} -j DROP"
+
+
+def limited(state: HostState) -> Iterator[str]:
+    """The chain that containers' questions come to."""
+    yield f"{QUESTIONS} -j DROP"
+    yield "-p udp -j ACCEPT"
+    yield f"{NOT_A_SYN} -j CELLNET-REJECT"
+    yield f"{CALLS} -j DROP"
+    most = open_calls(state.subnet.num_addresses)
+    yield f"-p tcp -m connlimit --connlimit-above {most} --connlimit-mask 32 --connlimit-saddr -j DROP"
+    yield "-j ACCEPT"

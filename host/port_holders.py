@@ -1,0 +1,80 @@
+"""Which processes of this network namespace have a port: by the kernel's lists of sockets and the processes' descriptors."""
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Final
+
+LISTS: Final = ("tcp", "udp", "tcp6", "udp6")
+PROC: Final = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Holder:
+    """A process, its program's name and its user."""
+
+    pid: int
+    program: str
+    uid: int
+
+    def __str__(self) -> str:
+        return f"{self.program} (pid {self.pid})"
+
+
+def is_free(address: IPv4Address, port: int) -> bool:
+    """Whether this process could serve there, over TCP and over UDP. Raises OSError where not for another reason."""
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as tried:
+            if kind is socket.SOCK_STREAM:  # else connections that have ended would count for a minute
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                tried.bind((str(address), port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    return False
+                raise
+    return True
+
+
+def holders(address: IPv4Address, port: int) -> tuple[Holder, ...]:
+    """Those with a socket there, or on that port of all addresses, in the calling process's network namespace."""
+    wanted = {f"socket:[{inode}]" for inode in _inodes(address, port)}
+    return tuple(sorted(_with_any(wanted))) if wanted else ()
+
+
+def _inodes(address: IPv4Address, port: int) -> Iterator[str]:
+    ours = {f"{_hex(each)}:{port:04X}" for each in (address, IPv4Address(0))}
+    ours |= {f"{'0' * 32}:{port:04X}", f"{'0' * 16}FFFF0000{_hex(address)}:{port:04X}"}
+    for name in LISTS:
+        with suppress(FileNotFoundError):
+            for line in (PROC / "self/net" / name).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[1] in ours and fields[9] != "0":
+                    yield fields[9]
+
+
+def _hex(address: IPv4Address) -> str:
+    """As the kernel prints it: a number of the machine's own order."""
+    return f"{struct.unpack('=I', address.packed)[0]:08X}"
+
+
+def _with_any(sockets: Collection[str]) -> Iterator[Holder]:
+    for folder in PROC.iterdir():
+        if folder.name.isdecimal() and _has_any(folder, sockets):
+            with suppress(OSError):  # it has ended
+                yield Holder(int(folder.name), (folder / "comm").read_text().strip(), folder.stat().st_uid)
+
+
+def _has_any(folder: Path, sockets: Collection[str]) -> bool:
+    with suppress(OSError):
+        for name in os.listdir(folder / "fd"):
+            with suppress(OSError):
+                if os.readlink(folder / "fd" / name) in sockets:
+                    return True
+    return False

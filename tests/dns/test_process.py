@@ -1,0 +1,68 @@
+"""The cell's dnsmasq as a process: what it may do, and what becomes of it and of others when one is killed."""
+
+from pathlib import Path
+
+from lab.cell import Part
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.dns_client import Code, ask, ask_over_tcp
+from tests.testlib.node import Node
+from tests.testlib.patience import eventually
+
+
+def answers(node: Node) -> bool:
+    """Whether a container is answered that a name of the cell's is not there."""
+    try:
+        return ask(node, "nothing.cell.internal", seconds=1.0).code is Code.NXDOMAIN
+    except OSError:
+        return False
+
+
+def test_a_container_of_a_cell_has_dns(cell: CellUnderTest) -> None:
+    web = cell.run_app("acme/shop/web")
+    eventually(lambda: answers(web))
+    assert ask(web, "example.com").code is Code.REFUSED
+    assert ask_over_tcp(web, "nothing.apps.internal").code is Code.NXDOMAIN
+    assert ask(cell.host, "nothing.cell.internal").code is Code.NXDOMAIN
+
+
+def test_it_has_a_user_of_its_own_and_one_capability(cell: CellUnderTest) -> None:
+    status = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{cell.pid('dns')}/status").read_text().splitlines() if ":\t" in line
+    )
+    assert {status[each] for each in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {f"{1 << 10:016x}"}
+    assert status["NoNewPrivs"] == "1"
+    assert status["Groups"].strip() == ""
+    assert "0" not in status["Uid"].split()
+
+
+def test_answers_go_on_without_an_agent(cell: CellUnderTest) -> None:
+    web = cell.run_app("acme/shop/web")
+    eventually(lambda: answers(web))
+    before = cell.pid("dns")
+    cell.kill("agent")
+    for _ in range(20):
+        assert answers(web)
+    cell.start()
+    assert (cell.pid("dns"), answers(web)) == (before, True)
+
+
+def test_one_that_is_killed_comes_again(cell: CellUnderTest) -> None:
+    web = cell.run_app("acme/shop/web")
+    eventually(lambda: answers(web))
+    before = cell.pid("dns")
+    cell.kill("dns", again=True)
+    eventually(lambda: answers(web))
+    assert cell.pid("dns") != before
+
+
+def test_one_that_is_killed_comes_again_though_it_leaves_connections_behind(cell: CellUnderTest) -> None:
+    """Its processes for TCP outlive it, and have its sockets, too."""
+    web = cell.run_app("acme/shop/web")
+    eventually(lambda: answers(web))
+    idle = web.dial("169.254.0.2", 53)
+    before = cell.lab.kill(Part.DNS, again=True)
+    eventually(lambda: answers(web))
+    assert ask_over_tcp(web, "nothing.apps.internal").code is Code.NXDOMAIN
+    assert cell.pid("dns") != before.pid
+    idle.settimeout(10)
+    assert idle.recv(1) == b""
