@@ -23,19 +23,19 @@ INPUT = Without("filter", "CELLNET-INPUT", "-i cnet+")
 RAW6 = Without("raw", "CELLNET-PREROUTING", "-i cnet+", family=6)
 IPV6 = Setting("net/ipv6/conf/{mallory}/disable_ipv6", 0)
 NO_DAD = Setting("net/ipv6/conf/{mallory}/accept_dad", 0)  # else the address is good a second later
-EXTRA = "10.99.0.1"  # on the host's lo
-EVERY = ("10.77.0.1", EXTRA, "169.254.0.1", "169.254.0.2")
+EXTRA = "10.99.0.1", "169.254.0.1"  # on the host's lo, beside the resolver's
+EVERY = ("10.77.0.1", *EXTRA, "169.254.0.2")
 
 
 @pytest.fixture
 def services(stage: AttackedCell) -> Iterator[None]:
     """The host listens on all addresses, and has some more of them."""
-    for address in EVERY[1:]:
+    for address in EXTRA:
         stage.host.run("ip", "addr", "add", f"{address}/32", "dev", "lo")
     for port in (CLOSED, SERVICE):
         stage.host.listen(port)
     yield
-    for address in EVERY[1:]:
+    for address in EXTRA:
         stage.host.run("ip", "addr", "del", f"{address}/32", "dev", "lo")
 
 
