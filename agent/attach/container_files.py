@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent import log
+from agent.attach import netns_resolv_conf
 from agent.attach.environments import Environments
 from agent.complaint import Complaints
-from agent.errors import RAISED
+from agent.errors import RAISED, Conflict
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from agent.model.resolv_conf import ResolvConf
@@ -35,7 +36,7 @@ class ContainerPaths:
 
 
 class ContainerFiles(Part):
-    """Those of this cell's attachments. `environment` and `resolver` are the folders; `leaving` are names on their way out."""
+    """Those of this cell's attachments, in `folders`, and in `named` for `ip netns`; `leaving` are names on their way out."""
 
     def __init__(
         self,
@@ -45,12 +46,14 @@ class ContainerFiles(Part):
         folders: ContainerPaths,
         resolv_conf: Callable[[AppName], ResolvConf],
         leaving: set[str],
+        named: Path = netns_resolv_conf.FOLDER,
     ) -> None:
         self.environments = environments
         self._ledger = ledger
         self._folders = folders
         self._resolv_conf = resolv_conf
         self._leaving = leaving
+        self._named = named
         self._changed = asyncio.Event()
         self._complaints = Complaints(log.get("attach"), failed="files_not_written", recovered="files_written")
 
@@ -68,19 +71,31 @@ class ContainerFiles(Part):
         return ContainerPaths(self._folders.environment / name, self._folders.resolv_conf / name)
 
     async def write(self, held: Attachment) -> None:
-        """Write what is not there as it should be. Raises HostRefused, and what the store raises."""
+        """Write what is not there as it should be. Raises HostRefused, what the store raises, and Conflict for a file in
+        /etc/netns that is not ours.
+        """
         environment, paths = await self.environments.of(held), self.paths(held.name)
         if self._is_present(held):  # it may have been detached meanwhile
             _put(paths.resolv_conf, self._resolv_conf(held.app).text)
             _put(paths.environment, environment.text)
+            if held.netns_name:
+                netns_resolv_conf.put(self._of_netns(held), self._resolv_conf(held.app).text, owner=held.name)
 
-    def remove(self, name: str) -> None:
+    def remove(self, held: Attachment) -> None:
         """Absent is fine. Raises HostRefused."""
+        if held.netns_name:
+            netns_resolv_conf.remove(self._of_netns(held), owner=held.name)
+        self._remove(held.name)
+        self._complaints.over(key=held.name)
+
+    def _of_netns(self, held: Attachment) -> Path:
+        return self._named / held.netns_name / "resolv.conf"
+
+    def _remove(self, name: str) -> None:
         paths = self.paths(name)
         for path in (paths.environment, paths.resolv_conf):
             with refused_as(f"cannot remove {path}", hint="remove it by hand"):
                 path.unlink(missing_ok=True)
-        self._complaints.over(key=name)
 
     def look(self) -> None:
         """Something that environments depend on may have changed."""
@@ -106,6 +121,8 @@ class ContainerFiles(Part):
             try:
                 await self.write(held)
                 self._complaints.over(key=held.name)
+            except Conflict:
+                pass  # the operator has put a file of another content there since
             except RAISED as error:
                 self._complaints.about(error, key=held.name, name=held.name)
             await asyncio.sleep(0)
@@ -119,7 +136,7 @@ class ContainerFiles(Part):
         known = {held.name for held in self._ledger.all()}
         for folder in (self._folders.environment, self._folders.resolv_conf):
             for name in set(os.listdir(folder)) - known if folder.is_dir() else ():
-                self.remove(name)
+                self._remove(name)
 
 
 def _put(path: Path, text: str) -> None:

@@ -294,7 +294,7 @@ class AttachTransactions(Part):
         if failure is not None:
             raise failure
         parts.leaves.drop(name)
-        parts.files.remove(name)
+        parts.files.remove(held)
         # an Envoy that is not there has left; one that hangs is asked again when it is back
         if parts.hung() is None:
             with contextlib.suppress(Unavailable):

@@ -30,6 +30,11 @@ def _key_owner(_context: click.Context, _option: click.Parameter, text: str | No
     metavar="UID[:GID]",
     help="The host's numbers of the user, and of a group, that may read the instance's key. [default: root alone]",
 )
+@click.option(
+    "--netns-resolv-conf",
+    is_flag=True,
+    help="Give 'ip netns exec' its resolv.conf: /etc/netns/NAME/resolv.conf, until it is detached.",
+)
 @click.option("--env", "as_env", is_flag=True, help="Print the environment alone, as KEY=VALUE lines.")
 @json_option
 @click.pass_obj
@@ -39,6 +44,7 @@ def attach(
     netns: str,
     interface: str,
     key_owner: KeyOwner | None,
+    netns_resolv_conf: bool,
     as_env: bool,
     as_json: bool,
 ) -> None:
@@ -47,6 +53,7 @@ def attach(
     It stays until 'cellnet detach', or until PATH is no longer the same namespace.
     """
     body = {**options.body(), "netns": as_the_agent_finds_it(netns), "interface": interface}
+    body["netns_resolv_conf"] = netns_resolv_conf
     if key_owner is not None:
         body["key_owner"] = {"uid": key_owner.uid, "gid": key_owner.gid}
     made = attach_request(location.client(), options.name, body).fields

@@ -20,6 +20,7 @@ NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 # The kernel's rule (IFNAMSIZ 16, no '/', ':' or white space) made narrower: the name also stands in sysctl paths.
 INTERFACE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}")
 INTERFACES_TAKEN = frozenset({"lo", "all", "default"})
+NAMED = (Path("/run/netns"), Path("/var/run/netns"))
 DEFAULT_TARGET = 8080
 INSTANCE_LIMIT = 65535
 
@@ -38,6 +39,7 @@ class Attachment:
 
     `tls_target` is the port behind the TLS port, `tls_http` what is spoken to it; `key_owner` may read the instance's key.
     `guid` is its own for as long as it lives; `services` are apps that its environment names though they may not be known yet.
+    `netns_name` is the name of its namespace for `ip netns`, where that is to have a resolv.conf; else empty.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Attachment:
     guid: str
     key_owner: KeyOwner = ROOT
     services: tuple[AppName, ...] = ()
+    netns_name: str = ""
 
     def tcp_ports(self) -> frozenset[int]:
         """Those that calls are meant for."""
@@ -79,10 +82,13 @@ class AttachRequest:
     owner_pid: int | None = None
     key_owner: KeyOwner = ROOT
     services: tuple[AppName, ...] = ()
+    netns_resolv_conf: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.name)
         check_netns(self.netns)
+        if self.netns_resolv_conf:
+            check_netns_name(self.netns)
         check_interface(self.interface)
         if self.tls_target is not None:
             check_port(self.tls_target)
@@ -92,6 +98,11 @@ class AttachRequest:
             raise InvalidInput(f"instance {self.instance} is out of range", hint=f"use 0 to {INSTANCE_LIMIT}")
         if self.owner_pid is not None and self.owner_pid < 1:
             raise InvalidInput(f"{self.owner_pid} is not a process id", hint="leave it out, or name a process")
+
+    @property
+    def netns_name(self) -> str:
+        """See Attachment."""
+        return self.netns.name if self.netns_resolv_conf else ""
 
     def target(self) -> int:
         """The port behind the TLS port."""
@@ -127,6 +138,15 @@ def check_netns(path: Path) -> None:
     """InvalidInput unless absolute: the agent's working folder is not the caller's."""
     if not path.is_absolute() or "\0" in str(path):
         raise InvalidInput(f"{str(path)!r} is not an absolute path to a namespace", hint="e.g. /run/netns/web")
+
+
+def check_netns_name(path: Path) -> None:
+    """InvalidInput for a namespace that `ip netns` has no name for."""
+    if path.parent not in NAMED or path.name in ("", ".", ".."):
+        raise InvalidInput(
+            f"'{path}' is no namespace of 'ip netns', so none that it could have a resolv.conf for",
+            hint="those are in /run/netns; for others leave --netns-resolv-conf out",
+        )
 
 
 def check_interface(name: str) -> None:

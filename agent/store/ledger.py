@@ -90,6 +90,7 @@ class Ledger:
                 guid=self._new_guid(),
                 key_owner=request.key_owner,
                 services=request.services,
+                netns_name=request.netns_name,
             )
             connection.execute(INSERT, to_row(attachment))
         if proving is not None:

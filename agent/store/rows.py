@@ -15,7 +15,7 @@ from dataplane.state import TargetHttp
 
 INSERT = """INSERT INTO attachments VALUES (
   :name, :app, :instance, :address, :interface, :ports, :routes, :tls_target, :tls_http, :owner, :phase,
-  :key_uid, :key_gid, :guid, :services)"""
+  :key_uid, :key_gid, :guid, :services, :netns_name)"""
 OWNER: TypeAdapter[Owner] = TypeAdapter(Owner)  # the keys of its JSON show the kind
 
 
@@ -37,6 +37,7 @@ def to_row(attachment: Attachment) -> dict[str, str | int | None]:
         "key_gid": attachment.key_owner.gid,
         "guid": attachment.guid,
         "services": json.dumps(list(map(str, attachment.services))),
+        "netns_name": attachment.netns_name,
     }
 
 
@@ -57,4 +58,5 @@ def from_row(row: sqlite3.Row) -> Attachment:
         guid=row["guid"],
         key_owner=KeyOwner(row["key_uid"], row["key_gid"]),
         services=tuple(map(AppName.parse, json.loads(row["services"]))),
+        netns_name=row["netns_name"],
     )

@@ -64,6 +64,8 @@ MIGRATIONS: tuple[Migration, ...] = (
         "ALTER TABLE held ADD COLUMN created INTEGER NOT NULL DEFAULT 0",
         "CREATE TABLE first_claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL) STRICT",
     ),
+    # the name for `ip netns` of a namespace that has a resolv.conf of ours
+    ("ALTER TABLE attachments ADD COLUMN netns_name TEXT NOT NULL DEFAULT ''",),
 )
 
 

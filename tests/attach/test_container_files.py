@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.attach.container_files import ContainerFiles
+from agent.errors import Conflict
 from agent.model.attachment import Attachment
 from agent.store.ledger import Ledger
 from agent.store.protocols import StoredPolicy
@@ -60,8 +62,8 @@ async def test_what_is_written_is_what_the_container_goes_by(files: ContainerFil
         "nameserver 169.254.0.2\nsearch shop.acme.cell.internal acme.cell.internal\noptions ndots:2\n"
     )
     assert {path.stat().st_mode & 0o777 for path in (paths.environment, paths.resolv_conf)} == {0o644}
-    files.remove("web")
-    files.remove("web")
+    files.remove(held)
+    files.remove(held)
     assert [path for path in (paths.environment, paths.resolv_conf) if path.exists()] == []
 
 
@@ -100,6 +102,39 @@ async def test_what_cannot_be_written_is_a_problem_until_it_can(files: Container
         (tmp_path / "env").unlink()
         await eventually_async(lambda: list(files.problems()) == [])
         assert files.paths("web").environment.exists()
+
+
+async def test_a_namespace_of_ip_netns_has_one_for_as_long_as_it_is_attached(
+    files: ContainerFiles, ledger: Ledger, tmp_path: Path
+) -> None:
+    path = tmp_path / "netns/red/resolv.conf"
+    held = replace(attached(ledger, "web"), netns_name="red")
+    await files.write(held)
+    assert path.read_text().splitlines()[:2] == [
+        "# of cellnet's attachment 'web', with which it goes",
+        "nameserver 169.254.0.2",
+    ]
+    await files.write(held)
+    files.remove(held)
+    assert not path.parent.exists()
+
+
+async def test_a_file_that_is_not_ours_is_neither_written_over_nor_removed(
+    files: ContainerFiles, ledger: Ledger, tmp_path: Path
+) -> None:
+    path = tmp_path / "netns/red/resolv.conf"
+    held = replace(attached(ledger, "web"), netns_name="red")
+    path.parent.mkdir(parents=True)
+    path.write_text("nameserver 192.0.2.53\n")
+    with pytest.raises(Conflict, match=r"red/resolv.conf is there already, and not of 'web'"):
+        await files.write(held)
+    files.remove(held)
+    assert path.read_text() == "nameserver 192.0.2.53\n"
+    path.unlink()
+    (path.parent / "hosts").touch()
+    await files.write(held)
+    files.remove(held)
+    assert [each.name for each in path.parent.iterdir()] == ["hosts"]
 
 
 async def test_what_is_on_its_way_out_gets_no_files_any_more(files: ContainerFiles, ledger: Ledger) -> None:

@@ -1,6 +1,8 @@
 """What an instance's processes find in their environment, on a real cell: whichever app was there first."""
 
-from collections.abc import Sequence
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -10,6 +12,7 @@ from tests.testlib.cell import CellUnderTest
 from tests.testlib.containers import Attach
 from tests.testlib.documents import blocks, steps
 from tests.testlib.instance import Instance
+from tests.testlib.netns import Netns
 from tests.testlib.patience import eventually
 
 WEB, DB = "acme/shop/web", "acme/shop/db"
@@ -85,6 +88,28 @@ def test_a_command_has_its_containers_resolv_conf(cell: CellUnderTest, attach: A
     assert file.read_text() == RESOLV_CONF
     made.stop()
     assert not file.exists()
+
+
+def test_a_namespace_of_ip_netns_gets_its_resolv_conf_if_asked_until_it_is_detached(
+    cell: CellUnderTest, netns: Callable[[str], Netns]
+) -> None:
+    place = netns("red")
+    file = Path("/etc/netns") / place.name / "resolv.conf"
+    was_there = file.parent.parent.exists()
+    words = ("attach", "--app", WEB, "--name", "red", "--netns", str(place.path))
+    cell.cellnet(*words)
+    assert not file.exists()
+    cell.cellnet("detach", "red")
+    try:
+        cell.cellnet(*words, "--netns-resolv-conf")
+        seen = subprocess.run(["ip", "netns", "exec", place.name, "cat", "/etc/resolv.conf"], capture_output=True, text=True)
+        assert seen.stdout.splitlines()[1:] == RESOLV_CONF.splitlines()
+        place.close()  # its owner ends
+        eventually(lambda: not file.parent.exists())
+    finally:
+        shutil.rmtree(file.parent, ignore_errors=True)
+        if not was_there:
+            file.parent.parent.rmdir()
 
 
 def test_the_page_for_apps_shows_what_a_user_sees(cell: CellUnderTest) -> None:

@@ -79,6 +79,14 @@ def test_a_namespace_path_must_be_absolute(path: str) -> None:
         asked(netns=Path(path))
 
 
+def test_only_a_namespace_that_ip_netns_names_can_have_its_resolv_conf() -> None:
+    assert asked(netns=Path("/var/run/netns/red"), netns_resolv_conf=True).netns_name == "red"
+    assert asked(netns=Path("/run/netns/red")).netns_name == ""
+    for path in ("/proc/1/ns/net", "/run/netns/red/blue", "/run/netns", "/run/netns/.."):
+        with pytest.raises(InvalidInput, match="is no namespace of 'ip netns'"):
+            asked(netns=Path(path), netns_resolv_conf=True)
+
+
 @pytest.mark.parametrize("fields", [{"instance": -1}, {"instance": 65536}, {"owner_pid": 0}, {"owner_pid": -4}])
 def test_numbers_that_make_no_sense_are_refused(fields: dict[str, int]) -> None:
     with pytest.raises(InvalidInput):

@@ -44,6 +44,7 @@ def test_an_attachment_is_written_down_before_it_is_made(ledger: Ledger) -> None
         tls_http=TargetHttp.HTTP2,
         key_owner=KeyOwner(1000, 100),
         services=(app("db"), app("acme/other/cache")),
+        netns_resolv_conf=True,
     )
     made = ledger.begin(asked, owner=owner)
     assert made.phase is Phase.ATTACHING
@@ -55,6 +56,7 @@ def test_an_attachment_is_written_down_before_it_is_made(ledger: Ledger) -> None
     )
     assert (made.tls_target, made.tls_http, made.owner) == (9090, TargetHttp.HTTP2, owner)
     assert (made.key_owner, made.services) == (KeyOwner(1000, 100), (app("db"), app("acme/other/cache")))
+    assert made.netns_name == "x"
     assert ledger.all() == (made,)
     assert ledger.get("web.0_a-b") == made
 

@@ -41,4 +41,5 @@ def container_files(
         folders=ContainerPaths(folder / "env", folder / "resolv"),
         resolv_conf=partial(resolv_conf, nameserver=NAMESERVER, domain=DOMAIN),
         leaving=set(),
+        named=folder / "netns",
     )

@@ -105,6 +105,7 @@ class AttachBody(Body):
     owner: Literal["namespace", "caller"] = "namespace"
     key_owner: KeyOwnerBody | None = None
     services: tuple[str, ...] = Field(default=(), max_length=256)
+    netns_resolv_conf: bool = False
 
     def request(self, name: str, *, peer: Peer) -> AttachRequest:
         """The value for the service; the owner's pid is the kernel's word, not the caller's."""
@@ -124,6 +125,7 @@ class AttachBody(Body):
             owner_pid=peer.pid if self.owner == "caller" else None,
             key_owner=ROOT if self.key_owner is None else KeyOwner(self.key_owner.uid, self.key_owner.gid),
             services=tuple(app.beside(each) for each in self.services),
+            netns_resolv_conf=self.netns_resolv_conf,
         )
 
 
