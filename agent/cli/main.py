@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "policy": "agent.cli.policy:policy",
     "ps": "agent.cli.attachments:ps",
     "run": "agent.cli.run:run",
+    "space": "agent.cli.space:space",
     "status": "agent.cli.status:status",
     "sync": "agent.cli.status:sync",
     "up": "agent.cli.daemons:up",

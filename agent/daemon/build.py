@@ -20,6 +20,7 @@ from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
 from agent.control.api.policies import PoliciesApi
 from agent.control.api.rotation import RotationApi
+from agent.control.api.spaces import SpacesApi
 from agent.control.api.status import StatusApi
 from agent.control.enforcement import Enforcement
 from agent.daemon.clock import Clock
@@ -193,6 +194,7 @@ def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
             routes=storage.routes,
             known=parts.known,
         ),
+        SpacesApi(base.declared, known=parts.known, enforcement=enforcement),
         PoliciesApi(parts.policies, known=parts.known, enforcement=enforcement),
         CellsApi(config.cell, store=storage.cells, enforcement=enforcement, now=clock.seconds),
         rotation,

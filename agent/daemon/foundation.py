@@ -17,6 +17,7 @@ from agent.daemon.storage import Storage, open_storage
 from agent.dns.resolver import resolver_of
 from agent.loop.desired import CellFacts
 from agent.store.database import Database
+from agent.store.declared_apps import DeclaredApps
 from agent.store.ledger import Ledger
 from dataplane.firewall import backends
 from dataplane.kernel import Kernel
@@ -39,6 +40,7 @@ class Foundation:
     ledger: Ledger
     owners: Owners
     storage: Storage
+    declared: DeclaredApps
     backend: backends.Backend
     kernel: Kernel
     monitor: Monitor
@@ -64,8 +66,9 @@ async def lay_foundation(config: Config, *, clock: Clock, stack: contextlib.Asyn
     facts = replace(facts, ipv6=has_ipv6(), mptcp=backends.can_strip_mptcp(backend))
     await underlay_monitor.refresh()
     return Foundation(
-        config, clock, database, ledger, owners, storage, backend, kernel, monitor, underlay_monitor, overlay_clashes, facts
-    )
+        config, clock, database, ledger, owners, storage, DeclaredApps(database), backend, kernel, monitor, underlay_monitor,
+        overlay_clashes, facts,
+    )  # fmt: skip
 
 
 def follow_underlay(config: Config, kernel: Kernel) -> UnderlayMonitor:

@@ -173,8 +173,8 @@ def _files(base: Foundation, leaves: Leaves, policies: PoliciesInForce, known: K
 
 
 def _tags(base: Foundation) -> TagsInUse:
-    earliest, latest = base.clock.bounds()
-    return TagsInUse(base.storage.tags, earliest=earliest, latest=latest, shared=base.storage.shared)
+    (earliest, latest), shared, declared = base.clock.bounds(), base.storage.shared, base.declared.all
+    return TagsInUse(base.storage.tags, earliest=earliest, latest=latest, shared=shared, declared=declared)
 
 
 def _holders(base: Foundation, mode: TunnelMode) -> AddressHolders:

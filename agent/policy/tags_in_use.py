@@ -1,4 +1,4 @@
-"""Tags follow use: an app has one from the moment that a policy names it or an instance of it is attached."""
+"""Tags follow use: an app has one from the moment that a policy names it, an instance is attached, or it is declared."""
 
 import asyncio
 from collections import Counter
@@ -59,7 +59,10 @@ class _Need:
 
 
 class TagsInUse(Part):
-    """Claims and gives back. `earliest` and `latest` bound the time, in seconds since 1970: a clock may be set meanwhile."""
+    """Claims and gives back. `earliest` and `latest` bound the time, in seconds since 1970: a clock may be set meanwhile.
+
+    `declared` are the apps that are to have tags though they are not there yet.
+    """
 
     def __init__(
         self,
@@ -68,8 +71,10 @@ class TagsInUse(Part):
         earliest: Callable[[], float],
         latest: Callable[[], float],
         shared: SharedStore | None = None,
+        declared: Callable[[], frozenset[AppName]] = frozenset,
     ) -> None:
         self._store = store
+        self._declared = declared
         self._shared = shared
         self._earliest = earliest
         self._latest = latest
@@ -119,7 +124,7 @@ class TagsInUse(Part):
         """
         self._all.follow(policies)
         self._here.follow(files)
-        here = frozenset(each.app for each in attachments if each.phase is not Phase.DETACHING)
+        here = self._declared().union(each.app for each in attachments if each.phase is not Phase.DETACHING)
         tags = await self._store.tags()
         need = self._needed(here, tags)
         missing, unused = need.missing, need.unused

@@ -66,6 +66,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     # the name for `ip netns` of a namespace that has a resolv.conf of ours
     ("ALTER TABLE attachments ADD COLUMN netns_name TEXT NOT NULL DEFAULT ''",),
+    # apps that have their tags before they ever ran
+    ("CREATE TABLE declared_apps (app TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",),
 )
 
 

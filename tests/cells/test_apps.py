@@ -40,6 +40,14 @@ def test_neighbours_on_other_cells_are_listed_and_found_in_either_order(cells: C
     done = cells[3].cellnet("policy", "check", "acme/shop/web", "acme/shop/dbb", "tcp/80")
     assert done.err == "warning: nothing of acme/shop/dbb runs here or is named; did you mean acme/shop/db?\n"
 
+    cells[2].cellnet("space", "acme/shop", "--apps", "cache")
+    eventually(lambda: "WARP_IST_cache=cache.shop.acme.cell.internal\n" in file.read_text())
+    cells[2].kill("agent")
+    cells[2].start()
+    assert "acme/shop/cache" in [words[0] for words in listed()]
+    cells[2].cellnet("space", "acme/shop", "--apps", "")
+    eventually(lambda: "acme/shop/cache" not in [words[0] for words in listed()])
+
     db.stop()
     eventually(lambda: row not in listed())
     assert DB in early.exec("env").splitlines(), "it may come back"

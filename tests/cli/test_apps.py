@@ -88,6 +88,21 @@ def test_a_name_that_nothing_has_is_a_notice_and_no_refusal(shop: FakeCell, cell
     assert cellnet("policy", "allow", "acme/blog/*", "acme/shop/*", "tcp/80").err == ""
 
 
+def test_a_spaces_apps_are_listed_and_declared(shop: FakeCell, cellnet: Cli) -> None:
+    assert cellnet("space", "acme/shop", "--apps", "db, cache").out == (
+        "SPACE      APPS                 DECLARED HERE\nacme/shop  api, cache, db, web  cache, db\n"
+    )
+    assert cellnet("space").out == (
+        "SPACE      APPS                 DECLARED HERE\n"
+        "acme/blog  web                  -\n"
+        "acme/shop  api, cache, db, web  cache, db\n"
+    )
+    assert [each["space"] for each in json.loads(cellnet("space", "acme/blog", "--json").out)] == ["acme/blog"]
+    cellnet("space", "acme/shop", "--apps", "")
+    assert shop.declared == frozenset()
+    assert cellnet("space", "--apps", "db").code == 2
+
+
 # short names
 
 

@@ -1,4 +1,4 @@
-"""`GET /v1/apps`: every app of all cells, those of a space, or one."""
+"""`GET /v1/apps`: every app of all cells, those of a space, or one; `/v1/spaces`: those that are yet to come."""
 
 from ipaddress import IPv4Address
 from typing import Any
@@ -70,6 +70,32 @@ def test_of_its_own_instances_a_cell_knows_more_than_it_has_published() -> None:
         ("one", "web", False),
         ("two", "web", True),
     ]
+
+
+def test_apps_of_a_space_are_declared_listed_and_forgotten(curl: Curl) -> None:
+    curl("PUT", "/v1/attachments/w", WEB_BODY)
+    shown = {"space": "acme/shop", "apps": ["app-2", "app-10", "web"], "declared": ["app-2", "app-10"]}
+    assert curl("PUT", "/v1/spaces/acme/shop", {"apps": ["app-10", "app-2"]}) == (200, shown)
+    assert curl("PUT", "/v1/spaces/acme/blog", {"apps": ["web"]})[0] == 200
+    blog = {"space": "acme/blog", "apps": ["web"], "declared": ["web"]}
+    assert curl("GET", "/v1/spaces") == (200, [blog, shown])
+    assert curl("PUT", "/v1/spaces/acme/blog", {"apps": []}) == (200, {"space": "acme/blog", "apps": [], "declared": []})
+    assert [each["app"] for each in curl("GET", "/v1/apps")[1]] == ["acme/shop/app-2", "acme/shop/app-10", "acme/shop/web"]
+
+
+@pytest.mark.parametrize(
+    ("place", "apps", "what"),
+    [
+        ("acme/shop", ["web", "Db"], "'Db' in 'acme/shop/Db' is not a DNS label"),
+        ("acme/sh*p", ["web"], "'sh*p' in 'acme/sh*p' is not a DNS label"),
+        ("acme/shop", ["web", "web"], "an app is named twice"),
+        ("acme/shop", ["acme/shop/web"], "'acme/shop/acme/shop/web' is not an app's name"),
+    ],
+)
+def test_what_is_no_app_of_the_space_is_not_declared(curl: Curl, place: str, apps: list[str], what: str) -> None:
+    code, answer = curl("PUT", f"/v1/spaces/{place}", {"apps": apps})
+    assert (code, answer["error"]["what"]) == (400, what)
+    assert curl.cell.declared == frozenset()
 
 
 class Scene:

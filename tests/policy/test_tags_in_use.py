@@ -82,3 +82,13 @@ async def test_no_tag_is_claimed_before_the_other_cells_can_know_that_it_is_need
     await tagging.follow(policies(policy(WEB, API)), [], files=policies(policy(WEB, API)))
     await tagging.claim(third)
     assert store.claimed_while == [{WEB, API}, {WEB, API, third}]
+
+
+async def test_a_declared_app_has_its_tag_and_all_cells_know_that_it_is_needed() -> None:
+    store, declared = Telling(), {frozenset({API})}
+    tagging = TagsInUse(store, earliest=lambda: 0, latest=lambda: 0, shared=store, declared=lambda: next(iter(declared)))
+    assert await tagging.follow((), []) == {API: 1}
+    assert store.needed == {API}
+    declared.clear()
+    declared.add(frozenset())
+    assert await tagging.follow((), []) == {}

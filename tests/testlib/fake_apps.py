@@ -1,6 +1,6 @@
 """The apps of an agent on memory: what its API and its command line say of them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -10,10 +10,11 @@ from agent.control.api.attachments import AttachmentView, DnsView
 from agent.model.app_port import AppPort
 from agent.model.attachment import AttachRequest
 from agent.model.cell import Endpoint
-from agent.model.names import AppName
+from agent.model.names import AppName, Space
 from agent.model.policy import spelled_out
 from agent.model.resolv_conf import NAMESERVER, resolv_conf
 from agent.policy.known_apps import KnownApps
+from agent.store.declared_apps import DeclaredApps
 from agent.store.protocols import RouteStore
 
 if TYPE_CHECKING:
@@ -30,7 +31,20 @@ class FakeKnownApps(KnownApps):
         attached = {AppName.parse(each.app) for each in self.cell.views.values()}
         spelled = {AppName(*parts) for parts in spelled_out(self.cell.rules)}
         routed = {app for route in self.cell.routes.values() for app in route.apps}
-        return frozenset(attached | spelled | routed | {each.app for each in self.cell.elsewhere})
+        return frozenset(attached | spelled | routed | self.cell.declared | {each.app for each in self.cell.elsewhere})
+
+
+class FakeDeclaredApps(DeclaredApps):
+    """Kept in memory, as long as the cell is."""
+
+    def __init__(self, cell: "FakeCell") -> None:
+        self.cell = cell
+
+    def all(self) -> frozenset[AppName]:
+        return self.cell.declared
+
+    def declare(self, space: Space, apps: Collection[AppName]) -> None:
+        self.cell.declared = frozenset(each for each in self.cell.declared if Space.of(each) != space) | frozenset(apps)
 
 
 class FakeApps(AppsApi):

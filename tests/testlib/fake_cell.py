@@ -22,6 +22,7 @@ from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
 from agent.control.api.policies import PoliciesApi
 from agent.control.api.rotation import RotationApi, RotationView
+from agent.control.api.spaces import SpacesApi
 from agent.control.api.status import StatusApi
 from agent.control.enforcement import Enforcement
 from agent.daemon.firewall import FirewallRow
@@ -48,7 +49,7 @@ from agent.store.protocols import CellStore
 from ca.show import Shown, Summary
 from dataplane.tunnel_probe import TunnelAnswer
 from host.namespace import open_namespace, pin, unpin
-from tests.testlib.fake_apps import FakeApps, FakeKnownApps, dns_of
+from tests.testlib.fake_apps import FakeApps, FakeDeclaredApps, FakeKnownApps, dns_of
 from tests.testlib.rotation_views import rotation_view
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -95,6 +96,7 @@ class FakeCell:
     operators: list[StoreCredentials | None] = field(default_factory=list)
     elsewhere: list[Endpoint] = field(default_factory=list)  # on other cells
     routes: Routes = field(default_factory=Routes)
+    declared: frozenset[AppName] = frozenset()
     listed: list[Cell] = field(default_factory=lambda: [listed_cell("one", alive=True), listed_cell("two")])
     published: list[tuple[str | None, bool]] = field(default_factory=list)
     rotations: list[RotationView] = field(default_factory=lambda: [rotation_view(None), rotation_view(Step.SIGN, "two")])
@@ -343,6 +345,7 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
     apis = (
         FakeAttachments(cell),
         FakeApps(cell),
+        SpacesApi(FakeDeclaredApps(cell), known=FakeKnownApps(cell), enforcement=enforcement),
         PoliciesApi(policies, known=FakeKnownApps(cell), enforcement=enforcement),
         cells,
         FakeCa(cell),
