@@ -19,6 +19,7 @@ from agent.daemon.storage import open_storage
 from agent.errors import HostRefused, InvalidInput, Unavailable
 from agent.model.cell import CellRecord
 from agent.model.credentials import StoreCredentials
+from agent.model.names import AppName, Space
 from agent.model.rotation import Rotation
 from agent.store.database import Database
 from agent.store.etcd.client import EtcdClient, put
@@ -84,6 +85,22 @@ async def test_an_operator_may_what_the_cell_may_not_and_the_cell_may_no_more_af
         await store.delete_policy(POLICY.name)
     await store.delete_policy(POLICY.name, writer=OPERATOR)
     assert await store.policies() == ()
+
+
+async def test_an_operator_maps_and_frees_routes_that_the_cell_may_only_claim(cell: Opened) -> None:
+    routes, web = cell.store.names.routes, AppName("acme", "shop", "web")
+    with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
+        await routes.map_route("web.apps.internal", web)
+    await routes.map_route("web.apps.internal", web, writer=OPERATOR)
+    assert routes.routes()["web.apps.internal"].apps == {web}
+    await routes.claim_route("other.apps.internal", Space.of(web))
+    for freed in (routes.unmap_route("web.apps.internal", web), routes.unmap_route("other.apps.internal")):
+        with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
+            await freed
+    await routes.unmap_route("web.apps.internal", web, writer=OPERATOR)
+    await routes.unmap_route("web.apps.internal", writer=OPERATOR)
+    await routes.unmap_route("other.apps.internal", writer=OPERATOR)
+    assert not routes.routes()
 
 
 async def test_an_operator_removes_a_cell_that_is_gone(cell: Opened, etcd: Etcd) -> None:
@@ -213,6 +230,8 @@ async def test_a_cells_own_file_takes_none(tmp_path: Path, root: Path) -> None:
             made.policies.accept_loss(writer=OPERATOR),
             made.trust.set_trust(b"PEM", writer=OPERATOR),
             made.cells.remove_cell("cell-1", now=1.0, writer=OPERATOR),
+            made.routes.map_route("web.apps.internal", AppName("acme", "shop", "web"), writer=OPERATOR),
+            made.routes.unmap_route("web.apps.internal", writer=OPERATOR),
         ):
             with pytest.raises(InvalidInput, match="asks for no credentials"):
                 await change

@@ -10,6 +10,7 @@ import pytest
 
 from agent.config.etcd import Etcd as Config
 from agent.errors import HostRefused, Unavailable
+from agent.model.names import Space
 from agent.store.etcd.client import EtcdClient, put, remove
 from agent.store.etcd.store import EtcdStore
 from agent.store.protocols import StoredPolicy
@@ -59,9 +60,15 @@ async def test_a_cells_role_is_enough_for_a_cell(by_password: Config, make: Make
     await store.refer([app("web")])
     assert await store.claim_tags([app("web")], now=NOW) == {app("web"): 1}
     await store.release_tags([app("web")], now=NOW)
+    await store.names.routes.claim_route("web.apps.internal", Space.of(app("web")))
+    await store.names.routes.claim_names({"web.local": app("web")})
+    assert await store.names.indexes.claim_index(app("web"), name="web", wanted=None, avoid=()) == 0
+    await store.names.indexes.release_index(app("web"), 0, name="web")
 
 
-async def test_a_cells_role_can_neither_write_policies_nor_another_cells_records(by_password: Config, make: Make) -> None:
+async def test_a_cells_role_can_write_neither_policies_nor_routes_nor_another_cells_records(
+    by_password: Config, make: Make
+) -> None:
     store = make(by_password)
     with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
         await store.apply_policies([StoredPolicy("a", "1")])
@@ -69,12 +76,17 @@ async def test_a_cells_role_can_neither_write_policies_nor_another_cells_records
         await store.apply_policies([StoredPolicy(f"p{number}", "1") for number in range(200)])
     with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
         await store.accept_loss()
+    with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
+        await store.names.routes.map_route("web.apps.internal", app("web"))
+    await store.names.routes.claim_route("web.apps.internal", Space.of(app("web")))
+    with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
+        await store.names.routes.unmap_route("web.apps.internal")
     assert await store.policies() == ()
     with pytest.raises(HostRefused):
         await store.set_trust(b"PEM")
     client = EtcdClient(by_password)
     others = ("cells/cell-2/apps", "cells/cell-2/record", "cells/cell-2/alive", "cells/cell-11/record", "endpoints/cell-2/web")
-    for key in (*others, "policies/a", "ca/trust", "ca/rotation", "elsewhere"):
+    for key in (*others, "policies/a", "routes/internal/apps/web", "ca/trust", "ca/rotation", "elsewhere"):
         with pytest.raises(HostRefused):
             await client.commit(do=[put(f"/cellnet/v1/{key}", b"[]")])
         with pytest.raises(HostRefused):
@@ -119,12 +131,17 @@ def secret(folder: Path) -> Path:
     return secret_file(folder / "root-password", "secret")
 
 
-async def test_with_the_second_role_policies_can_be_applied(own: Etcd, by_password: Config, make: Make) -> None:
+async def test_with_the_second_role_policies_can_be_applied_and_routes_mapped(
+    own: Etcd, by_password: Config, make: Make
+) -> None:
     for command in rights()[1]:
         own.ctl(*ROOT_USER, *command.split())
     store = make(by_password)
     await store.apply_policies([StoredPolicy("a", "1")])
     assert [policy.name for policy in await store.policies()] == ["a"]
+    await store.names.routes.map_route("web.apps.internal", app("web"))
+    await store.names.routes.unmap_route("web.apps.internal")
+    assert not store.names.routes.routes()
 
 
 async def test_a_certificate_can_be_the_user(certificate_etcd: Etcd, make: Make, tmp_path: Path) -> None:

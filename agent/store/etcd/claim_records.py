@@ -68,7 +68,7 @@ class ClaimRecords(Generic[Owner]):
         """Owners by keys, that this cell has seen before: those of these records. The names that are to be judged anew."""
         found = {self.format.name(key.removeprefix(self.format.prefix)): owner for key, owner in self._mine(owners)}
         for name, owner in found.items():
-            self.claims.remember(name, self.format.owner(owner))
+            self.claims.set_holder(name, self.format.owner(owner))
         return list(found)
 
     def _mine(self, owners: Mapping[str, str]) -> Iterable[tuple[str, str]]:

@@ -2,8 +2,9 @@
 
 Each cell must be able to claim what is free, and etcd's roles know no "only where nothing is": a cell may write over another's
 claim, delete it, or make it anew. So a claim holds for the owner that was seen first, whatever its record says later, as long
-as instances run that have the name by it, and a while at its beginning, when the first of them is on its way. What the record
-says then is left out. One that was changed after it was made says nothing to a cell that has not seen it before.
+as instances run that have the name by it, and for a minute without one: the first is on its way, or its cell's agent is being
+restarted. What the record says is left out then. One that was changed after it was made says nothing to a cell that has not
+seen it before.
 
 Of claims that come together, as at an agent's first start, the one that was made first holds.
 """
@@ -16,7 +17,7 @@ from typing import Generic
 
 from agent.store.etcd.name_records import Claim, Owner
 
-BEGINNING = 60.0  # seconds
+REST = 60.0  # seconds without an instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,8 @@ class FirstClaims(Generic[Owner]):
     def __init__(self, *, lives: Callable[[str, Owner], bool], now: Callable[[], float]) -> None:
         self._lives: Callable[[str, Owner], bool] = lives
         self._now = now
-        self._since: dict[str, float] = {}
-        self._young: set[str] = set()  # that hold against their record, only because they are
+        self._since: dict[str, float] = {}  # when a name was taken, or its last instance went
+        self._resting: set[str] = set()  # that hold against their record, without an instance
         self._behind: dict[str, set[str]] = {}  # by the name that is in their way
         self._barred: dict[str, str] = {}  # the same the other way round
         self._disputed: Mapping[str, Owner] | None = None
@@ -58,17 +59,17 @@ class FirstClaims(Generic[Owner]):
     def set_holder(self, name: str, owner: Owner | None) -> None:
         """The owner from now on."""
         self._disputed = None
-        self._young.discard(name)
+        self._resting.discard(name)
         if owner is None:
             self.holds.pop(name, None)
             self._since.pop(name, None)
         else:
             self.holds[name], self._since[name] = owner, self._now()
 
-    def remember(self, name: str, owner: Owner) -> None:
-        """It was held when this cell's last agent ended."""
-        self.set_holder(name, owner)
-        del self._since[name]
+    def rest(self, name: str) -> None:
+        """Its owner's last instance has gone."""
+        if name in self.holds:
+            self._since[name] = self._now()
 
     def forget(self, name: str) -> None:
         """What was claimed before no longer counts; its record, if there is one, is seen as if for the first time."""
@@ -80,7 +81,7 @@ class FirstClaims(Generic[Owner]):
 
     def judge(self, names: Iterable[str]) -> set[str]:
         """Decide anew whose these are, and those they were in the way of. Returns those with another owner than before."""
-        over: set[str] = {name for name in self._young if not self._is_young(name)}
+        over: set[str] = {name for name in self._resting if not self._is_recent(name)}
         changed, waiting = set[str](), deque[str](sorted({*names, *over}, key=self._age))
         while waiting:
             name = waiting.popleft()
@@ -115,15 +116,16 @@ class FirstClaims(Generic[Owner]):
         self._barred[name] = obstacle.by
 
     def _stays(self, name: str, first: Owner, claim: Claim[Owner] | None) -> bool:
-        self._young.discard(name)
+        self._resting.discard(name)
         if (claim is not None and claim.owner == first) or self._lives(name, first):
             return True
-        if self._is_young(name):
-            self._young.add(name)
-        return name in self._young
+        if not self._is_recent(name):
+            return False
+        self._resting.add(name)
+        return True
 
-    def _is_young(self, name: str) -> bool:
-        return name in self._since and self._now() - self._since[name] < BEGINNING
+    def _is_recent(self, name: str) -> bool:
+        return self._now() - self._since[name] < REST
 
     @staticmethod
     def _unknown(name: str, claim: Claim[Owner]) -> Obstacle | None:

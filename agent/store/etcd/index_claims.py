@@ -85,12 +85,10 @@ class IndexClaims:
             return None
         if claim is None or claim.cell == self._cell:
             return claim
-        if claim.cell not in self._cells.names:
-            return None
-        if self._cells.alive_since(claim.cell) is None or self._cells.has_instance(claim.cell, claim.name, *instance):
+        is_dead = claim.cell in self._cells.names and self._cells.alive_since(claim.cell) is None
+        if is_dead or self._cells.has_instance(claim.cell, claim.name, *instance):
             return claim
-        is_new = self._now() - self._since.get(key, self._now()) < PENDING
-        return claim if is_new else None
+        return claim if self._now() - self._since.get(key, self._now()) < PENDING else None
 
     def of(self, cell: str) -> list[str]:
         """The keys of a cell's claims."""

@@ -117,11 +117,20 @@ class RoutesAndNames:
             self._read_claim(key, values, hosts, names)
         while (more := self._quotas.waiting()) is not None:
             self._read_claim(more, values, hosts, names)
-        askers, apps = self._holders.take_gone()
-        hosts.update(host for host, space in askers if self.route_claims.holds.get(host) == space)
-        if apps:
-            names.update(name for name in self.name_claims.left_out if self.name_claims.holds.get(name) in apps)
+        self._rest(hosts, names)
         return self._judge(hosts, names)
+
+    def _rest(self, hosts: set[str], names: set[str]) -> None:
+        """Names whose owners' last instances have gone. Of apps' only those are looked at that others claim, too."""
+        askers, apps = self._holders.take_gone()
+        for host, space in askers:
+            if self.route_claims.holds.get(host) == space:
+                self.route_claims.rest(host)
+                hosts.add(host)
+        for name in tuple(self.name_claims.left_out) if apps else ():
+            if self.name_claims.holds.get(name) in apps:
+                self.name_claims.rest(name)
+                names.add(name)
 
     def _read_claim(self, key: str, values: Mapping[str, Value], hosts: set[str], names: set[str]) -> None:
         is_route = key.startswith(self._keys.claimed_routes)
@@ -154,8 +163,10 @@ class RoutesAndNames:
             try:
                 if key != self._keys.route(host):
                     raise MalformedRecord("it is no name's key")
-                self.check(host)
-                route = name_records.decode_route(host, value)
+                found = name_records.decode_route(host, value)
+                if found is not None:
+                    self.check(host)
+                route = found
             except ValueError as error:
                 self._malformed[key] = str(error)
         if key != self._keys.route(host):

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 from types import MappingProxyType
 
-from agent.errors import Conflict, HostRefused
+from agent.errors import Conflict, HostRefused, Unavailable
 from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
@@ -32,7 +32,7 @@ from agent.store.etcd.names import Names
 from agent.store.etcd.operator import client_of
 from agent.store.etcd.policies_and_tags import PoliciesAndTags
 from agent.store.etcd.routes_and_names import RoutesAndNames
-from agent.store.etcd.transactions import Plan, nested, tag_plans
+from agent.store.etcd.transactions import Plan, joined, nested, tag_plans
 from agent.store.protocols import StoredPolicy, by_name
 from agent.store.refusals import no_such_policy
 from agent.store.subnets import SubnetClaim
@@ -276,6 +276,8 @@ class EtcdStore(Part):
         await self._commits.settle(
             lambda: [self._cells.removal(name, unchanged=self._commits.unchanged, now=now)], writer=writer
         )
+        with contextlib.suppress(Conflict, HostRefused, Unavailable):  # they lapse in a minute anyway
+            await self._commits.settle(lambda: joined(self.names.indexes.plans_to_forget(name)), writer=writer)
 
     async def publish(self, endpoints: Collection[Endpoint]) -> None:
         """See CellStore."""
