@@ -12,9 +12,9 @@ from dataplane.tables import (
     LOOPBACK_LINK,
     TUNNEL_LINK,
     Interior,
+    KernelRoute,
     NeighbourKey,
     Redirect,
-    Route,
     Tables,
     Veth,
     Vtep,
@@ -33,7 +33,7 @@ class ContainerEntries:
     veth: Veth
     neighbour: NeighbourKey
     destination: IPv4Network
-    route: Route
+    route: KernelRoute
     sysctls: tuple[tuple[str, str], ...]
 
 
@@ -43,7 +43,7 @@ class PeerEntries:
 
     mac: str
     neighbour: NeighbourKey
-    route: Route
+    route: KernelRoute
     mark: IPv4Address
 
 
@@ -93,7 +93,9 @@ def _vtep(state: HostState) -> dict[str, Vtep]:
 @lru_cache(maxsize=CELLFUL)
 def _peer(subnet: IPv4Network) -> PeerEntries:
     gateway = subnet.network_address
-    return PeerEntries(tunnel_mac(gateway), NeighbourKey(TUNNEL_LINK, gateway), Route(TUNNEL_LINK, gateway), part_mark(subnet))
+    return PeerEntries(
+        tunnel_mac(gateway), NeighbourKey(TUNNEL_LINK, gateway), KernelRoute(TUNNEL_LINK, gateway), part_mark(subnet)
+    )
 
 
 @lru_cache(maxsize=CELLFUL)
@@ -104,7 +106,7 @@ def _host(address: IPv4Address, mtu: int, *, ipv6: bool) -> ContainerEntries:
         veth=Veth(address=address, mac=host_mac(address), mtu=mtu),
         neighbour=NeighbourKey(link, address),
         destination=IPv4Network(address),
-        route=Route(link),
+        route=KernelRoute(link),
         sysctls=_sysctls(link, ipv6=ipv6),
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Generic, TypeAlias, TypeVar
 
-from dataplane.tables import TUNNEL_LINK, ChainKey, Interior, NeighbourKey, Route, Tables, Veth, Vtep, without
+from dataplane.tables import TUNNEL_LINK, ChainKey, Interior, KernelRoute, NeighbourKey, Tables, Veth, Vtep, without
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -76,7 +76,7 @@ class Plan:
     links_up: Delta[str, bool]
     interiors: Delta[IPv4Address, Interior]
     neighbours: Delta[NeighbourKey, str]
-    routes: Delta[IPv4Network, Route]
+    routes: Delta[IPv4Network, KernelRoute]
     vteps: Delta[str, Vtep]
     addresses: Delta[IPv4Address, str]
     fdb: Delta[str, tuple[IPv4Address, ...]]

@@ -101,7 +101,7 @@ class Vtep:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Route:
+class KernelRoute:
     """Where a route leads: over a link, to a gateway there or straight to the destination."""
 
     link: str
@@ -167,7 +167,7 @@ class Tables:
     # ours: permanent entries on our veths
     neighbours: Mapping[NeighbourKey, str] = field(default_factory=dict)
     # ours: by their protocol number
-    routes: Mapping[IPv4Network, Route] = field(default_factory=dict)
+    routes: Mapping[IPv4Network, KernelRoute] = field(default_factory=dict)
     # ours: cellnet0, kind vxlan
     vteps: Mapping[str, Vtep] = field(default_factory=dict)
     # ours: on `lo`, by their protocol number; a value is that link's name

@@ -16,7 +16,7 @@ PROC: Final = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Holder:
+class PortHolder:
     """A process, its program's name and its user."""
 
     pid: int
@@ -42,7 +42,7 @@ def is_free(address: IPv4Address, port: int) -> bool:
     return True
 
 
-def holders(address: IPv4Address, port: int) -> tuple[Holder, ...]:
+def holders(address: IPv4Address, port: int) -> tuple[PortHolder, ...]:
     """Those with a socket there, or on that port of all addresses, in the calling process's network namespace."""
     wanted = {f"socket:[{inode}]" for inode in _inodes(address, port)}
     return tuple(sorted(_with_any(wanted))) if wanted else ()
@@ -64,11 +64,11 @@ def _hex(address: IPv4Address) -> str:
     return f"{struct.unpack('=I', address.packed)[0]:08X}"
 
 
-def _with_any(sockets: Collection[str]) -> Iterator[Holder]:
+def _with_any(sockets: Collection[str]) -> Iterator[PortHolder]:
     for folder in PROC.iterdir():
         if folder.name.isdecimal() and _has_any(folder, sockets):
             with suppress(OSError):  # it has ended
-                yield Holder(int(folder.name), (folder / "comm").read_text().strip(), folder.stat().st_uid)
+                yield PortHolder(int(folder.name), (folder / "comm").read_text().strip(), folder.stat().st_uid)
 
 
 def _has_any(folder: Path, sockets: Collection[str]) -> bool:

@@ -143,7 +143,7 @@ class Dns:
 
 
 @dataclass(frozen=True, slots=True)
-class Routes:
+class AttachRoutes:
     """Names below route domains. `claim_at_attach` None is `auto`: where the store is this cell's own."""
 
     claim_at_attach: Annotated[
@@ -197,7 +197,7 @@ class Config:
     tls: TlsSettings = TlsSettings()
     trust_domain: Annotated[str, Key(parsed(texts.domain), "the authority in `spiffe://…` names")] = "cell.internal"
     dns: Dns = Dns()
-    routes: Routes = Routes()
+    routes: AttachRoutes = AttachRoutes()
     egress: Egress = Egress()
     host_services: Annotated[
         tuple[HostService, ...],

@@ -26,7 +26,7 @@ from host import durable, process
 from host.errors import refused_as
 from host.netlink.messages import NETLINK_ROUTE
 from host.netlink.socket import connect
-from host.port_holders import Holder, holders, is_free
+from host.port_holders import PortHolder, holders, is_free
 from host.reach import first_out_of_reach
 
 PORT = 53
@@ -131,7 +131,7 @@ def _noted(note: Path) -> int | None:
     return pid if process.start_time(pid) == started else None
 
 
-def _taken(address: IPv4Address, found: Sequence[Holder], former: int | None) -> Conflict:
+def _taken(address: IPv4Address, found: Sequence[PortHolder], former: int | None) -> Conflict:
     if former is not None:
         return Conflict(f"this cell's dnsmasq runs already, as process {former}", hint="one is enough: leave it, or end it")
     by = ", ".join(map(str, found)) or "another program"

@@ -17,7 +17,7 @@ from agent.model.status import Part, Problem
 from agent.policy import language
 from agent.policy.difference import difference
 from agent.policy.directory import PolicyFiles, watch
-from agent.policy.resolve import MOST_RIGHTS, Resolver
+from agent.policy.resolve import MOST_RIGHTS, PolicyResolver
 from agent.store.protocols import PolicyStore, StoredPolicy
 from agent.wording import listed
 from dataplane.state import Allow
@@ -44,7 +44,7 @@ class PoliciesInForce(Part):
     def __init__(self, directory: Path, *, last_good: Path, store: PolicyStore) -> None:
         self._files = PolicyFiles(directory, last_good=last_good)
         self._store = store
-        self._resolver = Resolver()
+        self._resolver = PolicyResolver()
         self._stored = StoredPolicies()
         self._union: tuple[tuple[Policy, ...], tuple[Policy, ...], tuple[Policy, ...]] = ((), (), ())
         self._bad_files = Complaints(log.get("policies"), failed="policy_file_bad", recovered="policy_file_mended")

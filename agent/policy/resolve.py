@@ -177,7 +177,7 @@ class _Answer:
         return tuple(each.name for each in self.policies if id(each) not in chosen)
 
 
-class Resolver:
+class PolicyResolver:
     """Answers for all destinations, kept as long as what they were made of is the same."""
 
     def __init__(self) -> None:

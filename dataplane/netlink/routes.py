@@ -13,7 +13,7 @@ from typing import Final
 
 from dataplane.netlink.links import index_of
 from dataplane.netlink.rtnetlink import NUMBER, drop_all, put_all
-from dataplane.tables import CELLFUL, ROUTE_PROTOCOL, Route
+from dataplane.tables import CELLFUL, ROUTE_PROTOCOL, KernelRoute
 from host.netlink.messages import attribute, contents
 from host.netlink.socket import NetlinkSocket
 
@@ -40,9 +40,9 @@ class NextHop:
     is_local: bool
 
 
-def read(kernel: NetlinkSocket, names: Mapping[int, str]) -> dict[IPv4Network, Route]:
+def read(kernel: NetlinkSocket, names: Mapping[int, str]) -> dict[IPv4Network, KernelRoute]:
     """Ours; `names` maps our links' indexes to their names, any other link is "?". Raises HostRefused."""
-    routes: dict[IPv4Network, Route] = {}
+    routes: dict[IPv4Network, KernelRoute] = {}
     for length, found in _main_table(kernel, ours=True):
         link = names.get(NUMBER.unpack(found[RTA_OIF])[0], "?") if RTA_OIF in found else "?"
         routes[_network(found[RTA_DST], length)] = _route(link, found.get(RTA_GATEWAY))
@@ -72,11 +72,11 @@ def _network(packed: bytes, length: int) -> IPv4Network:
 
 
 @lru_cache(maxsize=CELLFUL)
-def _route(link: str, gateway: bytes | None) -> Route:
-    return Route(link, None if gateway is None else IPv4Address(gateway))
+def _route(link: str, gateway: bytes | None) -> KernelRoute:
+    return KernelRoute(link, None if gateway is None else IPv4Address(gateway))
 
 
-def put(kernel: NetlinkSocket, entries: Mapping[IPv4Network, Route]) -> None:
+def put(kernel: NetlinkSocket, entries: Mapping[IPv4Network, KernelRoute]) -> None:
     """Write these. Raises HostRefused."""
     indexes = {name: index_of(name) for name in {route.link for route in entries.values()}}
     bodies = {

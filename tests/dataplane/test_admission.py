@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agent.model.names import AppName
 from agent.policy.language import parse
-from agent.policy.resolve import Resolver
+from agent.policy.resolve import PolicyResolver
 from dataplane import admission
 from dataplane.admission import admitted
 from dataplane.compile import compile_tables
@@ -52,7 +52,7 @@ def rules(draw: st.DrawFn) -> Rule:
 def host_state(found: list[Rule], mode: Mode) -> HostState:
     """A cell with one instance of each app, but one of FOREIGN, by the product's own reading of the rules."""
     tags = {AppName.parse(app): number for number, app in enumerate(APPS, 1)}
-    resolver = Resolver()
+    resolver = PolicyResolver()
     resolver.update(parse(json.dumps({"policies": found}).encode(), source="/a.yaml"), tags)
     workloads = {
         FIRST + tag: Workload(app.app, FIRST + tag, tag, Path("/nowhere"), allows=resolver.allows(app))

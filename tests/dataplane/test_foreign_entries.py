@@ -6,7 +6,7 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 
 from dataplane.netlink import links, neighbours, routes
-from dataplane.tables import NeighbourKey, Route, Veth
+from dataplane.tables import KernelRoute, NeighbourKey, Veth
 from host import sysctl
 from host.namespace import run_in
 from host.netlink.socket import connect
@@ -36,7 +36,7 @@ def test_our_entries_are_read_and_no_others(netns: Callable[[str], Netns]) -> No
     host = netns("host")
     host.run("ip", "-batch", "-", stdin=SCENE.encode())
 
-    def read() -> tuple[links.Links, dict[NeighbourKey, str], dict[IPv4Network, Route]]:
+    def read() -> tuple[links.Links, dict[NeighbourKey, str], dict[IPv4Network, KernelRoute]]:
         with connect(socket.NETLINK_ROUTE) as kernel:
             found = links.read(kernel)
             return found, neighbours.read(kernel, found.names), routes.read(kernel, found.names)
@@ -50,9 +50,9 @@ def test_our_entries_are_read_and_no_others(netns: Callable[[str], Netns]) -> No
     assert set(found.names.values()) == {OURS, DOWN}
     assert nearby == {NeighbourKey(OURS, IPv4Address("10.255.1.2")): "02:c0:0a:ff:01:02"}
     assert ways == {
-        IPv4Network("10.255.1.2/32"): Route(OURS),
-        IPv4Network("10.255.1.8/31"): Route("?"),
-        IPv4Network("10.255.1.7/32"): Route("?"),
+        IPv4Network("10.255.1.2/32"): KernelRoute(OURS),
+        IPv4Network("10.255.1.8/31"): KernelRoute("?"),
+        IPv4Network("10.255.1.7/32"): KernelRoute("?"),
     }
 
 

@@ -14,7 +14,7 @@ from dataplane.compile import compile_tables
 from dataplane.netlink.underlay import clashes
 from dataplane.plan import plan
 from dataplane.state import HostState
-from dataplane.tables import TUNNEL_LINK, Route, Tables
+from dataplane.tables import TUNNEL_LINK, KernelRoute, Tables
 from host.namespace import run_in
 from tests.testlib.hosts import EMPTY, FIRST, Host, allow, cell_state, make_host, make_hosts, subnet_of, underlay_of
 from tests.testlib.netns import Netns
@@ -164,7 +164,7 @@ def test_peers_come_move_and_go_without_touching_the_others(host: Host) -> None:
     assert (list(came.routes.add), list(came.fdb.add), came.routes.change) == ([subnet_of(4)], ["02:c2:0a:ff:04:00"], {})
     assert not host.left_to_do(), str(host.left_to_do())
     gone = host.turn(replace(host.empty, peers=peers(three=3, four=4)))
-    assert list(gone.routes.drop.items()) == [(PEER, Route(TUNNEL_LINK, PEER.network_address))]
+    assert list(gone.routes.drop.items()) == [(PEER, KernelRoute(TUNNEL_LINK, PEER.network_address))]
     assert not host.left_to_do(), str(host.left_to_do())
     shown = [host.netns.run(*words) for words in (("ip", "route"), ("ip", "neigh"), ("bridge", "fdb"), ("ipset", "list"))]
     assert not re.search(r"10\.255\.2\.0|10\.77\.0\.9\b", "".join(shown))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from agent.model.names import AppName
 from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports, Protocol, Scope
 from agent.policy.ports import merged
-from agent.policy.resolve import MOST_RIGHTS, Resolver
+from agent.policy.resolve import MOST_RIGHTS, PolicyResolver
 from dataplane.state import Allow
 
 APPS = [AppName(org, space, app) for org in ("acme", "zeta") for space in ("shop", "blog") for app in ("web", "api", "db")]
@@ -70,7 +70,7 @@ def spelled_out(allows: frozenset[Allow], groups: Mapping[str, frozenset[int]]) 
 
 @given(st.lists(policies(), max_size=6).map(tuple), TAGS, st.sampled_from(APPS))
 def test_what_is_resolved_is_what_the_policies_say(found: tuple[Policy, ...], tags: dict[AppName, int], to: AppName) -> None:
-    resolver = Resolver()
+    resolver = PolicyResolver()
     resolver.update(found, tags)
     allows = resolver.allows(to)
     assert spelled_out(allows, resolver.groups()) == oracle(found, tags, to)
@@ -81,7 +81,7 @@ def test_what_is_resolved_is_what_the_policies_say(found: tuple[Policy, ...], ta
 
 @given(st.lists(policies(), max_size=6).map(tuple), st.sampled_from(APPS), st.sampled_from(APPS), st.sampled_from(Protocol))
 def test_check_agrees_with_the_policies(found: tuple[Policy, ...], source: AppName, to: AppName, protocol: Protocol) -> None:
-    resolver = Resolver()
+    resolver = PolicyResolver()
     resolver.update(found, {})
     for port in (1, 5, 12, 13, 65535):
         answer = resolver.check(source, to, protocol=protocol, port=port)
@@ -93,9 +93,9 @@ def test_check_agrees_with_the_policies(found: tuple[Policy, ...], source: AppNa
 def test_a_resolver_that_saw_many_states_answers_like_a_fresh_one(
     states: list[tuple[tuple[Policy, ...], dict[AppName, int]]],
 ) -> None:
-    old = Resolver()
+    old = PolicyResolver()
     for found, tags in states:
-        fresh = Resolver()
+        fresh = PolicyResolver()
         fresh.update(found, tags)
         old.update(found, tags)
         for to in APPS:
@@ -111,7 +111,7 @@ TO_API = Pattern("acme", "shop", "api")
 
 
 def test_an_answer_that_did_not_change_is_the_same_object() -> None:
-    resolver = Resolver()
+    resolver = PolicyResolver()
     resolver.update((rule(Scope.SAME_SPACE, to=TO_API),), {WEB: 1, API: 2})
     first = resolver.allows(API)
     resolver.update((rule(Scope.SAME_SPACE, to=TO_API, line=9),), {WEB: 1, API: 2, AppName("zeta", "blog", "web"): 3})
@@ -120,7 +120,7 @@ def test_an_answer_that_did_not_change_is_the_same_object() -> None:
 
 
 def test_a_scope_takes_in_an_app_that_becomes_known_and_drops_one_that_goes() -> None:
-    resolver = Resolver()
+    resolver = PolicyResolver()
     policies = (rule(Scope.SAME_SPACE, to=TO_API),)
     resolver.update(policies, {API: 2})
     right = resolver.allows(API)
@@ -133,7 +133,7 @@ def test_a_scope_takes_in_an_app_that_becomes_known_and_drops_one_that_goes() ->
 
 
 def test_a_policy_in_one_direction_does_not_cover_the_other() -> None:
-    resolver = Resolver()
+    resolver = PolicyResolver()
     policy = rule(Pattern("acme", "shop", "web"), to=TO_API)
     resolver.update((policy,), {WEB: 1, API: 2})
     assert resolver.check(WEB, API, protocol=Protocol.TCP, port=80) is policy
@@ -142,7 +142,7 @@ def test_a_policy_in_one_direction_does_not_cover_the_other() -> None:
 
 
 def test_destinations_that_are_gone_are_forgotten() -> None:
-    resolver = Resolver()
+    resolver = PolicyResolver()
     resolver.update((rule(Scope.SAME_ORG, to=TO_API),), {API: 2})
     first = resolver.allows(API)
     resolver.forget({API})
@@ -158,7 +158,7 @@ def test_the_ports_that_a_source_may_reach_are_those_of_all_its_policies_in_few_
         Policy("b", (Scope.SAME_SPACE,), Pattern("acme", "shop", None), (Ports(81, 90),), (Ports(53, 53),), here),
         Policy("c", (Pattern("acme", "shop", "db"),), api, (Ports(1, 9),), (), here),
     )
-    resolver = Resolver()
+    resolver = PolicyResolver()
     resolver.follow(policies)
     found = resolver.ports(AppName("acme", "shop", "web"), AppName("acme", "shop", "api"))
     assert found == {Protocol.TCP: (Ports(80, 90),), Protocol.UDP: (Ports(53, 53),)}
@@ -177,7 +177,7 @@ def test_a_policy_that_would_be_too_many_rights_is_left_out_and_named_and_the_ot
     many = {AppName("acme", "blog", f"a{number}"): number + 10 for number in range(MOST_RIGHTS)}
     tags = {WEB: 1, API: 2, **many}
     fits = named("fits", *(Pattern(*each) for each in (("acme", "blog", f"a{number}") for number in range(MOST_RIGHTS - 3))))
-    resolver = Resolver()
+    resolver = PolicyResolver()
     policies = (
         fits,
         named("large", TO_API, Pattern("acme", "shop", "web"), ports=2),
@@ -197,7 +197,7 @@ def test_a_policy_that_would_be_too_many_rights_is_left_out_and_named_and_the_ot
 
 def test_a_group_is_one_right_however_many_apps_it_has() -> None:
     tags = {AppName("acme", "blog", f"a{number}"): number + 10 for number in range(2 * MOST_RIGHTS)}
-    resolver = Resolver()
+    resolver = PolicyResolver()
     resolver.update((named("all", Pattern("acme", "blog", None)),), tags)
     assert len(resolver.allows(API)) == 1
     assert resolver.left_out() == {}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.model.names import AppName
 from agent.policy.language import parse
-from agent.policy.resolve import Resolver
+from agent.policy.resolve import PolicyResolver
 from tests.testlib import oracle
 from tests.testlib.oracle import Known, Rule, named, opened, reaches
 
@@ -116,7 +116,7 @@ def rules(draw: st.DrawFn) -> Rule:
 @given(st.lists(rules(), max_size=5), st.sampled_from(APPS))
 def test_the_oracle_and_the_product_read_a_file_alike(found: list[Rule], to: str) -> None:
     tags = {AppName.parse(app): number for number, app in enumerate(APPS, 1)}
-    resolver = Resolver()
+    resolver = PolicyResolver()
     resolver.update(parse(json.dumps({"policies": found}).encode(), source="/a.yaml"), tags)
     groups, allows = resolver.groups(), resolver.allows(AppName.parse(to))
     for source in APPS:
