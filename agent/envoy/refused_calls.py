@@ -1,7 +1,8 @@
 """Calls that Envoy has refused: counted by reason, logged with caller and callee, the last of them kept for who asks.
 
-Each is counted. Of those from one container to another only some are logged and kept, so that a flood of one pair neither fills
-the log nor pushes out what others were refused; the next that is logged says how many were not.
+Each is counted. Of those from one container to another only some are logged and kept, and of one container's to all others
+together, so that a flood neither fills the log nor pushes out what others were refused; the next of the pair that is logged
+says how many were not.
 """
 
 import re
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address
-from typing import Final
+from typing import Final, Self, TypeVar
 
 from agent import log
 from agent.metrics import Metrics
@@ -18,9 +19,12 @@ from agent.model.status import EVENTS_KEPT, Part
 from dataplane.envoy.refusal import Check, Refusal
 
 KEPT: Final = 1_000
-# Of one container's calls to another: so many at once, and one more in so many seconds
+# Of one container's calls to another: so many at once, and one more in so many seconds; and to all others together
 BURST, EVERY = 10, 1.0
+SOURCE_BURST, SOURCE_EVERY = 100, 0.2
 PAIRS: Final = 4_096
+Key = TypeVar("Key")
+Known = TypeVar("Known")
 _ID: Final = re.compile("spiffe://[^/]+/org/([^/]+)/space/([^/]+)/app/([^/]+)")
 
 
@@ -52,21 +56,33 @@ class RefusalsRow:
 
 
 @dataclass(slots=True)
-class _Pair:
-    """How many more may be logged, as of when; and how many were not."""
+class _Credit:
+    """How many more may be logged, as of when."""
 
-    credit: float
+    most: int
+    every: float
     since: float
-    unlogged: int = 0
+    left: float
+
+    @classmethod
+    def full(cls, most: int, every: float, *, now: float) -> Self:
+        return cls(most, every, now, most)
 
     def may(self, now: float) -> bool:
-        self.credit = min(BURST, self.credit + (now - self.since) / EVERY)
+        self.left = min(self.most, self.left + (now - self.since) / self.every)
         self.since = now
-        if self.credit < 1:
-            self.unlogged += 1
+        if self.left < 1:
             return False
-        self.credit -= 1
+        self.left -= 1
         return True
+
+
+@dataclass(slots=True)
+class _Pair:
+    """What may be logged of one container's calls to another, and how many were not."""
+
+    credit: _Credit
+    unlogged: int = 0
 
 
 class RefusedCalls(Part):
@@ -82,6 +98,7 @@ class RefusedCalls(Part):
         self._log = log.get("refusals")
         self._reasons = Counter[Check]()
         self._pairs = OrderedDict[tuple[IPv4Address, IPv4Address], _Pair]()
+        self._sources = OrderedDict[IPv4Address, _Credit]()
         self.last: deque[RefusedCall] = deque(maxlen=KEPT)
 
     async def rows(self) -> Mapping[str, object]:
@@ -97,18 +114,13 @@ class RefusedCalls(Part):
             self._reasons[check] += count
             self._metrics.refused_calls.labels(check).inc(count)
         for each in refusals:
-            pair = self._pair(each, now)
-            if pair.may(now):
+            pair = _recent(self._pairs, (each.source, each.destination), lambda: _Pair(_Credit.full(BURST, EVERY, now=now)))
+            source = _recent(self._sources, each.source, lambda: _Credit.full(SOURCE_BURST, SOURCE_EVERY, now=now))
+            if pair.credit.may(now) and source.may(now):
                 self._keep(each, more=pair.unlogged)
                 pair.unlogged = 0
-
-    def _pair(self, refusal: Refusal, now: float) -> _Pair:
-        key = refusal.source, refusal.destination
-        pair = self._pairs.setdefault(key, _Pair(BURST, now))
-        self._pairs.move_to_end(key)
-        if len(self._pairs) > PAIRS:
-            self._pairs.popitem(last=False)
-        return pair
+            else:
+                pair.unlogged += 1
 
     def _keep(self, refusal: Refusal, *, more: int) -> None:
         call = RefusedCall(
@@ -128,6 +140,16 @@ class RefusedCalls(Part):
             "call_refused", reason=call.reason, caller=call.caller, verified=call.verified, source=str(call.source),
             app=call.app, destination=str(call.destination), port=call.port, words=call.words, more=more,
         )  # fmt: skip
+
+
+def _recent(known: OrderedDict[Key, Known], key: Key, make: Callable[[], Known]) -> Known:
+    """The one of `key`, made where there is none; forgets that which was asked for longest ago where they are too many."""
+    if key not in known:
+        known[key] = make()
+    known.move_to_end(key)
+    if len(known) > PAIRS:
+        known.popitem(last=False)
+    return known[key]
 
 
 def app_of(identity: str) -> str:

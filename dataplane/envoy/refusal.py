@@ -13,7 +13,7 @@ from typing import Final
 
 from envoy.config.core.v3.address_pb2 import Address
 from envoy.config.core.v3.base_pb2 import RequestMethod
-from envoy.data.accesslog.v3.accesslog_pb2 import AccessLogCommon, HTTPAccessLogEntry, TCPAccessLogEntry
+from envoy.data.accesslog.v3.accesslog_pb2 import AccessLogCommon, AccessLogType, HTTPAccessLogEntry, TCPAccessLogEntry
 from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
 
 from dataplane.envoy.access_log import CALLER, CLOSED, PROTOCOL, PROVED
@@ -23,6 +23,8 @@ from dataplane.state import INBOUND_PORT
 FORBIDDEN: Final = 403
 # How the reasons begin for which the codec gives a stream up, and those that its caller has ended
 CODEC, REMOTE = "http2.", "http2.remote_"
+# In the words of TLS for what it refuses itself, and for what the other end refuses
+OWN_WORDS, OTHERS_WORDS = ":SSL routines:", "_ALERT_"
 LAST_PORT: Final = 65_535
 # Where Envoy's filters leave which of their policies has let a stream in
 RBAC, POLICY_ID = "envoy.filters.http.rbac", "enforced_effective_policy_id"
@@ -146,15 +148,26 @@ def _of_connection(entry: TCPAccessLogEntry) -> Iterator[Refusal]:
 
 
 def _cause(common: AccessLogCommon) -> tuple[Check | None, str]:
-    """With Envoy's words. None where the caller has gone by itself."""
-    if common.upstream_transport_failure_reason:
-        return Check.SERVER, common.upstream_transport_failure_reason
+    """With Envoy's words. None where the caller has gone by itself, or its call has come to nothing in another way."""
+    if words := common.upstream_transport_failure_reason:
+        # a call that is over at once is in the listener's entry, too
+        is_told = common.access_log_type == AccessLogType.TcpConnectionEnd and _is_refused_by_tls(words)
+        return Check.SERVER if is_told else None, words
     if words := common.downstream_transport_failure_reason:
+        if not _is_refused_by_tls(words):
+            return None, words
         return Check.CERTIFICATE if "CERTIFICATE" in words else Check.HANDSHAKE, words
     if common.response_flags.no_healthy_upstream:
         return Check.ADDRESS, ""
     closed = common.custom_tags[CLOSED]
     return CLOSED_FOR.get(closed), closed
+
+
+def _is_refused_by_tls(words: str) -> bool:
+    """Whether this end has refused the other. Not a connection that is reset, or is answered by no tunnel; nor what the other
+    end refuses: if that is an Envoy, it says so itself.
+    """
+    return OWN_WORDS in words and OTHERS_WORDS not in words
 
 
 def _callee(common: AccessLogCommon) -> str:

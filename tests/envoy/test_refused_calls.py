@@ -1,6 +1,8 @@
 """What Envoy refuses is known with caller, callee, port and reason, whatever it is; a flood of it is counted, not kept."""
 
 import contextlib
+import socket
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from structlog.testing import capture_logs
 
 from agent.envoy.pressure import LOST, Pressure
-from agent.envoy.refused_calls import BURST, EVERY, KEPT, RefusedCalls, app_of
+from agent.envoy.refused_calls import BURST, EVERY, KEPT, SOURCE_BURST, SOURCE_EVERY, RefusedCalls, app_of
 from agent.metrics import Metrics
 from ca.leaf import Issued
 from dataplane.envoy import access_log_service, admin, container_socket, inbound
@@ -27,7 +29,7 @@ from tests.testlib.tunnel_caller import TunnelCaller
 from tests.testlib.tunnel_pair import SPACE, WEB_TAG, TunnelPair, serve
 
 FEW = 40  # connections, and handshakes at once
-OTHER = "10.255.1.9"
+OTHER, BARE = "10.255.1.9", "10.255.1.8"  # nobody's, and one at which nothing listens
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -54,6 +56,20 @@ class Scene:
 
     def kinds(self) -> set[Check]:
         return {each.check for each in self.cell.refusals}
+
+    def calls_another_server(self) -> Refusal:
+        """What took over the address has the certificate of another one; how that call is known."""
+        allow = Allow(WEB_TAG, "tcp", 8080, 8080)
+        leaf = self.cell.leaf("acme/shop/api", address=IPv4Address(OTHER))
+        right, wrong = self.cell.state.workloads[API], self.tunnels.workload("api", API, 7, allow, leaf=leaf)
+        serve(self.cell, wrong)
+        try:
+            # tunnels of before end when their listener's time to drain is over
+            eventually(lambda: not self.tunnels.reaches())
+            return self.seen(Check.SERVER)
+        finally:
+            serve(self.cell, right)
+            eventually(self.tunnels.reaches)
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +160,20 @@ def test_a_caller_that_goes_again_before_it_says_anything_is_not_refused(scene: 
     assert Check.HANDSHAKE not in scene.kinds()
 
 
+def test_a_tunnel_that_ends_by_a_reset_is_not_refused(scene: Scene) -> None:
+    """As when the host of its caller has gone, or its Envoy."""
+    with contextlib.closing(Http2Client(scene.own().tunnel())) as caller:
+        caller.connect(f"{API}:8080")
+        eventually(lambda: caller.take() and bool(caller.opened))
+        caller.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert not scene.tunnels.reaches(9000)
+    scene.seen(Check.RIGHTS)
+    with dial(scene.pair.web.path, port=INBOUND_PORT) as unspoken:
+        unspoken.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert "HTTP_REQUEST" in scene.seen(Check.HANDSHAKE).words  # the first of its kind
+    assert Check.HANDSHAKE not in scene.kinds()
+
+
 def test_a_stream_that_its_caller_resets_is_not_refused(scene: Scene) -> None:
     with contextlib.closing(Http2Client(scene.own().tunnel())) as caller:
         for _ in range(50):
@@ -169,17 +199,30 @@ def test_a_containers_own_connections_above_the_most_are_known(scene: Scene) -> 
 
 
 def test_a_server_that_is_not_the_one_that_was_called_is_known_at_the_callers_end(scene: Scene) -> None:
-    """It took over the address; its certificate is of another one."""
-    wrong = scene.tunnels.workload("api", API, 7, leaf=scene.cell.leaf("acme/shop/api", address=IPv4Address(OTHER)))
-    right = scene.cell.state.workloads[API]
-    serve(scene.cell, wrong)
-    try:
-        # tunnels of before end when their listener's time to drain is over
-        eventually(lambda: not scene.tunnels.reaches())
-        found = scene.seen(Check.SERVER)
-        assert (found.source, found.destination, found.port) == (WEB, API, 8080)
-    finally:
-        serve(scene.cell, right)
+    found = scene.calls_another_server()
+    assert (found.source, found.destination, found.port) == (WEB, API, 8080)
+    assert "CERTIFICATE_VERIFY_FAILED" in found.words
+
+
+def test_a_call_that_is_refused_or_answered_by_nobody_is_no_call_to_another_server(scene: Scene) -> None:
+    """Of the first the other end speaks, and once; the others are refused by nobody."""
+    scene.tunnels.allow(Allow(WEB_TAG, "tcp", 8080, 8081))
+    scene.pair.api.run("ip", "address", "replace", f"{BARE}/24", "dev", "eth0")
+    for address, port in ((API, 9000), (API, 8081), (IPv4Address(BARE), 8080), (IPv4Address(OTHER), 8080)) * 3:
+        assert not scene.tunnels.reaches(port, address=address)
+    scene.tunnels.allow(Allow(WEB_TAG, "tcp", 8080, 8080))
+    eventually(lambda: len(scene.cell.refusals) >= 3)
+    assert scene.calls_another_server().port == 8080
+    assert [each.port for each in scene.cell.refusals if each.check is Check.RIGHTS] == [9000] * 3
+    assert scene.kinds() == {Check.RIGHTS}
+
+
+def test_what_the_other_end_of_a_handshake_refuses_is_refused_by_that_one(scene: Scene) -> None:
+    """It knows why; the end that showed the certificate has refused nobody."""
+    scene.calls_another_server()
+    assert not scene.tunnels.reaches(9000)
+    scene.seen(Check.RIGHTS)
+    assert Check.CERTIFICATE not in scene.kinds()
 
 
 def test_handshakes_above_the_rate_are_known(cell: EnvoyCell, pair: EnvoyPair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,6 +327,17 @@ def test_no_more_than_so_many_are_kept() -> None:
     for number in range(KEPT + 100):
         recorder.calls.take([replace(ONE, source=IPv4Address(number))])
     assert len(recorder.calls.last) == KEPT
+
+
+def test_of_one_that_calls_very_many_few_are_logged_and_what_others_were_refused_stays() -> None:
+    recorder = Recorder()
+    recorder.calls.take([ONE])
+    recorder.calls.take([replace(ONE, source=IPv4Address(OTHER), destination=IPv4Address(number)) for number in range(60_000)])
+    assert len(recorder.calls.last) == 1 + SOURCE_BURST
+    assert recorder.calls.last[0].source == WEB
+    recorder.now += SOURCE_EVERY
+    recorder.calls.take([replace(ONE, source=IPv4Address(OTHER), destination=IPv4Address(number)) for number in range(10)])
+    assert len(recorder.calls.last) == 2 + SOURCE_BURST
 
 
 @pytest.mark.parametrize("identity", ["", "spiffe://x", f"{SPACE}web/x", "https://cell.internal/org/a/space/b/app/c"])
