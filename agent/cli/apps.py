@@ -9,6 +9,7 @@ from agent.cli.output import joined, json_option, print_json, table
 from agent.client.answer import Fields
 from agent.client.location import Location
 from agent.model.names import Space
+from agent.wording import natural
 
 HEADS = ("APP", "INSTANCE", "CELL", "ADDRESS", "PORTS", "ROUTES", "READY")
 
@@ -30,7 +31,8 @@ def apps(location: Location, space: Space | None, app: str | None, as_json: bool
     if as_json:
         print_json(found)
     else:
-        click.echo(table(HEADS, [row for each in found.each() for row in _rows(each)]))
+        ordered = sorted(found.each(), key=lambda each: natural(each.text("app")))
+        click.echo(table(HEADS, [row for each in ordered for row in _rows(each)]))
 
 
 def _rows(app: Fields) -> Iterator[tuple[str, ...]]:

@@ -35,7 +35,7 @@ class DnsmasqSettings:
     """What differs between cells. `names` is the folder of names; the cell's part of the overlay has so many `addresses`.
 
     What is in no zone of the resolver's is asked of `upstreams`, or of those in `upstreams_file`, which is followed; without
-    either it is refused.
+    either there is no such name: musl's resolver waits 5 s for another answer where it is refused.
     """
 
     resolver: Resolver
@@ -72,5 +72,6 @@ def arguments(settings: DnsmasqSettings) -> Sequence[str]:
         # a name without a dot means one of this cell's search list; nothing out there has one
         "--domain-needed",
         *(f"--server={each}" for each in settings.upstreams),
+        *(("--address=/#/",) if not settings.upstreams and settings.upstreams_file is None else ()),
         *(("--no-resolv",) if settings.upstreams_file is None else (f"--resolv-file={settings.upstreams_file}",)),
     )  # fmt: skip

@@ -80,7 +80,7 @@ def test_apps_of_a_space_are_declared_listed_and_forgotten(curl: Curl) -> None:
     blog = {"space": "acme/blog", "apps": ["web"], "declared": ["web"]}
     assert curl("GET", "/v1/spaces") == (200, [blog, shown])
     assert curl("PUT", "/v1/spaces/acme/blog", {"apps": []}) == (200, {"space": "acme/blog", "apps": [], "declared": []})
-    assert [each["app"] for each in curl("GET", "/v1/apps")[1]] == ["acme/shop/app-2", "acme/shop/app-10", "acme/shop/web"]
+    assert [each["app"] for each in curl("GET", "/v1/apps")[1]] == ["acme/shop/app-10", "acme/shop/app-2", "acme/shop/web"]
 
 
 @pytest.mark.parametrize(
