@@ -14,7 +14,8 @@ CHAIN_PREFIX = "CELLNET-"
 LINK_PREFIX = "cnet"
 # What the kernel counts new flows of containers by. It keeps the limits of a name until no rule has it: others need another
 LIMITED_DATAGRAMS, LIMITED_CALLS = "cellnet-new-udp", "cellnet-new-tcp"
-LIMITED_TUNNELS, EXCESS_TUNNELS = "cellnet-new-tunnels", "cellnet-excess"  # new tunnels, and sources that have too many open
+LIMITED_TUNNELS = "cellnet-new-tunnels"
+EXCESS_TUNNELS, EXCESS_TLS = "cellnet-excess", "cellnet-excess-tls"  # sources that have too many open
 LIMITED_QUESTIONS, LIMITED_RESOLVER_CALLS = "cellnet-dns-udp", "cellnet-dns-tcp"
 TUNNEL_LINK = "cellnet0"  # matches neither `cnet+` nor a container's link
 CELLFUL = 4096  # addresses for which what follows from one is cached: every turn wants it for all containers

@@ -58,7 +58,7 @@ class FirewallPart(Part):
         self._looks = Complaints(self._log, failed="cannot_look_at_other_rules")
 
     def problems(self) -> Iterator[Problem]:
-        """Other programs' chains that undo what policies allow, and containers whose new flows or tunnels are too many."""
+        """Other programs' chains that undo what policies allow, and containers that open more than one may."""
         for each in self._harmful:
             yield Problem("firewall", f"{each.where} {each.harm.value}", f"exempt the overlay: {each.remedy}")
         state = self._loop.applied()
@@ -67,9 +67,14 @@ class FirewallPart(Part):
         if names := [known[each] for each in sorted(self._limited.flows) if each in known]:
             what = f"more new flows than one container may open: further ones of {listed(names)} are refused"
             yield Problem("firewall", what, f"`conntrack -L -s ADDRESS` {shown}")
-        if names := [known.get(each, str(each)) for each in sorted(self._limited.tunnels)]:
-            what = f"more tunnels of mutual TLS than one container may open: further ones of {listed(names)} are refused"
-            yield Problem("firewall", what, f"`conntrack -L -p tcp --dport {INBOUND_PORT} -s ADDRESS` {shown}")
+        tls_port = 0 if state is None else state.tls_port
+        for limited, kind, port in (
+            (self._limited.tunnels, "tunnels of mutual TLS", INBOUND_PORT),
+            (self._limited.tls, f"connections to port {tls_port}", tls_port),
+        ):
+            if names := [known.get(each, str(each)) for each in sorted(limited)]:
+                what = f"more {kind} than one container may open: further ones of {listed(names)} are refused"
+                yield Problem("firewall", what, f"`conntrack -L -p tcp --dport {port} -s ADDRESS` {shown}")
 
     async def rows(self) -> Mapping[str, object]:
         """`firewall`."""
@@ -97,6 +102,7 @@ class FirewallPart(Part):
         for event, now, before in (
             ("too_many_new_flows", limited.flows, self._limited.flows),
             ("too_many_tunnels", limited.tunnels, self._limited.tunnels),
+            ("too_many_tls_connections", limited.tls, self._limited.tls),
         ):
             if now - before:
                 self._log.warning(event, addresses=sorted(map(str, now)))

@@ -17,6 +17,7 @@ from dataplane.firewall.matches import (
     NOT_A_SYN,
     OPENER,
     arriving,
+    crowded,
     hashlimit,
     port_match,
     tunnelled,
@@ -24,6 +25,7 @@ from dataplane.firewall.matches import (
 from dataplane.state import INBOUND_PORT, HostState
 from dataplane.tables import (
     CELLFUL,
+    EXCESS_TLS,
     EXCESS_TUNNELS,
     LIMITED_CALLS,
     LIMITED_DATAGRAMS,
@@ -46,10 +48,14 @@ CALLS: Final = f"-p tcp {FRESH} {hashlimit(rate=10_000, burst=10_000, name=LIMIT
 # Handshakes are Envoy's dearest work, and all containers of the cell share it: one source may ask for so many, wherever on
 # this cell they lead. An app that calls all others at once opens some tunnels to each; later each serves hundreds of calls
 HANDSHAKES: Final = f"{port_match(INBOUND_PORT)} {FRESH} {hashlimit(rate=200, burst=2_000, name=LIMITED_TUNNELS)}"
+# What one source may have open to all containers of this cell, of what Envoy can serve for all: to hold a connection open costs
+# a caller nothing. An Envoy opens 1,024 tunnels for a container, and one more to each other that it has none to (`limits.py`)
+MOST_TUNNELS_HERE: Final = 1_280
+MOST_TLS_HERE: Final = 2_000
 # matches nearly always, and has no target: what it leaves is the source's name, for half a minute (`flow_limits.py`)
 EXCESS: Final = (
     "-m hashlimit --hashlimit-above 1/hour --hashlimit-burst 1 --hashlimit-mode srcip "
-    f"--hashlimit-name {EXCESS_TUNNELS} --hashlimit-htable-expire 30000"
+    "--hashlimit-name {} --hashlimit-htable-expire 30000"
 )
 USERS: Final = "1-4294967294"  # all but root: `! --uid-owner 0` would be the kernel's own packets too
 
@@ -65,13 +71,14 @@ def filter_chains(state: HostState) -> Mapping[str, Iterable[str]]:
         "CELLNET-ERRORS": _errors(state),
         "CELLNET-EGRESS": _egress(state),
         "CELLNET-REJECT": (f"-p tcp -j {RESET}", "-j REJECT --reject-with icmp-port-unreachable"),
+        "CELLNET-EXCESS-TLS": (EXCESS.format(EXCESS_TLS), "-j CELLNET-REJECT"),
         **_dispatch(state),
     }
     if state.resolver:
         found[resolver.CHAIN] = resolver.limited(state)
     tunnels = state.mutual_tls.served
     if tunnels:
-        found["CELLNET-EXCESS"] = (EXCESS, "-j CELLNET-REJECT")
+        found["CELLNET-EXCESS"] = (EXCESS.format(EXCESS_TUNNELS), "-j CELLNET-REJECT")
     for workload in state.workloads.values():
         allows = admitted(workload.allows, state.mutual_tls, tls_port=state.tls_port)
         found.update(rights.of_container(workload.address, allows, tunnels=tunnels))
@@ -192,15 +199,22 @@ def _dispatch(state: HostState) -> dict[str, Iterable[str]]:
     size = blocks[0].num_addresses
     for address in sorted(state.workloads, key=int):
         members[(int(address) - int(state.subnet.network_address)) // size].append(address)
-    limit = (f"{HANDSHAKES} -j CELLNET-REJECT",) if state.mutual_tls.served else ()
     to_blocks = (f"-d {block} -g CELLNET-TO-{number:x}" for number, block in enumerate(blocks))
     return {
-        "CELLNET-TO": (*limit, *to_blocks, "-j CELLNET-REJECT"),
+        "CELLNET-TO": (*_envoys_limits(state), *to_blocks, "-j CELLNET-REJECT"),
         **{
             f"CELLNET-TO-{number:x}": (*map(_to_container, addresses), "-j CELLNET-REJECT")
             for number, addresses in enumerate(members)
         },
     }
+
+
+def _envoys_limits(state: HostState) -> Iterator[str]:
+    """What one source may have of the Envoy that all containers share."""
+    if state.mutual_tls.served:
+        yield f"{HANDSHAKES} -j CELLNET-REJECT"
+        yield f"{crowded(INBOUND_PORT, MOST_TUNNELS_HERE)} -j CELLNET-EXCESS"
+    yield f"{crowded(state.tls_port, MOST_TLS_HERE)} -j CELLNET-EXCESS-TLS"
 
 
 @lru_cache(maxsize=8)

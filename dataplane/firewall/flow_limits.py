@@ -1,11 +1,11 @@
-"""Containers that open more flows or tunnels than one may (`filter.py`, `rights.py`): by what the kernel keeps of each source,
-its credit."""
+"""Containers that open more flows, or connections to Envoy, than one may (`filter.py`, `rights.py`): by the credit that the
+kernel keeps of each source."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from dataplane.tables import EXCESS_TUNNELS, LIMITED_CALLS, LIMITED_DATAGRAMS, LIMITED_TUNNELS
+from dataplane.tables import EXCESS_TLS, EXCESS_TUNNELS, LIMITED_CALLS, LIMITED_DATAGRAMS, LIMITED_TUNNELS
 
 FOLDER = Path("/proc/thread-self/net/ipt_hashlimit")
 LEAST = 10  # so many times less than the most is none
@@ -13,18 +13,23 @@ LEAST = 10  # so many times less than the most is none
 
 @dataclass(frozen=True, slots=True)
 class OverLimit:
-    """Whose further flows, and whose further tunnels to containers of this cell, are refused now.
+    """Whose further flows, and whose further tunnels and connections with TLS to containers of this cell, are refused now.
 
-    Flows are judged where they begin, tunnels where they end: their sources may be another cell's containers.
+    Flows are judged where they begin, the others where they end: their sources may be another cell's containers.
     """
 
     flows: frozenset[IPv4Address] = frozenset()
     tunnels: frozenset[IPv4Address] = frozenset()
+    tls: frozenset[IPv4Address] = frozenset()
 
 
 def over_limit() -> OverLimit:
     """Those in the namespace of the calling thread."""
-    return OverLimit(_without_credit(LIMITED_DATAGRAMS, LIMITED_CALLS), _without_credit(LIMITED_TUNNELS, EXCESS_TUNNELS))
+    return OverLimit(
+        flows=_without_credit(LIMITED_DATAGRAMS, LIMITED_CALLS),
+        tunnels=_without_credit(LIMITED_TUNNELS, EXCESS_TUNNELS),
+        tls=_without_credit(EXCESS_TLS),
+    )
 
 
 def _without_credit(*names: str) -> frozenset[IPv4Address]:

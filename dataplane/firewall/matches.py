@@ -28,6 +28,13 @@ def hashlimit(*, rate: int, burst: int, name: str) -> str:
     return f"-m hashlimit --hashlimit-above {rate}/sec {kept}{forgotten}"
 
 
+def crowded(port: int, most: int) -> str:
+    """A call to a port, of a source that has more than so many open where the rule is. Counted by connlimit: they last for as
+    long as the caller likes, so that a rate alone bounds nothing.
+    """
+    return f"{port_match(port)} -m connlimit --connlimit-above {most} --connlimit-mask 32 --connlimit-saddr"
+
+
 def port_match(port: int) -> str:
     """TCP to a port."""
     return f"-p tcp -m tcp --dport {port}"

@@ -11,7 +11,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Final
 
-from dataplane.firewall.matches import port_match
+from dataplane.firewall.matches import crowded
 from dataplane.memo import Memo
 from dataplane.state import INBOUND_PORT, Allow
 from dataplane.tables import CELLFUL, CHAIN_PREFIX, TAG_MASK
@@ -20,13 +20,9 @@ LONGEST = 250
 PARTS = 16
 ANY = (1, 65535)
 REFUSE = "-j CELLNET-REJECT"
-# Tunnels that one address may have open to one container, beside other callers' in what Envoy takes for it. Counted by
-# connlimit: they last for as long as the caller likes, so that a rate alone bounds nothing
+# Tunnels that one address may have open to one container, beside other callers' in what Envoy takes for it
 MOST_TUNNELS: Final = 512
-CROWDED: Final = (
-    f"{port_match(INBOUND_PORT)} -m connlimit --connlimit-above {MOST_TUNNELS} --connlimit-mask 32 --connlimit-saddr "
-    "-j CELLNET-EXCESS"
-)
+CROWDED: Final = f"{crowded(INBOUND_PORT, MOST_TUNNELS)} -j CELLNET-EXCESS"
 
 Chains = Mapping[str, tuple[str, ...]]
 

@@ -67,6 +67,13 @@ async def test_tunnels_that_are_too_many_are_a_problem_that_names_containers_her
     assert await reported(part) == []
 
 
+async def test_connections_with_tls_that_are_too_many_are_a_problem_of_their_own(part: FirewallPart, kernel: Kernels) -> None:
+    kernel.limited = OverLimit(tls=frozenset({AFAR}))
+    assert await reported(part) == [
+        "more connections to port 61443 than one container may open: further ones of 10.255.2.9 are refused"
+    ]
+
+
 async def test_flows_that_are_too_many_are_a_problem_of_a_container_of_this_cell(part: FirewallPart, kernel: Kernels) -> None:
     kernel.limited = OverLimit(flows=frozenset({FIRST, AFAR}))
     assert await reported(part) == ["more new flows than one container may open: further ones of web are refused"]
