@@ -19,9 +19,10 @@ TLS_PORT: Final = 61443  # where it terminates TLS, unless the configuration say
 
 @dataclass(frozen=True, slots=True, order=True)
 class Allow:
-    """One right to reach a workload: packets marked `tag`, `protocol` ("tcp" or "udp"), ports first to last inclusive.
+    """One right to reach a workload: packets marked `tag`, `protocol` ("tcp", "udp" or "icmp"), ports first to last inclusive.
 
-    With a `group` the right is that of all tags in HostState.groups under that name, and `tag` is 0.
+    With a `group` the right is that of all tags in HostState.groups under that name, and `tag` is 0. Of ICMP it is a right to
+    an echo alone, and both ports are 0.
     """
 
     tag: int
@@ -29,6 +30,34 @@ class Allow:
     first: int
     last: int
     group: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class OutsideRight:
+    """One right of a workload to reach the outside, or of the outside to reach a workload: protocol and ports as in Allow.
+
+    Either `networks` (ascending and apart, never a /0) or `names` of hosts: `api.example.com`, `*.example.org` (all below it).
+    """
+
+    protocol: str
+    first: int
+    last: int
+    networks: tuple[IPv4Network, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedPort:
+    """Ports `first` to `last` of the host that lead to ports of a container, the first one to `to`.
+
+    `protocol` is "tcp" or "udp", `address` that of the host; without one it is any but those of loopback.
+    """
+
+    protocol: str
+    address: IPv4Address | None
+    first: int
+    last: int
+    to: int
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -129,7 +158,9 @@ class Workload:
     """One attachment as the host sees it.
 
     `pin` is the bind mount that holds its network namespace, `interface` the name inside; `tag` is its app's number;
-    `listeners` are what Envoy serves in there.
+    `listeners` are what Envoy serves in there. `egress` is what the app may reach outside of the overlay, `ingress` from where
+    there it may be reached, at ports of its own that are published with `publish`. Workloads share them where they are equal,
+    and they are the same objects while nothing changes.
     """
 
     name: str
@@ -139,6 +170,9 @@ class Workload:
     interface: str = "eth0"
     allows: frozenset[Allow] = frozenset()
     listeners: tuple[Listener, ...] = ()
+    egress: frozenset[OutsideRight] = frozenset()
+    ingress: frozenset[OutsideRight] = frozenset()
+    publish: tuple[PublishedPort, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +200,9 @@ class HostState:
     Without a `tunnel` there are no other cells. `peers` are theirs: part of the overlay -> address in the underlay.
     `principals` are the SPIFFE ids that stand for tags, `group_principals` what those of a group's apps begin with.
     `names` are what each instance of all cells answers to; the first is what its address is called.
+
+    Nothing in `never_outside` is reached by what leaves the overlay, whatever is a right. With `egress_allowed` all else there
+    is; with `ingress_allowed` every published port is open to all.
     """
 
     overlay: IPv4Network
@@ -173,6 +210,8 @@ class HostState:
     mtu: int
     workloads: Mapping[IPv4Address, Workload]
     egress_allowed: bool = False
+    ingress_allowed: bool = False
+    never_outside: tuple[IPv4Network, ...] = ()
     host_services: tuple[HostService, ...] = ()
     trust_bundle: bytes = b""
     # sources that many rights share, such as all apps of an org: one chain each, however many containers they may reach

@@ -1,19 +1,23 @@
-"""A policy as a value: which apps may reach which, on which ports, and where that was written. No file, no store, no kernel."""
+"""A policy as a value: which apps may reach which, or the outside, or be reached from there, on which ports, and where that was
+written. No file, no store, no kernel.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Self
+from typing import Final, Self, TypeAlias, cast
 
 from agent.errors import InvalidInput
 from agent.model.names import AppName, is_label
+from agent.model.outside import Cidrs, Hosts
 
 
 class Protocol(Enum):
-    """What the language can allow."""
+    """What the language can allow. Of ICMP it is the echo alone."""
 
     TCP = "tcp"
     UDP = "udp"
+    ICMP = "icmp"
 
 
 class Scope(Enum):
@@ -66,7 +70,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Ports:
-    """An inclusive range, 1 to 65535; one port has first == last."""
+    """An inclusive range, 1 to 65535; one port has first == last. ICMP, which has none, has ECHO in their place."""
 
     first: int
     last: int
@@ -77,10 +81,13 @@ class Ports:
     def __str__(self) -> str:
         if self == ANY_PORT:
             return "any"
+        if self == ECHO:
+            return "echo"
         return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
 
 
 ANY_PORT = Ports(1, 65535)
+ECHO = Ports(0, 0)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -95,20 +102,62 @@ class Origin:
         return f"{self.source}:{self.line}" if self.line else self.source
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """One allow rule. `name` is never empty: an unnamed rule of a file is called after its place (`shop.yaml:3`)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What every kind of policy says: which ports are open, whether an echo passes, and where it was written."""
 
-    name: str
-    sources: tuple[Pattern | Scope, ...]
-    to: Pattern
-    tcp: tuple[Ports, ...]
-    udp: tuple[Ports, ...]
+    tcp: tuple[Ports, ...] = ()
+    udp: tuple[Ports, ...] = ()
+    icmp: bool = False
     origin: Origin
 
     def ports(self, protocol: Protocol) -> tuple[Ports, ...]:
         """The ranges allowed for one protocol, in ascending order, none overlapping."""
-        return self.tcp if protocol is Protocol.TCP else self.udp
+        match protocol:
+            case Protocol.TCP:
+                return self.tcp
+            case Protocol.UDP:
+                return self.udp
+            case Protocol.ICMP:
+                return (ECHO,) if self.icmp else ()
+
+
+@dataclass(frozen=True, slots=True)
+class AppPolicy(Opening):
+    """Apps may reach apps. `name` is never empty: an unnamed rule of a file is called after its place (`shop.yaml:3`)."""
+
+    name: str
+    sources: tuple[Pattern | Scope, ...]
+    to: Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class EgressPolicy(Opening):
+    """Apps may reach the outside."""
+
+    name: str
+    sources: tuple[Pattern, ...]
+    to: Cidrs | Hosts
+
+
+@dataclass(frozen=True, slots=True)
+class IngressPolicy(Opening):
+    """The outside may reach published ports of apps; the ports are the container's own."""
+
+    name: str
+    sources: Cidrs
+    to: Pattern
+
+
+Policy: TypeAlias = AppPolicy | EgressPolicy | IngressPolicy
+"""One allow rule of any kind."""
+KINDS: Final = frozenset[type]({AppPolicy, EgressPolicy, IngressPolicy})
+
+
+def between_apps(policies: tuple[Policy, ...]) -> tuple[AppPolicy, ...]:
+    """Those that do not concern the outside; the same object where that is all of them."""
+    found = tuple(each for each in policies if type(each) is AppPolicy)
+    return cast("tuple[AppPolicy, ...]", policies) if len(found) == len(policies) else found
 
 
 def spelled_out(policies: Iterable[Policy]) -> Iterator[tuple[str, str, str]]:
@@ -119,6 +168,16 @@ def spelled_out(policies: Iterable[Policy]) -> Iterator[tuple[str, str, str]]:
     return (
         (each.org, each.space, each.app)
         for policy in policies
-        for each in (*policy.sources, policy.to)
+        for each in _ends(policy)
         if isinstance(each, Pattern) and each.space is not None and each.app is not None
     )
+
+
+def _ends(policy: Policy) -> tuple[Pattern | Scope, ...]:
+    match policy:
+        case AppPolicy():
+            return (*policy.sources, policy.to)
+        case EgressPolicy():
+            return policy.sources
+        case IngressPolicy():
+            return (policy.to,)

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from agent.model.policy import Policy
-
-Policies = tuple[Policy, ...]
 Item = TypeVar("Item")
 
 

@@ -12,7 +12,7 @@ from agent.complaint import Complaints
 from agent.errors import Conflict, InvalidInput
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
-from agent.model.policy import Policy, Protocol
+from agent.model.policy import KINDS, Policy, Protocol
 from agent.model.status import Part, Problem
 from agent.policy import language
 from agent.policy.difference import difference
@@ -196,7 +196,7 @@ class StoredPolicies:
         self._documents, self._parsed = documents, parsed
         self.policies = cast("tuple[Policy, ...]", parsed)
         self.problems = ()
-        if set(map(type, parsed)) - {Policy}:  # in C, and of all: it may be 60,000
+        if not KINDS.issuperset(map(type, parsed)):  # in C, and of all: it may be 60,000
             self.policies = tuple(each for each in parsed if isinstance(each, Policy))
             pairs = zip(documents, parsed, strict=True)
             wrong = ((each.name, found) for each, found in pairs if isinstance(found, InvalidInput))

@@ -15,7 +15,8 @@ from agent.config.problems import InvalidSource, Mistake, Report
 from agent.config.source import BROKEN, Listing, Node, Scalar, Table, compose
 from agent.config.values import Kind, clipped, described, kind, parsed, reported, table
 from agent.errors import InvalidInput
-from agent.model.policy import Origin, Pattern, Policy, Ports, Protocol, Scope
+from agent.model.outside import Cidrs, Hosts
+from agent.model.policy import AppPolicy, Origin, Pattern, Policy, Ports, Protocol, Scope
 from agent.policy.ports import RANGE_HINT, merged, parse_argument, parse_range
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -49,13 +50,30 @@ def document(policy: Policy) -> str:
     """One policy as the text of a file (JSON, which is YAML), such as the store keeps; `parse` reads it again."""
     rule: dict[str, object] = {
         "name": policy.name,
-        "from": [each.value if isinstance(each, Scope) else str(each) for each in policy.sources],
-        "to": str(policy.to),
+        "from": written(policy.sources),
+        "to": written(policy.to),
     }
-    for protocol in Protocol:
+    for protocol in (Protocol.TCP, Protocol.UDP):
         if policy.ports(protocol):
             rule[protocol.value] = [str(each) for each in policy.ports(protocol)]
+    if policy.icmp:
+        rule["icmp"] = "echo"
     return json.dumps({"policies": [rule]})
+
+
+def written(end: tuple[Pattern | Scope, ...] | Pattern | Cidrs | Hosts) -> object:
+    """One end of a policy, in the words of the policy file."""
+    match end:
+        case tuple():
+            return [each.value if isinstance(each, Scope) else str(each) for each in end]
+        case Cidrs(excepted=()):
+            return {"cidr": list(map(str, end.networks))}
+        case Cidrs():
+            return {"cidr": list(map(str, end.networks)), "except": list(map(str, end.excepted))}
+        case Hosts():
+            return {"host": list(map(str, end.names))}
+        case Pattern():
+            return str(end)
 
 
 def parse_stored(name: str, text: str) -> Policy:
@@ -74,8 +92,8 @@ def _as_written(name: str, text: str) -> Policy | None:
     try:
         (rule,) = json.loads(text)["policies"]
         sources = tuple(dict.fromkeys(map(_known_source, rule["from"])))
-        tcp, udp = (_known_ports(tuple(rule.get(protocol.value, ()))) for protocol in Protocol)
-        policy = Policy(_checked_name(name), sources, _known_destination(rule["to"]), tcp, udp, STORE)
+        tcp, udp = (_known_ports(tuple(rule.get(protocol.value, ()))) for protocol in (Protocol.TCP, Protocol.UDP))
+        policy = AppPolicy(_checked_name(name), sources, _known_destination(rule["to"]), tcp=tcp, udp=udp, origin=STORE)
     except (InvalidInput, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
     return policy if sources and (tcp or udp) and document(policy) == text else None
@@ -106,22 +124,36 @@ def allowed(source: str, to: str, ports: Sequence[str], *, name: str | None = No
     given = [parse_argument(each) for each in ports]
     if not given:
         raise InvalidInput("no port is given", hint="e.g. tcp/8080, udp/53, tcp/9000-9010 or tcp/any")
-    tcp, udp = (merged(found for kind, found in given if kind is protocol) for protocol in Protocol)
-    policy = Policy(name or "", (_source(source),), Pattern.parse(to), tcp, udp, STORE)
+    tcp, udp = (merged(found for kind, found in given if kind is protocol) for protocol in (Protocol.TCP, Protocol.UDP))
+    policy = AppPolicy(name or "", (_source(source),), Pattern.parse(to), tcp=tcp, udp=udp, origin=STORE)
     return policy if name else replace(policy, name=_made_up(policy))
 
 
 def _made_up(policy: Policy) -> str:
     """`web-to-api-ce5cb521`: from the first source, to the destination, and a digest of all that is allowed."""
     digest = hashlib.sha256(document(replace(policy, name="")).encode()).hexdigest()[:8]
-    return f"{_word(policy.sources[0])}-to-{_word(policy.to)}-{digest}"
+    source = policy.sources if isinstance(policy.sources, Cidrs) else policy.sources[0]
+    return f"{_word(source)}-to-{_word(policy.to)}-{digest}"
 
 
-def _word(end: Pattern | Scope) -> str:
-    """One end of a policy in a name: `web`, `shop-all` of `acme/shop/*`, `acme-all` of `acme/*/*`, `same-space`."""
-    if isinstance(end, Scope):
-        return end.value
-    return end.app[:20].rstrip("-") if end.app else f"{(end.space or end.org)[:20].rstrip('-')}-all"
+def _word(end: Pattern | Scope | Cidrs | Hosts) -> str:
+    """One end of a policy in a name: `web`, `shop-all` of `acme/shop/*`, `acme-all` of `acme/*/*`, `same-space`;
+    `192.0.2.0-24`, `api.example.com`, `example.org-all` of `*.example.org`.
+    """
+    match end:
+        case Scope():
+            return end.value
+        case Pattern():
+            return _short(end.app) if end.app else f"{_short(end.space or end.org)}-all"
+        case Cidrs():
+            return str(end.networks[0]).replace("/", "-")
+        case Hosts():
+            first = end.names[0]
+            return f"{_short(first.name)}-all" if first.below else _short(first.name)
+
+
+def _short(word: str) -> str:
+    return word[:20].rstrip("-._")
 
 
 def _rules(node: Node | None, report: Report) -> tuple[Node, ...]:
@@ -179,7 +211,7 @@ def _policy(rule: Node, report: Report, *, called: str) -> Policy | None:
     tcp, udp = (_ports(values[key], report) if key in values else () for key in ("tcp", "udp"))
     if name is None or to is None:
         return None
-    return Policy(name, sources, to, tcp, udp, Origin(report.file, rule.line, rule.column))
+    return AppPolicy(name, sources, to, tcp=tcp, udp=udp, origin=Origin(report.file, rule.line, rule.column))
 
 
 def _checked_name(text: str) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from agent.model.names import AppName
-from agent.model.policy import Pattern, Policy, Scope
-from agent.policy.difference import Policies, difference
+from agent.model.policy import AppPolicy, Pattern, Policy, Scope, between_apps
+from agent.policy.difference import difference
 from agent.policy.resolve import Parts
 
 
@@ -27,22 +27,24 @@ class Reach:
     """What all sources may reach. Ports do not matter here: an app that may be reached on one is reached."""
 
     def __init__(self) -> None:
-        self._policies: Policies = ()
+        self._policies: tuple[Policy, ...] = ()
+        self._between_apps: tuple[AppPolicy, ...] = ()
         self._targets: dict[Parts, Counter[_Target]] = {}  # by source, with how many policies lead there
         self._known: AbstractSet[AppName] = frozenset()
         self._apps: dict[tuple[str, str], set[AppName]] = {}  # by org and space
         self._spaces: dict[str, set[tuple[str, str]]] = {}  # by org
 
-    def follow(self, policies: Policies, *, known: AbstractSet[AppName]) -> None:
+    def follow(self, policies: tuple[Policy, ...], *, known: AbstractSet[AppName]) -> None:
         """Take the policies in force, and the apps that a scope or a star may mean; cheap for the objects of the last call."""
         if policies is not self._policies:
-            change = difference(self._policies, policies)
+            found = between_apps(policies)
+            change = difference(self._between_apps, found)
             for policy in change.removed:
                 self._leave(policy)
             for policy in change.added:
                 for source, target in _edges(policy):
                     self._targets.setdefault(source, Counter())[target] += 1
-            self._policies = policies
+            self._policies, self._between_apps = policies, found
         if known is not self._known:
             self._follow_apps(known)
 
@@ -66,7 +68,7 @@ class Reach:
             return self._apps.get((target.to.org, target.to.space), frozenset())
         return frozenset[AppName]().union(*(self._apps[space] for space in self._spaces.get(target.to.org, ())))
 
-    def _leave(self, policy: Policy) -> None:
+    def _leave(self, policy: AppPolicy) -> None:
         for source, target in _edges(policy):
             held = self._targets[source]
             held[target] -= 1
@@ -89,7 +91,7 @@ class Reach:
         self._known = known
 
 
-def _edges(policy: Policy) -> Iterator[tuple[Parts, _Target]]:
+def _edges(policy: AppPolicy) -> Iterator[tuple[Parts, _Target]]:
     """From where to where a policy leads. A scope is the space or the org of its destination."""
     to = policy.to
     for source in policy.sources:

@@ -8,12 +8,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.model.names import AppName
-from agent.model.policy import Pattern, Policy, Ports, Protocol, Scope
-from agent.policy.difference import Policies, difference
+from agent.model.policy import AppPolicy, Pattern, Policy, Ports, Protocol, Scope, between_apps
+from agent.policy.difference import difference
 from agent.policy.ports import merged
 from dataplane.state import Allow
 
 Parts = tuple[str, str | None, str | None]
+Policies = tuple[AppPolicy, ...]
 MOST_RIGHTS = 4096  # to one app: so many lines its containers' chains may have, each of which is written when one changes
 FEW = 8  # destinations; where more have changed, all are sorted anew
 
@@ -43,7 +44,7 @@ class Index:
             for to in touched:
                 self._replace(to, removed.get(to, ()), added.get(to, ()), before=before)
 
-    def _replace(self, to: Parts, removed: Sequence[Policy], added: Sequence[Policy], *, before: Policies) -> None:
+    def _replace(self, to: Parts, removed: Sequence[AppPolicy], added: Sequence[AppPolicy], *, before: Policies) -> None:
         found = self._by_destination.pop(to, ())
         ours = frozenset(map(id, found))
         place = sum(map(ours.__contains__, map(id, before))) if ours else 0  # in C, as `before` may be 60,000
@@ -61,8 +62,8 @@ def _parts(pattern: Pattern) -> Parts:
     return pattern.org, pattern.space, pattern.app
 
 
-def _by_destination(policies: Policies) -> dict[Parts, list[Policy]]:
-    found: dict[Parts, list[Policy]] = {}
+def _by_destination(policies: Policies) -> dict[Parts, list[AppPolicy]]:
+    found: dict[Parts, list[AppPolicy]] = {}
     for policy in policies:
         found.setdefault(_parts(policy.to), []).append(policy)
     return found
@@ -133,7 +134,7 @@ def _wider(app: AppName) -> tuple[Parts, Parts]:
     return (app.org, app.space, None), (app.org, None, None)
 
 
-def resolve(policies: Iterable[Policy], *, census: Census, to: AppName) -> frozenset[Allow]:
+def resolve(policies: Iterable[AppPolicy], *, census: Census, to: AppName) -> frozenset[Allow]:
     """The rights to reach `to` under policies that all concern it; per tag and protocol in as few ranges as possible."""
     ranges: dict[tuple[int, str, Protocol], set[Ports]] = {}
     for policy in policies:
@@ -191,7 +192,7 @@ class PolicyResolver:
         """Take the policies in force alone, which is enough for `check` and `ports`."""
         if policies is not self._policies:
             self._policies = policies
-            self._index.follow(policies)
+            self._index.follow(between_apps(policies))
 
     def update(self, policies: tuple[Policy, ...], tags: Mapping[AppName, int]) -> None:
         """Take the policies in force and the known apps; cheap where they are the objects of the last call."""
@@ -215,7 +216,7 @@ class PolicyResolver:
             return known.allows
         return self._answer(to, concerning, known).allows
 
-    def check(self, source: AppName, to: AppName, *, protocol: Protocol, port: int) -> Policy | None:
+    def check(self, source: AppName, to: AppName, *, protocol: Protocol, port: int) -> AppPolicy | None:
         """The first policy that allows it, or None. The apps need not exist."""
         allowing = (policy for policy in self._allowing(source, to) if any(port in ports for ports in policy.ports(protocol)))
         return next(allowing, None)
@@ -225,7 +226,7 @@ class PolicyResolver:
         allowing = tuple(self._allowing(source, to))
         return {protocol: merged(ports for policy in allowing for ports in policy.ports(protocol)) for protocol in Protocol}
 
-    def _allowing(self, source: AppName, to: AppName) -> Iterator[Policy]:
+    def _allowing(self, source: AppName, to: AppName) -> Iterator[AppPolicy]:
         """The policies in force that speak of both; what is left out for an app that has instances here is not in force."""
         concerning, known = self._index.concerning(to), self._answers.get(to)
         for policy in known.kept if known is not None and known.policies == concerning else concerning:
@@ -240,7 +241,7 @@ class PolicyResolver:
         """Drop the answers of destinations that are gone, so that memory does not grow with every app that ever was."""
         self._answers = {app: answer for app, answer in self._answers.items() if app in living}
 
-    def _answer(self, to: AppName, concerning: tuple[Policy, ...], known: _Answer | None) -> _Answer:
+    def _answer(self, to: AppName, concerning: tuple[AppPolicy, ...], known: _Answer | None) -> _Answer:
         allows, kept = resolve(concerning, census=self._census, to=to), concerning
         if len(allows) > MOST_RIGHTS:
             kept = fitting(concerning, census=self._census, to=to, most=MOST_RIGHTS)

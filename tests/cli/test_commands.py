@@ -14,7 +14,7 @@ import pytest
 
 from agent.cli.main import COMMANDS
 from agent.errors import Conflict
-from agent.model.policy import Origin, Policy, Ports
+from agent.model.policy import AppPolicy, Origin, Ports
 from agent.model.status import Problem
 from tests.cli.conftest import Cli, Done
 from tests.testlib.fake_cell import FakeCell, an_app, serving
@@ -22,9 +22,9 @@ from tests.testlib.fake_cell import FakeCell, an_app, serving
 CELLNET = [sys.executable, "-m", "agent"]
 
 
-WEB_TO_API = Policy(
-    "web-to-api", (an_app("acme/shop/web"),), an_app("acme/shop/api"), (Ports(8080, 8080), Ports(9000, 9010)), (),
-    Origin("/etc/cellnet/policies.d/shop.yaml", 3, 5),
+WEB_TO_API = AppPolicy(
+    "web-to-api", (an_app("acme/shop/web"),), an_app("acme/shop/api"), tcp=(Ports(8080, 8080), Ports(9000, 9010)),
+    origin=Origin("/etc/cellnet/policies.d/shop.yaml", 3, 5),
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from agent.errors import Bug, Conflict, HostRefused, InvalidInput, Unavailable
 from agent.model.key_owner import KeyOwner
-from agent.model.policy import Origin, Policy, Ports
+from agent.model.policy import AppPolicy, Origin, Ports
 from agent.model.status import Problem
 from tests.control.conftest import Curl
 from tests.testlib.fake_cell import FakeCell, an_app, serving
@@ -191,7 +191,9 @@ def test_an_unknown_field_is_refused_with_the_one_that_was_meant(curl: Curl) -> 
 
 def test_policies_are_allowed_listed_checked_and_deleted(curl: Curl) -> None:
     curl.cell.rules.append(
-        Policy("p", (an_app("acme/shop/x"),), an_app("acme/shop/y"), (), (Ports(53, 60),), Origin("/etc/p.yaml", 3, 5))
+        AppPolicy(
+            "p", (an_app("acme/shop/x"),), an_app("acme/shop/y"), udp=(Ports(53, 60),), origin=Origin("/etc/p.yaml", 3, 5)
+        )
     )
     body = {"from": "acme/shop/web", "to": "acme/shop/api", "ports": ["tcp/8080", "udp/any"]}
     assert curl("POST", "/v1/policies/allow", body) == (201, {"name": "web-to-api", "notices": []})

@@ -18,7 +18,7 @@ import pytest
 from agent.control.api import policies as module
 from agent.control.api.policies import STRETCH, PolicyList, view
 from agent.control.reader_share import AT_ONCE
-from agent.model.policy import Origin, Policy, Ports
+from agent.model.policy import AppPolicy, Origin, Ports
 from tests.testlib.fake_cell import FakeCell, an_app, serving
 from tests.testlib.patience import eventually
 
@@ -26,7 +26,9 @@ READERS = "daemon"
 READER, GID = 65534, grp.getgrnam(READERS).gr_gid
 CURL = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket")
 MANY = tuple(
-    Policy(f"p-{number}", (an_app("acme/shop/web"),), an_app("acme/shop/api"), (Ports(8080, 8080),), (), Origin("store"))
+    AppPolicy(
+        f"p-{number}", (an_app("acme/shop/web"),), an_app("acme/shop/api"), tcp=(Ports(8080, 8080),), origin=Origin("store")
+    )
     for number in range(2_000)
 )
 
@@ -40,7 +42,7 @@ class CountingCell(FakeCell):
         self.asked += 1
         await super().step()
 
-    def policies(self) -> tuple[Policy, ...]:
+    def policies(self) -> tuple[AppPolicy, ...]:
         return MANY
 
 
@@ -112,7 +114,7 @@ def test_roots_request_is_answered_before_most_of_those_that_readers_sent_earlie
 async def test_all_policies_are_written_once_and_other_tasks_have_turns_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     written, turns = 0, 0
 
-    def counted(held: Policy) -> Any:
+    def counted(held: AppPolicy) -> Any:
         nonlocal written
         written += 1
         return view(held)

@@ -6,20 +6,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model.names import AppName
-from agent.model.policy import Origin, Pattern, Policy, Ports
+from agent.model.policy import AppPolicy, Origin, Pattern, Ports
 from agent.policy.difference import difference
 from agent.policy.resolve import FEW, Index
 
 APPS = [AppName("acme", "shop", f"app{number}") for number in range(FEW + 4)]
 
 
-def policy(line: int, to: int) -> Policy:
+def policy(line: int, to: int) -> AppPolicy:
     """One whose place is `line`, so that no two of a file are equal."""
     target = Pattern("acme", "shop", None) if to == 0 else Pattern("acme", "shop", APPS[to].app)
-    return Policy(f"p{line}", (Pattern("acme", "shop", "web"),), target, (Ports(80, 80),), (), Origin("file", line, 1))
+    return AppPolicy(
+        f"p{line}", (Pattern("acme", "shop", "web"),), target, tcp=(Ports(80, 80),), origin=Origin("file", line, 1)
+    )
 
 
-def policies(lines: Iterable[tuple[int, int]]) -> tuple[Policy, ...]:
+def policies(lines: Iterable[tuple[int, int]]) -> tuple[AppPolicy, ...]:
     """New objects, though what they say may be as before."""
     return tuple(policy(line, to) for line, to in lines)
 

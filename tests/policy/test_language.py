@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agent.config.problems import InvalidSource
 from agent.errors import InvalidInput
 from agent.model.names import AppName
-from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports, Protocol, Scope
+from agent.model.policy import ANY_PORT, AppPolicy, Origin, Pattern, Ports, Protocol, Scope
 from agent.policy.language import allowed, document, parse, parse_applied, parse_stored
 from agent.policy.ports import merged, parse_argument, parse_one
 
@@ -39,7 +39,7 @@ def test_a_bad_file_is_reported_exactly(path: Path) -> None:
 def test_a_good_file_means_what_it_says() -> None:
     first, second = parse(SHOP, source="/etc/cellnet/policies.d/shop.yaml")
     place = "/etc/cellnet/policies.d/shop.yaml"
-    assert first == Policy("web-to-api", (WEB,), API, (Ports(8080, 8081), Ports(9000, 9010)), (), Origin(place, 3, 5))
+    assert first == AppPolicy("web-to-api", (WEB,), API, tcp=(Ports(8080, 8081), Ports(9000, 9010)), origin=Origin(place, 3, 5))
     assert second.name == "shop.yaml:7"
     assert second.sources == (Scope.SAME_SPACE, Pattern("acme", "blog", None), Pattern("zeta", None, None), Scope.SAME_ORG)
     assert (second.to, second.tcp, second.udp) == (Pattern("acme", "shop", None), (), (ANY_PORT,))
@@ -138,16 +138,16 @@ PORTS = st.lists(RANGES, max_size=4).map(merged)
 
 
 @st.composite
-def policies(draw: st.DrawFn) -> Policy:
+def policies(draw: st.DrawFn) -> AppPolicy:
     sources = tuple(draw(st.lists(PATTERNS | st.sampled_from(Scope), min_size=1, max_size=4, unique=True)))
     tcp, udp = draw(PORTS.filter(bool)), draw(PORTS)
     if draw(st.booleans()):
         tcp, udp = udp, tcp
-    return Policy(draw(LABELS), sources, draw(PATTERNS), tcp, udp, Origin("store"))
+    return AppPolicy(draw(LABELS), sources, draw(PATTERNS), tcp=tcp, udp=udp, origin=Origin("store"))
 
 
 @given(policies())
-def test_a_policy_written_as_a_document_reads_as_the_same(policy: Policy) -> None:
+def test_a_policy_written_as_a_document_reads_as_the_same(policy: AppPolicy) -> None:
     assert parse_stored(policy.name, document(policy)) == policy
 
 

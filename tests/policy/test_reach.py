@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model.names import AppName
-from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Scope
+from agent.model.policy import ANY_PORT, AppPolicy, Origin, Pattern, Scope
 from agent.policy.reach import Reach
 from tests.testlib.samples import app
 
@@ -18,8 +18,8 @@ NOTHING = frozenset[AppName]()
 WEB, DB, OTHER = app("web"), app("db"), AppName("zeta", "blog", "api")
 
 
-def policy(source: Pattern | Scope, to: Pattern, *more: Pattern | Scope) -> Policy:
-    return Policy("p", (source, *more), to, (ANY_PORT,), (), Origin("f", 1, 1))
+def policy(source: Pattern | Scope, to: Pattern, *more: Pattern | Scope) -> AppPolicy:
+    return AppPolicy("p", (source, *more), to, tcp=(ANY_PORT,), origin=Origin("f", 1, 1))
 
 
 def exactly(name: AppName) -> Pattern:
@@ -40,7 +40,7 @@ def means(source: Pattern | Scope, app: AppName, to: AppName) -> bool:
             return app.org == to.org
 
 
-def oracle(policies: tuple[Policy, ...], known: frozenset[AppName], source: AppName) -> set[AppName]:
+def oracle(policies: tuple[AppPolicy, ...], known: frozenset[AppName], source: AppName) -> set[AppName]:
     return {
         to
         for each in policies
@@ -51,7 +51,7 @@ def oracle(policies: tuple[Policy, ...], known: frozenset[AppName], source: AppN
 
 @given(st.lists(STATES, min_size=1, max_size=5))
 def test_what_is_reached_is_what_the_policies_say_whatever_was_before(
-    states: list[tuple[tuple[Policy, ...], frozenset[AppName]]],
+    states: list[tuple[tuple[AppPolicy, ...], frozenset[AppName]]],
 ) -> None:
     reach = Reach()
     for policies, known in states:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model.names import AppName
-from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports, Protocol, Scope
+from agent.model.policy import ANY_PORT, AppPolicy, Origin, Pattern, Ports, Protocol, Scope
 from agent.policy.ports import merged
 from agent.policy.resolve import MOST_RIGHTS, PolicyResolver
 from dataplane.state import Allow
@@ -20,10 +20,12 @@ PORTS = st.lists(RANGES, max_size=3).map(merged)
 
 
 @st.composite
-def policies(draw: st.DrawFn) -> Policy:
+def policies(draw: st.DrawFn) -> AppPolicy:
     sources = draw(st.lists(st.sampled_from([*PATTERNS, *Scope]), min_size=1, max_size=3))
     name = f"p{draw(st.integers(0, 99))}"
-    return Policy(name, tuple(sources), draw(st.sampled_from(PATTERNS)), draw(PORTS), draw(PORTS), Origin("f", 1, 1))
+    return AppPolicy(
+        name, tuple(sources), draw(st.sampled_from(PATTERNS)), tcp=draw(PORTS), udp=draw(PORTS), origin=Origin("f", 1, 1)
+    )
 
 
 TAGS = st.dictionaries(st.sampled_from(APPS), st.integers(1, 65535), max_size=len(APPS))
@@ -38,8 +40,8 @@ def means(source: Pattern | Scope, app: AppName, to: AppName) -> bool:
     return source.matches(app)
 
 
-def allowed_by(policy: Policy, source: AppName, to: AppName, protocol: Protocol, port: int) -> bool:
-    ports = policy.tcp if protocol is Protocol.TCP else policy.udp
+def allowed_by(policy: AppPolicy, source: AppName, to: AppName, protocol: Protocol, port: int) -> bool:
+    ports = policy.ports(protocol)
     return (
         policy.to.matches(to)
         and any(means(each, source, to) for each in policy.sources)
@@ -47,7 +49,7 @@ def allowed_by(policy: Policy, source: AppName, to: AppName, protocol: Protocol,
     )
 
 
-def oracle(found: tuple[Policy, ...], tags: Mapping[AppName, int], to: AppName) -> set[tuple[int, str, int]]:
+def oracle(found: tuple[AppPolicy, ...], tags: Mapping[AppName, int], to: AppName) -> set[tuple[int, str, int]]:
     """Every (tag, protocol, port) that is allowed, on the ports that matter."""
     return {
         (tag, protocol.value, port)
@@ -69,7 +71,7 @@ def spelled_out(allows: frozenset[Allow], groups: Mapping[str, frozenset[int]]) 
 
 
 @given(st.lists(policies(), max_size=6).map(tuple), TAGS, st.sampled_from(APPS))
-def test_what_is_resolved_is_what_the_policies_say(found: tuple[Policy, ...], tags: dict[AppName, int], to: AppName) -> None:
+def test_what_is_resolved_is_what_the_policies_say(found: tuple[AppPolicy, ...], tags: dict[AppName, int], to: AppName) -> None:
     resolver = PolicyResolver()
     resolver.update(found, tags)
     allows = resolver.allows(to)
@@ -80,7 +82,7 @@ def test_what_is_resolved_is_what_the_policies_say(found: tuple[Policy, ...], ta
 
 
 @given(st.lists(policies(), max_size=6).map(tuple), st.sampled_from(APPS), st.sampled_from(APPS), st.sampled_from(Protocol))
-def test_check_agrees_with_the_policies(found: tuple[Policy, ...], source: AppName, to: AppName, protocol: Protocol) -> None:
+def test_check_agrees_with_the_policies(found: tuple[AppPolicy, ...], source: AppName, to: AppName, protocol: Protocol) -> None:
     resolver = PolicyResolver()
     resolver.update(found, {})
     for port in (1, 5, 12, 13, 65535):
@@ -91,7 +93,7 @@ def test_check_agrees_with_the_policies(found: tuple[Policy, ...], source: AppNa
 
 @given(st.lists(st.tuples(st.lists(policies(), max_size=4).map(tuple), TAGS), min_size=1, max_size=5))
 def test_a_resolver_that_saw_many_states_answers_like_a_fresh_one(
-    states: list[tuple[tuple[Policy, ...], dict[AppName, int]]],
+    states: list[tuple[tuple[AppPolicy, ...], dict[AppName, int]]],
 ) -> None:
     old = PolicyResolver()
     for found, tags in states:
@@ -102,8 +104,8 @@ def test_a_resolver_that_saw_many_states_answers_like_a_fresh_one(
             assert old.allows(to) == fresh.allows(to)
 
 
-def rule(*sources: Pattern | Scope, to: Pattern, line: int = 1) -> Policy:
-    return Policy("p", sources, to, (Ports(80, 80),), (), Origin("f", line, 1))
+def rule(*sources: Pattern | Scope, to: Pattern, line: int = 1) -> AppPolicy:
+    return AppPolicy("p", sources, to, tcp=(Ports(80, 80),), origin=Origin("f", line, 1))
 
 
 WEB, API = AppName("acme", "shop", "web"), AppName("acme", "shop", "api")
@@ -154,21 +156,23 @@ def test_destinations_that_are_gone_are_forgotten() -> None:
 def test_the_ports_that_a_source_may_reach_are_those_of_all_its_policies_in_few_ranges() -> None:
     web, api, here = Pattern("acme", "shop", "web"), Pattern("acme", "shop", "api"), Origin("f", 1, 1)
     policies = (
-        Policy("a", (web,), api, (Ports(80, 80),), (), here),
-        Policy("b", (Scope.SAME_SPACE,), Pattern("acme", "shop", None), (Ports(81, 90),), (Ports(53, 53),), here),
-        Policy("c", (Pattern("acme", "shop", "db"),), api, (Ports(1, 9),), (), here),
+        AppPolicy("a", (web,), api, tcp=(Ports(80, 80),), origin=here),
+        AppPolicy(
+            "b", (Scope.SAME_SPACE,), Pattern("acme", "shop", None), tcp=(Ports(81, 90),), udp=(Ports(53, 53),), origin=here
+        ),
+        AppPolicy("c", (Pattern("acme", "shop", "db"),), api, tcp=(Ports(1, 9),), origin=here),
     )
     resolver = PolicyResolver()
     resolver.follow(policies)
     found = resolver.ports(AppName("acme", "shop", "web"), AppName("acme", "shop", "api"))
-    assert found == {Protocol.TCP: (Ports(80, 90),), Protocol.UDP: (Ports(53, 53),)}
+    assert found == {Protocol.TCP: (Ports(80, 90),), Protocol.UDP: (Ports(53, 53),), Protocol.ICMP: ()}
     none = resolver.ports(AppName("acme", "shop", "web"), AppName("acme", "blog", "api"))
-    assert none == {Protocol.TCP: (), Protocol.UDP: ()}
+    assert none == {Protocol.TCP: (), Protocol.UDP: (), Protocol.ICMP: ()}
 
 
-def named(name: str, *sources: Pattern, ports: int = 1) -> Policy:
-    return Policy(
-        name, sources, TO_API, tuple(Ports(2 * port + 1, 2 * port + 1) for port in range(ports)), (), Origin("f", 1, 1)
+def named(name: str, *sources: Pattern, ports: int = 1) -> AppPolicy:
+    return AppPolicy(
+        name, sources, TO_API, tcp=tuple(Ports(2 * port + 1, 2 * port + 1) for port in range(ports)), origin=Origin("f", 1, 1)
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from agent.model.names import AppName
-from agent.model.policy import Origin, Pattern, Policy, Ports, Scope
+from agent.model.policy import AppPolicy, Origin, Pattern, Ports, Scope
 from agent.policy.tags_in_use import TagsInUse
 from tests.testlib.memory_store import MemoryStore
 
@@ -11,12 +11,12 @@ WEEK = 7 * 24 * 3600
 WEB, API = AppName("acme", "shop", "web"), AppName("acme", "shop", "api")
 
 
-def policy(source: AppName, to: AppName) -> Policy:
+def policy(source: AppName, to: AppName) -> AppPolicy:
     exact = [Pattern(each.org, each.space, each.app) for each in (source, to)]
-    return Policy("p", (exact[0], Scope.SAME_SPACE), exact[1], (Ports(80, 80),), (), Origin("file", 1, 1))
+    return AppPolicy("p", (exact[0], Scope.SAME_SPACE), exact[1], tcp=(Ports(80, 80),), origin=Origin("file", 1, 1))
 
 
-def policies(*rules: Policy) -> tuple[Policy, ...]:
+def policies(*rules: AppPolicy) -> tuple[AppPolicy, ...]:
     return rules
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.model.policy import Origin, Pattern, Policy, Ports
+from agent.model.policy import AppPolicy, Origin, Pattern, Ports
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.etcd.heartbeat import Timing
 from agent.store.etcd.store import EtcdStore
@@ -48,7 +48,7 @@ async def test_a_full_etcd_is_reported_though_nothing_is_to_be_written_and_tags_
     small.fill()
     await eventually_async(reports(store, "etcd refuses to write"))
     tags = TagsInUse(store, earliest=lambda: NOW, latest=lambda: NOW)
-    wanted = (Policy("a", (), Pattern(WEB.org, WEB.space, WEB.app), (Ports(80, 80),), (), Origin("file", 1, 1)),)
+    wanted = (AppPolicy("a", (), Pattern(WEB.org, WEB.space, WEB.app), tcp=(Ports(80, 80),), origin=Origin("file", 1, 1)),)
     pauses = list[float | None]()
     for _ in range(7):
         assert await tags.follow(wanted, []) == {}

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Collection, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -41,10 +41,11 @@ from agent.model.credentials import StoreCredentials
 from agent.model.key_owner import KeyOwner
 from agent.model.names import AppName
 from agent.model.peer import Peer
-from agent.model.policy import ANY_PORT, Origin, Pattern, Policy, Ports, Protocol
+from agent.model.policy import AppPolicy, Pattern, Protocol
 from agent.model.routes import Routes
 from agent.model.status import Part, Problem
 from agent.policy.in_force import PoliciesInForce, PoliciesRow
+from agent.policy.language import allowed
 from agent.store.protocols import CellStore
 from ca.show import Shown, Summary
 from dataplane.tunnel_probe import TunnelAnswer
@@ -53,7 +54,6 @@ from tests.testlib.fake_apps import FakeApps, FakeDeclaredApps, FakeKnownApps, d
 from tests.testlib.rotation_views import rotation_view
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
-STORE = Origin("store")
 
 
 def an_app(text: str) -> Pattern:
@@ -79,7 +79,7 @@ class FakeCell:
     key_owners: dict[str, KeyOwner] = field(default_factory=dict)  # by name
     services: dict[str, tuple[AppName, ...]] = field(default_factory=dict)  # by name
     warnings: tuple[str, ...] = ()  # of each attach
-    rules: list[Policy] = field(default_factory=list)
+    rules: list[AppPolicy] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
     detached: list[str] = field(default_factory=list)
@@ -102,7 +102,7 @@ class FakeCell:
     rotations: list[RotationView] = field(default_factory=lambda: [rotation_view(None), rotation_view(Step.SIGN, "two")])
     rotated: list[tuple[str | None, tuple[str, ...], bool]] = field(default_factory=list)
 
-    def policies(self) -> tuple[Policy, ...]:
+    def policies(self) -> tuple[AppPolicy, ...]:
         """All that are in force."""
         return tuple(self.rules)
 
@@ -171,7 +171,7 @@ class FakePolicies(PoliciesInForce):
     def __init__(self, cell: FakeCell) -> None:
         self.cell = cell
 
-    async def in_force(self) -> tuple[Policy, ...]:
+    async def in_force(self) -> tuple[AppPolicy, ...]:
         return self.cell.policies()
 
     async def allow(
@@ -179,13 +179,10 @@ class FakePolicies(PoliciesInForce):
     ) -> str:
         await self.cell.step()
         self.cell.operators.append(writer)
-        numbers = [each.split("/") for each in ports]
-        ranges = {
-            kind: tuple(ANY_PORT if text == "any" else Ports(int(text), int(text)) for found, text in numbers if found == kind)
-            for kind in ("tcp", "udp")
-        }
         made = name or f"{source.split('/')[-1]}-to-{to.split('/')[-1]}"
-        self.cell.rules.append(Policy(made, (an_app(source),), an_app(to), ranges["tcp"], ranges["udp"], STORE))
+        rule = allowed(source, to, ports)
+        assert isinstance(rule, AppPolicy)
+        self.cell.rules.append(replace(rule, name=made))
         return made
 
     async def apply(self, document: str, *, writer: StoreCredentials | None) -> tuple[str, ...]:
@@ -205,7 +202,7 @@ class FakePolicies(PoliciesInForce):
         self.cell.operators.append(writer)
         return ("held",)
 
-    async def check(self, source: AppName, *, to: AppName, protocol: Protocol, port: int) -> Policy | None:
+    async def check(self, source: AppName, *, to: AppName, protocol: Protocol, port: int) -> AppPolicy | None:
         for each in self.cell.rules:
             if opens(each, source, to) and any(port in ports for ports in each.ports(protocol)):
                 return each
@@ -223,7 +220,7 @@ class FakePolicies(PoliciesInForce):
         return ()
 
 
-def opens(rule: Policy, source: AppName, to: AppName) -> bool:
+def opens(rule: AppPolicy, source: AppName, to: AppName) -> bool:
     """Whether a policy lets an app reach another at all."""
     sources = [pattern for pattern in rule.sources if isinstance(pattern, Pattern)]
     return rule.to.matches(to) and any(one.matches(source) for one in sources)

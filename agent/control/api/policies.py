@@ -13,9 +13,10 @@ from agent.control.enforcement import Enforcement
 from agent.control.errors import JSON, answer, not_found
 from agent.errors import InvalidInput
 from agent.model.names import AppName
-from agent.model.policy import Pattern, Policy, Protocol, Scope
+from agent.model.policy import Pattern, Policy, Protocol
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
+from agent.policy.language import written
 from agent.policy.mistaken_names import notices
 from agent.policy.ports import parse_one
 
@@ -27,8 +28,8 @@ def view(held: Policy) -> Mapping[str, object]:
     """One policy, in the words of the policy file; it has no line and column where the store has it."""
     return {
         "name": held.name,
-        "from": [each.value if isinstance(each, Scope) else str(each) for each in held.sources],
-        "to": str(held.to),
+        "from": written(held.sources),
+        "to": written(held.to),
         "tcp": list(map(str, held.tcp)),
         "udp": list(map(str, held.udp)),
         "origin": {"source": held.origin.source, "line": held.origin.line or None, "column": held.origin.column or None},
