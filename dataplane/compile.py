@@ -1,12 +1,13 @@
 """HostState in, kernel tables out: every entry that this cell's links, routes and rules should have. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from dataplane.firewall import ruleset
 from dataplane.firewall.bpf import part_mark
-from dataplane.state import INBOUND_PORT, HostState, OutboundListener, Workload
+from dataplane.state import INBOUND_PORT, HostState, MutualTls, OutboundListener, Workload
 from dataplane.tables import (
     CELLFUL,
     LOOPBACK_LINK,
@@ -47,8 +48,8 @@ class PeerEntries:
     mark: IPv4Address
 
 
-def compile_tables(state: HostState) -> Tables:
-    """The tables of a cell that is as `state` says."""
+def compile_tables(state: HostState, *, before: Tables | None = None) -> Tables:
+    """The tables of a cell that is as `state` says. Interiors that are as they were `before` are the same objects."""
     workloads = state.workloads.values()
     hosts = [_host(address, state.mtu, ipv6=state.ipv6) for address in state.workloads]
     vtep = _vtep(state)
@@ -63,7 +64,7 @@ def compile_tables(state: HostState) -> Tables:
         jumps=ruleset.jumps(chains),
         veths={host.link: host.veth for host in hosts},
         links_up={host.link: True for host in hosts} | dict.fromkeys(vtep, True),
-        interiors={workload.address: _interior(workload, state) for workload in workloads},
+        interiors=_interiors(state, {} if before is None else before.interiors),
         neighbours={host.neighbour: container_mac(host.veth.address) for host in hosts}
         | {peer.neighbour: peer.mac for peer in peers.values()},
         routes={host.destination: host.route for host in hosts} | {subnet: peer.route for subnet, peer in peers.items()},
@@ -117,35 +118,56 @@ def _sysctls(link: str, *, ipv6: bool) -> tuple[tuple[str, str], ...]:
     return ((f"net/ipv6/conf/{link}/disable_ipv6", "1"), *settings) if ipv6 else settings
 
 
-def _interior(workload: Workload, state: HostState) -> Interior:
+def _interiors(state: HostState, known: Mapping[IPv4Address, Interior]) -> dict[IPv4Address, Interior]:
+    """Seen by identity to be as they were: to compare 250 of them takes as long as all the rest of a turn's comparisons."""
+    with_envoy, without = (_redirect(state, takes_calls=takes) for takes in (True, False))
+    found = {}
+    for address, workload in state.workloads.items():
+        redirect = with_envoy if any(isinstance(each, OutboundListener) for each in workload.listeners) else without
+        interior = known.get(address)
+        stands = interior is not None and _stands(interior, workload, mtu=state.mtu, redirect=redirect)
+        found[address] = interior if interior is not None and stands else _interior(workload, state.mtu, redirect)
+    return found
+
+
+def _stands(interior: Interior, workload: Workload, *, mtu: int, redirect: Redirect | None) -> bool:
+    """Whether it is what `_interior` would make, of the container at the same address."""
+    if interior.pin is not workload.pin or interior.redirect is not redirect:
+        return False
+    wanted = (workload.interface, mtu, bool(workload.listeners))
+    return (interior.interface, interior.mtu, interior.original_source) == wanted
+
+
+def _interior(workload: Workload, mtu: int, redirect: Redirect | None) -> Interior:
     return Interior(
         pin=workload.pin,
         interface=workload.interface,
         mac=container_mac(workload.address),
         gateway_mac=host_mac(workload.address),
-        mtu=state.mtu,
+        mtu=mtu,
         original_source=bool(workload.listeners),
-        redirect=_redirect(workload, state),
+        redirect=redirect,
     )
 
 
-def _redirect(workload: Workload, state: HostState) -> Redirect | None:
+def _redirect(state: HostState, *, takes_calls: bool) -> Redirect | None:
+    return _redirect_of(state.mutual_tls, state.overlay, state.subnet, state.tls_port, takes_calls=takes_calls)
+
+
+@lru_cache(maxsize=4)  # of all containers, the same object at each turn
+def _redirect_of(
+    mutual: MutualTls, overlay: IPv4Network, subnet: IPv4Network, tls_port: int, *, takes_calls: bool
+) -> Redirect | None:
     """Without tunnels none. While they are served it stays, with all exempt where none should begin: those that live would end
     with it. So it is where Envoy cannot take a container's calls, as long as plain ones pass.
     """
-    mutual = state.mutual_tls
     if not mutual.served:
         return None
-    taken = not mutual.plain or any(isinstance(each, OutboundListener) for each in workload.listeners)
+    is_taken = not mutual.plain or takes_calls
+    exempt = mutual.exempt if mutual.redirected and is_taken else frozenset({overlay})
     return Redirect(
-        overlay=state.overlay,
-        direct_ports=tuple(sorted({INBOUND_PORT, state.tls_port})),
-        exempt=_exempt(mutual.exempt if mutual.redirected and taken else frozenset({state.overlay}), state.subnet),
+        overlay=overlay,
+        direct_ports=tuple(sorted({INBOUND_PORT, tls_port})),
+        exempt=tuple(sorted({*exempt, IPv4Network(subnet.network_address)})),  # the cell's own address, where no Envoy is
         only_tunnels=not mutual.plain,
     )
-
-
-@lru_cache(maxsize=2)  # one value for all containers, which is compared with itself
-def _exempt(networks: frozenset[IPv4Network], subnet: IPv4Network) -> tuple[IPv4Network, ...]:
-    """The cell itself has the first address of its part, and no Envoy there."""
-    return tuple(sorted({*networks, IPv4Network(subnet.network_address)}))

@@ -56,7 +56,8 @@ def diff(desired: Mapping[K, V], actual: Mapping[K, V]) -> Delta[K, V]:
             add[key] = wanted
         elif found is not wanted and found != wanted:
             change[key] = wanted
-    drop = {key: value for key, value in actual.items() if key not in desired}
+    is_all_wanted = len(desired) - len(add) == len(actual)  # as at most turns: then none need be looked for
+    drop = {} if is_all_wanted else {key: value for key, value in actual.items() if key not in desired}
     return Delta(add, change, {key: actual[key] for key in change}, drop)
 
 

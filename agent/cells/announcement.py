@@ -32,6 +32,7 @@ class Announcement(Part):
         self.roots = RootsInUse()
         self._wanted: CellRecord | None = None
         self._announced: CellRecord | None = None
+        self._made: dict[str, tuple[Attachment, Endpoint]] = {}  # of those that are attached, by name
         self._endpoints: frozenset[Endpoint] = frozenset()
         self._published: frozenset[Endpoint] | None = None
         self._attachments: tuple[Attachment, ...] = ()
@@ -67,7 +68,12 @@ class Announcement(Part):
         if attachments == self._attachments:
             return
         self._attachments = attachments
-        self._endpoints = frozenset(map(self._endpoint, filter(_is_attached, attachments)))
+        before, here = self._made, {each.name: each for each in attachments if each.phase is Phase.ATTACHED}
+        same = {name for name, each in here.items() if name in before and before[name][0] is each}
+        fresh = {name: (each, self._endpoint(each)) for name, each in here.items() if name not in same}
+        gone = {endpoint for name, (_, endpoint) in before.items() if name not in same}
+        self._made = {name: each for name, each in before.items() if name in same} | fresh
+        self._endpoints = (self._endpoints - gone) | {endpoint for _, endpoint in fresh.values()}
         if self._endpoints != self._published:
             self._changed.set()
 
@@ -108,7 +114,3 @@ class Announcement(Part):
         if self._announced is not None and endpoints != self._published:
             await self._store.publish(endpoints)
             self._published = endpoints
-
-
-def _is_attached(each: Attachment) -> bool:
-    return each.phase is Phase.ATTACHED

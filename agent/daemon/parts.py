@@ -218,9 +218,10 @@ async def _announcement(base: Foundation, mode: TunnelMode) -> Announcement:
     """Made to the others already, if it can be. Raises Conflict where this cell's name is another machine's."""
     config, subnet = base.config, base.facts.subnet
     identity = base.ledger.cell_id(fresh="")  # it has had one since it got its subnet
+    running = version("cellnet")  # from the disk
 
     def record(address: IPv4Address) -> CellRecord:
-        return CellRecord(config.cell, identity, subnet, address, version("cellnet"), mode.announced)
+        return CellRecord(config.cell, identity, subnet, address, running, mode.announced)
 
     made = Announcement(base.storage.cells, record, cell=config.cell, domains=RouteDomains.of(config.dns))
     known = [each.record for each in await base.storage.cells.cells() if each.record.id == identity]

@@ -1,9 +1,11 @@
 """The one place that knows both worlds: attachments, policies and certificates in, what the host should be out. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import Final
 
 from agent.loop.principals import Principals, group_principals
 from agent.loop.snapshot import Snapshot
@@ -26,6 +28,9 @@ from dataplane.state import (
     TlsListener,
     Workload,
 )
+from dataplane.tables import CELLFUL
+
+BOTH_ENDS: Final[tuple[type[Listener], ...]] = (OutboundListener, InboundListener)  # of tunnels
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,7 @@ def _groups_of(allows: frozenset[Allow]) -> frozenset[str]:
 _groups: Memo[frozenset[Allow], frozenset[str]] = Memo(_groups_of)
 
 
+@lru_cache(maxsize=CELLFUL)
 def pin_of(name: str, *, pins: Path) -> Path:
     """Where an attachment's namespace is pinned."""
     return pins / name
@@ -127,7 +133,7 @@ def tunnel_ports(attachment: Attachment, *, facts: CellFacts) -> tuple[Container
 
 def _workload(attachment: Attachment, snapshot: Snapshot, *, facts: CellFacts, known: Workload | None) -> Workload:
     tag, allows = snapshot.tags[attachment.app], snapshot.resolve(attachment.app)
-    listeners = _listeners(attachment, snapshot, facts=facts)
+    listeners = _listeners(attachment, snapshot, facts=facts, known=() if known is None else known.listeners)
     shape = (attachment.name, attachment.interface, listeners)
     if known is not None and (known.name, known.interface, known.listeners) == shape:
         return known if known.tag == tag and known.allows is allows else replace(known, tag=tag, allows=allows)
@@ -142,19 +148,39 @@ def _workload(attachment: Attachment, snapshot: Snapshot, *, facts: CellFacts, k
     )
 
 
-def _listeners(attachment: Attachment, snapshot: Snapshot, *, facts: CellFacts) -> tuple[Listener, ...]:
-    """None without a leaf, which is a failed issue that is tried again."""
+def _listeners(
+    attachment: Attachment, snapshot: Snapshot, *, facts: CellFacts, known: tuple[Listener, ...]
+) -> tuple[Listener, ...]:
+    """None without a leaf, which is a failed issue that is tried again. Those that are `known` where they are the same."""
     leaf = snapshot.leaves.get(attachment.name)
     if leaf is None:
         return ()
-    tls = TlsListener(facts.tls_port, leaf, target_port=attachment.tls_target, http=attachment.tls_http)
-    return (tls, *(_tunnel_ends(attachment, leaf, snapshot, facts=facts) if snapshot.mutual_tls.served else ()))
+    ends = _tunnel_ends(attachment, snapshot, facts=facts)
+    if _stand(known, attachment, leaf, ends=ends):
+        return known
+    made: list[Listener] = [TlsListener(facts.tls_port, leaf, target_port=attachment.tls_target, http=attachment.tls_http)]
+    if OutboundListener in ends:
+        made.append(OutboundListener(leaf, facts.overlay, longest=facts.longest_tunnel))
+    if InboundListener in ends:
+        made.append(InboundListener(leaf, facts.own_ports, longest=facts.longest_tunnel))
+    return tuple(made)
 
 
-def _tunnel_ends(attachment: Attachment, leaf: Leaf, snapshot: Snapshot, *, facts: CellFacts) -> Iterator[Listener]:
+def _tunnel_ends(attachment: Attachment, snapshot: Snapshot, *, facts: CellFacts) -> tuple[type[Listener], ...]:
     """But those whose port a program has: Envoy must not try to bind there (dataplane/envoy/container_ports.py)."""
-    outbound, inbound = tunnel_ports(attachment, facts=facts)
-    if outbound not in snapshot.taken:
-        yield OutboundListener(leaf, facts.overlay, longest=facts.longest_tunnel)
-    if inbound not in snapshot.taken:
-        yield InboundListener(leaf, facts.own_ports, longest=facts.longest_tunnel)
+    if not snapshot.mutual_tls.served:
+        return ()
+    if not snapshot.taken:
+        return BOTH_ENDS
+    ports = tunnel_ports(attachment, facts=facts)
+    return tuple(end for end, port in zip(BOTH_ENDS, ports, strict=True) if port not in snapshot.taken)
+
+
+def _stand(known: tuple[Listener, ...], attachment: Attachment, leaf: Leaf, *, ends: tuple[type[Listener], ...]) -> bool:
+    """Whether these are of that leaf and attachment; the cell's facts stay the same. Each turn asks it of all containers."""
+    match known:
+        case (TlsListener() as tls, *others):
+            is_same = tls.target_port == attachment.tls_target and tls.http == attachment.tls_http
+            return is_same and tuple(map(type, others)) == ends and all(each.leaf is leaf for each in known)
+        case _:
+            return False

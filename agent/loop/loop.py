@@ -116,7 +116,8 @@ class Reconciler:
         self._revocation.expect(snapshot.departed)
         wanted = desired_state(snapshot, facts=self._facts, before=known.state)
         wanted = self.mass_loss.guarded(wanted, before=known.state, leaving=snapshot.leaving, now=now())
-        state, compiled = known.state_and_tables(wanted) or (wanted, compile_tables(wanted))
+        compiled_before = None if known.applied is None else known.applied.compiled
+        state, compiled = known.state_and_tables(wanted) or (wanted, compile_tables(wanted, before=compiled_before))
         actual = known.actual
         if actual is None:
             actual = await self._read(compiled)

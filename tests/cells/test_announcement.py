@@ -7,6 +7,8 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.cells.announcement import Announcement
 from agent.cells.peers import Peers
@@ -192,3 +194,20 @@ async def test_a_cell_without_an_underlay_announces_nothing() -> None:
 
 def _one() -> tuple[Attachment, ...]:
     return (attachment(WEB, address=FIRST),)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["web", "api", "job"]), st.tuples(st.sampled_from(Phase), st.integers(2, 4)))))
+def test_what_is_announced_of_containers_is_what_a_cell_without_a_memory_would_announce(
+    walk: list[dict[str, tuple[Phase, int]]],
+) -> None:
+    made, known = announcement(MemoryStore()), dict[tuple[str, Phase, int], Attachment]()
+    for now in walk:
+        found = [
+            known.setdefault((name, phase, number), attachment(WEB, name=name, address=MINE[number], phase=phase))
+            for name, (phase, number) in now.items()
+        ]
+        fresh = announcement(MemoryStore())
+        for each in (made, fresh):
+            each.update(tuple(found), underlay=HERE)
+        assert made._endpoints == fresh._endpoints
+        assert {each.name for each in fresh._endpoints} == {each.name for each in found if each.phase is Phase.ATTACHED}

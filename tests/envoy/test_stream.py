@@ -9,7 +9,7 @@ from dataplane.envoy.resource import CLUSTER, EXTENSION, LISTENER, SECRET, Resou
 from dataplane.envoy.stream import MOST_TYPES, Stream
 from dataplane.envoy.table import ResourceTable
 from tests.testlib.fake_envoy import TYPES, FakeEnvoy
-from tests.testlib.steps import steps
+from tests.testlib.work import work
 
 keys = st.builds(ResourceKey, st.sampled_from(TYPES), st.sampled_from([f"n{each}" for each in range(6)]))
 versions = st.sampled_from(["1", "2", "bad"])
@@ -124,7 +124,7 @@ def test_a_secret_is_sent_when_it_is_asked_for_and_when_it_appears() -> None:
 
 
 def test_an_answer_of_envoys_takes_no_more_work_among_a_thousand_names_than_among_ten() -> None:
-    def work(count: int) -> int:
+    def work_among(count: int) -> int:
         envoy, names = FakeEnvoy(), [f"l{number}" for number in range(count)]
         before = table(*((kind, name, "1") for kind in (CLUSTER, LISTENER) for name in names))
         stream = envoy.connect()
@@ -138,9 +138,9 @@ def test_an_answer_of_envoys_takes_no_more_work_among_a_thousand_names_than_amon
             envoy.take(stream, push)
             assert stream.next_push(after) is None
 
-        return steps(answered)
+        return work(answered)
 
-    assert work(1_000) == work(10)
+    assert work_among(1_000) == work_among(10)
 
 
 def test_a_resource_that_is_requested_anew_is_sent_again() -> None:

@@ -38,6 +38,7 @@ FACTS = CellFacts(
     trust_domain="cell.internal",
     longest_tunnel=3600,
 )
+LEAF = Leaf(b"chain", b"key")
 RIGHT = Allow(1, "tcp", 8080, 8080)
 NONE, ACCEPT, STRICT = (MODES[mode] for mode in Mode)
 
@@ -46,7 +47,7 @@ def snapshot(*attachments: Attachment) -> Snapshot:
     return Snapshot(
         attachments=attachments,
         tags={WEB: 1, API: 2},
-        leaves={"api": Leaf(b"chain", b"key")},
+        leaves={"api": LEAF},
         resolve=lambda app: frozenset({RIGHT}) if app == API else frozenset(),
         groups={"acme/*/*": frozenset({1, 2})},
         trust_bundle=b"roots",
@@ -58,6 +59,11 @@ def state(*attachments: Attachment) -> HostState:
 
 
 TWO = (attachment(WEB, address=FIRST), attachment(API, address=SECOND))
+SERVED = MutualTls(served=True)
+API_OUT, API_IN = (
+    ContainerPort(IPv4Address("127.0.0.1"), 15001, Path("/pins/api")),
+    ContainerPort(SECOND, 15008, Path("/pins/api")),
+)
 LATER: Sequence[Snapshot] = (
     snapshot(*TWO),
     snapshot(TWO[1]),
@@ -69,7 +75,12 @@ LATER: Sequence[Snapshot] = (
     replace(snapshot(*TWO), tags={WEB: 3, API: 2}),
     replace(snapshot(*TWO), leaves={}),
     replace(snapshot(*TWO), leaves={"api": Leaf(b"renewed", b"key")}),
+    replace(snapshot(*TWO), leaves={"api": replace(LEAF)}),
     replace(snapshot(*TWO), resolve=lambda _: frozenset({Allow(2, "udp", 53, 53)})),
+    replace(snapshot(*TWO), mutual_tls=SERVED),
+    replace(snapshot(*TWO), mutual_tls=SERVED, taken=frozenset({API_OUT})),
+    replace(snapshot(*TWO), mutual_tls=SERVED, taken=frozenset({API_IN})),
+    replace(snapshot(*TWO), mutual_tls=SERVED, taken=frozenset({API_OUT, API_IN})),
 )
 
 
@@ -93,13 +104,6 @@ def test_a_workload_has_its_apps_tag_rights_and_certificate() -> None:
     api = state(attachment(API, address=SECOND)).workloads[SECOND]
     assert (api.tag, api.allows, api.pin) == (2, frozenset({RIGHT}), Path("/pins/api"))
     assert [each.target_port for each in api.listeners if isinstance(each, TlsListener)] == [8080]
-
-
-SERVED = MutualTls(served=True)
-API_OUT, API_IN = (
-    ContainerPort(IPv4Address("127.0.0.1"), 15001, Path("/pins/api")),
-    ContainerPort(SECOND, 15008, Path("/pins/api")),
-)
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,9 @@ async def test_only_a_turn_with_a_change_is_worked_out(monkeypatch: pytest.Monke
     compiled: list[HostState] = []
     published: list[object] = []
 
-    def counted(state: HostState) -> Tables:
+    def counted(state: HostState, *, before: Tables | None) -> Tables:
         compiled.append(state)
-        return compile_tables(state)
+        return compile_tables(state, before=before)
 
     class Envoy(SilentEdge):
         def publish(self, resources: object) -> None:
