@@ -9,12 +9,13 @@ import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from agent import log
 from agent.attach.address_holders import AddressHolders
+from agent.attach.asked_routes import AskedRoutes
 from agent.attach.container_files import ContainerFiles
 from agent.attach.owners import Owners
 from agent.attach.reserved_ports import ReservedPorts
@@ -27,9 +28,9 @@ from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.names import AppName
 from agent.model.owner import NamespaceOwner, Owner
 from agent.model.peer import Peer
-from agent.model.routes import RouteDomains, clash
 from agent.model.status import Part, Problem
 from agent.store.ledger import Ledger
+from agent.store.protocols import IndexStore
 from dataplane.detachment import clear_namespace
 from dataplane.envoy.container_ports import await_listening
 from dataplane.netlink.links import far_ends
@@ -45,9 +46,9 @@ ENVOY_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class AttachParts:
-    """What an attach touches. `claim` gives an app its tag; `domains` are where routes may lie; `ports` are those of Envoy,
-    `holders` have the addresses, `files` are the containers' own; `now` is seconds since 1970; `hung` is why Envoy cannot serve
-    though it is connected.
+    """What an attach touches. `claim` gives an app its tag; `routes` are those that it asks for, `indexes` numbers instances;
+    `ports` are those of Envoy, `holders` have the addresses, `files` are the containers' own; `now` is seconds since 1970;
+    `hung` is why Envoy cannot serve though it is connected.
 
     `leaving` are names that the loop must leave out though the ledger could not be written (a full disk): making a
     container unreachable must never wait for a disk.
@@ -59,7 +60,8 @@ class AttachParts:
     reconciler: Reconciler
     claim: Callable[[AppName], Awaitable[None]]
     facts: CellFacts
-    domains: RouteDomains
+    routes: AskedRoutes
+    indexes: IndexStore
     ports: ReservedPorts
     holders: AddressHolders
     files: ContainerFiles
@@ -104,8 +106,7 @@ class AttachTransactions(Part):
 
     async def attach(self, request: AttachRequest, *, peer: Peer) -> Attachment:
         """Attach what `request` names, as `peer` sees it. Undoes everything and raises where anything fails."""
-        for route in request.routes:
-            self._parts.domains.require(route)
+        self._parts.routes.require(request.routes)
         with contextlib.ExitStack() as undo:
             with refused_as(f"cannot open {request.netns} as process {peer.pid} sees it"):
                 root = os.open(f"/proc/{peer.pid}/root", os.O_PATH | os.O_CLOEXEC)
@@ -211,9 +212,13 @@ class AttachTransactions(Part):
         hung = self._parts.hung()
         if hung is not None:
             raise hung
-        self._refuse_foreign_routes(request)
-        self._refuse_attached(identity, request)  # from here to `_pinned` no other task gets a turn
-        held = self._parts.holders.begin(request, owner=owner)
+        asked = await self._claimed(request)
+        try:
+            self._refuse_attached(identity, asked)  # from here to `_pinned` no other task gets a turn
+            held = self._parts.holders.begin(asked, owner=owner)
+        except BaseException:
+            await asyncio.shield(self._give_back(asked))
+            raise
         self._pinned[identity] = held.name
         self._swept.pop(identity, None)
         try:
@@ -252,16 +257,19 @@ class AttachTransactions(Part):
                 f"the namespace {request.netns} is attached as '{name}' already", hint=f"cellnet detach {name}, then attach it"
             )
 
-    def _refuse_foreign_routes(self, request: AttachRequest) -> None:
-        """A route is one space's: no other may answer for it."""
-        space = (request.app.org, request.app.space)
-        for held in self.present():
-            route = clash(request.routes, held.routes) if (held.app.org, held.app.space) != space else None
-            if route is not None:
-                raise Conflict(
-                    f"the route {route} belongs to {held.app.org}/{held.app.space}, where '{held.name}' has it",
-                    hint=f"choose another route, or `cellnet detach {held.name}` first",
-                )
+    async def _claimed(self, request: AttachRequest) -> AttachRequest:
+        """The request with its number, which no instance of any cell has, and whose routes are its space's."""
+        parts = self._parts
+        parts.ledger.refuse_taken(request)  # its words are clearer than the store's
+        await parts.routes.take(request.app, request.routes)
+        here = {held.instance for held in parts.ledger.all() if held.app == request.app}
+        index = await parts.indexes.claim_index(request.app, name=request.name, wanted=request.instance, avoid=here)
+        return replace(request, instance=index)
+
+    async def _give_back(self, asked: AttachRequest | Attachment) -> None:
+        """The number, once nothing has it any more."""
+        assert asked.instance is not None
+        await self._parts.indexes.release_index(asked.app, asked.instance, name=asked.name)
 
     async def _detach_if_over(self, name: str) -> None:
         held = self._parts.ledger.get(name)
@@ -310,6 +318,7 @@ class AttachTransactions(Part):
         parts.ledger.finish_detach(name, now=parts.now())
         parts.leaving.discard(name)
         self._not_undone.over(key=name)
+        await self._give_back(held)
         return True
 
     def _follow_ports(self) -> None:

@@ -36,6 +36,7 @@ class Announcement(Part):
         self._endpoints: frozenset[Endpoint] = frozenset()
         self._published: frozenset[Endpoint] | None = None
         self._attachments: tuple[Attachment, ...] = ()
+        self._ready: tuple[Attachment, ...] = ()
         self._changed = asyncio.Event()
         self._complaints = Complaints(log.get("announcement"), failed="not_announced", recovered="announced_again")
 
@@ -60,17 +61,24 @@ class Announcement(Part):
             await self._store.announce(record)
             self._announced = record
 
-    def update(self, attachments: tuple[Attachment, ...], *, underlay: IPv4Address | None) -> None:
-        """What is so now; cheap where nothing changed."""
+    def update(
+        self, attachments: tuple[Attachment, ...], *, ready: tuple[Attachment, ...], underlay: IPv4Address | None
+    ) -> None:
+        """What is so now; cheap where nothing changed. `ready` are those that names lead to."""
         if underlay is not None and (wanted := replace(self._record(underlay), roots=self.roots)) != self._wanted:
             self._wanted = wanted
             self._changed.set()
-        if attachments == self._attachments:
+        if attachments == self._attachments and ready == self._ready:
             return
-        self._attachments = attachments
+        self._attachments, self._ready = attachments, ready
         before, here = self._made, {each.name: each for each in attachments if each.phase is Phase.ATTACHED}
-        same = {name for name, each in here.items() if name in before and before[name][0] is each}
-        fresh = {name: (each, self._endpoint(each)) for name, each in here.items() if name not in same}
+        named = {each.name for each in ready}
+        same = {
+            name
+            for name, each in here.items()
+            if name in before and before[name][0] is each and before[name][1].ready is (name in named)
+        }
+        fresh = {name: (each, self._endpoint(each, name in named)) for name, each in here.items() if name not in same}
         gone = {endpoint for name, (_, endpoint) in before.items() if name not in same}
         self._made = {name: each for name, each in before.items() if name in same} | fresh
         self._endpoints = (self._endpoints - gone) | {endpoint for _, endpoint in fresh.values()}
@@ -86,10 +94,10 @@ class Announcement(Part):
             self._wanted = replace(self._wanted, roots=roots)
             self._changed.set()
 
-    def _endpoint(self, each: Attachment) -> Endpoint:
+    def _endpoint(self, each: Attachment, ready: bool) -> Endpoint:
         """Without routes that may no longer be: the other cells would not believe it."""
         routes = self._domains.allowed(each.routes)
-        return Endpoint(self._cell, each.name, each.app, each.instance, each.address, ports=each.ports, routes=routes)
+        return Endpoint(self._cell, each.name, each.app, each.instance, each.address, each.ports, routes, ready=ready)
 
     async def run(self) -> None:
         """Announce what changes. Ends only by cancellation."""

@@ -20,9 +20,11 @@ from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
 from agent.control.api.policies import PoliciesApi
 from agent.control.api.rotation import RotationApi
+from agent.control.api.routes import RoutesApi
 from agent.control.api.spaces import SpacesApi
 from agent.control.api.status import StatusApi
 from agent.control.enforcement import Enforcement
+from agent.control.names_in_force import NamesInForce
 from agent.daemon.clock import Clock
 from agent.daemon.config_changes import ConfigChanges
 from agent.daemon.disk_space import DiskSpace
@@ -71,6 +73,7 @@ async def build(
         def recover() -> None:
             parts.attaching.recover()
             parts.leaves.load(parts.attaching.present())
+            parts.names.readiness.first_look(parts.attaching.attached())
 
         yield Agent(
             subnet=base.facts.subnet,
@@ -112,6 +115,8 @@ def _tasks(base: Foundation, parts: Parts) -> tuple[Work, ...]:
         ("listeners", parts.listeners.run),
         ("foreign_listeners", parts.foreign_listeners.run),
         ("late_rights", parts.loop.late_rights.run),
+        ("readiness", partial(parts.names.readiness.run, kick)),
+        ("claims", parts.names.claims.run),
         ("leaves", partial(parts.leaves.run, kick)),
         ("database", partial(base.database.run, kick)),
         ("liveness", parts.liveness.run),
@@ -161,6 +166,8 @@ def _reporting(base: Foundation, parts: Parts) -> tuple[Part, ...]:
         loop.reports,
         parts.attaching,
         parts.files,
+        parts.names.readiness,
+        parts.names.claims,
         parts.holders,
         ConfigChanges(config.file),
         TrustedFiles(config),
@@ -176,6 +183,8 @@ def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
         leaves=parts.leaves,
         listeners=parts.listeners,
         facts=base.facts,
+        naming=parts.names.naming,
+        is_ready=parts.names.readiness.is_ready,
         metrics=parts.metrics,
         now=clock.now,
     )
@@ -189,13 +198,19 @@ def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
         AppsApi(
             config.cell,
             attaching=parts.attaching,
-            is_ready=lambda _: True,
+            is_ready=parts.names.readiness.is_ready,
             cells=storage.cells,
             routes=storage.routes,
             known=parts.known,
         ),
         SpacesApi(base.declared, known=parts.known, enforcement=enforcement),
         PoliciesApi(parts.policies, known=parts.known, enforcement=enforcement),
+        RoutesApi(
+            storage.routes,
+            parts.names.naming.domains,
+            in_force=NamesInForce(parts.leaves, enforcement, parts.loop.envoy).next,
+            instances=parts.names.endpoints.instances,
+        ),
         CellsApi(config.cell, store=storage.cells, enforcement=enforcement, now=clock.seconds),
         rotation,
         CaApi(parts.leaves, folder=config.paths.ca, store=storage.trust, enforcement=enforcement, now=clock.now),

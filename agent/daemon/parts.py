@@ -25,6 +25,7 @@ from agent.config.config import Config, Mtls
 from agent.daemon.clock import Clock
 from agent.daemon.firewall import FirewallPart, passage_of
 from agent.daemon.foundation import Foundation
+from agent.daemon.name_parts import NameParts, make_name_parts
 from agent.daemon.tunnel_looks import TunnelLooks
 from agent.envoy.foreign_listeners import ForeignListeners
 from agent.envoy.listeners import Listeners
@@ -35,7 +36,7 @@ from agent.envoy.refused_calls import RefusedCalls
 from agent.errors import HostRefused, Unavailable
 from agent.identity.keyring import Keyring
 from agent.identity.leaves import LeafFacts, Leaves
-from agent.identity.names import app_name
+from agent.identity.names import Naming, app_name
 from agent.loop.desired import envoy_ports
 from agent.loop.loop import Effects, Reconciler
 from agent.loop.roots_in_force import RootsInForce
@@ -84,6 +85,7 @@ class Parts:
     attaching: AttachTransactions
     ports: ReservedPorts
     rollout: Rollout
+    names: NameParts
 
 
 async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Parts:
@@ -93,7 +95,8 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     mode = TunnelMode(config.tls.mtls, base.ledger, without_tunnels=lambda: peers.without_tunnels)
     announcement, metrics, leaving = await _announcement(base, mode), Metrics(), set[str]()
     holders = _holders(base, mode)
-    leaves, tags = _leaves(config, clock, holders), _tags(base)
+    names = make_name_parts(base, stack)
+    leaves, tags = _leaves(config, clock, holders, names.naming), _tags(base)
     policies = PoliciesInForce(config.policies, last_good=config.paths.last_good, store=storage.policies)
     account = envoy_account(config)
     ports = ReservedPorts(lambda each: envoy_ports(each, facts=facts, tunnels=mode.serves), uid=account.pw_uid)
@@ -102,7 +105,8 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     sources = SnapshotSources(
         trust=storage.trust, cells=storage.cells, ledger=base.ledger, policies=policies, tags=tags, leaves=leaves,
         underlay=base.underlay, peers=peers, announcement=announcement, roots=roots, leaving=leaving,
-        mutual_tls=mode.mutual_tls, taken=ports.taken,
+        mutual_tls=mode.mutual_tls, taken=ports.taken, readiness=names.readiness, endpoint_names=names.endpoints,
+        follow_claims=names.claims.follow,
         departures=Departures(storage.cells, owner=peers.owner, elapsed=clock.elapsed),
     )  # fmt: skip
     await sources.refresh_trust()
@@ -113,7 +117,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     attaching = AttachTransactions(
         AttachParts(
             ledger=base.ledger, leaves=leaves, owners=base.owners, reconciler=loop, claim=tags.claim, facts=facts,
-            domains=RouteDomains.of(config.dns), ports=ports, holders=holders, files=files, leaving=leaving,
+            routes=names.asked, indexes=storage.indexes, ports=ports, holders=holders, files=files, leaving=leaving,
             now=clock.seconds, hung=lambda: liveness.problem,
         )
     )  # fmt: skip
@@ -131,7 +135,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
             mode, TunnelLooks(mode, base.ledger, attaching, ports, listeners, loop, base.kernel, facts), rollout_facts,
             on_change=loop.kick,
         ),
-        foreign_listeners=_foreign_listeners(base, loop), pressure=pressure, refused=refused,
+        foreign_listeners=_foreign_listeners(base, loop), pressure=pressure, refused=refused, names=names,
     )  # fmt: skip
 
 
@@ -226,14 +230,14 @@ async def _announcement(base: Foundation, mode: TunnelMode) -> Announcement:
     made = Announcement(base.storage.cells, record, cell=config.cell, domains=RouteDomains.of(config.dns))
     known = [each.record for each in await base.storage.cells.cells() if each.record.id == identity]
     made.set_roots(known[0].roots if known else RootsInUse())
-    made.update((), underlay=base.underlay.address)
+    made.update((), ready=(), underlay=base.underlay.address)
     with contextlib.suppress(Unavailable, HostRefused, TimeoutError):  # its task goes on trying
         async with asyncio.timeout(PATIENCE):
             await made.announce()
     return made
 
 
-def _leaves(config: Config, clock: Clock, holders: AddressHolders) -> Leaves:
+def _leaves(config: Config, clock: Clock, holders: AddressHolders, naming: Naming) -> Leaves:
     make_folder(config.paths.run, mode=0o755)
     # where TLS is demanded between cells, a root that no other cell has would show only in refused calls
     alone = config.store is None or config.tls.mtls is Mtls.NONE
@@ -245,7 +249,7 @@ def _leaves(config: Config, clock: Clock, holders: AddressHolders) -> Leaves:
     return Leaves(
         read,
         keyring=Keyring(config.paths.identity),
-        facts=LeafFacts(config.trust_domain, RouteDomains.of(config.dns), lifetime=config.tls.leaf_lifetime),
+        facts=LeafFacts(config.trust_domain, naming, lifetime=config.tls.leaf_lifetime),
         now=clock.now,
         folder=config.paths.ca,
         remember=holders.remember,

@@ -15,11 +15,10 @@ from agent.errors import RAISED
 from agent.identity.issuer import Issuer
 from agent.identity.keyring import Keyring
 from agent.identity.leaf import issue, unfit, validity
-from agent.identity.names import identity
+from agent.identity.names import Names, Naming, identity
 from agent.identity.renewal import Renewal, due, next_wakeup
 from agent.identity.trust import CellTrust
 from agent.model.attachment import Attachment
-from agent.model.routes import RouteDomains
 from agent.model.status import Part, Problem, as_problems
 from agent.pacing import wait_for_event
 from ca.certificate import Validity
@@ -32,10 +31,10 @@ LONGEST_SLEEP = 2.0  # seconds; the clock of the host may be set meanwhile
 
 @dataclass(frozen=True, slots=True)
 class LeafFacts:
-    """What every leaf of this cell has in common. `domains` are where the routes in it lie."""
+    """What every leaf of this cell has in common. `naming` gives the names in it."""
 
     trust_domain: str
-    domains: RouteDomains
+    naming: Naming
     lifetime: timedelta
 
 
@@ -73,7 +72,9 @@ class Leaves(Part):
         self._renewals: dict[str, Renewal] = {}
         self._roots: dict[str, str] = {}  # fingerprints
         self._attachments: dict[str, Attachment] = {}
-        self._wake = asyncio.Event()
+        self._names: dict[str, Names] = {}  # that each leaf was issued for
+        self._held = facts.naming.held()
+        self._wake, self._renewed = asyncio.Event(), asyncio.Event()
         self._log = log.get("identity")
         self._failures = Complaints(self._log, failed="renewal_failed")
         self._issuer = Issuer(authorities, folder=folder, trust_domain=facts.trust_domain, now=now)
@@ -109,7 +110,7 @@ class Leaves(Part):
         yield from as_problems("identity", self._issuer.root_expiry())
         yield from self.trust.problems()
         for name, each in sorted(self._attachments.items()):
-            for route in sorted(set(each.routes) - set(self._facts.domains.allowed(each.routes))):
+            for route in sorted(set(each.routes) - set(self._facts.naming.domains.allowed(each.routes))):
                 hint = "attach it again with another route, or set dns.route_domains as before and restart the agent"
                 yield Problem("identity", f"{name}: route '{route}' is in no certificate: it lies below no route domain", hint)
 
@@ -127,7 +128,7 @@ class Leaves(Part):
         """At the start: take what is on tmpfs for these attachments, issue what is missing or unfit, sweep the rest."""
         self.keyring.open()
         self.trust.open()
-        here = tuple(attachments)
+        here, self._held = tuple(attachments), self._facts.naming.held()
         kept = self.keyring.load({each.name: each.key_owner for each in here})
         for attachment in here:
             leaf = kept.get(attachment.name)
@@ -163,7 +164,8 @@ class Leaves(Part):
         return min((each.valid.not_after for each in self._renewals.values()), default=None)
 
     def ensure(self, attachment: Attachment) -> None:
-        """Issue a leaf and keep it. Raises InvalidInput, HostRefused."""
+        """Issue a leaf for the names that hold, and keep it. Raises InvalidInput, HostRefused."""
+        self.follow()
         ended = self._issuer.expiry() if self._issuer.has_ended else None
         if ended is not None:
             raise ended
@@ -177,6 +179,7 @@ class Leaves(Part):
         self._leaves.pop(name, None)
         self._roots.pop(name, None)
         self._renewals.pop(name, None)
+        self._names.pop(name, None)
         self._attachments.pop(name, None)
         self._failures.over(key=name)
         self.keyring.drop(name)
@@ -188,18 +191,40 @@ class Leaves(Part):
             seconds = LONGEST_SLEEP if at is None else min((at - self._now()).total_seconds(), LONGEST_SLEEP)
             await wait_for_event(self._wake, within=max(seconds, 0.05))
             self._wake.clear()
-            if self._renew():
+            if await self._renew():
                 on_change()
+            self._renewed.set()
 
     def look(self) -> None:
         """See at once whether the cell's own certificate is another."""
         self._wake.set()
 
+    def follow(self) -> None:
+        """See which names hold, and have each certificate issued anew that has others. Cheap where nothing changed."""
+        before, self._held = self._held, self._facts.naming.held()
+        behind = [] if self._held.is_as(before) else self._behind()
+        for name in behind:
+            self._renewals[name] = replace(self._renewals[name], at_once=True)
+        if behind:
+            self._wake.set()
+
+    async def in_step(self) -> None:
+        """Return when each certificate has the names that hold. One that cannot be issued now is not waited for."""
+        self.follow()
+        while any(name not in self._failures.standing for name in self._behind()):
+            self._renewed.clear()
+            self._wake.set()
+            await self._renewed.wait()
+
+    def _behind(self) -> list[str]:
+        """Those whose certificates have other names than hold, though they may be due already."""
+        return [name for name, each in self._attachments.items() if self._names.get(name) != self._names_of(each)]
+
     def _next(self) -> datetime | None:
         times = [each for each in (next_wakeup(self._renewals.values(), now=self._now()), self._issuer.due_at()) if each]
         return min(times, default=None)
 
-    def _renew(self) -> bool:
+    async def _renew(self) -> bool:
         now = self._now()
         changed = self._issuer.renew()
         if changed:
@@ -207,6 +232,9 @@ class Leaves(Part):
         self.trust.retry()
         renewed = 0
         for name in due(self._renewals.values(), now=now):
+            await asyncio.sleep(0)  # all leaves of an app may be due at once, and each takes a millisecond
+            if name not in self._renewals:
+                continue  # detached meanwhile
             try:
                 self.ensure(self._attachments[name])
                 self._failures.over(key=name)
@@ -230,6 +258,7 @@ class Leaves(Part):
 
     def _adopt(self, attachment: Attachment, leaf: Leaf) -> None:
         self._leaves[attachment.name] = leaf
+        self._names[attachment.name] = self._names_of(attachment)
         self._roots[attachment.name] = self._issuer.root_fingerprint
         self._attachments[attachment.name] = attachment
         issuer_ends = self.authorities.cell.valid.not_after
@@ -244,7 +273,9 @@ class Leaves(Part):
             attachment.app,
             index=attachment.instance,
             address=attachment.address,
-            routes=self._facts.domains.allowed(attachment.routes),
-            domain=self._facts.domains.own,
+            names=self._names_of(attachment),
             trust_domain=self._facts.trust_domain,
         )
+
+    def _names_of(self, attachment: Attachment) -> Names:
+        return self._facts.naming.of(attachment.app, attachment.routes, self._held)

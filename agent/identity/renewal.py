@@ -22,13 +22,16 @@ LAST_RETRY = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """One leaf on its way to the next. `issuer_ends` is when what would sign the next one expires."""
+    """One leaf on its way to the next. `issuer_ends` is when what would sign the next one expires; `at_once`: it says what
+    is no longer so, and the next is due now, whatever is left of its life.
+    """
 
     name: str
     valid: Validity
     issuer_ends: datetime
     failures: int = 0
     failed_at: datetime | None = None
+    at_once: bool = False
 
     def failed(self, *, now: datetime) -> Self:
         """The same after one more attempt that came to nothing."""
@@ -39,10 +42,10 @@ class Renewal:
 
         Without that a leaf of a dying issuer would be renewed after half of ever less, a hundred times in its last minutes.
         """
-        from_the_future = now < self.valid.not_before
-        if self.issuer_ends <= self.valid.not_after and not from_the_future:
+        at_once = self.at_once or now < self.valid.not_before  # from the future
+        if self.issuer_ends <= self.valid.not_after and not at_once:
             return None
-        due = now if from_the_future else due_at(self.valid, name=self.name)
+        due = now if at_once else due_at(self.valid, name=self.name)
         if self.failed_at is None or now < self.failed_at:
             return due
         return max(due, self._retry_at(self.failed_at))

@@ -86,6 +86,7 @@ def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | N
         group_principals=group_principals(groups, trust_domain=facts.trust_domain) if served else {},
         tls_port=facts.tls_port,
         resolver=facts.resolver,
+        names=snapshot.names,
     )
 
 

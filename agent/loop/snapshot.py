@@ -8,7 +8,10 @@ from agent.cells.announcement import Announcement
 from agent.cells.departures import Departures
 from agent.cells.peers import Peers
 from agent.cells.underlay import DEFAULT_UNDERLAY, UnderlayFacts, UnderlayMonitor
+from agent.dns.readiness import Readiness
 from agent.identity.leaves import Leaves
+from agent.identity.names import Names
+from agent.loop.endpoint_names import EndpointNames
 from agent.loop.roots_in_force import RootsInForce
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
@@ -25,7 +28,8 @@ class Snapshot:
     """`leaving` are attachments on their way out; `taken` are ports of Envoy's that programs in containers have.
 
     `departed` are containers of other cells that are not what they were, with the tags that their addresses have now. In
-    `news_in` seconds more may be known of them, or the store may take what it has refused.
+    `news_in` seconds more may be known of them, or the store may take what it has refused. `names` lead to instances of all
+    cells; the first is what an address is called.
     """
 
     attachments: tuple[Attachment, ...]
@@ -40,13 +44,14 @@ class Snapshot:
     departed: Mapping[IPv4Address, int] = field(default_factory=dict)
     mutual_tls: MutualTls = PLAIN
     taken: frozenset[ContainerPort] = frozenset()
+    names: Mapping[IPv4Address, Names] = field(default_factory=dict)
     news_in: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotSources:
     """The parts that a snapshot is taken of. `leaving` are names that leave though the ledger could not be written; `taken`: as
-    in Snapshot."""
+    in Snapshot; `follow_claims` hears of what is attached here."""
 
     trust: TrustStore
     cells: CellStore
@@ -59,6 +64,9 @@ class SnapshotSources:
     departures: Departures
     announcement: Announcement
     roots: RootsInForce
+    readiness: Readiness
+    endpoint_names: EndpointNames
+    follow_claims: Callable[[tuple[Attachment, ...]], None]
     mutual_tls: Callable[[], MutualTls]
     leaving: set[str]
     taken: Callable[[], frozenset[ContainerPort]]
@@ -66,10 +74,12 @@ class SnapshotSources:
     async def take(self) -> Snapshot:
         """The parts as they are now. On the way tags are claimed and given back, and the announcement learns what runs here."""
         attachments = tuple(held for held in self.ledger.all() if held.name not in self.leaving)
-        self.announcement.update(attachments, underlay=self.underlay.address)
+        ready = self._ready(attachments)
+        self.announcement.update(attachments, ready=ready, underlay=self.underlay.address)
         tags = await self.tags.follow(await self.policies.in_force(), attachments, files=self.policies.from_files())
         self.policies.forget_all_but({held.app for held in attachments})
         await self.refresh_trust()
+        self.leaves.follow()
         self.roots.look()
         return Snapshot(
             attachments=attachments,
@@ -83,9 +93,17 @@ class SnapshotSources:
             departed=self.departures.take(tags),
             mutual_tls=self.mutual_tls(),
             taken=self.taken(),
+            names=self.endpoint_names.all(ready, self.cells.endpoints()),
             news_in=min((each for each in (self.departures.wait(), self.tags.wait()) if each is not None), default=None),
             leaving=frozenset(self.leaving).union(held.name for held in attachments if held.phase is Phase.DETACHING),
         )
+
+    def _ready(self, attachments: tuple[Attachment, ...]) -> tuple[Attachment, ...]:
+        """Those that names lead to: no longer, once they are on their way out."""
+        attached = tuple(held for held in attachments if held.phase is Phase.ATTACHED)
+        self.follow_claims(attached)
+        self.readiness.follow(attached)
+        return self.readiness.ready()
 
     async def refresh_trust(self) -> None:
         """Trust the roots that the store has now; needed at the start too, before apps and Envoy read the bundle."""

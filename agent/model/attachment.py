@@ -157,6 +157,8 @@ def check_interface(name: str) -> None:
 
 def check_route(route: str) -> None:
     """InvalidInput for what is not a DNS name of at least two labels."""
+    if "*" in route:
+        raise InvalidInput(f"'{route}' is not a route: a route is one name", hint="list each name, e.g. backend.apps.internal")
     if len(route) > 253 or "." not in route or not HOSTNAME.fullmatch(route):
         raise InvalidInput(
             f"{route!r} is not a route",

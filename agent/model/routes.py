@@ -133,15 +133,3 @@ def names_above(host: str) -> Iterator[str]:
     while "." in host:
         host = host.partition(".")[2]
         yield host
-
-
-def clash(one: Iterable[str], other: Iterable[str]) -> str | None:
-    """A route of `one` for which a caller could reach `other`: the same name, or an instance's (`0.web.apps.internal`)."""
-    theirs = {name for route in other for name in _meanings(route)}
-    return next((route for route in one if not theirs.isdisjoint(_meanings(route))), None)
-
-
-def _meanings(route: str) -> tuple[str, ...]:
-    """The route, and the one that it would be an instance's name of."""
-    first, _, rest = route.partition(".")
-    return (route, rest) if first.isdecimal() else (route,)

@@ -21,6 +21,7 @@ from agent.model.owner import Owner
 from agent.store import addresses, last_leaves
 from agent.store.database import NEVER, Database
 from agent.store.last_leaves import ClockBounds, LastLeaf
+from agent.store.refusals import index_taken
 from agent.store.rows import INSERT, from_row, to_row
 from agent.store.sqlite_errors import damaged
 
@@ -72,7 +73,7 @@ class Ledger:
         if subnet is None:
             raise Bug("an attachment was begun before the cell had its subnet")
         with self._database.transaction(durable=False) as connection:
-            self._refuse_taken(request)
+            self.refuse_taken(request)
             if proving is not None:
                 self._write_leaves(connection, now=proving)
             attachment = Attachment(
@@ -181,7 +182,8 @@ class Ledger:
         """Keep it for the next agent. A power loss takes it along, and the containers too."""
         self._set_meta("tunnel_stage", stage)
 
-    def _refuse_taken(self, request: AttachRequest) -> None:
+    def refuse_taken(self, request: AttachRequest) -> None:
+        """Raises Conflict where the name, or the instance's number, is another attachment's of this cell."""
         held = self._in_transaction(request.name)
         if held is not None:
             raise Conflict(
@@ -190,16 +192,16 @@ class Ledger:
                 taken=held.name,
             )
 
+        here = self._instances(request.app) if request.instance is not None else {}
+        if request.instance is not None and request.instance in here:
+            raise index_taken(request.app, request.instance, by=f"'{here[request.instance]}'")
+
     def _instance(self, request: AttachRequest) -> int:
+        """Its own, or the lowest that is free here."""
+        if request.instance is not None:
+            return request.instance
         held = self._instances(request.app)
-        if request.instance is None:
-            return next(number for number in range(len(held) + 1) if number not in held)
-        if request.instance in held:
-            raise Conflict(
-                f"instance {request.instance} of {request.app} is taken by '{held[request.instance]}'",
-                hint="leave the instance out to get the lowest free one",
-            )
-        return request.instance
+        return next(number for number in range(len(held) + 1) if number not in held)
 
     def _instances(self, app: AppName) -> dict[int, str]:
         rows = self._database.read("SELECT instance, name FROM attachments WHERE app = ?", str(app))

@@ -68,6 +68,11 @@ MIGRATIONS: tuple[Migration, ...] = (
     ("ALTER TABLE attachments ADD COLUMN netns_name TEXT NOT NULL DEFAULT ''",),
     # apps that have their tags before they ever ran
     ("CREATE TABLE declared_apps (app TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",),
+    (  # the routes of what is attached already are its space's (rtrim leaves org/space of org/space/app)
+        """INSERT OR IGNORE INTO routes SELECT each.value, rtrim(rtrim(app, replace(app, '/', '')), '/'), '[]', 0, '[]'
+             FROM attachments, json_each(attachments.routes) AS each WHERE ltrim(each.value, '0123456789') NOT LIKE '.%'
+             ORDER BY name""",
+    ),
 )
 
 

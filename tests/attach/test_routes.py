@@ -3,7 +3,7 @@
 import pytest
 
 from agent.errors import InvalidInput
-from agent.model.routes import RouteDomains, clash
+from agent.model.routes import RouteDomains
 from tests.testlib.samples import ROUTE_DOMAINS
 
 
@@ -45,19 +45,3 @@ def test_without_route_domains_there_are_no_routes() -> None:
     with pytest.raises(InvalidInput) as refused:
         RouteDomains((), own="cell.internal").require("web.apps.internal")
     assert refused.value.hint == "add its domain to dns.route_domains in agent.yaml"
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "found"),
-    [
-        ("web.apps.internal", "web.apps.internal", "web.apps.internal"),
-        ("0.web.apps.internal", "web.apps.internal", "0.web.apps.internal"),
-        ("web.apps.internal", "3.web.apps.internal", "web.apps.internal"),
-        ("web.apps.internal", "api.apps.internal", None),
-        ("www.web.apps.internal", "web.apps.internal", None),
-    ],
-)
-def test_routes_clash_where_the_name_of_one_is_that_of_the_other_or_of_its_instances(
-    one: str, other: str, found: str | None
-) -> None:
-    assert clash(("first.apps.internal", one), (other,)) == found

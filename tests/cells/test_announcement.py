@@ -52,10 +52,10 @@ async def test_what_changes_of_its_roots_is_announced_and_outlasts_a_change_of_a
     made, roots = announcement(store), RootsInUse(("a",), ("b",))
     async with announcing(made):
         made.set_roots(roots)
-        made.update((), underlay=HERE)
+        made.update((), ready=(), underlay=HERE)
         await so(lambda: store._all.records.get("one") == replace(record(), roots=roots))
         made.set_roots(RootsInUse(("a", "b"), ("b",)))
-        made.update((), underlay=THERE)
+        made.update((), ready=(), underlay=THERE)
         await so(lambda: store._all.records["one"] == replace(record(underlay=THERE), roots=RootsInUse(("a", "b"), ("b",))))
 
 
@@ -131,13 +131,13 @@ async def test_a_cell_announces_its_address_and_its_containers() -> None:
     made = announcement(store)
     web, half = attachment(WEB, address=FIRST), attachment(API, address=SECOND, phase=Phase.ATTACHING)
     async with announcing(made):
-        made.update((web, half), underlay=HERE)
+        made.update((web, half), ready=(), underlay=HERE)
         await heard(store, str(WEB))
         assert [each.record for each in await store.cells()] == [record()]
-        made.update((web, attachment(API, address=SECOND)), underlay=ELSEWHERE)
+        made.update((web, attachment(API, address=SECOND)), ready=(), underlay=ELSEWHERE)
         await heard(store, str(WEB), str(API))
         assert [each.record for each in await store.cells()] == [record(underlay=ELSEWHERE)]
-        made.update((), underlay=ELSEWHERE)
+        made.update((), ready=(), underlay=ELSEWHERE)
         await heard(store)
 
 
@@ -146,7 +146,7 @@ async def test_a_cell_announces_how_it_takes_tcp_when_that_changes() -> None:
     made = Announcement(store, lambda address: replace(record(underlay=address), mtls=mode), cell="one", domains=ROUTE_DOMAINS)
     async with announcing(made):
         for mode in (Mtls.NONE, Mtls.ACCEPT, Mtls.NONE):
-            made.update((), underlay=HERE)
+            made.update((), ready=(), underlay=HERE)
             await so(lambda: made.announced is not None and made.announced.mtls is mode)
             assert [each.record.mtls for each in await store.cells()] == [mode]
 
@@ -156,7 +156,7 @@ async def test_a_route_that_may_no_longer_be_is_not_announced() -> None:
     made = announcement(store)
     web = replace(attachment(WEB, address=FIRST), routes=("web.apps.internal", "web.former.internal"))
     async with announcing(made):
-        made.update((web,), underlay=HERE)
+        made.update((web,), ready=(), underlay=HERE)
         await heard(store, str(WEB))
         assert [each.routes for each in store.endpoints().values()] == [("web.apps.internal",)]
 
@@ -165,7 +165,7 @@ async def test_a_failed_announcement_is_repeated() -> None:
     store = Deaf()
     made = announcement(store)
     async with announcing(made):
-        made.update((attachment(WEB, address=FIRST),), underlay=HERE)
+        made.update((attachment(WEB, address=FIRST),), ready=(), underlay=HERE)
         await so(lambda: made.problem is not None)
         store.deaf = False
         await heard(store, str(WEB))
@@ -176,7 +176,7 @@ async def test_a_name_that_is_another_machines_is_refused() -> None:
     store = MemoryStore()
     await store.announce(CellRecord("one", "another id", THEIRS, THERE, "0.1.0"))
     made = announcement(store.beside())
-    made.update((), underlay=HERE)
+    made.update((), ready=(), underlay=HERE)
     with pytest.raises(Conflict):
         await made.announce()
 
@@ -184,11 +184,11 @@ async def test_a_name_that_is_another_machines_is_refused() -> None:
 async def test_a_cell_without_an_underlay_announces_nothing() -> None:
     store = MemoryStore()
     made = announcement(store)
-    made.update(_one(), underlay=None)
+    made.update(_one(), ready=(), underlay=None)
     async with announcing(made):
         await asyncio.sleep(0.05)
         assert await store.cells() == ()
-        made.update(_one(), underlay=HERE)
+        made.update(_one(), ready=(), underlay=HERE)
         await heard(store, str(WEB))
 
 
@@ -208,6 +208,6 @@ def test_what_is_announced_of_containers_is_what_a_cell_without_a_memory_would_a
         ]
         fresh = announcement(MemoryStore())
         for each in (made, fresh):
-            each.update(tuple(found), underlay=HERE)
+            each.update(tuple(found), ready=(), underlay=HERE)
         assert made._endpoints == fresh._endpoints
         assert {each.name for each in fresh._endpoints} == {each.name for each in found if each.phase is Phase.ATTACHED}

@@ -1,5 +1,6 @@
 """What comes from elsewhere: a cell's own certificate is taken up while the agent runs, the store's roots count at once."""
 
+import asyncio
 import contextlib
 import shutil
 from dataclasses import replace
@@ -174,7 +175,7 @@ def test_a_certificate_that_has_ended_is_one_problem_and_the_reason_for_every_re
     with pytest.raises(HostRefused, match="has ended at 2027-02-19 12:00:00 UTC: TLS fails since") as refused:
         leaves.ensure(WEB)
     assert "cellnet ca issue-cell --cell " in refused.value.hint
-    leaves._renew()
+    asyncio.run(leaves._renew())
     (problem,) = leaves.problems()
     assert (problem.what, problem.hint) == (refused.value.what, refused.value.hint)
 

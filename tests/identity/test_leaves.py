@@ -6,15 +6,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from cryptography import x509
 
 from agent.errors import HostRefused
 from agent.identity.keyring import Keyring
 from agent.identity.leaf import validity
 from agent.identity.leaves import Leaves
 from ca.errors import CaRefused
-from ca.pem import certificates
-from tests.identity.conftest import DAY, FACTS, NOON, LeafScene
+from tests.identity.conftest import DAY, FACTS, NOON, LeafScene, names_in, routes_of_shop
 from tests.testlib.samples import FIRST, SECOND, app, attachment
 
 WEB, API = attachment(app("web"), address=FIRST), attachment(app("api"), address=SECOND, instance=1)
@@ -61,11 +59,10 @@ def test_authorities_that_cannot_be_read_are_the_hosts_doing_so_that_a_start_is_
 
 
 async def test_a_route_that_may_no_longer_be_is_in_no_certificate_and_reported(scene: LeafScene) -> None:
+    scene.held = routes_of_shop("web.apps.internal", "web.former.internal")
     leaves = scene.leaves()
     leaves.load((replace(WEB, routes=("web.apps.internal", "web.former.internal")),))
-    certificate = certificates(leaves.all()["web"].chain, where="leaf")[0]
-    alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    names = alternative.get_values_for_type(x509.DNSName)
+    names = names_in(leaves)
     assert "web.apps.internal" in names
     assert not [name for name in names if "former" in name]
     assert [each.what for each in leaves.problems()] == [

@@ -1,5 +1,6 @@
 """What every store promises of routes, claimed names and instances' numbers, asked of each in the same words."""
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -214,6 +215,28 @@ async def test_a_file_of_a_version_without_routes_gets_them(tmp_path: Path) -> N
         store = LoneNames(database, changes=Changes())
         await store.claim_route(HOST, SHOP)
         assert dict(store.routes()) == {HOST: Route(HOST, SHOP)}
+
+
+ROUTES = {"a": ["a.apps.internal", "0.a.apps.internal"], "b": ["a.apps.internal", "7b.apps.internal"], "c": []}
+
+
+async def test_the_routes_of_what_an_earlier_version_has_attached_are_its_spaces(tmp_path: Path) -> None:
+    path = tmp_path / "cellnet.db"
+    earlier = sqlite3.connect(path, isolation_level=None)
+    migrate(earlier, migrations=MIGRATIONS[:4])
+    for number, (name, routes) in enumerate(ROUTES.items()):
+        earlier.execute(
+            "INSERT INTO attachments VALUES (?, ?, 0, ?, 'eth0', '[]', ?, 8080, 0, '{}', 'attached')",
+            (name, f"acme/space-{name}/web-a", number, json.dumps(routes)),
+        )
+    earlier.close()
+    path.chmod(0o600)
+    with closing(Database(path)) as database:
+        held = LoneNames(database, changes=Changes()).routes()
+    assert dict(held) == {
+        "a.apps.internal": Route("a.apps.internal", Space("acme", "space-a")),
+        "7b.apps.internal": Route("7b.apps.internal", Space("acme", "space-b")),
+    }
 
 
 async def test_what_the_file_refuses_changes_no_route(small_disk: Path) -> None:

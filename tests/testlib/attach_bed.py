@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.attach.address_holders import AddressHolders
+from agent.attach.asked_routes import AskedRoutes
 from agent.attach.owners import Owners
 from agent.attach.reserved_ports import ReservedPorts
 from agent.attach.transaction import AttachParts, AttachTransactions
@@ -20,9 +21,10 @@ from agent.store.ledger import Ledger
 from ca.disk import load_or_create
 from tests.testlib.environment_bed import container_files
 from tests.testlib.fake_kernel import FACTS as CELL
-from tests.testlib.samples import ROUTE_DOMAINS
+from tests.testlib.memory_store import MemoryStore
+from tests.testlib.samples import NAMING, ROUTE_DOMAINS
 
-FACTS = LeafFacts(trust_domain="cell.internal", domains=ROUTE_DOMAINS, lifetime=timedelta(hours=24))
+FACTS = LeafFacts(trust_domain="cell.internal", naming=NAMING, lifetime=timedelta(hours=24))
 
 
 class Obliging:
@@ -60,10 +62,12 @@ def attaching(tmp_path: Path, ledger: Ledger, loop: Obliging) -> AttachTransacti
         keyring=Keyring(tmp_path / "keys"), facts=FACTS, now=lambda: datetime.now(UTC),
     )  # fmt: skip
     (tmp_path / "pins").mkdir()
+    store = MemoryStore()
     any_loop: Any = loop
     return AttachTransactions(
         AttachParts(ledger=ledger, leaves=leaves, owners=Owners(), reconciler=any_loop, claim=no_claim,
                     holders=holders(ledger), files=container_files(tmp_path, ledger),
-                    facts=replace(CELL, pins=tmp_path / "pins"), domains=ROUTE_DOMAINS, leaving=set(),
+                    facts=replace(CELL, pins=tmp_path / "pins"), leaving=set(), indexes=store,
+                    routes=AskedRoutes(store, ROUTE_DOMAINS, may_claim=True),
                     ports=ReservedPorts(lambda _: (), uid=0))
     )  # fmt: skip

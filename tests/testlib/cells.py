@@ -78,6 +78,7 @@ class CellsUnderTest:
         self.etcd.start()
         self.wait_well()
         self[1].forget_policies()
+        self[1].forget_routes()
         self.sync()  # so that no other cell tries to delete the same
         for each in self.all:
             each.tidy()

@@ -2,15 +2,20 @@
 
 from ipaddress import IPv4Address
 from pathlib import Path
+from uuid import NAMESPACE_DNS, uuid5
 
+from agent.config.config import Dns
+from agent.identity.names import NamesHeld, Naming
 from agent.model.app_port import AppPort
 from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.names import AppName
 from agent.model.owner import Owner, ProcessOwner
-from agent.model.routes import RouteDomains
+from agent.model.routes import RouteDomains, Routes
 from dataplane.state import TargetHttp
 
 ROUTE_DOMAINS = RouteDomains(("apps.internal",), own="cell.internal")
+NO_NAMES = NamesHeld(Routes(), {})
+NAMING = Naming(Dns(), lambda: NO_NAMES)
 OWNER = ProcessOwner(pid=4711, started=123456, boot_id="b1")
 FIRST, SECOND = IPv4Address("10.255.1.2"), IPv4Address("10.255.1.3")
 
@@ -35,5 +40,6 @@ def attachment(
     """An attachment of one port, named like its app unless it has a name of its own."""
     return Attachment(
         name=name or app.app, app=app, instance=instance, address=address, interface="eth0", ports=(AppPort(8080),), routes=(),
-        tls_target=8080, tls_http=TargetHttp.NONE, owner=owner, phase=phase, guid="01234567-89ab-4cde-8f01-23456789abcd",
+        tls_target=8080, tls_http=TargetHttp.NONE, owner=owner, phase=phase,
+        guid=str(uuid5(NAMESPACE_DNS, f"{name or app.app} at {address}")),
     )  # fmt: skip
