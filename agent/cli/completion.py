@@ -60,11 +60,17 @@ def app_names(ctx: click.Context, incomplete: str) -> list[str]:
     return []
 
 
+def route_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Routes that begin so."""
+    return _names(ctx, "/v1/routes", incomplete, field="host")
+
+
 def _names(
-    ctx: click.Context, address: str, incomplete: str, *, is_meant: Callable[["Fields"], bool] = lambda _: True
-) -> list[str]:
+    ctx: click.Context, address: str, incomplete: str, *, field: str = "name",
+    is_meant: Callable[["Fields"], bool] = lambda _: True,
+) -> list[str]:  # fmt: skip
     with suppress(Exception):  # a shell's prompt is no place for our troubles
-        return _beginning_so([each.text("name") for each in _asked(ctx, address).each() if is_meant(each)], incomplete)
+        return _beginning_so([each.text(field) for each in _asked(ctx, address).each() if is_meant(each)], incomplete)
     return []
 
 

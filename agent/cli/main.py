@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "lab": "lab.commands:lab",
     "policy": "agent.cli.policy:policy",
     "ps": "agent.cli.attachments:ps",
+    "route": "agent.cli.route:route",
     "run": "agent.cli.run:run",
     "space": "agent.cli.space:space",
     "status": "agent.cli.status:status",

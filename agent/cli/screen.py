@@ -140,7 +140,9 @@ def _refused(found: Fields) -> Iterator[Row]:
 def _containers(attached: str, found: Fields) -> Row:
     refused = found.text("refused_attaches")
     more = "" if refused == "0" else f", {counted(refused, 'attach', plural='attaches')} refused since the agent's start"
-    return Row("containers", attached + more + _last(found.at("last_refused_attaches")))
+    waiting = found.at("names").texts("waiting")
+    served = f", not served yet: {joined(waiting)}" if waiting else ""
+    return Row("containers", attached + served + more + _last(found.at("last_refused_attaches")))
 
 
 def _last(events: Fields) -> str:

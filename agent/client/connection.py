@@ -67,6 +67,10 @@ class Client:
         """Have something done; `within` is in seconds."""
         return self.ask("POST", address, body, within=within).fields
 
+    def put(self, address: str, body: RequestBody, *, within: float = ANSWER_WITHIN) -> Fields:
+        """Have something so; `within` is in seconds."""
+        return self.ask("PUT", address, body, within=within).fields
+
     def delete(self, address: str, body: RequestBody | None = None, *, within: float = ANSWER_WITHIN) -> Fields:
         """Remove something; `within` is in seconds."""
         return self.ask("DELETE", address, body or None, within=within).fields

@@ -83,8 +83,9 @@ def set_stage(lab: Lab, screen: Screen) -> Stage:
     first, second = lab.cells[0], lab.cells[min(1, len(lab.cells) - 1)]
     where = "each in a network namespace of its own" if first is second else "on different cells"
     screen.step(f"Start two apps, {where}")
-    api = start_app(screen, second, API, "python3", str(PAGE), str(PORT), options=("--port", str(PORT), "--route", ROUTE))
+    api = start_app(screen, second, API, "python3", str(PAGE), str(PORT), options=("--port", str(PORT)))
     web = start_app(screen, first, WEB, *IDLE)
+    screen.cellnet(second, "route", "map", API, ROUTE)
     screen.cellnet(second, "ps")
     screen.came(f"api has {api.address}, web has {web.address}")
     policies = PolicyFiles(screen, first) if first is second else StoredPolicies(screen, lab.cells[-1])

@@ -37,6 +37,8 @@ CANNOT_BE: tuple[tuple[int, str, str, str], ...] = (
         for port in ("61443", "15001", "15008")
     ),
     (2, "--route", "nodots", "'nodots' is not a route"),
+    (2, "--route", "*.apps.internal", "'*.apps.internal' is not a route: a route is one name"),
+    (2, "--route", "0.api.apps.internal", "'0.api.apps.internal' begins with a number"),
     (2, "--route", "google.com", "'google.com' lies below no route domain"),
     (2, "--route", "api.shop.acme.cell.internal", "in cell.internal, where only the apps' own names are"),
     (2, "--instance", "-1", "instance -1 is out of range"),
@@ -62,16 +64,20 @@ def test_what_cannot_be_attached_is_refused_with_reason_and_hint(cell: CellUnder
 
 
 def test_a_route_that_another_space_has_is_refused(cell: CellUnderTest, netns: MakeNetns) -> None:
-    api = cell.run_app("acme/shop/api", routes=["api.apps.internal"])
+    cell.run_app("acme/shop/api", routes=["api.apps.internal"])
     cell.run_app("acme/shop/api", name="api-1", routes=["api.apps.internal"])
     place = netns("other")
     asked = ["attach", "--app", "acme/blog/api", "--name", "other", "--netns", str(place.path), "--route"]
-    for route in ("api.apps.internal", "0.api.apps.internal"):
-        said = cell.cellnet(*asked, route, code=1).err
-        assert f"the route {route} belongs to acme/shop, where 'api" in said
-        assert f"hint: choose another route, or `cellnet detach {api.name}" in said
+    with nothing_left(cell, place):
+        said = cell.cellnet(*asked, "api.apps.internal", code=1).err
+        assert "the route api.apps.internal belongs to acme/shop;" in said
+        assert "`cellnet route unmap api.apps.internal`" in said
+        said = cell.cellnet(*asked, "v1.api.apps.internal", code=1).err
+        assert "the route v1.api.apps.internal lies below api.apps.internal, of acme/shop" in said
     cell.cellnet("detach", "api")
     cell.cellnet("detach", "api-1")
+    assert "belongs to acme/shop" in cell.cellnet(*asked, "api.apps.internal", code=1).err
+    cell.cellnet("route", "unmap", "api.apps.internal")
     cell.cellnet(*asked, "api.apps.internal")
     cell.cellnet("detach", "other")
 

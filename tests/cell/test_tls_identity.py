@@ -43,7 +43,7 @@ def served(web: Instance, server: Instance) -> x509.Certificate:
 def test_the_files_hold_the_identity_of_the_instance(cell: CellUnderTest) -> None:
     api = cell.run_app(API, routes=["api.apps.internal"], options=["--instance=3"])
     said = verify(path(api, "CF_INSTANCE_CERT").read_bytes(), path(api, "CF_INSTANCE_CA").read_bytes(), now=datetime.now(UTC))
-    names = ("api.shop.acme.cell.internal", "3.api.shop.acme.cell.internal", "api.apps.internal", "3.api.apps.internal")
+    names = ("3.api.shop.acme.cell.internal", "api.shop.acme.cell.internal", "3.api.apps.internal", "api.apps.internal")
     assert said == Identity("cell.internal", "acme", "shop", "api", address=api.address, dns_names=names)
     assert said.spiffe_id == "spiffe://cell.internal/org/acme/space/shop/app/api"
 

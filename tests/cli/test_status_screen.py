@@ -88,7 +88,7 @@ def attached(number: int) -> AttachmentInFull:
     name, address = f"{number:03d}-{LONG[:59]}", IPv4Address("10.255.1.2") + number
     tls = TlsView(TlsState.READY, NOW)
     nowhere, dns = Path("/nowhere"), DnsView((), (), (), Path("/nowhere"))
-    return AttachmentInFull(name, f"{LONG}/{LONG}/{LONG}", 0, address, (), (), "eth0", tls, {}, (), nowhere, dns, nowhere)
+    return AttachmentInFull(name, f"{LONG}/{LONG}/{LONG}", 0, address, (), (), "eth0", tls, True, {}, (), nowhere, dns, nowhere)
 
 
 def test_a_healthy_cell_is_one_screen_with_what_an_operator_asks_for(agent: Path, cell: FakeCell) -> None:

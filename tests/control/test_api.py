@@ -27,6 +27,7 @@ def test_an_attachment_is_made_listed_shown_and_removed(curl: Curl) -> None:
     row = {
         "name": "w", "app": "acme/shop/web", "instance": 3, "address": "10.255.1.2", "ports": [8080, "53/udp"],
         "routes": ["web.apps.internal"], "interface": "eth0", "tls": {"state": "ready", "not_after": "2030-01-03T03:04:05Z"},
+        "ready": True,
     }  # fmt: skip
     environment = {"CF_INSTANCE_INTERNAL_IP": "10.255.1.2", "CF_INSTANCE_INDEX": "3"}
     dns = {
@@ -232,7 +233,7 @@ def test_status_has_exactly_the_documented_fields(curl: Curl) -> None:
     assert list(given) == [
         "ok", "problems", "cell", "store", "peers", "mutual_tls", "policies", "firewall", "envoy", "ca", "rotation",
         "last_apply", "repairs", "last_repairs", "cuts", "last_cuts", "refusals", "refused_attaches", "last_refused_attaches",
-        "early_addresses",
+        "names", "early_addresses",
         "last_early_addresses",
     ]  # fmt: skip
     assert given["firewall"] == {"backend": "nft", "rules": 74}

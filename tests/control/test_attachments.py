@@ -9,7 +9,7 @@ from agent.envoy.listeners import TlsState
 from agent.identity.keyring import Keyring
 from agent.metrics import Metrics
 from tests.testlib.fake_kernel import FACTS
-from tests.testlib.samples import FIRST, app, attachment
+from tests.testlib.samples import FIRST, NAMING, app, attachment
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -38,7 +38,9 @@ async def test_a_certificate_that_has_ended_is_expired_and_not_ready() -> None:
             leaves=scene,
             listeners=scene,
             facts=FACTS,
+            naming=NAMING,
+            is_ready=lambda _: False,
             metrics=Metrics(),
             now=lambda at=at: at,  # type: ignore[misc]
         )
-        assert [each.tls.state for each in api.views()] == [state]
+        assert [(each.tls.state, each.ready) for each in api.views()] == [(state, False)]

@@ -174,6 +174,7 @@ class CellUnderTest:
             assert ended_within(each.runner, PATIENCE), f"{each.name} does not end"
         self._instances.clear()
         self.forget_policies()
+        self.forget_routes()
         self.sync()
         eventually(lambda: self.attachments() == [])  # what was killed is swept within a second
 
@@ -181,6 +182,11 @@ class CellUnderTest:
         """Remove all policy files."""
         for path in self.lab.policies.iterdir():
             path.unlink()
+
+    def forget_routes(self) -> None:
+        """Free all routes."""
+        for route in self.client.get("/v1/routes").each():
+            self.client.delete(f"/v1/routes/{route.text('host')}")
 
     def forget_policies(self) -> None:
         """Delete all policies of the store."""

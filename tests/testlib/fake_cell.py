@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
@@ -21,13 +21,15 @@ from agent.control.api.attachments import AttachmentInFull, AttachmentsApi, Atta
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
 from agent.control.api.policies import PoliciesApi
-from agent.control.api.rotation import RotationApi, RotationView
+from agent.control.api.rotation import RotationView
+from agent.control.api.routes import RoutesApi
 from agent.control.api.spaces import SpacesApi
 from agent.control.api.status import StatusApi
 from agent.control.enforcement import Enforcement
 from agent.daemon.firewall import FirewallRow
 from agent.daemon.storage import StoreRow
 from agent.daemon.this_cell import ThisCellRow
+from agent.dns.readiness import NamesRow
 from agent.envoy.connection import EnvoyRow
 from agent.envoy.listeners import TlsState
 from agent.envoy.refused_calls import RefusalsRow
@@ -51,7 +53,10 @@ from ca.show import Shown, Summary
 from dataplane.tunnel_probe import TunnelAnswer
 from host.namespace import open_namespace, pin, unpin
 from tests.testlib.fake_apps import FakeApps, FakeDeclaredApps, FakeKnownApps, dns_of
+from tests.testlib.fake_rotation import FakeRotation
+from tests.testlib.memory_store import MemoryStore
 from tests.testlib.rotation_views import rotation_view
+from tests.testlib.samples import ROUTE_DOMAINS
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -92,6 +97,8 @@ class FakeCell:
     cancelled: int = 0
     log: list[MutableMapping[str, Any]] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+    names: MemoryStore = field(default_factory=MemoryStore)  # whose routes are whose
+    instances: dict[str, int] = field(default_factory=dict)  # by route
 
     operators: list[StoreCredentials | None] = field(default_factory=list)
     elsewhere: list[Endpoint] = field(default_factory=list)  # on other cells
@@ -141,6 +148,7 @@ class FakeAttachments(AttachmentsApi):
             name=request.name, app=str(request.app), instance=instance, address=address,
             ports=tuple(each.json for each in request.ports),
             routes=request.routes, interface=request.interface, tls=TlsView(TlsState.READY, NOW + timedelta(hours=24)),
+            ready=True,
             environment=environment, warnings=self.cell.warnings, environment_file=Path(f"/run/cellnet/env/{request.name}"),
             dns=dns_of(request), pin=place,
         )  # fmt: skip
@@ -256,26 +264,6 @@ class FakeCa(CaApi):
         return ((await self.shown()).root,)
 
 
-class FakeRotation(RotationApi):
-    """Where the cell says it is; each request goes on to what comes next there."""
-
-    def __init__(self, cell: FakeCell) -> None:
-        self.cell = cell
-
-    async def shown(self) -> RotationView:
-        return self.cell.rotations[0]
-
-    async def advance(
-        self, root: str | None, *, without: Collection[str], keep_former: bool, writer: StoreCredentials | None
-    ) -> RotationView:
-        await self.cell.step()
-        self.cell.operators.append(writer)
-        self.cell.rotated.append((root, tuple(without), keep_former))
-        if len(self.cell.rotations) > 1:
-            self.cell.rotations.pop(0)
-        return self.cell.rotations[0]
-
-
 class FakeCells:
     """What is asked of a CellStore."""
 
@@ -327,6 +315,7 @@ class FakePart(Part):
             "refusals": RefusalsRow(0, 0, {}, ()),
             "refused_attaches": 0,
             "last_refused_attaches": (),
+            "names": NamesRow(len(self.cell.views), ()),
             "early_addresses": 0,
             "last_early_addresses": (),
         }
@@ -345,6 +334,7 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
         SpacesApi(FakeDeclaredApps(cell), known=FakeKnownApps(cell), enforcement=enforcement),
         PoliciesApi(policies, known=FakeKnownApps(cell), enforcement=enforcement),
         cells,
+        RoutesApi(cell.names, ROUTE_DOMAINS, in_force=cell.step, instances=lambda: cell.instances),
         FakeCa(cell),
         FakeRotation(cell),
         status,

@@ -19,6 +19,7 @@ from agent.control.peer import PEER
 from agent.envoy.listeners import Listeners, TlsState
 from agent.errors import RAISED, Conflict, InvalidInput, NotFound
 from agent.identity.leaves import Leaves
+from agent.identity.names import Naming
 from agent.loop.desired import CellFacts, pin_of
 from agent.metrics import Metrics
 from agent.model.app_port import AppPort
@@ -41,7 +42,7 @@ class TlsView:
 
 @dataclass(frozen=True, slots=True)
 class AttachmentView:
-    """An attachment, as it is listed."""
+    """An attachment, as it is listed. `routes` are those that lead to it or will; `ready`: its names do lead to it."""
 
     name: str
     app: str
@@ -51,6 +52,7 @@ class AttachmentView:
     routes: tuple[str, ...]
     interface: str
     tls: TlsView
+    ready: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,8 @@ class AttachmentsApi(Part):
         leaves: Leaves,
         listeners: Listeners,
         facts: CellFacts,
+        naming: Naming,
+        is_ready: Callable[[Attachment], bool],
         metrics: Metrics,
         now: Callable[[], datetime],
     ) -> None:
@@ -148,6 +152,8 @@ class AttachmentsApi(Part):
         self._leaves = leaves
         self._listeners = listeners
         self._facts = facts
+        self._naming = naming
+        self._is_ready = is_ready
         self._metrics = metrics
         self._now = now
         self._refused = Events()
@@ -263,9 +269,10 @@ class AttachmentsApi(Part):
             instance=held.instance,
             address=held.address,
             ports=tuple(each.json for each in held.ports),
-            routes=held.routes,
+            routes=self._naming.routes(held.app, held.routes, self._naming.held()),
             interface=held.interface,
             tls=self._tls(held),
+            ready=self._is_ready(held),
         )
 
     def _tls(self, held: Attachment) -> TlsView:
