@@ -11,7 +11,7 @@ from pathlib import Path
 from cryptography.x509.oid import NameOID
 
 from agent import log
-from agent.complaint import Complaints
+from agent.complaint import Complaint, Complaints
 from agent.errors import RAISED, HostRefused
 from agent.identity.ca_errors import as_host_refused
 from ca.certificate import Validity
@@ -44,10 +44,9 @@ class Issuer:
             self.authorities = read()
 
     @property
-    def failure(self) -> str | None:
+    def failure(self) -> Complaint | None:
         """Why the last attempt to read or to renew came to nothing."""
-        failure = self._complaints.standing.get(None)
-        return None if failure is None else failure.what
+        return self._complaints.standing.get(None)
 
     @property
     def root(self) -> bytes:

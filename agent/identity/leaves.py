@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from agent import log
-from agent.complaint import Complaints
+from agent.complaint import Complaint, Complaints
 from agent.errors import RAISED
 from agent.identity.issuer import Issuer
 from agent.identity.keyring import Keyring
@@ -96,21 +96,21 @@ class Leaves(Part):
         return frozenset({self._issuer.root_fingerprint, *self._roots.values()})
 
     @property
-    def failures(self) -> Mapping[str, str]:
+    def failures(self) -> Mapping[str, Complaint]:
         """Attachment, or "" for the cell -> why there is no new certificate."""
-        failures = {str(name): each.what for name, each in self._failures.standing.items()}
+        failures = {str(name): each for name, each in self._failures.standing.items()}
         return failures | ({} if self._issuer.failure is None else {"": self._issuer.failure})
 
     def problems(self) -> Iterator[Problem]:
         """Certificates that are not renewed, and cells that do not trust each other."""
-        for name, what in self.failures.items():
+        for name, each in self.failures.items():
             if not (name and self._issuer.has_ended):  # then one line says it for all
-                yield Problem("identity", f"no new certificate for {name or 'the cell'}: {what}")
+                yield Problem("identity", f"no new certificate for {name or 'the cell'}: {each.what}", each.hint)
         yield from as_problems("identity", self._issuer.expiry())
         yield from as_problems("identity", self._issuer.root_expiry())
         yield from self.trust.problems()
-        for name, each in sorted(self._attachments.items()):
-            for route in sorted(set(each.routes) - set(self._facts.naming.domains.allowed(each.routes))):
+        for name, attachment in sorted(self._attachments.items()):
+            for route in sorted(set(attachment.routes) - set(self._facts.naming.domains.allowed(attachment.routes))):
                 hint = "attach it again with another route, or set dns.route_domains as before and restart the agent"
                 yield Problem("identity", f"{name}: route '{route}' is in no certificate: it lies below no route domain", hint)
 

@@ -76,7 +76,8 @@ def _signing(rotation: Rotation, words: Words) -> Iterator[Awaited]:
     for name, word in words.items():
         if word is not None and rotation.former & set(word.signs_with):
             made = f"'cellnet ca issue-cell --cell {name} --out {name}'"
-            hint = f"run {made} where the key of the root that comes is, and copy the three files into the cell's folder ca"
+            where = "where the key of the root that comes is"
+            hint = f"run {made} {where}, and copy the three files into the cell's folder ca; move a root.key that is there away"
             yield Awaited(name, "it signs with a root that goes", hint)
 
 

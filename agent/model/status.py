@@ -80,8 +80,12 @@ def as_problems(area: Area, complaint: Complaint | None) -> tuple[Problem, ...]:
 
 def problems_of(parts: Iterable[Part]) -> tuple[Problem, ...]:
     """Those of all `parts`, the gravest area first; what two of them report in the same words only once."""
-    found = sorted((each for part in parts for each in part.problems()), key=lambda each: AREAS.index(each.area))
+    return in_order(each for part in parts for each in part.problems())
+
+
+def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """As `problems_of`, where they have been asked for one by one."""
     unique: dict[str, Problem] = {}
-    for each in found:
+    for each in sorted(problems, key=lambda each: AREAS.index(each.area)):
         unique.setdefault(each.what, each)
     return tuple(unique.values())

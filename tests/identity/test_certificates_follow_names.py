@@ -100,7 +100,7 @@ async def test_a_leaf_that_cannot_be_issued_is_kept_until_it_can_and_is_waited_f
         scene.held = MAPPED
         async with asyncio.timeout(30):
             await leaves.in_step()
-        assert "No space left" in leaves.failures["web"]
+        assert "No space left" in leaves.failures["web"].what
         assert (names_in(leaves), leaves.not_after("web")) == (OWN, ends)
         filler.unlink()
         scene.now += timedelta(seconds=2)

@@ -85,7 +85,10 @@ async def test_a_key_that_does_not_fit_its_certificate_is_reported_and_the_old_p
     external.now += DAY / 24
     new = external.issue()
     copy(external, "cell.crt", of=new)
-    await external.run_until(leaves, lambda: "cell.key is not the key of" in leaves.failures.get("", ""))
+    await external.run_until(leaves, lambda: "" in leaves.failures)
+    (problem,) = leaves.problems()
+    assert "cell.key is not the key of" in problem.what
+    assert "put the two that belong together in place" in problem.hint
     assert end_of(leaves) == ends
     leaves.ensure(WEB)
     copy(external, "cell.key", of=new)

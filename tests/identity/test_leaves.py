@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from agent.errors import HostRefused
-from agent.identity.keyring import Keyring
+from agent.identity.keyring import HINT, Keyring
 from agent.identity.leaf import validity
 from agent.identity.leaves import Leaves
 from ca.errors import CaRefused
@@ -27,7 +27,10 @@ async def test_a_start_on_a_full_disk_keeps_good_leaves_reports_missing_ones_and
     leaves = scene.leaves()
     leaves.load([WEB, API])
     assert leaves.all().keys() == {"web"}
-    assert "No space left" in leaves.failures["api"]
+    assert "No space left" in leaves.failures["api"].what
+    (problem,) = leaves.problems()
+    assert problem.what.startswith("no new certificate for api: cannot write")
+    assert problem.hint == HINT
     filler.unlink()
     scene.now += timedelta(seconds=2)
     await scene.run_until(leaves, lambda: "api" in leaves.all())

@@ -11,7 +11,7 @@ from agent.control.bodies import Body, read_body
 from agent.control.enforcement import Enforcement
 from agent.control.errors import answer
 from agent.errors import HostRefused, Unavailable
-from agent.model.status import Part, problems_of
+from agent.model.status import Part, Problem, in_order
 from agent.policy.in_force import PoliciesInForce
 from agent.store.protocols import SharedStore
 
@@ -52,9 +52,11 @@ class StatusApi:
     async def show(self, _request: web.Request) -> web.Response:
         """The cell on one screen: what is wrong, and the rows of its parts by name (see agent/model/status.py)."""
         rows: dict[str, object] = {}
+        found: list[Problem] = []
         for part in self._parts:
             rows |= await part.rows()
-        problems = problems_of(self._parts)
+            found += part.problems()  # at once: what a part says of itself is of one moment
+        problems = in_order(found)
         return answer({"ok": not problems, "problems": problems, **rows})
 
     async def sync(self, request: web.Request) -> web.Response:
