@@ -18,6 +18,8 @@ class Levels:
     envoy_connected: bool
     envoy_refused: int
     envoy_pushed: int
+    dns_answers: bool
+    named_instances: int
     problems: int
     lost_refusals: int
     expiries: dict[str, datetime]
@@ -44,6 +46,8 @@ class Metrics:
         self._connected = gauge("cellnet_envoy_connected", "1 while Envoy is connected")
         self._refused = gauge("cellnet_envoy_nacks", "Resources that Envoy refuses now")
         self._pushed = gauge("cellnet_envoy_pushed_resources", "Resources sent to Envoy or taken back since the agent's start")
+        self._answers = gauge("cellnet_dns_answers", "1 while the cell's dnsmasq answers")
+        self._named = gauge("cellnet_dns_instances", "Instances of all cells that have names here")
         self._problems = gauge("cellnet_problems", "What status lists as wrong")
         self._left = gauge("cellnet_certificate_seconds_left", "Until the first certificate of a role ends", ["role"])
 
@@ -54,6 +58,8 @@ class Metrics:
         self._connected.set(levels.envoy_connected)
         self._refused.set(levels.envoy_refused)
         self._pushed.set(levels.envoy_pushed)
+        self._answers.set(levels.dns_answers)
+        self._named.set(levels.named_instances)
         self._problems.set(levels.problems)
         self._lost.set(levels.lost_refusals)
         for role, ends in levels.expiries.items():

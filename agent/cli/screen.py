@@ -77,6 +77,7 @@ def rows(found: Fields) -> Iterator[Row]:
     firewall = found.at("firewall")
     yield Row("firewall", f"{firewall.text('backend')}, {counted(firewall.text('rules'), 'rule')}")
     yield _envoy(found.at("envoy"))
+    yield _dns(found.at("dns"))
     yield from _certificates(found.at("ca"))
     yield from _rotation(found.at("rotation"))
     yield Row("converged", _converged(found.at("last_apply")))
@@ -165,6 +166,15 @@ def _envoy(found: Fields) -> Row:
     text = f"{found.text('version') or 'unknown version'}, connected, {counted(found.text('listeners'), 'listener')}"
     refused = len(found.texts("rejected"))
     return Row("envoy", text + (f", {counted(str(refused), 'resource')} refused" if refused else ""), bad=bool(refused))
+
+
+def _dns(found: Fields) -> Row:
+    if not found.flag("answers"):
+        return Row("dns", f"does not answer at {found.text('address')}", bad=True)
+    text = f"answers at {found.text('address')}, names of {counted(found.text('instances'), 'instance')}"
+    upstreams, left_out = found.texts("upstreams"), found.texts("left_out")
+    text += f", asks {joined(upstreams)}" if upstreams else ""
+    return Row("dns", text + (f"; not asked: {joined(left_out)}" if left_out else ""))
 
 
 def _certificates(found: Fields) -> Iterator[Row]:

@@ -13,7 +13,7 @@ from agent.config.file import ConfigFile
 from agent.config.name_templates import OWN, NameTemplate, name_template
 from agent.config.paths import Paths
 from agent.config.services import host_service
-from agent.config.upstreams import resolver_address, upstreams
+from agent.config.upstreams import resolver_address, upstream_list
 from agent.config.values import Key, auto_or, choice, integer, listing, parsed
 from dataplane.dns.command import Upstream
 from dataplane.state import HostService
@@ -122,7 +122,7 @@ class Dns:
     upstreams: Annotated[
         tuple[Upstream, ...] | None,
         Key(
-            auto_or(upstreams),
+            auto_or(upstream_list),
             "name servers for all other names, with `egress.default: allow`: `auto` (the host's), `none`, or a list of "
             "ADDRESS or ADDRESS#PORT",
             "auto",

@@ -26,7 +26,7 @@ def upstream(text: str) -> Upstream:
     return Upstream(found, int(port) if mark else PORT)
 
 
-def upstreams(node: Node, report: Report) -> tuple[Upstream, ...] | None:
+def upstream_list(node: Node, report: Report) -> tuple[Upstream, ...] | None:
     """`none`, or a list."""
     if isinstance(node, Scalar) and node.text == "none":
         return ()

@@ -58,7 +58,7 @@ class FirewallPart(Part):
         self._looks = Complaints(self._log, failed="cannot_look_at_other_rules")
 
     def problems(self) -> Iterator[Problem]:
-        """Other programs' chains that undo what policies allow, and containers that open more than one may."""
+        """Other programs' chains that undo what policies allow, and containers that open or ask for too much."""
         for each in self._harmful:
             yield Problem("firewall", f"{each.where} {each.harm.value}", f"exempt the overlay: {each.remedy}")
         state = self._loop.applied()
@@ -75,6 +75,9 @@ class FirewallPart(Part):
             if names := [known.get(each, str(each)) for each in sorted(limited)]:
                 what = f"more {kind} than one container may open: further ones of {listed(names)} are refused"
                 yield Problem("firewall", what, f"`conntrack -L -p tcp --dport {port} -s ADDRESS` {shown}")
+        if names := [known[each] for each in sorted(self._limited.questions) if each in known]:
+            what = f"more questions for names than one container may ask: further ones of {listed(names)} get no answer"
+            yield Problem("dns", what, "docs/names.md has the bound; a program that asks anew for each call may keep answers")
 
     async def rows(self) -> Mapping[str, object]:
         """`firewall`."""
@@ -103,6 +106,7 @@ class FirewallPart(Part):
             ("too_many_new_flows", limited.flows, self._limited.flows),
             ("too_many_tunnels", limited.tunnels, self._limited.tunnels),
             ("too_many_tls_connections", limited.tls, self._limited.tls),
+            ("too_many_questions", limited.questions, self._limited.questions),
         ):
             if now - before:
                 self._log.warning(event, addresses=sorted(map(str, now)))
@@ -112,4 +116,5 @@ class FirewallPart(Part):
 def passage_of(facts: CellFacts, tunnel: Tunnel | None) -> Passage:
     """What this cell needs of the host's other rules."""
     sent = () if tunnel is None else (HostService("udp", tunnel.port),)
-    return Passage(facts.overlay, ports=(*sent, *facts.host_services), sent=sent)
+    names = () if facts.resolver is None else (HostService("udp", 53), HostService("tcp", 53))
+    return Passage(facts.overlay, ports=(*sent, *names, *facts.host_services), sent=sent)

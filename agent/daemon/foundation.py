@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial
 
 from agent.attach.owners import Owners
-from agent.cells.overlay_clashes import OverlayClashes
+from agent.cells.address_clashes import AddressClashes
 from agent.cells.underlay import UnderlayMonitor
 from agent.config.config import Config, Verdict
 from agent.daemon.clock import Clock
@@ -45,7 +45,7 @@ class Foundation:
     kernel: Kernel
     monitor: Monitor
     underlay: UnderlayMonitor
-    overlay_clashes: OverlayClashes
+    address_clashes: AddressClashes
     facts: CellFacts
 
 
@@ -61,13 +61,13 @@ async def lay_foundation(config: Config, *, clock: Clock, stack: contextlib.Asyn
     stack.callback(monitor.close)
     owners, underlay_monitor = Owners(), follow_underlay(config, kernel)
     owners.strike_out_earlier_boots(ledger, now=clock.seconds())
-    overlay_clashes = await _look_for_clashes(config, ledger, kernel)
+    address_clashes = await _look_for_clashes(config, ledger, kernel)
     facts = await _facts(config, storage, ledger, now=clock.seconds())
     facts = replace(facts, ipv6=has_ipv6(), mptcp=backends.can_strip_mptcp(backend))
     await underlay_monitor.refresh()
     return Foundation(
         config, clock, database, ledger, owners, storage, DeclaredApps(database), backend, kernel, monitor, underlay_monitor,
-        overlay_clashes, facts,
+        address_clashes, facts,
     )  # fmt: skip
 
 
@@ -79,9 +79,10 @@ def follow_underlay(config: Config, kernel: Kernel) -> UnderlayMonitor:
     )
 
 
-async def _look_for_clashes(config: Config, ledger: Ledger, kernel: Kernel) -> OverlayClashes:
-    network = config.overlay.network
-    made = OverlayClashes(lambda: asyncio.wrap_future(kernel.submit(partial(clashes, network))), overlay=network)
+async def _look_for_clashes(config: Config, ledger: Ledger, kernel: Kernel) -> AddressClashes:
+    network, resolver = config.overlay.network, config.dns.address
+    read = partial(clashes, network, resolver)
+    made = AddressClashes(lambda: asyncio.wrap_future(kernel.submit(read)), overlay=network, resolver=resolver)
     await made.look()
     if not ledger.all():  # with containers it starts, whatever other programs have done to the host meanwhile
         made.refuse()

@@ -26,6 +26,7 @@ from agent.daemon.clock import Clock
 from agent.daemon.firewall import FirewallPart, passage_of
 from agent.daemon.foundation import Foundation
 from agent.daemon.name_parts import NameParts, make_name_parts
+from agent.daemon.resolver_parts import ResolverParts, make_resolver_parts
 from agent.daemon.tunnel_looks import TunnelLooks
 from agent.envoy.foreign_listeners import ForeignListeners
 from agent.envoy.listeners import Listeners
@@ -86,6 +87,7 @@ class Parts:
     ports: ReservedPorts
     rollout: Rollout
     names: NameParts
+    resolver: ResolverParts
 
 
 async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Parts:
@@ -136,6 +138,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
             on_change=loop.kick,
         ),
         foreign_listeners=_foreign_listeners(base, loop), pressure=pressure, refused=refused, names=names,
+        resolver=make_resolver_parts(base, loop.names),
     )  # fmt: skip
 
 

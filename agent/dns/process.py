@@ -12,11 +12,13 @@ import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from agent.config.config import Config, Verdict
 from agent.dns.resolver import resolver_of
+from agent.dns.upstreams import chosen
 from agent.errors import Conflict, HostRefused
 from dataplane.dns.command import DnsmasqSettings, Upstream, command
 from dataplane.dns.hosts_files import FOLDER_MODE
@@ -34,7 +36,7 @@ PROGRAM = "dnsmasq"
 PATHS = "/usr/sbin:/sbin"  # not every root has them in PATH
 DESCRIPTORS = 4096  # beside one for each TCP connection: questions to the outside have a socket each
 PATIENCE, POLL = 30.0, 0.05  # seconds: the agent gives `lo` the address once its rules are there
-END_SECONDS = 5.0  # for one that was asked to end
+END_SECONDS = 2.0  # for one that was asked to end
 NOTE = "dnsmasq.pid"
 
 
@@ -69,6 +71,8 @@ def exec_dns(config: Config) -> int:
     account, program, resolver = dns_account(config), dnsmasq_program(), resolver_of(config)
     with refused_as(f"cannot prepare {config.paths.dns}", hint="see what it is: ls -ld"):
         durable.make_folder(config.paths.names, mode=FOLDER_MODE)
+        with suppress(FileExistsError):  # the agent writes what is in there
+            durable.create(config.paths.upstreams, b"", mode=durable.PUBLIC)
     obstacle = dns_obstacle(config)
     if obstacle is not None:
         raise obstacle
@@ -83,7 +87,9 @@ def exec_dns(config: Config) -> int:
 
 def settings_of(config: Config) -> DnsmasqSettings:
     """What dnsmasq is told. Where containers may not leave the overlay it asks nothing of the outside."""
-    upstreams: Sequence[Upstream] | None = config.dns.upstreams if config.egress.default is Verdict.ALLOW else ()
+    upstreams: Sequence[Upstream] | None = () if config.egress.default is Verdict.DENY else config.dns.upstreams
+    if upstreams is not None:
+        upstreams = chosen(tuple(upstreams), overlay=config.overlay.network, resolver=config.dns.address).asked
     return DnsmasqSettings(
         resolver=resolver_of(config),
         overlay=config.overlay.network,
@@ -109,7 +115,7 @@ def _take_port(config: Config, address: IPv4Address, *, uid: int) -> None:
     """Be the one that serves there. Raises Conflict where another program does, or a dnsmasq that does not end."""
     note, until = config.paths.dns / NOTE, time.monotonic() + END_SECONDS
     while not is_free(address, PORT):
-        found, former = holders(address, PORT), _noted(note)
+        found, former = holders(address, PORT), running_dnsmasq(config)
         left = [each for each in found if each.uid == uid and each.program == PROGRAM]
         if len(left) < len(found) or time.monotonic() > until:
             raise _taken(address, [each for each in found if each not in left] or found, former)
@@ -122,18 +128,47 @@ def _take_port(config: Config, address: IPv4Address, *, uid: int) -> None:
         durable.replace(durable.Write(note, own.encode(), durable.PUBLIC))
 
 
-def _noted(note: Path) -> int | None:
-    """The pid of the dnsmasq that was started last, if it is there."""
+@dataclass(frozen=True, slots=True)
+class DnsmasqProcess:
+    """The one that was started last, or what is about to become it."""
+
+    pid: int
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal; nothing happens if it has ended."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+
+def running_dnsmasq(config: Config) -> DnsmasqProcess | None:
+    """This cell's, while there is one."""
     try:
-        pid, started = map(int, note.read_text().split())
+        pid, started = map(int, (config.paths.dns / NOTE).read_text().split())
     except (OSError, ValueError):
         return None
-    return pid if process.start_time(pid) == started else None
+    return DnsmasqProcess(pid) if process.start_time(pid) == started else None
 
 
-def _taken(address: IPv4Address, found: Sequence[PortHolder], former: int | None) -> Conflict:
+def reread_by_dnsmasq(config: Config) -> None:
+    """Have it read all of its files, if it runs."""
+    running = running_dnsmasq(config)
+    if running is not None:
+        running.send(signal.SIGHUP)
+
+
+def what_keeps_dns(config: Config) -> HostRefused | Conflict | None:
+    """What a start would be refused for, as far as it can be seen from outside."""
+    try:
+        account, _ = dns_account(config), dnsmasq_program()
+    except HostRefused as error:
+        return error
+    strangers = [each for each in holders(config.dns.address, PORT) if each.uid != account.pw_uid]
+    return dns_obstacle(config) or (_taken(config.dns.address, strangers, None) if strangers else None)
+
+
+def _taken(address: IPv4Address, found: Sequence[PortHolder], former: DnsmasqProcess | None) -> Conflict:
     if former is not None:
-        return Conflict(f"this cell's dnsmasq runs already, as process {former}", hint="one is enough: leave it, or end it")
+        return Conflict(f"this cell's dnsmasq runs already, as process {former.pid}", hint="one is enough: leave it, or end it")
     by = ", ".join(map(str, found)) or "another program"
     return Conflict(f"port {PORT} of {address} is taken by {by}", hint="end that, or choose another dns.address in agent.yaml")
 

@@ -23,6 +23,7 @@ class NamesTable(Part):
 
     def __init__(self, folder: HostsFolder, *, on_repair: Callable[[str], None]) -> None:
         self._folder = folder
+        self._announced: Names = {}  # what dnsmasq is asked for, to see that it goes by the folder
         self._on_repair = on_repair
         self._files: Names | None = None  # what they say; None where they must be read
         self._settled: tuple[Names, frozenset[IPv4Address]] | None = None  # what they say in full was asked for with these
@@ -38,7 +39,18 @@ class NamesTable(Part):
     @property
     def published(self) -> int:
         """How many instances have names."""
-        return len(self._files or ())
+        return len((self._files or {}).keys() - self._announced.keys())
+
+    async def announce(self, name: str, address: IPv4Address) -> str:
+        """Have a name that is no instance's in the files, in place of the last one; what is there then, "" for none."""
+        async with self._lock:
+            before, self._announced = self._announced, {address: (name,)}
+            files = await self._read() if self._files is None else self._files
+            if files is None:
+                return ""
+            kept = {key: each for key, each in files.items() if key not in before}
+            await self._write({**kept, **self._announced}, files)
+            return next(iter((self._files or {}).get(address, ())), "")
 
     async def withdraw(self, names: Names) -> None:
         """Leave no more than `names` in the files."""
@@ -47,7 +59,7 @@ class NamesTable(Part):
         async with self._lock:
             files = await self._read() if self._files is None else self._files
             if files is not None:
-                await self._write(_common(files, names), files, withdrawn=True)
+                await self._write(_common(files, {**names, **self._announced}), files, withdrawn=True)
 
     async def publish(self, names: Names, *, broken: Collection[IPv4Address]) -> None:
         """Have them in the files, but for containers that are `broken` and were not there before."""
@@ -58,7 +70,8 @@ class NamesTable(Part):
             files = await self._read() if self._files is None else self._files
             if files is None:
                 return
-            wanted = {address: each for address, each in names.items() if each and (address not in broken or address in files)}
+            there = {address: each for address, each in names.items() if each and (address not in broken or address in files)}
+            wanted = {**there, **self._announced}
             await self._write(wanted, files)
             self._settled = asked if self._files == wanted else None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from dataplane.dns.limits import most_children
+from dataplane.dns.probe import PROBED
 from dataplane.dns.zones import reverse_zones
 from dataplane.state import Resolver
 
@@ -34,8 +35,8 @@ class Upstream:
 class DnsmasqSettings:
     """What differs between cells. `names` is the folder of names; the cell's part of the overlay has so many `addresses`.
 
-    What is in no zone of the resolver's is asked of `upstreams`, or of those in `upstreams_file`, which is followed; without
-    either there is no such name: musl's resolver waits 5 s for another answer where it is refused.
+    What is in no zone of the resolver's is asked of `upstreams`, or of those in `upstreams_file`, which is read again at
+    SIGHUP; without either there is no such name: musl's resolver waits 5 s for another answer where it is refused.
     """
 
     resolver: Resolver
@@ -62,7 +63,7 @@ def arguments(settings: DnsmasqSettings) -> Sequence[str]:
     Not --no-daemon, which answers TCP between datagrams, so that one idle connection holds up all. A change of a name is three
     lines of its log at the level of all others; so there is none, and what is wrong at its start it says to standard error.
     """
-    zones = (*settings.resolver.zones, *reverse_zones(settings.overlay))
+    zones = (*settings.resolver.zones, *reverse_zones(settings.overlay), PROBED)
     return (
         "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--log-facility=/dev/null",
         f"--listen-address={settings.resolver.address}", "--bind-interfaces", "--port=53",
@@ -71,7 +72,8 @@ def arguments(settings: DnsmasqSettings) -> Sequence[str]:
         f"--max-tcp-connections={most_children(settings.addresses)}", f"--dns-forward-max={FORWARDED}",
         # a name without a dot means one of this cell's search list; nothing out there has one
         "--domain-needed",
-        *(f"--server={each}" for each in settings.upstreams),
         *(("--address=/#/",) if not settings.upstreams and settings.upstreams_file is None else ()),
-        *(("--no-resolv",) if settings.upstreams_file is None else (f"--resolv-file={settings.upstreams_file}",)),
+        # not a resolv.conf, of which it would keep the servers when none is left in it
+        "--no-resolv", *(f"--server={each}" for each in settings.upstreams),
+        *(() if settings.upstreams_file is None else (f"--servers-file={settings.upstreams_file}",)),
     )  # fmt: skip

@@ -1,11 +1,19 @@
-"""Containers that open more flows, or connections to Envoy, than one may (`filter.py`, `rights.py`): by the credit that the
-kernel keeps of each source."""
+"""Containers that open more flows, or connections to Envoy, or ask for more names, than one may (`filter.py`, `rights.py`,
+`resolver.py`): by the credit that the kernel keeps of each source."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from dataplane.tables import EXCESS_TLS, EXCESS_TUNNELS, LIMITED_CALLS, LIMITED_DATAGRAMS, LIMITED_TUNNELS
+from dataplane.tables import (
+    EXCESS_TLS,
+    EXCESS_TUNNELS,
+    LIMITED_CALLS,
+    LIMITED_DATAGRAMS,
+    LIMITED_QUESTIONS,
+    LIMITED_RESOLVER_CALLS,
+    LIMITED_TUNNELS,
+)
 
 FOLDER = Path("/proc/thread-self/net/ipt_hashlimit")
 LEAST = 10  # so many times less than the most is none
@@ -13,7 +21,7 @@ LEAST = 10  # so many times less than the most is none
 
 @dataclass(frozen=True, slots=True)
 class OverLimit:
-    """Whose further flows, and whose further tunnels and connections with TLS to containers of this cell, are refused now.
+    """Whose further flows, further tunnels and connections with TLS to containers of this cell, and questions are refused now.
 
     Flows are judged where they begin, the others where they end: their sources may be another cell's containers.
     """
@@ -21,6 +29,7 @@ class OverLimit:
     flows: frozenset[IPv4Address] = frozenset()
     tunnels: frozenset[IPv4Address] = frozenset()
     tls: frozenset[IPv4Address] = frozenset()
+    questions: frozenset[IPv4Address] = frozenset()
 
 
 def over_limit() -> OverLimit:
@@ -29,6 +38,7 @@ def over_limit() -> OverLimit:
         flows=_without_credit(LIMITED_DATAGRAMS, LIMITED_CALLS),
         tunnels=_without_credit(LIMITED_TUNNELS, EXCESS_TUNNELS),
         tls=_without_credit(EXCESS_TLS),
+        questions=_without_credit(LIMITED_QUESTIONS, LIMITED_RESOLVER_CALLS),
     )
 
 

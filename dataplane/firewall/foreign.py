@@ -6,7 +6,7 @@ overlay; a rule that translates everything. What is in the tables that our chain
 """
 
 import struct
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from ipaddress import IPv4Network
@@ -59,7 +59,7 @@ class HarmfulChain:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """What has to get through. `ports` of this host: the tunnel's, and services for containers; `sent`: to other cells."""
+    """What has to get through. `ports` of this host: the tunnel's, DNS, services for containers; `sent`: to other cells."""
 
     overlay: IPv4Network
     ports: tuple[HostService, ...] = ()
@@ -69,20 +69,30 @@ class Passage:
         """The ports of what comes to this host, or is sent by it."""
         return {Hook.INPUT: self.ports, Hook.OUTPUT: self.sent}.get(hook, ())
 
-    def needed_at(self, hook: Hook) -> bool:
-        """Whether a drop there does any harm."""
-        return hook is Hook.FORWARD or bool(self.ports_at(hook))
+    def unnamed(self, hook: Hook, is_named: Callable[[int], bool]) -> "Wanted | None":
+        """The first thing that has to get through there and of which no rule speaks; None where there is none."""
+        if hook is Hook.FORWARD:
+            return Wanted(self.overlay)
+        return next((Wanted(self.overlay, each) for each in self.ports_at(hook) if not is_named(each.port)), None)
 
-    def exempted(self, hook: Hook) -> str:
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What has to get through: packets to a port of this host, or without one those between containers."""
+
+    overlay: IPv4Network
+    port: HostService | None = None
+
+    def exempted(self) -> str:
         """A rule of iptables that lets it through."""
-        if ports := self.ports_at(hook):
-            return f"-p {ports[0].protocol} --dport {ports[0].port} -j ACCEPT"
+        if self.port is not None:
+            return f"-p {self.port.protocol} --dport {self.port.port} -j ACCEPT"
         return f"-s {self.overlay} -d {self.overlay} -j ACCEPT"
 
-    def exempted_by_nft(self, hook: Hook) -> str:
+    def exempted_by_nft(self) -> str:
         """A rule of nft that lets it through."""
-        if ports := self.ports_at(hook):
-            return f"{ports[0].protocol} dport {ports[0].port} accept"
+        if self.port is not None:
+            return f"{self.port.protocol} dport {self.port.port} accept"
         return f"ip saddr {self.overlay} ip daddr {self.overlay} accept"
 
 
@@ -107,21 +117,24 @@ def harmful_chains(own: Backend, passage: Passage) -> tuple[HarmfulChain, ...]:
 def _of_legacy(table: str, passage: Passage) -> Iterator[HarmfulChain]:
     lines = run(["iptables-legacy-save", "-t", table], timeout=TOOL_SECONDS).decode().splitlines()
 
-    def made(hook: Hook, harm: Harm) -> HarmfulChain:
-        remedy = f"iptables-legacy -t {table} -I {hook.name} {passage.exempted(hook)}"
+    def made(hook: Hook, harm: Harm, wanted: Wanted) -> HarmfulChain:
+        remedy = f"iptables-legacy -t {table} -I {hook.name} {wanted.exempted()}"
         return HarmfulChain(f"chain {hook.name} of iptables-legacy", harm, remedy)
+
+    def is_named(port: int) -> bool:
+        return any(f"--dport {port}" in line for line in lines)
 
     if table == "nat":
         if any(line.startswith(("-A POSTROUTING -j MASQUERADE", "-A POSTROUTING -j SNAT")) for line in lines):
-            yield made(Hook.POSTROUTING, Harm.TRANSLATED)
+            yield made(Hook.POSTROUTING, Harm.TRANSLATED, Wanted(passage.overlay))
         return
     for hook in (Hook.FORWARD, Hook.INPUT, Hook.OUTPUT):
         ends = (f":{hook.name} DROP", f"-A {hook.name} -j DROP", f"-A {hook.name} -j REJECT")
-        marks = [f" {LINK_PREFIX}", str(passage.overlay)]
-        marks += [f"--dport {each.port}" for each in passage.ports_at(hook)]
+        marks = (f" {LINK_PREFIX}", str(passage.overlay))
         closed = any(line.startswith(ends) for line in lines)
-        if passage.needed_at(hook) and closed and not any(mark in line for line in lines for mark in marks):
-            yield made(hook, Harm.DROPPED)
+        wanted = passage.unnamed(hook, is_named)
+        if wanted is not None and closed and not any(mark in line for line in lines for mark in marks):
+            yield made(hook, Harm.DROPPED, wanted)
 
 
 # nft, by netlink
@@ -140,11 +153,11 @@ class _BaseChain:
     def __str__(self) -> str:
         return f"chain {self.name.decode()} of nft table {FAMILIES[self.family]} {self.table.decode()}"
 
-    def remedy(self, passage: Passage) -> str:
+    def remedy(self, wanted: Wanted) -> str:
         if FAMILIES[self.family] == "ip" and self.name.decode() == self.hook.name:  # of iptables-nft
-            return f"iptables-nft -t {self.table.decode()} -I {self.hook.name} {passage.exempted(self.hook)}"
+            return f"iptables-nft -t {self.table.decode()} -I {self.hook.name} {wanted.exempted()}"
         where = f"{FAMILIES[self.family]} {self.table.decode()} {self.name.decode()}"
-        return f"nft insert rule {where} {passage.exempted_by_nft(self.hook)}"
+        return f"nft insert rule {where} {wanted.exempted_by_nft()}"
 
 
 def _of_nft(link: NetlinkSocket, passage: Passage) -> Iterator[HarmfulChain]:
@@ -155,11 +168,12 @@ def _of_nft(link: NetlinkSocket, passage: Passage) -> Iterator[HarmfulChain]:
         ]
         here = [expressions for name, expressions in rules if name == chain.name]
         if chain.translates and chain.priority <= SOURCE_NAT and any(_is_for_all(rule, TRANSLATIONS) for rule in here):
-            yield HarmfulChain(str(chain), Harm.TRANSLATED, chain.remedy(passage))
-        elif not chain.translates and passage.needed_at(chain.hook):
+            yield HarmfulChain(str(chain), Harm.TRANSLATED, chain.remedy(Wanted(passage.overlay)))
+        elif not chain.translates and passage.unnamed(chain.hook, lambda _: False):
             closed = chain.drops or any(_is_for_all(rule, REFUSALS) for rule in here)
-            if closed and not _names_us(link, chain, [rule for _, rule in rules], passage):
-                yield HarmfulChain(str(chain), Harm.DROPPED, chain.remedy(passage))
+            wanted = _not_named(link, chain, [rule for _, rule in rules], passage) if closed else None
+            if wanted is not None:
+                yield HarmfulChain(str(chain), Harm.DROPPED, chain.remedy(wanted))
 
 
 def _base_chains(link: NetlinkSocket) -> list[_BaseChain]:
@@ -206,16 +220,20 @@ def _is_for_all(rule: bytes, ends: Set[bytes]) -> bool:
     return found
 
 
-def _names_us(link: NetlinkSocket, chain: _BaseChain, rules: list[bytes], passage: Passage) -> bool:
-    """Whether any rule of the table, or an element of its sets, has our links', the overlay's or a port's name in it."""
+def _not_named(link: NetlinkSocket, chain: _BaseChain, rules: list[bytes], passage: Passage) -> Wanted | None:
+    """What no rule of the table, and no element of its sets, speaks of: by our links', the overlay's or a port's name in it."""
     network, length = passage.overlay.network_address.packed, passage.overlay.prefixlen // 8
-    marks = [LINK_PREFIX.encode(), _value(network), _value(network[:length])]
-    for each in passage.ports_at(chain.hook):
-        marks += [_value(struct.pack("!H", each.port)), struct.pack("=HH", each.port, each.port)]  # and as a match of iptables
     for fields in _dump(link, GET_SET, chain, what="sets of nft"):
         more = attribute(NAME, fields[NAME])
         rules += [each.get(3, b"") for each in _dump(link, GET_ELEMENTS, chain, more, what="a set of nft")]
-    return any(mark in rule for rule in rules for mark in marks)
+
+    def is_named(*marks: bytes) -> bool:
+        return any(mark in rule for rule in rules for mark in marks)
+
+    if is_named(LINK_PREFIX.encode(), _value(network), _value(network[:length])):
+        return None
+    # as a value of nft, and as a match of iptables
+    return passage.unnamed(chain.hook, lambda port: is_named(_value(struct.pack("!H", port)), struct.pack("=HH", port, port)))
 
 
 def _value(content: bytes) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from dataplane.dns.limits import CALLS_BURST, CALLS_RATE, RATE, open_calls
-from dataplane.firewall.matches import CONTAINERS, FRESH, NOT_A_SYN, hashlimit
+from dataplane.firewall.matches import FRESH, NOT_A_SYN, hashlimit
 from dataplane.state import HostState, Resolver
 from dataplane.tables import LIMITED_QUESTIONS, LIMITED_RESOLVER_CALLS, LOOPBACK_LINK
 
@@ -20,13 +20,14 @@ CALLS: Final = f"-p tcp {FRESH} {hashlimit(rate=CALLS_RATE, burst=CALLS_BURST, n
 
 
 def untracked_arriving(resolver: Resolver) -> Iterator[str]:
-    """Of table raw: a container's datagrams."""
-    yield f"-d {resolver.address}/32 -i {CONTAINERS} -p udp -m udp --dport {PORT} -j CT --notrack"
+    """Of table raw: datagrams to it."""
+    yield f"-d {resolver.address}/32 -p udp -m udp --dport {PORT} -j CT --notrack"
 
 
 def untracked_sent(resolver: Resolver) -> Iterator[str]:
-    """Of table raw: the answers to them."""
-    yield f"-s {resolver.address}/32 -o {CONTAINERS} -p udp -m udp --sport {PORT} -j CT --notrack"
+    """Of table raw: the answers to them, and what the host itself asks."""
+    yield f"-s {resolver.address}/32 -p udp -m udp --sport {PORT} -j CT --notrack"
+    yield f"-d {resolver.address}/32 -p udp -m udp --dport {PORT} -j CT --notrack"
 
 
 def kept_here(resolver: Resolver) -> Iterator[str]:

@@ -16,7 +16,7 @@ VXLAN_OVERHEAD = 50
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """Something of the host, not ours, that lies inside the overlay network."""
+    """Something of the host, not ours, that lies inside the overlay network, or has an address of ours."""
 
     network: IPv4Network
     what: str
@@ -66,14 +66,16 @@ def _way_out(kernel: NetlinkSocket, interface: str | None) -> links.Link | None:
     return None if way is None else links.look_up(kernel, index=way.index)
 
 
-def clashes(overlay: IPv4Network) -> tuple[Clash, ...]:
-    """The host's routes and addresses inside the overlay that are not ours; a route around it is none. Raises HostRefused."""
+def clashes(overlay: IPv4Network, own: IPv4Address | None = None) -> tuple[Clash, ...]:
+    """The host's routes and addresses inside the overlay that are not ours, a route around it is none, and what has our `own`
+    address on `lo` besides us. Raises HostRefused.
+    """
     with connect(NETLINK_ROUTE) as kernel:
         found = links.read(kernel)
         ours = set(found.names)
         if found.tunnel is not None and found.tunnel.kind == vtep.KIND:
             ours.add(found.tunnel.index)
-        there = (clash for clash in _foreign(kernel, ours) if clash.network.subnet_of(overlay))
+        there = (clash for clash in _foreign(kernel, ours) if clash.network.subnet_of(overlay) or _is(clash, own))
         return tuple({clash.what: clash for clash in there}.values())
 
 
@@ -82,9 +84,13 @@ def _foreign(kernel: NetlinkSocket, ours: set[int]) -> Iterator[Clash]:
         if index not in ours:
             yield Clash(network, f"route {network} on {_name(index)}")
     for each in addresses.read(kernel):
-        if each.index not in ours:
+        if each.index not in ours and not each.is_ours:
             what = f"address {each.remote} of {_name(each.index)}"
             yield from (Clash(each.remote.network, what), Clash(IPv4Network(each.local.ip), what))
+
+
+def _is(clash: Clash, own: IPv4Address | None) -> bool:
+    return own is not None and clash.network == IPv4Network(own)
 
 
 def _name(index: int | None) -> str:

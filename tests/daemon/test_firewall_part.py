@@ -77,3 +77,10 @@ async def test_connections_with_tls_that_are_too_many_are_a_problem_of_their_own
 async def test_flows_that_are_too_many_are_a_problem_of_a_container_of_this_cell(part: FirewallPart, kernel: Kernels) -> None:
     kernel.limited = OverLimit(flows=frozenset({FIRST, AFAR}))
     assert await reported(part) == ["more new flows than one container may open: further ones of web are refused"]
+
+
+async def test_questions_that_are_too_many_are_a_problem_that_names_containers(part: FirewallPart, kernel: Kernels) -> None:
+    kernel.limited = OverLimit(questions=frozenset({FIRST, AFAR}))
+    assert await reported(part) == ["more questions for names than one container may ask: further ones of web get no answer"]
+    kernel.limited = OverLimit()
+    assert await reported(part) == []

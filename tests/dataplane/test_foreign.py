@@ -97,6 +97,19 @@ def test_input_matters_where_containers_or_peers_call_the_host(netns: Callable[[
 
 
 @pytest.mark.parametrize("backend", list(Backend), ids=lambda each: each.value)
+def test_each_port_of_the_host_has_to_be_named(netns: Callable[[str], Netns], backend: Backend) -> None:
+    host, passage = netns("host"), Passage(OVERLAY, ports=(*VXLAN, HostService("udp", 53), HostService("tcp", 53)))
+    host.run(other(backend), "-P", "INPUT", "DROP")
+    for port in (53, 4789):
+        host.run(other(backend), "-F", "INPUT")
+        host.run(other(backend), "-A", "INPUT", "-p", "udp", "--dport", str(port), "-j", "ACCEPT")
+        (named,) = run_in(host.path, lambda: harmful_chains(backend, passage))
+        assert named.remedy.endswith(f"-I INPUT -p udp --dport {4789 + 53 - port} -j ACCEPT")
+        host.run(*named.remedy.split())
+        assert found(host, backend, passage) == []
+
+
+@pytest.mark.parametrize("backend", list(Backend), ids=lambda each: each.value)
 def test_output_matters_where_the_cell_has_a_tunnel(netns: Callable[[str], Netns], backend: Backend) -> None:
     host = netns("host")
     host.run(other(backend), "-P", "OUTPUT", "DROP")

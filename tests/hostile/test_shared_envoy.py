@@ -23,6 +23,7 @@ from tests.testlib.port_thief import beside_envoy
 
 FLOOD = "policies:\n- {from: evil/shop/mallory, to: acme/shop/api, tcp: [61443]}\n"
 LISTEN = "0A"
+DNS = 53
 once = pytest.mark.parametrize("backend", ["nft"], indirect=True)
 in_strict_mode_too = pytest.mark.parametrize("backend", ["nft", STRICT], indirect=True)
 
@@ -53,8 +54,8 @@ def test_root_inside_with_the_number_of_envoys_user_does_not_keep_the_tls_port(s
 
 
 @in_strict_mode_too
-def test_agent_and_envoy_listen_on_no_port_but_their_own_in_the_containers(stage: AttackedCell, backend: str) -> None:
-    assert _ports(stage.host) == set()
+def test_agent_envoy_and_dns_listen_on_no_port_but_their_own(stage: AttackedCell, backend: str) -> None:
+    assert _ports(stage.host) == {DNS}
     ours = {TLS_PORT, OUTBOUND, INBOUND} if backend == STRICT else {TLS_PORT}
     assert _ports(stage.api) == {8080, 7000, *ours}
     assert _ports(stage.mallory) == {8080, *ours}

@@ -29,6 +29,7 @@ from agent.control.enforcement import Enforcement
 from agent.daemon.firewall import FirewallRow
 from agent.daemon.storage import StoreRow
 from agent.daemon.this_cell import ThisCellRow
+from agent.dns.liveness import DnsRow
 from agent.dns.readiness import NamesRow
 from agent.envoy.connection import EnvoyRow
 from agent.envoy.listeners import TlsState
@@ -305,6 +306,7 @@ class FakePart(Part):
             "policies": PoliciesRow(len(self.cell.rules) - stored, stored, 1, ()),
             "firewall": FirewallRow("nft", 74),
             "envoy": EnvoyRow(True, "1.40.0", len(self.cell.views), ()),
+            "dns": DnsRow(IPv4Address("169.254.0.2"), True, len(self.cell.views), (), ()),
             "ca": CaRow("cell.internal", NOW, NOW, NOW),
             "rotation": None,
             "last_apply": LastApplyRow(NOW, 12.346, 4),
