@@ -1,6 +1,7 @@
 """How commands take the names of apps: `web` is the app of the current space, and the shell completes what is known.
 
-The one place where such names are resolved. The agent is asked by full names alone.
+The one place where such names are resolved. The agent is asked by full names in lower case alone: a name on the command line
+is taken in either case, as DNS names are, which it becomes a part of; users bring names with capitals from elsewhere.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -9,7 +10,7 @@ import click
 
 from agent.cli.target import HINT, current_space
 from agent.errors import InvalidInput
-from agent.model.names import AppName, Space
+from agent.model.names import AppName, Space, lowered
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -20,12 +21,12 @@ SCOPES: Final = ("same-space", "same-org")
 
 def full_name(word: str) -> str:
     """`web` -> `acme/shop/web`. Raises InvalidInput."""
-    return str(AppName.parse(_in_space(word)))
+    return str(AppName.parse(_in_space(lowered(word))))
 
 
 def full_pattern(word: str) -> str:
     """The same for what policies name: `*` is all of the current space, scopes and patterns stay. The agent judges the rest."""
-    return word if word in SCOPES else _in_space(word)
+    return word if word in SCOPES else _in_space(lowered(word))
 
 
 def _in_space(word: str) -> str:
@@ -52,7 +53,7 @@ class AppParameter(click.ParamType[str]):
 
         from agent.cli.completion import app_names
 
-        return [CompletionItem(each) for each in app_names(ctx, incomplete)]
+        return [CompletionItem(each) for each in app_names(ctx, lowered(incomplete))]
 
 
 class PatternParameter(AppParameter):
@@ -72,7 +73,7 @@ class SpaceParameter(click.ParamType[Space]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Space:
         """Raises InvalidInput."""
-        return value if isinstance(value, Space) else Space.parse(str(value))
+        return value if isinstance(value, Space) else Space.parse(lowered(str(value)))
 
 
 APP, PATTERN, SPACE = AppParameter(), PatternParameter(), SpaceParameter()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.model.names import lowered
 from agent.wording import natural
 
 if TYPE_CHECKING:
@@ -63,6 +64,23 @@ def app_names(ctx: click.Context, incomplete: str) -> list[str]:
 def route_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Routes that begin so."""
     return _names(ctx, "/v1/routes", incomplete, field="host")
+
+
+def org_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Orgs of known apps that begin so."""
+    return _parts(ctx, 0, lowered(incomplete))
+
+
+def space_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Spaces of known apps that begin so; of the org alone that the line names already."""
+    return _parts(ctx, 1, lowered(incomplete), org=ctx.params.get("org"))
+
+
+def _parts(ctx: click.Context, which: int, incomplete: str, *, org: str | None = None) -> list[str]:
+    with suppress(Exception):
+        names = (each.text("app").split("/") for each in _asked(ctx, "/v1/apps").each())
+        return _beginning_so({name[which] for name in names if org in (None, name[0])}, incomplete)
+    return []
 
 
 def _names(

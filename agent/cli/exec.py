@@ -11,9 +11,10 @@ from agent.cli.errors import print_error
 from agent.cli.identity_mounts import bind_here, missing_folders, private_mounts
 from agent.cli.resolver_mounts import bind_resolver, resolv_conf_of
 from agent.cli.sysfs import mount_own_sysfs
-from agent.client.connection import attachment_address
+from agent.client.connection import Client, Refused, Reply, attachment_address
 from agent.client.location import Location, need_root
 from agent.errors import HostRefused
+from agent.model.names import lowered
 from host import syscalls
 from host.errors import refused_as
 
@@ -28,7 +29,7 @@ def execute_in(location: Location, name: str, command: tuple[str, ...]) -> int:
     command = command[1:] if command[0] == "--" else command  # click leaves it there behind NAME
     if not command:
         raise click.UsageError("Missing CMD", click.get_current_context())
-    found = location.client().ask("GET", attachment_address(name))
+    found = _attached(location.client(), name)
     environment, pin = found.fields.mapping("environment"), found.fields.text("pin")
     folders = missing_folders(environment, agent_pid=found.agent_pid)
     private_mounts()
@@ -44,6 +45,16 @@ def execute_in(location: Location, name: str, command: tuple[str, ...]) -> int:
     except OSError as error:
         print_error(f"cannot run {command[0]}: {error.strerror}")
     return NOT_EXECUTABLE
+
+
+def _attached(client: Client, name: str) -> Reply:
+    """The attachment of that name, or of the same in lower case, as the one of an app that was named with capitals has it."""
+    try:
+        return client.ask("GET", attachment_address(name))
+    except Refused:
+        if name == lowered(name):
+            raise
+    return client.ask("GET", attachment_address(lowered(name)))
 
 
 def _enter(pin: Path, *, agent_pid: int) -> None:

@@ -13,7 +13,15 @@ from agent.cli.output import colour
 from agent.client.location import Location
 from agent.wording import nearest
 
+CF_COMMANDS: Mapping[str, str] = {
+    "add-network-policy": "agent.cli.cf.policies:add_network_policy",
+    "network-policies": "agent.cli.cf.policies:network_policies",
+    "remove-network-policy": "agent.cli.cf.policies:remove_network_policy",
+    "target": "agent.cli.cf.target:target",
+}
+"""Those of the names below that are cf's own words, for the help."""
 COMMANDS: Mapping[str, str] = {
+    **CF_COMMANDS,
     "agent": "agent.cli.daemons:agent",
     "apps": "agent.cli.apps:apps",
     "attach": "agent.cli.attachments:attach",
@@ -59,6 +67,16 @@ class LazyGroup(click.Group):
         module, _, name = COMMANDS[cmd_name].partition(":")
         found = getattr(importlib.import_module(module), name)
         return found if isinstance(found, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click does it, with cf's words by themselves."""
+        names = self.list_commands(ctx)
+        ours, theirs = (tuple(each for each in names if (each in CF_COMMANDS) == is_cf) for is_cf in (False, True))
+        for title, part in (("Commands", ours), ("In the words of Cloud Foundry's cf", theirs)):
+            limit = formatter.width - 6 - max(map(len, part))
+            found = ((name, self.get_command(ctx, name)) for name in part)
+            with formatter.section(title):
+                formatter.write_dl([(name, each.get_short_help_str(limit)) for name, each in found if each is not None])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does it, with a suggestion for a name that is not there."""

@@ -11,6 +11,7 @@ from agent.cli.completion import policy_names
 from agent.cli.credentials import credentials_field, credentials_option
 from agent.cli.errors import FAILED, print_error, print_warning
 from agent.cli.output import counted, joined, json_option, print_json, table
+from agent.cli.stored_policies import names_of
 from agent.client.answer import Fields
 from agent.client.connection import Client, Refused, quoted
 from agent.client.location import Location
@@ -82,7 +83,7 @@ def allow(
     """Let SRC reach DST on PORTs (tcp/8080, udp/53, tcp/9000-9010, tcp/any), kept in the store."""
     body = {"from": source, "to": destination, "ports": ports, "name": name, **credentials_field(credentials)}
     made = location.client().post("/v1/policies/allow", body)
-    _show_notices(made)
+    show_notices(made)
     if as_json:
         print_json(made)
     else:
@@ -145,12 +146,10 @@ def _name_of(client: Client, words: Sequence[str]) -> str:
 
     source, destination, ports = full_pattern(words[0]), full_pattern(words[1]), words[2:]
     wanted = allowed(source, destination, ports)
-    for each in client.get("/v1/policies").each():
-        stored = each.at("origin").at("line").missing
-        ends = (each.texts("from"), each.text("to")) == ((source,), destination)
-        opened = (each.texts("tcp"), each.texts("udp")) == (tuple(map(str, wanted.tcp)), tuple(map(str, wanted.udp)))
-        if stored and ends and opened:
-            return each.text("name")
+    tcp, udp = map(str, wanted.tcp), map(str, wanted.udp)
+    found = names_of(client.get("/v1/policies"), source=source, to=destination, tcp=tuple(tcp), udp=tuple(udp))
+    if found:
+        return found[0]
     asked = f"{source} to {destination} on {joined(ports)}"
     raise Refused(f"the store has no policy for exactly {asked}", hint="see 'cellnet policy list'")
 
@@ -177,7 +176,7 @@ def accept_loss(location: Location, credentials: Path | None, as_json: bool) -> 
 def check(location: Location, source: str, destination: str, port: str, as_json: bool) -> int:
     """Say whether SRC may reach DST on PORT (tcp/8080), and by which policy. Exit code 1 if not."""
     found = location.client().get("/v1/policies/check", **{"from": source, "to": destination, "port": port})
-    _show_notices(found)
+    show_notices(found)
     allowed = found.flag("allowed")
     if as_json:
         print_json(found)
@@ -191,7 +190,8 @@ def check(location: Location, source: str, destination: str, port: str, as_json:
     return 0 if allowed else FAILED
 
 
-def _show_notices(found: Fields) -> None:
+def show_notices(found: Fields) -> None:
+    """Print what is probably mistyped."""
     for each in found.texts("notices"):
         print_warning(each)
 

@@ -5,10 +5,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.errors import HostRefused, InvalidInput
-from agent.model.names import Space
+from agent.model.names import Space, lowered
 
 VARIABLE = "CELLNET_SPACE"
-HINT = f"write org/space/app, or set {VARIABLE}=org/space"
+COMMAND = "cellnet target -o ORG -s SPACE"
+HINT = f"write org/space/app, or choose a space by '{COMMAND}'"
 
 
 def current_space() -> Space | None:
@@ -58,6 +59,6 @@ def target_file() -> Path | None:
 
 def _space(text: str, *, where: str, hint: str) -> Space:
     try:
-        return Space.parse(text)
+        return Space.parse(lowered(text))
     except InvalidInput as error:
         raise InvalidInput(f"{where}: {error.what}", hint=hint) from error

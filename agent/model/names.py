@@ -16,6 +16,11 @@ def is_label(text: str) -> bool:
     return LABEL.fullmatch(text) is not None
 
 
+def lowered(text: str) -> str:
+    """In lower case, for what a user types. Only ASCII is: a letter of another alphabet must not become one of ours."""
+    return text.lower() if text.isascii() else text
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class AppName:
     """The unit of policy."""

@@ -14,9 +14,10 @@ Errors go to standard error as `error: what; hint: what to do`. Exit codes: 0 do
 Every command but `agent`, `envoy`, `up`, `run`, `exec` and `completion` takes `--json`. The commands talk to the agent through
 its socket `/run/cellnet/agent.sock` only: root may do everything, members of group `cellnet` may look ([api.md](api.md)).
 
-An app's name is `org/space/app`. With `CELLNET_SPACE=acme/shop` in the environment, or `acme/shop` in the user's own file
-`~/.config/cellnet/target` (below `XDG_CONFIG_HOME` where that is set), `web` is `acme/shop/web`, and `*` in a policy is
-`acme/shop/*`.
+An app's name is `org/space/app`, in lower case, which upper case is taken for. `cellnet target -o acme -s shop` keeps a space
+in the user's own file `~/.config/cellnet/target` (below `XDG_CONFIG_HOME` where that is set); from then on `web` is
+`acme/shop/web`, and `*` in a policy is `acme/shop/*`. `CELLNET_SPACE=acme/shop` in the environment does the same, and goes
+before it.
 """
 WIDTH = 100
 

@@ -201,6 +201,7 @@ def test_exec_enters_the_namespace_with_its_environment(cell: FakeCell, argv: Ar
         entered = done(argv("exec", "w", "--", "sh", "-c", script)).stdout.split()
         assert entered == [str(cell.views["w"].pin.stat().st_ino), "10.255.1.2"]
         assert done(argv("exec", "w", "sh", "-c", "exit 3")).returncode == 3
+        assert done(argv("exec", "W", "sh", "-c", "exit 3")).returncode == 3, "an app that was named W is w"
         assert done(argv("exec", "w", "--", "no-such-command")).returncode == 127
         opened(running.stdin).close()
     gone = done(argv("exec", "w", "--", "true"))

@@ -203,7 +203,7 @@ class FakePolicies(PoliciesInForce):
 
     async def delete(self, name: str, *, writer: StoreCredentials | None) -> bool:
         self.cell.operators.append(writer)
-        kept = [each for each in self.cell.rules if each.name != name]
+        kept = [each for each in self.cell.rules if each.name != name or each.origin.line]
         gone, self.cell.rules = len(kept) < len(self.cell.rules), kept
         return gone
 
