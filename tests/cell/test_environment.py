@@ -90,6 +90,15 @@ def test_a_command_has_its_containers_resolv_conf(cell: CellUnderTest, attach: A
     assert not file.exists()
 
 
+def test_an_app_calls_another_by_its_variable_and_by_short_names(cell: CellUnderTest) -> None:
+    web, db = cell.run_app(WEB), cell.run_app(DB, port=8080, server=True)
+    cell.allow(WEB, DB, "tcp/8080")
+    eventually(lambda: web.exec("getent", "hosts", "db", code=None) != "")  # a name leads to what is served
+    for host in ("$WARP_IST_db", "db", "db.shop"):
+        assert "hello" in web.exec("sh", "-c", f"curl -sS http://{host}:8080/"), host
+    assert web.exec("getent", "hosts", "db").split() == [str(db.address), "db.shop.acme.cell.internal"]
+
+
 def test_a_namespace_of_ip_netns_gets_its_resolv_conf_if_asked_until_it_is_detached(
     cell: CellUnderTest, netns: Callable[[str], Netns]
 ) -> None:

@@ -28,6 +28,7 @@ def test_neighbours_on_other_cells_are_listed_and_found_in_either_order(cells: C
     db = cells[2].run_app("acme/shop/db", port=8080, server=True)
     eventually(lambda: f"{DB}\n" in file.read_text())
     assert DB in early.exec("env").splitlines()
+    eventually(lambda: early.exec("getent", "hosts", "db", code=None).split()[:1] == [str(db.address)])
     assert DB in cells[3].cellnet("run", "--app", "acme/shop/late", "--", "env").out.splitlines()
 
     def listed() -> list[list[str]]:
