@@ -11,6 +11,7 @@ from agent.wording import natural
 
 if TYPE_CHECKING:
     from agent.client.answer import Fields
+    from agent.client.location import Location
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -66,6 +67,20 @@ def route_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
     return _names(ctx, "/v1/routes", incomplete, field="host")
 
 
+def domain_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Route domains that begin so."""
+    with suppress(Exception):
+        return _beginning_so(_location(ctx).load().dns.route_domains, lowered(incomplete))
+    return []
+
+
+def host_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """What stands before the domain that the line names already, in routes that begin so."""
+    domain = ctx.params.get("domain") or "".join(ctx.args[1:2])  # click leaves arguments there while an option has no value yet
+    below = f".{lowered(domain)}"
+    return [each.removesuffix(below) for each in route_names(ctx, param, lowered(incomplete)) if each.endswith(below)]
+
+
 def org_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Orgs of known apps that begin so."""
     return _parts(ctx, 0, lowered(incomplete))
@@ -73,7 +88,8 @@ def org_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 def space_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Spaces of known apps that begin so; of the org alone that the line names already."""
-    return _parts(ctx, 1, lowered(incomplete), org=ctx.params.get("org"))
+    org = ctx.params.get("org")
+    return _parts(ctx, 1, lowered(incomplete), org=None if org is None else lowered(org))
 
 
 def _parts(ctx: click.Context, which: int, incomplete: str, *, org: str | None = None) -> list[str]:
@@ -93,11 +109,15 @@ def _names(
 
 
 def _asked(ctx: click.Context, address: str) -> "Fields":
+    return _location(ctx).client().get(address)
+
+
+def _location(ctx: click.Context) -> "Location":
     from agent.client.location import Location
 
     # click does not run the group's own function while it completes
     options = ctx.find_root().params
-    return Location(root=options.get("root"), config=options.get("config")).client().get(address)
+    return Location(root=options.get("root"), config=options.get("config"))
 
 
 def _beginning_so(names: Iterable[str], incomplete: str) -> list[str]:

@@ -15,9 +15,11 @@ from agent.wording import nearest
 
 CF_COMMANDS: Mapping[str, str] = {
     "add-network-policy": "agent.cli.cf.policies:add_network_policy",
+    "map-route": "agent.cli.cf.routes:map_route",
     "network-policies": "agent.cli.cf.policies:network_policies",
     "remove-network-policy": "agent.cli.cf.policies:remove_network_policy",
     "target": "agent.cli.cf.target:target",
+    "unmap-route": "agent.cli.cf.routes:unmap_route",
 }
 """Those of the names below that are cf's own words, for the help."""
 COMMANDS: Mapping[str, str] = {
