@@ -31,7 +31,7 @@ from agent.daemon.tunnel_looks import TunnelLooks
 from agent.envoy.foreign_listeners import ForeignListeners
 from agent.envoy.listeners import Listeners
 from agent.envoy.liveness import Liveness
-from agent.envoy.pressure import Pressure
+from agent.envoy.pressure import COUNTERS, Pressure
 from agent.envoy.process import envoy_account, worker_count
 from agent.envoy.refused_calls import RefusedCalls
 from agent.errors import HostRefused, Unavailable
@@ -199,7 +199,7 @@ def _heard_of_envoy(
 ) -> tuple[AdsServer, Pressure, RefusedCalls]:
     """What it has taken, how it is, and what it has refused."""
     clock, paths = base.clock, base.config.paths
-    pressure = Pressure(partial(admin.counters, paths.envoy_admin), connected=lambda: ads.status().connected)
+    pressure = Pressure(partial(admin.counters, paths.envoy_admin, COUNTERS), connected=lambda: ads.status().connected)
     refused = RefusedCalls(metrics=metrics, elapsed=clock.elapsed, now=clock.now, lost=pressure.lost)
     ads = AdsServer(paths.xds_socket, gid=gid, beside=(AccessLogService(refused.take).handler(),))
     stack.push_async_callback(ads.stop)

@@ -11,10 +11,11 @@ from dataplane.envoy.overload import CALLERS, HEAP, REFUSE, SHRINK
 EVERY = 0.5  # seconds
 CROWDED: Final = 90  # percent
 LOST: Final = "access_logs.grpc_access_log.logs_dropped"
+COUNTERS: Final = (LOST, *(f"overload.{monitor}.pressure" for monitor in (CALLERS, HEAP)))
 
 
 class Pressure(Part):
-    """`ask` blocks and gives Envoy's counters by their names, or raises Unavailable."""
+    """`ask` blocks and gives `COUNTERS`, or raises Unavailable."""
 
     def __init__(self, ask: Callable[[], Mapping[str, int]], *, connected: Callable[[], bool]) -> None:
         self._ask = ask

@@ -2,10 +2,13 @@
 
 import http.client
 import json
+import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+from urllib.parse import quote
 
 from host.errors import Unavailable
 
@@ -19,6 +22,9 @@ class EnvoyServer:
     memory: int
 
 
+_NO_METRIC: Final = re.compile(r"[^a-zA-Z0-9_]")  # stands as `_` in the name of a metric
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, *, timeout: float) -> None:
         super().__init__("envoy", timeout=timeout)
@@ -30,20 +36,28 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def _get(path: Path, page: str, *, timeout: float) -> dict[str, object]:
+def _text(path: Path, page: str, *, timeout: float) -> str:
     connection = _UnixConnection(path, timeout=timeout)
     try:
         connection.request("GET", page)
         answer = connection.getresponse()
         if answer.status != http.client.OK:
             raise Unavailable(f"Envoy's admin socket answers {answer.status}")
-        found = json.loads(answer.read())
+        return answer.read().decode()
     except (OSError, http.client.HTTPException, ValueError) as error:
         if isinstance(error, Unavailable):
             raise
         raise Unavailable(f"Envoy's admin socket {path} does not answer: {error}", hint="see Envoy's log") from error
     finally:
         connection.close()
+
+
+def _get(path: Path, page: str, *, timeout: float) -> dict[str, object]:
+    text = _text(path, page, timeout=timeout)
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise Unavailable(f"Envoy's admin socket answers {page} with no JSON: {error}", hint="see Envoy's log") from error
     if not isinstance(found, dict):
         raise Unavailable(f"Envoy's admin socket answers {page} with something else")
     return found
@@ -67,11 +81,17 @@ def answer(path: Path, *, timeout: float = 3) -> None:
     _get(path, "/server_info", timeout=timeout)
 
 
-def counters(path: Path, *, timeout: float = 1) -> Mapping[str, int]:
-    """How near Envoy is to its limits, and what it could not report. Blocks as the others do; raises Unavailable."""
-    found = _get(path, "/stats?format=json&filter=^(access_logs|overload)\\.", timeout=timeout).get("stats", [])
-    known = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-    return {str(each["name"]): int(each["value"]) for each in known if isinstance(each.get("value"), int)}
+def counters(path: Path, names: Collection[str], *, timeout: float = 1) -> Mapping[str, int]:
+    """Of Envoy's counters those with these names, as far as it has them. Blocks as the others do; raises Unavailable.
+
+    Asked in Prometheus' format: in others Envoy sorts all that it counts first, which beside 250 containers with mutual TLS
+    keeps its main thread for 12 ms instead of 1.
+    """
+    wanted = {"envoy_" + _NO_METRIC.sub("_", name): name for name in names}
+    pattern = "|".join(map(re.escape, names))
+    text = _text(path, f"/stats/prometheus?filter={quote(f'^({pattern})$')}", timeout=timeout)
+    found = (line.partition("{} ") for line in text.splitlines())
+    return {wanted[metric]: int(value) for metric, _, value in found if metric in wanted}
 
 
 def listeners(path: Path, *, timeout: float = 1) -> frozenset[str]:

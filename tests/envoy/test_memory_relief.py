@@ -10,7 +10,7 @@ import pytest
 
 from agent.envoy.listeners import Served, ServedListener
 from agent.envoy.memory_relief import FULL, MemoryRelief
-from agent.envoy.pressure import Pressure
+from agent.envoy.pressure import COUNTERS, Pressure
 from dataplane.envoy import admin, overload
 from dataplane.envoy.container_ports import ContainerPort
 from dataplane.envoy.stuck_connections import end, stuck_connections
@@ -41,7 +41,7 @@ class Scene:
         for app in (EchoApp(self.pair.api.path), EchoApp(self.pair.web.path, address=WEB)):
             stack.callback(app.close)
         self.told: list[tuple[int, str]] = []
-        self.pressure = Pressure(partial(admin.counters, self.cell.envoy.settings.admin), connected=lambda: True)
+        self.pressure = Pressure(partial(admin.counters, self.cell.envoy.settings.admin, COUNTERS), connected=lambda: True)
         self.relief = MemoryRelief(
             self._served,
             heap=self.pressure.heap,

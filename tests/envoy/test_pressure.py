@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from functools import partial
 
-from agent.envoy.pressure import Pressure
+from agent.envoy.pressure import COUNTERS, LOST, Pressure
 from agent.errors import Unavailable
 from dataplane.envoy import admin
 from dataplane.envoy.overload import CALLERS, HEAP
@@ -36,5 +36,10 @@ def test_what_envoy_does_not_answer_is_no_problem_of_this_kind() -> None:
 
 def test_envoy_has_counters_of_these_names(cell: EnvoyCell) -> None:
     eventually(cell.envoy.is_live)
-    ask = partial(admin.counters, cell.envoy.settings.admin)
-    eventually(lambda: {f"overload.{HEAP}.pressure", f"overload.{CALLERS}.pressure"} <= ask().keys())
+    ask = partial(admin.counters, cell.envoy.settings.admin, COUNTERS)
+    eventually(lambda: set(COUNTERS) - {LOST} <= ask().keys())
+
+
+def test_a_counter_that_envoy_does_not_have_is_left_out(cell: EnvoyCell) -> None:
+    eventually(cell.envoy.is_live)
+    assert admin.counters(cell.envoy.settings.admin, ["overload.nothing", "server.live"]) == {"server.live": 1}

@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from structlog.testing import capture_logs
 
-from agent.envoy.pressure import LOST, Pressure
+from agent.envoy.pressure import COUNTERS, LOST, Pressure
 from agent.envoy.refused_calls import BURST, EVERY, KEPT, SOURCE_BURST, SOURCE_EVERY, RefusedCalls, app_of
 from agent.metrics import Metrics
 from ca.leaf import Issued
@@ -257,14 +257,14 @@ STREAMS_OF_A_FLOOD, IN_A_TUNNEL = 8_000, 400
 
 def test_a_flood_of_refusals_is_counted_to_the_last_one_and_holds_up_no_change(scene: Scene) -> None:
     """What the agent takes, and what Envoy could not tell it."""
-    pressure = Pressure(partial(admin.counters, scene.cell.envoy.settings.admin), connected=lambda: True)
+    pressure = Pressure(partial(admin.counters, scene.cell.envoy.settings.admin, COUNTERS), connected=lambda: True)
 
     def lost() -> int:
         scene.cell.loop.run(pressure.look())
         return pressure.lost()
 
     before = lost()
-    assert LOST in admin.counters(scene.cell.envoy.settings.admin)
+    assert LOST in admin.counters(scene.cell.envoy.settings.admin, [LOST])
     for _ in range(STREAMS_OF_A_FLOOD // IN_A_TUNNEL):
         with contextlib.closing(Http2Client(scene.own().tunnel())) as caller:
             for count in range(100, IN_A_TUNNEL + 1, 100):
