@@ -72,6 +72,17 @@ def test_an_app_that_starts_before_its_neighbour_finds_it_in_its_file_once_that_
     assert not file.exists()
 
 
+def test_the_file_follows_a_policy_file_though_all_its_apps_are_known(cell: CellUnderTest) -> None:
+    cell.run_app(DB)
+    cell.run_app(WEB)
+    file = Path(cell.client.get("/v1/attachments/web/environment").text("environment_file"))
+    assert "WARP_IST_db=" not in file.read_text()
+    cell.policy_file("shop.yaml", f"policies: [{{from: {WEB}, to: {DB}, tcp: 80}}]\n")
+    eventually(lambda: "WARP_IST_db=" in file.read_text())
+    cell.remove_policy_file("shop.yaml")
+    eventually(lambda: "WARP_IST_db=" not in file.read_text())
+
+
 def test_an_app_that_a_policy_names_or_an_attach_asks_for_is_found_before_it_ever_was_there(cell: CellUnderTest) -> None:
     assert "WARP_IST_acme_data_lake" not in of_a_command(cell, WEB)
     assert of_a_command(cell, WEB, "--service", "acme/data/lake")["WARP_IST_acme_data_lake"] == "lake.data.acme.cell.internal"

@@ -109,6 +109,15 @@ def test_a_command_finds_its_own_and_the_host_keeps_its(host: Host, kind: Callab
     assert host.content() == before
 
 
+@pytest.mark.parametrize(("kind", "is_kept"), [(file, True), (link, True), (dangling, True), (missing, False)])
+def test_what_a_command_writes_beside_it_is_the_hosts_unless_that_has_none(
+    host: Host, kind: Callable[[Path], None], is_kept: bool
+) -> None:
+    kind(host.etc)
+    assert host.shows(*WEB, "--", "sh", "-c", "echo mine >/etc/app.conf; cat /etc/app.conf") == "mine\n"
+    assert (host.etc / "app.conf").exists() == is_kept
+
+
 def test_it_is_readable_for_the_user_that_the_command_runs_as(host: Host) -> None:
     file(host.etc)
     assert host.shows(*WEB, "--user", "nobody", "--", "cat", "/etc/resolv.conf") == OURS
