@@ -74,3 +74,12 @@ def test_one_change_among_thousands_of_claims_judges_the_names_that_it_touches(m
         print(f"  {what}: {(time.perf_counter() - begun) * 1000:.2f} ms")
     assert judged == ["new.apps.internal", "x7.apps.internal", "a.x8.apps.internal"]
     assert len(view.found.routes) == 20_001
+
+
+def test_of_claims_that_come_together_those_count_that_were_made_first() -> None:
+    values: Values = {}
+    for number in range(10):
+        data = name_records.encode_route_claim(SHOP, cell="cell-1")
+        values[KEYS.claimed_route(f"x{number}.apps.internal")] = Value(data, 100 - number, 0, 100 - number)
+    view = NameView(values=values, quotas=ClaimQuotas(each=3))
+    assert sorted(view.found.routes) == ["x7.apps.internal", "x8.apps.internal", "x9.apps.internal"]

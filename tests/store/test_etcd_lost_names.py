@@ -116,6 +116,23 @@ async def test_a_route_that_is_mapped_again_as_it_was_is_written(lossy: LossyEtc
     await eventually_async(lambda: MAPPED in deployed.spaces(fresh))
 
 
+async def test_a_route_that_older_data_has_as_the_operator_maps_it_again_is_no_longer_held(
+    lossy: LossyEtcd, cells: Cells
+) -> None:
+    one = cells("one")
+    await one.store.names.routes.map_route(MAPPED, WEB)
+    lossy.keep_copy()
+    await one.well()
+    await one.store.names.routes.unmap_route(MAPPED, WEB)
+    before = one.store.mirror.data
+    lossy.put_copy_back()
+    await one.recovered(before)
+    assert one.store.names.routes.routes()[MAPPED].apps == frozenset()
+    await one.store.names.routes.map_route(MAPPED, WEB)
+    assert one.store.names.routes.routes()[MAPPED].apps == {WEB}
+    assert one.told() == ""
+
+
 async def test_what_was_stolen_is_written_back_as_its_first_owners(
     lossy: LossyEtcd, deployed: Deployment, cells: Cells, client: EtcdClient
 ) -> None:

@@ -48,10 +48,24 @@ async def test_what_lies_above_and_below_a_route_is_its_spaces_too(routes: Route
     assert routes.routes().keys() == {HOST, host}
 
 
-async def test_a_name_that_only_ends_alike_is_another(routes: RouteStore) -> None:
+async def test_a_name_that_only_ends_or_begins_alike_is_another(routes: RouteStore) -> None:
+    others = (f"other{HOST}", "backend2.apps.internal", "backend-2.apps.internal", "backend.apps2.internal")
     await routes.claim_route(HOST, SHOP)
-    await routes.claim_route(f"other{HOST}", OTHER)
-    assert routes.routes().keys() == {HOST, f"other{HOST}"}
+    for other in others:
+        await routes.claim_route(other, OTHER)
+    assert routes.routes().keys() == {HOST, *others}
+
+
+async def test_a_claim_that_the_operator_frees_is_gone(routes: RouteStore) -> None:
+    await routes.claim_route(HOST, SHOP)
+    await routes.unmap_route(HOST)
+    assert not routes.routes()
+    await routes.claim_route(f"a.{HOST}", OTHER)
+    await routes.map_route(f"a.{HOST}", BLOG)
+    await routes.unmap_route(f"a.{HOST}", BLOG)
+    assert routes_of(BLOG, [f"a.{HOST}"], routes.routes()) == ()
+    await routes.unmap_route(f"a.{HOST}")
+    assert not routes.routes()
 
 
 @pytest.mark.parametrize(

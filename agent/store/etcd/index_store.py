@@ -30,7 +30,8 @@ class EtcdIndexes:
         self._keys = commits.keys
         self._cell = cell
         self._wake = wake
-        self._promised: dict[Instance, str] = {}  # of attachments that may not run yet
+        self._promised: dict[Instance, str] = {}  # to attachments that may not run yet
+        self._unclaimed: set[Instance] = set()  # of these, as etcd did not answer
         self._running: dict[Instance, str] | None = None  # None until it was set once
         self._clashes: dict[Instance, IndexClaim] = {}
 
@@ -50,6 +51,7 @@ class EtcdIndexes:
         except (Unavailable, HostRefused):
             if not chosen:
                 plan()
+            self._unclaimed.add((app, chosen[0]))
             self._wake()
         except BaseException:
             self._break_promises(app, chosen)
@@ -59,6 +61,7 @@ class EtcdIndexes:
     def _break_promises(self, app: AppName, indexes: Collection[int]) -> None:
         for index in indexes:
             self._promised.pop((app, index), None)
+            self._unclaimed.discard((app, index))
 
     def follow(self, changed: Collection[str], values: Mapping[str, Value]) -> None:
         """These records have changed (none: an outage is over)."""
@@ -71,6 +74,7 @@ class EtcdIndexes:
         for known in (self._promised, self._running or {}):
             if known.get((app, index)) == name:
                 del known[app, index]
+                self._unclaimed.discard((app, index))
         self._wake()
 
     def set_running(self, endpoints: Collection[Endpoint]) -> None:
@@ -80,6 +84,7 @@ class EtcdIndexes:
         for instance, name in self._running.items():
             if self._promised.get(instance) == name:
                 del self._promised[instance]
+                self._unclaimed.discard(instance)
         if self._running != before:
             self._wake()
 
@@ -112,7 +117,7 @@ class EtcdIndexes:
     def plans(self) -> Iterator[Plan]:
         """What is to be written so that just this cell's own numbers are claimed for it; notes those that another has."""
         self._clashes.clear()
-        for instance, name in {**(self._running or {}), **self._promised}.items():
+        for instance, name in {**(self._running or {}), **{each: self._promised[each] for each in self._unclaimed}}.items():
             held = self._holder(instance)
             if held is not None and held.cell != self._cell:
                 self._clashes[instance] = held
