@@ -123,7 +123,10 @@ async def test_a_number_waits_for_its_attachment_and_is_taken_over_when_that_nev
         await take(two, "e", wanted=1)
 
 
-async def test_a_dead_cell_keeps_its_numbers_until_it_is_removed(cells: EtcdCells, client: EtcdClient) -> None:
+async def test_a_dead_cell_keeps_its_numbers_until_it_is_removed(
+    cells: EtcdCells, client: EtcdClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_claims, "PENDING", 0.0)
     one, two = cells.store("one"), cells.store("two")
     first = await cell(one, "one")
     for number in range(3):

@@ -54,6 +54,9 @@ async def test_a_name_that_only_ends_or_begins_alike_is_another(routes: RouteSto
     for other in others:
         await routes.claim_route(other, OTHER)
     assert routes.routes().keys() == {HOST, *others}
+    await routes.unmap_route(HOST)
+    await routes.claim_route(HOST, SHOP)
+    assert routes.routes().keys() == {HOST, *others}
 
 
 async def test_a_claim_that_the_operator_frees_is_gone(routes: RouteStore) -> None:
