@@ -1,5 +1,7 @@
 """What a full etcd costs a cell: 60,000 policies among 5,000 apps and 1,000 cells, from a start to one policy's change.
 
+Each app has a route and five instances' numbers, and one of each is claimed as an attach does it.
+
 The records are written straight into an etcd, as cells write them. What is measured is the agent's own work, without a kernel:
 the copy, what it means, the policies, the tags, and what a destination's rights follow from. `stretch` is the longest time in
 which the event loop did nothing else, while everything was read again.
@@ -18,7 +20,7 @@ import click
 
 from agent.config.etcd import Etcd as Config
 from agent.config.etcd import endpoint
-from agent.model.names import AppName
+from agent.model.names import AppName, Space
 from agent.policy import language
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.tags_in_use import TagsInUse
@@ -28,6 +30,7 @@ from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import EtcdClient, put
 from agent.store.etcd.disk_copy import DiskCopy
 from agent.store.etcd.keys import Keys
+from agent.store.etcd.name_records import IndexClaim, encode_index, encode_route_claim
 from agent.store.etcd.store import EtcdStore
 from agent.store.etcd.transactions import nested
 from agent.store.protocols import StoredPolicy
@@ -43,6 +46,7 @@ BATCH = 2_000
 TICK = 0.002
 MEMORY = "memory"
 CHANGES = 50
+INSTANCES = 5
 SECOND = 1000.0
 
 
@@ -68,6 +72,10 @@ def writes() -> Iterator[rpc.RequestOp]:
     for number in range(APPS):
         yield put(keys.app(app(number)), records.encode_tag(TagClaim(number + 1)))
         yield put(keys.number(number + 1), str(app(number)).encode())
+        cell = f"cell-{number % CELLS}"
+        yield put(keys.claimed_route(f"route-{number}.apps.internal"), encode_route_claim(Space.of(app(number)), cell=cell))
+        for index in range(INSTANCES):
+            yield put(keys.index(app(number), index), encode_index(IndexClaim(cell, f"{number}-{index}")))
     for number in range(CELLS):
         subnet = IPv4Network((int(IPv4Network("10.0.0.0/8").network_address) + (number << 8), 24))
         yield put(keys.subnet(subnet), records.encode_subnet(subnet, SubnetClaim(f"id{number}", f"cell-{number}")))
@@ -169,6 +177,7 @@ async def measure(config: Config, folder: Path) -> dict[str, float]:
             await asyncio.sleep(TICK)
         await agent.turn()
         found |= await changes(agent)
+        found |= await claims(agent)
         async with stalls() as stall:
             await agent.store.mirror.refresh()
             await agent.turn()
@@ -202,6 +211,27 @@ async def changes(agent: Agent) -> dict[str, float]:
         "one policy: the turn's work, median": median(worked),
         "one policy: the turn's work, worst": max(worked),
         "a turn without a change": (time.perf_counter() - idle) * SECOND,
+    }
+
+
+async def claims(agent: Agent) -> dict[str, float]:
+    """What an attach claims, one at a time, and beside it what a transaction takes that does as much."""
+    numbers, routes, written = list[float](), list[float](), list[float]()
+    names, space = agent.store.names, Space("org0", "space0")
+    for number in range(CHANGES):
+        began = time.perf_counter()
+        await names.indexes.claim_index(app(number), name=f"new-{number}", wanted=None, avoid=())
+        middle = time.perf_counter()
+        await names.routes.claim_route(f"new-{number}.apps.internal", space)
+        after = time.perf_counter()
+        await agent.client.commit(do=[put(f"/beside/{number}", b"x" * 50)])
+        numbers.append((middle - began) * SECOND)
+        routes.append((after - middle) * SECOND)
+        written.append((time.perf_counter() - after) * SECOND)
+    return {
+        "an instance's number: etcd, median": median(numbers),
+        "a new route: etcd and the copy, median": median(routes),
+        "a bare transaction, median": median(written),
     }
 
 

@@ -87,6 +87,13 @@ class Routes(Mapping[str, Route]):
         """The hosts that the operator has mapped to it."""
         return self._by_app.get(app, frozenset())
 
+    def related(self, host: str) -> Iterator[Route]:
+        """The route itself, those above it and those below it."""
+        found = self._by_host
+        yield from (found[name] for name in (host, *names_above(host)) if name in found)
+        below = f".{host}"
+        yield from [route for name, route in found.items() if name.endswith(below)]
+
     def _take(self, changes: Mapping[str, Route | None]) -> None:
         for host, route in changes.items():
             before = self._by_host.pop(host, None)

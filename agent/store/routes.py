@@ -3,13 +3,12 @@
 What each function returns are the changes by host (None: no longer), for Routes.after.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from agent.errors import InvalidInput
 from agent.model.attachment import check_route
 from agent.model.names import AppName, Space
-from agent.model.routes import Route, Routes, names_above, refuse_numbered
+from agent.model.routes import Route, Routes, refuse_numbered
 from agent.store.refusals import belongs_to_another, no_such_route, not_mapped
 
 PARTS = 32  # of a name: each that contains it is compared where it is claimed
@@ -30,7 +29,7 @@ def claim(routes: Routes, host: str, space: Space) -> Changes:
     held = routes.get(host)
     if held is not None and held.space == space:
         return {}
-    for other in related(routes, host):
+    for other in routes.related(host):
         if other.space != space:
             raise belongs_to_another(host, other)
     return {host: Route(host, space)}
@@ -40,7 +39,7 @@ def mapped(routes: Routes, host: str, app: AppName) -> Changes:
     """The operator gives it to an app: claims of other spaces to it, above and below it end. Raises Conflict, InvalidInput."""
     check(host)
     space = Space.of(app)
-    beaten = [other for other in related(routes, host) if other.space != space]
+    beaten = [other for other in routes.related(host) if other.space != space]
     for other in beaten:
         if other.by_operator:
             raise belongs_to_another(host, other)
@@ -61,12 +60,3 @@ def unmapped(routes: Routes, host: str, app: AppName | None) -> Changes:
     if app not in held.apps and Space.of(app) != held.space:
         raise not_mapped(held, app)
     return {host: replace(held, apps=held.apps - {app}, without=held.without | {app}, by_operator=True)}
-
-
-def related(routes: Routes, host: str) -> Iterator[Route]:
-    """The route itself, those above it and those below it."""
-    for name in (host, *names_above(host)):
-        if name in routes:
-            yield routes[name]
-    below = f".{host}"
-    yield from (route for name, route in routes.items() if name.endswith(below))

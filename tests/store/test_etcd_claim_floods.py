@@ -83,3 +83,14 @@ def test_of_claims_that_come_together_those_count_that_were_made_first() -> None
         values[KEYS.claimed_route(f"x{number}.apps.internal")] = Value(data, 100 - number, 0, 100 - number)
     view = NameView(values=values, quotas=ClaimQuotas(each=3))
     assert sorted(view.found.routes) == ["x7.apps.internal", "x8.apps.internal", "x9.apps.internal"]
+
+
+def test_what_was_there_at_the_agents_start_is_no_flood() -> None:
+    values: Values = {}
+    for number in range(2 * FEW + 1):
+        data = name_records.encode_route_claim(SHOP, cell="cell-1")
+        values[KEYS.claimed_route(f"x{number}.apps.internal")] = Value(data, number + 1, 0, number + 1)
+    view = NameView(values=values)
+    assert not view.found.may_wait(CLAIM)
+    assert list(view.found.floods()) == []
+    assert len(view.found.routes) == 2 * FEW + 1

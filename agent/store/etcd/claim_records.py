@@ -40,8 +40,8 @@ class ClaimRecords(Generic[Owner]):
         self._rates = rates
         self.malformed: dict[str, str] = {}
 
-    def read(self, key: str, value: Value | None) -> str | None:
-        """Take what one record says now. The name that is to be judged anew."""
+    def read(self, key: str, value: Value | None, *, counts: bool = True) -> str | None:
+        """Take what one record says now, which `counts` as a change of it. The name that is to be judged anew."""
         self.malformed.pop(key, None)
         name, claim = self.format.name(key.removeprefix(self.format.prefix)), None
         if self.format.key(name) != key:
@@ -56,7 +56,7 @@ class ClaimRecords(Generic[Owner]):
             except ValueError as error:
                 self.malformed[key] = str(error)
         writer = claim or before
-        if writer is not None:
+        if writer is not None and counts:
             self._rates.count(writer.cell)
         if claim is None:
             self._quotas.remove(key)

@@ -1,6 +1,6 @@
 """Which space has which route: what the operator says, and else the claims of cells, as each was seen first."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from agent.model.names import Space
 from agent.model.routes import Route, names_above
@@ -40,11 +40,6 @@ class RouteClaims(FirstClaims[Space]):
         """The one that holds."""
         claimed = self.holds.get(host)
         return self.operator.get(host) or (None if claimed is None else Route(host, claimed))
-
-    def related(self, host: str) -> Iterator[Route]:
-        """Those that hold: of the name itself, above it and below it."""
-        found = {name: None for order in (self._mapped, self._claimed) for name in (host, *self._around(host, order))}
-        yield from (route for route in map(self.route, found) if route is not None)
 
     def ended(self, name: str, owner: Space) -> Obstacle | None:
         """The operator's routes end claims to the same name, and those of other spaces above and below."""

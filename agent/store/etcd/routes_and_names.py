@@ -46,6 +46,7 @@ class RoutesAndNames:
         self._rates = WriteRates(now)
         self._operators: dict[str, Value] = {}  # by key, as they were read
         self._malformed: dict[str, str] = {}
+        self._has_begun = False
         self._is_flooded = False
         self._disputed: tuple[object, object, Mapping[str, str]] = (None, None, NOTHING)
         self.route_claims = RouteClaims(lives=holders.have_route, now=now)
@@ -117,6 +118,7 @@ class RoutesAndNames:
             self._read_claim(key, values, hosts, names)
         while (more := self._quotas.waiting()) is not None:
             self._read_claim(more, values, hosts, names)
+        self._has_begun = True
         self._rest(hosts, names)
         return self._judge(hosts, names)
 
@@ -134,7 +136,8 @@ class RoutesAndNames:
 
     def _read_claim(self, key: str, values: Mapping[str, Value], hosts: set[str], names: set[str]) -> None:
         is_route = key.startswith(self._keys.claimed_routes)
-        name = (self._claimed_routes if is_route else self._claimed_names).read(key, values.get(key))
+        records = self._claimed_routes if is_route else self._claimed_names
+        name = records.read(key, values.get(key), counts=self._has_begun)
         if name is not None:
             (hosts if is_route else names).add(name)
 
