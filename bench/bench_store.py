@@ -22,6 +22,7 @@ from agent.config.etcd import Etcd as Config
 from agent.config.etcd import endpoint
 from agent.model.names import AppName, Space
 from agent.policy import language
+from agent.policy.documents import document
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.database import Database
@@ -60,7 +61,7 @@ def policy(number: int, *, port: int = 8080) -> StoredPolicy:
     made = language.allowed(
         str(app(number * 7 % APPS)), str(app(number % APPS)), [f"tcp/{port + number // APPS}"], name=f"p{number:05}"
     )
-    return StoredPolicy(made.name, language.document(made))
+    return StoredPolicy(made.name, document(made))
 
 
 def writes() -> Iterator[rpc.RequestOp]:

@@ -44,6 +44,7 @@ from agent.loop.roots_in_force import RootsInForce
 from agent.loop.snapshot import SnapshotSources
 from agent.metrics import Metrics
 from agent.model.cell import CellRecord, RootsInUse
+from agent.model.outside import Inside
 from agent.model.resolv_conf import resolv_conf
 from agent.model.routes import RouteDomains
 from agent.policy.in_force import PoliciesInForce
@@ -99,7 +100,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     holders = _holders(base, mode)
     names = make_name_parts(base, stack)
     leaves, tags = _leaves(config, clock, holders, names.naming), _tags(base)
-    policies = PoliciesInForce(config.policies, last_good=config.paths.last_good, store=storage.policies)
+    policies = _policies(base)
     account = envoy_account(config)
     ports = ReservedPorts(lambda each: envoy_ports(each, facts=facts, tunnels=mode.serves), uid=account.pw_uid)
     ads, pressure, refused = _heard_of_envoy(base, metrics, stack, gid=account.pw_gid)
@@ -177,6 +178,12 @@ def _files(base: Foundation, leaves: Leaves, policies: PoliciesInForce, known: K
     )
     base.storage.changes.subscribe(made.look)
     return made
+
+
+def _policies(base: Foundation) -> PoliciesInForce:
+    config = base.config
+    inside = Inside(config.overlay.network, config.dns.zones)
+    return PoliciesInForce(config.policies, last_good=config.paths.last_good, store=base.storage.policies, inside=inside)
 
 
 def _tags(base: Foundation) -> TagsInUse:

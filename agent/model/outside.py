@@ -1,6 +1,6 @@
 """The world outside as policies name it: networks with exceptions, and names of hosts. No file, no store, no kernel."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
@@ -9,7 +9,14 @@ from typing import TypeAlias
 Span: TypeAlias = tuple[int, int]
 """The first and the last address of a stretch, as numbers."""
 
-LAST = (1 << 32) - 1
+LINK = IPv4Network("169.254.0.0/16")
+NEVER: Mapping[IPv4Network, str] = {
+    IPv4Network("0.0.0.0/8"): "no host has an address there",
+    IPv4Network("127.0.0.0/8"): "it is each host's own loopback",
+    LINK: "it is the link between a container and its cell",
+    IPv4Network("224.0.0.0/3"): "it is multicast, or reserved",
+}
+"""What is never outside, and why not."""
 LARGEST = 1 << 31  # addresses of one network in the normal form: the kernel's sets take no /0
 
 
@@ -22,7 +29,7 @@ class Cidrs:
 
     def normal(self) -> tuple[IPv4Network, ...]:
         """The same addresses in as few networks as possible, ascending and apart; never a /0, which is two /1 here."""
-        return tuple(_networks(_without(spans(self.networks), spans(self.excepted))))
+        return tuple(_networks(without(spans(self.networks), spans(self.excepted))))
 
     def __contains__(self, address: object) -> bool:
         return (
@@ -66,6 +73,28 @@ class Hosts:
         return " ".join(map(str, self.names))
 
 
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What is this cell's own, beside what is NEVER outside: the overlay, and the domains of the names that it gives."""
+
+    overlay: IPv4Network | None = None
+    zones: tuple[str, ...] = ()
+
+    def why(self, network: IPv4Network) -> str:
+        """Why nothing of a network is outside, empty where something may be."""
+        if self.overlay is not None and network.subnet_of(self.overlay):
+            return "it is the containers' own network"
+        return next((why for never, why in NEVER.items() if network.subnet_of(never)), "")
+
+    def has(self, host: HostPattern) -> bool:
+        """Whether a name, or all that are below one, are of the cell's own domains."""
+        return any(host.name == zone or host.name.endswith(f".{zone}") for zone in self.zones)
+
+
+NOTHING_INSIDE = Inside()
+"""Where no configuration is known."""
+
+
 def united(groups: Iterable[Iterable[IPv4Network]]) -> tuple[IPv4Network, ...]:
     """All that is in one of the groups, in the normal form of `Cidrs`."""
     return tuple(_networks(spans(network for group in groups for network in group)))
@@ -87,8 +116,8 @@ def _span(network: IPv4Network) -> Span:
     return first, first + (1 << (32 - network.prefixlen)) - 1
 
 
-def _without(given: Iterable[Span], taken: tuple[Span, ...]) -> Iterator[Span]:
-    """What is left of the given stretches; both ascending and apart."""
+def without(given: Iterable[Span], taken: tuple[Span, ...]) -> Iterator[Span]:
+    """What is left of the given stretches. Both are ascending and apart."""
     place = 0
     for first, last in given:
         while place < len(taken) and taken[place][1] < first:

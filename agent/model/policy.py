@@ -154,6 +154,31 @@ Policy: TypeAlias = AppPolicy | EgressPolicy | IngressPolicy
 KINDS: Final = frozenset[type]({AppPolicy, EgressPolicy, IngressPolicy})
 
 
+def policy_of(
+    name: str,
+    sources: tuple[Pattern | Scope, ...] | Cidrs,
+    to: Pattern | Cidrs | Hosts,
+    *,
+    tcp: tuple[Ports, ...] = (),
+    udp: tuple[Ports, ...] = (),
+    icmp: bool = False,
+    origin: Origin,
+) -> Policy:
+    """The policy of the kind that its ends make it. Raises InvalidInput where they make none."""
+    match sources, to:
+        case tuple(), Pattern():
+            return AppPolicy(name, sources, to, tcp=tcp, udp=udp, icmp=icmp, origin=origin)
+        case Cidrs(), Pattern():
+            return IngressPolicy(name, sources, to, tcp=tcp, udp=udp, icmp=icmp, origin=origin)
+        case tuple(), Cidrs() | Hosts():
+            apps = tuple(each for each in sources if isinstance(each, Pattern))
+            if len(apps) < len(sources):
+                raise InvalidInput("a scope is that of an app as the destination", hint="write an app, org/space/* or org/*/*")
+            return EgressPolicy(name, apps, to, tcp=tcp, udp=udp, icmp=icmp, origin=origin)
+        case _:
+            raise InvalidInput("both ends are outside", hint="one end of a policy is an app: org/space/app")
+
+
 def between_apps(policies: tuple[Policy, ...]) -> tuple[AppPolicy, ...]:
     """Those that do not concern the outside; the same object where that is all of them."""
     found = tuple(each for each in policies if type(each) is AppPolicy)

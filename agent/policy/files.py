@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from agent.config.problems import InvalidSource, Mistake
+from agent.model.outside import NOTHING_INSIDE, Inside
 from agent.model.policy import Policy
 from agent.policy.language import parse
 from agent.policy.lastgood import GoodVersion, LastGood
@@ -64,8 +65,9 @@ class _File:
 class PolicyFiles:
     """What the files of `directory` allow; `last_good` is where their last good versions are kept."""
 
-    def __init__(self, directory: Path, *, last_good: Path) -> None:
+    def __init__(self, directory: Path, *, last_good: Path, inside: Inside = NOTHING_INSIDE) -> None:
         self.directory = directory
+        self._inside = inside
         self._copies = LastGood(last_good)
         self._files: dict[str, _File] = {}
         self._policies: tuple[Policy, ...] = ()
@@ -177,7 +179,7 @@ class PolicyFiles:
         """Start from the copies, as if their files had been seen before."""
         for name, version in self._copies.load().items():
             try:
-                policies = parse(version.content, source=str(self.directory / name))
+                policies = self._parse(name, version)
             except InvalidSource:  # an older agent's: not good any more
                 continue
             self._files[name] = _File(digest=hashlib.sha256(version.content).digest(), policies=policies, good=version.modified)
@@ -234,10 +236,13 @@ class PolicyFiles:
     def _believe(self, name: str, file: _File, candidate: _Candidate) -> None:
         file.digest, file.candidate = candidate.digest, None
         try:
-            file.policies, file.mistakes = parse(candidate.version.content, source=str(self.directory / name)), ()
+            file.policies, file.mistakes = self._parse(name, candidate.version), ()
             self._unsaved[name], file.good = candidate.version, candidate.version.modified
         except InvalidSource as error:
             file.mistakes = error.problems
+
+    def _parse(self, name: str, version: GoodVersion) -> tuple[Policy, ...]:
+        return parse(version.content, source=str(self.directory / name), inside=self._inside)
 
     def _summed_up(self) -> bool:
         files = [self._files[name] for name in sorted(self._files)]

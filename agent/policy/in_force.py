@@ -12,11 +12,13 @@ from agent.complaint import Complaints
 from agent.errors import Conflict, InvalidInput
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
+from agent.model.outside import NOTHING_INSIDE, Inside
 from agent.model.policy import KINDS, Policy, Protocol
 from agent.model.status import Part, Problem
-from agent.policy import language
+from agent.policy import documents, language
 from agent.policy.difference import difference
 from agent.policy.directory import PolicyFiles, watch
+from agent.policy.outside_ends import require_sound
 from agent.policy.resolve import MOST_RIGHTS, PolicyResolver
 from agent.store.protocols import PolicyStore, StoredPolicy
 from agent.wording import listed
@@ -41,11 +43,12 @@ class PoliciesRow:
 class PoliciesInForce(Part):
     """One per agent. The tuple of policies is the same object as long as nothing changed."""
 
-    def __init__(self, directory: Path, *, last_good: Path, store: PolicyStore) -> None:
-        self._files = PolicyFiles(directory, last_good=last_good)
+    def __init__(self, directory: Path, *, last_good: Path, store: PolicyStore, inside: Inside = NOTHING_INSIDE) -> None:
+        self._files = PolicyFiles(directory, last_good=last_good, inside=inside)
         self._store = store
+        self._inside = inside
         self._resolver = PolicyResolver()
-        self._stored = StoredPolicies()
+        self._stored = StoredPolicies(inside=inside)
         self._union: tuple[tuple[Policy, ...], tuple[Policy, ...], tuple[Policy, ...]] = ((), (), ())
         self._bad_files = Complaints(log.get("policies"), failed="policy_file_bad", recovered="policy_file_mended")
         self._files.scan(time.monotonic())
@@ -129,13 +132,14 @@ class PoliciesInForce(Part):
     ) -> str:
         """Put one into the store with the writer's rights, and return its name."""
         policy = language.allowed(source, to, ports, name=name)
-        await self._store.apply_policies([StoredPolicy(policy.name, language.document(policy))], writer=writer)
+        require_sound(policy, inside=self._inside)
+        await self._store.apply_policies([_stored(policy)], writer=writer)
         return policy.name
 
     async def apply(self, document: str, *, writer: StoreCredentials | None) -> tuple[str, ...]:
         """Put those of a document into the store, all or none, and return their names."""
-        policies = language.parse_applied(document.encode(errors="surrogateescape"), source="policies")
-        await self._store.apply_policies([StoredPolicy(each.name, language.document(each)) for each in policies], writer=writer)
+        policies = language.parse_applied(document.encode(errors="surrogateescape"), source="policies", inside=self._inside)
+        await self._store.apply_policies(list(map(_stored, policies)), writer=writer)
         return tuple(each.name for each in policies)
 
     async def delete(self, name: str, *, writer: StoreCredentials | None) -> bool:
@@ -164,13 +168,18 @@ class PoliciesInForce(Part):
         return (*(str(each) for each in self._files.unenforced()), *self._stored.problems)
 
 
+def _stored(policy: Policy) -> StoredPolicy:
+    return StoredPolicy(policy.name, documents.document(policy))
+
+
 class StoredPolicies:
     """The store's as they are understood: of 60,000 only those are parsed whose documents have changed. One per agent.
 
     One that this version cannot read is left out and reported; the others hold.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, inside: Inside = NOTHING_INSIDE) -> None:
+        self._inside = inside
         self._documents: tuple[StoredPolicy, ...] = ()
         self._parsed: tuple[Policy | InvalidInput, ...] = ()  # in the order of the documents
         self.policies: tuple[Policy, ...] = ()
@@ -185,12 +194,18 @@ class StoredPolicies:
         known = dict(zip(change.removed, before[change.place : end], strict=True))
         added: list[Policy | InvalidInput] = []
         for number, each in enumerate(change.added, start=1):
-            added.append(known[each] if each in known else _parsed(each))
+            added.append(known[each] if each in known else self._read(each))
             if number % STRETCH == 0:
                 await asyncio.sleep(0)
         if self._documents is not documents:  # another task that wanted them may have been quicker
             self._take(documents, (*before[: change.place], *added, *before[end:]))
         return self.policies
+
+    def _read(self, each: StoredPolicy) -> Policy | InvalidInput:
+        try:
+            return language.parse_stored(each.name, each.document, inside=self._inside)
+        except InvalidInput as error:
+            return error
 
     def _take(self, documents: tuple[StoredPolicy, ...], parsed: tuple[Policy | InvalidInput, ...]) -> None:
         self._documents, self._parsed = documents, parsed
@@ -201,10 +216,3 @@ class StoredPolicies:
             pairs = zip(documents, parsed, strict=True)
             wrong = ((each.name, found) for each, found in pairs if isinstance(found, InvalidInput))
             self.problems = tuple(f"policy '{name}' in the store: {found.what}" for name, found in wrong)
-
-
-def _parsed(each: StoredPolicy) -> Policy | InvalidInput:
-    try:
-        return language.parse_stored(each.name, each.document)
-    except InvalidInput as error:
-        return error

@@ -1,16 +1,16 @@
-"""Ports as users write them: 8080, 9000-9010, any; with a protocol on the command line, tcp/8080."""
+"""Ports as users write them: 8080, 9000-9010, any; with a protocol on the command line, tcp/8080, and icmp/echo."""
 
 import re
 from collections.abc import Iterable
 
 from agent.errors import InvalidInput
-from agent.model.policy import ANY_PORT, Ports, Protocol
+from agent.model.policy import ANY_PORT, ECHO, Ports, Protocol
 from dataplane.state import INBOUND_PORT, OUTBOUND_PORT
 
 RANGE = re.compile(r"(0|[1-9][0-9]*)(?:-(0|[1-9][0-9]*))?")
 RANGE_HINT = "a port from 1 to 65535, a range such as 9000-9010, or any"
 TUNNEL_PORTS = (OUTBOUND_PORT, INBOUND_PORT)
-ARGUMENT_HINT = "e.g. tcp/8080, udp/53, tcp/9000-9010 or tcp/any"
+ARGUMENT_HINT = "e.g. tcp/8080, udp/53, tcp/9000-9010, tcp/any or icmp/echo"
 
 
 def parse_range(text: str) -> Ports:
@@ -34,11 +34,15 @@ def _port(digits: str) -> int:
 
 
 def parse_argument(text: str) -> tuple[Protocol, Ports]:
-    """`tcp/8080`, `udp/53`, `tcp/9000-9010`, `tcp/any`, as `policy allow` takes it. Raises InvalidInput.
+    """`tcp/8080`, `udp/53`, `tcp/9000-9010`, `tcp/any`, `icmp/echo`, as `policy allow` takes it. Raises InvalidInput.
 
     So it does for the ends of tunnels, which no policy opens: a wide range may contain them.
     """
     protocol, slash, ports = text.partition("/")
+    if protocol == Protocol.ICMP.value:
+        if ports != str(ECHO):
+            raise InvalidInput(f"'{text}' cannot be allowed", hint="of ICMP there is icmp/echo")
+        return Protocol.ICMP, ECHO
     if not slash or protocol not in ("tcp", "udp"):
         raise InvalidInput(f"'{text}' is not a protocol and a port", hint=ARGUMENT_HINT)
     found = parse_range(ports)
@@ -50,7 +54,7 @@ def parse_argument(text: str) -> tuple[Protocol, Ports]:
 
 
 def parse_one(text: str) -> tuple[Protocol, int]:
-    """`tcp/8080`: exactly one port, as `policy check` takes it. Raises InvalidInput."""
+    """`tcp/8080`: exactly one port, as `policy check` takes it; 0 of `icmp/echo`. Raises InvalidInput."""
     protocol, ports = parse_argument(text)
     if ports.first != ports.last:
         raise InvalidInput(f"'{text}' is more than one port", hint="ask for one port, e.g. tcp/8080")

@@ -5,7 +5,9 @@ a name given twice, or how a number was written.
 from collections.abc import Mapping
 
 from agent.model.names import LABEL
-from agent.model.policy import Scope
+from agent.model.policy import ECHO, Scope
+from agent.policy import host_names
+from agent.policy.forms import ENFORCED, Form
 from agent.policy.language import NAME
 
 Schema = Mapping[str, object]
@@ -13,6 +15,10 @@ Schema = Mapping[str, object]
 PART = f"(?:{LABEL.pattern.replace('(', '(?:')})"
 PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 APPS = rf"^{PART}/(?:{PART}/(?:{PART}|\*)|\*/\*)$"
+BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+NETWORK = rf"^{BYTE}(?:\.{BYTE}){{3}}(?:/(?:3[0-2]|[12]?[0-9]))?$"
+DOTTED = rf"{host_names.LABEL.pattern}(?:\.{host_names.LABEL.pattern})"
+HOST = rf"^(?!(?:\*\.)?[0-9]+(?:\.[0-9]+)+$)(?:{DOTTED}+|\*\.{DOTTED}*)$"
 SCOPES = "|".join(each.value for each in Scope)
 
 
@@ -30,22 +36,56 @@ def schema() -> Schema:
 
 
 def _rule() -> Schema:
+    kinds = [_between_apps(), *([_egress()] if _outside() else []), *([_ingress()] if ENFORCED[Form.FROM_CIDR] else [])]
+    opening = {"tcp": _ports("TCP"), "udp": _ports("UDP"), **({"icmp": _echo()} if ENFORCED[Form.ECHO] else {})}
     return {
         "type": "object",
         "required": ["from", "to"],
-        "anyOf": [{"required": ["tcp"]}, {"required": ["udp"]}],
+        "allOf": [{"anyOf": [{"required": [each]} for each in opening]}, {"anyOf": kinds}],
         "additionalProperties": False,
         "properties": {
             "name": _text(f"^{NAME.pattern}$", "shown in logs and by `policy check`; unique within the file"),
-            "from": {
-                **_one_or_list({"type": "string", "pattern": f"^(?:{SCOPES})$|{APPS}"}),
-                "description": "org/space/app, org/space/*, org/*/*, same-space, same-org, or a list of these",
-            },
-            "to": _text(APPS, "org/space/app, org/space/* or org/*/*"),
-            "tcp": _ports("TCP"),
-            "udp": _ports("UDP"),
+            "from": {"description": "apps, or networks of the outside"},
+            "to": {"description": "apps, or networks or names of hosts of the outside"},
+            **opening,
         },
     }
+
+
+def _between_apps() -> Schema:
+    sources = {
+        **_one_or_list({"type": "string", "pattern": f"^(?:{SCOPES})$|{APPS}"}),
+        "description": "org/space/app, org/space/*, org/*/*, same-space, same-org, or a list of these",
+    }
+    return {"properties": {"from": sources, "to": _text(APPS, "org/space/app, org/space/* or org/*/*")}}
+
+
+def _egress() -> Schema:
+    sources = _one_or_list({"type": "string", "pattern": APPS})
+    return {"properties": {"from": sources, "to": {"anyOf": _outside()}}}
+
+
+def _ingress() -> Schema:
+    return {"properties": {"from": _cidrs(), "to": {"type": "string", "pattern": APPS}}}
+
+
+def _outside() -> list[Schema]:
+    hosts = {**_one_or_list({"type": "string", "pattern": HOST}), "description": "api.example.com, *.example.org, or a list"}
+    by_name = {"type": "object", "required": ["host"], "additionalProperties": False, "properties": {"host": hosts}}
+    return [each for each, form in ((_cidrs(), Form.TO_CIDR), (by_name, Form.TO_HOST)) if ENFORCED[form]]
+
+
+def _cidrs() -> Schema:
+    networks = _one_or_list({"type": "string", "pattern": NETWORK})
+    properties = {
+        "cidr": {**networks, "description": "192.0.2.0/24, 192.0.2.7, or a list"},
+        "except": {**networks, "description": "parts of them that are not meant"},
+    }
+    return {"type": "object", "required": ["cidr"], "additionalProperties": False, "properties": properties}
+
+
+def _echo() -> Schema:
+    return {"type": "string", "pattern": f"^{ECHO}$", "description": "echo: a ping passes"}
 
 
 def _text(pattern: str, description: str) -> Schema:

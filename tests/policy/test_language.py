@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,15 @@ from hypothesis import strategies as st
 from agent.config.problems import InvalidSource
 from agent.errors import InvalidInput
 from agent.model.names import AppName
-from agent.model.policy import ANY_PORT, AppPolicy, Origin, Pattern, Ports, Protocol, Scope
-from agent.policy.language import allowed, document, parse, parse_applied, parse_stored
+from agent.model.outside import Cidrs, HostPattern, Hosts, Inside
+from agent.model.policy import ANY_PORT, ECHO, AppPolicy, Origin, Pattern, Policy, Ports, Protocol, Scope, policy_of
+from agent.policy.documents import document
+from agent.policy.language import allowed, parse, parse_applied, parse_stored
 from agent.policy.ports import merged, parse_argument, parse_one
 
+pytestmark = pytest.mark.usefixtures("every_form")
 CORPUS = Path(__file__).parent / "corpus"
+INSIDE = Inside(IPv4Network("10.255.0.0/16"), ("cell.internal", "apps.internal"))
 WEB, API = Pattern("acme", "shop", "web"), Pattern("acme", "shop", "api")
 SHOP = b"""
 policies:
@@ -32,7 +37,7 @@ policies:
 @pytest.mark.parametrize("path", sorted(CORPUS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_bad_file_is_reported_exactly(path: Path) -> None:
     with pytest.raises(InvalidSource) as caught:
-        parse(path.read_bytes(), source=path.name)
+        parse(path.read_bytes(), source=path.name, inside=INSIDE)
     assert f"{caught.value}\n" == path.with_suffix(".expected").read_text()
 
 
@@ -81,6 +86,11 @@ WORDS = [
     "tcp: ",
     "udp: ",
     "name: ",
+    "icmp: echo",
+    "{cidr: 192.0.2.0/24",
+    "except: ",
+    "{host: ",
+    "a.example",
     "acme/shop/web",
     "acme/*/*",
     "same-org",
@@ -121,7 +131,7 @@ def test_any_bytes_give_policies_or_problems_and_nothing_else(content: bytes) ->
     except InvalidSource as error:
         problems = error.problems
     else:
-        assert all(each.name and each.sources and (each.tcp or each.udp) for each in policies)
+        assert all(each.name and each.sources and (each.tcp or each.udp or each.icmp) for each in policies)
         return
     assert problems
     for problem in problems:
@@ -137,18 +147,38 @@ RANGES = st.tuples(st.integers(1, 65535), st.integers(1, 65535)).map(lambda pair
 PORTS = st.lists(RANGES, max_size=4).map(merged)
 
 
+APPS = st.lists(PATTERNS, min_size=1, max_size=4, unique=True).map(tuple)
+SOURCES = st.lists(PATTERNS | st.sampled_from(Scope), min_size=1, max_size=4, unique=True).map(tuple)
+HOSTS = st.lists(
+    st.builds(HostPattern, st.lists(LABELS, min_size=2, max_size=4).map(".".join).filter(str.islower), st.booleans()),
+    min_size=1, max_size=4, unique=True,
+).map(tuple)  # fmt: skip
+
+
 @st.composite
-def policies(draw: st.DrawFn) -> AppPolicy:
-    sources = tuple(draw(st.lists(PATTERNS | st.sampled_from(Scope), min_size=1, max_size=4, unique=True)))
-    tcp, udp = draw(PORTS.filter(bool)), draw(PORTS)
-    if draw(st.booleans()):
-        tcp, udp = udp, tcp
-    return AppPolicy(draw(LABELS), sources, draw(PATTERNS), tcp=tcp, udp=udp, origin=Origin("store"))
+def cidrs(draw: st.DrawFn) -> Cidrs:
+    """Below 127.0.0.0, and without exceptions or with parts of one of the networks."""
+    numbers = st.tuples(st.integers(1 << 24, (127 << 24) - 1), st.integers(8, 32))
+    networks = draw(st.lists(numbers.map(lambda pair: IPv4Network(pair, strict=False)), min_size=1, max_size=4, unique=True))
+    first = networks[0]
+    parts = list(first.subnets(new_prefix=min(32, first.prefixlen + 3)))[1:]
+    return Cidrs(tuple(networks), tuple(draw(st.lists(st.sampled_from(parts), max_size=3, unique=True)) if parts else ()))
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    tcp, udp, icmp = draw(st.tuples(PORTS, PORTS, st.booleans()).filter(any))
+    sources, to = draw(
+        st.tuples(SOURCES, PATTERNS) | st.tuples(APPS, cidrs() | HOSTS.map(Hosts)) | st.tuples(cidrs(), PATTERNS)
+    )
+    return policy_of(draw(LABELS), sources, to, tcp=tcp, udp=udp, icmp=icmp, origin=Origin("store"))
 
 
 @given(policies())
-def test_a_policy_written_as_a_document_reads_as_the_same(policy: AppPolicy) -> None:
+def test_a_policy_written_as_a_document_reads_as_the_same(policy: Policy) -> None:
     assert parse_stored(policy.name, document(policy)) == policy
+    (slowly,) = parse_applied(f"# not as it was written\n{document(policy)}".encode(), source="policies")
+    assert slowly == policy
 
 
 @given(st.lists(RANGES, max_size=8))
@@ -166,6 +196,7 @@ def test_merged_ranges_hold_the_same_ports_and_never_touch(ranges: list[Ports]) 
         ("udp/53", (Protocol.UDP, Ports(53, 53))),
         ("tcp/9000-9010", (Protocol.TCP, Ports(9000, 9010))),
         ("tcp/any", (Protocol.TCP, ANY_PORT)),
+        ("icmp/echo", (Protocol.ICMP, ECHO)),
     ],
 )
 def test_a_port_argument_names_protocol_and_ports(text: str, meaning: tuple[Protocol, Ports]) -> None:
@@ -173,7 +204,23 @@ def test_a_port_argument_names_protocol_and_ports(text: str, meaning: tuple[Prot
 
 
 @pytest.mark.parametrize(
-    "text", ["", "8080", "tcp", "tcp/", "TCP/80", "icmp/1", "tcp/0", "tcp/65536", "tcp/9-1", "tcp/080", "tcp/8 0", "tcp/²"]
+    "text",
+    [
+        "",
+        "8080",
+        "tcp",
+        "tcp/",
+        "TCP/80",
+        "icmp/1",
+        "icmp/any",
+        "icmp",
+        "tcp/0",
+        "tcp/65536",
+        "tcp/9-1",
+        "tcp/080",
+        "tcp/8 0",
+        "tcp/²",
+    ],
 )
 def test_a_wrong_port_argument_is_refused_with_a_hint(text: str) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -191,6 +238,7 @@ def test_the_ends_of_tunnels_are_opened_by_no_policy(port: int) -> None:
 
 def test_check_takes_exactly_one_port() -> None:
     assert parse_one("udp/53") == (Protocol.UDP, 53)
+    assert parse_one("icmp/echo") == (Protocol.ICMP, 0)
     with pytest.raises(InvalidInput, match="more than one port"):
         parse_one("tcp/any")
 
@@ -258,7 +306,7 @@ def test_a_made_up_name_that_another_has_in_the_same_file_is_refused() -> None:
 def test_apply_accepts_and_refuses_what_a_file_does_for_the_same_reasons(path: Path) -> None:
     def judged(parser: Callable[..., object]) -> str:
         try:
-            parser(path.read_bytes(), source=path.name)
+            parser(path.read_bytes(), source=path.name, inside=INSIDE)
         except InvalidSource as error:
             return str(error)
         return ""

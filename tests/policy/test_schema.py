@@ -12,6 +12,7 @@ from agent.config.problems import InvalidSource
 from agent.policy.language import parse
 from agent.policy.schema import schema
 
+pytestmark = pytest.mark.usefixtures("every_form")
 CORPUS = Path(__file__).parent / "corpus"
 BEYOND_A_SCHEMA = {
     "anchor-and-alias",
@@ -22,7 +23,7 @@ BEYOND_A_SCHEMA = {
     "name-twice",
     "tag",
 }
-BEYOND_A_SCHEMA |= {"twice", "two-documents", "utf-16"}
+BEYOND_A_SCHEMA |= {"outside-own-networks", "twice", "two-documents", "utf-16"}
 
 
 def accepts(schema: Mapping[str, Any], value: object) -> bool:
@@ -49,6 +50,8 @@ def keyword(name: str, wanted: Any, value: object, schema: Mapping[str, Any]) ->
             return not isinstance(value, list) or len(value) >= wanted
         case "anyOf":
             return any(accepts(each, value) for each in wanted)
+        case "allOf":
+            return all(accepts(each, value) for each in wanted)
         case "pattern":
             return not isinstance(value, str) or re.search(wanted.replace("$", r"\Z"), value) is not None
         case "minimum":
@@ -113,6 +116,32 @@ PORTS = [
 ]
 PORTS += ["a", "-1", "[[1]]", "65529", "59999", "'65536'", "'65540'", "'65600'", "'66000'", "'100000'", "true", "1.5", "''"]
 NAMES = ["a", "a_b.c-d", "-a", "a/b", "''", "a" * 63, "a" * 64]
+NETWORKS = ["192.0.2.0/24", "192.0.2.7", "0.0.0.0/0", "203.0.113.255/32", "[192.0.2.0/24, 198.51.100.7]", "[]", "{}", "~"]
+NETWORKS += ["192.0.2.0/33", "192.0.2.256", "192.0.2", "010.0.0.1", "192.0.2.0/", "'2001:db8::/32'", "10", "10.0"]
+HOSTS = ["api.example.com", "'*.example.com'", "'*.internal'", "[a_b.example.com, xn--bcher-kva.example]", "1a.b", "a.b1"]
+HOSTS += ["api", "API.example.com", "api.example.com.", "'*'", "'*.'", "a.*.b", "'a*.b'", "1.2.3.4", "1.2", "'*.1.2'", "-a.b"]
+HOSTS += ["[]", "a..b", "bücher.example", "https://a.b", "'a.b:1'", "a.b/c", f"{'a' * 63}.b", f"{'a' * 64}.b", "on", "~"]
+RULES = [f"{{from: a/b/c, to: {{cidr: {each}}}, tcp: 1}}" for each in NETWORKS]
+RULES += [f"{{from: {{cidr: {each}}}, to: a/b/*, tcp: 1}}" for each in NETWORKS]
+RULES += [f"{{from: [a/b/c, a/*/*], to: {{host: {each}}}, udp: any}}" for each in HOSTS]
+RULES += [
+    "{from: a/b/c, to: {cidr: 192.0.2.0/24, except: 192.0.2.0/25}, icmp: echo}",
+    "{from: a/b/c, to: {cidr: 192.0.2.0/24, host: a.b}, tcp: 1}",
+    "{from: a/b/c, to: {except: 192.0.2.0/25}, tcp: 1}",
+    "{from: a/b/c, to: {host: a.b}, icmp: any}",
+    "{from: a/b/c, to: {}, tcp: 1}",
+    "{from: a/b/c, to: [{cidr: 192.0.2.0/24}], tcp: 1}",
+    "{from: a/b/c, to: {cidr: 192.0.2.0/24, exempt: 192.0.2.1}, tcp: 1}",
+    "{from: same-space, to: {cidr: 192.0.2.0/24}, tcp: 1}",
+    "{from: [a/b/c, same-org], to: {host: a.b}, tcp: 1}",
+    "{from: [a/b/c, {cidr: 192.0.2.0/24}], to: a/b/d, tcp: 1}",
+    "{from: {cidr: 0.0.0.0/0}, to: {cidr: 192.0.2.0/24}, tcp: 1}",
+    "{from: {host: a.b}, to: a/b/c, tcp: 1}",
+    "{from: a/b/c, to: 192.0.2.0/24, tcp: 1}",
+    "{from: a/b/c, to: {cidr: 192.0.2.0/24}}",
+    "{from: a/b/c, to: a/b/d, icmp: echo}",
+    "{from: a/b/c, to: a/b/d, icmp: [echo]}",
+]
 FILES = ["policies: []", "{}", "policies: [{}]"] + [
     f"policies: [{{from: a/b/c, to: a/b/c{more}}}]" for more in ("", ", udp: 1")
 ]
@@ -124,6 +153,7 @@ FILES = ["policies: []", "{}", "policies: [{}]"] + [
     + [RULE % (GOOD, to, 80) for to in SOURCES]
     + [RULE % (GOOD, APP, ports) for ports in PORTS]
     + [NAMED % name for name in NAMES]
+    + [f"policies: [{rule}]" for rule in RULES]
     + FILES,
 )
 def test_schema_and_parser_agree(text: str) -> None:

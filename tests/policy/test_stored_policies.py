@@ -7,8 +7,9 @@ import pytest
 from agent.config.problems import InvalidSource
 from agent.errors import Conflict
 from agent.model.names import AppName
+from agent.model.outside import Inside
 from agent.model.policy import Policy
-from agent.policy import language
+from agent.policy import documents, language
 from agent.policy.in_force import PoliciesInForce, StoredPolicies
 from agent.policy.resolve import MOST_RIGHTS
 from agent.store.protocols import StoredPolicy
@@ -23,9 +24,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     parse = language.parse_stored
 
-    def counted(name: str, text: str) -> Policy:
+    def counted(name: str, text: str, *, inside: Inside) -> Policy:
         names.append(name)
-        return parse(name, text)
+        return parse(name, text, inside=inside)
 
     monkeypatch.setattr(language, "parse_stored", counted)
     return names
@@ -33,7 +34,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def stored(number: int, port: int = 80) -> StoredPolicy:
     made = language.allowed("acme/shop/web", f"acme/shop/api{number}", [f"tcp/{port}"], name=f"p{number:03}")
-    return StoredPolicy(made.name, language.document(made))
+    return StoredPolicy(made.name, documents.document(made))
 
 
 async def test_one_change_among_many_is_one_parse(parsed: list[str]) -> None:
@@ -80,7 +81,7 @@ async def test_an_unreadable_policy_is_a_problem_while_it_is_there_and_stops_no_
 def test_a_document_means_the_same_however_it_was_written(document: str) -> None:
     (slowly,) = language.parse_applied(document.encode(), source="policies")
     assert language.parse_stored("a", document) == slowly
-    assert language.parse_stored("a", language.document(slowly)) == slowly
+    assert language.parse_stored("a", documents.document(slowly)) == slowly
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from agent.control.errors import JSON, answer, not_found
 from agent.errors import InvalidInput
 from agent.model.names import AppName
 from agent.model.policy import Pattern, Policy, Protocol
+from agent.policy.documents import written
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
-from agent.policy.language import written
 from agent.policy.mistaken_names import notices
 from agent.policy.ports import parse_one
 
