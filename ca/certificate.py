@@ -1,6 +1,6 @@
 """How every certificate of cellnet is made: its validity and the fields that all three kinds share (RFC 5280).
 
-Validity has two traps. A backdated start must shrink with the lifetime: a leaf of ten seconds that starts five minutes ago is
+Validity has two traps. A backdated start must shrink with the lifetime: a leaf of ten seconds that starts two hours ago is
 past half its life when it is born, and would be renewed for ever. And nothing may outlive what vouches for it.
 """
 
@@ -17,7 +17,8 @@ from cryptography.x509.oid import NameOID
 
 from ca.errors import CaRefused
 
-LARGEST_SKEW = timedelta(minutes=5)
+# Of another host's clock; an hour is what a clock is off that is read as local time. Of a leaf of 24 hours a tenth is more
+LARGEST_SKEW = timedelta(hours=2)
 SKEW_PART = 10
 LONGEST_COMMON_NAME = 64
 
@@ -46,7 +47,7 @@ class Validity:
 def validity(*, now: datetime, lifetime: timedelta, within: Validity | None = None) -> Validity:
     """From a little before `now` for `lifetime`, but never outside `within`, the issuer's. `now` has a time zone.
 
-    Backdated by a tenth of the lifetime, 5 minutes at most, for clocks that lag. Raises CaRefused if nothing is left.
+    Backdated by a tenth of the lifetime, two hours at most, for clocks that lag. Raises CaRefused if nothing is left.
     """
     start = now.replace(microsecond=0)
     if within is not None and not within.includes(start):

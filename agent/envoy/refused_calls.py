@@ -7,15 +7,16 @@ says how many were not.
 
 import re
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address
 from typing import Final, Self, TypeVar
 
 from agent import log
+from agent.envoy.dated_certificates import DatedCertificates
 from agent.metrics import Metrics
-from agent.model.status import EVENTS_KEPT, Part
+from agent.model.status import EVENTS_KEPT, Part, Problem
 from dataplane.envoy.refusal import Check, Refusal
 
 KEPT: Final = 1_000
@@ -99,7 +100,12 @@ class RefusedCalls(Part):
         self._reasons = Counter[Check]()
         self._pairs = OrderedDict[tuple[IPv4Address, IPv4Address], _Pair]()
         self._sources = OrderedDict[IPv4Address, _Credit]()
+        self._dated = DatedCertificates(elapsed)
         self.last: deque[RefusedCall] = deque(maxlen=KEPT)
+
+    def problems(self) -> Iterator[Problem]:
+        """Certificates that are refused for their dates."""
+        return self._dated.problems()
 
     async def rows(self) -> Mapping[str, object]:
         """`refusals`."""
@@ -110,6 +116,7 @@ class RefusedCalls(Part):
     def take(self, refusals: Sequence[Refusal]) -> None:
         """What Envoy reports."""
         now = self._elapsed()
+        self._dated.take(refusals)
         for check, count in Counter(each.check for each in refusals).items():
             self._reasons[check] += count
             self._metrics.refused_calls.labels(check).inc(count)

@@ -71,14 +71,19 @@ class Issuer:
         return max(due_at, failed_at + RETRY)
 
     def renew(self) -> bool:
-        """Whether it vouches with something new, which was due or has been copied into the folder."""
+        """Whether it vouches with something new: due, or copied into the folder. What has failed is tried again."""
         due_at = self.due_at()
         if due_at is not None and due_at <= self._now():
             return self._take(self._read)
-        if self._folder is not None and self._replaced():
+        if self._folder is not None and (self._replaced() or self._is_to_be_tried_again()):
             folder = self._folder
             return self._take(lambda: load(folder, trust_domain=self._trust_domain, now=self._now()))
         return False
+
+    def _is_to_be_tried_again(self) -> bool:
+        """What was wrong may have been the clock, or have been mended without a change of these files."""
+        now, failed_at = self._now(), self._failed_at
+        return failed_at is not None and not failed_at <= now < failed_at + RETRY
 
     @property
     def has_ended(self) -> bool:

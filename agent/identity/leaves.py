@@ -242,9 +242,17 @@ class Leaves(Part):
             except RAISED as error:
                 self._renewals[name] = self._renewals[name].failed(now=now)
                 self._failures.about(error, key=name, name=name)
+        self._forget_failures(now)
         if renewed:
             self._log.info("renewed", leaves=renewed)
         return bool(renewed) or changed
+
+    def _forget_failures(self, now: datetime) -> None:
+        """To renew what is not due any more, as the clock was wrong."""
+        for name in [name for name in map(str, self._failures.standing) if name in self._renewals]:
+            if not self._renewals[name].is_due(now):
+                self._renewals[name] = replace(self._renewals[name], failures=0, failed_at=None)
+                self._failures.over(key=name)
 
     def _follow_issuer(self) -> None:
         now = self._now()

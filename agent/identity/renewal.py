@@ -2,8 +2,8 @@
 
 At half its life, a little earlier by name so that 250 containers started together do not come due together. After a failure
 again and again, ever later, but always once more before the leaf expires. The valid leaf stays in force all the while.
-The clock may have been set back since: a leaf from the future, which no caller accepts, is due at once, and a failure in the
-future is none.
+The clock may have been set since: a leaf from the future, which no caller accepts, is due at once, and a failure in the future
+is none, as is one to renew what is not due any more.
 """
 
 import hashlib
@@ -42,13 +42,21 @@ class Renewal:
 
         Without that a leaf of a dying issuer would be renewed after half of ever less, a hundred times in its last minutes.
         """
+        due = self._due_at(now)
+        if due is None or self.failed_at is None or now < self.failed_at:
+            return due
+        return max(due, self._retry_at(self.failed_at))
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether it is time for the next, however soon after an attempt that has failed."""
+        due = self._due_at(now)
+        return due is not None and due <= now
+
+    def _due_at(self, now: datetime) -> datetime | None:
         at_once = self.at_once or now < self.valid.not_before  # from the future
         if self.issuer_ends <= self.valid.not_after and not at_once:
             return None
-        due = now if at_once else due_at(self.valid, name=self.name)
-        if self.failed_at is None or now < self.failed_at:
-            return due
-        return max(due, self._retry_at(self.failed_at))
+        return now if at_once else due_at(self.valid, name=self.name)
 
     def _retry_at(self, failed_at: datetime) -> datetime:
         # The exponent is bounded because a timedelta overflows long before a patient agent gives up.

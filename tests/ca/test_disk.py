@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 
 from ca import files
 from ca.authority import Authority, issue_cell, make_root
-from ca.certificate import Validity
+from ca.certificate import LARGEST_SKEW, Validity
 from ca.disk import Authorities, init_root, load_or_create
 from ca.errors import CaRefused
 from ca.leaf import issue_leaf
@@ -333,7 +333,7 @@ def test_show_describes_root_and_cell_without_a_key(place: Path) -> None:
     assert shown.cell is not None
     assert shown.cell.subject == "CN=cell one,O=cellnet"
     assert shown.cell.serial == f"{made.cell.certificate.serial_number:x}"
-    assert (shown.cell.not_before, shown.cell.not_after) == (NOW - timedelta(minutes=5), NOW + 90 * DAY)
+    assert (shown.cell.not_before, shown.cell.not_after) == (NOW - LARGEST_SKEW, NOW + 90 * DAY)
 
 
 def test_show_of_an_empty_folder_hints_at_the_way_to_a_root(place: Path) -> None:

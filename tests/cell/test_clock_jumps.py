@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 
 from agent.errors import HostRefused
+from ca.certificate import LARGEST_SKEW
 from ca.pem import certificates
 from lab.cell import Cell, Part
 from tests.testlib.cell import CellUnderTest
@@ -25,7 +26,7 @@ from tests.testlib.shop import API, OTHER, follows_policy, three_apps
 from tests.testlib.status import reports
 
 HOUR = timedelta(hours=1)
-SKEW = timedelta(minutes=6)  # what a certificate is backdated by, and a little more
+SKEW = LARGEST_SKEW + timedelta(minutes=1)
 RESTLESS = 100  # looks at the clock within a second
 
 

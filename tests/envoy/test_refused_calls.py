@@ -5,7 +5,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from ipaddress import IPv4Address
 
@@ -13,14 +13,15 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from structlog.testing import capture_logs
 
+from agent.envoy.dated_certificates import LASTS, REASONS
 from agent.envoy.pressure import COUNTERS, LOST, Pressure
 from agent.envoy.refused_calls import BURST, EVERY, KEPT, SOURCE_BURST, SOURCE_EVERY, RefusedCalls, app_of
 from agent.metrics import Metrics
 from ca.leaf import Issued
 from dataplane.envoy import access_log_service, admin, container_socket, inbound
 from dataplane.envoy.refusal import Check, Refusal
-from dataplane.state import INBOUND_PORT, Allow, TargetHttp
-from tests.testlib.certificates import client_context, identity, make_ca
+from dataplane.state import INBOUND_PORT, Allow, Leaf, TargetHttp
+from tests.testlib.certificates import TODAY, client_context, identity, make_ca
 from tests.testlib.envoy import API, WEB, EnvoyCell, EnvoyPair
 from tests.testlib.envoy_traffic import EchoApp, dial, dial_tls
 from tests.testlib.http2_client import Http2Client
@@ -57,10 +58,10 @@ class Scene:
     def kinds(self) -> set[Check]:
         return {each.check for each in self.cell.refusals}
 
-    def calls_another_server(self) -> Refusal:
-        """What took over the address has the certificate of another one; how that call is known."""
+    def calls_another_server(self, leaf: Leaf | None = None) -> Refusal:
+        """What took over the address has the certificate of another one, or this; how that call is known."""
         allow = Allow(WEB_TAG, "tcp", 8080, 8080)
-        leaf = self.cell.leaf("acme/shop/api", address=IPv4Address(OTHER))
+        leaf = leaf or self.cell.leaf("acme/shop/api", address=IPv4Address(OTHER))
         right, wrong = self.cell.state.workloads[API], self.tunnels.workload("api", API, 7, allow, leaf=leaf)
         serve(self.cell, wrong)
         try:
@@ -217,6 +218,18 @@ def test_a_call_that_is_refused_or_answered_by_nobody_is_no_call_to_another_serv
     assert scene.kinds() == {Check.RIGHTS}
 
 
+@pytest.mark.parametrize(("since", "reason"), [(timedelta(hours=3), REASONS[0]), (timedelta(days=-3), REASONS[1])])
+def test_a_certificate_that_is_refused_for_its_dates_is_known_by_that(scene: Scene, since: timedelta, reason: str) -> None:
+    whom = identity("acme/shop/api", address=str(API))
+    issued = scene.cell.ca.leaf(whom, now=TODAY + since, lifetime=timedelta(hours=24))
+    found = scene.calls_another_server(Leaf(issued.chain, issued.key))
+    assert reason in found.words
+    recorder = Recorder()
+    recorder.calls.take([found])
+    (problem,) = recorder.calls.problems()
+    assert str(API) in problem.what
+
+
 def test_what_the_other_end_of_a_handshake_refuses_is_refused_by_that_one(scene: Scene) -> None:
     """It knows why; the end that showed the certificate has refused nobody."""
     scene.calls_another_server()
@@ -320,6 +333,17 @@ def test_of_many_between_two_containers_few_are_logged_and_the_next_says_how_man
     recorder.calls.take([ONE] * 2)
     assert len(recorder.calls.last) == BURST + 2
     assert recorder.calls.last[-1].more == 1000 - BURST
+
+
+def test_certificates_that_are_refused_for_their_dates_are_a_problem_for_a_while_that_says_whose_they_are() -> None:
+    recorder, dated = Recorder(), replace(ONE, words=f"TLS_error: {REASONS[0]}")
+    recorder.calls.take([ONE, replace(ONE, words="CERTIFICATE_VERIFY_FAILED: unable to get local issuer certificate")])
+    assert list(recorder.calls.problems()) == []
+    recorder.calls.take([replace(dated, check=Check.CERTIFICATE), replace(dated, check=Check.SERVER)])
+    (problem,) = recorder.calls.problems()
+    assert problem.what.endswith(f"those of {WEB}, {API}")
+    recorder.now += LASTS
+    assert list(recorder.calls.problems()) == []
 
 
 def test_no_more_than_so_many_are_kept() -> None:

@@ -53,6 +53,20 @@ async def test_a_clock_set_back_renews_what_came_from_the_future_and_first_the_c
     assert leaves.failures == {}
 
 
+async def test_after_a_clock_from_before_its_authorities_was_set_right_nothing_is_reported_and_nothing_renewed(
+    scene: LeafScene,
+) -> None:
+    leaves = scene.leaves()
+    leaves.load([WEB])
+    before = leaves.all()
+    scene.now = NOON - 5 * DAY
+    await scene.run_until(leaves, lambda: leaves.failures.keys() == {"", "web"})
+    scene.now = NOON + DAY / 24
+    await scene.run_until(leaves, lambda: not leaves.failures)
+    assert leaves.all() == before
+    assert list(leaves.problems()) == []
+
+
 def test_authorities_that_cannot_be_read_are_the_hosts_doing_so_that_a_start_is_tried_again(scene: LeafScene) -> None:
     def refused() -> None:
         raise CaRefused("root.crt is damaged", hint="put it back")
