@@ -98,17 +98,20 @@ class ContainerFiles(Part):
                 path.unlink(missing_ok=True)
 
     def look(self) -> None:
-        """Something that environments depend on may have changed."""
-        if self.environments.follow_policies:
-            self._changed.set()
+        """Something that environments depend on may have changed. Cheap, however often it is called."""
+        self._changed.set()
 
     async def run(self) -> None:
         """Keep the files of all attachments up to date. Ends only by cancellation."""
-        backoff = Backoff(longest=30.0)
+        backoff, written = Backoff(longest=30.0), object()
         self._sweep()
         while True:
-            await self._write_all()
+            basis = await self.environments.basis()
+            if basis is not written:
+                await self._write_all()
+                written = basis
             if self._complaints.standing:
+                written = object()
                 await asyncio.sleep(backoff.next())
             else:
                 backoff.reset()
@@ -117,7 +120,8 @@ class ContainerFiles(Part):
             self._changed.clear()
 
     async def _write_all(self) -> None:
-        for held in filter(self._is_present, self._ledger.all()):
+        """Copies of an app one after the other."""
+        for held in sorted(filter(self._is_present, self._ledger.all()), key=lambda held: held.app):
             try:
                 await self.write(held)
                 self._complaints.over(key=held.name)

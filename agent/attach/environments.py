@@ -3,6 +3,7 @@
 It is worked out when it is asked for: at an attach, for `cellnet exec`, and for the file of agent/attach/environment_files.py.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from agent.model.names import AppName
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
 from agent.policy.reach import Reach
+
+KEPT = 8
+"""Apps whose variables are kept: an attach asks twice, and copies of an app one after the other; of all they would be many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,18 @@ class Environments:
         self._prefixes = tuple(prefixes)
         self._name_of = name_of
         self._reach = Reach()
+        self._basis: tuple[object, object] = (None, None)
+        self._worked_out: OrderedDict[tuple[AppName, tuple[AppName, ...]], ServiceVariables] = OrderedDict()
 
-    @property
-    def follow_policies(self) -> bool:
-        """Whether anything in them depends on policies and other apps."""
-        return bool(self._prefixes)
+    async def basis(self) -> object:
+        """What they depend on besides the attachments: the same object as long as that is the same."""
+        if self._prefixes:
+            policies, known = await self._policies.in_force(), await self._known.all()
+            if self._basis[0] is not policies or self._basis[1] is not known:
+                self._reach.follow(policies, known=known)
+                self._basis = (policies, known)
+                self._worked_out.clear()
+        return self._basis
 
     async def of(self, held: Attachment) -> Environment:
         """As things stand now."""
@@ -72,7 +83,13 @@ class Environments:
     async def _services(self, held: Attachment) -> ServiceVariables:
         if not self._prefixes:
             return ServiceVariables()
-        policies, known = await self._policies.in_force(), await self._known.all()
-        self._reach.follow(policies, known=known)
-        reached = self._reach.of(held.app).union(held.services)
-        return service_variables(held.app, reached, prefixes=self._prefixes, name_of=self._name_of)
+        await self.basis()
+        key = (held.app, held.services)
+        found = self._worked_out.pop(key, None)
+        if found is None:
+            reached = self._reach.of(held.app).union(held.services)
+            found = service_variables(held.app, reached, prefixes=self._prefixes, name_of=self._name_of)
+        self._worked_out[key] = found
+        if len(self._worked_out) > KEPT:
+            self._worked_out.popitem(last=False)
+        return found

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.attach.container_files import ContainerFiles
+from agent.attach.container_files import REST, ContainerFiles
 from agent.errors import Conflict
 from agent.model.attachment import Attachment
 from agent.store.ledger import Ledger
@@ -76,6 +76,22 @@ async def test_the_environments_file_follows_the_policies(files: ContainerFiles,
         await eventually_async(shows(path, SHOWN))
         await store.delete_policy("p")
         await eventually_async(lambda: SHOWN not in path.read_text())
+
+
+async def test_a_change_that_no_environment_depends_on_costs_nothing(
+    files: ContainerFiles, ledger: Ledger, store: MemoryStore
+) -> None:
+    attached(ledger, "web")
+    path = files.paths("web").environment
+    async with running(files):
+        await store.apply_policies([OPENED])
+        await eventually_async(shows(path, SHOWN))
+        path.unlink()  # it would be there again after one more round
+        store.changes.announce()
+        await asyncio.sleep(3 * REST)
+        assert not path.exists()
+        await store.delete_policy("p")
+        await eventually_async(path.exists)
 
 
 async def test_a_start_makes_missing_files_and_removes_those_of_others(

@@ -93,7 +93,9 @@ async def test_without_a_prefix_nothing_depends_on_policies(tmp_path: Path, ledg
     plain = Scene(store, container_files(tmp_path, ledger, store=store))
     await plain.allow("acme/shop/web", "acme/shop/db")
     assert await plain.services("cache") == {}
-    assert not plain.files.environments.follow_policies
+    before = await plain.files.environments.basis()
+    await plain.allow("acme/shop/web", "acme/shop/cache")
+    assert await plain.files.environments.basis() is before
 
 
 async def test_two_apps_of_one_name_are_warned_of(scene: Scene) -> None:
