@@ -1,4 +1,5 @@
-"""Envoy's user must reach its sockets and the namespaces whatever umask and folders `up` has; its program runs anywhere."""
+"""Envoy's user must reach its sockets and the namespaces, and dnsmasq's the names, whatever umask and folders `up` has; Envoy's
+program runs anywhere."""
 
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from dataplane.envoy.command import bundled_envoy
 from lab import children
 from lab.cell import Cell, Part
 from tests.testlib.cell import CellUnderTest
+from tests.testlib.dns_client import ask
 from tests.testlib.patience import eventually
 from tests.testlib.shop import follows_policy, three_apps
 
@@ -37,9 +39,11 @@ class Cell077(MaskedCell):
 
 
 @pytest.mark.parametrize("kind", [Cell027, Cell077])
-def test_no_umask_keeps_envoy_from_serving(kind: type[Cell], make_cell: Callable[..., CellUnderTest]) -> None:
+def test_no_umask_keeps_envoy_and_dnsmasq_from_serving(kind: type[Cell], make_cell: Callable[..., CellUnderTest]) -> None:
     cell = make_cell(kind=kind)
-    assert follows_policy(*three_apps(cell))
+    apps = three_apps(cell)
+    assert follows_policy(*apps)
+    eventually(lambda: ask(apps[0], "api.shop.acme.cell.internal").addresses == [str(apps[1].address)])
     assert {each.at("tls").text("state") for each in cell.client.get("/v1/attachments").each()} == {"ready"}
 
 

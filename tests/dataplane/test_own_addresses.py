@@ -10,6 +10,7 @@ import pytest
 from dataplane.netlink.addresses import ADDRESS, IFA_LOCAL, IFA_PROTO, RT_SCOPE_LINK, RTM_NEWADDR
 from dataplane.netlink.links import LOOPBACK
 from dataplane.netlink.rtnetlink import NEW, change
+from dataplane.netlink.underlay import clashes
 from dataplane.state import HostState, Resolver
 from dataplane.tables import ADDRESS_PROTOCOL
 from host.namespace import run_in
@@ -98,3 +99,22 @@ def test_the_host_calls_its_containers_from_another_address_as_before(host: Host
     host.become(serving(host))
     assert host.netns.run("ip", "route", "get", "10.255.1.2") == before
     assert "169.254" not in before
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["address", "add", "169.254.0.2/16", "dev", "u0"], "address 169.254.0.2/16 of u0"),
+        (["address", "add", "169.254.0.2/32", "dev", "lo"], "address 169.254.0.2/32 of lo"),
+        (["route", "add", "169.254.0.2/32", "dev", "u0"], "route 169.254.0.2/32 on u0"),
+    ],
+)
+def test_what_else_has_the_address_is_found_and_our_own_entry_is_none(host: Host, words: list[str], what: str) -> None:
+    def found() -> list[str]:
+        return [each.what for each in run_in(host.netns.path, lambda: clashes(EMPTY.overlay, RESOLVER.address))]
+
+    host.become(SERVING)
+    assert found() == []
+    host.become(EMPTY)
+    host.netns.run("ip", *words)
+    assert found() == [what]

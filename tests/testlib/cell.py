@@ -207,10 +207,10 @@ def _started(stack: ExitStack, overrides: Sequence[str] = (), kind: type[Cell] =
 
 
 @contextmanager
-def running_cell(*overrides: str) -> Iterator[CellUnderTest]:
+def running_cell(*overrides: str, kind: type[Cell] = Cell) -> Iterator[CellUnderTest]:
     """A cell for as long as it is needed, for fixtures of other scopes."""
     with ExitStack() as stack:
-        yield _started(stack, overrides)
+        yield _started(stack, overrides, kind)
 
 
 class Tidied(Protocol):

@@ -1,0 +1,129 @@
+"""The DNS of a cell, which its containers share: nothing else asks it, and one container, or ten, leave the others theirs."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import IP, TCP
+
+from host.namespace import run_in
+from tests.testlib.attacked_cell import AttackedCell
+from tests.testlib.attacker import withstood
+from tests.testlib.dns_client import PORT, RESOLVER, Code, ask, ask_over_tcp
+from tests.testlib.dns_floods import connections_in, flooded_by, idle_connections, unanswered
+from tests.testlib.instance import Instance
+from tests.testlib.mutation import Without, stopped_by
+from tests.testlib.node import Node
+
+STRANGERS = Without("filter", "CELLNET-INPUT", "-d 169.254.0.2/32")
+QUESTIONS = Without("filter", "CELLNET-RESOLVER", "cellnet-dns-udp")
+CALLS = Without("filter", "CELLNET-RESOLVER", "cellnet-dns-tcp")
+OPEN = Without("filter", "CELLNET-RESOLVER", "--connlimit-above")
+UNTRACKED = Without("raw", "CELLNET-PREROUTING", "-d 169.254.0.2/32")
+MOST_OPEN, BURST, RATE = 4, 100, 50
+BURST_OF_ALL = 5_000  # one second's credit of a few, at most
+once = pytest.mark.parametrize("backend", ["nft"], indirect=True)
+PAUSE = 3.0  # until a container has its whole credit again
+
+
+@pytest.fixture
+def stranger(stage: AttackedCell) -> Iterator[Node]:
+    """A host of the cell's network, with a way to the resolver's address."""
+    stage.outside.run("ip", "route", "add", f"{RESOLVER}/32", "via", str(stage.host.address))
+    yield stage.outside
+    stage.outside.run("ip", "route", "del", f"{RESOLVER}/32")
+
+
+@pytest.fixture
+def ten(stage: AttackedCell) -> list[Instance]:
+    """Ten more attackers."""
+    return [stage.another() for _ in range(10)]
+
+
+def overflown(host: Node) -> int:
+    """How many datagrams found no room in the resolver's socket since it was opened."""
+    lines = run_in(host.pin, lambda: Path("/proc/thread-self/net/udp").read_text().splitlines()[1:])
+    return sum(int(line.split()[12]) for line in lines if line.split()[1].endswith(f":{PORT:04X}"))
+
+
+@stopped_by(STRANGERS)
+def test_a_stranger_is_not_answered(stage: AttackedCell, stranger: Node) -> None:
+    assert ask(stage.web, "nothing.cell.internal").code is Code.NXDOMAIN
+    heard = []
+    for over in (ask, ask_over_tcp):
+        with suppress(OSError):
+            heard.append(over(stranger, "nothing.cell.internal", seconds=1.0))
+    withstood(it=not heard, what=f"a stranger heard {heard}")
+
+
+@stopped_by(QUESTIONS)
+def test_a_flood_of_one_container_leaves_the_others_theirs(stage: AttackedCell) -> None:
+    before = overflown(stage.host)
+    with flooded_by(*[stage.mallory] * 4):
+        lost = unanswered(stage.web)
+    overflow = overflown(stage.host) - before
+    what = f"{lost} questions of another container came to nothing, {overflow} in all found no room"
+    withstood(it=not lost and overflow < BURST_OF_ALL, what=what)
+
+
+@once
+def test_floods_of_ten_containers_leave_the_others_theirs(stage: AttackedCell, ten: list[Instance]) -> None:
+    with flooded_by(*ten):
+        assert not unanswered(stage.web)
+
+
+@stopped_by(UNTRACKED)
+def test_a_flood_takes_no_room_in_the_table_of_connections(stage: AttackedCell) -> None:
+    with flooded_by(stage.mallory):
+        for number in range(50):
+            with suppress(OSError):
+                ask(stage.mallory, f"{number}.cell.internal", seconds=0.05)
+    entries = stage.host.run("conntrack", "-L", "-p", "udp", "-s", str(stage.mallory.address)).count(f"dst={RESOLVER}")
+    withstood(it=entries == 0, what=f"{entries} entries")
+
+
+@stopped_by(OPEN)
+def test_connections_that_stay_open_are_few(stage: AttackedCell) -> None:
+    time.sleep(PAUSE)
+    held = idle_connections(stage.mallory, 3 * MOST_OPEN)
+    assert len(held) >= MOST_OPEN
+    withstood(it=len(held) == MOST_OPEN, what=f"{len(held)} are open")
+    assert not unanswered(stage.web, times=3)
+
+
+@once
+def test_ten_containers_with_all_that_they_may_hold_leave_the_others_theirs(stage: AttackedCell, ten: list[Instance]) -> None:
+    held = [idle_connections(each, MOST_OPEN, seconds=0.2) for each in ten]
+    assert all(len(each) == MOST_OPEN for each in held)
+    assert not unanswered(stage.web, times=5)
+
+
+@stopped_by(CALLS, OPEN)
+def test_new_connections_are_few_in_a_second(stage: AttackedCell) -> None:
+    """For each dnsmasq makes a process."""
+    time.sleep(PAUSE)
+    begun = time.monotonic()
+    made = connections_in(stage.mallory, seconds=3.0)
+    most = BURST + RATE * (time.monotonic() - begun + 1)
+    withstood(it=made <= most, what=f"{made} connections")
+    assert not unanswered(stage.web, times=3)
+
+
+@once
+def test_calls_that_are_never_completed_leave_the_others_theirs(stage: AttackedCell) -> None:
+    begun = IP(src=str(stage.mallory.address), dst=str(RESOLVER))
+    for number in range(500):
+        stage.wire.send(begun / TCP(sport=20_000 + number, dport=PORT, flags="S", seq=number))
+    assert not unanswered(stage.web, times=3)
+
+
+@once
+def test_what_one_container_asks_too_much_is_a_line_of_the_status(stage: AttackedCell) -> None:
+    with flooded_by(stage.mallory):
+        until = time.monotonic() + 20
+        words = "further ones of mallory get no answer"
+        while not any(words in each.text("what") for each in stage.cell.status().at("problems").each()):
+            assert time.monotonic() < until
+            time.sleep(0.2)
