@@ -10,6 +10,7 @@ from agent.cli.app_names import APP
 from agent.cli.errors import print_warning
 from agent.client.connection import Client, Reply, RequestBody, attachment_address
 from agent.model.app_port import AppPort
+from agent.model.names import lowered
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class AttachOptions:
             "routes": self.routes,
             "tls_target": self.tls_target,
             "tls_http": self.tls_http,
-            "services": self.services,
+            "services": tuple(map(lowered, self.services)),
         }
 
 

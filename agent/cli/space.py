@@ -7,7 +7,7 @@ from agent.cli.output import joined, json_option, print_json, table
 from agent.client.answer import Fields
 from agent.client.connection import quoted
 from agent.client.location import Location
-from agent.model.names import Space
+from agent.model.names import Space, lowered
 
 HEADS = ("SPACE", "APPS", "DECLARED HERE")
 
@@ -28,7 +28,7 @@ def space(location: Location, space: Space | None, apps: str | None, as_json: bo
     elif space is None:
         raise click.UsageError("Name the space whose apps these are", click.get_current_context())
     else:
-        names = [each.strip() for each in apps.split(",") if each.strip()]
+        names = [lowered(each.strip()) for each in apps.split(",") if each.strip()]
         address = f"/v1/spaces/{quoted(space.org)}/{quoted(space.space)}"
         found = [location.client().ask("PUT", address, {"apps": names}).fields]
     if as_json:

@@ -78,7 +78,7 @@ def test_a_name_that_nothing_has_is_a_notice_and_no_refusal(shop: FakeCell, cell
 
 
 def test_a_spaces_apps_are_listed_and_declared(shop: FakeCell, cellnet: Cli) -> None:
-    assert cellnet("space", "acme/shop", "--apps", "db, cache").out == (
+    assert cellnet("space", "acme/shop", "--apps", "Db, cache").out == (
         "SPACE      APPS                 DECLARED HERE\nacme/shop  api, cache, db, web  cache, db\n"
     )
     assert cellnet("space").out == (

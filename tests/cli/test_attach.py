@@ -35,7 +35,7 @@ def test_attach_says_whose_the_key_is_and_prints_address_and_environment(cellnet
 def test_attach_asks_for_services_and_says_which_have_no_variable(cellnet: Cli, cell: FakeCell) -> None:
     cell.warnings = ("the service variable 'x' is that of another",)
     asked = ("attach", "--app", "acme/shop/api", "--netns", "/run/netns/x", "--env")
-    done = cellnet(*asked, "--service", "db", "--service", "zeta/data/lake")
+    done = cellnet(*asked, "--service", "Db", "--service", "zeta/data/lake")
     assert done.err == "warning: the service variable 'x' is that of another\n"
     assert done.out == "CF_INSTANCE_INTERNAL_IP=10.255.1.2\nCF_INSTANCE_INDEX=0\n"
     assert list(map(str, cell.services["api"])) == ["acme/shop/db", "zeta/data/lake"]
