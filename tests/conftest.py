@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.testlib.cell import cell, cell_kind, cell_overrides, make_cell, module_cell  # noqa: F401 -- fixtures
 from tests.testlib.cells import cells, make_cells, module_cells  # noqa: F401 -- fixtures
+from tests.testlib.forms import every_form  # noqa: F401 -- a fixture
 from tests.testlib.netns import PREFIX, Netns
 
 pytest_plugins = ["tests.repository.skips", "tests.repository.durations"]

@@ -102,7 +102,7 @@ class Origin:
         return f"{self.source}:{self.line}" if self.line else self.source
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Opening:
     """What every kind of policy says: which ports are open, whether an echo passes, and where it was written."""
 

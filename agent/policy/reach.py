@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from agent.model.names import AppName
 from agent.model.policy import AppPolicy, Pattern, Policy, Scope, between_apps
 from agent.policy.difference import difference
-from agent.policy.resolve import Parts
+from agent.policy.index import Parts, parts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,7 @@ class Reach:
         """The apps that `source` may reach: those that a policy spells out, whether they are known or not, and the known ones
         of a space or an org that it opens.
         """
-        keys: tuple[Parts, ...] = (
-            (source.org, source.space, source.app), (source.org, source.space, None), (source.org, None, None)
-        )  # fmt: skip
-        targets = {target for key in keys for target in self._targets.get(key, ())}
+        targets = {target for key in parts_of(source) for target in self._targets.get(key, ())}
         return frozenset(app for target in targets for app in self._meant(target, source))
 
     def _meant(self, target: _Target, source: AppName) -> AbstractSet[AppName]:

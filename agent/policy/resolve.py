@@ -4,69 +4,21 @@ Between the language and the dataplane: a destination costs only the policies th
 the same as before is the same object, so that whoever compares two states sees at once that nothing changed.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from agent.model.names import AppName
 from agent.model.policy import AppPolicy, Pattern, Policy, Ports, Protocol, Scope, between_apps
-from agent.policy.difference import difference
+from agent.policy.index import Parts, PolicyIndex
 from agent.policy.ports import merged
 from dataplane.state import Allow
 
-Parts = tuple[str, str | None, str | None]
 Policies = tuple[AppPolicy, ...]
 MOST_RIGHTS = 4096  # to one app: so many lines its containers' chains may have, each of which is written when one changes
-FEW = 8  # destinations; where more have changed, all are sorted anew
 
 
-class Index:
-    """Policies by destination."""
-
-    def __init__(self, policies: Policies = ()) -> None:
-        self._policies: Policies = ()
-        self._by_destination: dict[Parts, Policies] = {}
-        self.follow(policies)
-
-    def follow(self, policies: Policies) -> None:
-        """Take other policies: of thousands usually those of one destination have changed."""
-        change = difference(self._policies, policies)
-        before, behind = self._policies[: change.place], self._policies[change.place + len(change.removed) :]
-        self._policies = (
-            *before,
-            *change.added,
-            *behind,
-        )  # with the objects that are sorted already, which are found by identity
-        removed, added = _by_destination(change.removed), _by_destination(change.added)
-        touched = removed.keys() | added.keys()
-        if len(touched) > FEW:
-            self._by_destination = {to: tuple(found) for to, found in _by_destination(self._policies).items()}
-        else:
-            for to in touched:
-                self._replace(to, removed.get(to, ()), added.get(to, ()), before=before)
-
-    def _replace(self, to: Parts, removed: Sequence[AppPolicy], added: Sequence[AppPolicy], *, before: Policies) -> None:
-        found = self._by_destination.pop(to, ())
-        ours = frozenset(map(id, found))
-        place = sum(map(ours.__contains__, map(id, before))) if ours else 0  # in C, as `before` may be 60,000
-        if now := (*found[:place], *added, *found[place + len(removed) :]):
-            self._by_destination[to] = now
-
-    def concerning(self, app: AppName) -> Policies:
-        """The policies whose `to` means `app`, the most exact first, each group in the order given."""
-        keys: tuple[Parts, ...] = ((app.org, app.space, app.app), (app.org, app.space, None), (app.org, None, None))
-        found = [policies for key in keys if (policies := self._by_destination.get(key))]
-        return found[0] if len(found) == 1 else tuple(policy for policies in found for policy in policies)
-
-
-def _parts(pattern: Pattern) -> Parts:
-    return pattern.org, pattern.space, pattern.app
-
-
-def _by_destination(policies: Policies) -> dict[Parts, list[AppPolicy]]:
-    found: dict[Parts, list[AppPolicy]] = {}
-    for policy in policies:
-        found.setdefault(_parts(policy.to), []).append(policy)
-    return found
+def _destination(policy: AppPolicy) -> tuple[Pattern]:
+    return (policy.to,)
 
 
 def meant(source: Pattern | Scope, *, to: AppName) -> Pattern:
@@ -183,7 +135,7 @@ class PolicyResolver:
 
     def __init__(self) -> None:
         self._policies: tuple[Policy, ...] = ()
-        self._index = Index()
+        self._index = PolicyIndex(_destination)
         self._census = Census({})
         self._tags: Mapping[AppName, int] | None = None
         self._answers: dict[AppName, _Answer] = {}

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.testlib.followed import Followed, following
-from tests.testlib.forms import every_form  # noqa: F401 -- a fixture
 from tests.testlib.policy_directory import PolicyDirectory
 
 

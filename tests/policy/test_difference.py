@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from agent.model.names import AppName
 from agent.model.policy import AppPolicy, Origin, Pattern, Ports
 from agent.policy.difference import difference
-from agent.policy.resolve import FEW, Index
+from agent.policy.index import FEW, PolicyIndex
 
 APPS = [AppName("acme", "shop", f"app{number}") for number in range(FEW + 4)]
 
@@ -51,7 +51,7 @@ def test_an_index_that_has_followed_changes_is_as_one_made_anew(
     first: list[int], edits: list[tuple[int, int, list[int]]]
 ) -> None:
     lines = list(enumerate(first))
-    index = Index(policies(lines))
+    index = PolicyIndex(lambda each: (each.to,), policies(lines))
     for number, (place, removed, added) in enumerate(edits, start=1):
         lines[place : place + removed] = [(100 * number + line, to) for line, to in enumerate(added)]
         now = policies(lines)

@@ -1,12 +1,14 @@
 """Who may reach whom, said once more: by the policy language as the documentation tells it, and by nothing else.
 
 An oracle for tests of all the rest: slow, obvious, and on purpose without a single import of cellnet, so that a mistake there
-is not made here too. A rule is a plain table as a policy file has it: `{"from": …, "to": …, "tcp": …, "udp": …}`.
+is not made here too. A rule is a plain table as a policy file has it: `{"from": …, "to": …, "tcp": …, "udp": …, "icmp": …}`. An
+echo has port 0.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from ipaddress import ip_address, ip_network
 from typing import TypeAlias
 
 Rule: TypeAlias = Mapping[str, object]
@@ -43,6 +45,34 @@ def reaches(source: str, *, to: str, protocol: str, port: int, known: Known) -> 
     return any(allows(rule, source=source, to=to, protocol=protocol, port=port) for rule in known.rules)
 
 
+def goes_out(source: str, *, to: str, protocol: str, port: int, known: Known) -> bool:
+    """Whether an instance of app `source` may open a connection to the outside, by an address, or by a name that it asks for.
+
+    `known` is what the source's cell goes by.
+    """
+    return any(
+        isinstance(rule["to"], Mapping)
+        and any(_is_meant(each, source) for each in _listed(rule["from"]))
+        and (_has_name(rule["to"], to) or _has_address(rule["to"], to))
+        and _is_open(rule, protocol, port)
+        for rule in known.rules
+    )
+
+
+def comes_in(caller: str, *, to: str, protocol: str, port: int, known: Known) -> bool:
+    """Whether an address of the outside may call a published port of app `to`; `port` is the container's own.
+
+    `known` is what the destination's cell goes by.
+    """
+    return any(
+        isinstance(rule["from"], Mapping)
+        and _has_address(rule["from"], caller)
+        and _is_meant(str(rule["to"]), to)
+        and _is_open(rule, protocol, port)
+        for rule in known.rules
+    )
+
+
 def arrives(source: str, *, to: str, protocol: str, port: int, known: Known, mode: Mode) -> bool:
     """Whether the destination's cell, in a mode of mutual TLS, lets through what opens a flow from `source` to this very port.
 
@@ -61,17 +91,20 @@ def leaves(port: int, *, protocol: str, mode: Mode) -> bool:
 
 
 def allows(rule: Rule, *, source: str, to: str, protocol: str, port: int) -> bool:
-    """Whether one rule allows this."""
+    """Whether one rule allows this, between apps."""
     return (
-        _is_meant(str(rule["to"]), to)
+        not isinstance(rule["from"], Mapping)
+        and not isinstance(rule["to"], Mapping)
+        and _is_meant(str(rule["to"]), to)
         and any(_may_come(source, by=each, to=to) for each in _listed(rule["from"]))
-        and any(_opens(each, port) for each in _listed(rule.get(protocol, ())))
+        and _is_open(rule, protocol, port)
     )
 
 
 def named(rules: Iterable[Rule]) -> frozenset[str]:
     """The apps that rules spell out, as a source or as the destination."""
-    return frozenset(word for rule in rules for word in (*_listed(rule["from"]), str(rule["to"])) if _is_app(word))
+    ends = (end for rule in rules for end in (rule["from"], rule["to"]) if not isinstance(end, Mapping))
+    return frozenset(word for end in ends for word in _listed(end) if _is_app(word))
 
 
 def opened(rule: Rule, protocol: str) -> Sequence[tuple[int, int]]:
@@ -83,6 +116,28 @@ def opened(rule: Rule, protocol: str) -> Sequence[tuple[int, int]]:
         else:
             found.append((first, last))
     return found
+
+
+def _is_open(rule: Rule, protocol: str, port: int) -> bool:
+    if protocol == "icmp":
+        return rule.get("icmp") == "echo"
+    return any(_opens(each, port) for each in _listed(rule.get(protocol, ())))
+
+
+def _has_address(end: Mapping[str, object], address: str) -> bool:
+    """Whether it is in one of the networks, and in none of the exceptions."""
+    try:
+        one = ip_address(address)
+    except ValueError:
+        return False
+    networks, exceptions = (_listed(end.get(key, ())) for key in ("cidr", "except"))
+    return any(one in ip_network(each) for each in networks) and not any(one in ip_network(each) for each in exceptions)
+
+
+def _has_name(end: Mapping[str, object], name: str) -> bool:
+    """An exact name is that name alone; `*.` is any depth below."""
+    patterns = _listed(end.get("host", ()))
+    return any(name == each or (each.startswith("*.") and name.endswith(each[1:])) for each in patterns)
 
 
 def _ports_of_apps(known: Known) -> Iterator[int]:
