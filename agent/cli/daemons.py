@@ -50,7 +50,9 @@ def dns(location: Location) -> int:
 def up(location: Location) -> int:
     """Run agent, Envoy and DNS together in the foreground, for a host without systemd.
 
-    Stopping it changes nothing in the kernel: traffic goes on as it was allowed.
+    Stopping it changes nothing in the kernel: traffic goes on as it was allowed. What goes through Envoy ends with it: TLS on
+    61443, and with tls.mtls all TCP between containers. A part that ends is started again: to have the agent read its
+    configuration anew, end the process that 'cellnet status' names.
     """
     need_root("cellnet up")
     config = _loaded(location)

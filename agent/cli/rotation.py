@@ -171,7 +171,7 @@ class _Run:
         step, now = found.text("step"), time.monotonic()
         if step != self._step:
             self._step, self._since = step, now
-        if self._quiet or step == "done":
+        if self._quiet or ORDER.index(step) > ORDER.index(self._until or "end"):
             return
         for line in (*_head(found), *(_awaited(found) if at_last or now > self._since + SOON else ())):
             if line not in self._told:
@@ -245,7 +245,8 @@ def _conclusion(found: Fields, *, over: bool) -> Iterator[str]:
         if besides:
             yield f"still trusted besides: {', '.join(besides)}; 'cellnet ca publish FILE' would replace all of them"
     elif over:
-        yield "stopped as asked; the roots that go are trusted until 'cellnet ca rotate' is run again"
+        at = STEPS[found.text("step")]
+        yield f"stopped as asked, before step {at}; the roots that go are trusted until 'cellnet ca rotate' is run again"
     else:
         yield "not done yet: run it again; 'cellnet ca rotate --status' shows where it is"
 

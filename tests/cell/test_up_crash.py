@@ -1,15 +1,21 @@
 """`cellnet up` and its children: a child that is killed is started again, and the containers live on."""
 
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
 from host import process
 from lab.cell import Part
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.connections import echoed, is_alive
+from tests.testlib.connections import echoed, is_alive, is_ended
 from tests.testlib.footprint import expected, footprint
 from tests.testlib.instance import TLS_PORT
 from tests.testlib.kernel_changes import kernel_events, rules_generation
 from tests.testlib.node import Connected, Refused, pair
 from tests.testlib.patience import eventually
-from tests.testlib.shop import follows_policy, three_apps
+from tests.testlib.shop import API, WEB, follows_policy, three_apps, web_to_api
 
 
 def test_the_children_of_a_killed_up_end_and_a_new_one_takes_over(cell: CellUnderTest) -> None:
@@ -44,6 +50,26 @@ def test_stopping_up_changes_nothing_in_the_kernel(cell: CellUnderTest) -> None:
     assert (web.connect(api, 8080), other.connect(api, 8080)) == (Connected, Refused)
     cell.start()
     assert echoed(tcp)
+
+
+def test_with_mutual_tls_stopping_up_ends_what_is_in_tunnels_and_an_agent_that_is_started_anew_does_not(
+    make_cell: Callable[..., CellUnderTest],
+) -> None:
+    cell = make_cell("tls.mtls=strict")
+    web, api = cell.containers(WEB, API)
+    cell.policy_file("shop.yaml", web_to_api("tcp: 8080"))
+    cell.wait_well()
+    stream, agent, envoy = web.dial(api, 8080), cell.lab.part(Part.AGENT), cell.lab.part(Part.ENVOY)
+    os.kill(int(cell.status().at("cell").text("pid")), signal.SIGTERM)
+    eventually(lambda: cell.lab.part(Part.AGENT) not in (agent, None))
+    cell.wait_well()
+    assert (cell.lab.part(Part.ENVOY), echoed(stream)) == (envoy, True)
+    cell.stop()
+    assert is_ended(stream)
+    with pytest.raises(ConnectionRefusedError):
+        web.dial(api, 8080)
+    cell.start()
+    assert echoed(web.dial(api, 8080))
 
 
 def ended(pid: int) -> bool:

@@ -1,12 +1,14 @@
 """`cellnet ca rotate` against an agent on memory: what it asks for, what it says, and when it is over."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from agent.cli.main import run
+from agent.cli.rotation import ORDER
 from agent.errors import Unavailable
 from agent.identity.rotation import Step
 from agent.model.credentials import StoreCredentials
@@ -73,7 +75,8 @@ def test_what_is_awaited_is_said_with_what_to_do_and_it_is_no_success(rotate: Cl
 def test_it_stops_where_it_is_asked_to(rotate: Cli, cell: FakeCell, until: str, at: object, code: int) -> None:
     cell.rotations = [NONE, at]  # type: ignore[list-item]
     found, out, _ = rotate("root.crt", *NOW, "--until", until)
-    assert (found, "stopped as asked" in out) == (code, code == 0)
+    assert (found, "stopped as asked, before step" in out) == (code, code == 0)
+    assert re.findall("^step ([123])", out, flags=re.MULTILINE) == ([] if code == 0 else [str(ORDER.index(until) + 1)])
     assert cell.rotated == [("PEM", (), True)], "the roots that go stay trusted"
 
 
