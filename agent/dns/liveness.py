@@ -32,7 +32,7 @@ LARGEST = 512
 NOT_FOLLOWING = "dnsmasq does not follow the folder of names: it answers as the folder was", "it is ended, and started again"
 
 
-class Reply(Enum):
+class DnsReply(Enum):
     """What came of a question."""
 
     NONE = "none"
@@ -113,7 +113,7 @@ class ResolverLiveness(Part):
         """Once."""
         asked = self._facts.clock()
         reply = await self._reply()
-        if reply is Reply.NONE:
+        if reply is DnsReply.NONE:
             await self._look_for_it(asked)
         else:
             self._heard(reply)
@@ -128,13 +128,13 @@ class ResolverLiveness(Part):
         elif asked - self._looked >= SPACING:
             self._obstacle, self._looked = await asyncio.to_thread(self._facts.obstacle), asked
 
-    def _heard(self, reply: Reply) -> None:
+    def _heard(self, reply: DnsReply) -> None:
         running = self._facts.running()
         silent = 0.0 if self._silent_since is None else self._facts.clock() - self._silent_since
         if silent > MISSED and running is not None and running.pid == self._pid:
             self._tell(signal.SIGHUP, "dnsmasq_reads_all_names_again")
         self._silent_since = None
-        self._strange = 0 if reply is Reply.RIGHT else self._strange + 1
+        self._strange = 0 if reply is DnsReply.RIGHT else self._strange + 1
         if self._strange == TRIES:
             self._tell(signal.SIGTERM, "dnsmasq_ended_for_it_follows_another_folder")
 
@@ -144,7 +144,7 @@ class ResolverLiveness(Part):
             self._log.warning(event, pid=running.pid)
             running.send(number)
 
-    async def _reply(self) -> Reply:
+    async def _reply(self) -> DnsReply:
         self._number = (self._number + 1) % 0x10000
         if self.answers or not self._name:  # one that stands still would have ever more changes of the folder before it
             self._name = await self._facts.announce(f"{self._number:04x}.{PROBED}")
@@ -156,8 +156,8 @@ class ResolverLiveness(Part):
                 async with asyncio.timeout(TIMEOUT):
                     found = await self._received(caller)
             except OSError:  # TimeoutError is one
-                return Reply.NONE
-        return Reply.RIGHT if not self._name or says(found, self._facts.address) else Reply.OTHER
+                return DnsReply.NONE
+        return DnsReply.RIGHT if not self._name or says(found, self._facts.address) else DnsReply.OTHER
 
     async def _received(self, caller: socket.socket) -> bytes:
         while True:

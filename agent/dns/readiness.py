@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent import log
 from agent.complaint import Complaints
-from agent.dns.serving import LONGEST_PAUSE, Serving
+from agent.dns.service_state import LONGEST_PAUSE, Serving
 from agent.model.app_port import UDP, AppPort
 from agent.model.attachment import Attachment
 from agent.model.status import Part, Problem

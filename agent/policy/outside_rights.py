@@ -32,7 +32,7 @@ End: TypeAlias = tuple[IPv4Network, ...] | HostPattern
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer(Generic[P]):
+class _OutsideAnswer(Generic[P]):
     """What was worked out, and from what. Of the policies those are `kept` that are no more than an app can have."""
 
     groups: tuple[tuple[P, ...], ...]
@@ -48,9 +48,9 @@ class Direction(Generic[P]):
         self._index = PolicyIndex[P](apps)
         self._outside = outside
         self._ends = Memo[P, tuple[End, ...]](lambda policy: _ends_of(outside(policy)))
-        self._answers: dict[AppName, _Answer[P]] = {}
+        self._answers: dict[AppName, _OutsideAnswer[P]] = {}
         self._stale: set[AppName] = set()
-        self._made: dict[tuple[int, ...], _Answer[P]] = {}  # by the very groups of policies, which many apps share
+        self._made: dict[tuple[int, ...], _OutsideAnswer[P]] = {}  # by the very groups of policies, which many apps share
         self._rights: dict[Rights, Rights] = {}
 
     def follow(self, policies: tuple[P, ...]) -> None:
@@ -88,7 +88,7 @@ class Direction(Generic[P]):
             self._made = {key: answer for key, answer in self._made.items() if id(answer) in used}
             self._rights = {each.rights: each.rights for each in self._answers.values()}
 
-    def _answer(self, groups: tuple[tuple[P, ...], ...]) -> _Answer[P]:
+    def _answer(self, groups: tuple[tuple[P, ...], ...]) -> _OutsideAnswer[P]:
         key = tuple(map(id, groups))  # which stand for them as long as the answer holds them
         if key not in self._made:
             policies = tuple({id(each): each for group in groups for each in group}.values())
@@ -98,7 +98,7 @@ class Direction(Generic[P]):
                 rights = self._rights_of(kept)
             chosen = frozenset(map(id, kept))
             left_out = tuple(each.name for each in policies if id(each) not in chosen)
-            self._made[key] = _Answer(groups, self._rights.setdefault(rights, rights), kept, left_out)
+            self._made[key] = _OutsideAnswer(groups, self._rights.setdefault(rights, rights), kept, left_out)
         return self._made[key]
 
     def _fitting(self, policies: Iterable[P]) -> tuple[P, ...]:

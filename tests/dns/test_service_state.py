@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.dns.serving import FIRST_PAUSE, GRACE, LONGEST_PAUSE, Serving
+from agent.dns.service_state import FIRST_PAUSE, GRACE, LONGEST_PAUSE, Serving
 
 
 def watched(*spans: tuple[bool, float]) -> list[tuple[float, bool]]:
