@@ -148,8 +148,8 @@ class Readiness(Part):
         now, changed = self._elapsed(), False
         for guid in asked:
             before, result = self._serving.get(guid), found.get(guid)
-            if before is None:
-                continue  # gone meanwhile
+            if before is None or (result is None and guid not in self._looks.stuck):
+                continue  # gone meanwhile, or behind one that is stuck: looked at next
             self._complain(guid, result)
             after = before.after(result, now=now) if isinstance(result, bool) else before.unseen(now=now)
             self._serving[guid] = after

@@ -28,10 +28,15 @@ class PortLooks(Generic[Key]):
         self._unended: dict[Key, Future[None]] = {}
         self._thread: NamespaceThread | None = None
 
+    @property
+    def stuck(self) -> frozenset[Key]:
+        """Those whose last look has not come back."""
+        return frozenset(key for key, each in self._unended.items() if not each.done())
+
     def look(self, ports: Mapping[Key, ServicePort], *, keep: Collection[Key]) -> Found[Key]:
         """Whether each is served, or why that cannot be seen. Blocks for a second at most; meant for a worker thread.
 
-        Not in the answer is what does not come back, and what was behind it. All but those in `keep` are let go of.
+        Not in the answer is what is `stuck`, and what was behind it the first time. All but those in `keep` are let go of.
         """
         self._unended = {key: each for key, each in self._unended.items() if not each.done()}
         self._let_go(self._looks.keys() - set(keep))

@@ -161,6 +161,17 @@ async def test_a_route_that_may_no_longer_be_is_not_announced() -> None:
         assert [each.routes for each in store.endpoints().values()] == [("web.apps.internal",)]
 
 
+async def test_whether_names_lead_to_a_container_is_announced_each_time_that_it_changes() -> None:
+    store = MemoryStore()
+    made = announcement(store)
+    web, api = attachment(WEB, address=FIRST), attachment(API, address=SECOND)
+    async with announcing(made):
+        for ready in ((), (web,), (web, api), (api,)):
+            made.update((web, api), ready=ready, underlay=HERE)
+            await so(lambda: {each.app for each in store.endpoints().values() if each.ready} == {each.app for each in ready})
+            await heard(store, str(API), str(WEB))
+
+
 async def test_a_failed_announcement_is_repeated() -> None:
     store = Deaf()
     made = announcement(store)
@@ -196,18 +207,24 @@ def _one() -> tuple[Attachment, ...]:
     return (attachment(WEB, address=FIRST),)
 
 
-@given(st.lists(st.dictionaries(st.sampled_from(["web", "api", "job"]), st.tuples(st.sampled_from(Phase), st.integers(2, 4)))))
+containers = st.tuples(st.sampled_from(Phase), st.integers(2, 4), st.booleans())
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["web", "api", "job"]), containers)))
 def test_what_is_announced_of_containers_is_what_a_cell_without_a_memory_would_announce(
-    walk: list[dict[str, tuple[Phase, int]]],
+    walk: list[dict[str, tuple[Phase, int, bool]]],
 ) -> None:
     made, known = announcement(MemoryStore()), dict[tuple[str, Phase, int], Attachment]()
     for now in walk:
         found = [
             known.setdefault((name, phase, number), attachment(WEB, name=name, address=MINE[number], phase=phase))
-            for name, (phase, number) in now.items()
+            for name, (phase, number, _) in now.items()
         ]
         fresh = announcement(MemoryStore())
         for each in (made, fresh):
-            each.update(tuple(found), ready=(), underlay=HERE)
+            each.update(tuple(found), ready=tuple(each for each in found if now[each.name][2]), underlay=HERE)
         assert made._endpoints == fresh._endpoints
+        assert {each.name for each in fresh._endpoints if each.ready} == {
+            each.name for each in found if each.phase is Phase.ATTACHED and now[each.name][2]
+        }
         assert {each.name for each in fresh._endpoints} == {each.name for each in found if each.phase is Phase.ATTACHED}

@@ -25,13 +25,14 @@ from tests.testlib.containers import ServingContainer
 from tests.testlib.failures import LEASE_SECONDS, extra_cell, kill_all_parts, lease_kept, power_off, renumber
 from tests.testlib.instance import TLS_PORT
 from tests.testlib.kernel_changes import tables, undisturbed
+from tests.testlib.names import leads
 from tests.testlib.node import Connected, connect_at_once, one_datagram, pair
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, OTHER, WEB, policies
 from tests.testlib.status import is_seen_alive, is_well, listed, name_of, peer
 
 ALL = policies(f"from: same-org, to: {API}, tcp: any, udp: any", f"from: same-org, to: {OTHER}, tcp: any, udp: any")
-FAR = "acme/shop/far"
+FAR, NAME = "acme/shop/far", "api.shop.acme.cell.internal"
 MEGABYTE = 1 << 20
 PREFIX = "overlay.cell_prefix=30"
 RENEWED = IPv4Address("10.77.0.143")
@@ -64,6 +65,7 @@ def test_a_cell_that_dies_takes_no_other_with_it_and_comes_back_as_it_was(cells:
     allowed(cells)
     tie, doomed = ConnectionPair(web, api), ConnectionPair(web, far)
     eventually(lambda: endpoints(cells, 3).endswith("/far"))
+    eventually(lambda: leads(web, NAME, api, far))
     before, dead, living = listed(cells[1])[name_of(cells[3])], cells[3], (cells[1], cells[2])
     routes = [ways(each) for each in living]
     power_off(cells, 3)
@@ -72,6 +74,7 @@ def test_a_cell_that_dies_takes_no_other_with_it_and_comes_back_as_it_was(cells:
     with undisturbed(*living):
         eventually(lambda: not any(is_seen_alive(dead, by=each) for each in living), seconds=LEASE_SECONDS)
         assert endpoints(cells, 3) == ""
+        eventually(lambda: leads(web, NAME, api))
         assert tie.go_on()
         for each in living:
             assert is_well(each)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.testlib.containers import attach  # noqa: F401 -- a fixture
 from tests.testlib.dns_bed import DnsBed, dns_bed
 from tests.testlib.netns import Netns
 

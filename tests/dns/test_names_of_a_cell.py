@@ -1,24 +1,29 @@
 """Names of the apps of one cell, as the apps meet them: they lead to what serves, and to nothing else."""
 
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.dns_client import Code, ask
-from tests.testlib.instance import Instance
-from tests.testlib.node import Node, Refused
+from tests.testlib.containers import Attach
+from tests.testlib.names import addresses, is_unknown, leads
+from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 NAME, ROUTE = "api.shop.acme.cell.internal", "backend.apps.internal"
+GRACE = 3.0  # seconds that an app may be away
 
 
-def addresses(node: Node, name: str) -> set[str]:
-    """What a name leads to, as a container is answered."""
-    found = ask(node, name)
-    assert found.code in (Code.NOERROR, Code.NXDOMAIN)
-    return {str(each) for each in found.addresses}
+def script(text: str) -> tuple[str, str, str]:
+    """A command that runs Python, with `socket` and `time`, and then idles."""
+    return sys.executable, "-c", f"import socket, time\n{text}\ntime.sleep(1000)"
 
 
-def leads(node: Node, name: str, *to: Instance) -> bool:
-    return addresses(node, name) == {str(each.address) for each in to}
+def waiting(cell: CellUnderTest) -> tuple[str, ...]:
+    """Who is not served yet, as the status has it."""
+    return cell.status().at("names").texts("waiting")
 
 
 def test_an_app_finds_another_by_each_of_its_names_and_reaches_it_where_a_policy_says_so(cell: CellUnderTest) -> None:
@@ -32,3 +37,118 @@ def test_an_app_finds_another_by_each_of_its_names_and_reaches_it_where_a_policy
     for name in (NAME, ROUTE, "api", "api.shop", f"0.{NAME}"):
         assert web.exec("curl", "-s", f"http://{name}:8080/") == f"hello {web.address}\n"
     assert web.exec("getent", "hosts", str(api.address)).split()[1] == f"0.{NAME}"
+
+
+def test_an_app_without_ports_is_named_once_it_is_attached(cell: CellUnderTest) -> None:
+    web, job = cell.run_app(WEB), cell.run_app("acme/shop/job")
+    eventually(lambda: leads(web, "job.shop.acme.cell.internal", job))
+    assert leads(web, "web.shop.acme.cell.internal", web)
+
+
+def test_an_app_is_named_when_the_first_of_its_ports_is_served(cell: CellUnderTest) -> None:
+    web = cell.run_app(WEB)
+    api = cell.run_app(API, *script("b = socket.create_server(('', 9000))"), port=(8080, 9000))
+    time.sleep(0.5)
+    assert is_unknown(web, NAME)
+    assert waiting(cell) == ("api (8080)",)
+    assert [each.flag("ready") for each in cell.client.get("/v1/attachments").each() if each.text("name") == "api"] == [False]
+    assert "not served yet: api (8080)" in cell.cellnet("status").out
+    api.listen(8080)
+    eventually(lambda: leads(web, NAME, api))
+    assert waiting(cell) == ()
+
+
+def test_an_app_of_udp_is_named_when_its_socket_is_bound_on_whichever_address(cell: CellUnderTest) -> None:
+    web = cell.run_app(WEB)
+    text = "time.sleep(0.3); s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.bind(('::', 53))"
+    dns = cell.run_app("acme/shop/dns", *script(text), options=["--port=53/udp", "--port=8080"])
+    name = "dns.shop.acme.cell.internal"
+    assert is_unknown(web, name)
+    eventually(lambda: leads(web, name, dns))
+    assert [each.texts("ports") for each in cell.client.get("/v1/attachments").each() if each.text("name") == "dns"] == [
+        ("53/udp", "8080")
+    ]
+
+
+def test_an_app_that_no_call_from_outside_reaches_is_not_named(cell: CellUnderTest) -> None:
+    web = cell.run_app(WEB)
+    cell.run_app(API, *script("s = socket.create_server(('127.0.0.1', 8080))"), port=8080)
+    time.sleep(0.5)
+    assert is_unknown(web, NAME)
+
+
+def test_an_app_that_restarts_keeps_its_name_and_one_that_is_gone_for_longer_has_it_again_when_it_serves(
+    cell: CellUnderTest, attach: Attach
+) -> None:
+    web, api = cell.run_app(WEB), attach(API, ports=(8080,))
+    server = api.listen(8080)
+    eventually(lambda: leads(web, NAME, api))
+    server.close()
+    until = time.monotonic() + GRACE / 2
+    while time.monotonic() < until:
+        assert leads(web, NAME, api)
+        time.sleep(0.05)
+    again = api.listen(8080)
+    time.sleep(GRACE)
+    assert leads(web, NAME, api)
+    again.close()
+    eventually(lambda: is_unknown(web, NAME))
+    api.listen(8080)
+    eventually(lambda: leads(web, NAME, api))
+
+
+def test_an_instance_that_is_killed_or_ends_loses_its_name_at_once_and_the_others_keep_theirs(cell: CellUnderTest) -> None:
+    web = cell.run_app(WEB)
+    first, second, third = (cell.run_app(API, port=8080, server=True, name=f"api-{each}") for each in range(3))
+    eventually(lambda: leads(web, NAME, first, second, third))
+    first.app.runner.send_signal(signal.SIGKILL)
+    eventually(lambda: leads(web, NAME, second, third))
+    assert is_unknown(web, f"0.{NAME}")
+    second.stop()
+    assert leads(web, NAME, third)  # gone when its end is
+    cell.cellnet("detach", "api-2")
+    assert is_unknown(web, NAME)
+
+
+def test_names_outlive_the_agent_and_the_next_one_keeps_what_holds_and_sweeps_the_rest(
+    cell: CellUnderTest, attach: Attach
+) -> None:
+    web = cell.run_app(WEB)
+    stays, goes, late = (attach(API, ports=(8080,), name=f"api-{each}") for each in range(3))
+    server, closed = stays.listen(8080), goes.listen(8080)
+    eventually(lambda: leads(web, NAME, stays, goes))
+    cell.kill("agent")
+    closed.close()
+    late.listen(8080)
+    assert leads(web, NAME, stays, goes)
+    with ThreadPoolExecutor() as pool:
+        starting, seen = pool.submit(cell.start), set[bool]()
+        while not starting.done():
+            seen.add(leads(web, f"0.{NAME}", stays))
+            time.sleep(0.005)  # a container may ask so and so often
+        starting.result()
+    assert seen == {True}  # never away
+    eventually(lambda: leads(web, NAME, stays, late))
+    assert server.fileno() >= 0
+
+
+def test_callers_that_resolve_each_time_are_spread_over_the_instances(cell: CellUnderTest) -> None:
+    web = cell.run_app(WEB)
+    apis = [cell.run_app(API, port=8080, server=True, name=f"api-{each}") for each in range(3)]
+    cell.allow(WEB, API, "tcp/8080")
+    eventually(lambda: leads(web, NAME, *apis))
+    web.exec("sh", "-c", f"for n in $(seq 60); do curl -s http://{NAME}:8080/ >/dev/null || exit 1; done")
+    assert min(len(each.callers(8080)) for each in apis) >= 10
+
+
+def test_names_come_and_go_with_instances_while_callers_never_get_one_that_is_not_there(cell: CellUnderTest) -> None:
+    web, stays = cell.run_app(WEB), cell.run_app(API, port=8080, server=True)
+    cell.allow("same-space", "acme/shop/*", "tcp/8080")
+    eventually(lambda: leads(web, NAME, stays))
+    known = {str(stays.address)}
+    for number in range(5):
+        other = cell.run_app(API, port=8080, server=True, name=f"other-{number}")
+        eventually(lambda: leads(web, NAME, stays, other))
+        assert web.connect(other, 8080) is Connected
+        other.stop()
+        assert addresses(web, NAME) == known

@@ -76,12 +76,14 @@ def test_a_look_that_does_not_come_back_holds_the_others_up_once(let_go: threadi
     looks, ports = PortLooks[str](within=0.2, make=make), {"before": port(), "stuck": port(number=1), "behind": port()}
     with closing(looks):
         assert looks.look(ports, keep=ports).keys() == {"before"}
+        assert looks.stuck == {"stuck"}
         for _ in range(3):
             started = time.monotonic()
             assert looks.look(ports, keep=ports).keys() == {"before", "behind"}
             assert time.monotonic() - started < 30  # though it would wait for a minute
         let_go.set()
         eventually(lambda: looks.look(ports, keep=ports).keys() == ports.keys())
+        assert looks.stuck == frozenset()
 
 
 def test_one_that_is_stuck_when_it_goes_is_let_go_of_when_it_comes_back(let_go: threading.Event) -> None:
