@@ -17,6 +17,7 @@ from dataplane.flows import conntrack
 from dataplane.flows.cut import Clock, Receipt, SweepPhase, sweep
 from dataplane.flows.judge import NONE_DEPARTED
 from dataplane.flows.plain import plain_flows
+from dataplane.flows.streams import EnvoySockets, unknown_sockets
 from dataplane.netlink import addresses, fdb, interior, links, neighbours, routes, vtep
 from dataplane.plan import Plan
 from dataplane.state import HostState
@@ -29,10 +30,10 @@ Result = TypeVar("Result")
 
 
 class Kernel:
-    """The tables of the caller's namespace, or of the one pinned at `namespace`."""
+    """The tables of the caller's namespace, or of the one pinned at `namespace`. `envoy` is asked which sockets are Envoy's."""
 
-    def __init__(self, firewall: Firewall, *, namespace: Path | None = None) -> None:
-        self._firewall = firewall
+    def __init__(self, firewall: Firewall, *, namespace: Path | None = None, envoy: EnvoySockets = unknown_sockets) -> None:
+        self._firewall, self._envoy = firewall, envoy
         self._writer = NamespaceThread(namespace, name="kernel")
         self._to_write, self._flows = self._writer.call(Sockets.connected), self._writer.call(conntrack.connect)
         # reading 20,000 rules takes long: a change must not wait for it
@@ -79,9 +80,8 @@ class Kernel:
         departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
     ) -> "Future[Receipt]":
         """Cut flows, see dataplane/flows/cut.py. Raises HostRefused."""
-        return self.submit(
-            partial(sweep, state, link=self._flows, clock=clock, addresses=addresses, phase=phase, departed=departed)
-        )
+        chosen = partial(sweep, state, addresses=addresses, phase=phase, departed=departed, envoy=self._envoy)
+        return self.submit(partial(chosen, link=self._flows, clock=clock))
 
     def plain_flows(self, state: HostState) -> "Future[int]":
         """How many open TCP connections of containers are in no tunnel, see dataplane/flows/plain.py. Raises HostRefused."""

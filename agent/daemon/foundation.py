@@ -19,6 +19,7 @@ from agent.loop.desired import CellFacts
 from agent.store.database import Database
 from agent.store.declared_apps import DeclaredApps
 from agent.store.ledger import Ledger
+from dataplane.envoy.foreign_sockets import envoy_inodes
 from dataplane.firewall import backends
 from dataplane.kernel import Kernel
 from dataplane.netlink.monitor import Monitor
@@ -56,7 +57,8 @@ async def lay_foundation(config: Config, *, clock: Clock, stack: contextlib.Asyn
     stack.callback(database.close)
     storage, ledger = open_storage(config, database, stack), Ledger(database)
     backend = chosen_backend(config)
-    kernel, monitor = Kernel(backends.firewall(backend)), Monitor()
+    envoy = partial(envoy_inodes, config.paths.envoy_admin)
+    kernel, monitor = Kernel(backends.firewall(backend), envoy=envoy), Monitor()
     stack.callback(kernel.close)
     stack.callback(monitor.close)
     owners, underlay_monitor = Owners(), follow_underlay(config, kernel)

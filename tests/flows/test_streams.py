@@ -1,11 +1,13 @@
 """A stream in a tunnel ends when its caller loses the right to its port, and no other of the same tunnel does."""
 
+import os
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
 
+from dataplane.flows import streams
 from dataplane.flows.streams import CutStreams
 from dataplane.state import INBOUND_PORT, Allow, Tunnel
 from dataplane.tables import ORIGINAL_SOURCE_MARK
@@ -54,6 +56,42 @@ def test_exactly_the_streams_that_lost_their_right_end(bed: ConntrackBed, everyt
     assert is_alive(*tunnel)
     assert receipt.streams == (CutStreams(web.workload.address, web.workload.tag, api.workload.address, 8080, 2),)
     assert (receipt.flows, receipt.count) == ((), 2)
+
+
+@pytest.mark.parametrize("most", [10, 100])
+def test_sockets_to_which_root_inside_gives_envoys_mark_are_no_streams_where_they_are_more_than_envoy_can_have(
+    bed: ConntrackBed, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """To destroy 50,000 takes seconds, and the receipt would have streams of callers that never called."""
+    monkeypatch.setattr(streams, "MOST", most)
+    web, api = bed.container("web"), bed.container("api")
+    lead_to_envoy(api)
+    permit(bed, api, (web, 8080))
+    pair(web, api, INBOUND_PORT)
+    own = [arrive(api, web.address, 8080) for _ in range(5)]
+    forged = [arrive(api, address, 9000) for address in (web.address, str(FAR)) for _ in range(10)]
+    permit(bed, api, (web, 7000))
+    inodes = frozenset(os.fstat(each.envoy.fileno()).st_ino for each in own)
+    receipt = bed.sweep(api, envoy=lambda: inodes)
+    assert all(is_reset(each.app) for each in own)
+    found = {(each.port, each.count) for each in receipt.streams}
+    if most == 10:
+        assert found == {(8080, 5)}
+        assert all(each.lives() for each in forged)
+    else:
+        assert found == {(8080, 5), (9000, 10)}
+
+
+def test_without_envoys_word_all_that_have_its_mark_are_streams(bed: ConntrackBed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MOST", 1)
+    web, api = bed.container("web"), bed.container("api")
+    lead_to_envoy(api)
+    permit(bed, api, (web, 8080))
+    pair(web, api, INBOUND_PORT)
+    own = [arrive(api, web.address, 8080) for _ in range(5)]
+    permit(bed, api, (web, 7000))
+    assert [each.count for each in bed.sweep(api).streams] == [5]
+    assert all(is_reset(each.app) for each in own)
 
 
 def test_what_is_allowed_is_left_alone(bed: ConntrackBed) -> None:

@@ -13,6 +13,7 @@ from dataplane.flows import conntrack, cut
 from dataplane.flows.conntrack import Flow
 from dataplane.flows.cut import Receipt, SweepPhase
 from dataplane.flows.judge import NONE_DEPARTED
+from dataplane.flows.streams import EnvoySockets, unknown_sockets
 from dataplane.state import Allow, HostState, Workload
 from host.namespace import run_in
 from host.netlink.socket import NetlinkSocket
@@ -153,10 +154,11 @@ class ConntrackBed:
         *containers: BedContainer,
         phases: Iterable[SweepPhase] = SweepPhase,
         departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
+        envoy: EnvoySockets = unknown_sockets,
     ) -> Receipt:
         """Cut what is forbidden to reach these containers, or any when none is named and none has departed."""
         addresses = [each.workload.address for each in containers] if containers or departed else None
-        return self.sweep_addresses(addresses, phases=phases, departed=departed)
+        return self.sweep_addresses(addresses, phases=phases, departed=departed, envoy=envoy)
 
     def sweep_addresses(
         self,
@@ -165,11 +167,13 @@ class ConntrackBed:
         clock: cut.Clock = time.monotonic,
         phases: Iterable[SweepPhase] = SweepPhase,
         departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
+        envoy: EnvoySockets = unknown_sockets,
     ) -> Receipt:
         """The same for addresses, which may be of no container."""
 
         def taken(link: NetlinkSocket) -> Receipt:
-            swept = partial(cut.sweep, self.state, link=link, clock=clock, addresses=addresses, departed=departed)
+            chosen = partial(cut.sweep, self.state, addresses=addresses, departed=departed, envoy=envoy)
+            swept = partial(chosen, link=link, clock=clock)
             return reduce(Receipt.followed_by, [swept(phase=each) for each in phases])
 
         return self.with_table(taken)
