@@ -21,7 +21,7 @@ lab: ## the same across three cells that share an etcd, step by step (root)
 # Where make runs in the background or under nohup, signals are ignored, and would be in everything that a test starts.
 test: ## all tests, kernel tests and checks included (root); make test ARGS='-k policy' for some
 	@setup/run test check bench release
-	@env --default-signal .venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS); \
+	@env --default-signal .venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS); \
 	code=$$?; [ $$code -eq 1 ] || exit $$code; \
 	echo 'what failed beside others is run again by itself; both runs are to be read'; \
 	exec env --default-signal .venv/bin/pytest --last-failed --last-failed-no-failures none $(ARGS)

@@ -61,6 +61,11 @@ def netns() -> Iterator[Callable[[str], Netns]]:
         each.close()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The walks first, which take longest: begun last, they would be waited for when all else is done."""
+    items.sort(key=lambda each: each.path.parent.name != "walk")
+
+
 def traces() -> dict[str, str]:
     """What a test could leave behind on this machine, by kind."""
     saved = {tool: subprocess.run([tool], capture_output=True, text=True, check=False).stdout

@@ -34,3 +34,14 @@ def test_a_folder_is_the_one_below_tests() -> None:
 
 def test_every_run_of_this_repository_loads_the_plugin(pytestconfig: pytest.Config) -> None:
     assert pytestconfig.pluginmanager.has_plugin("tests.repository.durations")
+
+
+def test_the_walks_which_take_longest_are_begun_first() -> None:
+    argv = [sys.executable, "-m", "pytest", "--collect-only", "-vv", "-p", "no:cacheprovider", "tests/ca", "tests/walk"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = [line.strip() for line in done.stdout.splitlines() if "<Module test_" in line]
+    walks = {f"<Module {each.name}>" for each in (ROOT / "tests/walk").glob("test_*.py")}
+    assert {"<Module test_plain.py>", "<Module test_strict.py>"} <= walks
+    assert set(files[: len(walks)]) == walks
+    assert "--no-loadscope-reorder" in (ROOT / "Makefile").read_text()

@@ -1,5 +1,5 @@
 """A random walk over three cells: whatever happened, and in whatever order, a table of real connections between all containers
-is what an independent oracle says. Once with plain TCP, once with all of it in tunnels.
+is what an independent oracle says. `test_plain.py` and `test_strict.py` walk, each in a process of its own.
 
 WALK_SEED=N walks another way, WALK_STEPS=N longer.
 """
@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Callable
 from random import Random
 
-import pytest
-
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.oracle import Mode
 from tests.walk.model import Model
@@ -19,7 +17,6 @@ from tests.walk.steps import Steps
 from tests.walk.table import Call, Outcome
 from tests.walk.world import World
 
-USUAL = {Mode.NONE: (32, 200), Mode.STRICT: (82, 60)}  # seed and steps of a way on which every kind of step is met
 KINDS = {
     "attach", "attach_in_vain", "detach", "kill_container", "write_file", "spoil_file", "remove_file", "allow", "apply",
     "delete", "allow_in_vain", "kill_agent", "kill_envoy", "restart_envoy", "start", "partition", "heal", "stop_etcd",
@@ -28,12 +25,14 @@ KINDS = {
 TOLD = 5  # mismatches that are explained
 
 
-@pytest.mark.timeout(1_200)
-@pytest.mark.parametrize("mode", USUAL, ids=lambda mode: mode.value)
-def test_after_every_step_the_connections_are_those_that_the_policies_allow(
-    make_cells: Callable[..., CellsUnderTest], mode: Mode
-) -> None:
-    seed, count = way = (int(os.environ.get("WALK_SEED", USUAL[mode][0])), int(os.environ.get("WALK_STEPS", USUAL[mode][1])))
+SECONDS = 1_200  # that a walk may take
+
+
+def walk(make_cells: Callable[..., CellsUnderTest], mode: Mode, *, usual: tuple[int, int]) -> None:
+    """After every step the connections are those that the policies allow. `usual`: seed and steps, unless others are asked for,
+    of a way on which every kind of step is met.
+    """
+    seed, count = way = (int(os.environ.get("WALK_SEED", usual[0])), int(os.environ.get("WALK_STEPS", usual[1])))
     model = Model(3, mode)
     world = World(make_cells(3, f"tls.mtls={mode.value}"), model)
     steps = Steps(Random(seed), model)
@@ -61,7 +60,7 @@ def test_after_every_step_the_connections_are_those_that_the_policies_allow(
     finally:
         world.close()
     print(f"seed {seed}: {seen}, {done}, {ended} streams ended")
-    if way == USUAL[mode]:
+    if way == usual:
         assert {Outcome.ALLOWED, Outcome.REFUSED, Outcome.SILENT} <= seen.keys()
         assert done.keys() == KINDS
         assert (ended > 0) == (mode is Mode.STRICT)
