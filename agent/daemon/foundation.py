@@ -101,6 +101,7 @@ async def _facts(config: Config, storage: Storage, ledger: Ledger, *, now: float
         pins=config.paths.netns,
         tls_port=config.tls.port,
         egress_allowed=config.egress.default is Verdict.ALLOW,
+        ingress_allowed=config.ingress.default is Verdict.ALLOW,
         host_services=config.host_services,
         trust_domain=config.trust_domain,
         resolver=resolver_of(config),

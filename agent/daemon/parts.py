@@ -26,6 +26,7 @@ from agent.daemon.clock import Clock
 from agent.daemon.firewall import FirewallPart, passage_of
 from agent.daemon.foundation import Foundation
 from agent.daemon.name_parts import NameParts, make_name_parts
+from agent.daemon.outside_parts import OutsideParts, inside_of, make_outside_parts
 from agent.daemon.resolver_parts import ResolverParts, make_resolver_parts
 from agent.daemon.tunnel_looks import TunnelLooks
 from agent.envoy.foreign_listeners import ForeignListeners
@@ -44,7 +45,6 @@ from agent.loop.roots_in_force import RootsInForce
 from agent.loop.snapshot import SnapshotSources
 from agent.metrics import Metrics
 from agent.model.cell import CellRecord, RootsInUse
-from agent.model.outside import Inside
 from agent.model.resolv_conf import resolv_conf
 from agent.model.routes import RouteDomains
 from agent.policy.in_force import PoliciesInForce
@@ -89,6 +89,7 @@ class Parts:
     rollout: Rollout
     names: NameParts
     resolver: ResolverParts
+    outside: OutsideParts
 
 
 async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Parts:
@@ -97,7 +98,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     peers = Peers(storage.cells, name=config.cell, overlay=facts.overlay, subnet=facts.subnet)
     mode = TunnelMode(config.tls.mtls, base.ledger, without_tunnels=lambda: peers.without_tunnels)
     announcement, metrics, leaving = await _announcement(base, mode), Metrics(), set[str]()
-    holders = _holders(base, mode)
+    holders, outside = _holders(base, mode), await make_outside_parts(config, elapsed=clock.elapsed)
     names = make_name_parts(base, stack)
     leaves, tags = _leaves(config, clock, holders, names.naming), _tags(base)
     policies = _policies(base)
@@ -109,7 +110,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
         trust=storage.trust, cells=storage.cells, ledger=base.ledger, policies=policies, tags=tags, leaves=leaves,
         underlay=base.underlay, peers=peers, announcement=announcement, roots=roots, leaving=leaving,
         mutual_tls=mode.mutual_tls, taken=ports.taken, readiness=names.readiness, endpoint_names=names.endpoints,
-        follow_claims=names.claims.follow,
+        follow_claims=names.claims.follow, never_outside=outside.never,
         departures=Departures(storage.cells, owner=peers.owner, elapsed=clock.elapsed),
     )  # fmt: skip
     await sources.refresh_trust()
@@ -139,7 +140,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
             on_change=loop.kick,
         ),
         foreign_listeners=_foreign_listeners(base, loop), pressure=pressure, refused=refused, names=names,
-        resolver=make_resolver_parts(base, loop.names),
+        resolver=make_resolver_parts(base, loop.names), outside=outside,
     )  # fmt: skip
 
 
@@ -181,9 +182,8 @@ def _files(base: Foundation, leaves: Leaves, policies: PoliciesInForce, known: K
 
 
 def _policies(base: Foundation) -> PoliciesInForce:
-    config = base.config
-    inside = Inside(config.overlay.network, config.dns.zones)
-    return PoliciesInForce(config.policies, last_good=config.paths.last_good, store=base.storage.policies, inside=inside)
+    config, store = base.config, base.storage.policies
+    return PoliciesInForce(config.policies, last_good=config.paths.last_good, store=store, inside=inside_of(config))
 
 
 def _tags(base: Foundation) -> TagsInUse:

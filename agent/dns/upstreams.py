@@ -64,6 +64,17 @@ def _name_servers(text: str) -> Iterator[Upstream]:
                 continue
 
 
+def configured(config: Config) -> tuple[Upstream, ...]:
+    """Those that agent.yaml names, or the host's: none where there is no such file, which comes with a network."""
+    if config.dns.upstreams is not None:
+        return config.dns.upstreams
+    try:
+        with config.paths.host_resolv_conf.open("rb") as file:
+            return name_servers(file.read(LARGEST).decode(errors="replace"))
+    except OSError:
+        return ()
+
+
 class Upstreams(Part):
     """One per agent. Where nothing may leave the overlay there are none. `reread` has dnsmasq read the file."""
 
@@ -95,8 +106,7 @@ class Upstreams(Part):
         dns, overlay = self._config.dns, self._config.overlay.network
         if self._config.egress.default is Verdict.DENY:
             return
-        found = self._of_the_host() if dns.upstreams is None else dns.upstreams
-        choice = chosen(found, overlay=overlay, resolver=dns.address)
+        choice = chosen(configured(self._config), overlay=overlay, resolver=dns.address)
         if choice.left_out != self._choice.left_out:
             self._log.warning("name_servers_left_out", which=choice.left_out)
         self._choice = choice
@@ -105,14 +115,6 @@ class Upstreams(Part):
             self._failure.over()
         except HostRefused as error:
             self._failure.about(error)
-
-    def _of_the_host(self) -> tuple[Upstream, ...]:
-        """None where there is no such file: it comes with a network."""
-        try:
-            with self._config.paths.host_resolv_conf.open("rb") as file:
-                return name_servers(file.read(LARGEST).decode(errors="replace"))
-        except OSError:
-            return ()
 
     def _write(self, content: bytes) -> None:
         path = self._config.paths.upstreams

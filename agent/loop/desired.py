@@ -48,6 +48,7 @@ class CellFacts:
     host_services: tuple[HostService, ...]
     trust_domain: str
     longest_tunnel: int
+    ingress_allowed: bool = False
     resolver: Resolver | None = None
     ipv6: bool = True
     mptcp: bool = True
@@ -63,9 +64,12 @@ def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | N
 
     What is as it was `before` is the same object, which makes all that follows from it cheap.
     """
-    present = [each for each in snapshot.attachments if each.phase is not Phase.DETACHING and each.app in snapshot.tags]
     known = {} if before is None else before.workloads
-    workloads = {each.address: _workload(each, snapshot, facts=facts, known=known.get(each.address)) for each in present}
+    workloads = {
+        each.address: _workload(each, tag, snapshot, facts=facts, known=known.get(each.address))
+        for each in snapshot.attachments
+        if each.phase is not Phase.DETACHING and (tag := snapshot.tags.get(each.app)) is not None
+    }
     groups = _groups_named(workloads, snapshot.groups)
     served = snapshot.mutual_tls.served
     return HostState(
@@ -74,6 +78,8 @@ def desired_state(snapshot: Snapshot, *, facts: CellFacts, before: HostState | N
         mtu=snapshot.underlay.mtu,
         workloads=workloads,
         egress_allowed=facts.egress_allowed,
+        ingress_allowed=facts.ingress_allowed,
+        never_outside=snapshot.never_outside,
         host_services=facts.host_services,
         ipv6=facts.ipv6,
         mptcp=facts.mptcp,
@@ -132,12 +138,15 @@ def tunnel_ports(attachment: Attachment, *, facts: CellFacts) -> tuple[Container
     return ContainerPort(LOOPBACK, OUTBOUND_PORT, pin), ContainerPort(attachment.address, INBOUND_PORT, pin)
 
 
-def _workload(attachment: Attachment, snapshot: Snapshot, *, facts: CellFacts, known: Workload | None) -> Workload:
-    tag, allows = snapshot.tags[attachment.app], snapshot.resolve(attachment.app)
+def _workload(attachment: Attachment, tag: int, snapshot: Snapshot, *, facts: CellFacts, known: Workload | None) -> Workload:
+    allows = snapshot.resolve(attachment.app)
+    outside = snapshot.outside(attachment.app)
     listeners = _listeners(attachment, snapshot, facts=facts, known=() if known is None else known.listeners)
     shape = (attachment.name, attachment.interface, listeners)
     if known is not None and (known.name, known.interface, known.listeners) == shape:
-        return known if known.tag == tag and known.allows is allows else replace(known, tag=tag, allows=allows)
+        if known.tag == tag and known.allows is allows and known.egress is outside.egress and known.ingress is outside.ingress:
+            return known
+        return replace(known, tag=tag, allows=allows, egress=outside.egress, ingress=outside.ingress)
     return Workload(
         name=attachment.name,
         address=attachment.address,
@@ -146,6 +155,8 @@ def _workload(attachment: Attachment, snapshot: Snapshot, *, facts: CellFacts, k
         interface=attachment.interface,
         allows=allows,
         listeners=listeners,
+        egress=outside.egress,
+        ingress=outside.ingress,
     )
 
 

@@ -12,10 +12,11 @@ from agent.dns.readiness import Readiness
 from agent.identity.leaves import Leaves
 from agent.identity.names import Names
 from agent.loop.endpoint_names import EndpointNames
+from agent.loop.never_outside import NeverOutside
 from agent.loop.roots_in_force import RootsInForce
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
-from agent.policy.in_force import PoliciesInForce, Resolve
+from agent.policy.in_force import NO_RIGHTS, PoliciesInForce, Resolve, ResolveOutside
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.ledger import Ledger
 from agent.store.protocols import CellStore, TrustStore
@@ -29,7 +30,8 @@ class Snapshot:
 
     `departed` are containers of other cells that are not what they were, with the tags that their addresses have now. In
     `news_in` seconds more may be known of them, or the store may take what it has refused. `names` lead to instances of all
-    cells; the first is what an address is called.
+    cells; the first is what an address is called. `outside` has an app's rights to the outside and the outside's to
+    it; what is in `never_outside` is none.
     """
 
     attachments: tuple[Attachment, ...]
@@ -45,6 +47,8 @@ class Snapshot:
     mutual_tls: MutualTls = PLAIN
     taken: frozenset[ContainerPort] = frozenset()
     names: Mapping[IPv4Address, Names] = field(default_factory=dict)
+    outside: ResolveOutside = lambda _: NO_RIGHTS
+    never_outside: tuple[IPv4Network, ...] = ()
     news_in: float | None = None
 
 
@@ -66,6 +70,7 @@ class SnapshotSources:
     roots: RootsInForce
     readiness: Readiness
     endpoint_names: EndpointNames
+    never_outside: NeverOutside
     follow_claims: Callable[[tuple[Attachment, ...]], None]
     mutual_tls: Callable[[], MutualTls]
     leaving: set[str]
@@ -81,6 +86,7 @@ class SnapshotSources:
         await self.refresh_trust()
         self.leaves.follow()
         self.roots.look()
+        peers, outside = await self.peers.routes(), await self.policies.outside()
         return Snapshot(
             attachments=attachments,
             tags=tags,
@@ -89,11 +95,13 @@ class SnapshotSources:
             groups=self.policies.groups(),
             trust_bundle=self.leaves.trust.bundle,
             underlay=self.underlay.facts,
-            peers=await self.peers.routes(),
+            peers=peers,
             departed=self.departures.take(tags),
             mutual_tls=self.mutual_tls(),
             taken=self.taken(),
             names=self.endpoint_names.all(ready, self.cells.endpoints()),
+            outside=outside.rights,
+            never_outside=self.never_outside.networks(peers, own=self.underlay.address),
             news_in=min((each for each in (self.departures.wait(), self.tags.wait()) if each is not None), default=None),
             leaving=frozenset(self.leaving).union(held.name for held in attachments if held.phase is Phase.DETACHING),
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -19,6 +19,7 @@ from agent.policy import documents, language
 from agent.policy.difference import difference
 from agent.policy.directory import PolicyFiles, watch
 from agent.policy.outside_ends import require_sound
+from agent.policy.outside_rights import MOST_ENDS, BothWays, OutsideResolver
 from agent.policy.resolve import MOST_RIGHTS, PolicyResolver
 from agent.store.protocols import PolicyStore, StoredPolicy
 from agent.wording import listed
@@ -28,6 +29,8 @@ LOOK_AGAIN = 0.005  # seconds
 STRETCH = 500  # documents that are parsed before other tasks have their turn
 
 Resolve = Callable[[AppName], frozenset[Allow]]
+ResolveOutside = Callable[[AppName], BothWays]
+NO_RIGHTS = BothWays()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class PoliciesInForce(Part):
         self._store = store
         self._inside = inside
         self._resolver = PolicyResolver()
+        self._outside = OutsideResolver()
         self._stored = StoredPolicies(inside=inside)
         self._union: tuple[tuple[Policy, ...], tuple[Policy, ...], tuple[Policy, ...]] = ((), (), ())
         self._bad_files = Complaints(log.get("policies"), failed="policy_file_bad", recovered="policy_file_mended")
@@ -56,15 +60,22 @@ class PoliciesInForce(Part):
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong in files and store, each with its place."""
         found = (*map(str, self._files.problems()), *self._stored.problems)
-        hint = "name a space or an org as their source: acme/shop/* is one right, however many apps it has"
-        return (*(Problem("policies", each) for each in found), *(Problem("policies", each, hint) for each in self.left_out()))
+        return (*(Problem("policies", each) for each in found), *(Problem("policies", *each) for each in self._left_out()))
 
     def left_out(self) -> tuple[str, ...]:
         """What the last turn left out, since it would be too many rights."""
-        found = self._resolver.left_out().items()
-        return tuple(
-            f"more than {MOST_RIGHTS:,} rights to reach {app}: not in force for it are {listed(names)}" for app, names in found
-        )
+        return tuple(what for what, _ in self._left_out())
+
+    def _left_out(self) -> Iterator[tuple[str, str]]:
+        """The same, each with a hint."""
+        hint = "name a space or an org as their source: acme/shop/* is one right, however many apps it has"
+        for app, names in self._resolver.left_out().items():
+            yield f"more than {MOST_RIGHTS:,} rights to reach {app}: not in force for it are {listed(names)}", hint
+        hint = "name larger networks: adjacent ones are one, and so are the same ones in several policies"
+        bound = f"more than {MOST_RIGHTS:,} rights or {MOST_ENDS:,} networks and names"
+        for direction, way in ((self._outside.egress, "of {} to the outside"), (self._outside.ingress, "of the outside to {}")):
+            for app, names in direction.left_out().items():
+                yield f"{bound} {way.format(app)}: not in force for it are {listed(names)}", hint
 
     async def rows(self) -> Mapping[str, object]:
         """`policies`."""
@@ -111,6 +122,12 @@ class PoliciesInForce(Part):
     def forget_all_but(self, living: Collection[AppName]) -> None:
         """Drop what was worked out for apps that have no instance here any more."""
         self._resolver.forget(living)
+        self._outside.forget(living)
+
+    async def outside(self) -> OutsideResolver:
+        """What the policies in force mean for an app towards the outside, and for the outside towards it."""
+        self._outside.follow(await self.in_force())
+        return self._outside
 
     def groups(self) -> Mapping[str, frozenset[int]]:
         """What the groups in the resolver's answers stand for."""

@@ -29,6 +29,7 @@ Rights: TypeAlias = frozenset[OutsideRight]
 Stranger: TypeAlias = IPv4Address | HostPattern
 """One end of a connection that is outside; a name is exact."""
 End: TypeAlias = tuple[IPv4Network, ...] | HostPattern
+NONE: Rights = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,6 @@ class Direction(Generic[P]):
         self._outside = outside
         self._ends = Memo[P, tuple[End, ...]](lambda policy: _ends_of(outside(policy)))
         self._answers: dict[AppName, _OutsideAnswer[P]] = {}
-        self._stale: set[AppName] = set()
         self._made: dict[tuple[int, ...], _OutsideAnswer[P]] = {}  # by the very groups of policies, which many apps share
         self._rights: dict[Rights, Rights] = {}
 
@@ -57,20 +57,19 @@ class Direction(Generic[P]):
         """Take other policies."""
         touched = self._index.follow(policies)
         if touched:
-            self._stale |= {app for app in self._answers if not touched.isdisjoint(parts_of(app))}
+            self._forget_unused()
+            self._answers = {app: each for app, each in self._answers.items() if touched.isdisjoint(parts_of(app))}
 
     def rights(self, app: AppName) -> Rights:
         """Those of one app; the same object as before where they are the same."""
         known = self._answers.get(app)
-        if known is not None and app not in self._stale:
-            return known.rights
-        answer = self._answers[app] = self._answer(self._index.groups(app))
-        self._stale.discard(app)
-        return answer.rights
+        if known is None:
+            known = self._answers[app] = self._answer(self._index.groups(app))
+        return known.rights
 
     def allowing(self, app: AppName, stranger: Stranger) -> tuple[P, ...]:
         """The policies in force that speak of both; what is left out for an app that has instances here is not in force."""
-        known = None if app in self._stale else self._answers.get(app)
+        known = self._answers.get(app)
         policies = self._index.concerning(app) if known is None else known.kept
         return tuple(each for each in policies if is_meant(stranger, self._outside(each)))
 
@@ -79,10 +78,12 @@ class Direction(Generic[P]):
         return {app: each.left_out for app, each in self._answers.items() if each.left_out}
 
     def forget(self, living: Collection[AppName]) -> None:
-        """Drop what was worked out for apps that are gone, and for policies that are."""
+        """Drop the answers of apps that are gone, so that memory does not grow with every app that ever was."""
         if self._answers.keys() - living:
             self._answers = {app: answer for app, answer in self._answers.items() if app in living}
-            self._stale.intersection_update(living)
+
+    def _forget_unused(self) -> None:
+        """Drop what was made of policies that are gone. Rights that an app has now are found again, if it gets equal ones."""
         if len(self._made) > 2 * len(self._answers):
             used = set(map(id, self._answers.values()))
             self._made = {key: answer for key, answer in self._made.items() if id(answer) in used}
@@ -116,6 +117,14 @@ class Direction(Generic[P]):
         return rights_of((policy, self._ends.of(policy)) for policy in policies)
 
 
+@dataclass(frozen=True, slots=True)
+class BothWays:
+    """The rights of one app to the outside, and those of the outside to it."""
+
+    egress: Rights = NONE
+    ingress: Rights = NONE
+
+
 class OutsideResolver:
     """Answers for all apps, kept as long as what they were made of is the same."""
 
@@ -123,18 +132,28 @@ class OutsideResolver:
         self._policies: tuple[Policy, ...] = ()
         self.egress = Direction[EgressPolicy](lambda each: each.sources, lambda each: each.to)
         self.ingress = Direction[IngressPolicy](lambda each: (each.to,), lambda each: each.sources)
+        self._known: dict[AppName, BothWays] = {}
 
     def follow(self, policies: tuple[Policy, ...]) -> None:
         """Take the policies in force; cheap where they are the object of the last call."""
         if policies is not self._policies:
-            self._policies = policies
+            self._policies, self._known = policies, {}
             self.egress.follow(tuple(each for each in policies if type(each) is EgressPolicy))
             self.ingress.follow(tuple(each for each in policies if type(each) is IngressPolicy))
+
+    def rights(self, app: AppName) -> BothWays:
+        """Those of one app; in each direction the same object as before where they are the same."""
+        known = self._known.get(app)
+        if known is None:
+            known = self._known[app] = BothWays(self.egress.rights(app), self.ingress.rights(app))
+        return known
 
     def forget(self, living: Collection[AppName]) -> None:
         """Drop what was worked out for apps that are gone, so that memory does not grow with every app that ever was."""
         self.egress.forget(living)
         self.ingress.forget(living)
+        if self._known.keys() - living:
+            self._known = {app: each for app, each in self._known.items() if app in living}
 
 
 def is_meant(stranger: Stranger, outside: Cidrs | Hosts) -> bool:

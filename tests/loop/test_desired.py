@@ -12,6 +12,7 @@ from agent.loop.revocation import lost_rights
 from agent.loop.snapshot import Snapshot
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
+from agent.policy.outside_rights import BothWays
 from dataplane.envoy.container_ports import ContainerPort
 from dataplane.state import (
     Allow,
@@ -21,6 +22,7 @@ from dataplane.state import (
     Listener,
     MutualTls,
     OutboundListener,
+    OutsideRight,
     TargetHttp,
     TlsListener,
 )
@@ -40,6 +42,9 @@ FACTS = CellFacts(
 )
 LEAF = Leaf(b"chain", b"key")
 RIGHT = Allow(1, "tcp", 8080, 8080)
+OUT, WITHIN = (frozenset({OutsideRight(kind, 443, 443, (IPv4Network("192.0.2.0/24"),))}) for kind in ("tcp", "udp"))
+NOTHING: frozenset[OutsideRight] = frozenset()
+NEVER = (IPv4Network("10.255.0.0/16"), IPv4Network("127.0.0.0/8"))
 NONE, ACCEPT, STRICT = (MODES[mode] for mode in Mode)
 
 
@@ -77,6 +82,8 @@ LATER: Sequence[Snapshot] = (
     replace(snapshot(*TWO), leaves={"api": Leaf(b"renewed", b"key")}),
     replace(snapshot(*TWO), leaves={"api": replace(LEAF)}),
     replace(snapshot(*TWO), resolve=lambda _: frozenset({Allow(2, "udp", 53, 53)})),
+    replace(snapshot(*TWO), outside=lambda app: BothWays(egress=OUT if app == WEB else NOTHING), never_outside=NEVER),
+    replace(snapshot(*TWO), outside=lambda app: BothWays(ingress=WITHIN if app == WEB else NOTHING)),
     replace(snapshot(*TWO), mutual_tls=SERVED),
     replace(snapshot(*TWO), mutual_tls=SERVED, taken=frozenset({API_OUT})),
     replace(snapshot(*TWO), mutual_tls=SERVED, taken=frozenset({API_IN})),
@@ -98,6 +105,25 @@ def test_a_workload_of_which_nothing_has_changed_is_the_same_object() -> None:
     before = desired_state(found, facts=FACTS)
     again = desired_state(replace(found, groups={}), facts=FACTS, before=before)
     assert again.workloads[SECOND] is before.workloads[SECOND]
+
+
+def test_a_workload_has_its_apps_rights_to_the_outside_and_the_outsides_to_it_as_the_very_objects() -> None:
+    none: frozenset[Allow] = frozenset()
+    found = replace(
+        snapshot(*TWO), resolve=lambda _: none, outside=lambda app: BothWays(OUT if app == WEB else NOTHING, WITHIN)
+    )
+    for before in (None, state(*TWO)):
+        made = desired_state(found, facts=FACTS, before=before)
+        assert made.workloads[FIRST].egress is OUT
+        assert made.workloads[SECOND].egress == frozenset()
+        assert made.workloads[FIRST].ingress is made.workloads[SECOND].ingress is WITHIN
+        assert desired_state(found, facts=FACTS, before=made).workloads[FIRST] is made.workloads[FIRST]
+
+
+def test_what_is_never_outside_and_what_is_open_by_default_are_the_hosts() -> None:
+    made = desired_state(replace(snapshot(), never_outside=NEVER), facts=replace(FACTS, ingress_allowed=True))
+    assert (made.never_outside, made.ingress_allowed, made.egress_allowed) == (NEVER, True, False)
+    assert not state().ingress_allowed
 
 
 def test_a_workload_has_its_apps_tag_rights_and_certificate() -> None:

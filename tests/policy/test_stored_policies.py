@@ -120,3 +120,20 @@ async def test_a_policy_that_would_be_too_many_rights_is_a_line_in_status(tmp_pa
     assert resolve(AppName.parse("acme/shop/api")) == frozenset()
     (problem,) = policies.problems()
     assert problem.what == "more than 4,096 rights to reach acme/shop/api: not in force for it are crowd"
+
+
+@pytest.mark.usefixtures("every_form")
+async def test_a_policy_that_would_be_too_much_of_the_outside_is_a_line_in_status(tmp_path: Path) -> None:
+    ports = ", ".join(str(2 * number + 1) for number in range(MOST_RIGHTS + 1))
+    crowd = f"{{name: crowd, from: a/b/web, to: {{cidr: 0.0.0.0/0}}, tcp: [{ports}]}}"
+    rules = f"{crowd}, {{from: a/b/web, to: {{cidr: 192.0.2.7}}, tcp: 1}}"
+    (tmp_path / "policies.d").mkdir()
+    (tmp_path / "policies.d/a.yaml").write_text(f"policies: [{rules}]\n")
+    policies = PoliciesInForce(tmp_path / "policies.d", last_good=tmp_path / "state", store=MemoryStore())
+    outside = await policies.outside()
+    assert len(outside.rights(AppName("a", "b", "web")).egress) == 1
+    (problem,) = policies.problems()
+    assert problem.what == (
+        "more than 4,096 rights or 65,536 networks and names of a/b/web to the outside: not in force for it are crowd"
+    )
+    assert policies.left_out() == (problem.what,)

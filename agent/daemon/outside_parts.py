@@ -1,0 +1,37 @@
+"""The objects behind the world outside: what is never outside, and what that depends on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from agent.config.config import Config
+from agent.dns.upstreams import configured
+from agent.loop.never_outside import NeverOutside
+from agent.model.outside import Inside
+from agent.store.endpoint_addresses import EndpointAddresses
+from host.name_lookups import NameLookups
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideParts:
+    """See each."""
+
+    endpoints: EndpointAddresses
+    never: NeverOutside
+
+
+def inside_of(config: Config) -> Inside:
+    """What is the cell's own, as the configuration says."""
+    return Inside(config.overlay.network, config.dns.zones)
+
+
+async def make_outside_parts(config: Config, *, elapsed: Callable[[], float]) -> OutsideParts:
+    """With the store's addresses, as far as they are found."""
+    hosts = () if config.store is None else (each.host for each in config.store.endpoints)
+    endpoints = EndpointAddresses(hosts, elapsed=elapsed, resolve=NameLookups().addresses)
+    await endpoints.look()
+
+    def servers() -> frozenset[IPv4Address]:
+        return frozenset(each.address for each in configured(config) if isinstance(each.address, IPv4Address))
+
+    return OutsideParts(endpoints, NeverOutside(inside_of(config), store=lambda: endpoints.all, servers=servers))
