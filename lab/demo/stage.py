@@ -45,9 +45,9 @@ class Stage:
         self.screen.came(done.out + done.err)
         return done
 
-    def expect_page(self, app: App, *, message: str = OVERLAY_ADDRESS) -> None:
-        """Have an app request api's page in plain text, and judge what comes."""
-        self.judge_page(app, self.inside(app, *CURL, "-w", "HTTP %{http_code}", self.url), message=message)
+    def expect_page(self, app: App, *, url: str | None = None, message: str = OVERLAY_ADDRESS) -> None:
+        """Have an app request api's page in plain text, at its address or at `url`, and judge what comes."""
+        self.judge_page(app, self.inside(app, *CURL, "-w", "HTTP %{http_code}", url or self.url), message=message)
 
     def judge_page(self, app: App, done: Finished, *, message: str = OVERLAY_ADDRESS) -> None:
         """Judge what a request of an app's has returned."""
@@ -94,7 +94,7 @@ def set_stage(lab: Lab, screen: Screen) -> Stage:
 
 def _start_cells(lab: Lab, screen: Screen) -> set[str]:
     """The parts of the overlay that the cells have."""
-    screen.step(f"Start {len(lab.cells)} cells and an etcd" if lab.segment else "Start the agent and Envoy")
+    screen.step(f"Start {len(lab.cells)} cells and an etcd" if lab.segment else "Start the agent, Envoy and DNS")
     since = time.monotonic()
     lab.make(["tls.mtls=none"])
     lab.start()

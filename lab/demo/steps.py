@@ -83,13 +83,18 @@ def _allowed(stage: Stage) -> None:
     stage.expect_page(stage.web)
 
 
+def _named(stage: Stage) -> None:
+    stage.screen.step("web needs no address: in its own space it finds api by name, everywhere by the route")
+    for name in ("api", ROUTE):
+        stage.expect_page(stage.web, url=f"http://{name}:{PORT}/")
+
+
 def _tls(stage: Stage) -> None:
     stage.screen.step(f"The same over TLS on {TLS_PORT}, which needs a policy of its own")
     stage.expect_refused(TLS_PORT, message=f"the policy for {PORT} does not open it: refused")
     stage.policies.allow(TLS_PORT)
     stage.screen.cellnet(stage.api.cell, "sync")
-    address = stage.api.address
-    for target in (f"https://{address}:{TLS_PORT}/", f"--resolve {ROUTE}:{TLS_PORT}:{address} https://{ROUTE}:{TLS_PORT}/"):
+    for target in (f"https://{stage.api.address}:{TLS_PORT}/", f"https://{ROUTE}:{TLS_PORT}/"):
         stage.judge_page(stage.web, stage.inside(stage.web, "sh", "-c", f"{TRUST} {target}"))
 
 
@@ -184,7 +189,7 @@ def _healed(stage: Stage) -> None:
 
 
 Step = Callable[[Stage], None]
-ONE_CELL: Sequence[Step] = (_environment, _refused, _allowed, _tls, _identity, _cut, _status)
+ONE_CELL: Sequence[Step] = (_environment, _refused, _allowed, _named, _tls, _identity, _cut, _status)
 SEVERAL_CELLS: Sequence[Step] = (
-    _refused, _allowed, _tls, _scaled, _cut, _without_etcd, _without_agent, _healed, readable, encrypted,
+    _refused, _allowed, _named, _tls, _scaled, _cut, _without_etcd, _without_agent, _healed, readable, encrypted,
 )  # fmt: skip

@@ -20,11 +20,12 @@ from tests.testlib.users import NOBODY
 CELLNET = (sys.executable, "-P", "-m", "agent")
 DEMO = ("demo", "--cells", "1")
 STEPS = (
-    "Start the agent and Envoy",
+    "Start the agent, Envoy and DNS",
     "Start two apps",
     "An app knows its address",
     "no policy allows it",
     "A policy file is dropped in",
+    "web needs no address",
     "The same over TLS on 61443",
     "Who answered?",
     "The policy is removed while a connection lives",
@@ -35,6 +36,7 @@ TOUR = (
     "Start two apps, on different cells",
     "no policy allows it",
     "A policy is stored from cell 3",
+    "web needs no address",
     "The same over TLS on 61443",
     "web is scaled to cell 3",
     "The policy is deleted while a connection lives",
