@@ -34,7 +34,7 @@ from host.reach import first_out_of_reach
 PORT = 53
 PROGRAM = "dnsmasq"
 PATHS = "/usr/sbin:/sbin"  # not every root has them in PATH
-DESCRIPTORS = 4096  # beside one for each TCP connection: questions to the outside have a socket each
+DESCRIPTORS = 512  # beside one for each TCP connection: questions to the outside share a third of all
 PATIENCE, POLL = 30.0, 0.05  # seconds: the agent gives `lo` the address once its rules are there
 END_SECONDS = 2.0  # for one that was asked to end
 NOTE = "dnsmasq.pid"

@@ -15,7 +15,8 @@ CAPABILITY: Final = "net_bind_service"  # port 53
 # Answers of the outside that are kept. It is also by this number that dnsmasq chooses how many chains its names are kept in,
 # which it never changes while names come: with its own 150 they are 64, and 40,000 names make each of them 600 long
 CACHE: Final = 10_000
-# Questions to the outside that are not answered yet; each is waited for 10 s
+# Questions to the outside that are not answered yet; each is waited for 10 s. For each question that it gets dnsmasq walks
+# through half as many sockets, a third of its descriptors at the most: so only where it asks the outside, and with few of these
 FORWARDED: Final = 10_000
 LARGEST_ANSWER: Final = 1232  # bytes of a datagram: fits any path, and the overlay's MTU
 
@@ -69,11 +70,12 @@ def arguments(settings: DnsmasqSettings) -> Sequence[str]:
         f"--listen-address={settings.resolver.address}", "--bind-interfaces", "--port=53",
         "--no-hosts", f"--hostsdir={settings.names}", *(f"--local=/{zone}/" for zone in zones),
         "--local-ttl=0", f"--cache-size={CACHE}", f"--edns-packet-max={LARGEST_ANSWER}", "--no-ident",
-        f"--max-tcp-connections={most_children(settings.addresses)}", f"--dns-forward-max={FORWARDED}",
+        f"--max-tcp-connections={most_children(settings.addresses)}",
         # a name without a dot means one of this cell's search list; nothing out there has one
         "--domain-needed",
         *(("--address=/#/",) if not settings.upstreams and settings.upstreams_file is None else ()),
         # not a resolv.conf, of which it would keep the servers when none is left in it
         "--no-resolv", *(f"--server={each}" for each in settings.upstreams),
         *(() if settings.upstreams_file is None else (f"--servers-file={settings.upstreams_file}",)),
+        *((f"--dns-forward-max={FORWARDED}",) if settings.upstreams or settings.upstreams_file else ()),
     )  # fmt: skip

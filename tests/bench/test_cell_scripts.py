@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench import bench_spread, bench_watch, many_cells
+from bench import bench_names, bench_spread, bench_watch, many_cells
 from bench.bench_watch import CHANGES, EVENTS, RATE, RECEIVED, REQUESTS, UNITS
 from bench.many_cells import ManyCells
 
@@ -24,6 +24,16 @@ def test_a_policy_is_followed_to_all_cells_and_live_connections_are_cut(place: M
     times = {each.what: each.percentile(50) for each in found}
     assert times[bench_spread.OWN_CONNECTS] <= times[bench_spread.ALL_CONNECT]
     assert times[bench_spread.OWN_REFUSES] <= times[bench_spread.ALL_REFUSE]
+
+
+def test_a_name_is_followed_to_all_cells_and_back(place: ManyCells) -> None:
+    found = list(bench_names.among(place.scenes, rounds=1, runs=1, around=0))
+    assert {each.what: (each.count, str(each.bar)) for each in found} == {
+        "attached -> its name answers on its cell": (1, "p99 50"),
+        "attached -> its name answers on another cell": (1, "p99 200"),
+        "detach -> its name answers no more on its cell": (1, ""),
+        "detach -> its name answers no more on another cell": (1, ""),
+    }
 
 
 def test_a_cell_learns_of_changes_from_etcd(place: ManyCells) -> None:

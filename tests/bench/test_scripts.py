@@ -135,6 +135,15 @@ def test_the_script_for_mutual_tls_compares_with_plain_tcp_and_with_haproxy_on_e
         assert rows[what, "1 attached"]["p50"] > 0
 
 
+def test_the_script_for_dns_asks_beside_a_bare_dnsmasq(tmp_path: Path) -> None:
+    found = run("bench_dns", "--attached", "3", "--seconds", "1", results=tmp_path)
+    rows = {(each["what"], each["setting"]): each for each in found}
+    for what in ("questions answered", "processor time of one, in dnsmasq", "one question and its answer"):
+        assert rows[what, "bare dnsmasq, 3 instances"]["p50"] > 0
+        assert rows[what, "cellnet, 3 instances"]["beside"].keys() == {"bare dnsmasq"}
+    assert rows["questions answered", "cellnet, 3 instances"]["bar"] == "x bare dnsmasq at least 1"
+
+
 @pytest.mark.parametrize(
     "script",
     [
@@ -152,6 +161,8 @@ def test_the_script_for_mutual_tls_compares_with_plain_tcp_and_with_haproxy_on_e
             "mtls",
             "memory",
             "command",
+            "dns",
+            "names",
         )
     ],
 )
