@@ -13,7 +13,7 @@ from pathlib import Path
 CHAIN_PREFIX = "CELLNET-"
 LINK_PREFIX = "cnet"
 # What the kernel counts new flows of containers by. It keeps the limits of a name until no rule has it: others need another
-LIMITED_DATAGRAMS, LIMITED_CALLS = "cellnet-new-udp", "cellnet-new-tcp"
+LIMITED_DATAGRAMS, LIMITED_ECHOES, LIMITED_CALLS = "cellnet-new-udp", "cellnet-new-icmp", "cellnet-new-tcp"
 LIMITED_TUNNELS = "cellnet-new-tunnels"
 EXCESS_TUNNELS, EXCESS_TLS = "cellnet-excess", "cellnet-excess-tls"  # sources that have too many open
 LIMITED_QUESTIONS, LIMITED_RESOLVER_CALLS = "cellnet-dns-udp", "cellnet-dns-tcp"

@@ -60,7 +60,8 @@ def _row(each: Fields) -> tuple[str, ...]:
 
 
 def _ports(each: Fields) -> tuple[str, ...]:
-    return tuple(f"{protocol}/{ports}" for protocol in ("tcp", "udp") for ports in each.texts(protocol))
+    ports = tuple(f"{protocol}/{ports}" for protocol in ("tcp", "udp") for ports in each.texts(protocol))
+    return (*ports, f"icmp/{each.text('icmp')}") if each.text("icmp") else ports
 
 
 def origin(where: Fields) -> str:
@@ -146,8 +147,8 @@ def _name_of(client: Client, words: Sequence[str]) -> str:
 
     source, destination, ports = full_pattern(words[0]), full_pattern(words[1]), words[2:]
     wanted = allowed(source, destination, ports)
-    tcp, udp = map(str, wanted.tcp), map(str, wanted.udp)
-    found = names_of(client.get("/v1/policies"), source=source, to=destination, tcp=tuple(tcp), udp=tuple(udp))
+    tcp, udp = (tuple(map(str, each)) for each in (wanted.tcp, wanted.udp))
+    found = names_of(client.get("/v1/policies"), source=source, to=destination, tcp=tcp, udp=udp, icmp=wanted.icmp)
     if found:
         return found[0]
     asked = f"{source} to {destination} on {joined(ports)}"

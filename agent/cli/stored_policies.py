@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from agent.client.answer import Fields
 
 
-def names_of(policies: Fields, *, source: str, to: str, tcp: Sequence[str] = (), udp: Sequence[str] = ()) -> tuple[str, ...]:
+def names_of(
+    policies: Fields, *, source: str, to: str, tcp: Sequence[str] = (), udp: Sequence[str] = (), icmp: bool = False
+) -> tuple[str, ...]:
     """Of what `GET /v1/policies` answers. Ports in as few ranges as possible, ascending, as the agent writes them.
 
     Usually one or none: the name that is made up says what is allowed. Under names of the user's own there may be more.
     """
-    wanted = [source], to, list(tcp), list(udp), False
+    wanted = [source], to, list(tcp), list(udp), icmp
     return tuple(each.text("name") for each in policies.each() if is_stored(each) and _allowed(each) == wanted)
 
 

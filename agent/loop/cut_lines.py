@@ -12,7 +12,7 @@ from dataplane.flows.streams import CutStreams
 from dataplane.state import INBOUND_PORT, HostState
 from dataplane.tables import TAG_MASK
 
-TCP = "tcp"
+TCP, ICMP = "tcp", "icmp"
 
 
 class _Cut(NamedTuple):
@@ -59,7 +59,8 @@ def _named(wanted: set[int], tags: Mapping[AppName, int]) -> Mapping[int, AppNam
 def _line(cut: _Cut, count: int, state: HostState, apps: Mapping[int, AppName]) -> str:
     target = state.workloads.get(cut.target)
     ends = _end(cut.caller, apps.get(cut.tag)), _end(cut.target, apps.get(target.tag) if target else None)
-    return f"{count} {cut.kind}{'' if count == 1 else 's'} of {ends[0]} to {ends[1]} {cut.protocol}/{cut.port}"
+    port = "echo" if cut.protocol == ICMP and not cut.port else cut.port
+    return f"{count} {cut.kind}{'' if count == 1 else 's'} of {ends[0]} to {ends[1]} {cut.protocol}/{port}"
 
 
 def _end(address: IPv4Address, app: AppName | None) -> str:

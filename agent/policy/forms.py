@@ -28,7 +28,7 @@ ENFORCED: Final = {
     #
     Form.FROM_CIDR: False,
     #
-    Form.ECHO: False,
+    Form.ECHO: True,
 }
 
 

@@ -12,6 +12,7 @@ from dataplane.admission import admitted, beyond_the_cell
 from dataplane.firewall import resolver, rights
 from dataplane.firewall.matches import (
     CONTAINERS,
+    ECHO,
     ESTABLISHED,
     FRESH,
     NOT_A_SYN,
@@ -29,6 +30,7 @@ from dataplane.tables import (
     EXCESS_TUNNELS,
     LIMITED_CALLS,
     LIMITED_DATAGRAMS,
+    LIMITED_ECHOES,
     LIMITED_TUNNELS,
     TAG_MASK,
     TUNNEL_LINK,
@@ -42,8 +44,9 @@ ERROR: Final = "-p icmp -m conntrack --ctstate RELATED"
 NO_ANSWER: Final = f"-m mark --mark {OPENER} -m conntrack --ctdir REPLY"
 LINK_LOCAL: Final = "169.254.0.0/16"
 # Conntrack's table is one for all, so each container may make so many entries: without an answer those of datagrams last 30 s,
-# those of refused calls 10 s
+# as those of echoes do with one, those of refused calls 10 s
 DATAGRAMS: Final = f"-p udp {FRESH} {hashlimit(rate=1_000, burst=10_000, name=LIMITED_DATAGRAMS)}"
+ECHOES: Final = f"-p icmp {FRESH} {hashlimit(rate=1_000, burst=10_000, name=LIMITED_ECHOES)}"
 CALLS: Final = f"-p tcp {FRESH} {hashlimit(rate=10_000, burst=10_000, name=LIMITED_CALLS)}"
 # Handshakes are Envoy's dearest work, and all containers of the cell share it: one source may ask for so many, wherever on
 # this cell they lead. An app that calls all others at once opens some tunnels to each; later each serves hundreds of calls
@@ -150,6 +153,7 @@ def _new(state: HostState) -> Iterator[str]:
     yield f"{ERROR} -g CELLNET-ERRORS"
     yield f"{NOT_A_SYN} -j {RESET}"  # what a revoke has cut: the end that sends first is reset
     yield f"-i {CONTAINERS} {DATAGRAMS} -j CELLNET-REJECT"
+    yield f"-i {CONTAINERS} {ECHOES} -j CELLNET-REJECT"
     yield f"-i {CONTAINERS} -o {CONTAINERS} -g CELLNET-TO"
     if state.tunnel:
         yield f"-i {TUNNEL_LINK} -o {CONTAINERS} -g CELLNET-TO"
@@ -160,6 +164,7 @@ def _new(state: HostState) -> Iterator[str]:
         for tcp in ("-p tcp",) if ports is None else map(port_match, ports):
             yield f"-i {CONTAINERS} -o {TUNNEL_LINK} {tcp} -j ACCEPT"
         yield f"-i {CONTAINERS} -o {TUNNEL_LINK} -p udp -j ACCEPT"
+        yield f"-i {CONTAINERS} -o {TUNNEL_LINK} -p icmp {ECHO} -j ACCEPT"
         yield f"-i {CONTAINERS} -o {TUNNEL_LINK} -j CELLNET-REJECT"  # as it would: no policy speaks of other protocols
     yield f"-i {CONTAINERS} -g CELLNET-EGRESS"
     yield "-m conntrack --ctstate DNAT -j ACCEPT"  # a published port, from outside only: containers were judged above

@@ -10,6 +10,7 @@ from dataplane.tables import (
     EXCESS_TUNNELS,
     LIMITED_CALLS,
     LIMITED_DATAGRAMS,
+    LIMITED_ECHOES,
     LIMITED_QUESTIONS,
     LIMITED_RESOLVER_CALLS,
     LIMITED_TUNNELS,
@@ -35,7 +36,7 @@ class OverLimit:
 def over_limit() -> OverLimit:
     """Those in the namespace of the calling thread."""
     return OverLimit(
-        flows=_without_credit(LIMITED_DATAGRAMS, LIMITED_CALLS),
+        flows=_without_credit(LIMITED_DATAGRAMS, LIMITED_ECHOES, LIMITED_CALLS),
         tunnels=_without_credit(LIMITED_TUNNELS, EXCESS_TUNNELS),
         tls=_without_credit(EXCESS_TLS),
         questions=_without_credit(LIMITED_QUESTIONS, LIMITED_RESOLVER_CALLS),

@@ -15,6 +15,7 @@ STRIP_MPTCP: Final = "TCPOPTSTRIP --strip-options 30"
 OPENER: Final = "0x400000/0x400000"
 # Only a packet that makes an entry in conntrack's table: established flows, and calls that are repeated, are not counted
 FRESH: Final = "-m conntrack ! --ctstatus CONFIRMED"
+ECHO: Final = "-m icmp --icmp-type 8"  # the request; what answers one is established
 
 
 def hashlimit(*, rate: int, burst: int, name: str) -> str:

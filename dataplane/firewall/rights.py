@@ -11,7 +11,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Final
 
-from dataplane.firewall.matches import crowded
+from dataplane.firewall.matches import ECHO, crowded
 from dataplane.memo import Memo
 from dataplane.state import INBOUND_PORT, Allow
 from dataplane.tables import CELLFUL, CHAIN_PREFIX, TAG_MASK
@@ -89,6 +89,8 @@ def _tagged(tag: int) -> str:
 
 
 def _ports(allow: Allow) -> str:
+    if allow.protocol == "icmp":
+        return f" {ECHO}"
     if (allow.first, allow.last) == ANY:
         return ""
     ports = str(allow.first) if allow.first == allow.last else f"{allow.first}:{allow.last}"

@@ -33,7 +33,7 @@ CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_PROTOINFO, CTA_ID, CTA_ZONE, CT
 CTA_MARK = 8
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
 CTA_IP_V4_SRC, CTA_IP_V4_DST = 1, 2
-CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT = 1, 2, 3
+CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT, CTA_PROTO_ICMP_TYPE = 1, 2, 3, 5
 CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, CTA_PROTOINFO_TCP_FLAGS_ORIGINAL = 1, 1, 4
 LAST_ACK, TIME_WAIT, CLOSE = 6, 7, 8  # of enum tcp_conntrack: both ends have closed, or one was reset
 CLOSING = b"\x04\x04"  # IP_CT_TCP_FLAG_CLOSE_INIT: the flags to set, and the mask of those to change
@@ -47,7 +47,8 @@ class Flow:
     """One entry: source and destination of the first packet, and those of the replies.
 
     `reply_source` is what really answers: the container behind a published port, whatever address was dialled. `protocol` is
-    the IP protocol's number; ports are 0 where it has none. `key` is the original tuple as the kernel wrote it. `mark` is what
+    the IP protocol's number; ports are 0 where it has none. Of ICMP the type of what either end sends stands for its port: what
+    answers an echo is 0. `key` is the original tuple as the kernel wrote it. `mark` is what
     a rule has written there: of a flow from another cell the tag of the container that opened it. `tcp_state` is conntrack's
     number for how far a TCP connection is.
     """
@@ -262,5 +263,6 @@ def _tuple(content: bytes, names: Names) -> tuple[int, tuple[IPv4Address, int, I
     parts = contents(content)
     addresses, protocol = contents(parts[CTA_TUPLE_IP]), contents(parts[CTA_TUPLE_PROTO])
     source, destination = (_name(addresses[kind], names) for kind in (CTA_IP_V4_SRC, CTA_IP_V4_DST))
-    ports = [int.from_bytes(protocol.get(kind, b""), "big") for kind in (CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT)]
+    sent = protocol.get(CTA_PROTO_SRC_PORT, protocol.get(CTA_PROTO_ICMP_TYPE, b""))
+    ports = [int.from_bytes(each, "big") for each in (sent, protocol.get(CTA_PROTO_DST_PORT, b""))]
     return protocol[CTA_PROTO_NUM][0], (source, ports[0], destination, ports[1])

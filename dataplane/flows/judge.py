@@ -17,7 +17,7 @@ from dataplane.network_set import NetworkSet
 from dataplane.state import INBOUND_PORT, Allow, HostState
 from dataplane.tables import TAG_MASK
 
-PROTOCOLS = {6: "tcp", 17: "udp"}  # an Allow's words; nothing else is ever allowed between containers
+PROTOCOLS = {6: "tcp", 17: "udp", 1: "icmp"}  # an Allow's words; nothing else is ever allowed between containers
 SOURCE_TRANSLATED = 1 << 4  # IPS_SRC_NAT
 NONE_DEPARTED: Final[Mapping[IPv4Address, int]] = {}
 

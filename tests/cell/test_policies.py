@@ -56,6 +56,24 @@ def test_a_udp_policy_opens_no_tcp_and_a_tcp_policy_no_udp(cell: CellUnderTest) 
     assert reachable_ports(web, api, (53, 80), over="udp") == {53}
 
 
+def test_an_echo_is_a_right_of_its_own(cell: CellUnderTest) -> None:
+    web, third, api = cell.containers("acme/shop/web", "acme/shop/third", "acme/shop/api")
+    assert web.ping(api) is Refused
+    cell.policy_file("shop.yaml", one("from: acme/shop/web", "to: acme/shop/api", "icmp: echo"))
+    assert web.ping(api) is Connected
+    assert (third.ping(api), api.ping(web)) == (Refused, Refused)
+    assert reachable_ports(web, api, (8080, 22)) == set()
+    assert "icmp/echo" in cell.cellnet("policy", "list").out
+    cell.cellnet("policy", "check", "acme/shop/web", "acme/shop/api", "icmp/echo")
+    cell.policy_file("shop.yaml", one("from: acme/shop/web", "to: acme/shop/api", "tcp: any", "udp: any"))
+    assert web.ping(api) is Refused, "of its flow nothing is left"
+    cell.cellnet("policy", "allow", "acme/shop/third", "acme/shop/api", "icmp/echo")
+    assert third.ping(api) is Connected
+    cell.cellnet("policy", "delete", "acme/shop/third", "acme/shop/api", "icmp/echo")
+    assert third.ping(api) is Refused
+    assert f"1 flow of acme/shop/third ({third.address}) to acme/shop/api ({api.address}) icmp/echo" in cell.log
+
+
 def test_any_is_every_port_of_its_protocol_alone(cell: CellUnderTest) -> None:
     web = cell.run_app("acme/shop/web")
     api = cell.run_app("acme/shop/api", port=[1, 8080, 65535], server=True)

@@ -37,8 +37,12 @@ def _workload(number: int, *allows: Allow) -> Workload:
 def _plain() -> HostState:
     """Two apps side by side, one that is far away in the dispatch, a group, and a chain that is long enough to be split."""
     many = (Allow(tag, "tcp", 5000 + tag, 5000 + tag) for tag in range(1, 260))
+    rights = (
+        Allow(2, "tcp", 8080, 8080), Allow(2, "udp", 9000, 9010), Allow(0, "tcp", 443, 443, ORG), Allow(2, "icmp", 0, 0),
+        Allow(0, "icmp", 0, 0, ORG),
+    )  # fmt: skip
     placed = (
-        _workload(0, Allow(2, "tcp", 8080, 8080), Allow(2, "udp", 9000, 9010), Allow(0, "tcp", 443, 443, ORG)),
+        _workload(0, *rights),
         _workload(1),
         _workload(200, *many),
     )

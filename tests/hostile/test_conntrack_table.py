@@ -12,17 +12,19 @@ from tests.testlib.attacked_hosts import AttackedHosts
 from tests.testlib.attacker import withstood
 from tests.testlib.connections import is_alive
 from tests.testlib.mutation import With, Without, stopped_by
-from tests.testlib.node import Node, pair, udp_pair
+from tests.testlib.node import Node, echo, pair, udp_pair
 
 BURST, RATE = 10_000, 1_000
 FLOOD = 30_000
 PAUSE = 2.2  # after a second of silence the kernel would forget a source by itself, and looks for such every second
+TIMESTAMP = 13  # of ICMP: what is no echo
 DATAGRAMS = Without("filter", "CELLNET-NEW", "cellnet-new-udp")
+ECHOES = Without("filter", "CELLNET-NEW", "cellnet-new-icmp")
 
 
-def entries(cells: AttackedHosts, source: Node) -> int:
+def entries(cells: AttackedHosts, source: Node, *, protocol: str = "udp") -> int:
     """Of cell 1, those that a container has opened."""
-    return cells.cell(1).run("conntrack", "-L", "-s", str(source.address)).count("src=") // 2
+    return cells.cell(1).run("conntrack", "-L", "-p", protocol, "-s", str(source.address)).count("src=") // 2
 
 
 def flood(sender: Node, to: str) -> float:
@@ -67,7 +69,22 @@ def test_what_no_policy_speaks_of_does_not_leave_its_cell(cells: AttackedHosts, 
     """Other protocols' entries last 10 minutes without an answer."""
     mallory, target = cells["mallory"], str(cells["eve"].address)
     packet = IP(src=str(mallory.address), dst=target, proto=protocol)
-    cells.wire("mallory").send(packet / ICMP() if protocol == 1 else packet / b"other")
+    cells.wire("mallory").send(packet / ICMP(type=TIMESTAMP) if protocol == 1 else packet / b"other")
     time.sleep(0.1)
     listed = cells.cell(1).run("conntrack", "-L", "-s", str(mallory.address), "-d", target)
     withstood(it=not [line for line in listed.splitlines() if line.startswith(("icmp", "gre", "unknown"))], what=listed)
+
+
+@stopped_by(ECHOES)
+def test_a_flood_of_echoes_to_another_cell_leaves_room_for_all_others(cells: AttackedHosts) -> None:
+    web, api, mallory = cells["web"], cells["api"], cells["mallory"]
+    begun = time.monotonic()
+    with mallory.raw_icmp() as sender:
+        for number in range(FLOOD):
+            sender.sendto(echo(number), (str(cells["eve"].address), 0))
+    took = time.monotonic() - begun
+    limited = run_in(cells.cell(1).pin, over_limit)
+    found = entries(cells, mallory, protocol="icmp")
+    withstood(it=found <= BURST + RATE * (took + 1), what=f"{found} in {took:.1f} s")
+    assert is_alive(*pair(web, api, 8080))
+    assert limited == OverLimit(flows=frozenset({mallory.address}))

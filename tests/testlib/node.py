@@ -31,6 +31,7 @@ class Outcome(Enum):
     UNREACHABLE = "unreachable"
 
 
+ECHO = 8  # what asks for one, of the kinds of ICMP
 Connected, Refused, TimedOut, Reset, Unreachable = Outcome
 Target: TypeAlias = "Node | IPv4Address | str"
 ERRORS: Mapping[type[OSError], Outcome] = {
@@ -79,6 +80,31 @@ class Node:
                 found = outcome_of(lambda: (sender.send(b"?"), sender.recv(16)))
             return found
 
+    def ping(self, target: Target, *, number: int = 0, kind: int = ECHO, seconds: float = PATIENCE) -> Outcome:
+        """Ask for an echo, again and again as with `udp`, until the answer comes or it is refused.
+
+        `number` is that of the flow; `kind` may be another request of ICMP, whose answer has the next number.
+        """
+        with self.raw_icmp() as sender:
+            sender.settimeout(RESEND_SECONDS)
+            sender.connect((address_of(target), 0))
+            until = time.monotonic() + seconds
+            found = TimedOut
+            while found is TimedOut and time.monotonic() < until:
+                found = outcome_of(lambda: (sender.send(echo(number, kind=kind)), self._answer(sender, kind, number)))
+            return found
+
+    @staticmethod
+    def _answer(sender: socket.socket, kind: int, number: int) -> None:
+        while True:  # the socket hears all of ICMP that the other end sends
+            message = sender.recv(1500)[20:]  # behind the header of IP
+            if (message[0], struct.unpack_from("!H", message, 4)[0]) == (0 if kind == ECHO else kind + 1, number):
+                return
+
+    def raw_icmp(self) -> socket.socket:
+        """A socket for messages of ICMP, which root alone can have."""
+        return self.keep(run_in(self.pin, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)))
+
     def get(self, target: Target, port: int, path: str = "/") -> str:
         """The page at http://TARGET:PORT/PATH. Raises OSError."""
         with self.dial(target, port) as connection:
@@ -121,6 +147,14 @@ class Node:
         made.settimeout(PATIENCE)
         self._open.append(made)
         return made
+
+
+def echo(number: int, *, kind: int = ECHO) -> bytes:
+    """A request of ICMP, of 20 bytes as all kinds take them, with its checksum."""
+    message = struct.pack("!BBHHH12x", kind, 0, 0, number, 1)
+    total = sum(struct.unpack("!10H", message))
+    checksum = 0xFFFF & ~((total & 0xFFFF) + (total >> 16))
+    return message[:2] + struct.pack("!H", checksum) + message[4:]
 
 
 def page(connection: socket.socket, path: str) -> str:

@@ -72,7 +72,8 @@ def remove_network_policy(
     _, ports = parse_argument(f"{protocol}/{port}")
     client, asked = location.client(), f"{source} to {to} on {protocol}/{ports}"
     policies, ends = client.get("/v1/policies"), (AppName.parse(source), AppName.parse(to))
-    names = names_of(policies, source=source, to=to, **{protocol: [str(ports)]})
+    tcp, udp = ([str(ports)] if protocol == each else [] for each in ("tcp", "udp"))
+    names = names_of(policies, source=source, to=to, tcp=tcp, udp=udp)
     open_by = [each for each in network_policies_of(policies) if each.joins(*ends, on=ports, protocol=protocol)]
     others = listed([f"{each.policy} ({each.origin})" for each in open_by if not each.is_stored or each.policy not in names])
     if others and not names:

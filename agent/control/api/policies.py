@@ -13,7 +13,7 @@ from agent.control.enforcement import Enforcement
 from agent.control.errors import JSON, answer, not_found
 from agent.errors import InvalidInput
 from agent.model.names import AppName
-from agent.model.policy import Pattern, Policy, Protocol
+from agent.model.policy import ECHO, Pattern, Policy, Protocol
 from agent.policy.documents import written
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
@@ -32,6 +32,7 @@ def view(held: Policy) -> Mapping[str, object]:
         "to": written(held.to),
         "tcp": list(map(str, held.tcp)),
         "udp": list(map(str, held.udp)),
+        "icmp": str(ECHO) if held.icmp else None,
         "origin": {"source": held.origin.source, "line": held.origin.line or None, "column": held.origin.column or None},
     }
 
