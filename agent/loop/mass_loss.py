@@ -47,11 +47,14 @@ class MassLossGuard(Part):
             return state
         self.problem = Unavailable(f"{loss} would go at once: it is done if it is still so in a moment", hint="wait a second")
         kept = {address: each for address, each in before.workloads.items() if each.name not in leaving}
+        asked = before.workloads.keys() - kept.keys()
+        named = {address: names for address, names in before.names.items() if address not in asked}
         return replace(
             state,
             workloads=kept | dict(state.workloads),
             groups={**before.groups, **state.groups},  # a kept container may have rights of a group that no other refers to
             peers={**before.peers, **state.peers},
+            names=named | dict(state.names),
             mutual_tls=_with_exempt(state.mutual_tls, before.mutual_tls.exempt & (before.peers.keys() - state.peers.keys())),
         )
 

@@ -66,3 +66,14 @@ def test_one_that_is_killed_comes_again_though_it_leaves_connections_behind(cell
     assert cell.pid("dns") != before.pid
     idle.settimeout(10)
     assert idle.recv(1) == b""
+
+
+def test_connections_of_a_container_that_has_gone_count_for_no_other(cell: CellUnderTest) -> None:
+    """The next one with its address may have as many as any."""
+    web = cell.run_app("acme/shop/web")
+    eventually(lambda: answers(web))
+    held = [web.dial("169.254.0.2", 53) for _ in range(4)]
+    words = ("conntrack", "-L", "-p", "tcp", "-s", str(web.address), "--dport", "53")
+    assert cell.host.run(*words).count("dport=53") == len(held)
+    web.kill()
+    eventually(lambda: "dport=53" not in cell.host.run(*words))

@@ -134,3 +134,15 @@ def test_a_peer_that_is_kept_is_sent_nothing_plain_once_only_tunnels_are_allowed
     strict = MutualTls(served=True, redirected=True, plain=False)
     wanted = replace(state(2, 3, 4, 5, peers=False), mutual_tls=strict)
     assert MassLossGuard().guarded(wanted, before=before, leaving=(), now=0.0).mutual_tls == strict
+
+
+def test_names_of_what_is_doubted_stay_and_those_of_what_was_asked_to_go_do_not() -> None:
+    far = IPv4Address("10.255.2.7")
+    names = {**{address: (f"{each.name}.internal",) for address, each in FOUR.workloads.items()}, far: ("far.internal",)}
+    before, few = replace(FOUR, names=names), replace(state(2, peers=False), names={SUBNET[2]: ("new.internal",)})
+    guard = MassLossGuard()
+    held = guard.guarded(few, before=before, leaving=("app-5",), now=0.0).names
+    assert held == {
+        SUBNET[2]: ("new.internal",), SUBNET[3]: ("app-3.internal",), SUBNET[4]: ("app-4.internal",), far: ("far.internal",)
+    }  # fmt: skip
+    assert guard.guarded(few, before=before, leaving=("app-5",), now=WAIT).names == few.names
