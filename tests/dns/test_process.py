@@ -8,6 +8,8 @@ from tests.testlib.dns_client import Code, ask, ask_over_tcp
 from tests.testlib.node import Node
 from tests.testlib.patience import eventually
 
+NAME = "web.shop.acme.cell.internal"
+
 
 def answers(node: Node) -> bool:
     """Whether a container is answered that a name of the cell's is not there."""
@@ -46,13 +48,28 @@ def test_answers_go_on_without_an_agent(cell: CellUnderTest) -> None:
     assert (cell.pid("dns"), answers(web)) == (before, True)
 
 
-def test_one_that_is_killed_comes_again(cell: CellUnderTest) -> None:
+def test_one_that_is_killed_comes_again_and_has_all_names_at_once(cell: CellUnderTest) -> None:
     web = cell.run_app("acme/shop/web")
-    eventually(lambda: answers(web))
+    eventually(lambda: ask(web, NAME).addresses == [str(web.address)])
     before = cell.pid("dns")
     cell.kill("dns", again=True)
     eventually(lambda: answers(web))
+    assert ask(web, NAME).addresses == [str(web.address)]
     assert cell.pid("dns") != before
+
+
+def test_what_another_program_does_in_the_folder_of_names_is_put_right(cell: CellUnderTest) -> None:
+    web = cell.run_app("acme/shop/web")
+    eventually(lambda: ask(web, NAME).addresses == [str(web.address)])
+    folder = cell.lab.root / "run/cellnet/dns/names"
+    repairs = int(cell.status().text("repairs"))
+    next(each for each in folder.iterdir() if NAME in each.read_text()).unlink()
+    (folder / "hosts").write_text(f"10.255.1.99 other.apps.internal {NAME}\n")
+    eventually(lambda: ask(web, "other.apps.internal").addresses == ["10.255.1.99"])
+    eventually(lambda: ask(web, "other.apps.internal").code is Code.NXDOMAIN)
+    eventually(lambda: ask(web, NAME).addresses == [str(web.address)])
+    assert not (folder / "hosts").exists()
+    assert int(cell.status().text("repairs")) > repairs
 
 
 def test_one_that_is_killed_comes_again_though_it_leaves_connections_behind(cell: CellUnderTest) -> None:
