@@ -1,4 +1,4 @@
-"""Which processes of this network namespace have a port: by the kernel's lists of sockets and the processes' descriptors."""
+"""Which processes of a network namespace have a port: by the kernel's lists of sockets and the processes' descriptors."""
 
 import errno
 import os
@@ -43,7 +43,7 @@ def is_free(address: IPv4Address, port: int) -> bool:
 
 
 def holders(address: IPv4Address, port: int) -> tuple[PortHolder, ...]:
-    """Those with a socket there, or on that port of all addresses, in the calling process's network namespace."""
+    """Those with a socket there, or on that port of all addresses, in the calling thread's network namespace."""
     wanted = {f"socket:[{inode}]" for inode in _inodes(address, port)}
     return tuple(sorted(_with_any(wanted))) if wanted else ()
 
@@ -53,7 +53,7 @@ def _inodes(address: IPv4Address, port: int) -> Iterator[str]:
     ours |= {f"{'0' * 32}:{port:04X}", f"{'0' * 16}FFFF0000{_hex(address)}:{port:04X}"}
     for name in LISTS:
         with suppress(FileNotFoundError):
-            for line in (PROC / "self/net" / name).read_text().splitlines()[1:]:
+            for line in (PROC / "thread-self/net" / name).read_text().splitlines()[1:]:
                 fields = line.split()
                 if fields[1] in ours and fields[9] != "0":
                     yield fields[9]

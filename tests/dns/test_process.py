@@ -94,3 +94,14 @@ def test_connections_of_a_container_that_has_gone_count_for_no_other(cell: CellU
     assert cell.host.run(*words).count("dport=53") == len(held)
     web.kill()
     eventually(lambda: "dport=53" not in cell.host.run(*words))
+
+
+def test_an_address_that_another_program_has_taken_away_is_given_back_and_served_as_before(cell: CellUnderTest) -> None:
+    web = cell.run_app("acme/shop/web")
+    eventually(lambda: answers(web))
+    before = cell.pid("dns")
+    cell.host.run("ip", "address", "del", "169.254.0.2/32", "dev", "lo")
+    assert not answers(web)
+    eventually(lambda: answers(web))
+    assert ask_over_tcp(web, "nothing.apps.internal").code is Code.NXDOMAIN
+    assert cell.pid("dns") == before
