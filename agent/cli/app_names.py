@@ -25,8 +25,19 @@ def full_name(word: str) -> str:
 
 
 def full_pattern(word: str) -> str:
-    """The same for what policies name: `*` is all of the current space, scopes and patterns stay. The agent judges the rest."""
-    return word if word in SCOPES else _in_space(lowered(word))
+    """The same for what policies name: `*` is all of the current space; scopes, patterns and what is outside stay. The agent
+    judges the rest."""
+    return word if word in SCOPES or _is_outside(word) else _in_space(lowered(word))
+
+
+def full_party(word: str) -> str:
+    """The same for one end of a connection: an address or a name of the outside stays."""
+    return word if _is_outside(word) else full_name(word)
+
+
+def _is_outside(word: str) -> bool:
+    """Whether it can be no app's name, but an address or the name of a host."""
+    return "." in word or ":" in word
 
 
 def _in_space(word: str) -> str:
@@ -66,6 +77,16 @@ class PatternParameter(AppParameter):
         return full_pattern(str(value))
 
 
+class PartyParameter(AppParameter):
+    """One end of a connection: an app, or an address or a name of the outside."""
+
+    name = "party"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """In full."""
+        return full_party(str(value))
+
+
 class SpaceParameter(click.ParamType[Space]):
     """A space's name on the command line."""
 
@@ -76,4 +97,4 @@ class SpaceParameter(click.ParamType[Space]):
         return value if isinstance(value, Space) else Space.parse(lowered(str(value)))
 
 
-APP, PATTERN, SPACE = AppParameter(), PatternParameter(), SpaceParameter()
+APP, PATTERN, PARTY, SPACE = AppParameter(), PatternParameter(), PartyParameter(), SpaceParameter()

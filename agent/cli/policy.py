@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.app_names import APP, PATTERN, full_pattern
+from agent.cli.app_names import PARTY, PATTERN, full_pattern
 from agent.cli.completion import policy_names
 from agent.cli.credentials import credentials_field, credentials_option
 from agent.cli.errors import FAILED, print_error, print_warning
@@ -52,11 +52,21 @@ def _row(each: Fields) -> tuple[str, ...]:
     ports = _ports(each)
     return (
         each.text("name"),
-        joined(each.texts("from")),
-        each.text("to"),
+        _end(each.at("from")),
+        _end(each.at("to")),
         joined(ports),
         origin(each.at("origin")),
     )
+
+
+def _end(end: Fields) -> str:
+    """Apps, networks or names of hosts in a row."""
+    if isinstance(end.value, str):
+        return end.value
+    if isinstance(end.value, list):
+        return joined([str(each.value) for each in end.each()])
+    shown = joined(end.texts("host" if "host" in end.fields else "cidr"))
+    return f"{shown} except {joined(end.texts('except'))}" if "except" in end.fields else shown
 
 
 def _ports(each: Fields) -> tuple[str, ...]:
@@ -81,7 +91,10 @@ def allow(
     location: Location, source: str, destination: str, ports: tuple[str, ...], name: str | None, credentials: Path | None,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Let SRC reach DST on PORTs (tcp/8080, udp/53, tcp/9000-9010, tcp/any), kept in the store."""
+    """Let SRC reach DST on PORTs (tcp/8080, udp/53, tcp/9000-9010, tcp/any, icmp/echo), kept in the store.
+
+    One of the two may be outside: a network (192.0.2.0/24), or as DST the name of a host (api.example.com, *.example.org).
+    """
     body = {"from": source, "to": destination, "ports": ports, "name": name, **credentials_field(credentials)}
     made = location.client().post("/v1/policies/allow", body)
     show_notices(made)
@@ -104,9 +117,9 @@ def apply(location: Location, path: Path, credentials: Path | None, as_json: boo
 
     One without a name gets the name that 'policy allow' makes up, so it is replaced by its equal only.
     """
-    from agent.cli.validation import check_file
+    from agent.cli.validation import check_file, host_facts
 
-    checked = check_file(path)
+    checked = check_file(path, inside=host_facts(location).inside)
     if not checked.ok:
         _show_problems(checked)
         return FAILED
@@ -143,12 +156,14 @@ def delete(location: Location, words: tuple[str, ...], credentials: Path | None,
 
 def _name_of(client: Client, words: Sequence[str]) -> str:
     """The stored policy that allows exactly these, however its ports are written."""
+    from agent.policy.documents import written
     from agent.policy.language import allowed
 
     source, destination, ports = full_pattern(words[0]), full_pattern(words[1]), words[2:]
     wanted = allowed(source, destination, ports)
+    from_, to = written(wanted.sources), written(wanted.to)
     tcp, udp = (tuple(map(str, each)) for each in (wanted.tcp, wanted.udp))
-    found = names_of(client.get("/v1/policies"), source=source, to=destination, tcp=tcp, udp=udp, icmp=wanted.icmp)
+    found = names_of(client.get("/v1/policies"), source=from_, to=to, tcp=tcp, udp=udp, icmp=wanted.icmp)
     if found:
         return found[0]
     asked = f"{source} to {destination} on {joined(ports)}"
@@ -169,13 +184,16 @@ def accept_loss(location: Location, credentials: Path | None, as_json: bool) -> 
 
 
 @policy.command()
-@click.argument("source", metavar="SRC", type=APP)
-@click.argument("destination", metavar="DST", type=APP)
+@click.argument("source", metavar="SRC", type=PARTY)
+@click.argument("destination", metavar="DST", type=PARTY)
 @click.argument("port", metavar="PORT")
 @json_option
 @click.pass_obj
 def check(location: Location, source: str, destination: str, port: str, as_json: bool) -> int:
-    """Say whether SRC may reach DST on PORT (tcp/8080), and by which policy. Exit code 1 if not."""
+    """Say whether SRC may reach DST on PORT (tcp/8080, icmp/echo), and by which policy. Exit code 1 if not.
+
+    One of the two may be outside: an address, or as DST the name of a host.
+    """
     found = location.client().get("/v1/policies/check", **{"from": source, "to": destination, "port": port})
     show_notices(found)
     allowed = found.flag("allowed")
@@ -212,9 +230,10 @@ def validate(location: Location, paths: tuple[Path, ...], as_json: bool) -> int:
 
     Where this host's configuration has mutual TLS, it also says what a file opens that is not encrypted.
     """
-    from agent.cli.validation import check_file, mutual_tls
+    from agent.cli.validation import check_file, host_facts
 
-    found = [check_file(path) for path in paths]
+    facts = host_facts(location)
+    found = [check_file(path, inside=facts.inside) for path in paths]
     if as_json:
         print_json({"ok": all(each.ok for each in found), "files": [each.json() for each in found]})
     else:
@@ -224,7 +243,7 @@ def validate(location: Location, paths: tuple[Path, ...], as_json: bool) -> int:
                 print_warning(each.warning)
             if each.ok:
                 click.echo(f"{each.path}: {counted(str(each.policies), 'policy', plural='policies')}")
-            if each.of_udp and mutual_tls(location):
+            if each.of_udp and facts.mutual_tls:
                 print_warning(f"{each.path}: {_plain_udp(each.of_udp)}")
     return 0 if all(each.ok for each in found) else FAILED
 

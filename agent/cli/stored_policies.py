@@ -6,13 +6,14 @@ from agent.client.answer import Fields
 
 
 def names_of(
-    policies: Fields, *, source: str, to: str, tcp: Sequence[str] = (), udp: Sequence[str] = (), icmp: bool = False
+    policies: Fields, *, source: object, to: object, tcp: Sequence[str] = (), udp: Sequence[str] = (), icmp: bool = False
 ) -> tuple[str, ...]:
-    """Of what `GET /v1/policies` answers. Ports in as few ranges as possible, ascending, as the agent writes them.
+    """Of what `GET /v1/policies` answers. Ends and ports as the agent writes them, but for one app as the source: ports in as
+    few ranges as possible, ascending.
 
     Usually one or none: the name that is made up says what is allowed. Under names of the user's own there may be more.
     """
-    wanted = [source], to, list(tcp), list(udp), icmp
+    wanted = [source] if isinstance(source, str) else source, to, list(tcp), list(udp), icmp
     return tuple(each.text("name") for each in policies.each() if is_stored(each) and _allowed(each) == wanted)
 
 
@@ -23,4 +24,4 @@ def is_stored(policy: Fields) -> bool:
 
 def _allowed(policy: Fields) -> tuple[object, ...]:
     """As JSON: those that concern the outside have other ends."""
-    return (*(policy.at(name).value for name in ("from", "to", "tcp", "udp")), bool(policy.fields.get("icmp")))
+    return (*(policy.at(name).value for name in ("from", "to", "tcp", "udp")), not policy.at("icmp").missing)

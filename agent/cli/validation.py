@@ -9,12 +9,14 @@ from agent.client.location import Location
 from agent.config.config import Mtls
 from agent.config.problems import InvalidSource, Mistake
 from agent.errors import RAISED
+from agent.model.outside import NOTHING_INSIDE, Inside
+from agent.model.policy import between_apps
 from agent.policy.language import parse
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One file: how many policies it holds, and how many of them open UDP; or all its mistakes. `content` is what was read."""
+    """One file, its `content` as it was read: how many policies it holds, how many open UDP between apps; or its mistakes."""
 
     path: Path
     policies: int = 0
@@ -48,21 +50,30 @@ class Checked:
         }
 
 
-def check_file(path: Path) -> Checked:
+def check_file(path: Path, *, inside: Inside) -> Checked:
     """Read and parse; `-` is standard input."""
     try:
         content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        found = parse(content, source=str(path))
-        return Checked(path, policies=len(found), of_udp=sum(bool(each.udp) for each in found), content=content)
+        found = parse(content, source=str(path), inside=inside)
+        return Checked(path, policies=len(found), of_udp=sum(bool(each.udp) for each in between_apps(found)), content=content)
     except InvalidSource as error:
         return Checked(path, problems=error.problems)
     except OSError as error:
         return Checked(path, problems=(Mistake(str(path), 0, 0, f"cannot be read: {error.strerror}"),))
 
 
-def mutual_tls(location: Location) -> bool:
-    """Whether this host's configuration has it; not where there is none to be read."""
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What this host's configuration says of policies: whether there is mutual TLS, and what is the cell's own."""
+
+    mutual_tls: bool = False
+    inside: Inside = NOTHING_INSIDE
+
+
+def host_facts(location: Location) -> HostFacts:
+    """Those that hold where no configuration can be read say nothing against a file."""
     try:
-        return location.load().tls.mtls is not Mtls.NONE
+        config = location.load()
     except RAISED:
-        return False
+        return HostFacts()
+    return HostFacts(config.tls.mtls is not Mtls.NONE, Inside.of(config))

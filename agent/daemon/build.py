@@ -211,7 +211,7 @@ def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
             known=parts.known,
         ),
         SpacesApi(base.declared, known=parts.known, enforcement=enforcement),
-        PoliciesApi(parts.policies, known=parts.known, enforcement=enforcement),
+        PoliciesApi(parts.policies, known=parts.known, enforcement=enforcement, defaults=parts.outside.defaults),
         RoutesApi(
             storage.routes,
             parts.names.naming.domains,

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from agent.config.config import Config
+from agent.config.config import Config, Verdict
+from agent.control.api.policy_check import OutsideDefaults
 from agent.dns.upstreams import configured
 from agent.loop.never_outside import NeverOutside
 from agent.model.outside import Inside
@@ -18,11 +19,7 @@ class OutsideParts:
 
     endpoints: EndpointAddresses
     never: NeverOutside
-
-
-def inside_of(config: Config) -> Inside:
-    """What is the cell's own, as the configuration says."""
-    return Inside(config.overlay.network, config.dns.zones)
+    defaults: OutsideDefaults
 
 
 async def make_outside_parts(config: Config, *, elapsed: Callable[[], float]) -> OutsideParts:
@@ -34,4 +31,16 @@ async def make_outside_parts(config: Config, *, elapsed: Callable[[], float]) ->
     def servers() -> frozenset[IPv4Address]:
         return frozenset(each.address for each in configured(config) if isinstance(each.address, IPv4Address))
 
-    return OutsideParts(endpoints, NeverOutside(inside_of(config), store=lambda: endpoints.all, servers=servers))
+    never = NeverOutside(Inside.of(config), store=lambda: endpoints.all, servers=servers)
+    return OutsideParts(endpoints, never, _defaults(config, never))
+
+
+def _defaults(config: Config, never: NeverOutside) -> OutsideDefaults:
+    """What `policy check` goes by beside policies."""
+    return OutsideDefaults(
+        Inside.of(config),
+        never.why,
+        source="agent.yaml" if config.file is None else str(config.file.path),
+        egress_allowed=config.egress.default is Verdict.ALLOW,
+        ingress_allowed=config.ingress.default is Verdict.ALLOW,
+    )

@@ -26,7 +26,7 @@ from agent.daemon.clock import Clock
 from agent.daemon.firewall import FirewallPart, passage_of
 from agent.daemon.foundation import Foundation
 from agent.daemon.name_parts import NameParts, make_name_parts
-from agent.daemon.outside_parts import OutsideParts, inside_of, make_outside_parts
+from agent.daemon.outside_parts import OutsideParts, make_outside_parts
 from agent.daemon.resolver_parts import ResolverParts, make_resolver_parts
 from agent.daemon.tunnel_looks import TunnelLooks
 from agent.envoy.foreign_listeners import ForeignListeners
@@ -45,6 +45,7 @@ from agent.loop.roots_in_force import RootsInForce
 from agent.loop.snapshot import SnapshotSources
 from agent.metrics import Metrics
 from agent.model.cell import CellRecord, RootsInUse
+from agent.model.outside import Inside
 from agent.model.resolv_conf import resolv_conf
 from agent.model.routes import RouteDomains
 from agent.policy.in_force import PoliciesInForce
@@ -183,7 +184,7 @@ def _files(base: Foundation, leaves: Leaves, policies: PoliciesInForce, known: K
 
 def _policies(base: Foundation) -> PoliciesInForce:
     config, store = base.config, base.storage.policies
-    return PoliciesInForce(config.policies, last_good=config.paths.last_good, store=store, inside=inside_of(config))
+    return PoliciesInForce(config.policies, last_good=config.paths.last_good, store=store, inside=Inside.of(config))
 
 
 def _tags(base: Foundation) -> TagsInUse:

@@ -4,7 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+if TYPE_CHECKING:
+    from agent.config.config import Config
 
 Span: TypeAlias = tuple[int, int]
 """The first and the last address of a stretch, as numbers."""
@@ -79,6 +82,11 @@ class Inside:
 
     overlay: IPv4Network | None = None
     zones: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, config: "Config") -> Self:
+        """That of one cell."""
+        return cls(config.overlay.network, config.dns.zones)
 
     def why(self, network: IPv4Network) -> str:
         """Why nothing of a network is outside, empty where something may be."""

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import cast
 
@@ -12,14 +13,16 @@ from agent.complaint import Complaints
 from agent.errors import Conflict, InvalidInput
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
-from agent.model.outside import NOTHING_INSIDE, Inside
-from agent.model.policy import KINDS, Policy, Protocol
+from agent.model.outside import NOTHING_INSIDE, HostPattern, Inside
+from agent.model.policy import KINDS, EgressPolicy, Policy, Protocol
 from agent.model.status import Part, Problem
 from agent.policy import documents, language
 from agent.policy.difference import difference
 from agent.policy.directory import PolicyFiles, watch
 from agent.policy.outside_ends import require_sound
 from agent.policy.outside_rights import MOST_ENDS, BothWays, OutsideResolver
+from agent.policy.parties import Party
+from agent.policy.ports import merged
 from agent.policy.resolve import MOST_RIGHTS, PolicyResolver
 from agent.store.protocols import PolicyStore, StoredPolicy
 from agent.wording import listed
@@ -133,16 +136,38 @@ class PoliciesInForce(Part):
         """What the groups in the resolver's answers stand for."""
         return self._resolver.groups()
 
-    async def check(self, source: AppName, *, to: AppName, protocol: Protocol, port: int) -> Policy | None:
-        """The policy that lets `source` reach `to`, None if there is none."""
-        self._resolver.follow(await self.in_force())
-        return self._resolver.check(source, to, protocol=protocol, port=port)
+    async def check(self, source: Party, *, to: Party, protocol: Protocol, port: int) -> Policy | None:
+        """The policy that lets `source` reach `to`, None if there is none. Raises InvalidInput where no end is an app."""
+        for policy in await self._allowing(source, to):
+            if any(port in ports for ports in policy.ports(protocol)):
+                return policy
+        return None
 
-    async def open_ports(self, source: AppName, *, to: AppName) -> tuple[str, ...]:
-        """All that `source` may reach at `to`, as tcp/8080."""
-        self._resolver.follow(await self.in_force())
-        found = self._resolver.ports(source, to)
-        return tuple(f"{protocol.value}/{ports}" for protocol, ranges in found.items() for ports in ranges)
+    async def open_ports(self, source: Party, *, to: Party) -> tuple[str, ...]:
+        """All that `source` may reach at `to`, as tcp/8080. Raises as `check`."""
+        policies = await self._allowing(source, to)
+        found = ((each.value, merged(ports for policy in policies for ports in policy.ports(each))) for each in Protocol)
+        return tuple(f"{protocol}/{ports}" for protocol, ranges in found for ports in ranges)
+
+    async def egress_of(self, app: AppName) -> tuple[EgressPolicy, ...]:
+        """The policies that let an app reach the outside."""
+        return (await self.outside()).egress.of(app)
+
+    async def _allowing(self, source: Party, to: Party) -> tuple[Policy, ...]:
+        """The policies in force that speak of both."""
+        outside = await self.outside()
+        match source, to:
+            case AppName(), AppName():
+                self._resolver.follow(await self.in_force())
+                return tuple(self._resolver.allowing(source, to))
+            case AppName(), IPv4Address() | HostPattern():
+                return outside.egress.allowing(source, to)
+            case IPv4Address(), AppName():
+                return outside.ingress.allowing(to, source)
+            case HostPattern(), AppName():
+                raise InvalidInput(f"'{source}' is not an address", hint="callers of the outside are known by addresses alone")
+            case _:
+                raise InvalidInput("both ends are outside", hint="one end is an app: org/space/app")
 
     async def allow(
         self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, writer: StoreCredentials | None

@@ -69,9 +69,12 @@ class Direction(Generic[P]):
 
     def allowing(self, app: AppName, stranger: Stranger) -> tuple[P, ...]:
         """The policies in force that speak of both; what is left out for an app that has instances here is not in force."""
+        return tuple(each for each in self.of(app) if is_meant(stranger, self._outside(each)))
+
+    def of(self, app: AppName) -> tuple[P, ...]:
+        """All policies in force that speak of it."""
         known = self._answers.get(app)
-        policies = self._index.concerning(app) if known is None else known.kept
-        return tuple(each for each in policies if is_meant(stranger, self._outside(each)))
+        return self._index.concerning(app) if known is None else known.kept
 
     def left_out(self) -> Mapping[AppName, tuple[str, ...]]:
         """The policies that are not in force for an app, since its rights would be too many."""

@@ -170,15 +170,15 @@ class PolicyResolver:
 
     def check(self, source: AppName, to: AppName, *, protocol: Protocol, port: int) -> AppPolicy | None:
         """The first policy that allows it, or None. The apps need not exist."""
-        allowing = (policy for policy in self._allowing(source, to) if any(port in ports for ports in policy.ports(protocol)))
+        allowing = (policy for policy in self.allowing(source, to) if any(port in ports for ports in policy.ports(protocol)))
         return next(allowing, None)
 
     def ports(self, source: AppName, to: AppName) -> Mapping[Protocol, tuple[Ports, ...]]:
         """All that `source` may reach at `to`."""
-        allowing = tuple(self._allowing(source, to))
+        allowing = tuple(self.allowing(source, to))
         return {protocol: merged(ports for policy in allowing for ports in policy.ports(protocol)) for protocol in Protocol}
 
-    def _allowing(self, source: AppName, to: AppName) -> Iterator[AppPolicy]:
+    def allowing(self, source: AppName, to: AppName) -> Iterator[AppPolicy]:
         """The policies in force that speak of both; what is left out for an app that has instances here is not in force."""
         concerning, known = self._index.concerning(to), self._answers.get(to)
         for policy in known.kept if known is not None and known.policies == concerning else concerning:

@@ -12,6 +12,7 @@ from agent.model.app_port import AppPort
 from agent.model.cell import Endpoint
 from agent.model.names import Space
 from agent.model.routes import Route, Routes
+from agent.policy.documents import written
 from tests.cli.conftest import Cli, Done, completed
 from tests.testlib.fake_cell import FakeCell
 from tests.testlib.samples import API, app
@@ -104,7 +105,7 @@ def test_a_name_without_a_space_is_of_the_current_one(shop: FakeCell, cellnet: C
     assert cellnet("policy", "check", "web", "acme/blog/web", "tcp/80").code == 0
     assert cellnet("policy", "delete", "web", "acme/blog/web", "tcp/80").code == 0
     assert cellnet("policy", "allow", "*", "web", "tcp/80").code == 0
-    assert [str(each) for each in shop.rules[0].sources] == ["acme/shop/*"]
+    assert written(shop.rules[0].sources) == ["acme/shop/*"]
 
 
 @pytest.mark.usefixtures("shop")

@@ -225,7 +225,9 @@ def test_policies_of_one_source_are_those_that_let_it_out(cellnet: Cli) -> None:
 def test_what_concerns_the_outside_is_no_network_policy() -> None:
     outside, store = {"cidr": ["0.0.0.0/0"]}, {"source": "store", "line": None, "column": None}
     ends = ((["acme/shop/web"], outside), (outside, "acme/shop/web"))
-    found = Fields([{"name": "x", "from": a, "to": b, "tcp": ["80"], "udp": [], "origin": store} for a, b in ends])
+    found = Fields(
+        [{"name": "x", "from": a, "to": b, "tcp": ["80"], "udp": [], "icmp": None, "origin": store} for a, b in ends]
+    )
     assert list(network_policies_of(found)) == []
     assert names_of(found, source="acme/shop/web", to="acme/shop/web", tcp=["80"]) == ()
 

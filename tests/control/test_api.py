@@ -199,9 +199,9 @@ def test_policies_are_allowed_listed_checked_and_deleted(curl: Curl) -> None:
     body = {"from": "acme/shop/web", "to": "acme/shop/api", "ports": ["tcp/8080", "udp/any"]}
     assert curl("POST", "/v1/policies/allow", body) == (201, {"name": "web-to-api", "notices": []})
     assert curl("GET", "/v1/policies") == (200, [
-        {"name": "p", "from": ["acme/shop/x"], "to": "acme/shop/y", "tcp": [], "udp": ["53-60"],
+        {"name": "p", "from": ["acme/shop/x"], "to": "acme/shop/y", "tcp": [], "udp": ["53-60"], "icmp": None,
          "origin": {"source": "/etc/p.yaml", "line": 3, "column": 5}},
-        {"name": "web-to-api", "from": ["acme/shop/web"], "to": "acme/shop/api", "tcp": ["8080"], "udp": ["any"],
+        {"name": "web-to-api", "from": ["acme/shop/web"], "to": "acme/shop/api", "tcp": ["8080"], "udp": ["any"], "icmp": None,
          "origin": {"source": "store", "line": None, "column": None}},
     ])  # fmt: skip
     there = "/v1/policies/check?from=acme/shop/web&to=acme/shop/api&port=tcp/8080"

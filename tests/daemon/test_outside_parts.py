@@ -7,8 +7,8 @@ import pytest
 
 from agent.config.config import Config
 from agent.config.load import load
-from agent.daemon.outside_parts import inside_of, make_outside_parts
-from agent.model.outside import HostPattern
+from agent.daemon.outside_parts import make_outside_parts
+from agent.model.outside import HostPattern, Inside
 
 ETCD = "store={etcd: {endpoints: [http://192.0.2.40:2379, http://localhost:2380]}}"
 
@@ -52,5 +52,14 @@ async def test_the_hosts_name_servers_are_never_outside_where_none_are_configure
 @pytest.mark.parametrize("name", ["web.shop.acme.cell.internal", "backend.apps.internal", "x.example.test"])
 def test_the_domains_of_all_names_that_the_cell_gives_are_inside(tmp_path: Path, name: str) -> None:
     found = config(tmp_path, "dns.names=['{app}.example.test']")
-    assert inside_of(found).has(HostPattern(name))
-    assert not inside_of(found).has(HostPattern("example.org"))
+    assert Inside.of(found).has(HostPattern(name))
+    assert not Inside.of(found).has(HostPattern("example.org"))
+
+
+@pytest.mark.parametrize("key", ["egress", "ingress"])
+async def test_a_default_of_agent_yaml_is_what_a_check_goes_by(tmp_path: Path, key: str) -> None:
+    for overrides, is_allowed in (((), False), ((f"{key}.default=allow",), True)):
+        defaults = (await make_outside_parts(config(tmp_path, *overrides), elapsed=lambda: 0.0)).defaults
+        found = {"egress": defaults.egress_allowed, "ingress": defaults.ingress_allowed}
+        assert found == {"egress": False, "ingress": False} | {key: is_allowed}
+        assert defaults.source == str(tmp_path / "agent.yaml")

@@ -21,6 +21,7 @@ from agent.control.api.attachments import AttachmentInFull, AttachmentsApi, Atta
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
 from agent.control.api.policies import PoliciesApi
+from agent.control.api.policy_check import OutsideDefaults
 from agent.control.api.rotation import RotationView
 from agent.control.api.routes import RoutesApi
 from agent.control.api.spaces import SpacesApi
@@ -43,12 +44,15 @@ from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.credentials import StoreCredentials
 from agent.model.key_owner import KeyOwner
 from agent.model.names import AppName
+from agent.model.outside import Inside
 from agent.model.peer import Peer
-from agent.model.policy import AppPolicy, Pattern, Protocol
+from agent.model.policy import Pattern, Policy
 from agent.model.routes import Routes
 from agent.model.status import Part, Problem
 from agent.policy.in_force import PoliciesInForce, PoliciesRow
 from agent.policy.language import allowed
+from agent.policy.outside_rights import OutsideResolver
+from agent.policy.resolve import PolicyResolver
 from agent.store.protocols import CellStore
 from ca.show import Shown, Summary
 from dataplane.tunnel_probe import TunnelAnswer
@@ -75,6 +79,13 @@ def listed_cell(name: str, *, alive: bool = False) -> Cell:
     return Cell(CellRecord(name, "id", subnet, underlay, "0.1.0", mtls), NOW.timestamp() if alive else None)
 
 
+def outside_defaults() -> OutsideDefaults:
+    """A cell's, in a network where 192.0.2.53 is a name server."""
+    inside, server = Inside(IPv4Network("10.255.0.0/16"), ("cell.internal", "apps.internal")), IPv4Address("192.0.2.53")
+    why = "it is a name server of this cell's"
+    return OutsideDefaults(inside, lambda address: why if address == server else inside.why(IPv4Network(address)))
+
+
 @dataclass
 class FakeCell:
     """Keeps what it is given. With `folder` it pins the namespaces it is given, so that `exec` can enter them."""
@@ -85,7 +96,8 @@ class FakeCell:
     key_owners: dict[str, KeyOwner] = field(default_factory=dict)  # by name
     services: dict[str, tuple[AppName, ...]] = field(default_factory=dict)  # by name
     warnings: tuple[str, ...] = ()  # of each attach
-    rules: list[AppPolicy] = field(default_factory=list)
+    defaults: OutsideDefaults = field(default_factory=outside_defaults)
+    rules: list[Policy] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
     detached: list[str] = field(default_factory=list)
@@ -110,7 +122,7 @@ class FakeCell:
     rotations: list[RotationView] = field(default_factory=lambda: [rotation_view(None), rotation_view(Step.SIGN, "two")])
     rotated: list[tuple[str | None, tuple[str, ...], bool]] = field(default_factory=list)
 
-    def policies(self) -> tuple[AppPolicy, ...]:
+    def policies(self) -> tuple[Policy, ...]:
         """All that are in force."""
         return tuple(self.rules)
 
@@ -179,8 +191,9 @@ class FakePolicies(PoliciesInForce):
 
     def __init__(self, cell: FakeCell) -> None:
         self.cell = cell
+        self._resolver, self._outside = PolicyResolver(), OutsideResolver()
 
-    async def in_force(self) -> tuple[AppPolicy, ...]:
+    async def in_force(self) -> tuple[Policy, ...]:
         return self.cell.policies()
 
     async def allow(
@@ -189,9 +202,7 @@ class FakePolicies(PoliciesInForce):
         await self.cell.step()
         self.cell.operators.append(writer)
         made = name or f"{source.split('/')[-1]}-to-{to.split('/')[-1]}"
-        rule = allowed(source, to, ports)
-        assert isinstance(rule, AppPolicy)
-        self.cell.rules.append(replace(rule, name=made))
+        self.cell.rules.append(replace(allowed(source, to, ports), name=made))
         return made
 
     async def apply(self, document: str, *, writer: StoreCredentials | None) -> tuple[str, ...]:
@@ -211,28 +222,12 @@ class FakePolicies(PoliciesInForce):
         self.cell.operators.append(writer)
         return ("held",)
 
-    async def check(self, source: AppName, *, to: AppName, protocol: Protocol, port: int) -> AppPolicy | None:
-        for each in self.cell.rules:
-            if opens(each, source, to) and any(port in ports for ports in each.ports(protocol)):
-                return each
-        return None
-
-    async def open_ports(self, source: AppName, *, to: AppName) -> tuple[str, ...]:
-        rules = [each for each in self.cell.rules if opens(each, source, to)]
-        return tuple(f"{kind.value}/{ports}" for kind in Protocol for each in rules for ports in each.ports(kind))
-
     async def settle_files(self) -> tuple[str, ...]:
         await self.cell.step()
         return self.cell.missing
 
     def left_out(self) -> tuple[str, ...]:
         return ()
-
-
-def opens(rule: AppPolicy, source: AppName, to: AppName) -> bool:
-    """Whether a policy lets an app reach another at all."""
-    sources = [pattern for pattern in rule.sources if isinstance(pattern, Pattern)]
-    return rule.to.matches(to) and any(one.matches(source) for one in sources)
 
 
 class FakeEnforcement(Enforcement):
@@ -334,7 +329,7 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
         FakeAttachments(cell),
         FakeApps(cell),
         SpacesApi(FakeDeclaredApps(cell), known=FakeKnownApps(cell), enforcement=enforcement),
-        PoliciesApi(policies, known=FakeKnownApps(cell), enforcement=enforcement),
+        PoliciesApi(policies, known=FakeKnownApps(cell), enforcement=enforcement, defaults=cell.defaults),
         cells,
         RoutesApi(cell.names, ROUTE_DOMAINS, in_force=cell.step, instances=lambda: cell.instances),
         FakeCa(cell),

@@ -8,17 +8,16 @@ from collections.abc import Mapping
 from aiohttp import web
 from pydantic import Field
 
+from agent.control.api.policy_check import OutsideDefaults, PolicyCheck
 from agent.control.bodies import OperatorBody, read_body
 from agent.control.enforcement import Enforcement
 from agent.control.errors import JSON, answer, not_found
 from agent.errors import InvalidInput
-from agent.model.names import AppName
-from agent.model.policy import ECHO, Pattern, Policy, Protocol
+from agent.model.policy import ECHO, Pattern, Policy
 from agent.policy.documents import written
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
 from agent.policy.mistaken_names import notices
-from agent.policy.ports import parse_one
 
 STRETCH = 100
 """Policies that are written before other tasks have their turn: one or two milliseconds."""
@@ -59,7 +58,7 @@ class PolicyList:
 
 
 class AllowBody(OperatorBody):
-    """`POST /v1/policies/allow`. Ports as tcp/8080, udp/9000-9010, tcp/any."""
+    """`POST /v1/policies/allow`. Ends as acme/shop/web, 192.0.2.0/24, api.example.com, ports as tcp/8080, udp/9000-9010."""
 
     source: str = Field(alias="from")
     to: str
@@ -73,22 +72,16 @@ class ApplyBody(OperatorBody):
     document: str
 
 
-def asked_connection(query: Mapping[str, str]) -> tuple[AppName, AppName, Protocol, int]:
-    """`from`, `to` and `port` (tcp/8080) of a query, which has each once. Raises InvalidInput."""
-    if set(query) != {"from", "to", "port"}:
-        raise InvalidInput(
-            f"the query has {', '.join(sorted(query)) or 'nothing'}", hint="give from=, to= and port=, each once"
-        )
-    return AppName.parse(query["from"]), AppName.parse(query["to"]), *parse_one(query["port"])
-
-
 class PoliciesApi:
     """The handlers. A change is answered when its effect is there."""
 
-    def __init__(self, policies: PoliciesInForce, *, known: KnownApps, enforcement: Enforcement) -> None:
+    def __init__(
+        self, policies: PoliciesInForce, *, known: KnownApps, enforcement: Enforcement, defaults: OutsideDefaults
+    ) -> None:
         self._policies = policies
         self._known = known
         self._enforcement = enforcement
+        self._check = PolicyCheck(policies, known=known, defaults=defaults)
         self._list = PolicyList()
 
     def routes(self) -> list[web.RouteDef]:
@@ -139,19 +132,8 @@ class PoliciesApi:
         return answer({"names": names})
 
     async def check(self, request: web.Request) -> web.Response:
-        """What the policies say about one connection: what allows it, what allows the other direction,
-        and all ports that the source may reach there (as tcp/8080)."""
-        (source, to, protocol, port), check = asked_connection(dict(request.query)), self._policies.check
-        by = await check(source, to=to, protocol=protocol, port=port)
-        reverse = await check(to, to=source, protocol=protocol, port=port)
-        return answer({
-            "allowed": by is not None,
-            "by": None if by is None else by.name,
-            "origin": None if by is None else str(by.origin),
-            "reverse": None if reverse is None else {"by": reverse.name, "origin": str(reverse.origin)},
-            "ports": await self._policies.open_ports(source, to=to),
-            "notices": await self._notices(*(Pattern(each.org, each.space, each.app) for each in (source, to))),
-        })  # fmt: skip
+        """What the policies say about one connection."""
+        return answer(await self._check.answer(dict(request.query)))
 
     async def _notices(self, *patterns: Pattern | None, is_new: bool = False) -> tuple[str, ...]:
         """What is probably mistyped."""

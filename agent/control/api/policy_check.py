@@ -1,0 +1,146 @@
+"""`/v1/policies/check`: what policies say about one connection, between apps, to the outside or from there."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from agent.errors import InvalidInput
+from agent.model.names import AppName
+from agent.model.outside import LINK, Cidrs, HostPattern, Inside
+from agent.model.policy import Pattern, Protocol
+from agent.policy import forms
+from agent.policy.forms import Form
+from agent.policy.in_force import PoliciesInForce
+from agent.policy.known_apps import KnownApps
+from agent.policy.mistaken_names import notices
+from agent.policy.parties import Party, party_of
+from agent.policy.ports import parse_one
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideDefaults:
+    """What decides about the outside beside policies: the defaults of agent.yaml, which is `source`, and what is never outside.
+
+    `why_never` has the reason for an address, which is empty where it may be outside.
+    """
+
+    inside: Inside
+    why_never: Callable[[IPv4Address], str]
+    source: str = "agent.yaml"
+    egress_allowed: bool = False
+    ingress_allowed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One connection."""
+
+    source: Party
+    to: Party
+    protocol: Protocol
+    port: int
+
+    @property
+    def reversed(self) -> "Question | None":
+        """The other direction, where there is one: a name calls nothing."""
+        return None if isinstance(self.to, HostPattern) else Question(self.to, self.source, self.protocol, self.port)
+
+    @property
+    def forms(self) -> Iterator[Form]:
+        """Those of the policies that could allow it."""
+        if isinstance(self.to, IPv4Address):
+            yield Form.TO_CIDR
+        if isinstance(self.to, HostPattern):
+            yield Form.TO_HOST
+        if not isinstance(self.source, AppName):
+            yield Form.FROM_CIDR
+        if self.protocol is Protocol.ICMP:
+            yield Form.ECHO
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """What allows it: a policy's name and place, or a default's key and file."""
+
+    by: str
+    origin: str
+
+
+def asked(query: Mapping[str, str]) -> Question:
+    """`from`, `to` and `port` (tcp/8080) of a query, which has each once. Raises InvalidInput."""
+    if set(query) != {"from", "to", "port"}:
+        raise InvalidInput(
+            f"the query has {', '.join(sorted(query)) or 'nothing'}", hint="give from=, to= and port=, each once"
+        )
+    return Question(party_of(query["from"]), party_of(query["to"]), *parse_one(query["port"]))
+
+
+class PolicyCheck:
+    """Answers it."""
+
+    def __init__(self, policies: PoliciesInForce, *, known: KnownApps, defaults: OutsideDefaults) -> None:
+        self._policies = policies
+        self._known = known
+        self._defaults = defaults
+
+    async def answer(self, query: Mapping[str, str]) -> Mapping[str, object]:
+        """What allows a connection and what allows the other direction, and all ports that are open there, as tcp/8080."""
+        question = asked(query)
+        for form in question.forms:
+            forms.require(form)
+        obstacle = self._obstacle(question)
+        permit = None if obstacle else await self._permit(question)
+        reverse = await self._reverse(question)
+        hints = [obstacle] if obstacle else await self._elsewhere(question, permit)
+        return {
+            "allowed": permit is not None,
+            "by": None if permit is None else permit.by,
+            "origin": None if permit is None else permit.origin,
+            "reverse": None if reverse is None else {"by": reverse.by, "origin": reverse.origin},
+            "ports": () if obstacle else await self._policies.open_ports(question.source, to=question.to),
+            "notices": (*await self._mistyped(question), *hints),
+        }
+
+    async def _reverse(self, question: Question) -> Permit | None:
+        back = question.reversed
+        if back is None or self._obstacle(back) or not all(forms.ENFORCED[form] for form in back.forms):
+            return None
+        return await self._permit(back)
+
+    async def _permit(self, question: Question) -> Permit | None:
+        policy = await self._policies.check(question.source, to=question.to, protocol=question.protocol, port=question.port)
+        if policy is not None:
+            return Permit(policy.name, str(policy.origin))
+        if self._defaults.egress_allowed and not isinstance(question.to, AppName):
+            return Permit("egress.default", self._defaults.source)
+        if self._defaults.ingress_allowed and not isinstance(question.source, AppName):
+            return Permit("ingress.default", self._defaults.source)
+        return None
+
+    async def _mistyped(self, question: Question) -> tuple[str, ...]:
+        apps = (each for each in (question.source, question.to) if isinstance(each, AppName))
+        patterns = [Pattern(each.org, each.space, each.app) for each in apps]
+        return notices(patterns, named=await self._known.named())
+
+    def _obstacle(self, question: Question) -> str:
+        """Why one end is never outside, whatever a policy says; empty where it may be."""
+        inside, why, end = self._defaults.inside, "", question.to
+        if isinstance(end, IPv4Address):
+            why = self._defaults.why_never(end)
+        elif isinstance(end, HostPattern):
+            why = "apps have such names" if inside.has(end) else ""
+        elif isinstance(question.source, IPv4Address) and question.source not in LINK:
+            end, why = question.source, inside.why(IPv4Network(question.source))
+        return f"{end} is never outside: {why}" if why else ""
+
+    async def _elsewhere(self, question: Question, permit: Permit | None) -> tuple[str, ...]:
+        """Which policies may let it through all the same: a name leads to addresses."""
+        if permit is not None or not isinstance(question.source, AppName) or isinstance(question.to, AppName):
+            return ()
+        way = "address" if isinstance(question.to, HostPattern) else "name"
+        return tuple(
+            f"{policy.name} allows {policy.to}, which may be the same: ask by {way}"
+            for policy in await self._policies.egress_of(question.source)
+            if any(question.port in ports for ports in policy.ports(question.protocol))
+            and isinstance(policy.to, Cidrs) == isinstance(question.to, HostPattern)
+        )

@@ -1,0 +1,49 @@
+"""docs/policies.md: its rules are good, for the parser and for the schema, and it says which forms nothing enforces yet."""
+
+import re
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+import yaml
+
+from agent.model.outside import Inside
+from agent.model.policy import EgressPolicy, IngressPolicy
+from agent.policy.forms import ENFORCED, Form
+from agent.policy.language import KEYS, allowed, parse
+from agent.policy.outside_ends import require_sound
+from agent.policy.schema import schema
+from tests.policy.test_schema import accepts
+
+PAGE = (Path(__file__).parents[2] / "docs/policies.md").read_text()
+BLOCKS = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+INSIDE = Inside(IPv4Network("10.255.0.0/16"), ("cell.internal", "apps.internal"))
+
+
+def test_what_the_page_says_of_a_form_is_so() -> None:
+    said = {form: re.search(rf"^\| `{re.escape(form.value)}` \|.*\| (.+) \|$", PAGE, re.MULTILINE) for form in Form}
+    assert {form: found is not None and found[1] != "refuses it" for form, found in said.items()} == ENFORCED
+    assert all(found is not None and found[1].startswith(("refuses it", "enforces it")) for found in said.values())
+
+
+def test_the_first_rules_of_the_page_need_no_form_that_nothing_enforces() -> None:
+    assert len(parse(BLOCKS[0].encode(), source="/shop.yaml", inside=INSIDE)) == 2
+
+
+@pytest.mark.usefixtures("every_form")
+def test_all_rules_of_the_page_are_good() -> None:
+    policies = [policy for block in BLOCKS for policy in parse(block.encode(), source="/shop.yaml", inside=INSIDE)]
+    assert {type(each) for each in policies} >= {EgressPolicy, IngressPolicy}
+    assert all(accepts(schema(), yaml.safe_load(block)) for block in BLOCKS)
+
+
+@pytest.mark.usefixtures("every_form")
+def test_the_words_of_the_page_are_policies() -> None:
+    found = re.findall(r"`cellnet policy allow ([a-z0-9]\S+)\s+(\S+)\s+(\S+)`", PAGE)
+    assert len(found) == 3
+    for source, to, port in found:
+        require_sound(allowed(source, to, [port]), inside=INSIDE)
+
+
+def test_every_key_is_on_the_page() -> None:
+    assert all(f"`{key}" in PAGE for key in KEYS)
