@@ -139,9 +139,8 @@ class Database(Part):
                 complaints.over()
                 continue
             complaints.about(trouble)
-            if self.try_again() and self.trouble is None:
-                complaints.over()
-                on_mended()
+            if self.try_again() and not self.damaged:
+                on_mended()  # what could not be read is read in the next turn, whatever else reads it
 
     def set_inspected(self, found: HostRefused | None) -> None:
         """Take what `inspect` has found: damage, or that there is none any more, so that the file is read anew."""
