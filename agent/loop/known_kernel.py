@@ -43,10 +43,18 @@ class KnownKernel:
         return None if self.applied is None else self.applied.state
 
     def state_and_tables(self, wanted: HostState) -> tuple[HostState, Tables] | None:
-        """If nothing has changed, as in about half of all turns: the objects that are known, as what follows from them is."""
-        if self.applied is None or wanted != self.applied.state:
+        """If nothing has changed, as in about half of all turns: the objects that are known, as what follows from them is.
+
+        Names are no matter of the kernel, and change with the instances of all cells.
+        """
+        if self.applied is None:
             return None
-        return self.applied.state, self.applied.compiled
+        before, compiled = self.applied.state, self.applied.compiled
+        if wanted == before:
+            return before, compiled
+        if wanted.names is not before.names and replace(wanted, names=before.names) == before:
+            return replace(before, names=wanted.names), compiled
+        return None
 
     @property
     def intact_interiors(self) -> Mapping[IPv4Address, Interior]:

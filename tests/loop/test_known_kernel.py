@@ -78,6 +78,17 @@ def test_a_state_that_has_not_changed_is_the_known_object_with_its_tables() -> N
     assert known.state_and_tables(state(WEB, API)) is None
 
 
+def test_names_alone_change_nothing_of_the_kernel() -> None:
+    known, named = after(WEB), replace(state(WEB), names={WEB: ("web.cell.internal",)})
+    assert known.applied is not None
+    found = known.state_and_tables(named)
+    assert found is not None
+    assert found[0] == named
+    assert found[0].workloads is known.applied.state.workloads
+    assert found[1] is known.applied.compiled
+    assert known.state_and_tables(replace(named, workloads={})) is None
+
+
 def test_a_failed_turn_leaves_nothing_but_what_was_true_before() -> None:
     known = after(WEB, API, outcome=broken(API), known=after(WEB, API)).after_failure()
     assert known.actual is None
