@@ -27,12 +27,12 @@ def full_name(word: str) -> str:
 def full_pattern(word: str) -> str:
     """The same for what policies name: `*` is all of the current space; scopes, patterns and what is outside stay. The agent
     judges the rest."""
-    return word if word in SCOPES or _is_outside(word) else _in_space(lowered(word))
+    return word if word in SCOPES else lowered(word) if _is_outside(word) else _in_space(lowered(word))
 
 
 def full_party(word: str) -> str:
     """The same for one end of a connection: an address or a name of the outside stays."""
-    return word if _is_outside(word) else full_name(word)
+    return lowered(word) if _is_outside(word) else full_name(word)
 
 
 def _is_outside(word: str) -> bool:

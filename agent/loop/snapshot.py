@@ -16,7 +16,7 @@ from agent.loop.never_outside import NeverOutside
 from agent.loop.roots_in_force import RootsInForce
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
-from agent.policy.in_force import NO_RIGHTS, PoliciesInForce, Resolve, ResolveOutside
+from agent.policy.in_force import PoliciesInForce, Resolve, ResolveOutside
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.ledger import Ledger
 from agent.store.protocols import CellStore, TrustStore
@@ -38,6 +38,8 @@ class Snapshot:
     tags: Mapping[AppName, int]
     leaves: Mapping[str, Leaf]
     resolve: Resolve
+    outside: ResolveOutside
+    never_outside: tuple[IPv4Network, ...]
     trust_bundle: bytes
     groups: Mapping[str, frozenset[int]] = field(default_factory=dict)
     underlay: UnderlayFacts = DEFAULT_UNDERLAY
@@ -47,8 +49,6 @@ class Snapshot:
     mutual_tls: MutualTls = PLAIN
     taken: frozenset[ContainerPort] = frozenset()
     names: Mapping[IPv4Address, Names] = field(default_factory=dict)
-    outside: ResolveOutside = lambda _: NO_RIGHTS
-    never_outside: tuple[IPv4Network, ...] = ()
     news_in: float | None = None
 
 

@@ -33,7 +33,6 @@ STRETCH = 500  # documents that are parsed before other tasks have their turn
 
 Resolve = Callable[[AppName], frozenset[Allow]]
 ResolveOutside = Callable[[AppName], BothWays]
-NO_RIGHTS = BothWays()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Policies by the apps at one end of them: an app costs only those that concern it, a change only the apps that it names."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Generic, TypeVar
 
 from agent.model.names import AppName
@@ -46,11 +47,13 @@ class PolicyIndex(Generic[P]):
     def concerning(self, app: AppName) -> tuple[P, ...]:
         """The policies that mean `app`, the most exact first, each group in the order given; twice what means it twice."""
         found = self.groups(app)
-        return found[0] if len(found) == 1 else tuple(policy for policies in found for policy in policies)
+        return found[0] if len(found) == 1 else tuple(chain.from_iterable(found))
 
     def groups(self, app: AppName) -> tuple[tuple[P, ...], ...]:
         """The same, each group by itself: the very objects as long as they are not touched, which other apps have, too."""
-        return tuple(policies for parts in parts_of(app) if (policies := self._by_parts.get(parts)))
+        get = self._by_parts.get  # each turn asks for all containers' apps
+        exact, space, org = get((app.org, app.space, app.app)), get((app.org, app.space, None)), get((app.org, None, None))
+        return tuple(filter(None, (exact, space, org)))
 
     def _sorted(self, policies: Iterable[P]) -> dict[Parts, list[P]]:
         found: dict[Parts, list[P]] = {}

@@ -82,6 +82,7 @@ def test_a_short_name_is_an_app_and_what_has_a_dot_is_outside(monkeypatch: pytes
         assert [complete(each) for each in ("web", "Acme/Shop/Web")] == ["acme/shop/web", "acme/shop/web"]
         for word in ("192.0.2.7", "api.example.com", "2001:db8::1", "https://a.b/"):
             assert complete(word) == word
+        assert complete("API.Example.com") == "api.example.com"
     assert [full_pattern(each) for each in ("*", "same-space", "192.0.2.0/24", "*.example.org")] == [
         "acme/shop/*", "same-space", "192.0.2.0/24", "*.example.org",
     ]  # fmt: skip

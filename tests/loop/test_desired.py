@@ -12,7 +12,7 @@ from agent.loop.revocation import lost_rights
 from agent.loop.snapshot import Snapshot
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
-from agent.policy.outside_rights import BothWays
+from agent.policy.outside_rights import BothWays, OutsideResolver
 from dataplane.envoy.container_ports import ContainerPort
 from dataplane.state import (
     Allow,
@@ -55,6 +55,8 @@ def snapshot(*attachments: Attachment) -> Snapshot:
         leaves={"api": LEAF},
         resolve=lambda app: frozenset({RIGHT}) if app == API else frozenset(),
         groups={"acme/*/*": frozenset({1, 2})},
+        outside=OutsideResolver().rights,
+        never_outside=(),
         trust_bundle=b"roots",
     )
 

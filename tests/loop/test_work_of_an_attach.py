@@ -14,6 +14,7 @@ from agent.loop.snapshot import Snapshot
 from agent.metrics import Metrics
 from agent.model.attachment import Attachment
 from agent.model.names import AppName
+from agent.policy.outside_rights import OutsideResolver
 from agent.policy.resolve import PolicyResolver
 from dataplane.envoy.ads import EnvoyStatus
 from dataplane.envoy.resource import Resource
@@ -55,6 +56,7 @@ class Crowd:
     leaves: dict[str, Leaf] = field(default_factory=dict)
     attachments: tuple[Attachment, ...] = ()
     resolver: PolicyResolver = field(default_factory=PolicyResolver)
+    outside: OutsideResolver = field(default_factory=OutsideResolver)
 
     def grow(self) -> None:
         number = len(self.attachments)
@@ -66,8 +68,9 @@ class Crowd:
         tags = {each.app: number for number, each in enumerate(self.attachments, start=1)}
         self.resolver.update((), tags)
         return Snapshot(
-            self.attachments, tags, dict(self.leaves), self.resolver.allows, b"roots", mutual_tls=MODES[Mode.STRICT]
-        )
+            self.attachments, tags, dict(self.leaves), self.resolver.allows, self.outside.rights, (), b"roots",
+            mutual_tls=MODES[Mode.STRICT],
+        )  # fmt: skip
 
 
 @contextlib.asynccontextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.loop.desired import CellFacts
 from agent.loop.snapshot import Snapshot
+from agent.policy.outside_rights import OutsideResolver
 from dataplane.apply import Outcome
 from dataplane.dns.hosts_files import Names
 from dataplane.flows.cut import Receipt
@@ -72,4 +73,7 @@ class SilentEdge:
 
 
 async def empty_snapshot() -> Snapshot:
-    return Snapshot(attachments=(), tags={}, leaves={}, resolve=lambda _: frozenset(), trust_bundle=b"")
+    return Snapshot(
+        attachments=(), tags={}, leaves={}, resolve=lambda _: frozenset(), outside=OutsideResolver().rights, never_outside=(),
+        trust_bundle=b"",
+    )  # fmt: skip
