@@ -10,6 +10,7 @@ from dataplane.detachment import reset_remote_connections
 from dataplane.firewall.driver import Firewall
 from dataplane.ipset import MarkSet
 from dataplane.netlink import addresses, interior, links, neighbours, overlay, routes
+from dataplane.outside_sets import OutsideSets
 from dataplane.plan import Plan
 from dataplane.tables import (
     TAG_MASK,
@@ -35,11 +36,13 @@ class Sockets(NamedTuple):
     route: NetlinkSocket
     tags: MarkSet
     senders: MarkSet
+    outside: OutsideSets
 
     @classmethod
     def connected(cls) -> "Sockets":
         """Those of the namespace that the calling thread is in."""
-        return cls(connect(NETLINK_ROUTE), MarkSet(TAGS_SET, mask=TAG_MASK), MarkSet(VTEPS_SET, mask=WHOLE_MARK))
+        tags, senders = MarkSet(TAGS_SET, mask=TAG_MASK), MarkSet(VTEPS_SET, mask=WHOLE_MARK)
+        return cls(connect(NETLINK_ROUTE), tags, senders, OutsideSets())
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +99,19 @@ class PlannedEffects:
         neighbours.drop(route, [key for key in plan.neighbours.drop if key.device not in gone])
 
     def _police(self) -> None:
-        plan, (_, tags, senders) = self.plan, self.sockets
+        plan, (_, tags, senders, outside) = self.plan, self.sockets
         later = {*plan.veths.add, TUNNEL_LINK}
         sysctl.write({key: value for key, value in plan.sysctls.put.items() if not is_of_links(key, later)})
         for marks, wanted in ((tags, plan.tags.put), (senders, plan.senders.put)):
             if wanted or any(marks.name in rule for rules in plan.chains.put.values() for rule in rules):
                 marks.ensure()  # a set must be there before a rule that names it
                 marks.put(wanted)
+        outside.put(plan.outside.put, old=plan.outside.old)  # as those
         if plan.chains or plan.jumps:
             self.firewall.apply(chains=plan.chains, jumps=plan.jumps)
         tags.drop(plan.tags.drop)  # last, so that no packet of a known container is without its tag
         senders.drop(plan.senders.drop)
+        outside.drop(plan.outside.drop)  # which no rule names any more
 
     def _connect(self) -> None:
         plan, route = self.plan, self.sockets.route

@@ -45,11 +45,11 @@ class MarkSet:
                 return {}
             raise
         for body in bodies:
-            for entry in _inside(body, start=len(NFGENMSG_IPV4), kind=ENTRIES):
-                for value in _inside(entry, kind=CONTENT):
-                    marks = [MARKED.unpack(each)[0] & self._mask for each in _inside(value, kind=MARK)]
-                    for address in _inside(value, kind=IP):
-                        for packed in _inside(address, kind=IPV4_ADDRESS):
+            for entry in parts_of(body, start=len(NFGENMSG_IPV4), kind=ENTRIES):
+                for value in parts_of(entry, kind=CONTENT):
+                    marks = [MARKED.unpack(each)[0] & self._mask for each in parts_of(value, kind=MARK)]
+                    for address in parts_of(value, kind=IP):
+                        for packed in parts_of(address, kind=IPV4_ADDRESS):
                             found[IPv4Address(packed)] = marks[0] if marks else 0
         return found
 
@@ -83,5 +83,6 @@ def _entry(address: IPv4Address, more: bytes = b"") -> bytes:
     return nested(CONTENT, nested(IP, attribute(IPV4_ADDRESS | IN_NETWORK_ORDER, address.packed)) + more)
 
 
-def _inside(body: bytes, *, kind: int, start: int = 0) -> list[bytes]:
+def parts_of(body: bytes, *, kind: int, start: int = 0) -> list[bytes]:
+    """The contents of all attributes of one kind."""
     return [body[begin:end] for found, begin, end in attributes(body, start=start) if found == kind]

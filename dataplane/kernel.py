@@ -77,10 +77,11 @@ class Kernel:
         addresses: Collection[IPv4Address] | None,
         phase: SweepPhase,
         clock: Clock,
+        leaving: Collection[IPv4Address] = (),
         departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
     ) -> "Future[Receipt]":
         """Cut flows, see dataplane/flows/cut.py. Raises HostRefused."""
-        chosen = partial(sweep, state, addresses=addresses, phase=phase, departed=departed, envoy=self._envoy)
+        chosen = partial(sweep, state, addresses=addresses, leaving=leaving, phase=phase, departed=departed, envoy=self._envoy)
         return self.submit(partial(chosen, link=self._flows, clock=clock))
 
     def plain_flows(self, state: HostState) -> "Future[int]":
@@ -89,7 +90,7 @@ class Kernel:
 
     @all_refused()
     def _read(self, desired: Tables, known: Mapping[IPv4Address, Interior], again: bool) -> Tables:
-        route, tags, senders = self._to_read
+        route, tags, senders, outside = self._to_read
         firewall = self._firewall.read()
         found = links.read(route)
         tunnel = vtep.read(route, found.tunnel)
@@ -115,4 +116,5 @@ class Kernel:
             addresses=addresses.read_own(route),
             fdb=fdb.read(route, found.tunnel.index) if found.tunnel and tunnel else {},
             senders=senders.read(),
+            outside=outside.read(),
         )

@@ -82,6 +82,7 @@ class Plan:
     addresses: Delta[IPv4Address, str]
     fdb: Delta[str, tuple[IPv4Address, ...]]
     senders: Delta[IPv4Address, int]
+    outside: Delta[str, tuple[IPv4Network, ...]]
 
     def __bool__(self) -> bool:
         return any(getattr(self, each.name) for each in fields(self))

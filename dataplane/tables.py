@@ -23,6 +23,7 @@ ROUTE_PROTOCOL = 157  # no other program's in iproute2's rt_protos; 99 is Open/R
 ADDRESS_PROTOCOL = ROUTE_PROTOCOL
 LOOPBACK_LINK = "lo"
 TAGS_SET, VTEPS_SET = "cellnet-tags", "cellnet-vteps"
+OUTSIDE_SETS = "cellnet-out-"  # and a hash of what is in one
 TAG_MASK, WHOLE_MARK = 0xFFFF, 0xFFFFFFFF
 GATEWAY = IPv4Address("169.254.0.1")
 # Envoy marks the connections it makes with a caller's address, so that their answers come back to it: one mark for those that
@@ -178,6 +179,8 @@ class Tables:
     # ours: set `cellnet-vteps`, the underlay addresses whose tunnelled packets are taken; a value is the mark that stands
     # for that peer's part of the overlay (`firewall/bpf.py`)
     senders: Mapping[IPv4Address, int] = field(default_factory=dict)
+    # ours: sets cellnet-out-*, each with networks outside that rules name it for, ascending
+    outside: Mapping[str, tuple[IPv4Network, ...]] = field(default_factory=dict)
 
 
 def is_of_links(setting: str, links: Set[str]) -> bool:

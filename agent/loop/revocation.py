@@ -6,12 +6,14 @@ machine that starves the others one of them may go by the old rights for a momen
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from ipaddress import IPv4Address
 from typing import TypeAlias
 
 from dataplane.flows.cut import Receipt, SweepPhase
 from dataplane.kernel import Kernel
 from dataplane.state import HostState, Workload
+from dataplane.way_out import is_possible
 
 Departed = Mapping[IPv4Address, int]
 Addresses: TypeAlias = "frozenset[IPv4Address] | None"
@@ -31,6 +33,7 @@ class Revocation:
         self._expected: Departed = {}  # of the next first look
         self._left = 0  # looks, at these places
         self._places: Addresses = NOWHERE
+        self._leaving = NOWHERE
         self._departed: Departed = {}
         self._late = NOWHERE
         self._due = 0.0
@@ -43,8 +46,16 @@ class Revocation:
         """The next cut is also of what these have left behind (see dataplane/flows/cut.py)."""
         self._expected = {**self._expected, **departed}
 
-    async def cut(self, state: HostState, addresses: Addresses, *, late: frozenset[IPv4Address] = NOWHERE) -> Receipt | None:
-        """Cut at `addresses` what `state` forbids; a second look is due then. Envoy is `late` with the rights to reach these.
+    async def cut(
+        self,
+        state: HostState,
+        addresses: Addresses,
+        *,
+        leaving: frozenset[IPv4Address] = NOWHERE,
+        late: frozenset[IPv4Address] = NOWHERE,
+    ) -> Receipt | None:
+        """Cut at `addresses`, and of what those that are `leaving` have begun, what `state` forbids; a second look is due then.
+        Envoy is `late` with the rights to reach these.
 
         Raises HostRefused.
         """
@@ -52,9 +63,10 @@ class Revocation:
         if late and self.wait() is None:
             self._due = self._clock() + RETRY
         self._late = late
-        if addresses == NOWHERE and not self._expected:
+        if addresses == NOWHERE and not leaving and not self._expected:
             return None
-        found = await self._sweep(state, addresses, self._expected, phase=SweepPhase.FIRST)
+        found = await self._sweep(state, addresses, leaving, self._expected, phase=SweepPhase.FIRST)
+        self._leaving |= leaving
         self._places, self._departed = joined(self._places, addresses), {**self._departed, **self._expected}
         self._left = 2 if state.mutual_tls.served else 1
         self._expected, self._due = {}, self._clock() + DELAY
@@ -66,15 +78,23 @@ class Revocation:
             return None
         self._due = self._clock() + RETRY
         places = joined(self._places, self._late)
-        found = await self._sweep(state, places, self._departed, phase=SweepPhase.LATER)
+        found = await self._sweep(state, places, self._leaving, self._departed, phase=SweepPhase.LATER)
         self._left = max(self._left - 1, 0)
         if not self._left:
-            self._places, self._departed = NOWHERE, {}
+            self._places, self._leaving, self._departed = NOWHERE, NOWHERE, {}
         return found
 
-    async def _sweep(self, state: HostState, addresses: Addresses, departed: Departed, *, phase: SweepPhase) -> Receipt:
-        sweep = self._kernel.sweep(state, addresses=addresses, departed=departed, phase=phase, clock=self._clock)
-        return await asyncio.wrap_future(sweep)
+    async def _sweep(
+        self,
+        state: HostState,
+        addresses: Addresses,
+        leaving: frozenset[IPv4Address],
+        departed: Departed,
+        *,
+        phase: SweepPhase,
+    ) -> Receipt:
+        sweep = partial(self._kernel.sweep, state, addresses=addresses, leaving=leaving, departed=departed)
+        return await asyncio.wrap_future(sweep(phase=phase, clock=self._clock))
 
 
 def joined(one: Addresses, other: Addresses) -> Addresses:
@@ -86,9 +106,12 @@ def lost_rights(before: HostState | None, after: HostState) -> Addresses:
     """Containers that have gone, and those that fewer may reach; None means everywhere, as without a state `before`.
 
     An address that changed its tag may have flows to anywhere that its new tag may not have; what goes to a cell that is no
-    peer any more would leave by the default route; the mode of mutual TLS decides what all rights stand for.
+    peer any more would leave by the default route; the mode of mutual TLS decides what all rights stand for; and what is never
+    outside is no longer reached by any right.
     """
     if before is None or not before.peers.keys() <= after.peers.keys() or _closes_ports(before, after):
+        return None
+    if is_possible(before) and not frozenset(after.never_outside) <= frozenset(before.never_outside):
         return None
     if any(
         each.address in after.workloads and after.workloads[each.address].tag != each.tag for each in before.workloads.values()
@@ -99,6 +122,19 @@ def lost_rights(before: HostState | None, after: HostState) -> Addresses:
         address
         for address, workload in before.workloads.items()
         if _lost(workload, after.workloads.get(address)) or (smaller and _relies_on(smaller, workload))
+    )
+
+
+def lost_ways_out(before: HostState | None, after: HostState) -> frozenset[IPv4Address]:
+    """Containers that may reach less outside. Those that have gone are among those of `lost_rights`."""
+    if before is None:
+        return NOWHERE
+    return frozenset(
+        address
+        for address, workload in before.workloads.items()
+        if workload.egress
+        and (now := after.workloads.get(address, workload)).egress is not workload.egress
+        and not workload.egress <= now.egress
     )
 
 

@@ -22,7 +22,7 @@ class Form(Enum):
 
 
 ENFORCED: Final = {
-    Form.TO_CIDR: False,
+    Form.TO_CIDR: True,
     #
     Form.TO_HOST: False,
     #

@@ -10,6 +10,7 @@ from typing import Final
 
 from dataplane.admission import admitted, beyond_the_cell
 from dataplane.firewall import resolver, rights
+from dataplane.firewall.egress import egress_chains
 from dataplane.firewall.matches import (
     CONTAINERS,
     ECHO,
@@ -42,7 +43,6 @@ RESET: Final = "REJECT --reject-with tcp-reset"
 ERROR: Final = "-p icmp -m conntrack --ctstate RELATED"
 # an answer as conntrack sees it here, but its sender has opened the flow; the mark first, which is cheaper to look at
 NO_ANSWER: Final = f"-m mark --mark {OPENER} -m conntrack --ctdir REPLY"
-LINK_LOCAL: Final = "169.254.0.0/16"
 # Conntrack's table is one for all, so each container may make so many entries: without an answer those of datagrams last 30 s,
 # as those of echoes do with one, those of refused calls 10 s
 DATAGRAMS: Final = f"-p udp {FRESH} {hashlimit(rate=1_000, burst=10_000, name=LIMITED_DATAGRAMS)}"
@@ -72,9 +72,9 @@ def filter_chains(state: HostState) -> Mapping[str, Iterable[str]]:
         "CELLNET-FORWARD": _forward(state),
         "CELLNET-NEW": _new(state),
         "CELLNET-ERRORS": _errors(state),
-        "CELLNET-EGRESS": _egress(state),
         "CELLNET-REJECT": (f"-p tcp -j {RESET}", "-j REJECT --reject-with icmp-port-unreachable"),
         "CELLNET-EXCESS-TLS": (EXCESS.format(EXCESS_TLS), "-j CELLNET-REJECT"),
+        **egress_chains(state),
         **_dispatch(state),
     }
     if state.resolver:
@@ -181,20 +181,6 @@ def _errors(state: HostState) -> Iterator[str]:
     yield "-m conntrack --ctstate SNAT -j ACCEPT"
     yield "-m conntrack --ctstate DNAT -j ACCEPT"
     yield "-j CELLNET-REJECT"
-
-
-def _egress(state: HostState) -> Iterator[str]:
-    """From a container out of the overlay."""
-    yield f"-d {state.overlay} -j CELLNET-REJECT"  # no such container: refused at once
-    if not state.egress_allowed:
-        yield "-j CELLNET-REJECT"
-        return
-    yield f"-d {LINK_LOCAL} -j CELLNET-REJECT"
-    if state.tunnel:
-        # to what is a peer's address now, or will be: masqueraded, it would be taken for this cell's
-        yield f"{tunnelled(state.tunnel)} -j CELLNET-REJECT"
-        yield f"-m set --match-set {VTEPS_SET} dst -j CELLNET-REJECT"
-    yield "-j ACCEPT"
 
 
 def _dispatch(state: HostState) -> dict[str, Iterable[str]]:

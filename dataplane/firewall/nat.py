@@ -4,6 +4,7 @@ the host's rules say."""
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from dataplane import way_out
 from dataplane.firewall import resolver
 from dataplane.state import HostState
 
@@ -28,7 +29,7 @@ def _postrouting(state: HostState) -> Iterator[str]:
     # then the other flavour's table and tables of nft find it done, and leave it. A published port keeps its detour, by
     # which a container reaches itself.
     yield f"-s {state.overlay} -d {state.overlay} -m conntrack ! --ctstate DNAT -j NETMAP --to {state.overlay}"
-    if not state.egress_allowed:
+    if not way_out.is_possible(state):
         return
     leaving = f"-s {state.subnet} ! -d {state.overlay}"
     if state.tunnel:

@@ -98,13 +98,15 @@ def sweep(
     clock: Clock,
     phase: SweepPhase,
     addresses: Collection[IPv4Address] | None = None,
+    leaving: Collection[IPv4Address] = (),
     departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
     envoy: EnvoySockets = unknown_sockets,
 ) -> Receipt:
     """Cut all flows that `state` forbids; with `addresses`, only those that one of these answers, or, where one of them has no
-    workload (any more), those from it too. `departed` are containers of other cells that are not what they were, with the tags
-    that their addresses have now, or 0: flows that came from another tag are forbidden, and looked for in any case. `envoy`
-    knows its own sockets from others with their mark.
+    workload (any more), those from it too, and those from one that is `leaving`, which may reach less outside than before.
+    `departed` are containers of other cells that are not what they were, with the tags that their addresses have now, or 0:
+    flows that came from another tag are forbidden, and looked for in any case. `envoy` knows its own sockets from others with
+    their mark.
 
     A SYN that had passed the old rules when they went may become a flow just after a look, so there are always two looks,
     and more until one finds nothing: after the phase FIRST the phase LATER is owed. Raises HostRefused.
@@ -115,7 +117,7 @@ def sweep(
         if chosen is None or addresses is None:
             return judged(conntrack.flows(link))
         gone = (frozenset(addresses) | departed.keys()) - state.workloads.keys()
-        return judged(conntrack.flows(link, to=[each.address for each in chosen], of=gone))
+        return judged(conntrack.flows(link, to=[each.address for each in chosen], of=gone | frozenset(leaving)))
 
     def in_sockets() -> Forbidden:
         return judged(conntrack.answered(link, _connections(chosen or ())))

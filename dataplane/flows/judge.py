@@ -16,6 +16,7 @@ from dataplane.flows.streams import TunnelStream
 from dataplane.network_set import NetworkSet
 from dataplane.state import INBOUND_PORT, Allow, HostState
 from dataplane.tables import TAG_MASK
+from dataplane.way_out import WayOut
 
 PROTOCOLS = {6: "tcp", 17: "udp", 1: "icmp"}  # an Allow's words; nothing else is ever allowed between containers
 SOURCE_TRANSLATED = 1 << 4  # IPS_SRC_NAT
@@ -41,9 +42,9 @@ def forbidden(flow: Flow, state: HostState, *, departed: Mapping[IPv4Address, in
     by the tags they have, from other cells' by the tag that came along, which is none where our rules did not see it; nor may
     it be another than `departed` has for that address. What goes to another cell is judged there, but where no TCP passes
     plain, none leaves plain either. An overlay address that nothing has may have no flows at all: the next container that gets
-    it must not inherit them. Nor may another cell have a flow with anything here but a container. Flows between a container and
-    the host or the world are left alone, as policies do not speak of them, but what once left the overlay where nothing may
-    leave it now.
+    it must not inherit them. Nor may another cell have a flow with anything here but a container. What a container has begun
+    with the world, which is whatever its address was translated for, is judged by its rights there. Other flows between a
+    container and the host or the world are left alone, as policies do not speak of them.
     """
     return bool(all_forbidden((flow,), state, departed=departed))
 
@@ -53,13 +54,13 @@ def all_forbidden(
 ) -> tuple[Flow, ...]:
     """Those of `flows` that are forbidden, in the same order."""
     opened: dict[IPv4Address, Ranges] = {}
-    owners = _AddressOwners(state)
+    owners, way_out = _AddressOwners(state), WayOut(state)
     found = []
     for flow in flows:
         source, target = state.workloads.get(flow.source), state.workloads.get(flow.reply_source)
         if target is None or (source is None and owners.of(flow.source) is not AddressOwner.PEER):
             ends = (None if source else owners.of(flow.source), None if target else owners.of(flow.reply_source))
-            if _is_stray(*ends) or (source and _has_left(flow, ends[1], state)):
+            if _is_stray(*ends) or (source and _has_left(flow, ends[1], state, way_out)):
                 found.append(flow)
             continue
         tag = source.tag if source else _tag_from_afar(flow, departed)
@@ -119,10 +120,13 @@ def _may(tag: int, port: int, ranges: Ranges) -> bool:
     return bool(tag) and any(first <= port <= last for first, last in ranges.get((tag, "tcp"), ()))
 
 
-def _has_left(flow: Flow, to: AddressOwner | None, state: HostState) -> bool:
+def _has_left(flow: Flow, to: AddressOwner | None, state: HostState, way_out: WayOut) -> bool:
     """Whether a container might leave its cell by this when it began, and may not now."""
     if to is AddressOwner.OUTSIDE:
-        return not state.egress_allowed and bool(flow.status & SOURCE_TRANSLATED)
+        protocol, port = PROTOCOLS.get(flow.protocol, ""), flow.reply_source_port
+        return bool(flow.status & SOURCE_TRANSLATED) and not way_out.is_open(
+            flow.source, flow.reply_source, protocol=protocol, port=port
+        )
     ports = beyond_the_cell(state)
     return ports is not None and flow.protocol == socket.IPPROTO_TCP and flow.reply_source_port not in ports
 

@@ -14,8 +14,9 @@ import pytest
 
 from dataplane.compile import compile_tables
 from dataplane.firewall.backends import Backend, firewall
+from dataplane.firewall.egress import EVERYWHERE
 from dataplane.plan import plan
-from dataplane.state import Allow, HostService, HostState, MutualTls, Resolver, Tunnel, Workload
+from dataplane.state import Allow, HostService, HostState, MutualTls, OutsideRight, Resolver, Tunnel, Workload
 from dataplane.tables import Tables
 from tests.testlib.hosts import EMPTY, make_host, underlay_of
 from tests.testlib.modes import MODES
@@ -70,6 +71,23 @@ def _mutual_tls(mode: MutualTls) -> HostState:
     return replace(_with_tunnel(state), mutual_tls=mode)
 
 
+def _rights() -> HostState:
+    """Apps with few networks, with many, with all, and two with the same; and more that is never outside than has rules."""
+    few, many = (
+        tuple(IPv4Network((first, 24)) for first in range(0xC6336400, 0xC6336400 + 256 * size, 256)) for size in (2, 9)
+    )
+    both = frozenset(
+        {OutsideRight("tcp", 443, 443, few), OutsideRight("udp", 1, 65535, many), OutsideRight("tcp", 80, 89, many)}
+    )
+    every = frozenset({OutsideRight("tcp", 1, 65535, EVERYWHERE), OutsideRight("icmp", 0, 0, few)})
+    rights = {1: both, 2: both, 201: every}
+    state = _plain()
+    placed = {each.address: replace(each, egress=rights[each.tag]) for each in state.workloads.values()}
+    return replace(
+        state, workloads=placed, never_outside=(EMPTY.overlay, *(IPv4Network((0x0A4D0000 + n, 32)) for n in range(17)))
+    )
+
+
 STATES: dict[str, Callable[[], HostState]] = {
     "plain": _plain,
     "plain_egress": lambda: replace(_plain(), egress_allowed=True),
@@ -77,6 +95,8 @@ STATES: dict[str, Callable[[], HostState]] = {
     "tunnel_egress": lambda: _with_tunnel(replace(_plain(), egress_allowed=True)),
     "accept": lambda: _mutual_tls(MODES[Mode.ACCEPT]),
     "strict": lambda: _mutual_tls(MODES[Mode.STRICT]),
+    "rights": _rights,
+    "rights_tunnel": lambda: _with_tunnel(replace(_rights(), never_outside=(IPv4Network("127.0.0.0/8"),))),
     "resolver": lambda: replace(_plain(), resolver=RESOLVER),
     "resolver_tunnel": lambda: _with_tunnel(replace(_plain(), resolver=RESOLVER)),
 }

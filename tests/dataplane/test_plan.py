@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.compile import compile_tables
+from dataplane.firewall.egress import FEW
 from dataplane.firewall.restore import restore_text
 from dataplane.firewall.save import read_save
 from dataplane.plan import Plan, diff, plan
-from dataplane.state import Allow, HostState, Resolver, Tunnel, Workload
+from dataplane.state import Allow, HostState, OutsideRight, Resolver, Tunnel, Workload
 from dataplane.tables import ChainKey, Tables, host_interface
 from tests.testlib.hosts import EMPTY, FIRST, underlay_of
 
@@ -88,9 +89,10 @@ def test_a_plan_has_a_delta_of_the_same_types_for_each_table() -> None:
 
 def test_no_table_is_left_out_when_a_state_is_compiled() -> None:
     """What no state fills, no apply would ever write; what `Kernel.read` leaves out, every test with a kernel finds."""
+    right = OutsideRight("tcp", 443, 443, tuple(IPv4Network((0xC6120000 + 2 * number, 32)) for number in range(FEW + 1)))
     whole = replace(
         EMPTY,
-        workloads={FIRST: Workload("web", FIRST, 7, Path("/p"))},
+        workloads={FIRST: Workload("web", FIRST, 7, Path("/p"), egress=frozenset({right}))},
         tunnel=Tunnel("u0", underlay_of(1), vni=1, port=4789),
         peers={IPv4Network("10.255.2.0/24"): underlay_of(2)},
         resolver=Resolver(IPv4Address("169.254.0.2"), ("cell.internal",)),

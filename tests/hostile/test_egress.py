@@ -1,5 +1,6 @@
-"""A cell whose containers may leave the overlay: masqueraded, and nowhere else than out."""
+"""A cell whose containers may leave the overlay, by default or by a policy: masqueraded, and nowhere else than out."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,15 +9,24 @@ from scapy.layers.inet import IP, TCP, UDP
 
 from tests.testlib.attacked_cell import BACKENDS, AttackedCell, attacked_cell
 from tests.testlib.attacker import capture, withstood
-from tests.testlib.mutation import Without, asked, perhaps_mutated, stopped_by
+from tests.testlib.mutation import With, Without, asked, perhaps_mutated, stopped_by
 from tests.testlib.node import Connected, Refused
 
 METADATA = "169.254.169.254"
+BY_DEFAULT, BY_POLICY = ("egress.default=allow",), ()
+EVERYWHERE = """policies:
+- {name: everywhere, from: evil/shop/mallory, to: {cidr: 0.0.0.0/0}, tcp: any, udp: any, icmp: echo}
+"""
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+def _way(stage: tuple[str, tuple[str, ...]]) -> str:
+    return f"{stage[0]}-{'by default' if stage[1] else 'by policy'}"
+
+
+@pytest.fixture(scope="module", params=itertools.product(BACKENDS, (BY_DEFAULT, BY_POLICY)), ids=_way)
 def open_stage(request: pytest.FixtureRequest) -> Iterator[AttackedCell]:
-    with attacked_cell(str(request.param), "egress.default=allow", frozen=asked(request.config)) as made:
+    backend, overrides = request.param
+    with attacked_cell(backend, *overrides, policies="" if overrides else EVERYWHERE, frozen=asked(request.config)) as made:
         made.outside.run("ip", "addr", "add", f"{METADATA}/32", "dev", "lo")
         yield made
 
@@ -69,6 +79,7 @@ def test_the_cells_own_addresses_stay_closed(stage: AttackedCell) -> None:
     Without("nat", "CELLNET-POSTROUTING", "MASQUERADE"),
     Without("filter", "CELLNET-NEW", "INVALID"),
     Without("filter", "CELLNET-NEW", "! --tcp-flags"),
+    With("filter", "CELLNET-EGRESS", "-j ACCEPT"),  # without a SYN there is no tag
 )
 def test_nothing_gets_out_with_an_overlay_address(stage: AttackedCell) -> None:
     """What conntrack has no entry for is not masqueraded, so it must not pass."""

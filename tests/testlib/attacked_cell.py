@@ -97,16 +97,18 @@ class AttackedCell:
 
 
 @contextmanager
-def attacked_cell(backend: str, *overrides: str, frozen: bool = False) -> Iterator[AttackedCell]:
-    """A stage with a cell of its own; `frozen`: without its agent, which would put back what a test takes out.
+def attacked_cell(backend: str, *overrides: str, policies: str = "", frozen: bool = False) -> Iterator[AttackedCell]:
+    """A stage with a cell of its own, and perhaps more `policies`; `frozen`: without its agent.
 
-    `backend` may be STRICT, for a cell with strict mutual TLS.
+    That would put back what a test takes out. `backend` may be STRICT, for a cell with strict mutual TLS.
     """
     if backend == STRICT:
         backend, overrides = "nft", (*overrides, "tls.mtls=strict")
     services = f"host_services=[{{protocol: tcp, port: {SERVICE}}}, {{protocol: udp, port: {UDP_SERVICE}}}]"
     with running_cell(f"firewall.backend={backend}", services, *overrides) as cell:
         cell.policy_file("stage.yaml", POLICIES)
+        if policies:
+            cell.policy_file("more.yaml", policies)
         api = cell.run_app("acme/shop/api", port=[8080, CANARY_PORT], server=True)
         web = cell.run_app("acme/shop/web", port=[8080, CANARY_PORT], server=True)
         mallory = cell.run_app("evil/shop/mallory", port=8080, server=True)

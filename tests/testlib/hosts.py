@@ -60,7 +60,9 @@ class Host:
     def sweep(self, *addresses: IPv4Address, departed: Mapping[IPv4Address, int] = NONE_DEPARTED) -> Receipt:
         """Cut what the present state forbids: at these addresses, or everywhere where there are none and none departed."""
         chosen = addresses if addresses or departed else None
-        swept = partial(self.kernel.sweep, self.state, addresses=chosen, clock=time.monotonic, departed=departed)
+        swept = partial(
+            self.kernel.sweep, self.state, addresses=chosen, leaving=addresses, clock=time.monotonic, departed=departed
+        )
         return swept(phase=SweepPhase.FIRST).result().followed_by(swept(phase=SweepPhase.LATER).result())
 
     def read(self, tables: Tables) -> Tables:

@@ -1,0 +1,159 @@
+"""Sets of networks outside that rules of egress name (`firewall/egress.py`). Ours by their names: `cellnet-out-` and a hash.
+
+A set's name says what it holds, so that one is made whole before any rule names it, is never changed while one does, and goes
+when none does any longer.
+"""
+
+import socket
+import struct
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Network
+from typing import Final, NamedTuple
+
+from dataplane.ipset import (
+    ADD,
+    CONTENT,
+    CREATE,
+    DELETE,
+    ENTRIES,
+    FAMILY,
+    HINT,
+    IN_NETWORK_ORDER,
+    IP,
+    IPV4_ADDRESS,
+    LIST,
+    PROTOCOL,
+    REVISION,
+    SET,
+    TYPE,
+    parts_of,
+)
+from dataplane.tables import OUTSIDE_SETS
+from host.errors import HostRefused
+from host.netlink.messages import NETLINK_NETFILTER, NFGENMSG_IPV4, NLM_F_ACK, attribute, attributes, nested
+from host.netlink.socket import connect
+
+DESTROY: Final = 0x603
+PREFIX, MOST, ASKED_FLAGS, HEADERS, COUNT = 3, 19, 6, 1 << 2, 24
+IN_USE: Final = 4100  # IPSET_ERR_BUSY: a rule names the set
+GONE: Final = 2  # ENOENT
+CAPACITY: Final = 1 << 16  # networks; the kernel's own default
+BELIEVED: Final = 60.0  # seconds: the number of entries stands for what they are, which a change may leave as it is
+PATIENCE: Final = 0.5  # seconds: nft lets go of a set some milliseconds after the rule that named it
+PAUSE: Final = 0.005
+Networks = tuple[IPv4Network, ...]
+
+
+class _SetRead(NamedTuple):
+    """What a set held when it was read."""
+
+    networks: Networks
+    until: float
+
+
+class OutsideSets:
+    """Those of the namespace that the calling thread is in; one thread only. `clock` is in seconds and never jumps."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._link = connect(NETLINK_NETFILTER)
+        self._clock = clock
+        self._known: dict[str, _SetRead] = {}
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._link.close()
+
+    def read(self) -> dict[str, Networks]:
+        """All, with their networks in ascending order. Raises HostRefused."""
+        now, found = self._clock(), {}
+        for name, count in self._counted():
+            known = self._known.get(name)
+            if known is None or len(known.networks) != count or known.until < now:
+                known = _SetRead(tuple(sorted(self._networks(name))), now + BELIEVED)
+            found[name] = known
+        self._known = found
+        return {name: known.networks for name, known in found.items()}
+
+    def put(self, sets: Mapping[str, Networks], *, old: Mapping[str, Networks]) -> None:
+        """Make sets, or have those that are there hold what they should. Raises HostRefused."""
+        for name, networks in sets.items():
+            self._make(name, max(CAPACITY, len(networks)))
+            before = frozenset(old.get(name, ()))
+            self._change(ADD, name, [each for each in networks if each not in before], what="add to")
+            self._change(DELETE, name, before.difference(networks), what="remove from")
+
+    def drop(self, names: Collection[str]) -> None:
+        """Remove sets. One that a rule of another program names stays until it is let go. Raises HostRefused."""
+        until = self._clock() + PATIENCE
+        left = list(names)
+        while left:
+            answers = self._link.ask(DESTROY, [_named(name) for name in left], flags=NLM_F_ACK)
+            refused = [(name, each) for name, each in zip(left, answers, strict=True) if isinstance(each, OSError)]
+            for name, error in refused:
+                if error.errno not in (IN_USE, GONE):
+                    raise HostRefused(f"cannot remove set {name}: {error.strerror}", hint=HINT) from error
+            left = [name for name, error in refused if error.errno == IN_USE]
+            if not left or self._clock() > until:
+                return
+            time.sleep(PAUSE)
+
+    def _counted(self) -> Iterator[tuple[str, int]]:
+        flags = attribute(ASKED_FLAGS | IN_NETWORK_ORDER, struct.pack("!I", HEADERS))
+        asked = NFGENMSG_IPV4 + attribute(PROTOCOL, b"\x06") + flags
+        for body in self._link.dump(LIST, asked, what="sets"):
+            for raw in parts_of(body, start=len(NFGENMSG_IPV4), kind=SET):
+                name = raw.rstrip(b"\0").decode(errors="replace")
+                if name.startswith(OUTSIDE_SETS):
+                    headers = parts_of(body, start=len(NFGENMSG_IPV4), kind=CONTENT)
+                    counts = [count for each in headers for count in parts_of(each, kind=COUNT)]
+                    yield name, int.from_bytes(counts[0], "big") if counts else -1
+
+    def _networks(self, name: str) -> Iterator[IPv4Network]:
+        try:
+            bodies = self._link.dump(LIST, _named(name), what=f"set {name}")
+        except HostRefused as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return
+            raise
+        for body in bodies:
+            for entries in parts_of(body, start=len(NFGENMSG_IPV4), kind=ENTRIES):
+                yield from _decoded(entries)
+
+    def _make(self, name: str, most: int) -> None:
+        asked = attribute(TYPE, b"hash:net\0") + attribute(REVISION, b"\6") + attribute(FAMILY, bytes([socket.AF_INET]))
+        size = nested(CONTENT, attribute(MOST | IN_NETWORK_ORDER, struct.pack("!I", most)))
+        (answer,) = self._link.ask(CREATE, [_named(name) + asked + size], flags=NLM_F_ACK)
+        if isinstance(answer, OSError):
+            hint = f"a set {name} of another type is in the way, or the kernel lacks ip_set_hash_net: ipset destroy {name}"
+            raise HostRefused(f"cannot make set {name}: {answer.strerror}", hint=hint) from answer
+
+    def _change(self, kind: int, name: str, networks: Iterable[IPv4Network], *, what: str) -> None:
+        named = _named(name)
+        bodies: Sequence[bytes] = [named + _entry(each) for each in networks]
+        refused = [each for each in self._link.ask(kind, bodies, flags=NLM_F_ACK) if isinstance(each, OSError)]
+        if refused:
+            what = f"cannot {what} set {name}, {len(refused)} of {len(bodies)}: {refused[0].strerror}"
+            raise HostRefused(what, hint=HINT) from refused[0]
+
+
+def _named(name: str) -> bytes:
+    return NFGENMSG_IPV4 + attribute(PROTOCOL, b"\x06") + attribute(SET, name.encode() + b"\0")
+
+
+def _entry(network: IPv4Network) -> bytes:
+    address = nested(IP, attribute(IPV4_ADDRESS | IN_NETWORK_ORDER, network.network_address.packed))
+    return nested(CONTENT, address + attribute(PREFIX, bytes([network.prefixlen])))
+
+
+def _decoded(entries: bytes) -> Iterator[IPv4Network]:
+    for kind, begin, end in attributes(entries):
+        if kind == CONTENT:
+            prefix, packed = 32, b""
+            for part, first, last in attributes(entries[begin:end]):
+                content = entries[begin + first : begin + last]
+                if part == PREFIX:
+                    prefix = content[0]
+                elif part == IP:
+                    packed = content[4:8]  # behind the header of the one attribute in there
+            yield IPv4Network((packed, prefix))
