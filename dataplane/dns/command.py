@@ -12,9 +12,12 @@ from dataplane.dns.zones import reverse_zones
 from dataplane.state import Resolver
 
 CAPABILITY: Final = "net_bind_service"  # port 53
-# Answers of the outside that are kept. It is also by this number that dnsmasq chooses how many chains its names are kept in,
-# which it never changes while names come: with its own 150 they are 64, and 40,000 names make each of them 600 long
+# Answers of the outside that could be kept. By this number dnsmasq chooses how many chains its names are kept in, which it
+# never changes while names come: with its own 150 they are 64, and 40,000 names make each of them 600 long
 CACHE: Final = 10_000
+# Where it asks the outside. An answer from there may say that its name stands for another one, with an address: dnsmasq would
+# keep that address for the other name too, a cell's own as well (--local holds for what is asked, not for what is kept)
+NOTHING_KEPT: Final = 0
 # Questions to the outside that are not answered yet; each is waited for 10 s. For each question that it gets dnsmasq walks
 # through half as many sockets, a third of its descriptors at the most: so only where it asks the outside, and with few of these
 FORWARDED: Final = 10_000
@@ -64,16 +67,18 @@ def arguments(settings: DnsmasqSettings) -> Sequence[str]:
     Not --no-daemon, which answers TCP between datagrams, so that one idle connection holds up all. A change of a name is three
     lines of its log at the level of all others; so there is none, and what is wrong at its start it says to standard error.
     """
+    asks_none = not settings.upstreams and settings.upstreams_file is None
     zones = (*settings.resolver.zones, *reverse_zones(settings.overlay), PROBED)
     return (
         "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--log-facility=/dev/null",
         f"--listen-address={settings.resolver.address}", "--bind-interfaces", "--port=53",
         "--no-hosts", f"--hostsdir={settings.names}", *(f"--local=/{zone}/" for zone in zones),
-        "--local-ttl=0", f"--cache-size={CACHE}", f"--edns-packet-max={LARGEST_ANSWER}", "--no-ident",
+        "--local-ttl=0", f"--cache-size={CACHE if asks_none else NOTHING_KEPT}",
+        f"--edns-packet-max={LARGEST_ANSWER}", "--no-ident",
         f"--max-tcp-connections={most_children(settings.addresses)}",
         # a name without a dot means one of this cell's search list; nothing out there has one
         "--domain-needed",
-        *(("--address=/#/",) if not settings.upstreams and settings.upstreams_file is None else ()),
+        *(("--address=/#/",) if asks_none else ()),
         # not a resolv.conf, of which it would keep the servers when none is left in it
         "--no-resolv", *(f"--server={each}" for each in settings.upstreams),
         *(() if settings.upstreams_file is None else (f"--servers-file={settings.upstreams_file}",)),

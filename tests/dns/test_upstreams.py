@@ -20,6 +20,7 @@ from tests.testlib.cell import CellUnderTest
 from tests.testlib.dns_client import Answer, Code, Kind, ask, ask_over_tcp
 from tests.testlib.dns_floods import flooded_by, unanswered
 from tests.testlib.instance import Instance
+from tests.testlib.lying_dns import OUTER, lying_dns
 from tests.testlib.outside_dns import MANY, NAME, outside_dns
 from tests.testlib.patience import eventually
 
@@ -128,6 +129,22 @@ def silent(address: IPv4Address) -> socket.socket:
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     made.bind((str(address), 53))
     return made
+
+
+def test_a_name_server_of_the_outside_has_no_say_in_the_names_of_the_cells(web: Instance, cell: CellUnderTest) -> None:
+    """Its answer may say of which other name it is; dnsmasq would keep that for all who ask for the other name."""
+    cell.outside.run("ip", "addr", "add", f"{SECOND}/24", "dev", cell.lab.uplink)
+    try:
+        with lying_dns(cell.outside, at=SECOND):
+            host_asks(cell, str(SECOND))
+            eventually(lambda: cell.status().at("dns").texts("upstreams") == (f"{SECOND}#53",))
+            for name in ("down.shop.acme.cell.internal", "shop.apps.internal", "backend"):
+                assert ask(web, f"{name}.{OUTER}").addresses == ["192.0.2.6"], name
+                assert ask(web, name).code is Code.NXDOMAIN, name
+            assert len(ask(web, f"web.shop.acme.cell.internal.{OUTER}", Kind.AAAA).records) == 2
+            assert not ask(web, "web.shop.acme.cell.internal", Kind.AAAA).records
+    finally:
+        cell.outside.run("ip", "addr", "del", f"{SECOND}/24", "dev", cell.lab.uplink)
 
 
 def test_without_any_name_server_they_are_refused(web: Instance, cell: CellUnderTest) -> None:
