@@ -36,20 +36,22 @@ def create(path: Path, content: bytes, *, mode: int) -> None:
     sync_folder(path.parent)
 
 
-def replace(*writes: Write) -> None:
+def replace(*writes: Write, lasting: bool = True) -> None:
     """Write files of one folder whether or not they are there: readers see the old bytes or the new.
 
-    All are written out before the first gets its name, so a full disk leaves every old one in place.
+    All are written out before the first gets its name, so a full disk leaves every old one in place. What is not `lasting` goes
+    with the boot: the disk, if it is on one, is not waited for.
     """
     try:
-        ready = [_write_beside(write) for write in writes]
+        ready = [_write_beside(write, lasting=lasting) for write in writes]
     except OSError:
         for write in writes:
             temporary_of(write.path).unlink(missing_ok=True)
         raise
     for temporary, write in zip(ready, writes, strict=True):
         temporary.rename(write.path)
-    sync_folder(writes[0].path.parent)
+    if lasting:
+        sync_folder(writes[0].path.parent)
 
 
 def rename(path: Path, name: str) -> None:
@@ -97,7 +99,7 @@ def temporary_of(path: Path) -> Path:
     return path.with_name(f".{os.fsdecode(os.fsencode(path.name)[:LONGEST])}.new")
 
 
-def _write_beside(write: Write) -> Path:
+def _write_beside(write: Write, *, lasting: bool = True) -> Path:
     temporary = temporary_of(write.path)
     temporary.unlink(missing_ok=True)
     # Made with 0600 whatever the mode will be, so that neither the umask nor a slow write opens a window.
@@ -109,7 +111,8 @@ def _write_beside(write: Write) -> Path:
                 os.fchown(file.fileno(), *write.owner)
             os.fchmod(file.fileno(), write.mode)
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
     except OSError:
         temporary.unlink()
         raise

@@ -149,4 +149,4 @@ def _put(path: Path, text: str) -> None:
     if not path.is_file() or path.read_bytes() != content:
         with refused_as(f"cannot write {path}", hint="see df, mount and the permissions"):
             make_folder(path.parent, mode=0o755)
-            replace(Write(path, content, PUBLIC))
+            replace(Write(path, content, PUBLIC), lasting=False)

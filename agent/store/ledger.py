@@ -53,7 +53,8 @@ class Ledger:
         version = self._database.version()
         if version != self._version:
             rows = self._database.read("SELECT * FROM attachments ORDER BY name")
-            self._decoded = {tuple(row): self._decoded.get(tuple(row)) or self._decode(row) for row in rows}
+            keyed = ((tuple(row), row) for row in rows)
+            self._decoded = {key: self._decoded.get(key) or self._decode(row) for key, row in keyed}
             self._all, self._version = tuple(self._decoded.values()), version
 
     def get(self, name: str) -> Attachment | None:

@@ -1,5 +1,6 @@
 """Files and folders: whole or absent, with the modes that were asked for."""
 
+import errno
 import os
 import stat
 import threading
@@ -63,6 +64,18 @@ def test_what_is_there_is_replaced_but_never_created_anew(tmp_path: Path) -> Non
     durable.replace(Write(path, b"after", SECRET))
     assert path.read_bytes() == b"after"
     assert names(tmp_path) == ["file"]
+
+
+def test_what_goes_with_the_boot_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "the disk is asked")
+
+    monkeypatch.setattr(os, "fsync", asked)
+    durable.replace(Write(tmp_path / "brief", b"new", PUBLIC), lasting=False)
+    assert (tmp_path / "brief").read_bytes() == b"new"
+    with pytest.raises(OSError, match="the disk is asked"):
+        durable.replace(Write(tmp_path / "lasting", b"new", PUBLIC))
+    assert names(tmp_path) == ["brief"]
 
 
 def test_of_files_that_belong_together_none_is_replaced_where_one_cannot_be_written(tmp_path: Path) -> None:
