@@ -1,7 +1,7 @@
 """Names of apps over three cells: they follow instances wherever these are, and no cell takes another's."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from ipaddress import IPv4Address
@@ -101,10 +101,10 @@ def test_a_route_that_is_mapped_anywhere_is_in_force_everywhere_and_no_connectio
 
 
 def test_of_two_spaces_that_race_for_a_route_one_has_it_in_answers_and_certificates(
-    cells: CellsUnderTest, callers: list[ServingContainer]
+    cells: CellsUnderTest, callers: list[ServingContainer], netns: Callable[[str], Netns]
 ) -> None:
     cells.allow("same-org", "acme/*/*", "tcp/61443")
-    places = [Netns("race") for _ in range(4)]
+    places = [netns("race") for _ in range(4)]
     asked = [(cells[1], WEB), (cells[2], FOREIGN), (cells[3], WEB), (cells[3], FOREIGN)]
     for turn in range(3):
         host = f"race-{turn}.apps.internal"
@@ -124,8 +124,6 @@ def test_of_two_spaces_that_race_for_a_route_one_has_it_in_answers_and_certifica
             eventually(lambda: host in certified_names(callers[0], each))
         for number, place in enumerate(places):
             asked[number][0].client.delete(attachment_address(place.name))
-    for place in places:
-        place.close()
 
 
 def _address(found: Fields) -> IPv4Address:
@@ -133,10 +131,10 @@ def _address(found: Fields) -> IPv4Address:
 
 
 def test_a_cell_that_rewrites_or_deletes_anothers_claims_changes_nothing_elsewhere(
-    cells: CellsUnderTest, place: Place, callers: list[ServingContainer]
+    cells: CellsUnderTest, place: Place, callers: list[ServingContainer], netns: Callable[[str], Netns]
 ) -> None:
     cells.allow("same-org", "acme/*/*", "tcp/61443")
-    inside, keys = Netns("claims"), Keys("/cellnet")
+    inside, keys = netns("claims"), Keys("/cellnet")
     theirs = (keys.claimed_route(ROUTE), keys.claimed_name(FLAT))
     try:
         web = Node(inside.path, address=_address(ask_for(cells[1], inside, MINE, routes=(ROUTE,), ports=())))
@@ -164,7 +162,6 @@ def test_a_cell_that_rewrites_or_deletes_anothers_claims_changes_nothing_elsewhe
         cells[1].client.delete(attachment_address(inside.name))
         for name in (ROUTE, FLAT):
             cells[1].client.delete(f"/v1/routes/{name}")  # or it would be the space's for a while, with a line in the status
-        inside.close()
 
 
 def test_a_cell_that_dies_leaves_the_answers_with_its_instances(
@@ -181,7 +178,7 @@ def test_a_cell_that_dies_leaves_the_answers_with_its_instances(
 
 
 def test_without_etcd_names_stay_new_instances_are_named_here_and_new_routes_are_refused(
-    cells: CellsUnderTest, place: Place, callers: list[ServingContainer]
+    cells: CellsUnderTest, place: Place, callers: list[ServingContainer], netns: Callable[[str], Netns]
 ) -> None:
     near, far = place(1, API, 8080), place(3, API, 8080, name="far")
     cells[1].client.put(f"/v1/routes/{ROUTE}", {"app": API})
@@ -190,7 +187,7 @@ def test_without_etcd_names_stay_new_instances_are_named_here_and_new_routes_are
     cells.etcd.kill()
     eventually(lambda: reports(cells[1], "store", "etcd"), seconds=60)
     cells[1].kill("agent", again=True)
-    other = Netns("other")
+    other = netns("other")
     try:
         eventually(lambda: reports(cells[1], "store", "etcd"), seconds=60)  # of the new agent
         with pytest.raises(Unavailable):
@@ -208,4 +205,3 @@ def test_without_etcd_names_stay_new_instances_are_named_here_and_new_routes_are
     finally:
         cells.etcd.start()
         cells[1].client.delete(attachment_address(other.name))
-        other.close()
