@@ -28,9 +28,10 @@ from dataplane.state import (
     TlsListener,
     Workload,
 )
-from dataplane.tables import CELLFUL
 
 BOTH_ENDS: Final[tuple[type[Listener], ...]] = (OutboundListener, InboundListener)  # of tunnels
+
+PINS_KEPT = 256  # paths: names come and go, unlike addresses, so what is kept of them must be few
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def _groups_of(allows: frozenset[Allow]) -> frozenset[str]:
 _groups: Memo[frozenset[Allow], frozenset[str]] = Memo(_groups_of)
 
 
-@lru_cache(maxsize=CELLFUL)
+@lru_cache(maxsize=PINS_KEPT)
 def pin_of(name: str, *, pins: Path) -> Path:
     """Where an attachment's namespace is pinned."""
     return pins / name
