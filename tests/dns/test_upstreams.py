@@ -2,6 +2,7 @@
 
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
@@ -25,6 +26,7 @@ from tests.testlib.outside_dns import MANY, NAME, outside_dns
 from tests.testlib.patience import eventually
 
 RESOLVER, OVERLAY = IPv4Address("169.254.0.2"), IPv4Network("10.255.0.0/16")
+FULL = 4.0  # seconds, in which more questions come to wait than may
 SECOND = IPv4Address("10.77.0.253")
 
 
@@ -116,9 +118,10 @@ def test_names_of_the_cell_are_answered_while_a_name_server_is_silent(web: Insta
     mallory = cell.run_app("evil/shop/mallory")
     cell.outside.run("ip", "addr", "add", f"{SECOND}/24", "dev", cell.lab.uplink)
     try:
-        with run_in(cell.outside.pin, lambda: silent(SECOND)), flooded_by(mallory, name="nothing.example.com"):
+        with run_in(cell.outside.pin, lambda: silent(SECOND)), flooded_by(mallory, name="000000.example.com"):
             host_asks(cell, str(SECOND))
             eventually(lambda: cell.status().at("dns").texts("upstreams") == (f"{SECOND}#53",))
+            time.sleep(FULL)
             assert not unanswered(web)
     finally:
         cell.outside.run("ip", "addr", "del", f"{SECOND}/24", "dev", cell.lab.uplink)

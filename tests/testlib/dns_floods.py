@@ -16,9 +16,11 @@ import socket, sys
 caller, message = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), bytes.fromhex(sys.argv[2])
 caller.connect((sys.argv[1], 53))
 print(flush=True)
+number = 0
 while True:
+    number = (number + 1) % 1000000
     try:
-        caller.send(message)
+        caller.send(message.replace(b"000000", b"%06d" % number))
     except OSError:
         pass
 """
@@ -27,7 +29,7 @@ TRIES, SECONDS = 3, 1.5  # as resolvers try again, only sooner
 
 @contextmanager
 def flooded_by(*nodes: Node, name: str = "flood.cell.internal") -> Iterator[None]:
-    """Each of them sends the same question without a pause."""
+    """Each of them sends the same question without a pause; one for another name each time, where `name` has `000000`."""
     with ExitStack() as stack:
         for each in nodes:
             said = [str(RESOLVER), question(name).hex()]
