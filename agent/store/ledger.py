@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
+from typing import TypeAlias
 from uuid import uuid4
 
 from agent.errors import Bug, Conflict, HostRefused
@@ -25,6 +26,8 @@ from agent.store.refusals import index_taken
 from agent.store.rows import INSERT, from_row, to_row
 from agent.store.sqlite_errors import damaged
 
+Row: TypeAlias = tuple[str | int | None, ...]
+
 
 class Ledger:
     """A write raises HostRefused when the file cannot be written, and has then changed nothing. `new_guid` makes up a UUID."""
@@ -32,9 +35,10 @@ class Ledger:
     def __init__(self, database: Database, *, new_guid: Callable[[], str] = lambda: str(uuid4())) -> None:
         self._database = database
         self._new_guid = new_guid
-        self._version = NEVER
+        self._version = NEVER  # of what other processes have written
+        self._touched: set[str] = set()  # names of which this one may have written something since they were read
         self._all: tuple[Attachment, ...] = ()
-        self._decoded: dict[tuple[str | int | None, ...], Attachment] = {}
+        self._decoded: dict[str, tuple[Row, Attachment]] = {}
         self._unwritten: dict[IPv4Address, LastLeaf] = {}
 
     def all(self) -> tuple[Attachment, ...]:
@@ -50,12 +54,28 @@ class Ledger:
         return self._all
 
     def _reread(self) -> None:
-        version = self._database.version()
+        """What may have changed. To read hundreds of rows after each write, of tags too, takes longer than the write itself."""
+        version = self._database.foreign_version()
         if version != self._version:
             rows = self._database.read("SELECT * FROM attachments ORDER BY name")
-            keyed = ((tuple(row), row) for row in rows)
-            self._decoded = {key: self._decoded.get(key) or self._decode(row) for key, row in keyed}
-            self._all, self._version = tuple(self._decoded.values()), version
+            found = {str(row["name"]): self._known_or_decoded(row) for row in rows}
+        elif self._touched:
+            found = self._with_touched()
+        else:
+            return
+        self._decoded, self._version, self._touched = found, version, set()
+        self._all = tuple(attachment for _, attachment in found.values())
+
+    def _with_touched(self) -> dict[str, tuple[Row, Attachment]]:
+        found = {name: each for name, each in self._decoded.items() if name not in self._touched}
+        for name in self._touched:
+            for row in self._database.read("SELECT * FROM attachments WHERE name = ?", name):
+                found[name] = self._known_or_decoded(row)
+        return dict(sorted(found.items()))
+
+    def _known_or_decoded(self, row: sqlite3.Row) -> tuple[Row, Attachment]:
+        known, values = self._decoded.get(row["name"]), tuple(row)
+        return known if known is not None and known[0] == values else (values, self._decode(row))
 
     def get(self, name: str) -> Attachment | None:
         """The attachment of that name, in any phase."""
@@ -73,6 +93,7 @@ class Ledger:
         subnet = self.subnet()
         if subnet is None:
             raise Bug("an attachment was begun before the cell had its subnet")
+        self._touched.add(request.name)
         with self._database.transaction(durable=False) as connection:
             self.refuse_taken(request)
             if proving is not None:
@@ -127,6 +148,7 @@ class Ledger:
 
     def complete(self, name: str) -> Attachment:
         """ATTACHING -> ATTACHED. Raises Conflict where it was detached meanwhile. Again is fine."""
+        self._touched.add(name)
         with self._database.transaction(durable=False) as connection:
             held = self._in_transaction(name)
             if held is None or held.phase is Phase.DETACHING:
@@ -135,12 +157,14 @@ class Ledger:
 
     def begin_detach(self, name: str) -> Attachment | None:
         """Any phase -> DETACHING; None when there is nothing of that name, which is fine."""
+        self._touched.add(name)
         with self._database.transaction(durable=False) as connection:
             held = self._in_transaction(name)
             return None if held is None else self._enter(connection, held, Phase.DETACHING)
 
     def finish_detach(self, name: str, *, now: float) -> None:
         """Delete it and free its address and instance, once nothing of it is left on the host. Again is fine."""
+        self._touched.add(name)
         with self._database.transaction(durable=False) as connection:
             held = self._in_transaction(name)
             if held is None:

@@ -228,3 +228,29 @@ def test_a_book_of_an_earlier_version_is_read_and_its_keys_are_roots(path: Path)
     assert UUID(held.guid).version == UUID(other.guid).version == 4
     assert held.guid != other.guid
     assert (held.name, held.owner, held.phase, held.key_owner) == ("a", OWNER, Phase.ATTACHED, ROOT)
+
+
+def test_only_what_may_have_changed_is_read_again(
+    ledger: Ledger, database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        attach(ledger, name)
+    before, asked, read = ledger.all(), list[tuple[str | int | float | None, ...]](), database.read
+
+    def counted(sql: str, *values: str | int | float | None) -> list[sqlite3.Row]:
+        asked.append(values)
+        return read(sql, *values)
+
+    monkeypatch.setattr(database, "read", counted)
+    with database.transaction(durable=False) as connection:
+        connection.execute("INSERT INTO meta (key, value) VALUES ('of', 'others')")
+    assert ledger.all() is before
+    assert asked == []
+    ledger.complete("b")
+    asked.clear()
+    after = ledger.all()
+    assert asked == [("b",)]
+    assert [one is other for one, other in zip(before, after, strict=True)] == [True, False, True]
+    with sqlite3.connect(path) as another_process:
+        another_process.execute("UPDATE attachments SET interface = 'eth9' WHERE name = 'a'")
+    assert [each.interface for each in ledger.all()] == ["eth9", "eth0", "eth0"]
