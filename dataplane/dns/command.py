@@ -77,7 +77,8 @@ def arguments(settings: DnsmasqSettings) -> Sequence[str]:
         "--local-ttl=0", f"--cache-size={CACHE if asks_none else NOTHING_KEPT}",
         f"--edns-packet-max={LARGEST_ANSWER}", "--no-ident",
         f"--max-tcp-connections={most_children(settings.addresses)}",
-        # a name without a dot means one of this cell's search list; nothing out there has one
+        # a name without a dot means one of this cell's search list; nothing out there has one. Not --bogus-priv as well: name
+        # servers of a site know the names of its private addresses
         "--domain-needed",
         *(("--address=/#/",) if asks_none else ()),
         # not a resolv.conf, of which it would keep the servers when none is left in it

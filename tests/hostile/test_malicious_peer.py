@@ -15,6 +15,7 @@ from scapy.packet import Packet
 from host.namespace import run_in
 from tests.testlib.attacked_hosts import API, UDP_SERVICE, WEB, AttackedHosts
 from tests.testlib.attacker import has_something, withstood
+from tests.testlib.dns_client import PORT, RESOLVER
 from tests.testlib.mutation import At, Kernel, Setting, With, Without, stopped_by
 
 ORIGIN = At("cell 2", Without("mangle", "CELLNET-PEERS", "-m bpf"))
@@ -90,6 +91,15 @@ def test_a_peer_reaches_no_service_of_a_cell_through_the_tunnel(cells: AttackedH
             assert not delivered(cells, cells.datagram("web", to, port=port))
         for each in (closed, opened):
             withstood(it=not has_something(each))
+
+
+@stopped_by(TO_HOST, At("cell 2", Without("filter", "CELLNET-INPUT", "-d 169.254.0.2/32")))
+def test_a_peer_asks_another_cells_resolver_for_nothing(cells: AttackedHosts) -> None:
+    with run_in(cells.cell(2).pin, partial(socket.socket, socket.AF_INET, socket.SOCK_DGRAM)) as resolver:
+        resolver.bind((str(RESOLVER), PORT))
+        resolver.setblocking(False)
+        assert not delivered(cells, cells.datagram("web", str(RESOLVER), port=PORT))
+        withstood(it=not has_something(resolver))
 
 
 @pytest.mark.parametrize("to", NETWORKS)

@@ -16,10 +16,11 @@ from scapy.packet import Packet
 
 from dataplane.firewall.legacy import LegacyFirewall
 from dataplane.firewall.nft import NftFirewall
-from dataplane.state import HostService, HostState
+from dataplane.state import HostService, HostState, Resolver
 from dataplane.tables import container_mac, host_interface, host_mac, tunnel_mac
 from host.namespace import run_in
 from tests.testlib.attacker import CANARY_PORT, Wire, capture
+from tests.testlib.dns_client import RESOLVER
 from tests.testlib.hosts import WORLD, Host, allow, await_carrier, make_hosts, underlay_of
 from tests.testlib.mutation import Ground
 from tests.testlib.netns import Netns
@@ -156,7 +157,7 @@ def _inhabited(host: Host, *, first: int) -> HostState:
         for number, tag in enumerate(EVERYBODY[first : first + 2])
     ]
     services = (HostService("tcp", SERVICE), HostService("udp", UDP_SERVICE))
-    return replace(host.with_workloads(*workloads), host_services=services)
+    return replace(host.with_workloads(*workloads), host_services=services, resolver=Resolver(RESOLVER, ("cell.internal",)))
 
 
 def _attacked(hosts: Sequence[Host], backend: str) -> AttackedHosts:
