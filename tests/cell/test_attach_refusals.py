@@ -29,7 +29,7 @@ CANNOT_BE: tuple[tuple[int, str, str, str], ...] = (
     (2, "--name", "not a name", "'not a name' is not an attachment's name"),
     (2, "--name", "../web", "is not an attachment's name"),
     (2, "--app", "acme/shop", "acme/shop"),
-    (2, "--app", "acme/shop/Web", "Web"),
+    (2, "--app", "acme/shop/web_1", "web_1"),
     (2, "--port", "0", "port 0 is out of range"),
     *(
         (2, option, port, f"port {port} is cellnet's own in every container; hint: have the app listen on another")
