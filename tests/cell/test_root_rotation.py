@@ -55,7 +55,7 @@ def test_one_command_replaces_the_root_under_load_and_goes_on_after_a_crash(cell
         cell.cellnet("ca", "rotate", "--until", "trust")
         cell.kill("agent")
         cell.start()
-        assert "step 2 of 3" in cell.cellnet("ca", "rotate", "--status", code=1).out
+        eventually(lambda: "step 2 of 3" in cell.cellnet("ca", "rotate", "--status", code=1).out)  # once Envoy has said so
         cell.cellnet("ca", "rotate")
         last = root(cell)
         assert last not in (before, after)

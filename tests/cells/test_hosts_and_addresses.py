@@ -19,6 +19,7 @@ from tests.testlib.node import Connected, Node, Refused, connect_at_once, pair, 
 from tests.testlib.shop import API, OTHER, WEB, policies
 
 PUBLISHED, SERVICE = 7080, 9001
+ELSEWHERE = "192.0.2.9"
 ALL = policies(f"from: same-org, to: {API}, tcp: any, udp: any", f"from: {WEB}, to: {WEB}, tcp: any, udp: any")
 
 
@@ -48,8 +49,12 @@ def test_containers_reach_no_cells_host_by_any_address(cells: CellsUnderTest, pl
     for each in cells:
         each.host.listen(9000)
         each.host.listen(SERVICE)
-    cells[1].outside.listen(9000)
-    assert connect_at_once(web, cells[1].outside, 9000) is Connected
+    outside = cells[1].outside
+    outside.run("ip", "addr", "replace", f"{ELSEWHERE}/32", "dev", "lo")  # etcd's own address is none that containers reach
+    cells[1].host.run("ip", "route", "replace", f"{ELSEWHERE}/32", "via", str(outside.address))
+    outside.listen(9000)
+    assert connect_at_once(web, ELSEWHERE, 9000) is Connected
+    assert connect_at_once(web, outside, 9000) is Refused
     assert connect_at_once(web, cells[1].host, SERVICE) is Connected
     assert connect_at_once(cells[1].host, cells[2].host, SERVICE) is Connected  # the hosts themselves are no business of ours
     for cell in (cells[2], cells[3]):
@@ -61,9 +66,9 @@ def test_containers_reach_no_cells_host_by_any_address(cells: CellsUnderTest, pl
 
 
 def addresses(cell: CellUnderTest) -> list[str]:
-    """All that a host has, and those of its part of the overlay that no container has."""
+    """All that a host has, but for what every host has, and those of its part of the overlay that no container has."""
     lines = cell.host.run("ip", "-4", "-o", "addr").splitlines()
-    own = {line.split()[3].partition("/")[0] for line in lines} - {"127.0.0.1"}
+    own = {line.split()[3].partition("/")[0] for line in lines} - {"127.0.0.1", "169.254.0.2"}
     first = cell.status().at("cell").text("subnet").partition("/")[0]
     assert {str(cell.host.address), first} <= own
     return sorted(own)

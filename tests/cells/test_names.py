@@ -11,6 +11,7 @@ import pytest
 from agent.client.answer import Fields
 from agent.client.connection import attachment_address
 from agent.errors import Conflict, Unavailable
+from agent.model.names import AppName
 from agent.store.etcd.keys import Keys
 from tests.cells.conftest import Place
 from tests.testlib.cell import CellUnderTest
@@ -72,6 +73,9 @@ def test_names_follow_instances_on_all_cells_and_each_has_a_number_of_its_own(
     eventually(lambda: all_lead(callers, NAME, first, third), seconds=10)
     third.end()
     eventually(lambda: all_lead(callers, NAME, first))
+    claim = Keys("/cellnet").index(AppName.parse(API), int(numbers[third]))
+    eventually(lambda: not cells.etcd.try_ctl("get", "--print-value-only", claim).out)
+    cells.sync()
     again = place(1, API, 8080, name="again")
     eventually(lambda: all_lead(callers, NAME, first, again))
     assert attached(cells[1], "again").text("instance") == numbers[third]  # the lowest that is free again
