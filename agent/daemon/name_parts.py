@@ -34,7 +34,7 @@ def make_name_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> NameP
     return NameParts(
         naming,
         _readiness(base, stack),
-        EndpointNames(naming, cell=config.cell, numbers=base.storage.indexes),
+        EndpointNames(naming, cell=config.cell),
         AskedRoutes(store, RouteDomains.of(config.dns), may_claim=may_claim),
         NameClaims(naming, store),
     )

@@ -5,31 +5,24 @@ and those of an app's instances again when the app has others; what did not chan
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
-from itertools import islice
 from types import MappingProxyType
 from typing import NamedTuple
 
-from agent.identity.names import Names, NamesHeld, Naming, with_index, without_index
+from agent.identity.names import Names, NamesHeld, Naming, with_index
 from agent.model.attachment import Attachment
 from agent.model.cell import Endpoint
 from agent.model.names import AppName
-from agent.model.status import Part, Problem
-from agent.store.protocols import IndexStore
-from agent.wording import printable
-
-NAMED = 20  # instances, one by one
 
 
 class Instance(NamedTuple):
-    """What its names are made of. `asked` are the routes that it asked for at attach, `holder` its cell and its name there."""
+    """What its names are made of. `asked` are the routes that it asked for at attach."""
 
     app: AppName
     asked: tuple[str, ...]
     number: int
-    holder: tuple[str, str]
 
 
 Kind = tuple[AppName, tuple[str, ...]]
@@ -43,17 +36,11 @@ class SameNames:
     members: set[IPv4Address] = field(default_factory=set)
 
 
-class EndpointNames(Part):
-    """`cell` is this one: what runs here is known from its attachments, before it is announced.
+class EndpointNames:
+    """`cell` is this one: what runs here is known from its attachments, before it is announced."""
 
-    A cell may write of its instances that they have numbers that are others'. By its number is called which has claimed it.
-    """
-
-    def __init__(self, naming: Naming, *, cell: str, numbers: IndexStore) -> None:
+    def __init__(self, naming: Naming, *, cell: str) -> None:
         self._naming = naming
-        self._numbers = numbers
-        self._numbered: dict[tuple[AppName, int], set[IPv4Address]] = {}
-        self._disputed: dict[IPv4Address, tuple[str, str]] = {}
         self._cell = cell
         self._held = naming.held()
         self._endpoints: Mapping[IPv4Address, Endpoint] = {}
@@ -71,20 +58,9 @@ class EndpointNames(Part):
         changed = self._take_held(self._naming.held())
         changed |= self._take_endpoints(endpoints)
         changed |= self._take_here(here)
-        changed |= self._take_claimed(self._numbers.take_claimed())
         if changed:
             self._all = MappingProxyType(self._names.copy())
         return self._all
-
-    def problems(self) -> Iterator[Problem]:
-        """Instances that have others' numbers."""
-        hint = "`cellnet apps` shows both; `cellnet detach` the one that is not meant, or look at that cell"
-        for address, (cell, name) in islice(self._disputed.items(), NAMED):
-            its = self._instances[address]
-            what = f"'{its.holder[1]}' on {its.holder[0]} has the number {its.number} of {its.app}"
-            yield Problem(
-                "store", printable(f"{what}, which '{name}' on {cell} has claimed: no name leads to it by that"), hint
-            )
 
     def instances(self) -> Mapping[str, int]:
         """How many instances each name leads to, as of the last turn."""
@@ -99,7 +75,7 @@ class EndpointNames(Part):
         wanted: dict[IPv4Address, Instance | None] = dict.fromkeys(each.address for each in gone if each.cell != self._cell)
         for each in come:
             if each.cell != self._cell:
-                wanted[each.address] = _elsewhere(each) if each.ready else None
+                wanted[each.address] = Instance(each.app, each.routes, each.instance) if each.ready else None
         changes = [self._set(address, instance) for address, instance in wanted.items()]
         return any(changes)
 
@@ -110,7 +86,7 @@ class EndpointNames(Part):
         for address in {each.address for each in before} - {each.address for each in here}:
             changed |= self._set(address, None)
         for each in here:
-            changed |= self._set(each.address, Instance(each.app, each.routes, each.instance, (self._cell, each.name)))
+            changed |= self._set(each.address, Instance(each.app, each.routes, each.instance))
         return changed
 
     def _set(self, address: IPv4Address, instance: Instance | None) -> bool:
@@ -129,43 +105,22 @@ class EndpointNames(Part):
             kind = self._kinds[instance[:2]] = SameNames(self._naming.of(*instance[:2], self._held))
         kind.members.add(address)
         self._instances[address] = instance
-        self._numbered.setdefault((instance.app, instance.number), set()).add(address)
         self._name(address, kind.names)
         return True
 
     def _name(self, address: IPv4Address, names: Names) -> None:
         """It is not among them where DNS can carry none of its names."""
-        its = self._instances[address]
-        claimant = self._numbers.claimant(its.app, its.number)
-        if claimant is None or claimant == its.holder:
-            self._disputed.pop(address, None)
-            found = with_index(names, its.number)
-        else:
-            self._disputed[address] = claimant
-            found = without_index(names)
+        found = with_index(names, self._instances[address].number)
         if found:
             self._names[address] = found
         else:
             self._names.pop(address, None)
 
     def _leave(self, address: IPv4Address, instance: Instance) -> None:
-        self._disputed.pop(address, None)
-        numbered = self._numbered[instance.app, instance.number]
-        numbered.remove(address)
-        if not numbered:
-            del self._numbered[instance.app, instance.number]
         kind = self._kinds[instance[:2]]
         kind.members.remove(address)
         if not kind.members:
             del self._kinds[instance[:2]]
-
-    def _take_claimed(self, numbers: Collection[tuple[AppName, int]]) -> bool:
-        """Whether any instance may have other names by whose these numbers are now."""
-        concerned = [address for each in numbers for address in self._numbered.get(each, ())]
-        before = [self._names.get(address) for address in concerned]
-        for address in concerned:
-            self._name(address, self._kinds[self._instances[address][:2]].names)
-        return before != [self._names.get(address) for address in concerned]
 
     def _take_held(self, held: NamesHeld) -> bool:
         """Whether any instance has other names by what holds now."""
@@ -179,10 +134,6 @@ class EndpointNames(Part):
                 for address in kind.members:
                     self._name(address, names)
         return changed
-
-
-def _elsewhere(each: Endpoint) -> Instance:
-    return Instance(each.app, each.routes, each.instance, (each.cell, each.name))
 
 
 def _without(some: Mapping[IPv4Address, Endpoint], others: Mapping[IPv4Address, Endpoint]) -> list[Endpoint]:

@@ -89,12 +89,6 @@ class LoneNames:
         self._promised[app, index] = name
         return index
 
-    def claimant(self, app: AppName, index: int) -> tuple[str, str] | None:
-        return None
-
-    def take_claimed(self) -> frozenset[tuple[AppName, int]]:
-        return frozenset()
-
     async def release_index(self, app: AppName, index: int, *, name: str) -> None:
         if self._promised.get((app, index)) == name:
             del self._promised[app, index]

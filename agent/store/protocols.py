@@ -174,12 +174,6 @@ class IndexStore(Protocol):
     async def release_index(self, app: AppName, index: int, *, name: str) -> None:
         """Give it back; one that is another attachment's is left alone. Raises nothing: in an outage it is done afterwards."""
 
-    def claimant(self, app: AppName, index: int) -> tuple[str, str] | None:
-        """The cell and the attachment that have claimed a number; None where none has, or no other cell could."""
-
-    def take_claimed(self) -> frozenset[tuple[AppName, int]]:
-        """The numbers that are claimed otherwise than at the last call."""
-
 
 class SharedStore(Protocol):
     """What a store of many cells can do besides."""

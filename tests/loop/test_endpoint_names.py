@@ -1,6 +1,6 @@
 """What leads to which instance, of all cells: only to ready ones, by names that hold, and no work for what did not change."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
 from types import MappingProxyType
@@ -25,33 +25,6 @@ SHOP = Space("acme", "shop")
 EMPTY = NamesHeld(Routes(), {})
 
 
-class Numbers:
-    """Of the IndexStore what is asked here: `claims` are changed as a store does."""
-
-    def __init__(self) -> None:
-        self._claims: dict[tuple[AppName, int], tuple[str, str]] = {}
-        self._claimed = set[tuple[AppName, int]]()
-
-    def claim(self, of: AppName, number: int, by: tuple[str, str] | None) -> None:
-        self._claims.pop((of, number), None)
-        if by is not None:
-            self._claims[of, number] = by
-        self._claimed.add((of, number))
-
-    def claimant(self, app: AppName, index: int) -> tuple[str, str] | None:
-        return self._claims.get((app, index))
-
-    def take_claimed(self) -> frozenset[tuple[AppName, int]]:
-        claimed, self._claimed = frozenset(self._claimed), set()
-        return claimed
-
-    async def claim_index(self, app: AppName, *, name: str, wanted: int | None, avoid: Collection[int]) -> int:
-        raise NotImplementedError
-
-    async def release_index(self, app: AppName, index: int, *, name: str) -> None:
-        raise NotImplementedError
-
-
 class Cluster:
     """What this cell (`here`) knows of names; `endpoints` are changed in place, as a store does."""
 
@@ -60,8 +33,7 @@ class Cluster:
         self.endpoints: dict[IPv4Address, Endpoint] = {}
         self.here: tuple[Attachment, ...] = ()
         self.naming = Naming(Dns(names=(NameTemplate.parse("{app}.cpln.local"),)), lambda: self.held)
-        self.numbers = Numbers()
-        self.names = EndpointNames(self.naming, cell="here", numbers=self.numbers)
+        self.names = EndpointNames(self.naming, cell="here")
 
     def all(self) -> Mapping[IPv4Address, tuple[str, ...]]:
         return self.names.all(self.here, MappingProxyType(self.endpoints))
@@ -80,34 +52,6 @@ def test_instances_here_and_elsewhere_are_named_the_first_name_being_that_of_the
     cluster.here = (attachment(API, address=FIRST, instance=3),)
     cluster.runs(FAR, number=1)
     assert cluster.all() == {FIRST: own("api", 3), FAR: own("web", 1)}
-
-
-def test_by_its_number_only_the_instance_is_called_that_has_claimed_it() -> None:
-    cluster = Cluster()
-    cluster.here = (attachment(WEB, address=FIRST, instance=0),)
-    cluster.numbers.claim(WEB, 0, ("here", cluster.here[0].name))
-    cluster.runs(FAR, cell="liar")
-    assert cluster.all() == {FIRST: own("web"), FAR: own("web")[1:]}
-    (problem,) = cluster.names.problems()
-    assert "on liar has the number 0 of acme/shop/web, which" in problem.what
-    del cluster.endpoints[FAR]
-    assert cluster.all() == {FIRST: own("web")}
-    assert not list(cluster.names.problems())
-
-
-def test_a_number_follows_its_claim_and_one_that_none_has_claimed_is_its_instances() -> None:
-    cluster = Cluster()
-    cluster.runs(FAR, cell="there")
-    assert cluster.all() == {FAR: own("web")}
-    cluster.numbers.claim(WEB, 0, ("here", "web"))
-    assert cluster.all() == {FAR: own("web")[1:]}
-    cluster.numbers.claim(WEB, 0, ("there", f"x-{FAR}"))
-    assert cluster.all() == {FAR: own("web")}
-    cluster.numbers.claim(WEB, 0, ("there", "another"))
-    assert cluster.all() == {FAR: own("web")[1:]}
-    cluster.numbers.claim(WEB, 0, None)
-    assert cluster.all() == {FAR: own("web")}
-    assert cluster.all() is cluster.all()
 
 
 def test_names_lead_to_no_instance_elsewhere_that_is_not_ready_and_follow_it() -> None:
@@ -187,7 +131,7 @@ def test_names_too_long_for_dns_are_left_out_whoever_writes_them(label: str) -> 
     cluster = Cluster()
     cluster.runs(FAR, AppName(label, label, label), 65535)
     cluster.naming = Naming(Dns(domain=".".join(["d" * 60] * 3)), lambda: EMPTY)
-    cluster.names = EndpointNames(cluster.naming, cell="here", numbers=cluster.numbers)
+    cluster.names = EndpointNames(cluster.naming, cell="here")
     assert cluster.all() == {}
     del cluster.endpoints[FAR]
     assert cluster.all() == {}

@@ -33,10 +33,9 @@ class IndexClaims:
         self._cells = cells
         self._now = now
         self._rates = WriteRates(now)
-        self._claim_of: dict[str, IndexClaim] = {}
+        self._cell_of: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
         self._since: dict[str, float] = {}
-        self._claimed = set[Instance]()
         self.own: dict[Instance, IndexClaim] = {}
         self.malformed: dict[str, str] = {}
 
@@ -48,15 +47,14 @@ class IndexClaims:
     def _read(self, key: str, value: Value | None) -> Instance | None:
         self.malformed.pop(key, None)
         self._since.pop(key, None)
-        former, claim = self._claim_of.pop(key, None), None
-        before = None if former is None else former.cell
+        before, claim = self._cell_of.pop(key, None), None
         instance = self._instance(key)
         try:
             if value is not None:
                 if instance is None:
                     raise MalformedRecord("it is no instance's key")
                 claim, self._since[key] = decode(value.data), self._now()
-                self._claim_of[key] = claim
+                self._cell_of[key] = claim.cell
         except ValueError as error:
             self.malformed[key] = str(error)
         if before is not None:
@@ -66,8 +64,6 @@ class IndexClaims:
         if (writer := before if claim is None else claim.cell) is not None:
             self._rates.count(writer)
         if instance is not None:
-            if claim != former:
-                self._claimed.add(instance)
             self.own.pop(instance, None)
             if claim is not None and claim.cell == self._cell:
                 self.own[instance] = claim
@@ -96,17 +92,7 @@ class IndexClaims:
 
     def of(self, cell: str) -> list[str]:
         """The keys of a cell's claims."""
-        return [key for key, its in self._claim_of.items() if its.cell == cell]
-
-    def claimant(self, instance: Instance) -> IndexClaim | None:
-        """Who has claimed it, whether that holds or not."""
-        return self._claim_of.get(self._keys.index(*instance))
-
-    def take_claimed(self) -> frozenset[Instance]:
-        """See IndexStore."""
-        claimed = frozenset(self._claimed)
-        self._claimed.clear()
-        return claimed
+        return [key for key, its in self._cell_of.items() if its == cell]
 
     def floods(self) -> Iterator[str]:
         """In words, which cells claim or write too much."""

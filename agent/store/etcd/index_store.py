@@ -63,12 +63,11 @@ class EtcdIndexes:
             self._promised.pop((app, index), None)
             self._unclaimed.discard((app, index))
 
-    def follow(self, changed: Collection[str], values: Mapping[str, Value]) -> bool:
-        """These records have changed (none: an outage is over); whether any is about a number."""
+    def follow(self, changed: Collection[str], values: Mapping[str, Value]) -> None:
+        """These records have changed (none: an outage is over)."""
         concerned = self._claims.update(changed, values)
         if not changed or any(self._wanted(instance) or instance in self._claims.own for instance in concerned):
             self._wake()
-        return bool(concerned)
 
     async def release_index(self, app: AppName, index: int, *, name: str) -> None:
         """See IndexStore."""
@@ -77,15 +76,6 @@ class EtcdIndexes:
                 del known[app, index]
                 self._unclaimed.discard((app, index))
         self._wake()
-
-    def claimant(self, app: AppName, index: int) -> tuple[str, str] | None:
-        """See IndexStore."""
-        claim = self._claims.claimant((app, index))
-        return None if claim is None else (claim.cell, claim.name)
-
-    def take_claimed(self) -> frozenset[Instance]:
-        """See IndexStore."""
-        return self._claims.take_claimed()
 
     def set_running(self, endpoints: Collection[Endpoint]) -> None:
         """These run on this cell, and nothing else but what was claimed and does not run yet."""
