@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from agent.model.names import AppName
 from agent.model.policy import AppPolicy, Pattern, Policy, Ports, Protocol, Scope, between_apps
-from agent.policy.index import Parts, PolicyIndex
+from agent.policy.index import Parts, PolicyIndex, parts_of
 from agent.policy.ports import merged
 from dataplane.state import Allow
 
@@ -52,14 +52,14 @@ class Census:
         for app in changed:
             if app in tags:
                 self.tags[app] = tags[app]
-                for parts in _wider(app):
+                for parts in parts_of(app)[1:]:
                     self._wide.setdefault(parts, set()).add(tags[app])
                     self._stale.add(parts)
         return changed
 
     def _leave(self, app: AppName) -> None:
         tag = self.tags.pop(app, None)
-        for parts in _wider(app) if tag is not None else ():
+        for parts in parts_of(app)[1:] if tag is not None else ():
             self._wide[parts].discard(tag)
             self._stale.add(parts)
 
@@ -79,11 +79,6 @@ class Census:
             self._wide = {parts: tags for parts, tags in self._wide.items() if tags}
             self._stale.clear()
         return self._groups
-
-
-def _wider(app: AppName) -> tuple[Parts, Parts]:
-    """Its space and its org."""
-    return (app.org, app.space, None), (app.org, None, None)
 
 
 def resolve(policies: Iterable[AppPolicy], *, census: Census, to: AppName) -> frozenset[Allow]:

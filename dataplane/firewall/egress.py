@@ -1,8 +1,8 @@
 """From a container out of the overlay: what an app may reach there, found by its tag.
 
-The way is as long for one app as for hundreds: 16 rules for the lowest bits of the tag, then those of the apps that have them
-in common. Apps of equal rights share a chain, and rights of equal networks a set of the kernel's; both are named by what they
-hold. Established packets never come here. Pure, and cached for as long as the rights live.
+The way stays short among hundreds of apps: 16 rules at most for the lowest bits of the tag, then one for each of the apps that
+have them in common. Apps of equal rights share a chain, and rights of equal networks a set of the kernel's; both are named by
+what they hold. Established packets never come here. Pure, and cached for as long as the rights live.
 """
 
 import hashlib

@@ -103,7 +103,8 @@ class PoliciesApi:
     async def allow(self, request: web.Request) -> web.Response:
         """One policy into the store."""
         body = await read_body(AllowBody, request)
-        found = await self._notices(_pattern(body.source), _pattern(body.to), is_new=True)
+        patterns = filter(None, map(_pattern, (body.source, body.to)))
+        found = notices(patterns, named=await self._known.named(), is_new=True)
         name = await self._policies.allow(body.source, to=body.to, ports=body.ports, name=body.name, writer=body.credentials())
         await self._enforcement.next()
         return answer({"name": name, "notices": found}, status=201)
@@ -134,10 +135,6 @@ class PoliciesApi:
     async def check(self, request: web.Request) -> web.Response:
         """What the policies say about one connection."""
         return answer(await self._check.answer(dict(request.query)))
-
-    async def _notices(self, *patterns: Pattern | None, is_new: bool = False) -> tuple[str, ...]:
-        """What is probably mistyped."""
-        return notices(filter(None, patterns), named=await self._known.named(), is_new=is_new)
 
 
 def _pattern(text: str) -> Pattern | None:
