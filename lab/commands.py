@@ -54,7 +54,7 @@ def _cell(number: int, *, command: str) -> Cell:
 )
 @json_option
 def up(cells: int | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Bring cells up, each with an agent and an Envoy; returns when every one's status is well."""
+    """Bring cells up, each with an agent, Envoy and DNS; returns when every one's status is well."""
     need_root("cellnet lab up")
     made = Lab.alone(BASE) if cells is None else Lab.planned(BASE, cells=cells)
     with signals.ending_in_order():

@@ -1,6 +1,6 @@
 """docs/cli.md, written from the commands themselves; a test compares."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import click
 
@@ -11,8 +11,9 @@ HEAD = """# The command line
 <!-- written by `python -m docs.pages` from the commands' own help -->
 
 Errors go to standard error as `error: what; hint: what to do`. Exit codes: 0 done or yes, 1 failed or no, 2 wrong usage.
-Every command but `agent`, `envoy`, `up`, `run`, `exec` and `completion` takes `--json`. The commands talk to the agent through
-its socket `/run/cellnet/agent.sock` only: root may do everything, members of group `cellnet` may look ([api.md](api.md)).
+All commands take `--json` but these: {without_json}.
+The commands talk to the agent through its socket `/run/cellnet/agent.sock` only: root may do everything, members of group
+`cellnet` may look ([api.md](api.md)).
 
 An app's name is `org/space/app`, in lower case, which upper case is taken for. `cellnet target -o acme -s shop` keeps a space
 in the user's own file `~/.config/cellnet/target` (below `XDG_CONFIG_HOME` where that is set); from then on `web` is
@@ -25,7 +26,9 @@ WIDTH = 100
 def text() -> str:
     """The whole page."""
     root = click.Context(cli, info_name="cellnet", terminal_width=WIDTH, **cli.context_settings)
-    return "\n".join([HEAD, *(part for context in _contexts(root) for part in _section(context))])
+    contexts = list(_contexts(root))
+    head = HEAD.format(without_json=", ".join(f"`{each}`" for each in _without_json(contexts)))
+    return "\n".join([head, *(part for context in contexts for part in _section(context))])
 
 
 def _contexts(context: click.Context) -> Iterator[click.Context]:
@@ -37,6 +40,13 @@ def _contexts(context: click.Context) -> Iterator[click.Context]:
             found = command.get_command(context, name)
             if found is not None and not found.hidden:
                 yield from _contexts(click.Context(found, parent=context, info_name=name, terminal_width=WIDTH))
+
+
+def _without_json(contexts: Iterable[click.Context]) -> Iterator[str]:
+    """The commands that print no data."""
+    for each in contexts:
+        if not isinstance(each.command, click.Group) and all("--json" not in option.opts for option in each.command.params):
+            yield each.command_path.removeprefix("cellnet ")
 
 
 def _section(context: click.Context) -> list[str]:
