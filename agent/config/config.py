@@ -160,7 +160,13 @@ class AttachRoutes:
 class Egress:
     """Traffic that leaves the overlay."""
 
-    default: Annotated[Verdict, Key(choice({each.value: each for each in Verdict}), "`deny` or `allow`")] = Verdict.DENY
+    default: Annotated[
+        Verdict,
+        Key(
+            choice({each.value: each for each in Verdict}),
+            "what leaves the overlay and no policy names: `deny` or `allow` (docs/policies.md)",
+        ),
+    ] = Verdict.DENY
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +177,7 @@ class Ingress:
         Verdict,
         Key(
             choice({each.value: each for each in Verdict}),
-            "ports of containers that cellnet publishes, for callers that no policy names: `deny` or `allow`",
+            "published ports, for callers that no policy names: `deny` or `allow`; not supported yet, none is published",
         ),
     ] = Verdict.DENY
 

@@ -23,11 +23,8 @@ class Form(Enum):
 
 ENFORCED: Final = {
     Form.TO_CIDR: True,
-    #
     Form.TO_HOST: False,
-    #
     Form.FROM_CIDR: False,
-    #
     Form.ECHO: True,
 }
 

@@ -45,11 +45,16 @@ def _rule() -> Schema:
         "additionalProperties": False,
         "properties": {
             "name": _text(f"^{NAME.pattern}$", "shown in logs and by `policy check`; unique within the file"),
-            "from": {"description": "apps, or networks of the outside"},
-            "to": {"description": "apps, or networks or names of hosts of the outside"},
+            "from": _end({"networks": Form.FROM_CIDR}),
+            "to": _end({"networks": Form.TO_CIDR, "names of hosts": Form.TO_HOST}),
             **opening,
         },
     }
+
+
+def _end(outside: Mapping[str, Form]) -> Schema:
+    known = [words for words, form in outside.items() if ENFORCED[form]]
+    return {"description": f"apps, or {' or '.join(known)} of the outside" if known else "apps"}
 
 
 def _between_apps() -> Schema:

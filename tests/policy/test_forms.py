@@ -106,5 +106,7 @@ def test_an_echo_to_the_outside_needs_both_forms(closed: pytest.MonkeyPatch) -> 
 def test_the_schema_has_no_form_that_nothing_enforces(form: Form, closed: pytest.MonkeyPatch) -> None:
     words = {Form.TO_CIDR: "cidr", Form.TO_HOST: "host", Form.FROM_CIDR: "cidr", Form.ECHO: "icmp"}
     assert not any(f"'{each}'" in str(schema()) for each in words.values())
+    assert "outside" not in str(schema()), "nor speaks of it"
     closed.setitem(ENFORCED, form, True)
     assert {each for each in words.values() if f"'{each}'" in str(schema())} == {words[form]}
+    assert ("of the outside" in str(schema())) == (form is not Form.ECHO)
