@@ -117,12 +117,20 @@ class Database(Part):
             return False
         return True
 
-    def set_unread(self, what: str, problem: HostRefused | None) -> None:
-        """Report that `what` cannot be read, and is served as it was read last; None: that it can be."""
-        if problem is None:
-            self._unread.pop(what, None)
+    @contextlib.contextmanager
+    def kept(self, what: str, *, was_read: bool) -> Iterator[None]:
+        """Inside, `what` is read. Where it cannot be, it is served as it was read last, which is reported.
+
+        Raises HostRefused where it was never read.
+        """
+        try:
+            yield
+        except HostRefused as error:
+            if not was_read:
+                raise
+            self._unread[what] = error
         else:
-            self._unread[what] = problem
+            self._unread.pop(what, None)
 
     async def run(self, on_mended: Callable[[], None]) -> None:
         """For ever. `on_mended` is called when what was refused works again: the attempt may have been given up meanwhile."""

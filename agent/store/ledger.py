@@ -43,14 +43,8 @@ class Ledger:
 
     def all(self) -> tuple[Attachment, ...]:
         """By name, in every phase. The same objects for what did not change. Raises HostRefused if it was never read."""
-        problem = None
-        try:
+        with self._database.kept("ledger", was_read=self._version != NEVER):
             self._reread()
-        except HostRefused as error:
-            if self._version == NEVER:
-                raise
-            problem = error
-        self._database.set_unread("ledger", problem)
         return self._all
 
     def _reread(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from agent.errors import Conflict, HostRefused
+from agent.errors import Conflict
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName, Space
 from agent.model.routes import Route, Routes
@@ -95,14 +95,8 @@ class LoneNames:
 
     def _known(self) -> LoneContent:
         """What the file holds; what was read last, where it cannot be read any more."""
-        problem = None
-        try:
+        with self._database.kept("names", was_read=self._content.version != NEVER):
             self._content = self._current()
-        except HostRefused as error:
-            if self._content.version == NEVER:
-                raise
-            problem = error
-        self._database.set_unread("names", problem)
         return self._content
 
     def _current(self) -> LoneContent:

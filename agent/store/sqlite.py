@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from agent.errors import HostRefused
 from agent.model.credentials import StoreCredentials
 from agent.model.names import AppName
 from agent.model.rotation import Rotation
@@ -125,14 +124,8 @@ class SqliteStore:
 
     def _known(self) -> StoreContent:
         """What the file holds; what was read last, where it cannot be read any more."""
-        problem = None
-        try:
+        with self._database.kept("store", was_read=self._content.version != NEVER):
             self._content = self._current()
-        except HostRefused as error:
-            if self._content.version == NEVER:
-                raise
-            problem = error
-        self._database.set_unread("store", problem)
         return self._content
 
     def _current(self) -> StoreContent:
