@@ -105,23 +105,24 @@ async def cell_store(kind: str, make_store: MakeStore, request: pytest.FixtureRe
 
 
 @pytest.fixture
-async def routes(kind: str, make_store: MakeStore, request: pytest.FixtureRequest) -> RouteStore:
-    """The same, as to routes."""
+async def names(kind: str, make_store: MakeStore, request: pytest.FixtureRequest) -> tuple[RouteStore, IndexStore]:
+    """The same, as to routes and as to instances' numbers."""
     if kind == "sqlite":
-        return LoneNames(request.getfixturevalue("database"), changes=Changes())
+        lone = LoneNames(request.getfixturevalue("database"), changes=Changes())
+        return lone, lone
     made = make_store()
     assert isinstance(made, MemoryStore | EtcdStore)
-    return made if isinstance(made, MemoryStore) else made.names.routes
+    return (made, made) if isinstance(made, MemoryStore) else (made.names.routes, made.names.indexes)
 
 
 @pytest.fixture
-async def indexes(kind: str, make_store: MakeStore, request: pytest.FixtureRequest) -> IndexStore:
-    """The same, as to instances' numbers."""
-    if kind == "sqlite":
-        return LoneNames(request.getfixturevalue("database"), changes=Changes())
-    made = make_store()
-    assert isinstance(made, MemoryStore | EtcdStore)
-    return made if isinstance(made, MemoryStore) else made.names.indexes
+def routes(names: tuple[RouteStore, IndexStore]) -> RouteStore:
+    return names[0]
+
+
+@pytest.fixture
+def indexes(names: tuple[RouteStore, IndexStore]) -> IndexStore:
+    return names[1]
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def lossy(tmp_path: Path) -> Iterator[LossyEtcd]:
 
 
 @pytest.fixture
-async def cells(lossy: LossyEtcd, tmp_path: Path) -> AsyncIterator[Cells]:
+async def restartable(lossy: LossyEtcd, tmp_path: Path) -> AsyncIterator[Cells]:
     """Starts a cell's store with a disk of its own."""
     made: list[StoreWithDisk] = []
 
@@ -154,6 +155,12 @@ async def cells(lossy: LossyEtcd, tmp_path: Path) -> AsyncIterator[Cells]:
     yield make
     for each in made:
         await each.stop()
+
+
+@pytest.fixture
+def cells(restartable: Cells) -> Cells:
+    """The same, where no file has other cells."""
+    return restartable
 
 
 @pytest.fixture

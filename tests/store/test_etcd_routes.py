@@ -35,20 +35,6 @@ async def cells(etcd: Etcd) -> AsyncIterator[EtcdCells]:
 
 
 @pytest.fixture
-async def restartable(lossy: LossyEtcd, tmp_path: Path) -> AsyncIterator[Restartable]:
-    """Starts a cell's store with a disk of its own."""
-    made: list[StoreWithDisk] = []
-
-    def make(name: str) -> StoreWithDisk:
-        made.append(StoreWithDisk(name, lossy, tmp_path).start())
-        return made[-1]
-
-    yield make
-    for each in made:
-        await each.stop()
-
-
-@pytest.fixture
 async def intruder(etcd: Etcd) -> AsyncIterator[EtcdClient]:
     """What root on a cell has: the rights to all claims."""
     client = EtcdClient(etcd.config)
