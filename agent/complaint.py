@@ -3,10 +3,14 @@
 Several things that fail apart from each other (containers, files) have a key each.
 """
 
-from collections.abc import Collection, Hashable, Mapping
-from typing import Protocol
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
+from typing import NoReturn, Protocol
 
 import structlog
+
+from agent.errors import RAISED
+from agent.pacing import Backoff
 
 
 class Complaint(Protocol):
@@ -47,3 +51,20 @@ class Complaints:
         """Only what is in `keys` still fails, or is still there."""
         for key in self._standing.keys() - set(keys):
             self.over(key=key)
+
+
+async def follow_changes(changed: asyncio.Event, do: Callable[[], Awaitable[None]], *, complaints: Complaints) -> NoReturn:
+    """`do` once each time that there are changes, for ever; what fails is done again after a pause."""
+    backoff = Backoff()
+    while True:
+        await changed.wait()
+        changed.clear()
+        try:
+            await do()
+        except RAISED as error:
+            complaints.about(error)
+            await asyncio.sleep(backoff.next())
+            changed.set()
+        else:
+            complaints.over()
+            backoff.reset()

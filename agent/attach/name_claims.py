@@ -6,14 +6,12 @@ import asyncio
 from collections.abc import Iterator
 
 from agent import log
-from agent.complaint import Complaints
-from agent.errors import RAISED
+from agent.complaint import Complaints, follow_changes
 from agent.identity.names import Naming
 from agent.model.attachment import Attachment
 from agent.model.names import AppName, Space
 from agent.model.routes import Routes
 from agent.model.status import Part, Problem
-from agent.pacing import Backoff
 from agent.store.protocols import RouteStore
 
 
@@ -51,19 +49,7 @@ class NameClaims(Part):
 
     async def run(self) -> None:
         """Claim what comes. Ends only by cancellation."""
-        backoff = Backoff()
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            try:
-                await self._claim()
-            except RAISED as error:  # an outage, for one, which the store reports
-                self._complaints.about(error)
-                await asyncio.sleep(backoff.next())
-                self._changed.set()
-            else:
-                self._complaints.over()
-                backoff.reset()
+        await follow_changes(self._changed, self._claim, complaints=self._complaints)  # the store reports an outage
 
     async def _claim(self) -> None:
         known = self._store.claimed_names()

@@ -6,13 +6,12 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from agent import log
-from agent.complaint import Complaint, Complaints
-from agent.errors import RAISED, Unavailable
+from agent.complaint import Complaint, Complaints, follow_changes
+from agent.errors import Unavailable
 from agent.model.attachment import Attachment, Phase
 from agent.model.cell import CellRecord, Endpoint, RootsInUse
 from agent.model.routes import RouteDomains
 from agent.model.status import Part, Problem, as_problems
-from agent.pacing import Backoff
 from agent.store.protocols import CellStore
 
 
@@ -101,23 +100,11 @@ class Announcement(Part):
 
     async def run(self) -> None:
         """Announce what changes. Ends only by cancellation."""
-        backoff = Backoff()
         self._changed.set()
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            try:
-                await self.announce()
-                await self._publish()
-            except RAISED as error:
-                self._complaints.about(error)
-                await asyncio.sleep(backoff.next())
-                self._changed.set()
-            else:
-                self._complaints.over()
-                backoff.reset()
+        await follow_changes(self._changed, self._announce_all, complaints=self._complaints)
 
-    async def _publish(self) -> None:
+    async def _announce_all(self) -> None:
+        await self.announce()
         endpoints = self._endpoints
         if self._announced is not None and endpoints != self._published:
             await self._store.publish(endpoints)
