@@ -5,36 +5,19 @@ have them in common. Apps of equal rights share a chain, and rights of equal net
 what they hold. Established packets never come here. Pure, and cached for as long as the rights live.
 """
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import IPv4Network
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Final
 
 from dataplane import way_out
-from dataplane.firewall.matches import ECHO, tunnelled
+from dataplane.firewall.matches import tunnelled
+from dataplane.firewall.outside_matches import REFUSE, OutsideEnd, RightsChain, Sets, addresses, rights_chain, sets_of
 from dataplane.memo import Memo
 from dataplane.state import HostState, OutsideRight
-from dataplane.tables import CHAIN_PREFIX, OUTSIDE_SETS, TAG_MASK, VTEPS_SET
+from dataplane.tables import TAG_MASK, VTEPS_SET
 
-# Networks that have a rule each; more are a set, which costs the same however many they are. One of what is never outside would
-# be made anew with each change
-FEW, FEW_NEVER = 4, 16
+FEW_NEVER: Final = 16  # networks that have a rule each: a set of what is never outside would be made anew with each change
 PARTS: Final = 16
-ANY: Final = (1, 65535)
-EVERYWHERE: Final = (IPv4Network("0.0.0.0/1"), IPv4Network("128.0.0.0/1"))
-REFUSE: Final = "-j CELLNET-REJECT"
-Sets = Mapping[str, tuple[IPv4Network, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Rights:
-    """Those of an app: the chain that has them, its rules, and the sets that these name."""
-
-    chain: str
-    rules: tuple[str, ...]
-    sets: Sets
 
 
 def egress_chains(state: HostState) -> dict[str, Iterable[str]]:
@@ -61,14 +44,14 @@ def egress_sets(state: HostState) -> Sets:
     """The sets that the rules name: networks, ascending and apart."""
     if not way_out.is_possible(state):
         return {}
-    found = dict(_sets(way_out.never(state), few=FEW_NEVER))
+    found = dict(sets_of(way_out.never(state), few=FEW_NEVER))
     if not state.egress_allowed:
         for rights in _apps(state).values():
             found.update(rights.sets)
     return found
 
 
-def _apps(state: HostState) -> dict[int, Rights]:
+def _apps(state: HostState) -> dict[int, RightsChain]:
     """By tag. Instances of one app have the same rights."""
     return {each.tag: _rights.of(each.egress) for each in state.workloads.values() if each.egress}
 
@@ -79,51 +62,7 @@ def _never(state: HostState) -> Iterator[str]:
         # to what is a peer's address now, or will be: masqueraded, it would be taken for this cell's
         yield f"{tunnelled(state.tunnel)} {REFUSE}"
         yield f"-m set --match-set {VTEPS_SET} dst {REFUSE}"
-    yield from (f"{each} {REFUSE}" for each in _destinations(way_out.never(state), few=FEW_NEVER))
+    yield from (f"{each} {REFUSE}" for each in addresses(way_out.never(state), end=OutsideEnd.DESTINATION, few=FEW_NEVER))
 
 
-def _of_rights(rights: frozenset[OutsideRight]) -> Rights:
-    rules = (*(rule for each in sorted(rights) for rule in _accepts(each)), REFUSE)
-    sets = {name: networks for each in rights for name, networks in _sets(each.networks).items()}
-    return Rights(f"{CHAIN_PREFIX}OUT-{_hash(' '.join(rules))}", rules, sets)
-
-
-_rights: Memo[frozenset[OutsideRight], Rights] = Memo(_of_rights)
-
-
-def _accepts(right: OutsideRight) -> Iterator[str]:
-    ports = f"-p {right.protocol}{_ports(right)}"
-    if right.networks == EVERYWHERE:
-        yield f"{ports} -j ACCEPT"
-        return
-    for destination in _destinations(right.networks):
-        by_address = destination.startswith("-d")  # iptables prints it first, and a set in its place among the matches
-        yield f"{destination} {ports} -j ACCEPT" if by_address else f"{ports} {destination} -j ACCEPT"
-
-
-def _destinations(networks: tuple[IPv4Network, ...], *, few: int = FEW) -> tuple[str, ...]:
-    if len(networks) <= few:
-        return tuple(f"-d {each}" for each in networks)
-    return (f"-m set --match-set {_set_name(networks)} dst",)
-
-
-def _sets(networks: tuple[IPv4Network, ...], *, few: int = FEW) -> Sets:
-    return {_set_name(networks): networks} if len(networks) > few else {}
-
-
-@lru_cache(maxsize=1024)
-def _set_name(networks: tuple[IPv4Network, ...]) -> str:
-    return OUTSIDE_SETS + _hash(" ".join(map(str, networks)))
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _ports(right: OutsideRight) -> str:
-    if right.protocol == "icmp":
-        return f" {ECHO}"
-    if (right.first, right.last) == ANY:
-        return ""
-    ports = str(right.first) if right.first == right.last else f"{right.first}:{right.last}"
-    return f" -m {right.protocol} --dport {ports}"
+_rights: Memo[frozenset[OutsideRight], RightsChain] = Memo(partial(rights_chain, end=OutsideEnd.DESTINATION, kind="OUT"))

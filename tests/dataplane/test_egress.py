@@ -8,9 +8,9 @@ import pytest
 
 from dataplane.apply import Outcome
 from dataplane.firewall.driver import Firewall
-from dataplane.firewall.egress import EVERYWHERE, FEW
 from dataplane.firewall.legacy import LegacyFirewall
 from dataplane.firewall.nft import NftFirewall
+from dataplane.firewall.outside_matches import EVERYWHERE, FEW
 from dataplane.outside_sets import BELIEVED, OutsideSets
 from dataplane.state import HostState, OutsideRight
 from dataplane.tables import OUTSIDE_SETS

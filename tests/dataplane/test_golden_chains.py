@@ -14,7 +14,7 @@ import pytest
 
 from dataplane.compile import compile_tables
 from dataplane.firewall.backends import Backend, firewall
-from dataplane.firewall.egress import EVERYWHERE
+from dataplane.firewall.outside_matches import EVERYWHERE
 from dataplane.plan import plan
 from dataplane.state import Allow, HostService, HostState, MutualTls, OutsideRight, Resolver, Tunnel, Workload
 from dataplane.tables import Tables

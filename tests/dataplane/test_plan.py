@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.compile import compile_tables
-from dataplane.firewall.egress import FEW
+from dataplane.firewall.outside_matches import FEW
 from dataplane.firewall.restore import restore_text
 from dataplane.firewall.save import read_save
 from dataplane.plan import Plan, diff, plan

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from dataplane.firewall.egress import EVERYWHERE
+from dataplane.firewall.outside_matches import EVERYWHERE
 from dataplane.state import HostState, OutsideRight
 from tests.testlib.connections import is_alive, is_reset
 from tests.testlib.hosts import WORLD, allow

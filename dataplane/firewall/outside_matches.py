@@ -1,0 +1,87 @@
+"""The outside in rules: rights as matches of addresses, protocol and ports, and the sets that stand for many networks.
+
+Of what goes out the destination is outside, of what comes in the source. Rights of equal networks share a set of the kernel's,
+which is named by what it holds.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from ipaddress import IPv4Network
+from typing import Final
+
+from dataplane.firewall.matches import ECHO
+from dataplane.state import OutsideRight
+from dataplane.tables import CHAIN_PREFIX, OUTSIDE_SETS
+
+FEW: Final = 4  # networks that have a rule each; more are a set, which costs the same however many they are
+ANY: Final = (1, 65535)
+EVERYWHERE: Final = (IPv4Network("0.0.0.0/1"), IPv4Network("128.0.0.0/1"))
+REFUSE: Final = "-j CELLNET-REJECT"
+Sets = Mapping[str, tuple[IPv4Network, ...]]
+
+
+class OutsideEnd(Enum):
+    """Which end of a packet is outside: the option for its address, and the word for it in a match of a set."""
+
+    DESTINATION = ("-d", "dst")
+    SOURCE = ("-s", "src")
+
+
+@dataclass(frozen=True, slots=True)
+class RightsChain:
+    """The rights of an app: the chain that has them, its rules, and the sets that these name."""
+
+    chain: str
+    rules: tuple[str, ...]
+    sets: Sets
+
+
+def rights_chain(rights: frozenset[OutsideRight], *, end: OutsideEnd, kind: str) -> RightsChain:
+    """One rule or more for each right, then refusal. The chain is called after its `kind` and after what it holds."""
+    rules = (*(rule for each in sorted(rights) for rule in _accepts(each, end)), REFUSE)
+    sets = {name: networks for each in rights for name, networks in sets_of(each.networks).items()}
+    return RightsChain(f"{CHAIN_PREFIX}{kind}-{_hash(' '.join(rules))}", rules, sets)
+
+
+def addresses(networks: tuple[IPv4Network, ...], *, end: OutsideEnd, few: int = FEW) -> tuple[str, ...]:
+    """A match for each network, or one for all of them where they are more than `few`."""
+    option, word = end.value
+    if len(networks) <= few:
+        return tuple(f"{option} {each}" for each in networks)
+    return (f"-m set --match-set {_set_name(networks)} {word}",)
+
+
+def sets_of(networks: tuple[IPv4Network, ...], *, few: int = FEW) -> Sets:
+    """The set that `addresses` names, if any."""
+    return {_set_name(networks): networks} if len(networks) > few else {}
+
+
+def _accepts(right: OutsideRight, end: OutsideEnd) -> Iterator[str]:
+    ports = f"-p {right.protocol}{_ports(right)}"
+    if right.networks == EVERYWHERE:
+        yield f"{ports} -j ACCEPT"
+        return
+    for found in addresses(right.networks, end=end):
+        by_address = not found.startswith("-m")  # iptables prints it first, and a set in its place among the matches
+        yield f"{found} {ports} -j ACCEPT" if by_address else f"{ports} {found} -j ACCEPT"
+
+
+@lru_cache(maxsize=1024)
+def _set_name(networks: tuple[IPv4Network, ...]) -> str:
+    return OUTSIDE_SETS + _hash(" ".join(map(str, networks)))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _ports(right: OutsideRight) -> str:
+    if right.protocol == "icmp":
+        return f" {ECHO}"
+    if (right.first, right.last) == ANY:
+        return ""
+    ports = str(right.first) if right.first == right.last else f"{right.first}:{right.last}"
+    return f" -m {right.protocol} --dport {ports}"
