@@ -105,10 +105,10 @@ class Dns:
     address: Annotated[
         IPv4Address, Key(parsed(resolver_address), "where containers ask for names; on `lo`, the same on all cells or not")
     ] = RESOLVER
-    domain: Annotated[str, Key(parsed(texts.domain), "the domain of the apps' own names")] = "cell.internal"
+    domain: Annotated[str, Key(parsed(texts.domain_of_apps), "the domain of the apps' own names")] = "cell.internal"
     route_domains: Annotated[
         tuple[str, ...],
-        Key(listing(parsed(texts.domain)), "domains below which routes lie; none is in `dns.domain`"),
+        Key(listing(parsed(texts.domain_of_apps)), "domains below which routes lie; none is in `dns.domain`"),
     ] = ("apps.internal",)
     names: Annotated[
         tuple[NameTemplate, ...],

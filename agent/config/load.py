@@ -102,8 +102,7 @@ def _check_names(config: Config, settings: Mapping[str, ConfiguredValue]) -> Non
     written, dns = settings.get("dns.names"), config.dns
     if written is None or not isinstance(written.node, Listing):
         return
-    found = template_conflicts(dns.names, domain=dns.domain, route_domains=dns.route_domains, overlay=config.overlay.network)
-    for each in found:
+    for each in template_conflicts(dns.names, domain=dns.domain, route_domains=dns.route_domains):
         written.report.wrong(written.node.items[each.place], each.what, hint=each.hint)
 
 

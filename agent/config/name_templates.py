@@ -6,12 +6,11 @@ label by label. What instances are called by them is decided in agent/identity/n
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from typing import Self
 
 from agent.config.problems import Report
 from agent.config.source import Node, Table
-from agent.config.texts import LABEL_TEXT
+from agent.config.texts import LABEL_TEXT, require_usable
 from agent.config.values import QUOTES, parsed
 from agent.errors import InvalidInput
 from agent.wording import did_you_mean, listed
@@ -21,7 +20,6 @@ ANY = frozenset({APP, SPACE, ORG})  # parts that stand for any label
 INDEX = "{index}"  # of an instance: any number
 LONGEST_DOMAIN = 200  # characters, so that names below it have room
 EXAMPLE = "{app}.{space}.cpln.local"
-REVERSE = "in-addr.arpa"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +92,7 @@ def _require_whole(parts: Sequence[str], text: str) -> None:
         raise InvalidInput(f"'{text}' has {twice} twice", hint=f"e.g. {EXAMPLE}")
     if parts[-1] in ANY or DOMAIN_PART in parts[:-1]:
         raise InvalidInput(f"'{text}' does not end in a domain", hint=f"end it with {DOMAIN_PART}, or as in {EXAMPLE}")
+    require_usable(text)
     if parts[0].isdecimal():
         raise InvalidInput(f"'{text}' begins with a number, as instances' names do", hint="choose another first part")
     if len(fixed) > LONGEST_DOMAIN:
@@ -118,9 +117,9 @@ class TemplateConflict:
 
 
 def template_conflicts(
-    templates: Sequence[NameTemplate], *, domain: str, route_domains: Sequence[str], overlay: IPv4Network
+    templates: Sequence[NameTemplate], *, domain: str, route_domains: Sequence[str]
 ) -> Iterator[TemplateConflict]:
-    """Templates whose names can be another's, a route or an address's. Such a name would lead to one app or the other."""
+    """Templates whose names can be another's, or a route. Such a name would lead to one app or the other."""
     for place, template in enumerate(templates):
         earlier = [OWN, *(each for each in templates[:place] if each != OWN)]
         if template in templates[:place]:
@@ -131,9 +130,6 @@ def template_conflicts(
         elif below := _route_domain_of(template, domain=domain, route_domains=route_domains):
             what = f"'{template.text}' gives names below {below}, where only routes are"
             yield TemplateConflict(place, what, f"choose a domain outside of {listed(route_domains)}")
-        elif f".{template.zone(domain)}".endswith(f".{REVERSE}"):
-            what = f"'{template.text}' lies where addresses have their names, such as those of {overlay}"
-            yield TemplateConflict(place, what, f"e.g. {EXAMPLE}")
 
 
 def _with_same_names(template: NameTemplate, others: Sequence[NameTemplate], domain: str) -> NameTemplate | None:

@@ -18,6 +18,13 @@ DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 UNUSABLE = tuple(map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")))
 LONGEST = timedelta(days=3650)
+MEANT_OTHERWISE = {
+    "arpa": "where addresses have their names",
+    "invalid": "where by its definition no name exists",
+    "localhost": "which is each computer itself",
+}
+"""Domains whose names resolvers answer by themselves, or by which cellnet asks its own (`dataplane/dns/probe.py`)."""
+FOR_ANYBODY = ".home.arpa"  # what a home calls its own names by
 
 
 def domain(text: str) -> str:
@@ -25,6 +32,19 @@ def domain(text: str) -> str:
     if DOMAIN.fullmatch(text) is None or len(text) > 200:
         raise InvalidInput(f"'{text}' is not a DNS name", hint="use a-z, 0-9, hyphens inside, dots between the parts")
     return text
+
+
+def domain_of_apps(text: str) -> str:
+    """The same, for names of apps."""
+    require_usable(domain(text))
+    return text
+
+
+def require_usable(name: str) -> None:
+    """Raises InvalidInput where names of apps would come to nothing."""
+    top = name.rpartition(".")[2]
+    if top in MEANT_OTHERWISE and not f".{name}".endswith(FOR_ANYBODY):
+        raise InvalidInput(f"'{name}' ends in {top}, {MEANT_OTHERWISE[top]}", hint="choose another domain, e.g. cell.internal")
 
 
 def cell_name(text: str) -> str:

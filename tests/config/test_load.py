@@ -141,6 +141,19 @@ def test_a_route_domain_among_the_apps_own_names_is_refused(tmp_path: Path, doma
     ]
 
 
+@pytest.mark.parametrize("domain", ["localhost", "cell.localhost", "arpa", "255.10.in-addr.arpa", "cellnet.invalid", "invalid"])
+def test_a_domain_that_means_something_else_holds_no_names_of_apps(tmp_path: Path, domain: str) -> None:
+    found = mistakes(tmp_path, f"dns:\n  domain: {domain}\n  route_domains: [apps.internal, {domain}]\n")
+    assert [each.partition(",")[0] for each in found] == [
+        f"{place}: '{domain}' ends in {domain.rpartition('.')[2]}" for place in ("2:11", "3:34")
+    ]
+
+
+def test_a_home_may_name_its_apps_as_it_names_its_computers(tmp_path: Path) -> None:
+    text = "dns: {domain: cell.home.arpa, route_domains: [apps.home.arpa, notlocalhost], names: ['{app}.x.home.arpa']}\n"
+    assert loaded(tmp_path, text).dns.zones == ("cell.home.arpa", "apps.home.arpa", "notlocalhost", "x.home.arpa")
+
+
 def test_an_override_wins_over_the_file_and_a_later_one_over_an_earlier(tmp_path: Path) -> None:
     config = loaded(tmp_path, "tls: {port: 1, leaf_lifetime: 7d}", "tls.port=2", "tls={port: 3}", "dns.route_domains=[x.y]")
     assert (config.tls.port, config.tls.leaf_lifetime) == (3, timedelta(days=7))

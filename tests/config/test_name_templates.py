@@ -116,9 +116,17 @@ def test_no_route_is_in_the_apps_own_domain_so_a_template_may_be(tmp_path: Path)
     assert names(tmp_path, "{app}.cpln.local", route_domains="[a.b.cpln.local]")
 
 
-def test_a_template_in_the_zone_of_addresses_is_refused(tmp_path: Path) -> None:
-    found = mistakes(tmp_path, config("{app}.255.10.in-addr.arpa"))
-    assert found == ["1:15: '{app}.255.10.in-addr.arpa' lies where addresses have their names, such as those of 10.255.0.0/16"]
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{app}.255.10.in-addr.arpa", "arpa, where addresses have their names"),
+        ("{app}.{space}.arpa", "arpa, where addresses have their names"),
+        ("{app}.cellnet.invalid", "invalid, where by its definition no name exists"),
+        ("{app}.{org}.localhost", "localhost, which is each computer itself"),
+    ],
+)
+def test_a_template_in_a_domain_that_means_something_else_is_refused(tmp_path: Path, template: str, why: str) -> None:
+    assert mistakes(tmp_path, config(template)) == [f"1:15: '{template}' ends in {why}"]
 
 
 def test_a_template_that_is_there_twice_is_refused(tmp_path: Path) -> None:
