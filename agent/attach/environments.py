@@ -4,16 +4,19 @@ It is worked out when it is asked for: at an attach, for `cellnet exec`, and for
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from agent.attach.service_variables import ServiceVariables, service_variables
 from agent.identity.keyring import Keyring
 from agent.model.attachment import Attachment
 from agent.model.names import AppName
+from agent.model.policy import Pattern
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
+from agent.policy.mistaken_names import notices
 from agent.policy.reach import Reach
+from agent.wording import listed
 
 KEPT = 8
 """Apps whose variables are kept: an attach asks twice, and copies of an app one after the other; of all they would be many."""
@@ -82,14 +85,26 @@ class Environments:
 
     async def _services(self, held: Attachment) -> ServiceVariables:
         if not self._prefixes:
-            return ServiceVariables()
+            return ServiceVariables(warnings=_without_prefixes(held.services))
         await self.basis()
         key = (held.app, held.services)
         found = self._worked_out.pop(key, None)
         if found is None:
             reached = self._reach.of(held.app).union(held.services)
             found = service_variables(held.app, reached, prefixes=self._prefixes, name_of=self._name_of)
+            found = replace(found, warnings=(*found.warnings, *await self._mistaken(held.services)))
         self._worked_out[key] = found
         if len(self._worked_out) > KEPT:
             self._worked_out.popitem(last=False)
         return found
+
+    async def _mistaken(self, services: Iterable[AppName]) -> tuple[str, ...]:
+        """An attach may ask for what comes later, so only what is like another name is probably mistyped."""
+        return notices(
+            (Pattern(each.org, each.space, each.app) for each in services), named=await self._known.all(), is_new=True
+        )
+
+
+def _without_prefixes(services: tuple[AppName, ...]) -> tuple[str, ...]:
+    apps = listed(tuple(map(str, services)))
+    return (f"there is no service variable for {apps}: agent.yaml has no `service_env_prefixes`",) if services else ()

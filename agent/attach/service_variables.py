@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 from agent.model.names import AppName
 from agent.wording import listed
+from ca.names import LONGEST_NAME
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceVariables:
-    """`variables` in the order of their names; `warnings` name the apps that have none, since another has theirs."""
+    """`variables` in the order of their names; `warnings` name the apps that have none, and say why."""
 
     variables: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -30,9 +31,11 @@ def service_variables(
         claims.setdefault(_word(each, app), []).append(each)
     for claimants in claims.values():
         claimants.sort(key=lambda each: (not _is_near(each, app), len(each.app), each))
-    words = sorted(claims)
-    variables = {f"{prefix}{word}": name_of(claims[word][0]) for prefix in sorted(prefixes) for word in words}
-    return ServiceVariables(variables, tuple(_warning(word, claims[word]) for word in words if len(claims[word]) > 1))
+    names = {word: name_of(claims[word][0]) for word in sorted(claims)}
+    called = {word: name for word, name in names.items() if len(name) <= LONGEST_NAME}  # as only these lead to an app
+    variables = {f"{prefix}{word}": name for prefix in sorted(prefixes) for word, name in called.items()}
+    clashes = tuple(_clash(word, claims[word]) for word in names if len(claims[word]) > 1)
+    return ServiceVariables(variables, (*clashes, *(_nameless(claims[word][0]) for word in names if word not in called)))
 
 
 def _is_near(each: AppName, app: AppName) -> bool:
@@ -44,6 +47,12 @@ def _word(each: AppName, app: AppName) -> str:
     return "_".join(parts).replace("-", "_")
 
 
-def _warning(word: str, claimants: list[AppName]) -> str:
+def _clash(word: str, claimants: list[AppName]) -> str:
     first, *others = map(str, claimants)
     return f"the service variable '{word}' is that of {first}, so there is none for {listed(others)}"
+
+
+def _nameless(app: AppName) -> str:
+    return (
+        f"there is no service variable for {app}: its name would have more than the {LONGEST_NAME} characters that DNS carries"
+    )

@@ -104,3 +104,22 @@ async def test_two_apps_of_one_name_are_warned_of(scene: Scene) -> None:
     found = await scene.files.environments.of(attachment(WEB, address=FIRST))
     assert found.variables["WARP_IST_acme_blog_db"] == "acme-blog-db.shop.acme.cell.internal"
     assert [each for each in found.warnings if "acme_blog_db" in each] == list(found.warnings) != []
+
+
+async def test_a_service_that_is_probably_mistyped_is_warned_of_and_has_its_variable(scene: Scene) -> None:
+    await scene.store.claim_tags([app("acme/data/lake")], now=0.0)
+    held = replace(attachment(WEB, address=FIRST), services=tuple(map(app, ("acme/data/lke", "acme/data/lake", "cache"))))
+    found = await scene.files.environments.of(held)
+    assert found.warnings == ("nothing of acme/data/lke runs here or is named; did you mean acme/data/lake?",)
+    assert found.variables["WARP_IST_acme_data_lke"] == "lke.data.acme.cell.internal"
+    await scene.store.claim_tags([app("acme/data/lke")], now=0.0)
+    assert (await scene.files.environments.of(held)).warnings == ()
+
+
+async def test_without_a_prefix_a_service_that_is_asked_for_is_warned_of(tmp_path: Path, ledger: Ledger) -> None:
+    environments = container_files(tmp_path, ledger).environments
+    found = await environments.of(replace(attachment(WEB, address=FIRST), services=(app("db"), app("cache"))))
+    assert found.warnings == (
+        "there is no service variable for acme/shop/db, acme/shop/cache: agent.yaml has no `service_env_prefixes`",
+    )
+    assert (await environments.of(attachment(WEB, address=FIRST))).warnings == ()

@@ -1,5 +1,7 @@
 """Under which names an app finds the others, and what is said where two would have one name."""
 
+from functools import partial
+
 from agent.attach.service_variables import ServiceVariables, service_variables
 from agent.identity.names import app_name
 from agent.model.names import AppName
@@ -46,3 +48,15 @@ def test_of_two_as_long_as_each_other_the_first_by_name_wins() -> None:
     one, two = AppName("a", "b-c", "db"), AppName("a-b", "c", "db")
     for order in ((one, two), (two, one)):
         assert list(made(*order).variables.values()) == ["db.b-c.a.cell.internal"]
+
+
+def test_an_app_whose_name_dns_cannot_carry_has_none_and_that_is_said() -> None:
+    whole = AppName("o" * 63, "s" * 63, "a" * 63)  # with two dots 191 characters
+    domain = ".".join(["d" * 30, "e" * 30])  # and 62 with the dot before it: 253
+    for name, expected in ((domain, 1), (f"x{domain}", 0)):
+        found = service_variables(WEB, [whole], prefixes=["A_"], name_of=partial(app_name, domain=name))
+        assert len(found.variables) == expected
+        assert len(found.warnings) == 1 - expected
+    assert found.warnings == (
+        f"there is no service variable for {whole}: its name would have more than the 253 characters that DNS carries",
+    )
