@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import click
 
 from agent.cli.app_names import APP
-from agent.cli.errors import print_warning
+from agent.cli.errors import print_warnings
 from agent.client.connection import Client, Reply, RequestBody, attachment_address
 from agent.model.app_port import AppPort
 from agent.model.names import lowered
@@ -98,6 +98,5 @@ def attach_request(client: Client, name: str | None, body: RequestBody) -> Reply
     """Attach under `name`, or under one that the agent makes up. What the agent warns of is printed."""
     method, address = ("POST", "/v1/attachments") if name is None else ("PUT", attachment_address(name))
     made = client.ask(method, address, body)
-    for each in made.fields.texts("warnings"):
-        print_warning(each)
+    print_warnings(made.fields.texts("warnings"))
     return made

@@ -1,6 +1,7 @@
 """Errors as exit codes and one line on standard error: `error: what; hint: what to do`."""
 
 import os
+from collections.abc import Iterable
 
 import click
 
@@ -19,6 +20,12 @@ def print_error(what: str, *, hint: str = "") -> None:
 def print_warning(what: str, *, hint: str = "") -> None:
     """Print what is no failure of the command, in the same way."""
     _print(click.style("warning:", fg="yellow", bold=True), what, hint=hint)
+
+
+def print_warnings(texts: Iterable[str]) -> None:
+    """Print what the agent warns of."""
+    for each in texts:
+        print_warning(each)
 
 
 def _print(kind: str, what: str, *, hint: str) -> None:

@@ -9,7 +9,7 @@ import click
 from agent.cli.app_names import PARTY, PATTERN, full_pattern
 from agent.cli.completion import policy_names
 from agent.cli.credentials import credentials_field, credentials_option
-from agent.cli.errors import FAILED, print_error, print_warning
+from agent.cli.errors import FAILED, print_error, print_warning, print_warnings
 from agent.cli.output import counted, joined, json_option, print_json, table
 from agent.cli.stored_policies import names_of
 from agent.client.answer import Fields
@@ -98,7 +98,7 @@ def allow(
     """
     body = {"from": source, "to": destination, "ports": ports, "name": name, **credentials_field(credentials)}
     made = location.client().post("/v1/policies/allow", body)
-    show_notices(made)
+    print_warnings(made.texts("notices"))
     if as_json:
         print_json(made)
     else:
@@ -196,7 +196,7 @@ def check(location: Location, source: str, destination: str, port: str, as_json:
     DST may be an address outside. Not supported yet: an address as SRC, and as DST the name of a host.
     """
     found = location.client().get("/v1/policies/check", **{"from": source, "to": destination, "port": port})
-    show_notices(found)
+    print_warnings(found.texts("notices"))
     allowed = found.flag("allowed")
     if as_json:
         print_json(found)
@@ -208,12 +208,6 @@ def check(location: Location, source: str, destination: str, port: str, as_json:
             click.echo(f"{source} may reach {destination} on {joined(ports)}")
         _show_reverse(found.at("reverse"), source=source, destination=destination)
     return 0 if allowed else FAILED
-
-
-def show_notices(found: Fields) -> None:
-    """Print what is probably mistyped."""
-    for each in found.texts("notices"):
-        print_warning(each)
 
 
 def _show_reverse(reverse: Fields, *, source: str, destination: str) -> None:

@@ -7,6 +7,7 @@ import click
 from agent.cli.app_names import APP
 from agent.cli.completion import route_names
 from agent.cli.credentials import credentials_field, credentials_option
+from agent.cli.errors import print_warnings
 from agent.cli.output import joined, json_option, print_json, table
 from agent.client.answer import Fields
 from agent.client.connection import quoted
@@ -48,11 +49,18 @@ def map_route(location: Location, app: str, host: str, credentials: Path | None,
 
     Claims of other spaces to HOST, and to what lies above and below it, end.
     """
-    done = location.client().put(f"/v1/routes/{quoted(host)}", {"app": app, **credentials_field(credentials)})
+    done = mapped(location, host, app, credentials)
     if as_json:
         print_json(done)
     else:
         click.echo(f"{host} leads to {app}")
+
+
+def mapped(location: Location, host: str, app: str, credentials: Path | None) -> Fields:
+    """Have it mapped. What is probably mistyped is printed."""
+    done = location.client().put(f"/v1/routes/{quoted(host)}", {"app": app, **credentials_field(credentials)})
+    print_warnings(done.texts("notices"))
+    return done
 
 
 @route.command()
@@ -63,8 +71,20 @@ def map_route(location: Location, app: str, host: str, credentials: Path | None,
 @click.pass_obj
 def unmap(location: Location, host: str, app: str | None, credentials: Path | None, as_json: bool) -> None:
     """Take HOST from an app, or, without one, from the space that has it: then any space can have it."""
-    done = location.client().delete(f"/v1/routes/{quoted(host)}", {"app": app, **credentials_field(credentials)})
+    done = unmapped(location, host, app, credentials)
     if as_json:
         print_json(done)
     else:
-        click.echo(f"{host} is free" if app is None else f"{host} no longer leads to {app}")
+        click.echo(f"{host} is free" if app is None else taken_from(app, host, done))
+
+
+def unmapped(location: Location, host: str, app: str | None, credentials: Path | None) -> Fields:
+    """Have it unmapped. What is probably mistyped is printed."""
+    done = location.client().delete(f"/v1/routes/{quoted(host)}", {"app": app, **credentials_field(credentials)})
+    print_warnings(done.texts("notices"))
+    return done
+
+
+def taken_from(app: str, host: str, done: Fields) -> str:
+    """What has come of it."""
+    return f"{host} {'no longer leads' if done.flag('unmapped') else 'did not lead'} to {app}"

@@ -199,24 +199,20 @@ def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
         config.cell, parts.leaves, own=lambda: parts.announcement.roots, store=storage.trust, cells=storage.cells,
         shared=storage.shared, elapsed=clock.elapsed, now=clock.now,
     )  # fmt: skip
+    apps = _apps(base, parts)
     reporting = (*_reporting(base, parts), attachments, rotation, *more)
     apis = (
         attachments,
-        AppsApi(
-            config.cell,
-            attaching=parts.attaching,
-            is_ready=parts.names.readiness.is_ready,
-            cells=storage.cells,
-            routes=storage.routes,
-            known=parts.known,
-        ),
+        apps,
         SpacesApi(base.declared, known=parts.known, enforcement=enforcement),
         PoliciesApi(parts.policies, known=parts.known, enforcement=enforcement, defaults=parts.outside.defaults),
         RoutesApi(
             storage.routes,
             parts.names.naming.domains,
+            known=parts.known,
             in_force=NamesInForce(parts.leaves, enforcement, parts.loop.envoy).next,
             instances=parts.names.endpoints.instances,
+            leads=apps.leads,
         ),
         CellsApi(config.cell, store=storage.cells, enforcement=enforcement, now=clock.seconds),
         rotation,
@@ -230,6 +226,17 @@ def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
         ),
     )
     return [route for each in apis for route in each.routes()]
+
+
+def _apps(base: Foundation, parts: Parts) -> AppsApi:
+    return AppsApi(
+        base.config.cell,
+        attaching=parts.attaching,
+        is_ready=parts.names.readiness.is_ready,
+        cells=base.storage.cells,
+        routes=base.storage.routes,
+        known=parts.known,
+    )
 
 
 def _levels(parts: Parts, reporting: tuple[Part, ...]) -> Levels:

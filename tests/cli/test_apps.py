@@ -11,11 +11,10 @@ from agent.errors import HostRefused, InvalidInput
 from agent.model.app_port import AppPort
 from agent.model.cell import Endpoint
 from agent.model.names import Space
-from agent.model.routes import Route, Routes
 from agent.policy.documents import written
 from tests.cli.conftest import Cli, Done, completed
 from tests.testlib.fake_cell import FakeCell
-from tests.testlib.samples import API, app
+from tests.testlib.samples import API
 
 SHOP = Space("acme", "shop")
 
@@ -29,7 +28,7 @@ def shop(agent: Path, cell: FakeCell, cellnet: Cli) -> FakeCell:
     """web runs here, api elsewhere, and a route leads to db, which runs nowhere."""
     del agent
     cell.elsewhere = [Endpoint("two", "api-7", API, 1, IPv4Address("10.255.2.2"), ports=(AppPort(53, "udp"),), ready=False)]
-    cell.routes = Routes({"db.apps.internal": Route("db.apps.internal", SHOP, frozenset({app("db")}))})
+    cellnet("route", "map", "acme/shop/db", "db.apps.internal")
     attach(cellnet, "acme/shop/web", "--port", "8080")
     attach(cellnet, "acme/blog/web", "--name", "blog")
     return cell

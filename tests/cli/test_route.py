@@ -55,6 +55,26 @@ def test_what_cannot_be_mapped_says_why(cellnet: Cli, words: tuple[str, str], co
     assert hint in done.err
 
 
+@pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (("route", "map", "acme/shop/wbe", HOST), f"{HOST} leads to acme/shop/wbe\n"),
+        (("route", "unmap", HOST, "acme/shop/wbe"), f"{HOST} did not lead to acme/shop/wbe\n"),
+        (("map-route", "acme/shop/wbe", "apps.internal", "--hostname", "shop"), f"{HOST} leads to acme/shop/wbe\nOK\n"),
+        (
+            ("unmap-route", "acme/shop/wbe", "apps.internal", "--hostname", "shop"),
+            f"{HOST} did not lead to acme/shop/wbe\nOK\n",
+        ),
+    ],
+)
+def test_an_app_that_is_probably_mistyped_is_warned_of(cellnet: Cli, words: tuple[str, ...], answer: str) -> None:
+    cellnet("route", "map", "acme/shop/web", HOST)
+    done = cellnet(*words)
+    assert done.err == "warning: nothing of acme/shop/wbe runs here or is named; did you mean acme/shop/web?\n"
+    assert (done.code, done.out) == (0, answer)
+
+
 def test_routes_are_completed(agent: Path, cellnet: Cli) -> None:
     for host in (HOST, "so.apps.internal", "b.apps.internal"):
         cellnet("route", "map", "acme/shop/web", host)

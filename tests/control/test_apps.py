@@ -8,8 +8,6 @@ import pytest
 from agent.control.api.apps import AppsApi
 from agent.model.app_port import AppPort
 from agent.model.cell import Endpoint
-from agent.model.names import Space
-from agent.model.routes import Route, Routes
 from tests.control.conftest import Curl
 from tests.testlib.samples import API, FIRST, SECOND, WEB, app, attachment
 
@@ -20,9 +18,8 @@ ELSEWHERE = Endpoint("two", "api", API, 0, IPv4Address("10.255.2.2"), ports=(App
 def test_an_app_has_its_instances_on_all_cells(curl: Curl) -> None:
     curl("PUT", "/v1/attachments/w", {**WEB_BODY, "ports": [80], "instance": 1})
     curl.cell.elsewhere = [ELSEWHERE]
-    curl.cell.routes = Routes(
-        {"api.apps.internal": Route("api.apps.internal", Space("acme", "shop"), frozenset({API, app("db")}))}
-    )
+    for each in (API, app("db")):
+        curl("PUT", "/v1/routes/api.apps.internal", {"app": str(each)})
     code, apps = curl("GET", "/v1/apps")
     assert code == 200
     assert [each["app"] for each in apps] == ["acme/shop/api", "acme/shop/db", "acme/shop/web"]

@@ -14,6 +14,7 @@ from tests.testlib.fake_cell import FakeCell, serving
 from tests.testlib.memory_store import MemoryStore
 
 SHOP = "/v1/routes/shop.apps.internal"
+DONE = {"unmapped": True, "notices": []}
 WEB, API = {"app": "acme/shop/web"}, {"app": "acme/shop/api"}
 
 
@@ -26,12 +27,12 @@ def row(
 def test_a_route_is_mapped_to_several_apps_of_a_space_and_unmapped_from_one_or_all(curl: Curl) -> None:
     assert curl("GET", "/v1/routes") == (200, [])
     for body in (WEB, API, WEB):
-        assert curl("PUT", SHOP, body) == (200, {"host": "shop.apps.internal", **body})
+        assert curl("PUT", SHOP, body) == (200, {"host": "shop.apps.internal", **body, "notices": []})
     curl.cell.instances = {"shop.apps.internal": 3, "0.shop.apps.internal": 1}
     assert curl("GET", "/v1/routes") == (200, [row("acme/shop/api", "acme/shop/web", instances=3)])
-    assert curl("DELETE", SHOP, WEB) == (200, {"unmapped": True})
+    assert curl("DELETE", SHOP, WEB) == (200, DONE)
     assert curl("GET", "/v1/routes")[1] == [row("acme/shop/api", instances=3)]
-    assert curl("DELETE", SHOP) == (200, {"unmapped": True})
+    assert curl("DELETE", SHOP) == (200, DONE)
     assert curl("GET", "/v1/routes") == (200, [])
 
 
@@ -76,6 +77,34 @@ def test_what_is_not_there_cannot_be_unmapped(curl: Curl, host: str, body: Any) 
     code, given = curl("DELETE", f"/v1/routes/{host}", body)
     assert (code, given["error"]["kind"]) == (404, "NotFound")
     assert curl("GET", "/v1/routes")[1] == [row("acme/shop/web")]
+
+
+def test_an_app_that_is_like_another_is_a_notice_and_mapped_all_the_same(curl: Curl) -> None:
+    curl("PUT", "/v1/attachments/web", {**WEB, "netns": "/run/netns/web"})
+    mistyped = "nothing of acme/shop/wbe runs here or is named; did you mean acme/shop/web?"
+    assert curl("PUT", SHOP, {"app": "acme/shop/wbe"})[1]["notices"] == [mistyped]
+    assert curl("PUT", SHOP, {"app": "acme/shop/wbe"})[1]["notices"] == []  # it is named by now
+    assert curl("PUT", SHOP, {"app": "acme/shop/lake"})[1]["notices"] == []  # not there yet, and like none
+
+
+def test_what_a_route_did_not_lead_to_is_not_called_unmapped(curl: Curl) -> None:
+    curl("PUT", SHOP, WEB)
+    assert curl("DELETE", SHOP, API) == (
+        200, {"unmapped": False, "notices": ["nothing of acme/shop/api runs here or is named"]},
+    )  # fmt: skip
+    curl("PUT", "/v1/attachments/api", {**API, "netns": "/run/netns/api", "routes": ["shop.apps.internal"]})
+    curl("PUT", "/v1/attachments/db", {"app": "acme/shop/db", "netns": "/run/netns/db"})
+    assert curl("DELETE", SHOP, {"app": "acme/shop/db"})[1] == {"unmapped": False, "notices": []}
+    assert curl("DELETE", SHOP, API)[1] == {"unmapped": False, "notices": []}  # it has been taken from it already
+    curl("PUT", SHOP, API)
+    assert curl("DELETE", SHOP, API)[1] == DONE
+
+
+async def test_an_app_that_has_claimed_a_route_is_unmapped_from_it(curl: Curl) -> None:
+    curl("PUT", "/v1/attachments/api", {**API, "netns": "/run/netns/api", "routes": ["shop.apps.internal"]})
+    await curl.cell.names.claim_route("shop.apps.internal", Space("acme", "shop"))
+    assert curl("DELETE", SHOP, API) == (200, DONE)
+    assert curl("DELETE", SHOP, API)[1] == {"unmapped": False, "notices": []}
 
 
 def test_an_answer_comes_when_the_change_is_in_force_and_says_why_it_is_not(curl: Curl) -> None:

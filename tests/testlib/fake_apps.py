@@ -2,8 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from agent.control.api.apps import AppsApi
 from agent.control.api.attachments import AttachmentView, DnsView
@@ -15,7 +14,6 @@ from agent.model.policy import spelled_out
 from agent.model.resolv_conf import NAMESERVER, resolv_conf
 from agent.policy.known_apps import KnownApps
 from agent.store.declared_apps import DeclaredApps
-from agent.store.protocols import RouteStore
 
 if TYPE_CHECKING:
     from tests.testlib.fake_cell import FakeCell
@@ -30,7 +28,7 @@ class FakeKnownApps(KnownApps):
     async def named(self) -> frozenset[AppName]:
         attached = {AppName.parse(each.app) for each in self.cell.views.values()}
         spelled = {AppName(*parts) for parts in spelled_out(self.cell.rules)}
-        routed = {app for route in self.cell.routes.values() for app in route.apps}
+        routed = {app for route in self.cell.names.routes().values() for app in route.apps}
         return frozenset(attached | spelled | routed | self.cell.declared | {each.app for each in self.cell.elsewhere})
 
 
@@ -53,7 +51,7 @@ class FakeApps(AppsApi):
     def __init__(self, cell: "FakeCell") -> None:
         self.cell = cell
         self._known = FakeKnownApps(cell)
-        self._routes = cast("RouteStore", SimpleNamespace(routes=lambda: cell.routes))
+        self._routes = cell.names
 
     def instances(self) -> Mapping[AppName, list[Endpoint]]:
         own = [

@@ -47,7 +47,6 @@ from agent.model.names import AppName
 from agent.model.outside import Inside
 from agent.model.peer import Peer
 from agent.model.policy import Pattern, Policy
-from agent.model.routes import Routes
 from agent.model.status import Part, Problem
 from agent.policy.in_force import PoliciesInForce, PoliciesRow
 from agent.policy.language import allowed
@@ -115,7 +114,6 @@ class FakeCell:
 
     operators: list[StoreCredentials | None] = field(default_factory=list)
     elsewhere: list[Endpoint] = field(default_factory=list)  # on other cells
-    routes: Routes = field(default_factory=Routes)
     declared: frozenset[AppName] = frozenset()
     listed: list[Cell] = field(default_factory=lambda: [listed_cell("one", alive=True), listed_cell("two")])
     published: list[tuple[str | None, bool]] = field(default_factory=list)
@@ -321,17 +319,19 @@ class FakePart(Part):
 
 def routes_of(cell: FakeCell) -> list[web.RouteDef]:
     """The API, answered by `cell`."""
-    policies, enforcement = FakePolicies(cell), FakeEnforcement()
+    policies, enforcement, apps, known = FakePolicies(cell), FakeEnforcement(), FakeApps(cell), FakeKnownApps(cell)
     metrics = "# TYPE cellnet_attachments gauge\ncellnet_attachments 1.0\n"
     cells = CellsApi("one", store=cast("CellStore", FakeCells(cell)), enforcement=enforcement, now=NOW.timestamp)
     status = StatusApi((FakePart(cell),), policies=policies, shared=None, enforcement=enforcement, metrics=lambda: metrics)
     apis = (
         FakeAttachments(cell),
-        FakeApps(cell),
-        SpacesApi(FakeDeclaredApps(cell), known=FakeKnownApps(cell), enforcement=enforcement),
-        PoliciesApi(policies, known=FakeKnownApps(cell), enforcement=enforcement, defaults=cell.defaults),
+        apps,
+        SpacesApi(FakeDeclaredApps(cell), known=known, enforcement=enforcement),
+        PoliciesApi(policies, known=known, enforcement=enforcement, defaults=cell.defaults),
         cells,
-        RoutesApi(cell.names, ROUTE_DOMAINS, in_force=cell.step, instances=lambda: cell.instances),
+        RoutesApi(
+            cell.names, ROUTE_DOMAINS, known=known, in_force=cell.step, instances=lambda: cell.instances, leads=apps.leads
+        ),
         FakeCa(cell),
         FakeRotation(cell),
         status,

@@ -9,9 +9,8 @@ from agent.cli.app_names import APP
 from agent.cli.cf.destination import destination_name, destination_options
 from agent.cli.cf.network_policy import NetworkPolicy, network_policies_of
 from agent.cli.credentials import credentials_field, credentials_option
-from agent.cli.errors import print_warning
+from agent.cli.errors import print_warning, print_warnings
 from agent.cli.output import json_option, print_json, table
-from agent.cli.policy import show_notices
 from agent.cli.stored_policies import names_of
 from agent.cli.target import COMMAND, current_space
 from agent.client.connection import Refused, quoted
@@ -42,7 +41,7 @@ def add_network_policy(
     to, opened = destination_name(destination, space=space, org=org), f"{protocol}/{port}"
     rights = credentials_field(credentials)
     made = location.client().post("/v1/policies/allow", {"from": source, "to": to, "ports": [opened], **rights})
-    show_notices(made)
+    print_warnings(made.texts("notices"))
     if as_json:
         print_json(made)
     else:
@@ -83,7 +82,8 @@ def remove_network_policy(
     if others:
         print_warning(f"{asked} stays open by {others}")
     if not names:  # a name may be mistyped, whichever port it is asked about
-        show_notices(client.get("/v1/policies/check", **{"from": source, "to": to, "port": "tcp/8080"}))
+        checked = client.get("/v1/policies/check", **{"from": source, "to": to, "port": "tcp/8080"})
+        print_warnings(checked.texts("notices"))
     if as_json:
         print_json({"removed": names})
     else:

@@ -8,9 +8,9 @@ import click
 
 from agent.cli.app_names import APP
 from agent.cli.completion import domain_names, host_names
-from agent.cli.credentials import credentials_field, credentials_option
+from agent.cli.credentials import credentials_option
 from agent.cli.output import json_option, print_json
-from agent.client.connection import quoted
+from agent.cli.route import mapped, taken_from, unmapped
 from agent.client.location import Location
 from agent.model.names import lowered
 
@@ -18,12 +18,15 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 
 def _route_options(command: Command) -> Command:
-    """APP, DOMAIN and HOST."""
+    """APP, DOMAIN and HOST, and what every command has that changes the store."""
     help_of_host = "What stands before DOMAIN. [default: nothing, DOMAIN is the whole name]"
     options = (
         click.argument("app", metavar="APP", type=APP),
         click.argument("domain", metavar="DOMAIN", shell_complete=domain_names),
         click.option("-n", "--hostname", metavar="HOST", shell_complete=host_names, help=help_of_host),
+        credentials_option,
+        json_option,
+        click.pass_obj,
     )
     for option in reversed(options):
         command = option(command)
@@ -32,15 +35,12 @@ def _route_options(command: Command) -> Command:
 
 @click.command("map-route")
 @_route_options
-@credentials_option
-@json_option
-@click.pass_obj
 def map_route(
     location: Location, app: str, domain: str, hostname: str | None, credentials: Path | None, as_json: bool
 ) -> None:  # fmt: skip
     """Have HOST.DOMAIN lead to all instances of APP, as 'route map' does."""
     host = _host(domain, hostname)
-    done = location.client().put(f"/v1/routes/{quoted(host)}", {"app": app, **credentials_field(credentials)})
+    done = mapped(location, host, app, credentials)
     if as_json:
         print_json(done)
     else:
@@ -49,9 +49,6 @@ def map_route(
 
 @click.command("unmap-route")
 @_route_options
-@credentials_option
-@json_option
-@click.pass_obj
 def unmap_route(
     location: Location, app: str, domain: str, hostname: str | None, credentials: Path | None, as_json: bool
 ) -> None:  # fmt: skip
@@ -60,11 +57,11 @@ def unmap_route(
     The name stays its space's, until 'cellnet route unmap HOST.DOMAIN' frees it.
     """
     host = _host(domain, hostname)
-    done = location.client().delete(f"/v1/routes/{quoted(host)}", {"app": app, **credentials_field(credentials)})
+    done = unmapped(location, host, app, credentials)
     if as_json:
         print_json(done)
     else:
-        click.echo(f"{host} no longer leads to {app}\nOK")
+        click.echo(f"{taken_from(app, host, done)}\nOK")
 
 
 def _host(domain: str, hostname: str | None) -> str:

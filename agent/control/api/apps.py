@@ -72,6 +72,11 @@ class AppsApi:
             found.setdefault(each.app, []).append(each)
         return found
 
+    def leads(self, host: str, app: AppName) -> bool:
+        """Whether a route leads to the app's instances, or to those to come."""
+        asked = [route for each in self.instances().get(app, ()) for route in each.routes]
+        return host in routes_of(app, asked, self._routes.routes())
+
     def _own(self, held: Attachment) -> Endpoint:
         return Endpoint(
             self._cell, held.name, held.app, held.instance, held.address, held.ports, held.routes, ready=self._is_ready(held)

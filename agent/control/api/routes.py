@@ -8,7 +8,10 @@ from aiohttp import web
 from agent.control.bodies import OperatorBody, read_body
 from agent.control.errors import answer
 from agent.model.names import AppName
+from agent.model.policy import Pattern
 from agent.model.routes import Route, RouteDomains
+from agent.policy.known_apps import KnownApps
+from agent.policy.mistaken_names import notices
 from agent.store.protocols import RouteStore
 
 
@@ -38,20 +41,26 @@ class UnmapBody(OperatorBody):
 
 
 class RoutesApi:
-    """The handlers. `in_force` returns when what the store has is in force here; `instances` counts those behind each name."""
+    """The handlers. `in_force` returns when what the store has is in force here; `instances` counts those behind each name;
+    `leads` says whether a route leads to an app.
+    """
 
     def __init__(
         self,
         store: RouteStore,
         domains: RouteDomains,
         *,
+        known: KnownApps,
         in_force: Callable[[], Awaitable[None]],
         instances: Callable[[], Mapping[str, int]],
+        leads: Callable[[str, AppName], bool],
     ) -> None:
         self._store = store
         self._domains = domains
+        self._known = known
         self._in_force = in_force
         self._instances = instances
+        self._leads = leads
 
     def routes(self) -> list[web.RouteDef]:
         """One for each method and address."""
@@ -71,17 +80,23 @@ class RoutesApi:
         host, body = request.match_info["host"], await read_body(MapBody, request)
         app = AppName.parse(body.app)
         self._domains.require(host)
+        found = await self._notices(app, is_new=True)  # the store will name it
         await self._store.map_route(host, app, writer=body.credentials())
         await self._in_force()
-        return answer({"host": host, "app": str(app)})
+        return answer({"host": host, "app": str(app), "notices": found})
 
     async def unmap(self, request: web.Request) -> web.Response:
-        """Take it from an app, or from the space that has it."""
+        """Take it from an app, or from the space that has it. An app that it does not lead to will not get it at an attach."""
         host, body = request.match_info["host"], await read_body(UnmapBody, request)
         app = None if body.app is None else AppName.parse(body.app)
+        led, found = app is None or self._leads(host, app), () if app is None else await self._notices(app)
         await self._store.unmap_route(host, app, writer=body.credentials())
         await self._in_force()
-        return answer({"unmapped": True})
+        return answer({"unmapped": led, "notices": found})
+
+    async def _notices(self, app: AppName, *, is_new: bool = False) -> tuple[str, ...]:
+        """What is probably mistyped."""
+        return notices([Pattern(app.org, app.space, app.app)], named=await self._known.named(), is_new=is_new)
 
 
 def _view(route: Route, instances: int) -> RouteView:
