@@ -16,12 +16,11 @@ from ca.names import check_trust_domain
 from ca.pem import chain_bytes, fingerprint
 
 
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """A certificate that may sign, with its key. `chain` starts with its own certificate and ends with the root's."""
+@dataclass(frozen=True, slots=True, repr=False)
+class AuthorityChain:
+    """The certificate of one that signs, without its key. `chain` starts with its own and ends with the root's."""
 
     chain: tuple[x509.Certificate, ...]
-    key: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)
 
     @property
     def certificate(self) -> x509.Certificate:
@@ -33,10 +32,6 @@ class Authority:
         """When it and everything above it is valid."""
         spans = [Validity.of(certificate) for certificate in self.chain]
         return Validity(max(span.not_before for span in spans), min(span.not_after for span in spans))
-
-    def signer(self) -> Signer:
-        """What `sign` needs."""
-        return Signer(self.certificate.subject, self.key)
 
     def below_root(self) -> tuple[x509.Certificate, ...]:
         """What a peer that trusts the root needs besides a leaf: the chain without the root."""
@@ -51,7 +46,18 @@ class Authority:
         return fingerprint(self.certificate)
 
     def __repr__(self) -> str:
-        return f"Authority({self.certificate.subject.rfc4514_string()}, {self.fingerprint()[:16]})"
+        return f"{type(self).__name__}({self.certificate.subject.rfc4514_string()}, {self.fingerprint()[:16]})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Authority(AuthorityChain):
+    """A certificate that may sign, with its key."""
+
+    key: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)
+
+    def signer(self) -> Signer:
+        """What `sign` needs."""
+        return Signer(self.certificate.subject, self.key)
 
 
 def make_root(

@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ca import files, succession
-from ca.authority import Authority, issue_cell, make_root, may_sign
+from ca.authority import Authority, AuthorityChain, issue_cell, make_root, may_sign
 from ca.certificate import Validity
 from ca.errors import CaRefused
 from ca.names import trust_domain_of
@@ -47,6 +47,19 @@ class Authorities:
     def renew_at(self) -> datetime | None:
         """When to call `load_or_create` again; None where only the root's owner can issue the next."""
         return None if self.root is None else _renew_at(self.cell)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """What has vouched for a cell's leaves, and can vouch for no other: its key cannot be used."""
+
+    cell: AuthorityChain
+    root: None = None
+    renew_at: None = None
+
+    def bundle(self) -> bytes:
+        """PEM of the root that peers must trust."""
+        return self.cell.bundle()
 
 
 def init_root(
@@ -119,6 +132,16 @@ def load(directory: Path, *, trust_domain: str, now: datetime) -> Authorities:
     return Authorities(mine, root)
 
 
+def load_certificates(directory: Path, *, trust_domain: str) -> Certificates | None:
+    """Those of the cell's authorities, of whatever dates, where their keys are of no use. None where they are not whole."""
+    path = directory / "cell.crt"
+    try:
+        top = _root_certificate(directory, trust_domain=trust_domain)
+        return Certificates(AuthorityChain(_chain(path, files.read(path) or b"", top)))
+    except CaRefused:
+        return None
+
+
 def load_root(directory: Path, *, now: datetime, passphrase: bytes | None = None) -> Authority:
     """The root with its key, of whatever trust domain.
 
@@ -186,6 +209,16 @@ def _root(
 ) -> tuple[x509.Certificate, Authority | None]:
     """The root's certificate, and with it the right to sign where its key is here and can be read. `trust_domain` None: any."""
     path, key_path = directory / "root.crt", directory / "root.key"
+    top = _root_certificate(directory, trust_domain=trust_domain)
+    _check_dates(top, path, now=now, hint=f"a new root is needed: move {directory} away and start again")
+    text = files.read_secret(key_path)
+    if text is None or (passphrase is None and is_encrypted(text)):
+        return top, None
+    return top, _paired((top,), private_key(text, where=str(key_path), passphrase=passphrase), path=path, key_path=key_path)
+
+
+def _root_certificate(directory: Path, *, trust_domain: str | None) -> x509.Certificate:
+    path = directory / "root.crt"
     top = certificates(files.read(path) or b"", where=str(path))[0]
     own = trust_domain_of(top)
     if None not in (own, trust_domain) and own != trust_domain:
@@ -193,11 +226,7 @@ def _root(
             f"{path} is the root of {own}, not of {trust_domain}",
             hint=f"configure trust domain {own}, or move {directory} away",
         )
-    _check_dates(top, path, now=now, hint=f"a new root is needed: move {directory} away and start again")
-    text = files.read_secret(key_path)
-    if text is None or (passphrase is None and is_encrypted(text)):
-        return top, None
-    return top, _paired((top,), private_key(text, where=str(key_path), passphrase=passphrase), path=path, key_path=key_path)
+    return top
 
 
 def _cell(directory: Path, top: x509.Certificate) -> Authority | None:
@@ -208,13 +237,17 @@ def _cell(directory: Path, top: x509.Certificate) -> Authority | None:
     if text is None or key_text is None:
         lost, left = (path, key_path) if text is None else (key_path, path)
         raise CaRefused(f"{lost} is missing while {left} is there", hint=f"put it back, or move {left} away")
-    chain = (certificates(text, where=str(path))[0], top)
+    return _paired(_chain(path, text, top), private_key(key_text, where=str(key_path)), path=path, key_path=key_path)
+
+
+def _chain(path: Path, text: bytes, top: x509.Certificate) -> tuple[x509.Certificate, ...]:
+    mine = certificates(text, where=str(path))[0]
     try:
-        chain[0].verify_directly_issued_by(top)
+        mine.verify_directly_issued_by(top)
     except (ValueError, TypeError, InvalidSignature) as error:
         hint = "put the root.crt that issued it here, or move cell.crt and cell.key away"
-        raise CaRefused(f"{path} was not issued by {directory / 'root.crt'}", hint=hint) from error
-    return _paired(chain, private_key(key_text, where=str(key_path)), path=path, key_path=key_path)
+        raise CaRefused(f"{path} was not issued by {path.with_name('root.crt')}", hint=hint) from error
+    return mine, top
 
 
 def _paired(chain: tuple[x509.Certificate, ...], key: ec.EllipticCurvePrivateKey, *, path: Path, key_path: Path) -> Authority:

@@ -21,8 +21,7 @@ from agent.cells.peers import Peers
 from agent.cells.rollout import Rollout, RolloutFacts
 from agent.cells.tunnel_health import TunnelHealth
 from agent.cells.tunnel_mode import TunnelMode
-from agent.config.config import Config, Mtls
-from agent.daemon.clock import Clock
+from agent.config.config import Mtls
 from agent.daemon.firewall import FirewallPart, passage_of
 from agent.daemon.foundation import Foundation
 from agent.daemon.name_parts import NameParts, make_name_parts
@@ -101,7 +100,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     announcement, metrics, leaving = await _announcement(base, mode), Metrics(), set[str]()
     holders, outside = _holders(base, mode), await make_outside_parts(config, elapsed=clock.elapsed)
     names = make_name_parts(base, stack)
-    leaves, tags = _leaves(config, clock, holders, names.naming), _tags(base)
+    leaves, tags = _leaves(base, holders, names.naming), _tags(base)
     policies = _policies(base)
     account = envoy_account(config)
     ports = ReservedPorts(lambda each: envoy_ports(each, facts=facts, tunnels=mode.serves), uid=account.pw_uid)
@@ -248,7 +247,8 @@ async def _announcement(base: Foundation, mode: TunnelMode) -> Announcement:
     return made
 
 
-def _leaves(config: Config, clock: Clock, holders: AddressHolders, naming: Naming) -> Leaves:
+def _leaves(base: Foundation, holders: AddressHolders, naming: Naming) -> Leaves:
+    config, clock = base.config, base.clock
     make_folder(config.paths.run, mode=0o755)
     # where TLS is demanded between cells, a root that no other cell has would show only in refused calls
     alone = config.store is None or config.tls.mtls is Mtls.NONE
@@ -263,5 +263,6 @@ def _leaves(config: Config, clock: Clock, holders: AddressHolders, naming: Namin
         facts=LeafFacts(config.trust_domain, naming, lifetime=config.tls.leaf_lifetime),
         now=clock.now,
         folder=config.paths.ca,
+        needed=bool(base.ledger.all()),
         remember=holders.remember,
     )

@@ -14,8 +14,9 @@ from agent import log
 from agent.complaint import Complaint, Complaints
 from agent.errors import RAISED, HostRefused
 from agent.identity.ca_errors import as_host_refused
+from ca.authority import Authority
 from ca.certificate import Validity
-from ca.disk import Authorities, load, stamp
+from ca.disk import Authorities, Certificates, load, load_certificates, stamp
 from ca.pem import fingerprint
 
 RETRY = timedelta(minutes=1)
@@ -26,11 +27,18 @@ LAST_PART = 6  # the operator is asked for the next one when a sixth of the life
 class Issuer:
     """`read` reads the CA in `folder`, renewing what is due, and makes it at the first start; `now` is the time of day (UTC).
 
-    Without a `folder` the files are not looked at again.
+    Without a `folder` the files are not looked at again. Where a cell is `needed`, as it has containers, what it cannot issue
+    with, as the key is missing or a certificate has ended, is a problem, and what was issued before stays in use.
     """
 
     def __init__(
-        self, read: Callable[[], Authorities], *, folder: Path | None, trust_domain: str, now: Callable[[], datetime]
+        self,
+        read: Callable[[], Authorities],
+        *,
+        folder: Path | None,
+        trust_domain: str,
+        now: Callable[[], datetime],
+        needed: bool = False,
     ) -> None:
         self._read = read
         self._folder = folder
@@ -40,8 +48,15 @@ class Issuer:
         self._log = log.get("identity")
         self._complaints = Complaints(self._log, failed="cell_renewal_failed")
         self._taken = self._seen = self._stamp()  # before it is read, here and below: what comes meanwhile counts as another
-        with as_host_refused():
-            self.authorities = read()
+        try:
+            with as_host_refused():
+                self.authorities: Authorities | Certificates = read()
+        except RAISED as error:
+            known = load_certificates(folder, trust_domain=trust_domain) if needed and folder is not None else None
+            if known is None:
+                raise
+            self.authorities = known
+            self._has_failed(error)
 
     @property
     def failure(self) -> Complaint | None:
@@ -77,6 +92,8 @@ class Issuer:
             return self._take(self._read)
         if self._folder is not None and (self._replaced() or self._is_to_be_tried_again()):
             folder = self._folder
+            if isinstance(self.authorities, Certificates):
+                return self._take(self._read)
             return self._take(lambda: load(folder, trust_domain=self._trust_domain, now=self._now()))
         return False
 
@@ -84,6 +101,16 @@ class Issuer:
         """What was wrong may have been the clock, or have been mended without a change of these files."""
         now, failed_at = self._now(), self._failed_at
         return failed_at is not None and not failed_at <= now < failed_at + RETRY
+
+    def cell(self) -> Authority:
+        """What issues. Raises HostRefused where the cell has nothing to issue with."""
+        ended = self.expiry() if self.has_ended else None
+        if ended is not None:
+            raise ended
+        if isinstance(self.authorities, Authorities):
+            return self.authorities.cell
+        assert self.failure is not None
+        raise HostRefused(f"no certificate can be issued: {self.failure.what}", hint=self.failure.hint)
 
     @property
     def has_ended(self) -> bool:
@@ -130,8 +157,7 @@ class Issuer:
             with as_host_refused():
                 self.authorities = read()
         except RAISED as error:
-            self._failed_at = self._now()
-            self._complaints.about(error)
+            self._has_failed(error)
             return False
         self._failed_at = None
         self._complaints.over()
@@ -139,3 +165,7 @@ class Issuer:
         if changed:
             self._log.info("cell_renewed", until=self.authorities.cell.valid.not_after.isoformat())
         return changed
+
+    def _has_failed(self, error: Complaint) -> None:
+        self._failed_at = self._now()
+        self._complaints.about(error)

@@ -22,7 +22,7 @@ from agent.model.attachment import Attachment
 from agent.model.status import Part, Problem, as_problems
 from agent.pacing import wait_for_event
 from ca.certificate import Validity
-from ca.disk import Authorities
+from ca.disk import Authorities, Certificates
 from ca.names import Identity
 from dataplane.state import Leaf
 
@@ -51,6 +51,7 @@ class CaRow:
 class Leaves(Part):
     """`authorities` reads this cell's CA from `folder`, renewing what is due; `now` is the time of day (UTC).
 
+    `needed` where there are containers: then what the cell cannot issue with is a problem instead of the end of the start.
     `remember` is called with each certificate's validity before its key is in a file.
     """
 
@@ -62,6 +63,7 @@ class Leaves(Part):
         facts: LeafFacts,
         now: Callable[[], datetime],
         folder: Path | None = None,
+        needed: bool = False,
         remember: Callable[[Attachment, Validity], None] = lambda _attachment, _valid: None,
     ) -> None:
         self.keyring = keyring
@@ -77,11 +79,11 @@ class Leaves(Part):
         self._wake, self._renewed = asyncio.Event(), asyncio.Event()
         self._log = log.get("identity")
         self._failures = Complaints(self._log, failed="renewal_failed")
-        self._issuer = Issuer(authorities, folder=folder, trust_domain=facts.trust_domain, now=now)
+        self._issuer = Issuer(authorities, folder=folder, trust_domain=facts.trust_domain, now=now, needed=needed)
         self.trust = CellTrust(self._issuer, keyring, trust_domain=facts.trust_domain)
 
     @property
-    def authorities(self) -> Authorities:
+    def authorities(self) -> Authorities | Certificates:
         """What this cell vouches with."""
         return self._issuer.authorities
 
@@ -166,10 +168,7 @@ class Leaves(Part):
     def ensure(self, attachment: Attachment) -> None:
         """Issue a leaf for the names that hold, and keep it. Raises InvalidInput, HostRefused."""
         self.follow()
-        ended = self._issuer.expiry() if self._issuer.has_ended else None
-        if ended is not None:
-            raise ended
-        leaf = issue(self.authorities.cell, identity=self._identity(attachment), now=self._now(), lifetime=self._facts.lifetime)
+        leaf = issue(self._issuer.cell(), identity=self._identity(attachment), now=self._now(), lifetime=self._facts.lifetime)
         self._remember(attachment, validity(leaf))
         self.keyring.put(attachment.name, leaf, owner=attachment.key_owner)
         self._adopt(attachment, leaf)

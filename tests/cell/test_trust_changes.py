@@ -160,9 +160,18 @@ def test_with_the_key_missing_valid_certificates_stay_in_use_and_it_is_reported_
     assert late.get_tls(api) == f"hello {late.address}\n", "the agent has it in memory"
     cell.kill("agent")
     cell.start(well=False)
-    eventually(lambda: "cell.key is missing while" in cell.cellnet("status", code=1).err)
+    eventually(lambda: "no new certificate for the cell: " in cell.cellnet("status", code=1).out)
     assert web.get_tls(api) == f"hello {web.address}\n"
     assert echoed(live)
+    refused = cell.cellnet("run", "--app", WEB, "--", "true", code=None)
+    assert refused.code != 0
+    assert "no certificate can be issued: " in refused.err
+    assert "put it back" in refused.err
+    cell.policy_file("shop.yaml", "policies: []\n")
+    with pytest.raises(OSError, match=r"reset|EOF occurred"):
+        eventually(lambda: not echoed(live))
+    cell.policy_file("shop.yaml", POLICY)
+    live = web.dial_tls(api)
     shutil.move(tmp_path / "kept", key)
     cell.wait_well()
     assert web.get_tls(api) == f"hello {web.address}\n"

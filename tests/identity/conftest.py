@@ -38,12 +38,13 @@ class LeafScene:
         self.changes = 0
         self.held = NO_NAMES
 
-    def leaves(self) -> Leaves:
-        """As a start of the agent makes them."""
+    def leaves(self, *, needed: bool = False) -> Leaves:
+        """As a start of the agent makes them, of a cell that has containers if it is `needed`."""
         facts = replace(FACTS, naming=Naming(Dns(), lambda: self.held))
         return Leaves(
             lambda: load_or_create(self.folder / "ca", cell="cell-1", trust_domain="cell.internal", now=self.now),
             keyring=Keyring(self.folder / "identity"), facts=facts, now=lambda: self.now, folder=self.folder / "ca",
+            needed=needed,
         )  # fmt: skip
 
     async def run_until(self, leaves: Leaves, true: Callable[[], bool]) -> None:

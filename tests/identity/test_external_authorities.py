@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -181,6 +182,54 @@ def test_a_certificate_that_has_ended_is_one_problem_and_the_reason_for_every_re
     asyncio.run(leaves._renew())
     (problem,) = leaves.problems()
     assert (problem.what, problem.hint) == (refused.value.what, refused.value.hint)
+
+
+@pytest.mark.parametrize("own_root", [False, True])
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda scene: (scene.folder / "ca/cell.key").unlink(), "cell.key is missing while"),
+        (lambda scene: (scene.folder / "ca/cell.key").write_text("none"), "cell.key"),
+        (lambda scene: setattr(scene, "now", NOON - DAY), "is valid from"),
+        (lambda scene: setattr(scene, "now", NOON + 4000 * DAY), "expired at"),
+    ],
+    ids=["key missing", "key damaged", "clock behind", "all expired"],
+)
+async def test_a_cell_with_containers_starts_with_what_it_cannot_issue_with(
+    scene: LeafScene, external: ExternalRoot, spoil: Callable[[LeafScene], None], why: str, own_root: bool
+) -> None:
+    place = external
+    if own_root:
+        shutil.rmtree(place.ca)
+    loaded(place)
+    kept = shutil.copytree(place.ca, place.folder / "kept")
+    spoil(place)
+    with pytest.raises(HostRefused, match=why):
+        place.leaves()
+    leaves = place.leaves(needed=True)
+    leaves.load([WEB])
+    assert any(why in each.what for each in leaves.problems())
+    with pytest.raises(HostRefused):
+        leaves.ensure(WEB)
+    shutil.copytree(kept, place.ca, dirs_exist_ok=True)
+    place.now = NOON
+    await place.run_until(leaves, lambda: not list(leaves.problems()))
+    leaves.ensure(WEB)
+
+
+def test_one_without_certificates_does_not_start_whatever_it_has(external: ExternalRoot) -> None:
+    loaded(external)
+    (external.ca / "cell.crt").unlink()
+    with pytest.raises(HostRefused, match=r"cell\.crt is missing while"):
+        external.leaves(needed=True)
+
+
+def test_what_is_valid_is_kept_by_a_start_without_the_key(external: ExternalRoot) -> None:
+    before = loaded(external).all()
+    (external.ca / "cell.key").unlink()
+    leaves = external.leaves(needed=True)
+    leaves.load([WEB])
+    assert dict(leaves.all()) == dict(before)
 
 
 def test_a_cell_with_its_own_root_asks_no_operator(scene: LeafScene) -> None:
