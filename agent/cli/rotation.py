@@ -19,6 +19,7 @@ from agent.cli.output import json_option, print_json
 from agent.cli.passphrase import ask_passphrase, passphrase_option, refusals_reported
 from agent.client.answer import Fields
 from agent.client.location import Location, need_root
+from agent.errors import HostRefused, InvalidInput, Unavailable
 
 if TYPE_CHECKING:
     from agent.config.config import Config
@@ -103,10 +104,7 @@ class _Run:
         """The last answer."""
         deadline, root = time.monotonic() + seconds, self._root(file)
         while True:
-            found = self._client.post(
-                ADDRESS,
-                {"root": root, "without": self._without, "keep_former": self._until is not None, **self._credentials},
-            )
+            found = self._go_on(root, deadline=deadline)
             self._tell(found)
             if ORDER.index(found.text("step")) > ORDER.index(self._until or "end"):
                 break
@@ -120,14 +118,28 @@ class _Run:
         self._tidy(found)
         return found
 
+    def _go_on(self, root: str | None, *, deadline: float) -> Fields:
+        """The answer. What is away for a moment is asked again: it takes no step twice, even if only the answer was lost."""
+        wanted = {"root": root, "without": self._without, "keep_former": self._until is not None, **self._credentials}
+        while True:
+            try:
+                return self._client.post(ADDRESS, wanted)
+            except Unavailable as error:
+                if time.monotonic() >= deadline:
+                    raise
+                self._say(f"  asked again: {error.what}")
+            time.sleep(POLL)
+
     def _root(self, file: Path | None) -> str | None:
-        """The certificate to begin with; None where a rotation is under way. Raises HostRefused where there can be none."""
+        """The certificate to begin with; None where a rotation is under way. Raises HostRefused where there can be none.
+
+        Raises Unavailable where no agent answers: there is nothing to wait for.
+        """
         from ca.replacement import prepare
 
-        if file is not None:
-            return certificate_in(file)
-        if not self._client.get(ADDRESS).at("step").missing:
-            return None
+        given, there = None if file is None else certificate_in(file), self._client.get(ADDRESS)
+        if given is not None or not there.at("step").missing:
+            return given
         config, folder = self._config, self._config.paths.ca
         with refusals_reported():
             if not (folder / "root.key").exists():
@@ -171,9 +183,12 @@ class _Run:
         step, now = found.text("step"), time.monotonic()
         if step != self._step:
             self._step, self._since = step, now
-        if self._quiet or ORDER.index(step) > ORDER.index(self._until or "end"):
-            return
-        for line in (*_head(found), *(_awaited(found) if at_last or now > self._since + SOON else ())):
+        if ORDER.index(step) <= ORDER.index(self._until or "end"):
+            self._say(*_head(found), *(_awaited(found) if at_last or now > self._since + SOON else ()))
+
+    def _say(self, *lines: str) -> None:
+        """Each once."""
+        for line in () if self._quiet else lines:
             if line not in self._told:
                 self._told.add(line)
                 click.echo(line)
@@ -189,8 +204,6 @@ def _waiting(folder: Path) -> str | None:
 
 
 def _no_key(folder: Path) -> Exception:
-    from agent.errors import HostRefused
-
     hint = "have the root's owner make another ('cellnet ca init --ca DIR'), and give its certificate: 'cellnet ca rotate FILE'"
     return HostRefused(
         f"no rotation of the root is under way, and {folder} has no root.key to make a new root beside", hint=hint
@@ -199,8 +212,6 @@ def _no_key(folder: Path) -> Exception:
 
 def certificate_in(path: Path) -> str:
     """Raises InvalidInput for what must not be sent to all cells, before it is sent anywhere."""
-    from agent.errors import InvalidInput
-
     text = path.read_text(errors="replace")
     if "PRIVATE KEY" in text:
         raise InvalidInput(f"{path} holds a private key", hint="give the certificate alone: root.crt, never root.key")

@@ -9,7 +9,7 @@ import pytest
 
 from agent.cli.main import run
 from agent.cli.rotation import ORDER
-from agent.errors import Unavailable
+from agent.errors import Conflict, Unavailable
 from agent.identity.rotation import Step
 from agent.model.credentials import StoreCredentials
 from tests.testlib.fake_cell import FakeCell, serving
@@ -130,5 +130,29 @@ def test_a_key_is_never_sent_and_an_operators_rights_are(rotate: Cli, cell: Fake
 
 
 def test_what_the_agent_refuses_is_the_commands_error(rotate: Cli, cell: FakeCell) -> None:
+    cell.fails = Conflict("the root that was to come is no longer published", hint="give it")
+    assert rotate("root.crt") == (1, "", "error: the root that was to come is no longer published; hint: give it\n")
+
+
+def test_a_store_that_is_away_for_a_moment_is_told_once_and_asked_again(rotate: Cli, cell: FakeCell) -> None:
+    cell.rotations = [NONE, END, DONE]
+    cell.fail_once = [Unavailable("etcd does not answer", hint="wait")] * 3
+    code, out, err = rotate("root.crt")
+    assert (code, err, out.splitlines()[0]) == (0, "", "  asked again: etcd does not answer")
+    assert out.count("asked again") == 1
+    assert cell.rotated == [("PEM", (), False), (None, (), False)], "the root is given until the store knows it"
+
+
+def test_one_that_stays_away_is_the_commands_error_after_the_wait(rotate: Cli, cell: FakeCell) -> None:
     cell.fails = Unavailable("etcd does not answer", hint="wait")
-    assert rotate("root.crt") == (1, "", "error: etcd does not answer; hint: wait\n")
+    error = "error: etcd does not answer; hint: wait\n"
+    assert rotate("root.crt", "--wait", "0.2") == (1, "  asked again: etcd does not answer\n", error)
+    assert rotate("root.crt", "--wait", "0.2", "--json") == (1, "", error)
+    assert rotate("root.crt", *NOW) == (1, "", error)
+
+
+def test_where_no_agent_answers_there_is_nothing_to_wait_for(rotate: Cli, tmp_path: Path) -> None:
+    (tmp_path / "run/cellnet/agent.sock").unlink()
+    code, out, err = rotate("root.crt")
+    assert (code, out) == (1, "")
+    assert "no agent answers" in err

@@ -101,6 +101,7 @@ class FakeCell:
     peers: list[Peer] = field(default_factory=list)
     detached: list[str] = field(default_factory=list)
     fails: Exception | None = None
+    fail_once: list[Exception] = field(default_factory=list)  # one after the other
     leaving: set[str] = field(default_factory=set)
     missing: tuple[str, ...] = ()
     rows: dict[str, Any] = field(default_factory=dict)  # in place of those that the status would have
@@ -132,6 +133,8 @@ class FakeCell:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+        if self.fail_once:
+            raise self.fail_once.pop(0)
         if self.fails is not None:
             raise self.fails
 
