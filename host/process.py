@@ -123,14 +123,16 @@ def ended_within(child: Running, seconds: float) -> bool:
 def start_time(pid: int) -> int | None:
     """Clock ticks after boot at which `pid` started, or None if there is no such process (or only its zombie).
 
-    Pid and start time together name a process for as long as the machine is up: pids are reused, the pair is not.
+    Pid and start time together name a process for as long as the machine is up: pids are reused, the pair is not. One whose
+    first thread has ended looks like a zombie; while others of its threads live it is there, with its sockets and locks.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
     fields = text[text.rindex(")") + 2 :].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    state, threads, started = fields[0], int(fields[17]), int(fields[19])
+    return None if state in "ZX" and threads <= 1 else started
 
 
 def boot_id() -> str:

@@ -10,6 +10,8 @@ import pytest
 
 from host import process
 from host.errors import HostRefused
+from tests.testlib.first_thread import without_first_thread
+from tests.testlib.patience import eventually
 
 pytestmark = pytest.mark.release
 
@@ -49,6 +51,15 @@ def test_a_tool_that_has_done_its_work_and_does_not_end_is_killed(tmp_path: Path
     sh(f"echo $$ >{pid}; echo '# done'; exec sleep 1000", timeout=1.0)
     await_end("await-end")
     assert process.start_time(int(pid.read_text())) is None
+
+
+def test_a_process_is_there_until_the_last_of_its_threads_has_ended() -> None:
+    with without_first_thread() as dying:
+        assert process.start_time(dying.pid) is not None
+        assert dying.stdin is not None
+        dying.stdin.close()
+        eventually(lambda: process.start_time(dying.pid) is None)
+        assert dying.poll() == 0, "nobody had waited for it: it was a zombie"
 
 
 def test_a_tool_that_ends_well_without_a_word_has_done_its_work() -> None:
