@@ -24,6 +24,7 @@ from host.unix_sockets import Holder
 AGENT, UP = "agent", "up"
 WORDS = {AGENT: "an agent runs", UP: "`cellnet up` runs"}
 LOOKS, LOOK_AGAIN = 250, 0.02  # seconds; an agent that starts beside us gets five seconds to give up
+PATIENCE = 3.0  # seconds; one that was killed has the lock until its last thread, or the tool that it was starting, lets go
 PROC = Path("/proc")
 
 Token = Callable[[], str]
@@ -41,12 +42,34 @@ class ForeignHolders(Part):
             yield Problem("lock", f"uid {uid} holds a name of the agent's lock", "see ss -xlp | grep cellnet-agent")
 
 
-def take(part: str = AGENT, *, on_foreign: Callable[[int], None], token: Token = secrets.token_hex) -> socket.socket:
+def take(
+    part: str = AGENT, *, on_foreign: Callable[[int], None], token: Token = secrets.token_hex, patience: float = PATIENCE
+) -> socket.socket:
     """Hold the lock until the socket is closed or the process ends. Raises Conflict if another of root's has it.
 
-    `on_foreign` is called with the uid of each other user that holds a name of the lock, once. `token` makes what they cannot
-    guess. Raises HostRefused where the kernel does not list unix sockets.
+    One that is about to end gets `patience` seconds: nobody else can be sure that it is. `on_foreign` is called with the uid of
+    each other user that holds a name of the lock, once. `token` makes what they cannot guess. Raises HostRefused where the
+    kernel does not list unix sockets.
     """
+    until = time.monotonic() + patience
+    reported: set[int] = set()
+
+    def report(uid: int) -> None:
+        if uid not in reported:
+            reported.add(uid)
+            on_foreign(uid)
+
+    while True:
+        try:
+            return _try_once(part, report, token)
+        except Conflict:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(LOOK_AGAIN)
+
+
+def _try_once(part: str, on_foreign: Callable[[int], None], token: Token) -> socket.socket:
+    """As `take`, without patience."""
     lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         name = _bind(lock, part, token)
@@ -73,13 +96,11 @@ def _bind(lock: socket.socket, part: str, token: Token) -> str:
 
 def _outlast(name: str, part: str, on_foreign: Callable[[int], None]) -> None:
     """Return when no other socket of root's has a name of the lock, or is about to have it."""
-    reported: set[int] = set()
     rivals: list[Holder] = []
     for _ in range(LOOKS):
         others = [each for each in unix_sockets.holders() if _is_ours(each.name, part) and each.name != name]
-        for uid in sorted({each.uid for each in others} - reported - {0}):
+        for uid in sorted({each.uid for each in others} - {0}):
             on_foreign(uid)
-            reported.add(uid)
         rivals = [each for each in others if each.uid == 0]
         if not rivals:
             return

@@ -12,7 +12,6 @@ from types import FrameType
 from agent import log
 from agent.config.config import Config
 from agent.daemon import lock
-from agent.errors import Conflict
 from agent.pacing import Backoff
 from host import process
 
@@ -77,16 +76,7 @@ def run_up(config: Config) -> int:
 
 def _await_former_agent(*, seconds: float) -> None:
     """Wait for the agent of an `up` that was killed: it is asked to end when that dies."""
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            lock.take(on_foreign=lambda _uid: None).close()  # the agent itself will report that
-        except Conflict:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
-        else:
-            return
+    lock.take(on_foreign=lambda _uid: None, patience=seconds).close()  # the agent itself will report other users
 
 
 def _supervise(config: Config) -> int:

@@ -1,6 +1,7 @@
 """One agent per network namespace; a user other than root cannot keep it out."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,13 +15,16 @@ import pytest
 from agent.daemon import lock
 from agent.errors import Conflict
 from host.namespace import run_in
+from host.process import start_time
+from tests.testlib.first_thread import without_first_thread
 from tests.testlib.netns import Netns
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
 def taken(host: Netns, *, strangers: list[int] | None = None):  # type: ignore[no-untyped-def]
-    return run_in(host.path, lambda: lock.take(on_foreign=(strangers if strangers is not None else []).append))
+    note = (strangers if strangers is not None else []).append
+    return run_in(host.path, lambda: lock.take(on_foreign=note, patience=0))
 
 
 def test_a_second_agent_is_refused_and_a_later_one_is_not(netns: Callable[[str], Netns]) -> None:
@@ -30,6 +34,49 @@ def test_a_second_agent_is_refused_and_a_later_one_is_not(netns: Callable[[str],
         taken(host)
     first.close()
     taken(host).close()
+
+
+LOCK = "lock = socket.socket(socket.AF_UNIX); lock.bind(chr(0) + 'cellnet-agent'); lock.listen()"
+
+
+def test_one_that_was_killed_is_waited_for_until_its_last_thread_has_ended(netns: Callable[[str], Netns]) -> None:
+    host = netns("host")
+    with without_first_thread(host.start, has=LOCK) as dying:
+        ended_late(host, dying)
+
+
+def test_one_that_was_killed_as_it_started_a_tool_is_waited_for_until_that_is_a_program_of_its_own(
+    netns: Callable[[str], Netns],
+) -> None:
+    host = netns("host")
+    program = f"""
+import os, signal, socket, sys
+{LOCK}
+if os.fork() == 0:
+    print(os.getpid(), flush=True)
+    sys.stdin.read()
+    os.execvp("sleep", ["sleep", "600"])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with host.start(sys.executable, "-c", program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None
+        tool = int(killed.stdout.readline())
+        try:
+            ended_late(host, killed)
+            assert start_time(tool) is not None
+        finally:
+            os.kill(tool, signal.SIGKILL)
+
+
+def ended_late(host: Netns, holder: "subprocess.Popen[bytes]") -> None:
+    """The lock is held until the holder's input is closed, and is taken by one that has begun to ask for it before."""
+    assert holder.stdin is not None
+    with pytest.raises(Conflict):
+        taken(host)
+    letting_go = threading.Timer(0.3, holder.stdin.close)
+    letting_go.start()
+    run_in(host.path, lambda: lock.take(on_foreign=print)).close()
+    letting_go.join()
 
 
 def test_every_namespace_has_a_lock_of_its_own(netns: Callable[[str], Netns]) -> None:
@@ -53,7 +100,7 @@ def test_a_lock_of_another_part_is_another_lock(netns: Callable[[str], Netns]) -
     first = taken(host)
     up = run_in(host.path, lambda: lock.take(lock.UP, on_foreign=print))
     with pytest.raises(Conflict, match="`cellnet up` runs"):
-        run_in(host.path, lambda: lock.take(lock.UP, on_foreign=print))
+        run_in(host.path, lambda: lock.take(lock.UP, on_foreign=print, patience=0))
     up.close()
     first.close()
 
@@ -129,7 +176,7 @@ def test_an_agent_in_another_pid_namespace_is_an_agent(netns: Callable[[str], Ne
     """Seen from a container that shares the network namespace: its /proc does not show the holder."""
     host = netns("host")
     held = taken(host)
-    asks = "from agent.daemon import lock; lock.take(on_foreign=print)"
+    asks = "from agent.daemon import lock; lock.take(on_foreign=print, patience=0)"
     inside = ("unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", asks)
     with host.start(*inside, stderr=subprocess.PIPE) as asking:
         assert asking.stderr is not None
@@ -144,7 +191,7 @@ def test_of_many_that_start_at_once_exactly_one_has_the_lock(netns: Callable[[st
     def attempt(number: int) -> socket.socket | None:
         gate.wait()
         try:
-            return lock.take(on_foreign=lambda _: None, token=lambda: str(number))
+            return lock.take(on_foreign=lambda _: None, token=lambda: str(number), patience=0.05)
         except Conflict:
             return None
 
