@@ -44,12 +44,12 @@ def replace(*writes: Write, lasting: bool = True) -> None:
     """
     try:
         ready = [_write_beside(write, lasting=lasting) for write in writes]
+        for temporary, write in zip(ready, writes, strict=True):
+            temporary.rename(write.path)
     except OSError:
         for write in writes:
             temporary_of(write.path).unlink(missing_ok=True)
         raise
-    for temporary, write in zip(ready, writes, strict=True):
-        temporary.rename(write.path)
     if lasting:
         sync_folder(writes[0].path.parent)
 

@@ -14,7 +14,7 @@ from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from host.durable import PUBLIC, make_folder
+from host.durable import PUBLIC, Write, make_folder, replace
 from host.errors import HostRefused, refused_as
 
 Names: TypeAlias = Mapping[IPv4Address, tuple[str, ...]]
@@ -102,28 +102,14 @@ class HostsFolder:
         if not content:
             path.unlink(missing_ok=True)
             return
+        new = Write(path, content, PUBLIC)
         try:
-            _replace(path, content)
+            replace(new, lasting=False)
         except OSError:
             if not withdrawn:
                 raise
             path.unlink(missing_ok=True)
-            _replace(path, content)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Not synced: after a power loss the folder is empty."""
-    new = path.with_name(f".{path.name}")
-    try:
-        with os.fdopen(
-            os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, PUBLIC), "wb"
-        ) as file:
-            os.fchmod(file.fileno(), PUBLIC)
-            file.write(content)
-        new.rename(path)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
+            replace(new, lasting=False)
 
 
 def _remove(path: Path) -> None:

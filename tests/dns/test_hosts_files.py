@@ -109,6 +109,7 @@ def test_a_strange_file_is_seen_and_can_be_removed(folder: HostsFolder, name: st
 def test_a_folder_where_a_file_should_be_is_removed(folder: HostsFolder) -> None:
     (folder.path / "10.255.1.0").mkdir()
     assert write(folder, BOTH) == [IPv4Address("10.255.1.0")]
+    assert os.listdir(folder.path) == ["10.255.1.0"]
     folder.remove(folder.strange())
     assert write(folder, BOTH) == []
 

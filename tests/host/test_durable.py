@@ -55,6 +55,13 @@ def test_what_a_crash_left_under_the_temporary_name_is_no_obstacle(tmp_path: Pat
     assert names(tmp_path) == ["one", "two"]
 
 
+def test_a_file_that_cannot_have_its_name_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError):
+        durable.replace(Write(tmp_path / "file", b"1", SECRET), Write(tmp_path / "taken", b"2", SECRET))
+    assert names(tmp_path) == ["file", "taken"]
+
+
 def test_what_is_there_is_replaced_but_never_created_anew(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"before")
