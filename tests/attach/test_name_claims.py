@@ -1,8 +1,7 @@
 """Names by templates that two apps could share: claimed beside the loop, until they are, and the loser is told."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from agent.attach.name_claims import NameClaims
@@ -12,6 +11,7 @@ from agent.errors import Unavailable
 from agent.identity.names import NamesHeld, Naming
 from agent.model.attachment import Attachment
 from agent.model.names import AppName
+from tests.testlib.beside import beside
 from tests.testlib.memory_store import MemoryStore
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import FIRST, SECOND, app, attachment
@@ -35,17 +35,6 @@ def claims(store: MemoryStore) -> NameClaims:
     return NameClaims(Naming(Dns(names=TEMPLATES), lambda: NamesHeld(store.routes(), store.claimed_names())), store)
 
 
-@contextlib.asynccontextmanager
-async def claiming(made: NameClaims) -> AsyncIterator[None]:
-    running = asyncio.create_task(made.run())
-    try:
-        yield
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-
-
 def at(of: AppName, name: str, *, routes: tuple[str, ...] = ()) -> Attachment:
     return replace(attachment(of, address=FIRST if of == WEB else SECOND, name=name), routes=routes)
 
@@ -53,7 +42,7 @@ def at(of: AppName, name: str, *, routes: tuple[str, ...] = ()) -> Attachment:
 async def test_what_is_attached_claims_the_names_that_it_would_share_and_no_others() -> None:
     store = Unreliable()
     made = claims(store)
-    async with claiming(made):
+    async with beside(made.run()):
         made.follow((at(WEB, "web"),))
         await eventually_async(lambda: store.claimed_names() == {"web.shop.cpln.local": WEB, "web.flat.example": WEB})
     assert list(made.problems()) == []
@@ -62,7 +51,7 @@ async def test_what_is_attached_claims_the_names_that_it_would_share_and_no_othe
 async def test_a_name_is_that_of_the_app_that_had_it_first_and_the_other_is_told() -> None:
     store = Unreliable()
     first, second = claims(store), claims(store.beside())
-    async with claiming(first), claiming(second):
+    async with beside(first.run()), beside(second.run()):
         first.follow((at(OTHER, "other"),))
         await eventually_async(lambda: "web.flat.example" in store.claimed_names())
         second.follow((at(WEB, "web"),))
@@ -78,7 +67,7 @@ async def test_a_name_is_that_of_the_app_that_had_it_first_and_the_other_is_told
 async def test_of_two_apps_of_one_cell_the_first_by_name_has_it() -> None:
     store = Unreliable()
     made = claims(store)
-    async with claiming(made):
+    async with beside(made.run()):
         made.follow((at(WEB, "web"), at(OTHER, "other")))
         await eventually_async(lambda: "web.flat.example" in store.claimed_names())
     assert store.claimed_names()["web.flat.example"] == OTHER
@@ -88,7 +77,7 @@ async def test_a_claim_that_fails_is_repeated_until_it_holds() -> None:
     store = Unreliable()
     store.away = True
     made = claims(store)
-    async with claiming(made):
+    async with beside(made.run()):
         made.follow((at(WEB, "web"),))
         await asyncio.sleep(0.3)
         store.away = False
@@ -99,7 +88,7 @@ async def test_a_name_that_the_operator_frees_goes_to_what_runs() -> None:
     store = Unreliable()
     made = claims(store)
     await store.claim_names({"web.flat.example": OTHER})
-    async with claiming(made):
+    async with beside(made.run()):
         made.follow((at(WEB, "web"),))
         await eventually_async(lambda: "web.shop.cpln.local" in store.claimed_names())
         await store.unmap_route("web.flat.example")

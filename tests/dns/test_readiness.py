@@ -19,6 +19,7 @@ from dataplane.flows.port_looks import PortLooks
 from dataplane.flows.served import PortLook, ServicePort
 from host import namespace
 from host.namespace import run_in
+from tests.testlib.beside import beside
 from tests.testlib.netns import Netns
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app, attachment
@@ -61,13 +62,8 @@ class Scene:
         def kick() -> None:
             self.kicks += 1
 
-        running = asyncio.create_task(made.run(kick))
-        try:
+        async with beside(made.run(kick)):
             yield
-        finally:
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
 
     def close(self) -> None:
         self._stack.close()

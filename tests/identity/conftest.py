@@ -1,7 +1,5 @@
 """Leaves of a cell in a folder of the test, by a clock that the test sets."""
 
-import asyncio
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +16,7 @@ from agent.model.names import Space
 from agent.model.routes import Route, Routes
 from ca.disk import load_or_create
 from ca.pem import certificates
+from tests.testlib.beside import beside
 from tests.testlib.disks import small_disk
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import NAMING, NO_NAMES, app
@@ -53,13 +52,8 @@ class LeafScene:
         def changed() -> None:
             self.changes += 1
 
-        running = asyncio.create_task(leaves.run(changed))
-        try:
+        async with beside(leaves.run(changed)):
             await eventually_async(true)
-        finally:
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
 
 
 def names_in(leaves: Leaves, name: str = "web") -> list[str]:

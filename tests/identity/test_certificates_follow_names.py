@@ -12,6 +12,7 @@ from agent.identity.leaves import Leaves
 from agent.identity.names import NamesHeld
 from agent.model.routes import Routes
 from tests.identity.conftest import LeafScene, names_in, routes_of_shop
+from tests.testlib.beside import beside
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import FIRST, SECOND, app, attachment
 
@@ -26,13 +27,8 @@ async def renewing(leaves: Leaves, scene: LeafScene) -> AsyncIterator[None]:
     def changed() -> None:
         scene.changes += 1
 
-    running = asyncio.create_task(leaves.run(changed))
-    try:
+    async with beside(leaves.run(changed)):
         yield
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
 
 
 async def test_a_route_that_is_mapped_and_unmapped_comes_and_goes_and_concerns_no_other(scene: LeafScene) -> None:

@@ -1,7 +1,5 @@
 """A turn in which nothing has changed works nothing out again, and one in which something has does."""
 
-import asyncio
-import contextlib
 import time
 from dataclasses import replace
 from typing import Any
@@ -16,6 +14,7 @@ from agent.metrics import Metrics
 from dataplane.compile import compile_tables
 from dataplane.state import HostState
 from dataplane.tables import Tables
+from tests.testlib.beside import beside
 from tests.testlib.fake_kernel import FACTS, NO_NAMES, FakeKernel, SilentEdge, empty_snapshot
 from tests.testlib.hosts import subnet_of
 from tests.testlib.modes import MODES
@@ -47,15 +46,10 @@ async def test_only_a_turn_with_a_change_is_worked_out(monkeypatch: pytest.Monke
     kernel.failures = {}
     edges: Any = {"kernel": kernel, "monitor": SilentEdge(), "ads": Envoy(), "metrics": Metrics(), "names": NO_NAMES}
     reconciler = Reconciler(snapshot, facts=FACTS, effects=Effects(**edges, elapsed=time.monotonic, called=Clock().called))
-    running = asyncio.create_task(reconciler.run())
-    try:
+    async with beside(reconciler.run()):
         for _ in range(3):
             assert (await reconciler.settle()).problem is None
         assert (len(compiled), len(published)) == (1, 1)
         bundle = b"other roots"
         await reconciler.settle()
         assert (len(compiled), len(published)) == (2, 2)
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running

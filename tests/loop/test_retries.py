@@ -1,7 +1,6 @@
 """A container that could not be put in place is tried again at every look, though nothing else happens."""
 
 import asyncio
-import contextlib
 import time
 from concurrent.futures import Future
 from typing import Any
@@ -12,6 +11,7 @@ from agent.loop.loop import Effects, Reconciler
 from agent.loop.snapshot import Snapshot
 from agent.metrics import Metrics
 from dataplane.tables import Tables
+from tests.testlib.beside import beside
 from tests.testlib.fake_kernel import FACTS, NO_NAMES, FakeKernel, SilentEdge, empty_snapshot
 from tests.testlib.patience import eventually_async
 
@@ -20,8 +20,7 @@ async def test_every_look_tries_a_failed_container_again_until_it_is_in_place() 
     kernel, silence = FakeKernel(), SilentEdge()
     edges: Any = {"kernel": kernel, "monitor": silence, "ads": silence, "metrics": Metrics(), "names": NO_NAMES}
     loop = Reconciler(empty_snapshot, facts=FACTS, effects=Effects(**edges, elapsed=time.monotonic, called=Clock().called))
-    running = asyncio.create_task(loop.run())
-    try:
+    async with beside(loop.run()):
         assert (await loop.settle()).failures
         await asyncio.sleep(0.2)  # the second look for flows is over
         tries = kernel.applied
@@ -30,10 +29,6 @@ async def test_every_look_tries_a_failed_container_again_until_it_is_in_place() 
         kernel.failures = {}
         await loop.look()
         await eventually_async(lambda: not loop.reports.last.failures)
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
 
 
 async def test_an_unexpected_error_in_a_turn_is_reported_and_the_next_turn_comes() -> None:
@@ -49,16 +44,11 @@ async def test_an_unexpected_error_in_a_turn_is_reported_and_the_next_turn_comes
 
     edges: Any = {"kernel": kernel, "monitor": silence, "ads": silence, "metrics": Metrics(), "names": NO_NAMES}
     loop = Reconciler(snapshot, facts=FACTS, effects=Effects(**edges, elapsed=time.monotonic, called=Clock().called))
-    running = asyncio.create_task(loop.run())
-    try:
+    async with beside(loop.run()):
         first = (await loop.settle()).problem
         assert isinstance(first, HostRefused)
         assert "KeyError" in first.what
         await eventually_async(lambda: loop.reports.last.problem is None)
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
 
 
 async def test_a_look_reads_again_what_a_turn_takes_as_known() -> None:
@@ -75,13 +65,8 @@ async def test_a_look_reads_again_what_a_turn_takes_as_known() -> None:
     kernel.again, kernel.failures = [], {}
     edges: Any = {"kernel": kernel, "monitor": silence, "ads": silence, "metrics": Metrics(), "names": NO_NAMES}
     loop = Reconciler(empty_snapshot, facts=FACTS, effects=Effects(**edges, elapsed=time.monotonic, called=Clock().called))
-    running = asyncio.create_task(loop.run())
-    try:
+    async with beside(loop.run()):
         await loop.settle()
         await eventually_async(loop.at_rest.is_set)
         assert await loop.look()
         assert kernel.again == [False, True]
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running

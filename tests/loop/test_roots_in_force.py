@@ -13,6 +13,7 @@ import pytest
 from agent.loop.roots_in_force import RootsInForce, careful
 from agent.model.cell import RootsInUse
 from dataplane.state import HostState, Leaf, TlsListener, Workload
+from tests.testlib.beside import beside
 from tests.testlib.fake_kernel import FACTS
 from tests.testlib.patience import eventually_async
 
@@ -65,13 +66,8 @@ def scene() -> Scene:
 @contextlib.asynccontextmanager
 async def running(scene: Scene, before: RootsInUse) -> AsyncIterator[RootsInForce]:
     made = scene.made(before)
-    task = asyncio.create_task(made.run(lambda: scene.state, taken=lambda: scene.taken))
-    try:
+    async with beside(made.run(lambda: scene.state, taken=lambda: scene.taken)):
         yield made
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 def word(trusts: str, signs_with: str) -> RootsInUse:

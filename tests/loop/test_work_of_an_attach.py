@@ -1,6 +1,5 @@
 """What one more container costs the loop beside many: of those that have not changed nothing is made, sent or compared anew."""
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
@@ -20,6 +19,7 @@ from dataplane.envoy.ads import EnvoyStatus
 from dataplane.envoy.resource import Resource
 from dataplane.envoy.table import ResourceTable
 from dataplane.state import Leaf
+from tests.testlib.beside import beside
 from tests.testlib.fake_envoy import FakeEnvoy
 from tests.testlib.fake_kernel import FACTS, NO_NAMES, FakeKernel, SilentEdge
 from tests.testlib.modes import MODES
@@ -84,15 +84,10 @@ async def crowd(count: int) -> AsyncIterator[Crowd]:
     found.append(Crowd(reconciler, ads, count))
     for _ in range(count):
         found[0].grow()
-    running = asyncio.create_task(reconciler.run())
-    try:
+    async with beside(reconciler.run()):
         for _ in range(2):
             assert (await reconciler.settle()).problem is None
         yield found[0]
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
 
 
 async def work(count: int) -> int:
