@@ -134,7 +134,7 @@ def _common(files: Names, names: Names) -> Names:
     reduced: dict[IPv4Address, tuple[str, ...]] = {}
     for address, had in files.items():
         wanted = names.get(address, ())
-        kept = had if wanted is had or wanted == had else tuple(each for each in had if each in wanted)
+        kept = had if wanted is had or wanted == had else tuple(filter(frozenset(wanted).__contains__, had))
         if kept:
             reduced[address] = kept
     return files if reduced == files else reduced

@@ -49,6 +49,28 @@ async def test_a_name_that_goes_is_gone_before_one_that_comes_is_there(table: Ta
     assert table.files == after
 
 
+class Counted(str):
+    """A name that counts how often one is compared with another."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return super().__eq__(other)
+
+    __hash__ = str.__hash__
+
+
+async def test_a_name_more_among_hundreds_costs_work_in_proportion(table: Table) -> None:
+    many = [Counted(f"r{number}.apps.internal") for number in range(300)]
+    await table.turn({WEB: tuple(many[:-1])})
+    Counted.compared = 0
+    await table.turn({WEB: tuple(many)})
+    assert table.files == {WEB: tuple(many)}
+    assert Counted.compared < 10 * len(many)
+
+
 async def test_a_container_that_is_not_in_place_gets_no_name_and_one_that_was_keeps_its(table: Table) -> None:
     await table.turn({WEB: NAMES[WEB]})
     await table.turn(NAMES, broken=frozenset({WEB, API}))
