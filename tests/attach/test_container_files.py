@@ -59,7 +59,7 @@ async def test_what_is_written_is_what_the_container_goes_by(files: ContainerFil
     paths = files.paths("web")
     assert paths.environment.read_text() == (await files.environments.of(held)).text
     assert paths.resolv_conf.read_text() == (
-        "nameserver 169.254.0.2\nsearch shop.acme.cell.internal acme.cell.internal\noptions ndots:2\n"
+        "nameserver 169.254.0.2\nsearch shop.acme.cell.internal acme.cell.internal\noptions ndots:2 edns0\n"
     )
     assert {path.stat().st_mode & 0o777 for path in (paths.environment, paths.resolv_conf)} == {0o644}
     files.remove(held)

@@ -18,7 +18,7 @@ from tests.testlib.patience import eventually
 WEB, DB = "acme/shop/web", "acme/shop/db"
 SCOPE = "policies:\n- {from: same-space, to: acme/shop/*, tcp: any}\n"
 DB_IS_AT = ("WARP_IST_db", "db.shop.acme.cell.internal")
-RESOLV_CONF = "nameserver 169.254.0.2\nsearch shop.acme.cell.internal acme.cell.internal\noptions ndots:2\n"
+RESOLV_CONF = "nameserver 169.254.0.2\nsearch shop.acme.cell.internal acme.cell.internal\noptions ndots:2 edns0\n"
 
 
 @pytest.fixture(scope="module")

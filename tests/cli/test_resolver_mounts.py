@@ -14,7 +14,7 @@ from lab.children import opened
 from tests.testlib.fake_cell import FakeCell, serving
 from tests.testlib.patience import eventually
 
-OURS = "nameserver 169.254.0.2\nsearch shop.acme.cell.internal acme.cell.internal\noptions ndots:2\n"
+OURS = "nameserver 169.254.0.2\nsearch shop.acme.cell.internal acme.cell.internal\noptions ndots:2 edns0\n"
 HOSTS = "nameserver 192.0.2.53\n"
 AFTER_DHCP = "nameserver 192.0.2.54\n"
 

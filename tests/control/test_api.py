@@ -31,7 +31,8 @@ def test_an_attachment_is_made_listed_shown_and_removed(curl: Curl) -> None:
     }  # fmt: skip
     environment = {"CF_INSTANCE_INTERNAL_IP": "10.255.1.2", "CF_INSTANCE_INDEX": "3"}
     dns = {
-        "nameservers": ["169.254.0.2"], "search": ["shop.acme.cell.internal", "acme.cell.internal"], "options": ["ndots:2"],
+        "nameservers": ["169.254.0.2"], "search": ["shop.acme.cell.internal", "acme.cell.internal"],
+        "options": ["ndots:2", "edns0"],
         "file": "/run/cellnet/resolv/w",
     }  # fmt: skip
     asked = {"environment": environment, "warnings": [], "environment_file": "/run/cellnet/env/w"}

@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -86,6 +86,26 @@ def test_an_app_of_many_instances_is_found(bed: DnsBed, getaddrinfo: Path) -> No
     assert done.returncode == 0
     assert found <= many.keys()
     assert len(found) == len(many) or (len(found) >= 20 and "musl" in os.environ["PYTEST_CURRENT_TEST"])
+
+
+@pytest.mark.usefixtures("without_tcp")
+def test_an_app_of_sixty_instances_is_found_by_the_c_library_in_one_datagram(bed: DnsBed) -> None:
+    many = {str(IPv4Address("10.255.3.1") + number): (API,) for number in range(60)}
+    bed.publish(many)
+    eventually(lambda: len(ask(bed.containers[0], API, edns=1232).addresses) == 60)
+    assert ask(bed.containers[0], API).truncated
+    done = inside(bed, sys.executable, "-c", "import socket; print(*(each[4][0] for each in socket.getaddrinfo('api', None)))")
+    assert set(done.stdout.split()) == many.keys(), done.stderr
+
+
+@pytest.fixture
+def without_tcp(bed: DnsBed) -> Iterator[None]:
+    """No question of the first container's passes over TCP."""
+    rule = ["OUTPUT", "-p", "tcp", "--dport", "53", "-j", "REJECT", "--reject-with", "tcp-reset"]
+    within = ["nsenter", f"--net={bed.containers[0].pin}", "iptables"]
+    subprocess.run([*within, "-A", *rule], check=True)
+    yield
+    subprocess.run([*within, "-D", *rule], check=True)
 
 
 @pytest.mark.parametrize("name", ["api", "api.shop", "backend.apps.internal"])
