@@ -107,6 +107,16 @@ def test_the_operators_word_beats_a_claim_and_what_lost_it_is_in_no_answer_and_n
     api.stop()
 
 
+def test_a_claim_stays_its_spaces_though_the_attach_that_made_it_came_to_nothing(cell: CellUnderTest, attach: Attach) -> None:
+    web = attach(WEB)
+    again = ["attach", "--netns", str(web.path), "--name", "again", "--route", ROUTE]
+    assert "is attached as 'web' already" in cell.cellnet(*again, "--app", API, code=1).err
+    assert [(each.text("host"), each.text("space")) for each in cell.client.get("/v1/routes").each()] == [(ROUTE, "acme/shop")]
+    assert "belongs to acme/shop" in cell.cellnet(*again, "--app", FOREIGN, code=1).err
+    cell.cellnet("route", "unmap", ROUTE)
+    assert list(cell.client.get("/v1/routes").each()) == []
+
+
 def test_a_name_never_opens_a_port(cell: CellUnderTest) -> None:
     web, api = cell.run_app(WEB), cell.run_app(API, port=8080, server=True)
     cell.cellnet("route", "map", API, ROUTE)
