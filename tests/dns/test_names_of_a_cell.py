@@ -1,12 +1,18 @@
 """Names of the apps of one cell, as the apps meet them: they lead to what serves, and to nothing else."""
 
 import signal
+import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
+from host.namespace import run_in
+from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.containers import Attach
+from tests.testlib.dns_client import Code, Kind, ask, ask_over_tcp
 from tests.testlib.names import addresses, is_unknown, leads
 from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually
@@ -14,6 +20,7 @@ from tests.testlib.patience import eventually
 WEB, API = "acme/shop/web", "acme/shop/api"
 NAME, ROUTE = "api.shop.acme.cell.internal", "backend.apps.internal"
 GRACE = 3.0  # seconds that an app may be away
+FOLLOWED = 1.5  # seconds until a change of the host's resolv.conf would have been followed
 
 
 def script(text: str) -> tuple[str, str, str]:
@@ -53,9 +60,12 @@ def test_an_app_is_named_when_the_first_of_its_ports_is_served(cell: CellUnderTe
     assert waiting(cell) == ("api (8080)",)
     assert [each.flag("ready") for each in cell.client.get("/v1/attachments").each() if each.text("name") == "api"] == [False]
     assert "not served yet: api (8080)" in cell.cellnet("status").out
-    api.listen(8080)
+    listener = api.listen(8080)
     eventually(lambda: leads(web, NAME, api))
     assert waiting(cell) == ()
+    listener.setblocking(False)
+    with pytest.raises(BlockingIOError):  # it was seen, and not dialled
+        listener.accept()
 
 
 def test_an_app_of_udp_is_named_when_its_socket_is_bound_on_whichever_address(cell: CellUnderTest) -> None:
@@ -130,6 +140,28 @@ def test_names_outlive_the_agent_and_the_next_one_keeps_what_holds_and_sweeps_th
     assert seen == {True}  # never away
     eventually(lambda: leads(web, NAME, stays, late))
     assert server.fileno() >= 0
+
+
+def test_where_nothing_may_leave_the_overlay_no_question_leaves_the_host(cell: CellUnderTest) -> None:
+    web = cell.run_app(WEB)
+    (cell.lab.root / "etc/resolv.conf").write_text(f"nameserver {OUTSIDE.ip}\n")
+    with run_in(cell.outside.pin, heard_by_a_name_server) as heard:
+        time.sleep(FOLLOWED)
+        for name in ("www.example.com", "1.2.0.192.in-addr.arpa", f"{NAME}.example.com", "backend"):
+            for kind in (Kind.A, Kind.AAAA, Kind.TXT, Kind.PTR):
+                assert ask(web, name, kind).code is Code.NXDOMAIN
+                assert ask_over_tcp(web, name, kind).code is Code.NXDOMAIN
+        with pytest.raises(BlockingIOError):
+            heard.recv(512)
+    assert cell.status().at("dns").texts("upstreams") == ()
+
+
+def heard_by_a_name_server() -> socket.socket:
+    """What is asked over UDP of the one that the host's resolv.conf names."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.setblocking(False)
+    made.bind((str(OUTSIDE.ip), 53))
+    return made
 
 
 def test_callers_that_resolve_each_time_are_spread_over_the_instances(cell: CellUnderTest) -> None:
