@@ -13,6 +13,7 @@ from agent.model.names import AppName, Space
 from agent.model.routes import Routes
 from agent.model.status import Part, Problem
 from agent.store.protocols import RouteStore
+from agent.wording import listed
 
 
 class NameClaims(Part):
@@ -39,6 +40,9 @@ class NameClaims(Part):
                 if why := _why_not(each.app, host, self._held.routes):
                     hint = f"`cellnet route map {each.app} {host}`, or attach it again without the route"
                     yield Problem("dns", f"{each.name}: the route {host}, with which it was attached, {why}", hint)
+            if left := self._naming.without_room(each.app, each.routes, self._held):
+                what = f"{each.name} is not called {listed(left)}: its certificate has no room for so many names"
+                yield Problem("dns", what, "unmap routes that nothing asks for")
 
     def follow(self, here: tuple[Attachment, ...]) -> None:
         """These are here from now on. Cheap where nothing changed."""

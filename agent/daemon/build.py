@@ -208,7 +208,7 @@ def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
         PoliciesApi(parts.policies, known=parts.known, enforcement=enforcement, defaults=parts.outside.defaults),
         RoutesApi(
             storage.routes,
-            parts.names.naming.domains,
+            parts.names.naming,
             known=parts.known,
             in_force=NamesInForce(parts.leaves, enforcement, parts.loop.envoy).next,
             instances=parts.names.endpoints.instances,

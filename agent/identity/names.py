@@ -5,15 +5,20 @@ agree.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from itertools import accumulate, takewhile
 
 from agent.config.config import Dns
 from agent.config.name_templates import OWN, NameTemplate
+from agent.errors import Conflict
 from agent.identity.ca_errors import as_invalid_input
 from agent.model.names import AppName
 from agent.model.routes import RouteDomains, Routes, routes_of
 from ca.names import LONGEST_NAME, Identity
 
 Names = tuple[str, ...]
+ROOM = 1 << 16
+"""Octets that the names of one instance may have in its certificate: OpenSSL's clients refuse one of 100 KiB."""
+BESIDE = 6  # octets of each: tag and length, and half of an index with its dot, which every other one has
 
 
 def app_name(app: AppName, *, domain: str) -> str:
@@ -49,8 +54,27 @@ class Naming:
     def of(self, app: AppName, asked: Iterable[str], held: NamesHeld) -> Names:
         """What instances of `app` answer to that asked for these routes at attach, each also with an index before it.
 
-        Its own name, those of templates, its routes: a name that several apps could have only where it is this one's.
+        Its own name, those of templates, its routes: a name that several apps could have only where it is this one's. No more
+        of them than a certificate has room for.
         """
+        wanted = self._wanted(app, asked, held)
+        return wanted[: _fitting(wanted)]
+
+    def without_room(self, app: AppName, asked: Iterable[str], held: NamesHeld) -> Names:
+        """Those that it would answer to if its certificate had more room."""
+        wanted = self._wanted(app, asked, held)
+        return wanted[_fitting(wanted) :]
+
+    def require_room(self, app: AppName, host: str) -> None:
+        """Raises Conflict where instances of `app` could not answer to one more route."""
+        wanted = self._wanted(app, [], self.held())
+        if host not in wanted and _fitting((*wanted, host)) <= len(wanted):
+            raise Conflict(
+                f"the certificate of {app} has no room for {host}, beside {len(wanted)} other names",
+                hint="unmap routes that nothing asks for, or map it to another app",
+            )
+
+    def _wanted(self, app: AppName, asked: Iterable[str], held: NamesHeld) -> Names:
         own = (name for name, shared in self._by_templates(app) if not shared or held.claimed.get(name) == app)
         return (*own, *self.routes(app, asked, held))
 
@@ -68,6 +92,12 @@ class Naming:
             name = _named(template, app, self._domain)
             if len(name) <= LONGEST_NAME:
                 yield name, template.is_shared
+
+
+def _fitting(names: Names) -> int:
+    """How many of them, from the first on, a certificate has room for."""
+    sizes = accumulate(2 * (len(name) + BESIDE) for name in names)  # with an index and without
+    return sum(1 for _ in takewhile(ROOM.__ge__, sizes))
 
 
 def with_index(names: Names, index: int) -> Names:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
+import pytest
+
 from agent.attach.name_claims import NameClaims
 from agent.config.config import Dns
 from agent.config.name_templates import NameTemplate
@@ -108,3 +110,16 @@ async def test_a_route_that_an_attachment_has_lost_is_a_problem_but_not_where_th
         "web: the route free.apps.internal, with which it was attached, is mapped to no app",
         "web: the route lost.apps.internal, with which it was attached, belongs to acme/other",
     ]
+
+
+async def test_names_that_a_certificate_has_no_room_for_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    made = claims(store)
+    for host in ("a.apps.internal", "b.apps.internal"):
+        await store.map_route(host, WEB)
+    made.follow((at(WEB, "web"),))
+    assert list(made.problems()) == []
+    full = sum(2 * (len(name) + 6) for name in ("web.shop.acme.cell.internal", "web.shop.acme.x.example", "a.apps.internal"))
+    monkeypatch.setattr("agent.identity.names.ROOM", full)
+    (problem,) = made.problems()
+    assert problem.what == "web is not called b.apps.internal: its certificate has no room for so many names"

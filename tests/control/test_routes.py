@@ -87,6 +87,15 @@ def test_an_app_that_is_like_another_is_a_notice_and_mapped_all_the_same(curl: C
     assert curl("PUT", SHOP, {"app": "acme/shop/lake"})[1]["notices"] == []  # not there yet, and like none
 
 
+def test_a_route_for_which_the_apps_certificate_has_no_room_is_refused(curl: Curl, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.identity.names.ROOM", 120)  # its own name and one more
+    assert curl("PUT", SHOP, WEB)[0] == 200
+    code, given = curl("PUT", "/v1/routes/b.apps.internal", WEB)
+    assert (code, given["error"]["kind"]) == (409, "Conflict")
+    assert "has no room for b.apps.internal" in given["error"]["what"]
+    assert curl("GET", "/v1/routes")[1] == [row("acme/shop/web")]
+
+
 def test_what_a_route_did_not_lead_to_is_not_called_unmapped(curl: Curl) -> None:
     curl("PUT", SHOP, WEB)
     assert curl("DELETE", SHOP, API) == (

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from agent.config.config import Dns
 from agent.config.name_templates import NameTemplate
-from agent.errors import InvalidInput
+from agent.errors import Conflict, InvalidInput
 from agent.identity.names import Names, NamesHeld, Naming, app_name, identity, with_index
 from agent.model.names import AppName, Space
 from agent.model.routes import Route, Routes
 from ca.names import is_dns_name
+from tests.testlib.certificates import client_context, handshake, make_ca, server_context
 
 WEB, OTHER = AppName("acme", "shop", "web"), AppName("acme", "other", "web")
 SHOP = Space.of(WEB)
@@ -80,6 +81,42 @@ def test_a_name_too_long_for_dns_is_left_out_and_the_rest_stays() -> None:
     app = AppName("a" * 63, "b" * 63, "c" * 63)
     assert names(naming("{app}.cpln.local", domain="d." * 30 + "internal"), app=app) == ()
     assert naming("{app}.{space}." + "d." * 70 + "local").to_claim(app) == ()
+
+
+def mapped(count: int) -> NamesHeld:
+    """So many routes of 40 characters."""
+    hosts = (f"r{number:04}-{'x' * 20}.apps.internal" for number in range(count))
+    return holding(*(Route(host, SHOP, frozenset({WEB}), by_operator=True) for host in hosts))
+
+
+def test_an_instance_has_no_more_names_than_its_certificate_has_room_for() -> None:
+    some, many = mapped(700), mapped(1000)
+    assert len(names(held=some)) == 701
+    assert PLAIN.without_room(WEB, [], some) == ()
+    found, left = names(held=many), PLAIN.without_room(WEB, [], many)
+    assert (*found, *left) == ("web.shop.acme.cell.internal", *sorted(many.routes))
+    assert 700 < len(found) < 1000
+
+
+def test_a_route_for_which_there_is_no_room_is_refused_and_one_that_is_there_is_not() -> None:
+    full = Naming(Dns(), lambda: mapped(1000))
+    with pytest.raises(Conflict, match="of acme/shop/web has no room for new"):
+        full.require_room(WEB, "new.apps.internal")
+    full.require_room(WEB, next(iter(mapped(1).routes)))
+    full.require_room(OTHER, "new.apps.internal")
+    Naming(Dns(), lambda: mapped(700)).require_room(WEB, "new.apps.internal")
+
+
+def test_a_certificate_that_is_full_of_names_is_one_that_clients_take() -> None:
+    """OpenSSL's end the handshake where all certificates of it together are above 100 KiB."""
+    ca = make_ca()
+    for held in (mapped(1000), holding(*(Route(f"{number}x.apps.internal", SHOP) for number in range(5000)))):
+        made = identity(
+            WEB, index=65535, address=IPv4Address("10.255.1.2"), names=names(asked=held.routes, held=held),
+            trust_domain="cell.internal",
+        )  # fmt: skip
+        client = client_context(ca.root.bundle())
+        assert handshake(server_context(ca.leaf(made)), client, dialled=made.dns_names[-1]) == b"hello"
 
 
 def test_the_app_has_its_own_name() -> None:

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from agent.cells.rollout import MutualTlsRow
 from agent.cells.tunnel_health import PeerRow
-from agent.config.config import Mtls
+from agent.config.config import Dns, Mtls
 from agent.control import server
 from agent.control.api.attachments import AttachmentInFull, AttachmentsApi, AttachmentView, TlsView
 from agent.control.api.ca import CaApi
@@ -37,6 +37,7 @@ from agent.envoy.listeners import TlsState
 from agent.envoy.refused_calls import RefusalsRow
 from agent.errors import Conflict, InvalidInput, NotFound
 from agent.identity.leaves import CaRow
+from agent.identity.names import NamesHeld, Naming
 from agent.identity.rotation import Step
 from agent.loop.reports import LastApplyRow
 from agent.model.attachment import AttachRequest
@@ -60,7 +61,6 @@ from tests.testlib.fake_apps import FakeApps, FakeDeclaredApps, FakeKnownApps, d
 from tests.testlib.fake_rotation import FakeRotation
 from tests.testlib.memory_store import MemoryStore
 from tests.testlib.rotation_views import rotation_view
-from tests.testlib.samples import ROUTE_DOMAINS
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -323,6 +323,7 @@ class FakePart(Part):
 def routes_of(cell: FakeCell) -> list[web.RouteDef]:
     """The API, answered by `cell`."""
     policies, enforcement, apps, known = FakePolicies(cell), FakeEnforcement(), FakeApps(cell), FakeKnownApps(cell)
+    naming = Naming(Dns(), lambda: NamesHeld(cell.names.routes(), {}))
     metrics = "# TYPE cellnet_attachments gauge\ncellnet_attachments 1.0\n"
     cells = CellsApi("one", store=cast("CellStore", FakeCells(cell)), enforcement=enforcement, now=NOW.timestamp)
     status = StatusApi((FakePart(cell),), policies=policies, shared=None, enforcement=enforcement, metrics=lambda: metrics)
@@ -332,9 +333,7 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
         SpacesApi(FakeDeclaredApps(cell), known=known, enforcement=enforcement),
         PoliciesApi(policies, known=known, enforcement=enforcement, defaults=cell.defaults),
         cells,
-        RoutesApi(
-            cell.names, ROUTE_DOMAINS, known=known, in_force=cell.step, instances=lambda: cell.instances, leads=apps.leads
-        ),
+        RoutesApi(cell.names, naming, known=known, in_force=cell.step, instances=lambda: cell.instances, leads=apps.leads),
         FakeCa(cell),
         FakeRotation(cell),
         status,

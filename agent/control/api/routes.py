@@ -7,9 +7,10 @@ from aiohttp import web
 
 from agent.control.bodies import OperatorBody, read_body
 from agent.control.errors import answer
+from agent.identity.names import Naming
 from agent.model.names import AppName
 from agent.model.policy import Pattern
-from agent.model.routes import Route, RouteDomains
+from agent.model.routes import Route
 from agent.policy.known_apps import KnownApps
 from agent.policy.mistaken_names import notices
 from agent.store.protocols import RouteStore
@@ -48,7 +49,7 @@ class RoutesApi:
     def __init__(
         self,
         store: RouteStore,
-        domains: RouteDomains,
+        naming: Naming,
         *,
         known: KnownApps,
         in_force: Callable[[], Awaitable[None]],
@@ -56,7 +57,7 @@ class RoutesApi:
         leads: Callable[[str, AppName], bool],
     ) -> None:
         self._store = store
-        self._domains = domains
+        self._naming = naming
         self._known = known
         self._in_force = in_force
         self._instances = instances
@@ -79,7 +80,8 @@ class RoutesApi:
         """Give it to an app, beside those of its space that have it."""
         host, body = request.match_info["host"], await read_body(MapBody, request)
         app = AppName.parse(body.app)
-        self._domains.require(host)
+        self._naming.domains.require(host)
+        self._naming.require_room(app, host)
         found = await self._notices(app, is_new=True)  # the store will name it
         await self._store.map_route(host, app, writer=body.credentials())
         await self._in_force()
