@@ -18,7 +18,8 @@ from agent.store.protocols import CellStore
 class Announcement(Part):
     """`record` is made at each turn, of the address, which a host may change, and of what else the cell says of itself then.
 
-    What fails is announced again until the store has it.
+    What fails is announced again until the store has it. A store of many cells may write it later all the same: what was given
+    to it last counts, not what it took last.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Announcement(Part):
         self._record = record
         self.roots = RootsInUse()
         self._wanted: CellRecord | None = None
+        self._given: CellRecord | None = None
         self._announced: CellRecord | None = None
         self._made: dict[str, tuple[Attachment, Endpoint]] = {}  # of those that are attached, by name
         self._endpoints: frozenset[Endpoint] = frozenset()
@@ -56,7 +58,8 @@ class Announcement(Part):
     async def announce(self) -> None:
         """Announce the cell and its address. Raises as Store.announce: Conflict where its name is another machine's."""
         record = self._wanted
-        if record is not None and record != self._announced:
+        if record is not None and (record, record) != (self._announced, self._given):
+            self._given = record
             await self._store.announce(record)
             self._announced = record
 
@@ -107,5 +110,6 @@ class Announcement(Part):
         await self.announce()
         endpoints = self._endpoints
         if self._announced is not None and endpoints != self._published:
+            self._published = None
             await self._store.publish(endpoints)
             self._published = endpoints

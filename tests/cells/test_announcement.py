@@ -28,16 +28,20 @@ def record(name: str = "one", subnet: IPv4Network = MINE, underlay: IPv4Address 
 
 
 class Deaf(MemoryStore):
-    """Hears nothing for as long as `deaf`."""
+    """Hears nothing for as long as `deaf`. Like a store of many cells it writes later what it was given last."""
 
     deaf = True
+    last_record: CellRecord | None = None
+    last_endpoints: tuple[Endpoint, ...] | None = None
 
     async def announce(self, record: CellRecord) -> None:
+        self.last_record = record
         if self.deaf:
             raise Unavailable("no answer")
         await super().announce(record)
 
     async def publish(self, endpoints: Collection[Endpoint]) -> None:
+        self.last_endpoints = tuple(endpoints)
         if self.deaf:
             raise Unavailable("no answer")
         await super().publish(endpoints)
@@ -181,6 +185,24 @@ async def test_a_failed_announcement_is_repeated() -> None:
         store.deaf = False
         await heard(store, str(WEB))
         assert made.problem is None
+
+
+async def test_what_came_and_went_while_the_store_did_not_answer_is_not_what_it_was_given_last() -> None:
+    store = Deaf()
+    store.deaf = False
+    made = announcement(store)
+    async with announcing(made):
+        made.update((), ready=(), underlay=HERE)
+        await so(lambda: store.last_endpoints == ())
+        store.deaf = True
+        made.update((attachment(WEB, address=FIRST),), ready=(), underlay=HERE)
+        await so(lambda: store.last_endpoints != ())
+        made.update((), ready=(), underlay=ELSEWHERE)
+        await so(lambda: store.last_record == record(underlay=ELSEWHERE))
+        made.update((), ready=(), underlay=HERE)
+        store.deaf = False
+        await so(lambda: (store.last_record, store.last_endpoints) == (record(), ()))
+        await so(lambda: made.problem is None)
 
 
 async def test_a_name_that_is_another_machines_is_refused() -> None:

@@ -23,6 +23,12 @@ def claimed(cells: CellsUnderTest) -> list[str]:
     return [key.removeprefix(prefix) for key in cells.etcd.try_ctl("get", "--prefix", "--keys-only", prefix).out.split()]
 
 
+def published(cells: CellsUnderTest) -> set[str]:
+    """What runs, as the cells say, by name."""
+    prefix = "/cellnet/v1/endpoints/"
+    return {key.rpartition("/")[2] for key in cells.etcd.try_ctl("get", "--prefix", "--keys-only", prefix).out.split()}
+
+
 def test_numbers_that_are_given_in_an_outage_are_claimed_afterwards_and_a_clash_is_told_until_one_goes(
     cells: CellsUnderTest, place: Place
 ) -> None:
@@ -42,6 +48,7 @@ def test_numbers_that_are_given_in_an_outage_are_claimed_afterwards_and_a_clash_
     assert claimed(cells) == ["0", "1"]
     assert "detach one of them" in problems(told)["store"]
     (second if told is cells[2] else third).end()
+    eventually(lambda: published(cells) == {"first", "web", "third" if told is cells[2] else "second"})
     for each in cells:
         eventually(lambda: is_well(each), seconds=PATIENCE)
     assert claimed(cells) == ["0", "1"]
