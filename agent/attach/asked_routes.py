@@ -6,24 +6,25 @@ Before the container has its certificate, since no name may stand in one that is
 from collections.abc import Sequence
 
 from agent.errors import Conflict
+from agent.identity.names import Naming
 from agent.model.names import AppName, Space
-from agent.model.routes import RouteDomains, refuse_numbered
+from agent.model.routes import refuse_numbered
 from agent.store import routes as rule
 from agent.store.protocols import RouteStore
 
 
 class AskedRoutes:
-    """`may_claim`: whether an attach may claim what is free. `domains` are where routes may lie."""
+    """`may_claim`: whether an attach may claim what is free. `naming` knows where routes may lie, and how many one may have."""
 
-    def __init__(self, store: RouteStore, domains: RouteDomains, *, may_claim: bool) -> None:
+    def __init__(self, store: RouteStore, naming: Naming, *, may_claim: bool) -> None:
         self._store = store
-        self._domains = domains
+        self._naming = naming
         self._may_claim = may_claim
 
     def require(self, hosts: Sequence[str]) -> None:
         """Raises InvalidInput for names that no app here can have."""
         for host in hosts:
-            self._domains.require(host)
+            self._naming.domains.require(host)
             refuse_numbered(host)
 
     async def take(self, app: AppName, hosts: Sequence[str]) -> None:
@@ -31,6 +32,7 @@ class AskedRoutes:
 
         What was claimed stays the space's though the attach may fail afterwards: another cell may have come to rely on it.
         """
+        self._naming.require_room(app, hosts)
         for host in hosts:
             if not self._is_taken(app, host):
                 await self._store.claim_route(host, Space.of(app))

@@ -9,7 +9,6 @@ from agent.daemon.foundation import Foundation
 from agent.dns.readiness import Readiness
 from agent.identity.names import NamesHeld, Naming
 from agent.loop.endpoint_names import EndpointNames
-from agent.model.routes import RouteDomains
 from dataplane.flows.port_looks import PortLooks
 from dataplane.flows.served import sees_udp
 
@@ -35,7 +34,7 @@ def make_name_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> NameP
         naming,
         _readiness(base, stack),
         EndpointNames(naming, cell=config.cell),
-        AskedRoutes(store, RouteDomains.of(config.dns), may_claim=may_claim),
+        AskedRoutes(store, naming, may_claim=may_claim),
         NameClaims(naming, store),
     )
 

@@ -5,7 +5,7 @@ agree.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from itertools import accumulate, takewhile
+from itertools import accumulate, filterfalse, takewhile
 
 from agent.config.config import Dns
 from agent.config.name_templates import OWN, NameTemplate
@@ -65,13 +65,15 @@ class Naming:
         wanted = self._wanted(app, asked, held)
         return wanted[_fitting(wanted) :]
 
-    def require_room(self, app: AppName, host: str) -> None:
-        """Raises Conflict where instances of `app` could not answer to one more route."""
+    def require_room(self, app: AppName, hosts: Iterable[str]) -> None:
+        """Raises Conflict where instances of `app` could not answer to these routes, too."""
         wanted = self._wanted(app, [], self.held())
-        if host not in wanted and _fitting((*wanted, host)) <= len(wanted):
+        more = tuple(dict.fromkeys(filterfalse(frozenset(wanted).__contains__, hosts)))
+        left = more[max(_fitting((*wanted, *more)) - len(wanted), 0) :]
+        if left:
             raise Conflict(
-                f"the certificate of {app} has no room for {host}, beside {len(wanted)} other names",
-                hint="unmap routes that nothing asks for, or map it to another app",
+                f"the certificate of {app} has no room for {left[0]}, beside {len(wanted) + len(more) - len(left)} other names",
+                hint="unmap routes that nothing asks for, or give it to another app",
             )
 
     def _wanted(self, app: AppName, asked: Iterable[str], held: NamesHeld) -> Names:

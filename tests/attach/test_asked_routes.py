@@ -3,10 +3,12 @@
 import pytest
 
 from agent.attach.asked_routes import AskedRoutes
+from agent.config.config import Dns
 from agent.errors import Conflict, InvalidInput, Unavailable
+from agent.identity.names import NamesHeld, Naming
 from agent.model.names import AppName, Space
 from tests.testlib.memory_store import MemoryStore
-from tests.testlib.samples import ROUTE_DOMAINS, app
+from tests.testlib.samples import app
 
 WEB, API, FOREIGN = app("web"), app("api"), AppName("acme", "other", "web")
 SHOP = Space("acme", "shop")
@@ -21,7 +23,7 @@ class InOutage(MemoryStore):
 
 
 def asked(store: MemoryStore, *, may_claim: bool = True) -> AskedRoutes:
-    return AskedRoutes(store, ROUTE_DOMAINS, may_claim=may_claim)
+    return AskedRoutes(store, Naming(Dns(), lambda: NamesHeld(store.routes(), {})), may_claim=may_claim)
 
 
 async def test_a_free_route_is_claimed_for_the_space_whose_apps_share_it() -> None:
@@ -86,3 +88,15 @@ async def test_in_an_outage_a_route_that_is_the_spaces_is_taken_and_a_new_one_re
 def test_names_that_no_app_here_can_have_are_refused_before_anything_is_asked(host: str, what: str) -> None:
     with pytest.raises(InvalidInput, match=what):
         asked(MemoryStore()).require(["ok.apps.internal", host])
+
+
+async def test_routes_that_the_certificate_has_no_room_for_are_refused_and_none_of_them_is_claimed() -> None:
+    store = MemoryStore()
+    many = [f"r{number:03}-{'x' * 50}.{'y' * 60}.apps.internal" for number in range(256)]
+    with pytest.raises(Conflict, match=r"of acme/shop/web has no room for r\d{3}-x") as refused:
+        await asked(store).take(WEB, many)
+    assert len(store.routes()) == 0
+    assert "beside 2" in refused.value.what
+    await asked(store).take(WEB, many[:200])
+    await asked(store).take(WEB, many[:200])
+    assert len(store.routes()) == 200

@@ -101,10 +101,10 @@ def test_an_instance_has_no_more_names_than_its_certificate_has_room_for() -> No
 def test_a_route_for_which_there_is_no_room_is_refused_and_one_that_is_there_is_not() -> None:
     full = Naming(Dns(), lambda: mapped(1000))
     with pytest.raises(Conflict, match="of acme/shop/web has no room for new"):
-        full.require_room(WEB, "new.apps.internal")
-    full.require_room(WEB, next(iter(mapped(1).routes)))
-    full.require_room(OTHER, "new.apps.internal")
-    Naming(Dns(), lambda: mapped(700)).require_room(WEB, "new.apps.internal")
+        full.require_room(WEB, ["new.apps.internal"])
+    full.require_room(WEB, mapped(1000).routes)
+    full.require_room(OTHER, ["new.apps.internal"])
+    Naming(Dns(), lambda: mapped(700)).require_room(WEB, ["new.apps.internal"])
 
 
 def test_a_certificate_that_is_full_of_names_is_one_that_clients_take() -> None:

@@ -22,7 +22,7 @@ from ca.disk import load_or_create
 from tests.testlib.environment_bed import container_files
 from tests.testlib.fake_kernel import FACTS as CELL
 from tests.testlib.memory_store import MemoryStore
-from tests.testlib.samples import NAMING, ROUTE_DOMAINS
+from tests.testlib.samples import NAMING
 
 FACTS = LeafFacts(trust_domain="cell.internal", naming=NAMING, lifetime=timedelta(hours=24))
 
@@ -68,6 +68,6 @@ def attaching(tmp_path: Path, ledger: Ledger, loop: Obliging) -> AttachTransacti
         AttachParts(ledger=ledger, leaves=leaves, owners=Owners(), reconciler=any_loop, claim=no_claim,
                     holders=holders(ledger), files=container_files(tmp_path, ledger),
                     facts=replace(CELL, pins=tmp_path / "pins"), leaving=set(), indexes=store,
-                    routes=AskedRoutes(store, ROUTE_DOMAINS, may_claim=True),
+                    routes=AskedRoutes(store, NAMING, may_claim=True),
                     ports=ReservedPorts(lambda _: (), uid=0))
     )  # fmt: skip

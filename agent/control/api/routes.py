@@ -81,7 +81,7 @@ class RoutesApi:
         host, body = request.match_info["host"], await read_body(MapBody, request)
         app = AppName.parse(body.app)
         self._naming.domains.require(host)
-        self._naming.require_room(app, host)
+        self._naming.require_room(app, [host])
         found = await self._notices(app, is_new=True)  # the store will name it
         await self._store.map_route(host, app, writer=body.credentials())
         await self._in_force()
