@@ -11,7 +11,8 @@ BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """What is read off at each scrape. `expiries` by role: root, cell, leaf (the one that ends first)."""
+    """What is read off at each scrape. `expiries` by role: root, cell, leaf (the one that ends first); `limit_hits` by the
+    attachment's name and what is limited: new, connections, received, sent."""
 
     attachments: int
     rules: int
@@ -22,6 +23,7 @@ class Levels:
     named_instances: int
     problems: int
     lost_refusals: int
+    limit_hits: dict[tuple[str, str], int]
     expiries: dict[str, datetime]
 
 
@@ -49,6 +51,9 @@ class Metrics:
         self._answers = gauge("cellnet_dns_answers", "1 while the cell's dnsmasq answers")
         self._named = gauge("cellnet_dns_instances", "Instances of all cells that have names here")
         self._problems = gauge("cellnet_problems", "What status lists as wrong")
+        self._limit_hits = gauge(
+            "cellnet_limit_hits", "Connections refused and packets dropped by a container's own limits", ["name", "limit"]
+        )
         self._left = gauge("cellnet_certificate_seconds_left", "Until the first certificate of a role ends", ["role"])
 
     def text(self, levels: Levels, *, now: datetime) -> str:
@@ -62,6 +67,9 @@ class Metrics:
         self._named.set(levels.named_instances)
         self._problems.set(levels.problems)
         self._lost.set(levels.lost_refusals)
+        self._limit_hits.clear()  # of containers that have gone
+        for (name, limit), hits in levels.limit_hits.items():
+            self._limit_hits.labels(name, limit).set(hits)
         for role, ends in levels.expiries.items():
             self._left.labels(role).set((ends - now).total_seconds())
         return generate_latest(self._registry).decode()

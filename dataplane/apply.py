@@ -9,10 +9,11 @@ from typing import NamedTuple, TypeAlias
 from dataplane.detachment import reset_remote_connections
 from dataplane.firewall.driver import Firewall
 from dataplane.ipset import MarkSet
-from dataplane.netlink import addresses, interior, links, neighbours, overlay, routes
+from dataplane.netlink import addresses, interior, link_rates, links, neighbours, overlay, routes
 from dataplane.outside_sets import OutsideSets
 from dataplane.plan import Plan
 from dataplane.tables import (
+    LIMIT_SETS,
     TAG_MASK,
     TAGS_SET,
     TUNNEL_LINK,
@@ -21,6 +22,7 @@ from dataplane.tables import (
     Tables,
     host_interface,
     is_of_links,
+    shaper_interface,
 )
 from host import sysctl
 from host.errors import HostRefused, Unexpected, all_refused
@@ -37,12 +39,14 @@ class Sockets(NamedTuple):
     tags: MarkSet
     senders: MarkSet
     outside: OutsideSets
+    limited: OutsideSets
 
     @classmethod
     def connected(cls) -> "Sockets":
         """Those of the namespace that the calling thread is in."""
         tags, senders = MarkSet(TAGS_SET, mask=TAG_MASK), MarkSet(VTEPS_SET, mask=WHOLE_MARK)
-        return cls(connect(NETLINK_ROUTE), tags, senders, OutsideSets())
+        limited = OutsideSets(LIMIT_SETS, counted=True)
+        return cls(connect(NETLINK_ROUTE), tags, senders, OutsideSets(), limited)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +94,11 @@ class PlannedEffects:
         for address, inside in plan.interiors.drop.items():
             if host_interface(address) in plan.veths.drop:  # while its link is there, so that other cells hear of it
                 reset_remote_connections(inside.pin, address=address, beyond=overlay.peer_networks(self.desired))
-        if len(plan.veths.drop) > 1:
-            links.delete_together(route, plan.veths.drop)
+        shapers = [shaper_interface(each) for each in plan.rates.drop]
+        if len(plan.veths.drop) + len(shapers) > 1:
+            links.delete_together(route, [*plan.veths.drop, *shapers])
+        for address in plan.rates.drop:
+            self._attempt(address, partial(link_rates.drop, route, address))
         for name, veth in plan.veths.drop.items():  # its routes, neighbours and settings go with it
             self._attempt(veth.address, partial(links.delete, route, name))
         gone = {*plan.veths.drop, TUNNEL_LINK}  # what belongs to the tunnel has been withdrawn
@@ -99,7 +106,7 @@ class PlannedEffects:
         neighbours.drop(route, [key for key in plan.neighbours.drop if key.device not in gone])
 
     def _police(self) -> None:
-        plan, (_, tags, senders, outside) = self.plan, self.sockets
+        plan, (_, tags, senders, outside, limited) = self.plan, self.sockets
         later = {*plan.veths.add, TUNNEL_LINK}
         sysctl.write({key: value for key, value in plan.sysctls.put.items() if not is_of_links(key, later)})
         for marks, wanted in ((tags, plan.tags.put), (senders, plan.senders.put)):
@@ -107,11 +114,13 @@ class PlannedEffects:
                 marks.ensure()  # a set must be there before a rule that names it
                 marks.put(wanted)
         outside.put(plan.outside.put, old=plan.outside.old)  # as those
+        limited.put(plan.limited.put, old=plan.limited.old)
         if plan.chains or plan.jumps:
             self.firewall.apply(chains=plan.chains, jumps=plan.jumps)
         tags.drop(plan.tags.drop)  # last, so that no packet of a known container is without its tag
         senders.drop(plan.senders.drop)
         outside.drop(plan.outside.drop)  # which no rule names any more
+        limited.drop(plan.limited.drop)
 
     def _connect(self) -> None:
         plan, route = self.plan, self.sockets.route
@@ -124,7 +133,7 @@ class PlannedEffects:
         plan = self.plan
         to = (*(way.link for way in plan.routes.put.values()), *(key.device for key in plan.neighbours.put))
         names = (*plan.veths.add, *plan.links_up.put, *to)
-        return {address for name in names if (address := links.address_of(name))} | set(plan.interiors.put)
+        return {address for name in names if (address := links.address_of(name))} | {*plan.interiors.put, *plan.rates.put}
 
     def _connect_one(self, address: IPv4Address) -> None:
         plan, route = self.plan, self.sockets.route
@@ -136,6 +145,8 @@ class PlannedEffects:
         if address in plan.interiors.put or name in plan.veths.add:
             interior.program(address, inside)
         neighbours.put(route, {key: mac for key, mac in plan.neighbours.put.items() if key.device == name})
+        if address in plan.rates.put:
+            link_rates.put(route, address, plan.rates.put[address])  # before it is up
         if name in plan.links_up.put:
             links.set_up(route, name)
         routes.put(route, {to: way for to, way in plan.routes.put.items() if way.link == name})  # a route needs its link up

@@ -18,7 +18,7 @@ from dataplane.flows.cut import Clock, Receipt, SweepPhase, sweep
 from dataplane.flows.judge import NONE_DEPARTED
 from dataplane.flows.plain import plain_flows
 from dataplane.flows.streams import EnvoySockets, unknown_sockets
-from dataplane.netlink import addresses, fdb, interior, links, neighbours, routes, vtep
+from dataplane.netlink import addresses, fdb, interior, link_rates, links, neighbours, routes, vtep
 from dataplane.plan import Plan
 from dataplane.state import HostState
 from dataplane.tables import TUNNEL_LINK, Interior, Tables
@@ -90,7 +90,7 @@ class Kernel:
 
     @all_refused()
     def _read(self, desired: Tables, known: Mapping[IPv4Address, Interior], again: bool) -> Tables:
-        route, tags, senders, outside = self._to_read
+        route, tags, senders, outside, limited = self._to_read
         firewall = self._firewall.read()
         found = links.read(route)
         tunnel = vtep.read(route, found.tunnel)
@@ -117,4 +117,6 @@ class Kernel:
             fdb=fdb.read(route, found.tunnel.index) if found.tunnel and tunnel else {},
             senders=senders.read(),
             outside=outside.read(),
+            limited=limited.read(),
+            rates=link_rates.read(route, found, desired.rates),
         )

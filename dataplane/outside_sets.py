@@ -1,7 +1,8 @@
 """Sets of networks outside that rules of egress name (`firewall/egress.py`). Ours by their names: `cellnet-out-` and a hash.
 
 A set's name says what it holds, so that one is made whole before any rule names it, is never changed while one does, and goes
-when none does any longer.
+when none does any longer. Containers with limits (`cellnet-over-`, `firewall/limits.py`) are sets of the same kind, which count
+how often a rule has found each of them.
 """
 
 import socket
@@ -36,6 +37,7 @@ from host.netlink.socket import connect
 
 DESTROY: Final = 0x603
 PREFIX, MOST, ASKED_FLAGS, HEADERS, COUNT = 3, 19, 6, 1 << 2, 24
+FLAGS, WITH_COUNTERS = 8, 1 << 3
 IN_USE: Final = 4100  # IPSET_ERR_BUSY: a rule names the set
 GONE: Final = 2  # ENOENT
 CAPACITY: Final = 1 << 16  # networks; the kernel's own default
@@ -53,9 +55,16 @@ class _SetRead(NamedTuple):
 
 
 class OutsideSets:
-    """Those of the namespace that the calling thread is in; one thread only. `clock` is in seconds and never jumps."""
+    """Those of the namespace that the calling thread is in; one thread only. `clock` is in seconds and never jumps.
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    They are those whose names begin with `prefix`; `counted` ones count.
+    """
+
+    def __init__(
+        self, prefix: str = OUTSIDE_SETS, *, counted: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._prefix = prefix
+        self._flags = attribute(FLAGS | IN_NETWORK_ORDER, struct.pack("!I", WITH_COUNTERS)) if counted else b""
         self._link = connect(NETLINK_NETFILTER)
         self._clock = clock
         self._known: dict[str, _SetRead] = {}
@@ -104,7 +113,7 @@ class OutsideSets:
         for body in self._link.dump(LIST, asked, what="sets"):
             for raw in parts_of(body, start=len(NFGENMSG_IPV4), kind=SET):
                 name = raw.rstrip(b"\0").decode(errors="replace")
-                if name.startswith(OUTSIDE_SETS):
+                if name.startswith(self._prefix):
                     headers = parts_of(body, start=len(NFGENMSG_IPV4), kind=CONTENT)
                     counts = [count for each in headers for count in parts_of(each, kind=COUNT)]
                     yield name, int.from_bytes(counts[0], "big") if counts else -1
@@ -122,7 +131,7 @@ class OutsideSets:
 
     def _make(self, name: str, most: int) -> None:
         asked = attribute(TYPE, b"hash:net\0") + attribute(REVISION, b"\6") + attribute(FAMILY, bytes([socket.AF_INET]))
-        size = nested(CONTENT, attribute(MOST | IN_NETWORK_ORDER, struct.pack("!I", most)))
+        size = nested(CONTENT, attribute(MOST | IN_NETWORK_ORDER, struct.pack("!I", most)) + self._flags)
         (answer,) = self._link.ask(CREATE, [_named(name) + asked + size], flags=NLM_F_ACK)
         if isinstance(answer, OSError):
             hint = f"a set {name} of another type is in the way, or the kernel lacks ip_set_hash_net: ipset destroy {name}"

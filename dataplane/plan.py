@@ -83,6 +83,8 @@ class Plan:
     fdb: Delta[str, tuple[IPv4Address, ...]]
     senders: Delta[IPv4Address, int]
     outside: Delta[str, tuple[IPv4Network, ...]]
+    limited: Delta[str, tuple[IPv4Network, ...]]
+    rates: Delta[IPv4Address, int]
 
     def __bool__(self) -> bool:
         return any(getattr(self, each.name) for each in fields(self))

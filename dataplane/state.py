@@ -60,6 +60,22 @@ class PublishedPort:
     to: int
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one workload may take at most; 0 is without a limit.
+
+    `rate` is bits a second, in and out each. Of its flows to outside of the overlay `connections` may be open at once, and
+    `new` may begin in a second.
+    """
+
+    rate: int = 0
+    connections: int = 0
+    new: int = 0
+
+
+NO_LIMITS: Final = Limits()
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class HostService:
     """A port of the host itself that containers may reach."""
@@ -173,6 +189,7 @@ class Workload:
     egress: frozenset[OutsideRight] = frozenset()
     ingress: frozenset[OutsideRight] = frozenset()
     publish: tuple[PublishedPort, ...] = ()
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

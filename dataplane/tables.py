@@ -12,6 +12,7 @@ from pathlib import Path
 
 CHAIN_PREFIX = "CELLNET-"
 LINK_PREFIX = "cnet"
+SHAPER_PREFIX = "cifb"  # no rule's `cnet+`
 # What the kernel counts new flows of containers by. It keeps the limits of a name until no rule has it: others need another
 LIMITED_DATAGRAMS, LIMITED_ECHOES, LIMITED_CALLS = "cellnet-new-udp", "cellnet-new-icmp", "cellnet-new-tcp"
 LIMITED_TUNNELS = "cellnet-new-tunnels"
@@ -24,6 +25,7 @@ ADDRESS_PROTOCOL = ROUTE_PROTOCOL
 LOOPBACK_LINK = "lo"
 TAGS_SET, VTEPS_SET = "cellnet-tags", "cellnet-vteps"
 OUTSIDE_SETS = "cellnet-out-"  # and a hash of what is in one
+LIMIT_SETS = "cellnet-over-"  # containers with a limit, and how often each has come to it (`firewall/limits.py`)
 TAG_MASK, WHOLE_MARK = 0xFFFF, 0xFFFFFFFF
 GATEWAY = IPv4Address("169.254.0.1")
 # Envoy marks the connections it makes with a caller's address, so that their answers come back to it: one mark for those that
@@ -36,6 +38,12 @@ EITHER_MARK = 0xFFFFFFFE  # the bits in which the two are the same
 def host_interface(address: IPv4Address) -> str:
     """Name of the host's end: `cnet` and 8 hex digits. A shorter prefix would match other engines' `cni0`."""
     return f"{LINK_PREFIX}{int(address):08x}"
+
+
+@lru_cache(maxsize=CELLFUL)
+def shaper_interface(address: IPv4Address) -> str:
+    """Name of the device that slows down what a container sends, where that is limited."""
+    return f"{SHAPER_PREFIX}{int(address):08x}"
 
 
 @lru_cache(maxsize=CELLFUL)
@@ -181,6 +189,10 @@ class Tables:
     senders: Mapping[IPv4Address, int] = field(default_factory=dict)
     # ours: sets cellnet-out-*, each with networks outside that rules name it for, ascending
     outside: Mapping[str, tuple[IPv4Network, ...]] = field(default_factory=dict)
+    # ours: sets cellnet-over-*, each with containers that have the limit, ascending
+    limited: Mapping[str, tuple[IPv4Network, ...]] = field(default_factory=dict)
+    # ours: qdiscs of our veths, and links cifb + 8 hex digits; bits a second in and out, 0 where not all of it is right
+    rates: Mapping[IPv4Address, int] = field(default_factory=dict)
 
 
 def is_of_links(setting: str, links: Set[str]) -> bool:
@@ -201,6 +213,7 @@ def without(tables: Tables, addresses: Collection[IPv4Address], *, overlay: bool
         interiors={key: value for key, value in tables.interiors.items() if key not in addresses},
         neighbours={key: value for key, value in tables.neighbours.items() if key.device not in links},
         routes={key: value for key, value in tables.routes.items() if value.link not in links},
+        rates={key: value for key, value in tables.rates.items() if key not in addresses},
         vteps={} if overlay else tables.vteps,
         fdb={} if overlay else tables.fdb,
     )

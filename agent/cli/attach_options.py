@@ -1,4 +1,4 @@
-"""What `run` and `attach` both ask for: app, name, instance, ports, routes, TLS target, services."""
+"""What `run` and `attach` both ask for: app, name, instance, ports, routes, TLS target, services, limits."""
 
 import functools
 from collections.abc import Callable
@@ -10,7 +10,9 @@ from agent.cli.app_names import APP
 from agent.cli.errors import print_warnings
 from agent.client.connection import Client, Reply, RequestBody, attachment_address
 from agent.model.app_port import AppPort
+from agent.model.limits import as_written, check_connections, parse_new, parse_rate
 from agent.model.names import lowered
+from dataplane.state import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class AttachOptions:
     tls_target: int | None
     tls_http: str | None
     services: tuple[str, ...]
+    limits: Limits
 
     def body(self) -> RequestBody:
         """The fields of a request; the name is in its address."""
@@ -36,11 +39,24 @@ class AttachOptions:
             "tls_target": self.tls_target,
             "tls_http": self.tls_http,
             "services": tuple(map(lowered, self.services)),
+            "limits": as_written(self.limits),
         }
 
 
 def _ports(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> tuple[AppPort, ...]:
     return tuple(map(AppPort.parse, texts))
+
+
+def _rate(_context: click.Context, _option: click.Parameter, text: str | None) -> int:
+    return 0 if text is None else parse_rate(text)
+
+
+def _connections(_context: click.Context, _option: click.Parameter, number: int | None) -> int:
+    return 0 if number is None else check_connections(number)
+
+
+def _new(_context: click.Context, _option: click.Parameter, text: str | None) -> int:
+    return 0 if text is None else parse_new(text)
 
 
 OPTIONS = (
@@ -73,6 +89,22 @@ OPTIONS = (
         metavar="APP",
         help="An app that the environment names though no policy says yet that it may be reached (repeatable).",
     ),
+    click.option(
+        "--limit-rate", callback=_rate, metavar="RATE", help="As fast as it may receive, and send: e.g. 100mbit. [default: any]"
+    ),
+    click.option(
+        "--limit-connections",
+        type=int,
+        callback=_connections,
+        metavar="N",
+        help="How many connections to outside of the overlay it may have open. [default: any]",
+    ),
+    click.option(
+        "--limit-new",
+        callback=_new,
+        metavar="N/s",
+        help="How many connections to outside of the overlay it may open in a second: e.g. 50/s. [default: any]",
+    ),
 )
 
 
@@ -83,9 +115,10 @@ def attach_options(command: Callable[..., object]) -> Callable[..., object]:
     def wrapped(
         *arguments: object, app: str, name: str | None, instance: int | None, ports: tuple[AppPort, ...],
         routes: tuple[str, ...], tls_target: int | None, tls_http: str | None, services: tuple[str, ...],
-        **others: object,
+        limit_rate: int, limit_connections: int, limit_new: int, **others: object,
     ) -> object:  # fmt: skip
-        options = AttachOptions(app, name, instance, ports, routes, tls_target, tls_http, services)
+        limits = Limits(limit_rate, limit_connections, limit_new)
+        options = AttachOptions(app, name, instance, ports, routes, tls_target, tls_http, services, limits)
         return command(*arguments, options=options, **others)
 
     found: Callable[..., object] = wrapped

@@ -1,6 +1,7 @@
 """`attach`, `detach`, `ps`: attachments whose namespaces are there already."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -96,7 +97,7 @@ def ps(location: Location, is_everywhere: bool, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        click.echo(table(HEADS, [_row(each) for each in found.each()]))
+        click.echo(_listed(list(found.each())))
 
 
 HEADS = ("NAME", "APP", "INSTANCE", "ADDRESS", "PORTS", "ROUTES", "TLS")
@@ -112,6 +113,19 @@ def _print_all(apps: Fields, *, as_json: bool) -> None:
         return
     plain = [(each.text("cell"), each.text("name"), app, each.text("instance"), each.text("address")) for app, each in pairs]
     click.echo(table(HEADS_OF_ALL, [(*row, *served(each)) for row, (_, each) in zip(plain, pairs, strict=True)]))
+
+
+def _listed(found: Sequence[Fields]) -> str:
+    """With a column for limits, where there are any."""
+    rows, limits = [_row(each) for each in found], [_limits(each.at("limits")) for each in found]
+    if not any(limits):
+        return table(HEADS, rows)
+    return table((*HEADS, "LIMITS"), [(*row, limit) for row, limit in zip(rows, limits, strict=True)])
+
+
+def _limits(found: Fields) -> str:
+    words = {"rate": "{}", "connections": "{} open", "new": "{}/s new"}
+    return joined([word.format(found.text(name)) for name, word in words.items() if found.text(name)])
 
 
 def _row(each: Fields) -> tuple[str, ...]:

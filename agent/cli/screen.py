@@ -88,6 +88,7 @@ def rows(found: Fields) -> Iterator[Row]:
     yield _peers(list(found.at("peers").each()))
     yield from _mutual_tls(found.at("mutual_tls"))
     yield from _refused(found.at("refusals"))
+    yield from _limited(list(found.at("limited").each()))
 
 
 def _peers(found: Sequence[Fields]) -> Row:
@@ -136,6 +137,17 @@ def _refused(found: Fields) -> Iterator[Row]:
         text += f"; the last at {moment(last.text('at'))}: {last.text('source')} to {to}{port}: {last.text('reason')}"
         break
     yield Row("refused", text)
+
+
+def _limited(found: Sequence[Fields]) -> Iterator[Row]:
+    """Containers that have come to their own limits, if any."""
+    words = (("new", "new too many"), ("connections", "open too many"), ("received", "packets in"), ("sent", "packets out"))
+    said = []
+    for each in found:
+        counts = [f"{each.text(name)} {word}" for name, word in words if each.text(name) != "0"]
+        said.append(f"{each.text('name')} ({joined(counts)})")
+    if said:
+        yield Row("limited", f"refused or dropped: {joined(said)}")
 
 
 def _containers(attached: str, found: Fields) -> Row:

@@ -16,7 +16,7 @@ from agent.errors import Bug, CellnetError, Conflict, HostRefused, InvalidInput,
 from agent.wording import program
 
 RequestBody: TypeAlias = Mapping[
-    str, "str | int | float | bool | Sequence[str] | Sequence[int | str] | Mapping[str, str] | Mapping[str, int | None] | None"
+    str, "str | int | float | bool | Sequence[str] | Sequence[int | str] | Mapping[str, str | int | None] | None"
 ]
 
 ANSWER_WITHIN = 90.0

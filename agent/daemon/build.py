@@ -132,6 +132,7 @@ def _tasks(base: Foundation, parts: Parts) -> tuple[Work, ...]:
         ("tunnels", parts.tunnels.run),
         ("rollout", parts.rollout.run),
         ("firewall", parts.firewall.run),
+        ("limits", parts.limits.run),
         ("files", parts.files.run),
         ("owners", OwnerWatch(parts.attaching.sweep, base.ledger).run),
     )
@@ -156,6 +157,7 @@ def _reporting(base: Foundation, parts: Parts) -> tuple[Part, ...]:
         parts.policies,
         parts.tags,
         parts.firewall,
+        parts.limits,
         loop.contested,
         SavedRules(),
         EnvoyConnection(parts.ads, admin_socket=paths.envoy_admin, obstacle=partial(envoy_obstacle, config)),
@@ -251,5 +253,6 @@ def _levels(parts: Parts, reporting: tuple[Part, ...]) -> Levels:
         named_instances=parts.loop.names.published,
         problems=len(problems_of(reporting)),
         lost_refusals=parts.pressure.lost(),
+        limit_hits=parts.limits.by_limit(),
         expiries={"root": ends.root_not_after, "cell": ends.cell_not_after} | ({"leaf": leaf_ends} if leaf_ends else {}),
     )

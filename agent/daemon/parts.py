@@ -22,6 +22,7 @@ from agent.cells.rollout import Rollout, RolloutFacts
 from agent.cells.tunnel_health import TunnelHealth
 from agent.cells.tunnel_mode import TunnelMode
 from agent.config.config import Mtls
+from agent.daemon.container_limits import ContainerLimits
 from agent.daemon.firewall import FirewallPart, passage_of
 from agent.daemon.foundation import Foundation
 from agent.daemon.name_parts import NameParts, make_name_parts
@@ -76,6 +77,7 @@ class Parts:
     ads: AdsServer
     loop: Reconciler
     firewall: FirewallPart
+    limits: ContainerLimits
     listeners: Listeners
     foreign_listeners: ForeignListeners
     liveness: Liveness
@@ -134,7 +136,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
             base.backend, kernel=base.kernel, loop=loop, passage=lambda: passage_of(facts, base.underlay.facts.tunnel),
         ),
         liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching,
-        listeners=listeners, ports=ports, holders=holders, files=files,
+        listeners=listeners, ports=ports, holders=holders, files=files, limits=ContainerLimits(base.kernel, loop=loop),
         rollout=Rollout(
             mode, TunnelLooks(mode, base.ledger, attaching, ports, listeners, loop, base.kernel, facts), rollout_facts,
             on_change=loop.kick,

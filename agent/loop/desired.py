@@ -143,8 +143,8 @@ def _workload(attachment: Attachment, tag: int, snapshot: Snapshot, *, facts: Ce
     allows = snapshot.resolve(attachment.app)
     outside = snapshot.outside(attachment.app)
     listeners = _listeners(attachment, snapshot, facts=facts, known=() if known is None else known.listeners)
-    shape = (attachment.name, attachment.interface, listeners)
-    if known is not None and (known.name, known.interface, known.listeners) == shape:
+    shape = (attachment.name, attachment.interface, listeners, attachment.limits)
+    if known is not None and (known.name, known.interface, known.listeners, known.limits) == shape:
         if known.tag == tag and known.allows is allows and known.egress is outside.egress and known.ingress is outside.ingress:
             return known
         return replace(known, tag=tag, allows=allows, egress=outside.egress, ingress=outside.ingress)
@@ -158,6 +158,7 @@ def _workload(attachment: Attachment, tag: int, snapshot: Snapshot, *, facts: Ce
         listeners=listeners,
         egress=outside.egress,
         ingress=outside.ingress,
+        limits=attachment.limits,
     )
 
 

@@ -14,7 +14,7 @@ from agent.model.app_port import TCP, AppPort, check_port
 from agent.model.key_owner import ROOT, KeyOwner
 from agent.model.names import HOSTNAME, AppName
 from agent.model.owner import Owner
-from dataplane.state import TargetHttp
+from dataplane.state import NO_LIMITS, Limits, TargetHttp
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 # The kernel's rule (IFNAMSIZ 16, no '/', ':' or white space) made narrower: the name also stands in sysctl paths.
@@ -57,6 +57,7 @@ class Attachment:
     key_owner: KeyOwner = ROOT
     services: tuple[AppName, ...] = ()
     netns_name: str = ""
+    limits: Limits = NO_LIMITS
 
     def tcp_ports(self) -> frozenset[int]:
         """Those that calls are meant for."""
@@ -83,6 +84,7 @@ class AttachRequest:
     key_owner: KeyOwner = ROOT
     services: tuple[AppName, ...] = ()
     netns_resolv_conf: bool = False
+    limits: Limits = NO_LIMITS
 
     def __post_init__(self) -> None:
         check_name(self.name)

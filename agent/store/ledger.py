@@ -108,6 +108,7 @@ class Ledger:
                 key_owner=request.key_owner,
                 services=request.services,
                 netns_name=request.netns_name,
+                limits=request.limits,
             )
             connection.execute(INSERT, to_row(attachment))
         if proving is not None:

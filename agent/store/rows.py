@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from dataclasses import asdict
 from ipaddress import IPv4Address
 
 from pydantic import TypeAdapter
@@ -11,11 +12,11 @@ from agent.model.attachment import Attachment, Phase
 from agent.model.key_owner import KeyOwner
 from agent.model.names import AppName
 from agent.model.owner import Owner
-from dataplane.state import TargetHttp
+from dataplane.state import Limits, TargetHttp
 
 INSERT = """INSERT INTO attachments VALUES (
   :name, :app, :instance, :address, :interface, :ports, :routes, :tls_target, :tls_http, :owner, :phase,
-  :key_uid, :key_gid, :guid, :services, :netns_name)"""
+  :key_uid, :key_gid, :guid, :services, :netns_name, :limits)"""
 OWNER: TypeAdapter[Owner] = TypeAdapter(Owner)  # the keys of its JSON show the kind
 
 
@@ -38,6 +39,7 @@ def to_row(attachment: Attachment) -> dict[str, str | int | None]:
         "guid": attachment.guid,
         "services": json.dumps(list(map(str, attachment.services))),
         "netns_name": attachment.netns_name,
+        "limits": json.dumps(asdict(attachment.limits)),
     }
 
 
@@ -59,4 +61,5 @@ def from_row(row: sqlite3.Row) -> Attachment:
         key_owner=KeyOwner(row["key_uid"], row["key_gid"]),
         services=tuple(map(AppName.parse, json.loads(row["services"]))),
         netns_name=row["netns_name"],
+        limits=Limits(**json.loads(row["limits"])),
     )

@@ -73,6 +73,8 @@ MIGRATIONS: tuple[Migration, ...] = (
              FROM attachments, json_each(attachments.routes) AS each WHERE ltrim(each.value, '0123456789') NOT LIKE '.%'
              ORDER BY name""",
     ),
+    # what an attachment may take at most, JSON; of a row without any none
+    ("ALTER TABLE attachments ADD COLUMN limits TEXT NOT NULL DEFAULT '{}'",),
 )
 
 

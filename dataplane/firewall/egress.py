@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from dataplane import way_out
+from dataplane.firewall.limits import WITHIN_LIMITS, limit_chains
 from dataplane.firewall.matches import tunnelled
 from dataplane.firewall.outside_matches import REFUSE, OutsideEnd, RightsChain, Sets, addresses, rights_chain, sets_of
 from dataplane.memo import Memo
@@ -27,7 +28,7 @@ def egress_chains(state: HostState) -> dict[str, Iterable[str]]:
         return {"CELLNET-EGRESS": (refused, REFUSE)}
     never = tuple(_never(state))
     if state.egress_allowed:
-        return {"CELLNET-EGRESS": (refused, *never, "-j ACCEPT")}
+        return {"CELLNET-EGRESS": (refused, *never, WITHIN_LIMITS), **limit_chains(state)}
     apps = _apps(state)
     parts: dict[int, list[str]] = {}
     for tag, rights in sorted(apps.items()):
@@ -37,6 +38,7 @@ def egress_chains(state: HostState) -> dict[str, Iterable[str]]:
         "CELLNET-EGRESS": (refused, *never, *to_parts, REFUSE),
         **{f"CELLNET-EGRESS-{part:x}": (*rules, REFUSE) for part, rules in parts.items()},
         **{rights.chain: rights.rules for rights in apps.values()},
+        **limit_chains(state),
     }
 
 
@@ -65,4 +67,6 @@ def _never(state: HostState) -> Iterator[str]:
     yield from (f"{each} {REFUSE}" for each in addresses(way_out.never(state), end=OutsideEnd.DESTINATION, few=FEW_NEVER))
 
 
-_rights: Memo[frozenset[OutsideRight], RightsChain] = Memo(partial(rights_chain, end=OutsideEnd.DESTINATION, kind="OUT"))
+_rights: Memo[frozenset[OutsideRight], RightsChain] = Memo(
+    partial(rights_chain, end=OutsideEnd.DESTINATION, kind="OUT", admit=WITHIN_LIMITS)
+)

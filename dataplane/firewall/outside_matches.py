@@ -20,6 +20,7 @@ FEW: Final = 4  # networks that have a rule each; more are a set, which costs th
 ANY: Final = (1, 65535)
 EVERYWHERE: Final = (IPv4Network("0.0.0.0/1"), IPv4Network("128.0.0.0/1"))
 REFUSE: Final = "-j CELLNET-REJECT"
+ACCEPT: Final = "-j ACCEPT"
 Sets = Mapping[str, tuple[IPv4Network, ...]]
 
 
@@ -39,9 +40,9 @@ class RightsChain:
     sets: Sets
 
 
-def rights_chain(rights: frozenset[OutsideRight], *, end: OutsideEnd, kind: str) -> RightsChain:
-    """One rule or more for each right, then refusal. The chain is called after its `kind` and after what it holds."""
-    rules = (*(rule for each in sorted(rights) for rule in _accepts(each, end)), REFUSE)
+def rights_chain(rights: frozenset[OutsideRight], *, end: OutsideEnd, kind: str, admit: str = ACCEPT) -> RightsChain:
+    """One rule or more for each right, which `admit`, then refusal. The chain is called after its `kind` and what it holds."""
+    rules = (*(rule for each in sorted(rights) for rule in _admitting(each, end, admit)), REFUSE)
     sets = {name: networks for each in rights for name, networks in sets_of(each.networks).items()}
     return RightsChain(f"{CHAIN_PREFIX}{kind}-{_hash(' '.join(rules))}", rules, sets)
 
@@ -59,14 +60,14 @@ def sets_of(networks: tuple[IPv4Network, ...], *, few: int = FEW) -> Sets:
     return {_set_name(networks): networks} if len(networks) > few else {}
 
 
-def _accepts(right: OutsideRight, end: OutsideEnd) -> Iterator[str]:
+def _admitting(right: OutsideRight, end: OutsideEnd, admit: str) -> Iterator[str]:
     ports = f"-p {right.protocol}{_ports(right)}"
     if right.networks == EVERYWHERE:
-        yield f"{ports} -j ACCEPT"
+        yield f"{ports} {admit}"
         return
     for found in addresses(right.networks, end=end):
         by_address = not found.startswith("-m")  # iptables prints it first, and a set in its place among the matches
-        yield f"{found} {ports} -j ACCEPT" if by_address else f"{ports} {found} -j ACCEPT"
+        yield f"{found} {ports} {admit}" if by_address else f"{ports} {found} {admit}"
 
 
 @lru_cache(maxsize=1024)

@@ -8,12 +8,12 @@ import socket
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from dataplane.netlink.rtnetlink import NEW, NUMBER, change, octets
-from dataplane.tables import LINK_PREFIX, TUNNEL_LINK, Veth, container_mac, host_mac
+from dataplane.tables import LINK_PREFIX, SHAPER_PREFIX, TUNNEL_LINK, Veth, container_mac, host_mac
 from host.errors import HostRefused, refused_as
 from host.netlink.messages import NETLINK_ROUTE, NLM_F_ACK, attribute, contents, nested
 from host.netlink.socket import NetlinkSocket, connect
@@ -68,6 +68,7 @@ class Links:
     """Our host ends (veths named `cnet` + 8 hex digits) by name, whether each is up, and their names by index.
 
     `tunnel` is whatever has the name of the tunnel's end, ours or not; of the others only `settings`, sysctls by name, have it.
+    `shapers` are by the container's address what has the name of the device that limits it, ours or not.
     """
 
     veths: Mapping[str, Veth]
@@ -75,6 +76,7 @@ class Links:
     names: Mapping[int, str]
     settings: Mapping[str, str]
     tunnel: Link | None = None
+    shapers: Mapping[IPv4Address, Link] = field(default_factory=dict)
 
 
 def read(kernel: NetlinkSocket) -> Links:
@@ -84,6 +86,7 @@ def read(kernel: NetlinkSocket) -> Links:
     names: dict[int, str] = {}
     settings: dict[str, str] = {}
     tunnel: Link | None = None
+    shapers: dict[IPv4Address, Link] = {}
     for body in kernel.dump(RTM_GETLINK, LINK.pack(0, 0, 0, 0, 0) + NO_STATISTICS, what="links"):
         found = _link(body)
         address = address_of(found.name)
@@ -95,7 +98,9 @@ def read(kernel: NetlinkSocket) -> Links:
             up[found.name] = found.up
             names[found.index] = found.name
             settings.update(found.settings())
-    return Links(veths, up, names, settings, tunnel)
+        elif (limited := address_of(found.name, prefix=SHAPER_PREFIX)) is not None:
+            shapers[limited] = found
+    return Links(veths, up, names, settings, tunnel, shapers)
 
 
 def look_up(kernel: NetlinkSocket, *, name: str = "", index: int = 0) -> Link | None:
@@ -163,9 +168,9 @@ def index_of(name: str) -> int:
         return socket.if_nametoindex(name)
 
 
-def address_of(name: str) -> IPv4Address | None:
+def address_of(name: str, *, prefix: str = LINK_PREFIX) -> IPv4Address | None:
     """The container address in a link's name, None where the link is not ours."""
-    digits = name.removeprefix(LINK_PREFIX)
+    digits = name.removeprefix(prefix)
     if digits == name or len(digits) != 8 or set(digits) - set("0123456789abcdef"):
         return None
     return IPv4Address(int(digits, 16))
@@ -189,6 +194,13 @@ def create_veth(kernel: NetlinkSocket, name: str, veth: Veth, *, pin: Path, peer
 def create(kernel: NetlinkSocket, name: str, *, mac: str, mtu: int, kind: str, details: bytes) -> None:
     """Make a link of another kind, down. Raises OSError."""
     change(kernel, RTM_NEWLINK, _description(name, mac, mtu) + _kind(kind.encode(), details), flags=NEW)
+
+
+def create_plain(kernel: NetlinkSocket, name: str, *, kind: str) -> None:
+    """Make a link of a kind that has nothing to be said of it, down. Raises OSError."""
+    named = attribute(IFLA_IFNAME, name.encode() + b"\0")
+    what = nested(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, kind.encode()))
+    change(kernel, RTM_NEWLINK, LINK.pack(0, 0, 0, 0, 0) + named + what, flags=NEW)
 
 
 def _description(name: str, mac: str, mtu: int) -> bytes:

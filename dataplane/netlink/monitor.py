@@ -1,4 +1,5 @@
-"""Events of the kernel: another program changed links, addresses, routes, neighbours, settings or nftables rules of this host.
+"""Events of the kernel: another program changed links, what slows them down, addresses, routes, neighbours, settings or
+nftables rules of this host.
 
 What an event says is never believed: it only leads to a look at everything. So events are counted, and decoded only as far as
 it takes to pass over what the kernel reports of its own accord; one that is lost (the socket overflowed) counts as one. ipset
@@ -25,8 +26,8 @@ from dataplane.tables import TUNNEL_LINK
 from host.netlink.messages import HEADER, NETLINK_NETFILTER, NETLINK_ROUTE, attributes
 from host.netlink.socket import subscribe
 
-# RTNLGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_NETCONF (linux/rtnetlink.h), NFNLGRP_NFTABLES (linux/nfnetlink.h)
-ROUTE_GROUPS, NFTABLES_GROUP = (1, 3, 5, 7, 24), 7
+# RTNLGRP_LINK, _NEIGH, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_NETCONF (linux/rtnetlink.h), NFNLGRP_NFTABLES (linux/nfnetlink.h)
+ROUTE_GROUPS, NFTABLES_GROUP = (1, 3, 4, 5, 7, 24), 7
 CHUNK = 1 << 16
 
 LinkSettings = tuple[bool, dict[int, bytes]]

@@ -22,6 +22,7 @@ from agent.cells.tunnel_health import PeerRow
 from agent.cli.screen import columns
 from agent.control.api.attachments import AttachmentInFull, DnsView, TlsView
 from agent.control.api.rotation import RotationRow
+from agent.daemon.container_limits import LimitedRow
 from agent.daemon.storage import StoreRow
 from agent.dns.liveness import DnsRow
 from agent.envoy.connection import EnvoyRow
@@ -89,7 +90,9 @@ def attached(number: int) -> AttachmentInFull:
     name, address = f"{number:03d}-{LONG[:59]}", IPv4Address("10.255.1.2") + number
     tls = TlsView(TlsState.READY, NOW)
     nowhere, dns = Path("/nowhere"), DnsView((), (), (), Path("/nowhere"))
-    return AttachmentInFull(name, f"{LONG}/{LONG}/{LONG}", 0, address, (), (), "eth0", tls, True, {}, (), nowhere, dns, nowhere)
+    return AttachmentInFull(
+        name, f"{LONG}/{LONG}/{LONG}", 0, address, (), (), "eth0", tls, True, {}, {}, (), nowhere, dns, nowhere
+    )
 
 
 def test_a_healthy_cell_is_one_screen_with_what_an_operator_asks_for(agent: Path, cell: FakeCell) -> None:
@@ -269,3 +272,9 @@ def test_colour_is_for_terminals_that_have_it_and_users_who_want_it(
     failed = on_a_terminal(agent, **environment)
     assert "error:" in failed
     assert ("\x1b[31m" in failed) is coloured
+
+
+def test_containers_that_come_to_their_limits_are_named_on_a_row_of_their_own(agent: Path, cell: FakeCell) -> None:
+    cell.rows = {"limited": (LimitedRow("job", 0, 12, 0, 0), LimitedRow("web", 3, 0, 4211, 7))}
+    text = "refused or dropped: job (12 open too many), web (3 new too many, 4211 packets in, 7 packets out)"
+    assert f"  limited      {text}\n" in on_a_terminal(agent, 160)

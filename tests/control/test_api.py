@@ -22,12 +22,20 @@ WEB = {"app": "acme/shop/web", "netns": "/run/netns/web"}
 
 def test_an_attachment_is_made_listed_shown_and_removed(curl: Curl) -> None:
     code, made = curl(
-        "PUT", "/v1/attachments/w", {**WEB, "ports": [8080, "53/udp"], "routes": ["web.apps.internal"], "instance": 3}
+        "PUT",
+        "/v1/attachments/w",
+        {
+            **WEB,
+            "ports": [8080, "53/udp"],
+            "routes": ["web.apps.internal"],
+            "instance": 3,
+            "limits": {"rate": "100mbit", "new": 9},
+        },
     )
     row = {
         "name": "w", "app": "acme/shop/web", "instance": 3, "address": "10.255.1.2", "ports": [8080, "53/udp"],
         "routes": ["web.apps.internal"], "interface": "eth0", "tls": {"state": "ready", "not_after": "2030-01-03T03:04:05Z"},
-        "ready": True,
+        "ready": True, "limits": {"rate": "100mbit", "connections": None, "new": 9},
     }  # fmt: skip
     environment = {"CF_INSTANCE_INTERNAL_IP": "10.255.1.2", "CF_INSTANCE_INDEX": "3"}
     dns = {
@@ -232,7 +240,7 @@ def test_status_has_exactly_the_documented_fields(curl: Curl) -> None:
     code, given = curl("GET", "/v1/status")
     assert code == 200
     assert list(given) == [
-        "ok", "problems", "cell", "store", "peers", "mutual_tls", "policies", "firewall", "envoy", "dns", "ca",
+        "ok", "problems", "cell", "store", "peers", "mutual_tls", "policies", "firewall", "limited", "envoy", "dns", "ca",
         "rotation", "last_apply", "repairs", "last_repairs", "cuts", "last_cuts", "refusals", "refused_attaches",
         "last_refused_attaches", "names", "early_addresses", "last_early_addresses",
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from dataplane.compile import compile_tables
 from dataplane.firewall.backends import Backend, firewall
 from dataplane.firewall.outside_matches import EVERYWHERE
 from dataplane.plan import plan
-from dataplane.state import Allow, HostService, HostState, MutualTls, OutsideRight, Resolver, Tunnel, Workload
+from dataplane.state import Allow, HostService, HostState, Limits, MutualTls, OutsideRight, Resolver, Tunnel, Workload
 from dataplane.tables import Tables
 from tests.testlib.hosts import EMPTY, make_host, underlay_of
 from tests.testlib.modes import MODES
@@ -88,6 +88,13 @@ def _rights() -> HostState:
     )
 
 
+def _limits() -> HostState:
+    """Containers with limits on flows to the outside, of one kind, of both, and of rate alone, which is no rule."""
+    limits = {1: Limits(connections=100, new=50), 2: Limits(rate=100_000_000), 201: Limits(new=3000)}
+    state = _rights()
+    return replace(state, workloads={each.address: replace(each, limits=limits[each.tag]) for each in state.workloads.values()})
+
+
 STATES: dict[str, Callable[[], HostState]] = {
     "plain": _plain,
     "plain_egress": lambda: replace(_plain(), egress_allowed=True),
@@ -97,6 +104,7 @@ STATES: dict[str, Callable[[], HostState]] = {
     "strict": lambda: _mutual_tls(MODES[Mode.STRICT]),
     "rights": _rights,
     "rights_tunnel": lambda: _with_tunnel(replace(_rights(), never_outside=(IPv4Network("127.0.0.0/8"),))),
+    "limits": _limits,
     "resolver": lambda: replace(_plain(), resolver=RESOLVER),
     "resolver_tunnel": lambda: _with_tunnel(replace(_plain(), resolver=RESOLVER)),
 }
@@ -137,6 +145,7 @@ def test_both_backends_read_back_the_golden_text(name: str, backend: Backend, ne
         fdb={},
         sysctls={},
         addresses={},
+        rates={},
     )
     host.kernel.apply(plan(police, host.read(police)), police).result()
     assert _text(host.read(police)) == (GOLDEN / f"{name}.txt").read_text()

@@ -28,6 +28,7 @@ def host(netns: Callable[[str], Netns]) -> Netns:
         "ip route add 198.51.100.0/24 dev u0",
         "ip neigh add 192.0.2.7 lladdr 02:00:00:00:00:01 dev u0 nud permanent",
         "sysctl -qw net.ipv4.conf.u0.rp_filter=1",
+        "tc qdisc add dev u0 root tbf rate 1mbit burst 10k limit 10k",
         "iptables-nft -A INPUT -j ACCEPT",
         "iptables-nft -F FORWARD",
     ],

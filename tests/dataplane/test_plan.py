@@ -13,7 +13,7 @@ from dataplane.firewall.outside_matches import FEW
 from dataplane.firewall.restore import restore_text
 from dataplane.firewall.save import read_save
 from dataplane.plan import Plan, diff, plan
-from dataplane.state import Allow, HostState, OutsideRight, Resolver, Tunnel, Workload
+from dataplane.state import Allow, HostState, Limits, OutsideRight, Resolver, Tunnel, Workload
 from dataplane.tables import ChainKey, Tables, host_interface
 from tests.testlib.hosts import EMPTY, FIRST, underlay_of
 
@@ -92,7 +92,7 @@ def test_no_table_is_left_out_when_a_state_is_compiled() -> None:
     right = OutsideRight("tcp", 443, 443, tuple(IPv4Network((0xC6120000 + 2 * number, 32)) for number in range(FEW + 1)))
     whole = replace(
         EMPTY,
-        workloads={FIRST: Workload("web", FIRST, 7, Path("/p"), egress=frozenset({right}))},
+        workloads={FIRST: Workload("web", FIRST, 7, Path("/p"), egress=frozenset({right}), limits=Limits(1_000_000, 9, 9))},
         tunnel=Tunnel("u0", underlay_of(1), vni=1, port=4789),
         peers={IPv4Network("10.255.2.0/24"): underlay_of(2)},
         resolver=Resolver(IPv4Address("169.254.0.2"), ("cell.internal",)),

@@ -15,7 +15,7 @@ from agent.model.owner import NamespaceOwner
 from agent.store.database import Database
 from agent.store.ledger import Ledger
 from agent.store.schema import MIGRATIONS, migrate
-from dataplane.state import TargetHttp
+from dataplane.state import Limits, TargetHttp
 from tests.testlib.samples import FIRST, OWNER, app, request
 
 SUBNET = IPv4Network("10.255.1.0/24")
@@ -45,6 +45,7 @@ def test_an_attachment_is_written_down_before_it_is_made(ledger: Ledger) -> None
         key_owner=KeyOwner(1000, 100),
         services=(app("db"), app("acme/other/cache")),
         netns_resolv_conf=True,
+        limits=Limits(100_000_000, 200, 50),
     )
     made = ledger.begin(asked, owner=owner)
     assert made.phase is Phase.ATTACHING
@@ -56,7 +57,7 @@ def test_an_attachment_is_written_down_before_it_is_made(ledger: Ledger) -> None
     )
     assert (made.tls_target, made.tls_http, made.owner) == (9090, TargetHttp.HTTP2, owner)
     assert (made.key_owner, made.services) == (KeyOwner(1000, 100), (app("db"), app("acme/other/cache")))
-    assert made.netns_name == "x"
+    assert (made.netns_name, made.limits) == ("x", Limits(100_000_000, 200, 50))
     assert ledger.all() == (made,)
     assert ledger.get("web.0_a-b") == made
 

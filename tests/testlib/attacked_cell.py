@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from scapy.packet import Packet
 
-from dataplane.tables import container_mac, host_mac
+from dataplane.tables import container_mac, host_mac, shaper_interface
 from tests.testlib.attacker import CANARY_PORT, Wire, capture, captured
 from tests.testlib.cell import CellUnderTest, running_cell
 from tests.testlib.instance import Instance
@@ -97,8 +97,10 @@ class AttackedCell:
 
 
 @contextmanager
-def attacked_cell(backend: str, *overrides: str, policies: str = "", frozen: bool = False) -> Iterator[AttackedCell]:
-    """A stage with a cell of its own, and perhaps more `policies`; `frozen`: without its agent.
+def attacked_cell(
+    backend: str, *overrides: str, policies: str = "", frozen: bool = False, limits: Sequence[str] = ()
+) -> Iterator[AttackedCell]:
+    """A stage with a cell of its own, and perhaps more `policies`, and `limits` for mallory; `frozen`: without its agent.
 
     That would put back what a test takes out. `backend` may be STRICT, for a cell with strict mutual TLS.
     """
@@ -111,8 +113,9 @@ def attacked_cell(backend: str, *overrides: str, policies: str = "", frozen: boo
             cell.policy_file("more.yaml", policies)
         api = cell.run_app("acme/shop/api", port=[8080, CANARY_PORT], server=True)
         web = cell.run_app("acme/shop/web", port=[8080, CANARY_PORT], server=True)
-        mallory = cell.run_app("evil/shop/mallory", port=8080, server=True)
+        mallory = cell.run_app("evil/shop/mallory", port=8080, server=True, options=limits)
         words = {each.name: each.interface for each in (api, web, mallory)}
+        words |= {"mallory_shaper": shaper_interface(mallory.address)}
         words |= {f"{each.name}_chain": f"CELLNET-{int(each.address):08x}" for each in (api, web, mallory)}
         ground = Ground(cell.host, backend, words)
         wire = Wire(mallory, mac=container_mac(mallory.address), to=host_mac(mallory.address))

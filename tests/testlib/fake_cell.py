@@ -44,6 +44,7 @@ from agent.model.attachment import AttachRequest
 from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.credentials import StoreCredentials
 from agent.model.key_owner import KeyOwner
+from agent.model.limits import as_written
 from agent.model.names import AppName
 from agent.model.outside import Inside
 from agent.model.peer import Peer
@@ -162,7 +163,7 @@ class FakeAttachments(AttachmentsApi):
             name=request.name, app=str(request.app), instance=instance, address=address,
             ports=tuple(each.json for each in request.ports),
             routes=request.routes, interface=request.interface, tls=TlsView(TlsState.READY, NOW + timedelta(hours=24)),
-            ready=True,
+            ready=True, limits=as_written(request.limits),
             environment=environment, warnings=self.cell.warnings, environment_file=Path(f"/run/cellnet/env/{request.name}"),
             dns=dns_of(request), pin=place,
         )  # fmt: skip
@@ -301,6 +302,7 @@ class FakePart(Part):
             "mutual_tls": MutualTlsRow("none", in_force=True),
             "policies": PoliciesRow(len(self.cell.rules) - stored, stored, 1, ()),
             "firewall": FirewallRow("nft", 74),
+            "limited": (),
             "envoy": EnvoyRow(True, "1.40.0", len(self.cell.views), ()),
             "dns": DnsRow(IPv4Address("169.254.0.2"), True, len(self.cell.views), (), ()),
             "ca": CaRow("cell.internal", NOW, NOW, NOW),

@@ -123,6 +123,21 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Ran:
+    """A tool has changed something of the host; `undo` changes it back."""
+
+    command: str
+    undo: str
+
+    def __str__(self) -> str:
+        return self.command
+
+    def make(self, ground: Ground) -> Callable[[], None]:
+        ground.host.run(*self.command.format(**ground.words).split())
+        return lambda: (ground.host.run(*self.undo.format(**ground.words).split()), None)[1]
+
+
+@dataclass(frozen=True, slots=True)
 class At:
     """A mutation of another host than the stage's first."""
 
@@ -136,7 +151,7 @@ class At:
         return self.change.make(replace(ground, host=ground.others[self.host]))
 
 
-Mutation = Without | With | Setting | Kernel | Member | At
+Mutation = Without | With | Setting | Kernel | Member | Ran | At
 
 
 def stopped_by(*mutations: Mutation) -> pytest.MarkDecorator:

@@ -25,11 +25,12 @@ from agent.metrics import Metrics
 from agent.model.app_port import AppPort
 from agent.model.attachment import Attachment, AttachRequest, check_name
 from agent.model.key_owner import ROOT, KeyOwner
+from agent.model.limits import as_written, limits_of
 from agent.model.names import AppName
 from agent.model.peer import Peer
 from agent.model.status import Events, Part
 from agent.wording import natural
-from dataplane.state import TargetHttp
+from dataplane.state import Limits, TargetHttp
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,10 @@ class TlsView:
 
 @dataclass(frozen=True, slots=True)
 class AttachmentView:
-    """An attachment, as it is listed. `routes` are those that lead to it or will; `ready`: its names do lead to it."""
+    """An attachment, as it is listed. `routes` are those that lead to it or will; `ready`: its names do lead to it.
+
+    `limits` are those of LimitsBody, None where there is none.
+    """
 
     name: str
     app: str
@@ -53,6 +57,7 @@ class AttachmentView:
     interface: str
     tls: TlsView
     ready: bool
+    limits: Mapping[str, str | int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,24 @@ class KeyOwnerBody(Body):
     gid: int | None = None
 
 
+class LimitsBody(Body):
+    """What it may take at most: rate in and out (`100mbit`), open connections to outside of the overlay, new ones a second.
+
+    What is left out has no limit.
+    """
+
+    rate: str | None = None
+    connections: int | None = None
+    new: int | None = None
+
+    def limits(self) -> Limits:
+        """The value for the service. Raises InvalidInput that names the field."""
+        try:
+            return limits_of(rate=self.rate, connections=self.connections, new=self.new)
+        except InvalidInput as error:
+            raise InvalidInput(f"limits: {error.what}", hint=error.hint) from error
+
+
 class AttachBody(Body):
     """`PUT /v1/attachments/{name}`. A port is a number for TCP, or "53/udp". `owner`: what ends it, the namespace or the
     process that calls."""
@@ -108,6 +131,7 @@ class AttachBody(Body):
     key_owner: KeyOwnerBody | None = None
     services: tuple[str, ...] = Field(default=(), max_length=256)
     netns_resolv_conf: bool = False
+    limits: LimitsBody = LimitsBody()
 
     def request(self, name: str, *, peer: Peer) -> AttachRequest:
         """The value for the service; the owner's pid is the kernel's word, not the caller's."""
@@ -128,6 +152,7 @@ class AttachBody(Body):
             key_owner=ROOT if self.key_owner is None else KeyOwner(self.key_owner.uid, self.key_owner.gid),
             services=tuple(app.beside(each) for each in self.services),
             netns_resolv_conf=self.netns_resolv_conf,
+            limits=self.limits.limits(),
         )
 
 
@@ -273,6 +298,7 @@ class AttachmentsApi(Part):
             interface=held.interface,
             tls=self._tls(held),
             ready=self._is_ready(held),
+            limits=as_written(held.limits),
         )
 
     def _tls(self, held: Attachment) -> TlsView:
