@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 from dataplane.detachment import reset_remote_connections
 from dataplane.firewall.driver import Firewall
 from dataplane.ipset import MarkSet
+from dataplane.name_sets import NameSets
 from dataplane.netlink import addresses, interior, link_rates, links, neighbours, overlay, routes
 from dataplane.outside_sets import OutsideSets
 from dataplane.plan import Plan
@@ -40,13 +41,14 @@ class Sockets(NamedTuple):
     senders: MarkSet
     outside: OutsideSets
     limited: OutsideSets
+    names: NameSets
 
     @classmethod
-    def connected(cls) -> "Sockets":
-        """Those of the namespace that the calling thread is in."""
+    def connected(cls, names: NameSets) -> "Sockets":
+        """Those of the namespace that the calling thread is in; `names` are of the same, and of all threads."""
         tags, senders = MarkSet(TAGS_SET, mask=TAG_MASK), MarkSet(VTEPS_SET, mask=WHOLE_MARK)
         limited = OutsideSets(LIMIT_SETS, counted=True)
-        return cls(connect(NETLINK_ROUTE), tags, senders, OutsideSets(), limited)
+        return cls(connect(NETLINK_ROUTE), tags, senders, OutsideSets(), limited, names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class PlannedEffects:
         neighbours.drop(route, [key for key in plan.neighbours.drop if key.device not in gone])
 
     def _police(self) -> None:
-        plan, (_, tags, senders, outside, limited) = self.plan, self.sockets
+        plan, (_, tags, senders, outside, limited, names) = self.plan, self.sockets
         later = {*plan.veths.add, TUNNEL_LINK}
         sysctl.write({key: value for key, value in plan.sysctls.put.items() if not is_of_links(key, later)})
         for marks, wanted in ((tags, plan.tags.put), (senders, plan.senders.put)):
@@ -115,12 +117,14 @@ class PlannedEffects:
                 marks.put(wanted)
         outside.put(plan.outside.put, old=plan.outside.old)  # as those
         limited.put(plan.limited.put, old=plan.limited.old)
+        names.put(plan.names.put)
         if plan.chains or plan.jumps:
             self.firewall.apply(chains=plan.chains, jumps=plan.jumps)
         tags.drop(plan.tags.drop)  # last, so that no packet of a known container is without its tag
         senders.drop(plan.senders.drop)
         outside.drop(plan.outside.drop)  # which no rule names any more
         limited.drop(plan.limited.drop)
+        names.drop(plan.names.drop)
 
     def _connect(self) -> None:
         plan, route = self.plan, self.sockets.route

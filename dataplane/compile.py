@@ -75,6 +75,7 @@ def compile_tables(state: HostState, *, before: Tables | None = None) -> Tables:
         outside=egress.egress_sets(state),
         limited=limits.limit_sets(state),
         rates={address: workload.limits.rate for address, workload in state.workloads.items() if workload.limits.rate},
+        names=egress.egress_names(state),
     )
 
 

@@ -15,9 +15,11 @@ from dataplane.apply import Outcome, PlannedEffects, Sockets
 from dataplane.firewall.driver import Firewall
 from dataplane.flows import conntrack
 from dataplane.flows.cut import Clock, Receipt, SweepPhase, sweep
-from dataplane.flows.judge import NONE_DEPARTED
+from dataplane.flows.judge import NONE_DEPARTED, reached_outside
 from dataplane.flows.plain import plain_flows
 from dataplane.flows.streams import EnvoySockets, unknown_sockets
+from dataplane.known_names import KnownNames
+from dataplane.name_sets import NameSets
 from dataplane.netlink import addresses, fdb, interior, link_rates, links, neighbours, routes, vtep
 from dataplane.plan import Plan
 from dataplane.state import HostState
@@ -32,13 +34,25 @@ Result = TypeVar("Result")
 class Kernel:
     """The tables of the caller's namespace, or of the one pinned at `namespace`. `envoy` is asked which sockets are Envoy's."""
 
-    def __init__(self, firewall: Firewall, *, namespace: Path | None = None, envoy: EnvoySockets = unknown_sockets) -> None:
+    def __init__(
+        self,
+        firewall: Firewall,
+        *,
+        namespace: Path | None = None,
+        envoy: EnvoySockets = unknown_sockets,
+        known_names: KnownNames | None = None,
+    ) -> None:
         self._firewall, self._envoy = firewall, envoy
+        self.known_names = KnownNames() if known_names is None else known_names
         self._writer = NamespaceThread(namespace, name="kernel")
-        self._to_write, self._flows = self._writer.call(Sockets.connected), self._writer.call(conntrack.connect)
+        self._names = self._writer.call(partial(NameSets, self.known_names))
+        sockets = partial(Sockets.connected, self._names)
+        self._to_write, self._flows = self._writer.call(sockets), self._writer.call(conntrack.connect)
         # reading 20,000 rules takes long: a change must not wait for it
         self._reader = NamespaceThread(namespace, name="kernel-reader")
-        self._to_read, self._flows_to_read = self._reader.call(Sockets.connected), self._reader.call(conntrack.connect)
+        self._to_read, self._flows_to_read = self._reader.call(sockets), self._reader.call(conntrack.connect)
+        # what waits for an address of a name is an app that has asked for it: it must not wait for 20,000 rules either
+        self._answers = NamespaceThread(namespace, name="kernel-names")
 
     def close(self) -> None:
         """Give sockets and threads back; the tables stay."""
@@ -49,6 +63,7 @@ class Kernel:
             for each in sockets:
                 thread.call(each.close)
             thread.close()
+        self._answers.close()
 
     def submit(self, function: Callable[[], Result]) -> "Future[Result]":
         """Run `function` in the namespace, one after another with what is applied and swept. Raises HostRefused."""
@@ -81,8 +96,16 @@ class Kernel:
         departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
     ) -> "Future[Receipt]":
         """Cut flows, see dataplane/flows/cut.py. Raises HostRefused."""
-        chosen = partial(sweep, state, addresses=addresses, leaving=leaving, phase=phase, departed=departed, envoy=self._envoy)
-        return self.submit(partial(chosen, link=self._flows, clock=clock))
+        chosen = partial(sweep, state, addresses=addresses, leaving=leaving, phase=phase, departed=departed)
+        return self.submit(partial(chosen, link=self._flows, clock=clock, envoy=self._envoy, known=self.known_names))
+
+    def open_names(self, function: Callable[[NameSets], Result]) -> "Future[Result]":
+        """Put addresses of names into their sets, beside what is applied. Raises HostRefused."""
+        return self._answers.submit(all_refused()(partial(function, self._names)))
+
+    def reached_outside(self, state: HostState) -> "Future[frozenset[IPv4Address]]":
+        """The addresses outside that containers have flows to. Raises HostRefused."""
+        return self.observe(lambda: reached_outside(conntrack.flows(self._flows_to_read), state))
 
     def plain_flows(self, state: HostState) -> "Future[int]":
         """How many open TCP connections of containers are in no tunnel, see dataplane/flows/plain.py. Raises HostRefused."""
@@ -90,7 +113,7 @@ class Kernel:
 
     @all_refused()
     def _read(self, desired: Tables, known: Mapping[IPv4Address, Interior], again: bool) -> Tables:
-        route, tags, senders, outside, limited = self._to_read
+        route, tags, senders, outside, limited, name_sets = self._to_read
         firewall = self._firewall.read()
         found = links.read(route)
         tunnel = vtep.read(route, found.tunnel)
@@ -119,4 +142,5 @@ class Kernel:
             outside=outside.read(),
             limited=limited.read(),
             rates=link_rates.read(route, found, desired.rates),
+            names=name_sets.read(),
         )

@@ -33,7 +33,7 @@ from dataplane.ipset import (
 from dataplane.tables import OUTSIDE_SETS
 from host.errors import HostRefused
 from host.netlink.messages import NETLINK_NETFILTER, NFGENMSG_IPV4, NLM_F_ACK, attribute, attributes, nested
-from host.netlink.socket import connect
+from host.netlink.socket import NetlinkSocket, connect
 
 DESTROY: Final = 0x603
 PREFIX, MOST, ASKED_FLAGS, HEADERS, COUNT = 3, 19, 6, 1 << 2, 24
@@ -76,7 +76,7 @@ class OutsideSets:
     def read(self) -> dict[str, Networks]:
         """All, with their networks in ascending order. Raises HostRefused."""
         now, found = self._clock(), {}
-        for name, count in self._counted():
+        for name, count in listed(self._link, prefix=self._prefix):
             known = self._known.get(name)
             if known is None or len(known.networks) != count or known.until < now:
                 known = _SetRead(tuple(sorted(self._networks(name))), now + BELIEVED)
@@ -94,33 +94,11 @@ class OutsideSets:
 
     def drop(self, names: Collection[str]) -> None:
         """Remove sets. One that a rule of another program names stays until it is let go. Raises HostRefused."""
-        until = self._clock() + PATIENCE
-        left = list(names)
-        while left:
-            answers = self._link.ask(DESTROY, [_named(name) for name in left], flags=NLM_F_ACK)
-            refused = [(name, each) for name, each in zip(left, answers, strict=True) if isinstance(each, OSError)]
-            for name, error in refused:
-                if error.errno not in (IN_USE, GONE):
-                    raise HostRefused(f"cannot remove set {name}: {error.strerror}", hint=HINT) from error
-            left = [name for name, error in refused if error.errno == IN_USE]
-            if not left or self._clock() > until:
-                return
-            time.sleep(PAUSE)
-
-    def _counted(self) -> Iterator[tuple[str, int]]:
-        flags = attribute(ASKED_FLAGS | IN_NETWORK_ORDER, struct.pack("!I", HEADERS))
-        asked = NFGENMSG_IPV4 + attribute(PROTOCOL, b"\x06") + flags
-        for body in self._link.dump(LIST, asked, what="sets"):
-            for raw in parts_of(body, start=len(NFGENMSG_IPV4), kind=SET):
-                name = raw.rstrip(b"\0").decode(errors="replace")
-                if name.startswith(self._prefix):
-                    headers = parts_of(body, start=len(NFGENMSG_IPV4), kind=CONTENT)
-                    counts = [count for each in headers for count in parts_of(each, kind=COUNT)]
-                    yield name, int.from_bytes(counts[0], "big") if counts else -1
+        destroy(self._link, names, clock=self._clock)
 
     def _networks(self, name: str) -> Iterator[IPv4Network]:
         try:
-            bodies = self._link.dump(LIST, _named(name), what=f"set {name}")
+            bodies = self._link.dump(LIST, named(name), what=f"set {name}")
         except HostRefused as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 return
@@ -132,21 +110,49 @@ class OutsideSets:
     def _make(self, name: str, most: int) -> None:
         asked = attribute(TYPE, b"hash:net\0") + attribute(REVISION, b"\6") + attribute(FAMILY, bytes([socket.AF_INET]))
         size = nested(CONTENT, attribute(MOST | IN_NETWORK_ORDER, struct.pack("!I", most)) + self._flags)
-        (answer,) = self._link.ask(CREATE, [_named(name) + asked + size], flags=NLM_F_ACK)
+        (answer,) = self._link.ask(CREATE, [named(name) + asked + size], flags=NLM_F_ACK)
         if isinstance(answer, OSError):
             hint = f"a set {name} of another type is in the way, or the kernel lacks ip_set_hash_net: ipset destroy {name}"
             raise HostRefused(f"cannot make set {name}: {answer.strerror}", hint=hint) from answer
 
     def _change(self, kind: int, name: str, networks: Iterable[IPv4Network], *, what: str) -> None:
-        named = _named(name)
-        bodies: Sequence[bytes] = [named + _entry(each) for each in networks]
+        begun = named(name)
+        bodies: Sequence[bytes] = [begun + _entry(each) for each in networks]
         refused = [each for each in self._link.ask(kind, bodies, flags=NLM_F_ACK) if isinstance(each, OSError)]
         if refused:
             what = f"cannot {what} set {name}, {len(refused)} of {len(bodies)}: {refused[0].strerror}"
             raise HostRefused(what, hint=HINT) from refused[0]
 
 
-def _named(name: str) -> bytes:
+def listed(link: NetlinkSocket, *, prefix: str) -> Iterator[tuple[str, int]]:
+    """The sets whose names begin so, each with the number of its entries, -1 where it is not known. Raises HostRefused."""
+    flags = attribute(ASKED_FLAGS | IN_NETWORK_ORDER, struct.pack("!I", HEADERS))
+    for body in link.dump(LIST, NFGENMSG_IPV4 + attribute(PROTOCOL, b"\x06") + flags, what="sets"):
+        for raw in parts_of(body, start=len(NFGENMSG_IPV4), kind=SET):
+            name = raw.rstrip(b"\0").decode(errors="replace")
+            if name.startswith(prefix):
+                headers = parts_of(body, start=len(NFGENMSG_IPV4), kind=CONTENT)
+                counts = [count for each in headers for count in parts_of(each, kind=COUNT)]
+                yield name, int.from_bytes(counts[0], "big") if counts else -1
+
+
+def destroy(link: NetlinkSocket, names: Collection[str], *, clock: Callable[[], float] = time.monotonic) -> None:
+    """Remove sets. One that a rule of another program names stays until it is let go. Raises HostRefused."""
+    until, left = clock() + PATIENCE, list(names)
+    while left:
+        answers = link.ask(DESTROY, [named(name) for name in left], flags=NLM_F_ACK)
+        refused = [(name, each) for name, each in zip(left, answers, strict=True) if isinstance(each, OSError)]
+        for name, error in refused:
+            if error.errno not in (IN_USE, GONE):
+                raise HostRefused(f"cannot remove set {name}: {error.strerror}", hint=HINT) from error
+        left = [name for name, error in refused if error.errno == IN_USE]
+        if not left or clock() > until:
+            return
+        time.sleep(PAUSE)
+
+
+def named(name: str) -> bytes:
+    """How a message begins that is about one set."""
     return NFGENMSG_IPV4 + attribute(PROTOCOL, b"\x06") + attribute(SET, name.encode() + b"\0")
 
 

@@ -85,6 +85,7 @@ class Plan:
     outside: Delta[str, tuple[IPv4Network, ...]]
     limited: Delta[str, tuple[IPv4Network, ...]]
     rates: Delta[IPv4Address, int]
+    names: Delta[str, tuple[str, ...]]
 
     def __bool__(self) -> bool:
         return any(getattr(self, each.name) for each in fields(self))

@@ -26,6 +26,7 @@ LOOPBACK_LINK = "lo"
 TAGS_SET, VTEPS_SET = "cellnet-tags", "cellnet-vteps"
 OUTSIDE_SETS = "cellnet-out-"  # and a hash of what is in one
 LIMIT_SETS = "cellnet-over-"  # containers with a limit, and how often each has come to it (`firewall/limits.py`)
+NAME_SETS = "cellnet-name-"  # and a hash of the names whose addresses are in one
 TAG_MASK, WHOLE_MARK = 0xFFFF, 0xFFFFFFFF
 GATEWAY = IPv4Address("169.254.0.1")
 # Envoy marks the connections it makes with a caller's address, so that their answers come back to it: one mark for those that
@@ -193,6 +194,9 @@ class Tables:
     limited: Mapping[str, tuple[IPv4Network, ...]] = field(default_factory=dict)
     # ours: qdiscs of our veths, and links cifb + 8 hex digits; bits a second in and out, 0 where not all of it is right
     rates: Mapping[IPv4Address, int] = field(default_factory=dict)
+    # ours: sets cellnet-name-*; a value is the patterns of names whose addresses are in one. Those come and go with the answers
+    # of the resolver (`name_sets.py`)
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def is_of_links(setting: str, links: Set[str]) -> bool:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
+from dataplane.known_names import KnownNames
 from dataplane.memo import Memo
 from dataplane.network_set import NetworkSet
 from dataplane.state import HostState, OutsideRight
@@ -33,17 +34,30 @@ def _ascending(networks: tuple[IPv4Network, ...], overlay: IPv4Network) -> tuple
 
 
 class WaysOut:
-    """Networks by protocol and ports, to look addresses up in."""
+    """Networks and names by protocol and ports, to look addresses up in."""
 
     def __init__(self, rights: Iterable[OutsideRight]) -> None:
         self._by_protocol: dict[str, list[tuple[int, int, list[int], list[int]]]] = {}
+        self._named: list[OutsideRight] = []
         for right in rights:
+            if right.names:
+                self._named.append(right)
+                continue
             starts = [int(each.network_address) for each in right.networks]  # ascending, and apart
             ends = [int(each.broadcast_address) for each in right.networks]
             self._by_protocol.setdefault(right.protocol, []).append((right.first, right.last, starts, ends))
 
-    def lead_to(self, address: IPv4Address, *, protocol: str, port: int) -> bool:
-        """Whether one of the rights is that to this port of that address."""
+    def lead_to(self, address: IPv4Address, *, protocol: str, port: int, known: KnownNames | None = None) -> bool:
+        """Whether one of the rights is that to this port of that address, or of a name that is `known` to stand for it."""
+        return self._has(address, protocol, port) or (
+            known is not None
+            and any(
+                right.protocol == protocol and right.first <= port <= right.last and known.lead_to(address, names=right.names)
+                for right in self._named
+            )
+        )
+
+    def _has(self, address: IPv4Address, protocol: str, port: int) -> bool:
         number = int(address)
         return any(
             first <= port <= last and (place := bisect_right(starts, number)) and number <= ends[place - 1]
@@ -57,19 +71,24 @@ _ways: Memo[frozenset[OutsideRight], WaysOut] = Memo(WaysOut)
 class WayOut:
     """What the containers of one cell may reach outside, at one moment."""
 
-    def __init__(self, state: HostState) -> None:
-        self._state = state
+    def __init__(self, state: HostState, *, known: KnownNames | None = None) -> None:
+        self._state, self._known = state, known
         self._never: NetworkSet | None = None  # peers may be many, and most cells' flows stay inside
 
     def is_open(self, source: IPv4Address, to: IPv4Address, *, protocol: str, port: int) -> bool:
         """Whether the container at `source` may begin a flow to a port outside."""
         state = self._state
         is_tunnel = state.tunnel is not None and (protocol, port) == ("udp", state.tunnel.port)
-        if self._never is None:
-            self._never = NetworkSet((state.overlay, *never(state), *_peers(state)))
-        if to in self._never or is_tunnel:
+        if is_tunnel or not self.is_outside(to):
             return False
-        return state.egress_allowed or _ways.of(state.workloads[source].egress).lead_to(to, protocol=protocol, port=port)
+        rights = state.workloads[source].egress
+        return state.egress_allowed or _ways.of(rights).lead_to(to, protocol=protocol, port=port, known=self._known)
+
+    def is_outside(self, address: IPv4Address) -> bool:
+        """Whether any right may lead to an address."""
+        if self._never is None:
+            self._never = NetworkSet((self._state.overlay, *never(self._state), *_peers(self._state)))
+        return address not in self._never
 
 
 def _peers(state: HostState) -> Iterator[IPv4Network]:

@@ -12,7 +12,16 @@ from typing import Final
 from dataplane import way_out
 from dataplane.firewall.limits import WITHIN_LIMITS, limit_chains
 from dataplane.firewall.matches import tunnelled
-from dataplane.firewall.outside_matches import REFUSE, OutsideEnd, RightsChain, Sets, addresses, rights_chain, sets_of
+from dataplane.firewall.outside_matches import (
+    REFUSE,
+    OutsideEnd,
+    RightsChain,
+    Sets,
+    SetsOfNames,
+    addresses,
+    rights_chain,
+    sets_of,
+)
 from dataplane.memo import Memo
 from dataplane.state import HostState, OutsideRight
 from dataplane.tables import TAG_MASK, VTEPS_SET
@@ -51,6 +60,13 @@ def egress_sets(state: HostState) -> Sets:
         for rights in _apps(state).values():
             found.update(rights.sets)
     return found
+
+
+def egress_names(state: HostState) -> SetsOfNames:
+    """The sets that the rules name for addresses of names, each with the patterns of these."""
+    if state.egress_allowed:
+        return {}
+    return {name: names for rights in _apps(state).values() for name, names in rights.names.items()}
 
 
 def _apps(state: HostState) -> dict[int, RightsChain]:

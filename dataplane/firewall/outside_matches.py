@@ -1,7 +1,8 @@
 """The outside in rules: rights as matches of addresses, protocol and ports, and the sets that stand for many networks.
 
 Of what goes out the destination is outside, of what comes in the source. Rights of equal networks share a set of the kernel's,
-which is named by what it holds.
+which is named by what it holds. The addresses of names of hosts are in sets that are named by the names, and come and go with
+the resolver's answers.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from typing import Final
 
 from dataplane.firewall.matches import ECHO
 from dataplane.state import OutsideRight
-from dataplane.tables import CHAIN_PREFIX, OUTSIDE_SETS
+from dataplane.tables import CHAIN_PREFIX, NAME_SETS, OUTSIDE_SETS
 
 FEW: Final = 4  # networks that have a rule each; more are a set, which costs the same however many they are
 ANY: Final = (1, 65535)
@@ -22,6 +23,7 @@ EVERYWHERE: Final = (IPv4Network("0.0.0.0/1"), IPv4Network("128.0.0.0/1"))
 REFUSE: Final = "-j CELLNET-REJECT"
 ACCEPT: Final = "-j ACCEPT"
 Sets = Mapping[str, tuple[IPv4Network, ...]]
+SetsOfNames = Mapping[str, tuple[str, ...]]
 
 
 class OutsideEnd(Enum):
@@ -38,13 +40,15 @@ class RightsChain:
     chain: str
     rules: tuple[str, ...]
     sets: Sets
+    names: SetsOfNames
 
 
 def rights_chain(rights: frozenset[OutsideRight], *, end: OutsideEnd, kind: str, admit: str = ACCEPT) -> RightsChain:
     """One rule or more for each right, which `admit`, then refusal. The chain is called after its `kind` and what it holds."""
     rules = (*(rule for each in sorted(rights) for rule in _admitting(each, end, admit)), REFUSE)
     sets = {name: networks for each in rights for name, networks in sets_of(each.networks).items()}
-    return RightsChain(f"{CHAIN_PREFIX}{kind}-{_hash(' '.join(rules))}", rules, sets)
+    names = {name_set(each.names): each.names for each in rights if each.names}
+    return RightsChain(f"{CHAIN_PREFIX}{kind}-{_hash(' '.join(rules))}", rules, sets, names)
 
 
 def addresses(networks: tuple[IPv4Network, ...], *, end: OutsideEnd, few: int = FEW) -> tuple[str, ...]:
@@ -62,6 +66,9 @@ def sets_of(networks: tuple[IPv4Network, ...], *, few: int = FEW) -> Sets:
 
 def _admitting(right: OutsideRight, end: OutsideEnd, admit: str) -> Iterator[str]:
     ports = f"-p {right.protocol}{_ports(right)}"
+    if right.names:
+        yield f"{ports} -m set --match-set {name_set(right.names)} {end.value[1]} -j ACCEPT"
+        return
     if right.networks == EVERYWHERE:
         yield f"{ports} {admit}"
         return
@@ -73,6 +80,12 @@ def _admitting(right: OutsideRight, end: OutsideEnd, admit: str) -> Iterator[str
 @lru_cache(maxsize=1024)
 def _set_name(networks: tuple[IPv4Network, ...]) -> str:
     return OUTSIDE_SETS + _hash(" ".join(map(str, networks)))
+
+
+@lru_cache(maxsize=1024)
+def name_set(names: tuple[str, ...]) -> str:
+    """The set of the addresses that these patterns of names mean."""
+    return NAME_SETS + _hash(" ".join(names))
 
 
 def _hash(text: str) -> str:

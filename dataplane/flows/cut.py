@@ -21,6 +21,7 @@ from dataplane.flows.inside import inside, inside_each
 from dataplane.flows.judge import NONE_DEPARTED
 from dataplane.flows.sockdiag import Ends, Socket
 from dataplane.flows.streams import CutStreams, EnvoySockets, TunnelStream, unknown_sockets
+from dataplane.known_names import KnownNames
 from dataplane.state import HostState, Workload
 from dataplane.tables import EITHER_MARK, TUNNEL_MARK
 from host.netlink.messages import SocketState
@@ -101,12 +102,13 @@ def sweep(
     leaving: Collection[IPv4Address] = (),
     departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
     envoy: EnvoySockets = unknown_sockets,
+    known: KnownNames | None = None,
 ) -> Receipt:
     """Cut all flows that `state` forbids; with `addresses`, only those that one of these answers, or, where one of them has no
     workload (any more), those from it too, and those from one that is `leaving`, which may reach less outside than before.
     `departed` are containers of other cells that are not what they were, with the tags that their addresses have now, or 0:
     flows that came from another tag are forbidden, and looked for in any case. `envoy` knows its own sockets from others with
-    their mark.
+    their mark, `known` which addresses names outside stand for.
 
     A SYN that had passed the old rules when they went may become a flow just after a look, so there are always two looks,
     and more until one finds nothing: after the phase FIRST the phase LATER is owed. Raises HostRefused.
@@ -123,11 +125,12 @@ def sweep(
         return judged(conntrack.answered(link, _connections(chosen or ())))
 
     def judged(flows: tuple[Flow, ...]) -> Forbidden:
-        known = judge.tunnels(flows, state, departed=departed)
+        tunnels = judge.tunnels(flows, state, departed=departed)
         # a namespace that no tunnel leads to has no streams, and looking into all of them takes long
-        ending = streams.streams_to([state.workloads[to] for to in sorted({to for _, to in known})], envoy=envoy)
+        ending = streams.streams_to([state.workloads[to] for to in sorted({to for _, to in tunnels})], envoy=envoy)
         return Forbidden(
-            judge.all_forbidden(flows, state, departed=departed), judge.forbidden_streams(ending, state, known=known)
+            judge.all_forbidden(flows, state, departed=departed, known=known),
+            judge.forbidden_streams(ending, state, known=tunnels),
         )
 
     first = [in_sockets, in_table] if chosen is not None and 0 < len(chosen) <= FEW else [in_table]

@@ -13,6 +13,7 @@ from typing import Final
 from dataplane.admission import admitted, beyond_the_cell
 from dataplane.flows.conntrack import Flow
 from dataplane.flows.streams import TunnelStream
+from dataplane.known_names import KnownNames
 from dataplane.network_set import NetworkSet
 from dataplane.state import INBOUND_PORT, Allow, HostState
 from dataplane.tables import TAG_MASK
@@ -50,11 +51,15 @@ def forbidden(flow: Flow, state: HostState, *, departed: Mapping[IPv4Address, in
 
 
 def all_forbidden(
-    flows: Iterable[Flow], state: HostState, *, departed: Mapping[IPv4Address, int] = NONE_DEPARTED
+    flows: Iterable[Flow],
+    state: HostState,
+    *,
+    departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
+    known: KnownNames | None = None,
 ) -> tuple[Flow, ...]:
-    """Those of `flows` that are forbidden, in the same order."""
+    """Those of `flows` that are forbidden, in the same order. `known` says which addresses names outside stand for."""
     opened: dict[IPv4Address, Ranges] = {}
-    owners, way_out = _AddressOwners(state), WayOut(state)
+    owners, way_out = _AddressOwners(state), WayOut(state, known=known)
     found = []
     for flow in flows:
         source, target = state.workloads.get(flow.source), state.workloads.get(flow.reply_source)
@@ -72,6 +77,18 @@ def all_forbidden(
         if not tag or not any(first <= flow.reply_source_port <= last for first, last in passing):
             found.append(flow)
     return tuple(found)
+
+
+def reached_outside(flows: Iterable[Flow], state: HostState) -> frozenset[IPv4Address]:
+    """The addresses of the world that containers of this cell have flows to, which have not ended."""
+    return frozenset(
+        flow.reply_source
+        for flow in flows
+        if flow.source in state.workloads
+        and flow.reply_source not in state.overlay
+        and flow.status & SOURCE_TRANSLATED
+        and not flow.is_over
+    )
 
 
 def tunnels(flows: Iterable[Flow], state: HostState, *, departed: Mapping[IPv4Address, int] = NONE_DEPARTED) -> Tunnels:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.compile import compile_tables
-from dataplane.firewall.egress import egress_chains, egress_sets
+from dataplane.firewall.egress import egress_chains, egress_names, egress_sets
 from dataplane.plan import plan
 from dataplane.state import HostState, OutsideRight, Workload
 from dataplane.way_out import WaysOut
@@ -95,3 +95,13 @@ def test_a_flow_may_live_on_exactly_if_a_right_covers_it(rights: frozenset[Outsi
             for each in rights
         )
         assert WaysOut(rights).lead_to(address, protocol=protocol, port=port) is covered
+
+
+def test_a_thousand_names_are_one_rule_and_one_set_whoever_has_them() -> None:
+    names = tuple(f"n{number:04d}.example.com" for number in range(1000))
+    made = state({tag: frozenset({OutsideRight("tcp", 443, 443, names=names)}) for tag in range(1, 51)})
+    (found,) = egress_names(made).items()
+    assert found[1] == names
+    (rules,) = [tuple(rules) for name, rules in egress_chains(made).items() if name.startswith("CELLNET-OUT-")]
+    assert rules == (f"-p tcp -m tcp --dport 443 -m set --match-set {found[0]} dst -j ACCEPT", "-j CELLNET-REJECT")
+    assert egress_names(replace(made, egress_allowed=True)) == {}

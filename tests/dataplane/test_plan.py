@@ -90,9 +90,12 @@ def test_a_plan_has_a_delta_of_the_same_types_for_each_table() -> None:
 def test_no_table_is_left_out_when_a_state_is_compiled() -> None:
     """What no state fills, no apply would ever write; what `Kernel.read` leaves out, every test with a kernel finds."""
     right = OutsideRight("tcp", 443, 443, tuple(IPv4Network((0xC6120000 + 2 * number, 32)) for number in range(FEW + 1)))
+    by_name = OutsideRight("tcp", 443, 443, names=("api.example.com",))
     whole = replace(
         EMPTY,
-        workloads={FIRST: Workload("web", FIRST, 7, Path("/p"), egress=frozenset({right}), limits=Limits(1_000_000, 9, 9))},
+        workloads={
+            FIRST: Workload("web", FIRST, 7, Path("/p"), egress=frozenset({right, by_name}), limits=Limits(1_000_000, 9, 9))
+        },
         tunnel=Tunnel("u0", underlay_of(1), vni=1, port=4789),
         peers={IPv4Network("10.255.2.0/24"): underlay_of(2)},
         resolver=Resolver(IPv4Address("169.254.0.2"), ("cell.internal",)),

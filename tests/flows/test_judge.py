@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.flows import judge
-from dataplane.flows.conntrack import Flow
-from dataplane.state import Allow, HostState, Tunnel, Workload
+from dataplane.flows.conntrack import TIME_WAIT, Flow
+from dataplane.known_names import GRACE, KnownNames
+from dataplane.state import Allow, HostState, OutsideRight, Tunnel, Workload
 
 TCP, UDP, ICMP = 6, 17, 1
 WEB, API, DB = (IPv4Address(f"10.255.1.{number}") for number in (2, 3, 4))
@@ -180,3 +181,30 @@ def test_what_was_let_out_is_forbidden_once_nothing_may_leave() -> None:
     assert judge.forbidden(out, STATE)
     assert not judge.forbidden(out, replace(STATE, egress_allowed=True))
     assert not judge.forbidden(replace(flow(OUTSIDE, API, 8080, dialled=HOST), status=judge.SOURCE_TRANSLATED), STATE)
+
+
+def test_a_flow_to_a_name_lives_as_long_as_the_name_is_known_to_stand_for_its_address() -> None:
+    """Which is a while longer than the kernel lets new ones there."""
+    now = [0.0]
+    known = KnownNames(clock=lambda: now[0])
+    by_name = replace(STATE.workloads[WEB], egress=frozenset({OutsideRight("tcp", 443, 443, names=("*.example.com",))}))
+    state = replace(STATE, workloads={**STATE.workloads, WEB: by_name})
+    out, beside = (replace(flow(WEB, OUTSIDE, port), status=judge.SOURCE_TRANSLATED) for port in (443, 80))
+    assert judge.all_forbidden([out], state, known=known) == (out,), "nothing has asked"
+    known.remember("example.com", [OUTSIDE], seconds=60)
+    assert judge.all_forbidden([out], state, known=known) == (out,), "for another name"
+    known.remember("api.example.com", [OUTSIDE], seconds=60)
+    for now[0] in (0.0, 60.0 + GRACE):
+        known.forget_old()
+        assert judge.all_forbidden([out, beside], state, known=known) == (beside,)
+    assert judge.all_forbidden([out], replace(state, never_outside=(IPv4Network(OUTSIDE),)), known=known) == (out,)
+    now[0] += 1
+    known.forget_old()
+    assert judge.all_forbidden([out], state, known=known) == (out,)
+
+
+def test_what_containers_have_flows_to_outside_is_what_lives_there() -> None:
+    out = replace(flow(WEB, OUTSIDE, 443), status=judge.SOURCE_TRANSLATED)
+    others = (flow(WEB, API, 8080), replace(out, tcp_state=TIME_WAIT), replace(flow(HOST, OUTSIDE, 443), status=out.status))
+    assert judge.reached_outside([out, *others], STATE) == {OUTSIDE}
+    assert judge.reached_outside(others, STATE) == frozenset()
