@@ -9,7 +9,8 @@ CLONE_NEWNET = 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_SLAVE = 0x2, 0x4, 0x8, 0x1000, 0x4000, 1 << 19
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_GET_PDEATHSIG = 1, 2
+PR_SET_NO_NEW_PRIVS = 38
 SYS_OPEN_TREE, SYS_MOVE_MOUNT = 428, 429  # the same on every architecture
 OPEN_TREE_CLONE = 1
 AT_RECURSIVE = 0x8000
@@ -58,6 +59,21 @@ def act_on_files_as(uid: int, gid: int) -> None:
 def die_with_parent(signal: int) -> None:
     """Have the kernel send `signal` to this process when the thread that forked it ends."""
     _checked(_libc.prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl")
+
+
+def become(uid: int, gid: int) -> None:
+    """Give up root for good, in a process of one thread: another user, no capability, and no way to any by a program.
+
+    What its parent's death sends it stays as it is, which the kernel forgets with the user.
+    """
+    number = ctypes.c_int(0)
+    _checked(_libc.prctl(PR_GET_PDEATHSIG, ctypes.byref(number), 0, 0, 0), "prctl")
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    _checked(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+    if number.value:
+        die_with_parent(number.value)
 
 
 def open_tree(folder: int, path: str, *, recursive: bool = False) -> int:

@@ -38,6 +38,7 @@ class Part(Enum):
     AGENT = "agent"
     ENVOY = "envoy"
     DNS = "dns"
+    HOP = "dns-hop"
 
 
 PROGRAMS = {Part.ENVOY: "envoy", Part.DNS: "dnsmasq"}

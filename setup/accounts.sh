@@ -1,9 +1,10 @@
 # The accounts that cellnet runs with. Sourced by setup/run.
 #   group cellnet: its members may read the agent's control socket
-#   users cellnet-envoy and cellnet-dns: Envoy and dnsmasq run as these, which own nothing and cannot log in
+#   users cellnet-envoy, cellnet-dns and cellnet-hop: Envoy, dnsmasq and what asks the outside for names run as these, which own
+#   nothing and cannot log in
 # shellcheck shell=sh
 
-USERS='cellnet-envoy cellnet-dns'
+USERS='cellnet-envoy cellnet-dns cellnet-hop'
 
 accounts_there() {
     getent group cellnet >/dev/null || return 1

@@ -45,6 +45,17 @@ def dns(location: Location) -> int:
     return int(exec_dns(config) or 0)
 
 
+@click.command("dns-hop")
+@click.pass_obj
+def dns_hop(location: Location) -> int:
+    """Ask the outside for the names that policies allow, for dnsmasq, in the foreground."""
+    need_root("cellnet dns-hop")
+    config = location.load()
+    from agent.dns.hop_process import run_hop
+
+    return int(run_hop(config) or 0)
+
+
 @click.command()
 @click.pass_obj
 def up(location: Location) -> int:

@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "detach": "agent.cli.attachments:detach",
     "envoy": "agent.cli.daemons:envoy",
     "dns": "agent.cli.daemons:dns",
+    "dns-hop": "agent.cli.daemons:dns_hop",
     "exec": "agent.cli.exec:execute_in",
     "lab": "lab.commands:lab",
     "policy": "agent.cli.policy:policy",

@@ -123,12 +123,15 @@ class Dns:
         tuple[Upstream, ...] | None,
         Key(
             auto_or(upstream_list),
-            "name servers for all other names, with `egress.default: allow`: `auto` (the host's), `none`, or a list of "
-            "ADDRESS or ADDRESS#PORT",
+            "name servers for all other names, or while `egress.default` is deny for those of policies: `auto` (the host's), "
+            "`none`, or a list of ADDRESS or ADDRESS#PORT",
             "auto",
         ),
     ] = None
     user: Annotated[str, Key(parsed(texts.user), "the system user dnsmasq runs as")] = "cellnet-dns"
+    hop_user: Annotated[str, Key(parsed(texts.user), "the system user that asks the outside for the names of policies")] = (
+        "cellnet-hop"
+    )
 
     @property
     def templates(self) -> tuple[NameTemplate, ...]:

@@ -43,9 +43,19 @@ class Paths:
         return self.dns / "upstreams"
 
     @property
+    def hop_socket(self) -> Path:
+        """Where what asks the outside for names asks the agent."""
+        return self.dns / "hop.sock"
+
+    @property
+    def known_names(self) -> Path:
+        """Which addresses names outside stand for, over restarts of the agent."""
+        return self.run / "known-names"
+
+    @property
     def sockets(self) -> tuple[Path, ...]:
         """The paths that the kernel keeps short."""
-        return (self.control_socket, self.xds_socket, self.envoy_admin)
+        return (self.control_socket, self.xds_socket, self.envoy_admin, self.hop_socket)
 
 
 def derived(written: Mapping[str, Path]) -> Paths:

@@ -36,6 +36,7 @@ from agent.daemon.saved_rules import SavedRules
 from agent.daemon.tasks import TaskFailures
 from agent.daemon.this_cell import ThisCell
 from agent.daemon.trusted_files import TrustedFiles
+from agent.dns.process import has_hop
 from agent.envoy.connection import EnvoyConnection
 from agent.envoy.memory_relief import MemoryRelief
 from agent.envoy.process import envoy_account, envoy_obstacle
@@ -122,6 +123,11 @@ def _tasks(base: Foundation, parts: Parts) -> tuple[Work, ...]:
         ("liveness", parts.liveness.run),
         ("resolver", parts.resolver.liveness.run),
         ("upstreams", parts.resolver.upstreams.run),
+        *(
+            (("asked_names", parts.resolver.asked.run), ("known_names", parts.resolver.asked.run_looks))
+            if has_hop(base.config)
+            else ()
+        ),
         ("endpoints", parts.outside.endpoints.run),
         ("never_outside", partial(parts.outside.never.run, kick)),
         ("pressure", parts.pressure.run),
@@ -170,6 +176,7 @@ def _reporting(base: Foundation, parts: Parts) -> tuple[Part, ...]:
         loop.late_rights,
         parts.resolver.liveness,
         parts.resolver.upstreams,
+        parts.resolver.asked,
         loop.names,
         parts.leaves,
         loop.reports,

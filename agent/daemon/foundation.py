@@ -22,6 +22,8 @@ from agent.store.ledger import Ledger
 from dataplane.envoy.foreign_sockets import envoy_inodes
 from dataplane.firewall import backends
 from dataplane.kernel import Kernel
+from dataplane.known_names import KnownNames
+from dataplane.known_names_file import KnownNamesFile
 from dataplane.netlink.monitor import Monitor
 from dataplane.netlink.underlay import clashes, find_underlay
 from host.sysctl import has_ipv6
@@ -48,6 +50,7 @@ class Foundation:
     underlay: UnderlayMonitor
     address_clashes: AddressClashes
     facts: CellFacts
+    names_file: KnownNamesFile
 
 
 async def lay_foundation(config: Config, *, clock: Clock, stack: contextlib.AsyncExitStack) -> Foundation:
@@ -58,7 +61,10 @@ async def lay_foundation(config: Config, *, clock: Clock, stack: contextlib.Asyn
     storage, ledger = open_storage(config, database, stack), Ledger(database)
     backend = chosen_backend(config)
     envoy = partial(envoy_inodes, config.paths.envoy_admin)
-    kernel, monitor = Kernel(backends.firewall(backend), envoy=envoy), Monitor()
+    names_file = KnownNamesFile(config.paths.known_names)
+    kernel = Kernel(backends.firewall(backend), envoy=envoy, known_names=_known_names(names_file))
+    monitor = Monitor()
+    stack.callback(names_file.close)
     stack.callback(kernel.close)
     stack.callback(monitor.close)
     owners, underlay_monitor = Owners(), follow_underlay(config, kernel)
@@ -69,7 +75,7 @@ async def lay_foundation(config: Config, *, clock: Clock, stack: contextlib.Asyn
     await underlay_monitor.refresh()
     return Foundation(
         config, clock, database, ledger, owners, storage, DeclaredApps(database), backend, kernel, monitor, underlay_monitor,
-        address_clashes, facts,
+        address_clashes, facts, names_file,
     )  # fmt: skip
 
 
@@ -107,3 +113,11 @@ async def _facts(config: Config, storage: Storage, ledger: Ledger, *, now: float
         resolver=resolver_of(config),
         longest_tunnel=round(min(LONGEST_TUNNEL, config.tls.leaf_lifetime / 4).total_seconds()),
     )
+
+
+def _known_names(file: KnownNamesFile) -> KnownNames:
+    """What the last agent knew of names outside, by which flows may live that the first turn judges."""
+    made = KnownNames(write=file.add)
+    made.recall(file.read())
+    file.begin(made.all())
+    return made

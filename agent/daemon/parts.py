@@ -142,7 +142,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
             on_change=loop.kick,
         ),
         foreign_listeners=_foreign_listeners(base, loop), pressure=pressure, refused=refused, names=names,
-        resolver=make_resolver_parts(base, loop.names), outside=outside,
+        resolver=make_resolver_parts(base, loop), outside=outside,
     )  # fmt: skip
 
 

@@ -1,13 +1,18 @@
-"""The objects behind the cell's dnsmasq, which is a process of its own: what it asks of the outside, and whether it answers."""
+"""The objects behind the cell's dnsmasq and the hop, which are processes of their own: what they ask of the outside, whether
+dnsmasq answers, and what the hop may ask for.
+"""
 
 from dataclasses import dataclass
 from functools import partial
 
+from agent.control.socket import listening
 from agent.daemon.foundation import Foundation
+from agent.dns.asked_names import AskedNames, AskedNamesFacts
+from agent.dns.hop_process import hop_account
 from agent.dns.liveness import ResolverFacts, ResolverLiveness
 from agent.dns.process import reread_by_dnsmasq, running_dnsmasq, what_keeps_dns
 from agent.dns.upstreams import Upstreams
-from agent.loop.names_table import NamesTable
+from agent.loop.loop import Reconciler
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +21,12 @@ class ResolverParts:
 
     upstreams: Upstreams
     liveness: ResolverLiveness
+    asked: AskedNames
 
 
-def make_resolver_parts(base: Foundation, names: NamesTable) -> ResolverParts:
-    """`names` is what dnsmasq answers with."""
+def make_resolver_parts(base: Foundation, loop: Reconciler) -> ResolverParts:
+    """`loop` has the names that dnsmasq answers with, and the state that the hop's questions are judged by."""
+    names = loop.names
     config, address = base.config, base.config.dns.address
     upstreams = Upstreams(config, reread=partial(reread_by_dnsmasq, config))
     facts = ResolverFacts(
@@ -31,4 +38,17 @@ def make_resolver_parts(base: Foundation, names: NamesTable) -> ResolverParts:
         obstacle=partial(what_keeps_dns, config),
         clock=base.clock.elapsed,
     )
-    return ResolverParts(upstreams, ResolverLiveness(facts))
+    return ResolverParts(upstreams, ResolverLiveness(facts), _asked_names(base, loop))
+
+
+def _asked_names(base: Foundation, loop: Reconciler) -> AskedNames:
+    config, file, known = base.config, base.names_file, base.kernel.known_names
+    facts = AskedNamesFacts(
+        loop.applied,
+        listening=lambda: listening(config.paths.hop_socket, readers=hop_account(config).pw_gid),
+        uid=lambda: hop_account(config).pw_uid,
+        keep=lambda: file.begin(known.all()) if file.is_long else None,
+        on_repair=loop.reports.add_repair,
+        clock=base.clock.elapsed,
+    )
+    return AskedNames(base.kernel, facts)

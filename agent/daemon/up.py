@@ -15,7 +15,7 @@ from agent.daemon import lock
 from agent.pacing import Backoff
 from host import process
 
-CHILDREN = ("agent", "envoy", "dns")
+CHILDREN = ("agent", "envoy", "dns", "dns-hop")
 """Each is a command of `cellnet`."""
 FIRST_WAIT, LONGEST_WAIT, STABLE = 0.4, 10.0, 30.0
 STOP_SECONDS = 10.0

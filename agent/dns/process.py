@@ -20,7 +20,7 @@ from agent.config.config import Config, Verdict
 from agent.dns.resolver import resolver_of
 from agent.dns.upstreams import chosen
 from agent.errors import Conflict, HostRefused
-from dataplane.dns.command import DnsmasqSettings, Upstream, command
+from dataplane.dns.command import HOP, DnsmasqSettings, Upstream, command
 from dataplane.dns.hosts_files import FOLDER_MODE
 from dataplane.dns.limits import most_children
 from dataplane.netlink import addresses
@@ -86,9 +86,11 @@ def exec_dns(config: Config) -> int:
 
 
 def settings_of(config: Config) -> DnsmasqSettings:
-    """What dnsmasq is told. Where containers may not leave the overlay it asks nothing of the outside."""
-    upstreams: Sequence[Upstream] | None = () if config.egress.default is Verdict.DENY else config.dns.upstreams
-    if upstreams is not None:
+    """What dnsmasq is told. Where containers may not leave the overlay the outside is asked through the hop alone."""
+    upstreams: Sequence[Upstream] | None = config.dns.upstreams
+    if config.egress.default is Verdict.DENY:
+        upstreams = (HOP,) if has_hop(config) else ()
+    elif upstreams is not None:
         upstreams = chosen(tuple(upstreams), overlay=config.overlay.network, resolver=config.dns.address).asked
     return DnsmasqSettings(
         resolver=resolver_of(config),
@@ -97,7 +99,13 @@ def settings_of(config: Config) -> DnsmasqSettings:
         names=config.paths.names,
         upstreams=tuple(upstreams or ()),
         upstreams_file=config.paths.upstreams if upstreams is None else None,
+        with_clients=upstreams == (HOP,),
     )
+
+
+def has_hop(config: Config) -> bool:
+    """Whether the outside is asked for names of policies alone."""
+    return config.egress.default is Verdict.DENY and config.dns.upstreams != ()
 
 
 def await_address(address: IPv4Address, *, seconds: float) -> None:

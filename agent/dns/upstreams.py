@@ -1,7 +1,8 @@
 """The name servers of the outside: with `dns.upstreams: auto` the host's, followed when its resolv.conf changes.
 
 dnsmasq reads a file of ours, which has those that it may ask: not one inside the overlay, where its question would go to a
-container, and not the resolver itself.
+container, and not the resolver itself. While containers may not leave the overlay, what asks for the names of policies reads it
+instead.
 """
 
 import asyncio
@@ -76,7 +77,7 @@ def configured(config: Config) -> tuple[Upstream, ...]:
 
 
 class Upstreams(Part):
-    """One per agent. Where nothing may leave the overlay there are none. `reread` has dnsmasq read the file."""
+    """One per agent. `reread` has dnsmasq read the file."""
 
     def __init__(self, config: Config, *, reread: Callable[[], None]) -> None:
         self._config = config
@@ -104,8 +105,6 @@ class Upstreams(Part):
     def look(self) -> None:
         """Once."""
         dns, overlay = self._config.dns, self._config.overlay.network
-        if self._config.egress.default is Verdict.DENY:
-            return
         choice = chosen(configured(self._config), overlay=overlay, resolver=dns.address)
         if choice.left_out != self._choice.left_out:
             self._log.warning("name_servers_left_out", which=choice.left_out)
@@ -118,11 +117,13 @@ class Upstreams(Part):
 
     def _write(self, content: bytes) -> None:
         path = self._config.paths.upstreams
-        if self._config.dns.upstreams is not None:
+        is_read_by_dnsmasq = self._config.egress.default is Verdict.ALLOW
+        if is_read_by_dnsmasq and self._config.dns.upstreams is not None:
             return
         with refused_as(f"cannot write {path}", hint="see `df` and `ls -la`"):
             if path.exists() and path.read_bytes() == content:
                 return
             durable.make_folder(path.parent, mode=0o755)
             durable.replace(durable.Write(path, content, durable.PUBLIC))
-        self._reread()
+        if is_read_by_dnsmasq:
+            self._reread()

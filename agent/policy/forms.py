@@ -23,7 +23,7 @@ class Form(Enum):
 
 ENFORCED: Final = {
     Form.TO_CIDR: True,
-    Form.TO_HOST: False,
+    Form.TO_HOST: True,
     Form.FROM_CIDR: False,
     Form.ECHO: True,
 }

@@ -36,12 +36,16 @@ class Upstream:
         return f"{self.address}#{self.port}"
 
 
+HOP: Final = Upstream(IPv4Address("127.157.0.2"))  # where names of policies are asked for: on no link but `lo`
+
+
 @dataclass(frozen=True, slots=True)
 class DnsmasqSettings:
     """What differs between cells. `names` is the folder of names; the cell's part of the overlay has so many `addresses`.
 
     What is in no zone of the resolver's is asked of `upstreams`, or of those in `upstreams_file`, which is read again at
-    SIGHUP; without either there is no such name: musl's resolver waits 5 s for another answer where it is refused.
+    SIGHUP; without either there is no such name: musl's resolver waits 5 s for another answer where it is refused. Questions
+    there say `with_clients` which container asks.
     """
 
     resolver: Resolver
@@ -50,6 +54,7 @@ class DnsmasqSettings:
     names: Path
     upstreams: tuple[Upstream, ...] = ()
     upstreams_file: Path | None = None
+    with_clients: bool = False
 
 
 def command(settings: DnsmasqSettings, *, binary: Path, user: str, uid: int, gid: int) -> Sequence[str]:
@@ -74,7 +79,7 @@ def arguments(settings: DnsmasqSettings) -> Sequence[str]:
         "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--log-facility=/dev/null",
         f"--listen-address={settings.resolver.address}", "--bind-interfaces", "--port=53",
         "--no-hosts", f"--hostsdir={settings.names}", *(f"--local=/{zone}/" for zone in zones),
-        "--local-ttl=0", f"--cache-size={CACHE if asks_none else NOTHING_KEPT}",
+        "--local-ttl=0", f"--cache-size={CACHE if asks_none or settings.with_clients else NOTHING_KEPT}",
         f"--edns-packet-max={LARGEST_ANSWER}", "--no-ident",
         f"--max-tcp-connections={most_children(settings.addresses)}",
         # a name without a dot means one of this cell's search list; nothing out there has one. Not --bogus-priv as well: name
@@ -84,5 +89,7 @@ def arguments(settings: DnsmasqSettings) -> Sequence[str]:
         # not a resolv.conf, of which it would keep the servers when none is left in it
         "--no-resolv", *(f"--server={each}" for each in settings.upstreams),
         *(() if settings.upstreams_file is None else (f"--servers-file={settings.upstreams_file}",)),
+        # an option that the container has sent goes; and no answer is kept, since another container may not have it
+        *(("--strip-subnet", "--add-subnet=32") if settings.with_clients else ()),
         *((f"--dns-forward-max={FORWARDED}",) if settings.upstreams or settings.upstreams_file else ()),
     )  # fmt: skip

@@ -67,7 +67,7 @@ def sets_of(networks: tuple[IPv4Network, ...], *, few: int = FEW) -> Sets:
 def _admitting(right: OutsideRight, end: OutsideEnd, admit: str) -> Iterator[str]:
     ports = f"-p {right.protocol}{_ports(right)}"
     if right.names:
-        yield f"{ports} -m set --match-set {name_set(right.names)} {end.value[1]} -j ACCEPT"
+        yield f"{ports} -m set --match-set {name_set(right.names)} {end.value[1]} {admit}"
         return
     if right.networks == EVERYWHERE:
         yield f"{ports} {admit}"

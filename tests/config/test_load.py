@@ -160,6 +160,9 @@ def test_an_override_wins_over_the_file_and_a_later_one_over_an_earlier(tmp_path
     assert config.dns.route_domains == ("x.y",)
 
 
+DNS_KEYS = ("address", "domain", "route_domains", "names", "upstreams", "user", "hop_user")
+
+
 def test_all_mistakes_of_a_file_and_of_overrides_are_reported_at_once(tmp_path: Path) -> None:
     text = "cell: yes\ntls: {prot: 8, port: 0x1f}\noverlay: {network: 10.255.0.1/16}\ndns: foo\n"
     assert mistakes(tmp_path, text, "egress.default=maybe") == [
@@ -167,7 +170,7 @@ def test_all_mistakes_of_a_file_and_of_overrides_are_reported_at_once(tmp_path: 
         "2:7: unknown key 'prot'",
         "2:22: expected a port, found '0x1f', what YAML may read as another number",
         "3:20: '10.255.0.1/16' has bits set behind its prefix",
-        "4:6: expected a mapping with some of address, domain, route_domains, names, upstreams, user, found 'foo', text",
+        "4:6: expected a mapping with some of " + ", ".join(DNS_KEYS) + ", found 'foo', text",
         "1:1: 'maybe' is not possible here",
     ]
 

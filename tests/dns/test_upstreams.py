@@ -14,7 +14,7 @@ from agent.config.load import load
 from agent.dns.process import settings_of
 from agent.dns.upstreams import Choice, chosen, name_servers
 from agent.errors import InvalidInput
-from dataplane.dns.command import Upstream, arguments
+from dataplane.dns.command import HOP, Upstream, arguments
 from host.namespace import run_in
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest
@@ -170,15 +170,16 @@ def test_servers_of_agent_yaml_are_asked_instead_of_the_hosts(make_cell: Callabl
 @pytest.mark.parametrize(
     ("settings", "asked", "follows"),
     [
-        ([], [], False),
-        (["dns.upstreams=[192.0.2.53]"], [], False),
+        ([], [str(HOP)], False),
+        (["dns.upstreams=[192.0.2.53]"], [str(HOP)], False),
+        (["dns.upstreams=none"], [], False),
         (["egress.default=allow"], [], True),
         (["egress.default=allow", "dns.upstreams=none"], [], False),
         (["egress.default=allow", "dns.upstreams=[192.0.2.53#54, 10.255.0.9, '::1']"], ["192.0.2.53#54", "::1#53"], False),
     ],
 )
 def test_what_dnsmasq_is_told_to_ask(settings: list[str], asked: list[str], follows: bool) -> None:
-    """Nothing where containers may not leave the overlay: what it knows no server for it refuses."""
+    """Where containers may not leave the overlay the hop alone, and that on whose behalf."""
     config = load(Path("/nowhere/agent.yaml"), root=Path("/nowhere"), hostname="one", overrides=settings)
     found = settings_of(config)
     assert (list(map(str, found.upstreams)), found.upstreams_file is not None) == (asked, follows)
@@ -187,6 +188,7 @@ def test_what_dnsmasq_is_told_to_ask(settings: list[str], asked: list[str], foll
     assert [each for each in words if each.startswith("--server")] == [f"--server={each}" for each in asked] + (
         [f"--servers-file={config.paths.upstreams}"] if follows else []
     )
+    assert ("--add-subnet=32" in words, "--strip-subnet" in words) == (found.upstreams == (HOP,),) * 2
 
 
 @pytest.mark.parametrize(

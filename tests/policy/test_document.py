@@ -31,7 +31,7 @@ def test_what_the_page_says_of_a_form_is_so() -> None:
 
 def test_the_rules_of_the_page_are_taken_but_the_last_which_need_forms_that_nothing_enforces() -> None:
     *taken, refused = BLOCKS
-    assert [len(parse(each.encode(), source="/shop.yaml", inside=INSIDE)) for each in taken] == [2, 1]
+    assert [len(parse(each.encode(), source="/shop.yaml", inside=INSIDE)) for each in taken] == [2, 1, 1]
     with pytest.raises(InvalidSource) as caught:
         parse(refused.encode(), source="/shop.yaml", inside=INSIDE)
     found = [each.message for each in caught.value.problems]

@@ -1,0 +1,166 @@
+"""What the hop asks the agent: may a container ask for this name, and may it have these addresses.
+
+By the policies that are enforced, so that an app that hears of an address can reach it: the address is in the kernel's sets
+before the answer leaves. What is never outside is none of a name's addresses, whatever its owner says.
+"""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from agent import log
+from agent.complaint import Complaints
+from agent.errors import HostRefused
+from agent.model.status import Part, Problem
+from dataplane.dns.hop.messages import MOST, Addresses
+from dataplane.dns.hop.permits import HopReply, HopRequest
+from dataplane.firewall.outside_matches import name_set
+from dataplane.kernel import Kernel
+from dataplane.name_patterns import patterns_of
+from dataplane.state import HostState
+from dataplane.way_out import WayOut
+
+PATIENCE = 5.0  # seconds for which a hop may be away until that is a problem
+EVERY = 10.0  # seconds between looks for flows: less than a name's addresses hold at least
+
+
+@dataclass(frozen=True, slots=True)
+class HostsRow:
+    """`connected`: whether what asks the outside for names does so. `known`: names that stand for addresses."""
+
+    connected: bool
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskedNamesFacts:
+    """`applied` is what the kernel has now, `listening` makes the socket, `uid` is the hop's user. `keep` writes the known
+    names anew where they have become long; `on_repair` hears of what another program had changed.
+    """
+
+    applied: Callable[[], HostState | None]
+    listening: Callable[[], AbstractContextManager[socket.socket]]
+    uid: Callable[[], int]
+    keep: Callable[[], None]
+    on_repair: Callable[[str], None]
+    clock: Callable[[], float]
+
+
+class AskedNames(Part):
+    """One per agent."""
+
+    def __init__(self, kernel: Kernel, facts: AskedNamesFacts) -> None:
+        self._kernel, self._facts = kernel, facts
+        self._connected = 0
+        self._away_since = facts.clock()
+        self._judged_by: tuple[HostState, WayOut] | None = None
+        self._log = log.get("dns")
+        self._failure = Complaints(self._log, failed="names_not_opened", recovered="names_opened")
+
+    def problems(self) -> tuple[Problem, ...]:
+        """That nothing asks the outside though policies name hosts there, and what the kernel refuses."""
+        refused = tuple(Problem("dns", each.what, each.hint) for each in self._failure.standing.values())
+        state, away = self._facts.applied(), self._facts.clock() - self._away_since
+        if self._connected or away < PATIENCE or state is None or not _has_names(state):
+            return refused
+        what = "what asks the outside for names does not run: the hosts that policies name are not found"
+        return (Problem("dns", what, "`cellnet up` starts it again by itself; without that, `cellnet dns-hop` does"), *refused)
+
+    async def rows(self) -> Mapping[str, object]:
+        """`hosts`."""
+        return {"hosts": HostsRow(bool(self._connected), len(self._kernel.known_names))}
+
+    async def run(self) -> None:
+        """Answer for ever. Ends only by cancellation."""
+        with self._facts.listening() as made:
+            server = await asyncio.start_unix_server(self._converse, sock=made)
+            async with server:
+                await server.serve_forever()
+
+    async def run_looks(self) -> None:
+        """Keep what has flows, mend the sets, drop what is over: for ever. Ends only by cancellation."""
+        while True:
+            await asyncio.sleep(EVERY)
+            try:
+                await self.look()
+                self._failure.over()
+            except HostRefused as error:
+                self._failure.about(error)
+
+    async def look(self) -> None:
+        """Once. Raises HostRefused."""
+        state, kernel = self._facts.applied(), self._kernel
+        if state is None or not (_has_names(state) or len(kernel.known_names)):
+            return
+        reached = await asyncio.wrap_future(kernel.reached_outside(state))
+        await asyncio.wrap_future(kernel.open_names(lambda sets: sets.renew(reached)))
+        mended = await asyncio.wrap_future(kernel.open_names(lambda sets: sets.mend()))
+        await asyncio.wrap_future(kernel.open_names(lambda _: self._facts.keep()))
+        if mended:
+            self._facts.on_repair(f"addresses of names {mended}")
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, ValueError):
+            if _uid_of(writer) not in (0, self._facts.uid()):
+                self._log.warning("a stranger at the socket of names", uid=_uid_of(writer))
+                writer.close()
+                return
+            self._connected += 1
+            try:
+                while line := await reader.readline():
+                    writer.write((await self.reply(HopRequest.of(line))).line)
+                    await writer.drain()
+            finally:
+                self._connected -= 1
+                self._away_since = self._facts.clock()
+        writer.close()
+
+    async def reply(self, request: HopRequest) -> HopReply:
+        """The answer to one request; nothing is open where the kernel refuses."""
+        state = self._facts.applied()
+        into = () if state is None else _sets_of(state, request.client, request.name)
+        if state is None or not into:
+            return HopReply(request.number, permitted=False)
+        if not request.addresses:
+            return HopReply(request.number, permitted=True)
+        judge = self._judge(state)
+        outside = tuple(each for each in request.addresses[:MOST] if judge.is_outside(each))
+        return HopReply(request.number, permitted=True, addresses=await self._opened(request, outside, into))
+
+    async def _opened(self, request: HopRequest, addresses: Addresses, into: Collection[str]) -> Addresses:
+        try:
+            opening = self._kernel.open_names(
+                lambda sets: sets.open(request.name, addresses, seconds=request.seconds, into=into)
+            )
+            return await asyncio.wrap_future(opening) if addresses else ()
+        except HostRefused as error:
+            self._failure.about(error)
+            return ()
+
+    def _judge(self, state: HostState) -> WayOut:
+        if self._judged_by is None or self._judged_by[0] is not state:
+            self._judged_by = state, WayOut(state)
+        return self._judged_by[1]
+
+
+def _sets_of(state: HostState, client: IPv4Address, name: str) -> tuple[str, ...]:
+    """The sets that a container's rights have a name's addresses in."""
+    workload = state.workloads.get(client)
+    if workload is None:
+        return ()
+    return tuple(name_set(each.names) for each in workload.egress if each.names and patterns_of(each.names).matches(name))
+
+
+def _has_names(state: HostState) -> bool:
+    return not state.egress_allowed and any(right.names for each in state.workloads.values() for right in each.egress)
+
+
+def _uid_of(writer: asyncio.StreamWriter) -> int:
+    """The user at the other end, as the kernel knows it."""
+    found = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", found)
+    return int(uid)

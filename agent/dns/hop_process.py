@@ -1,0 +1,69 @@
+"""`cellnet dns-hop`: ask the outside for the names of policies, as a user of its own without a capability.
+
+What reads packets from outside must not be able to open anything: it is the agent that puts addresses into the kernel's sets
+(`asked_names.py`), and it looks at each of them again.
+"""
+
+import asyncio
+import pwd
+import signal
+import socket
+import time
+
+from agent.config.config import Config
+from agent.dns.process import has_hop
+from agent.errors import Conflict, HostRefused
+from dataplane.dns.command import HOP
+from dataplane.dns.hop.service import serve
+from host import syscalls
+from host.errors import refused_as
+from host.reach import first_out_of_reach
+
+BACKLOG = 128
+PATIENCE, POLL = 10.0, 0.05  # seconds: a hop that has just ended may leave its port a moment later
+
+
+def hop_account(config: Config) -> pwd.struct_passwd:
+    """The account that it runs as. Raises HostRefused."""
+    try:
+        return pwd.getpwnam(config.dns.hop_user)
+    except KeyError as error:
+        hint = f"make setup, or useradd --system --shell /usr/sbin/nologin {config.dns.hop_user}"
+        raise HostRefused(f"there is no user '{config.dns.hop_user}' to ask the outside for names", hint=hint) from error
+
+
+def run_hop(config: Config) -> int:
+    """For ever. Raises HostRefused if the host lacks its user, Conflict if its port is taken.
+
+    Where all names are asked for by dnsmasq itself, or none, there is nothing to do.
+    """
+    if not has_hop(config):
+        while True:
+            signal.pause()
+    account, paths = hop_account(config), config.paths
+    folder = first_out_of_reach((paths.hop_socket, paths.upstreams), uid=account.pw_uid, gid=account.pw_gid)
+    if folder is not None:
+        raise HostRefused(f"the user '{account.pw_name}' cannot enter {folder}", hint=f"chmod o+x {folder}")
+    datagrams, connections = _bound(socket.SOCK_DGRAM), _bound(socket.SOCK_STREAM)
+    connections.listen(BACKLOG)
+    with refused_as(f"cannot become '{account.pw_name}'", hint="start it as root"):
+        syscalls.become(account.pw_uid, account.pw_gid)
+    asyncio.run(serve(datagrams, connections, agent=paths.hop_socket, servers=paths.upstreams))
+    return 0
+
+
+def _bound(kind: socket.SocketKind) -> socket.socket:
+    made, until = socket.socket(socket.AF_INET, kind), time.monotonic() + PATIENCE
+    made.setblocking(False)
+    if kind is socket.SOCK_STREAM:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the one before may be there
+    while True:
+        try:
+            made.bind((str(HOP.address), HOP.port))
+        except OSError as error:
+            if time.monotonic() > until:
+                what = f"port {HOP.port} of {HOP.address} is not to be had: {error.strerror}"
+                raise Conflict(what, hint=f"see what has it: ss -lnp 'sport = :{HOP.port}'") from error
+            time.sleep(POLL)
+        else:
+            return made
