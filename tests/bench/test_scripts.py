@@ -117,6 +117,19 @@ def test_the_script_for_the_path_between_cells_measures_every_path_in_turn(tmp_p
     assert {each["verdict"] for each in found if each["bar"]} <= {"met", "missed"}
 
 
+def test_the_script_for_egress_measures_every_path_to_outside_in_turn(tmp_path: Path) -> None:
+    found = run("bench_egress", "--milliseconds", "1", "--few", "2", "--many", "81", results=tmp_path)
+    rows = {(each["what"], each["setting"]): each["beside"] for each in found}
+    for what in ("request and answer to outside", "new connections to outside"):
+        assert rows[what, "bare path"] == {}
+        for backend in ("nft", "legacy"):
+            for other in ("ten-rule firewall", "flat list behind conntrack, 81 rules"):
+                assert rows[what, f"{other}, {backend}"].keys() == {"bare"}
+            few, many = (rows[what, f"cellnet, {count} rules, {backend}"] for count in (2, 81))
+            assert (few.keys(), many.keys()) == ({"bare", "ten-rule firewall", "flat list"}, {*few, "cellnet, few rules"})
+    assert {each["verdict"] for each in found if each["bar"]} <= {"met", "missed"}
+
+
 def test_the_script_for_61443_measures_it_beside_haproxy_and_nginx(tmp_path: Path) -> None:
     found = run("bench_tls", "--milliseconds", "50", results=tmp_path)
     for what in ("new TLS connections, each with a request", "requests on kept connections", "throughput of large answers"):
@@ -154,6 +167,7 @@ def test_the_script_for_dns_asks_beside_a_bare_dnsmasq(tmp_path: Path) -> None:
             "revoke",
             "datapath",
             "cells",
+            "egress",
             "spread",
             "watch",
             "store",
