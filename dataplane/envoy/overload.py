@@ -33,18 +33,22 @@ HEAP_PER_DESCRIPTOR: Final = 24 << 10
 # 254 workloads fit that call nobody.
 LEAST_HEAP: Final = 128 << 20
 HEAP: Final = "envoy.resource_monitors.fixed_heap"
+# The same heap, measured by four times its bound, see `DEAREST`
+FOURFOLD: Final = "cellnet.fourfold_heap"
 CALLERS: Final = "envoy.resource_monitors.global_downstream_max_connections"
 # How soon a full heap is noticed: a flood opens 250 streams meanwhile, which is well within what Envoy needs for itself. To
 # look takes half a hundredth of a processor.
 LOOK_AGAIN: Final = Duration(nanos=25_000_000)
 # The parts of the heap at which something begins, and at which it is done in full.
 SHRINK: Final = 0.75
-# In full only where nothing is left: Envoy acts on a change of this alone
-DEAREST: Final = (0.75, 1.0)
+# Envoy acts on a change of this alone, on fifty streams of each worker, and what is done in full changes no more: a heap that
+# had grown past its bound between two looks stayed there and calls were refused. Four times the bound is all that a host has
+DEAREST: Final = (0.75, 4.0)
 HURRY: Final = (0.75, 0.9)
 REFUSE: Final = 0.95
-# Streams count as dear from 2**14 bytes that they have buffered; the first to go are those from 2**21 on.
-LEAST_DEAR: Final = 14
+# The first to go have 2**17 bytes buffered, more than what is read leaves for a moment; at twice the bound they have an
+# eighth of that. Eight classes, of which this is the least
+LEAST_DEAR: Final = 10
 # The patience with a handshake, at the end.
 HASTE: Final = Duration(seconds=1)
 
@@ -70,7 +74,10 @@ def overload_manager(*, connections: int, memory: int) -> OverloadManager:
         refresh_interval=LOOK_AGAIN,
         resource_monitors=[
             ResourceMonitor(name=CALLERS, typed_config=packed(callers)),
-            ResourceMonitor(name=HEAP, typed_config=packed(FixedHeapConfig(max_heap_size_bytes=memory))),
+            *(
+                ResourceMonitor(name=name, typed_config=packed(FixedHeapConfig(max_heap_size_bytes=bound)))
+                for name, bound in ((HEAP, memory), (FOURFOLD, 4 * memory))
+            ),
         ],
         actions=_actions(),
         buffer_factory_config=BufferFactoryConfig(minimum_account_to_track_power_of_two=LEAST_DEAR),
@@ -80,7 +87,7 @@ def overload_manager(*, connections: int, memory: int) -> OverloadManager:
 def _actions() -> Iterator[OverloadAction]:
     # not disable_http_keepalive: each tunnel that ends is a handshake more
     yield _action("shrink_heap", _at(SHRINK))
-    yield _action("reset_high_memory_stream", _between(*DEAREST))
+    yield _action("reset_high_memory_stream", _between(*(part / 4 for part in DEAREST), of=FOURFOLD))
     hurry = _action("reduce_timeouts", _between(*HURRY))
     scaled = ScaleTimersOverloadActionConfig.ScaleTimer(
         timer=ScaleTimersOverloadActionConfig.TRANSPORT_SOCKET_CONNECT, min_timeout=HASTE
@@ -100,5 +107,5 @@ def _at(part: float) -> Trigger:
     return Trigger(name=HEAP, threshold=ThresholdTrigger(value=part))
 
 
-def _between(first: float, last: float) -> Trigger:
-    return Trigger(name=HEAP, scaled=ScaledTrigger(scaling_threshold=first, saturation_threshold=last))
+def _between(first: float, last: float, *, of: str = HEAP) -> Trigger:
+    return Trigger(name=of, scaled=ScaledTrigger(scaling_threshold=first, saturation_threshold=last))
