@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from dataplane.firewall import egress, limits, ruleset
+from dataplane.firewall import egress, ingress, limits, ruleset
 from dataplane.firewall.bpf import part_mark
 from dataplane.state import INBOUND_PORT, HostState, MutualTls, OutboundListener, Workload
 from dataplane.tables import (
@@ -72,7 +72,7 @@ def compile_tables(state: HostState, *, before: Tables | None = None) -> Tables:
         addresses={} if state.resolver is None else {state.resolver.address: LOOPBACK_LINK},
         fdb={peer.mac: (underlay,) for peer, underlay in zip(peers.values(), underlays, strict=True)},
         senders=dict(zip(underlays, (int(peer.mark) for peer in peers.values()), strict=True)),
-        outside=egress.egress_sets(state),
+        outside={**egress.egress_sets(state), **ingress.ingress_sets(state)},
         limited=limits.limit_sets(state),
         rates={address: workload.limits.rate for address, workload in state.workloads.items() if workload.limits.rate},
         names=egress.egress_names(state),

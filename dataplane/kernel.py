@@ -97,7 +97,8 @@ class Kernel:
     ) -> "Future[Receipt]":
         """Cut flows, see dataplane/flows/cut.py. Raises HostRefused."""
         chosen = partial(sweep, state, addresses=addresses, leaving=leaving, phase=phase, departed=departed)
-        return self.submit(partial(chosen, link=self._flows, clock=clock, envoy=self._envoy, known=self.known_names))
+        known = partial(chosen, envoy=self._envoy, known=self.known_names, own=self._own_addresses)
+        return self.submit(partial(known, link=self._flows, clock=clock))
 
     def open_names(self, function: Callable[[NameSets], Result]) -> "Future[Result]":
         """Put addresses of names into their sets, beside what is applied. Raises HostRefused."""
@@ -110,6 +111,9 @@ class Kernel:
     def plain_flows(self, state: HostState) -> "Future[int]":
         """How many open TCP connections of containers are in no tunnel, see dataplane/flows/plain.py. Raises HostRefused."""
         return self.observe(lambda: len(plain_flows(conntrack.flows(self._flows_to_read), state)))
+
+    def _own_addresses(self) -> frozenset[IPv4Address]:
+        return frozenset(each.local.ip for each in addresses.read(self._to_write.route))
 
     @all_refused()
     def _read(self, desired: Tables, known: Mapping[IPv4Address, Interior], again: bool) -> Tables:

@@ -18,6 +18,7 @@ from agent.attach.address_holders import AddressHolders
 from agent.attach.asked_routes import AskedRoutes
 from agent.attach.container_files import ContainerFiles
 from agent.attach.owners import Owners
+from agent.attach.published_ports import PublishedPorts
 from agent.attach.reserved_ports import ReservedPorts
 from agent.complaint import Complaints
 from agent.errors import RAISED, Conflict, HostRefused, InvalidInput, Unavailable
@@ -47,8 +48,8 @@ ENVOY_SECONDS = 10.0
 @dataclass(frozen=True, slots=True)
 class AttachParts:
     """What an attach touches. `claim` gives an app its tag; `routes` are those that it asks for, `indexes` numbers instances;
-    `ports` are those of Envoy, `holders` have the addresses, `files` are the containers' own; `now` is seconds since 1970;
-    `hung` is why Envoy cannot serve though it is connected.
+    `ports` are those of Envoy, `published` those of the host, `holders` have the addresses, `files` are the containers' own;
+    `now` is seconds since 1970; `hung` is why Envoy cannot serve though it is connected.
 
     `leaving` are names that the loop must leave out though the ledger could not be written (a full disk): making a
     container unreachable must never wait for a disk.
@@ -63,6 +64,7 @@ class AttachParts:
     routes: AskedRoutes
     indexes: IndexStore
     ports: ReservedPorts
+    published: PublishedPorts
     holders: AddressHolders
     files: ContainerFiles
     leaving: set[str]
@@ -107,6 +109,7 @@ class AttachTransactions(Part):
     async def attach(self, request: AttachRequest, *, peer: Peer) -> Attachment:
         """Attach what `request` names, as `peer` sees it. Undoes everything and raises where anything fails."""
         self._parts.routes.require(request.routes)
+        await self._parts.published.require_free(request.publish)
         with contextlib.ExitStack() as undo:
             with refused_as(f"cannot open {request.netns} as process {peer.pid} sees it"):
                 root = os.open(f"/proc/{peer.pid}/root", os.O_PATH | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""What `run` and `attach` both ask for: app, name, instance, ports, routes, TLS target, services, limits."""
+"""What `run` and `attach` both ask for: app, name, instance, ports, routes, TLS target, services, limits, published ports."""
 
 import functools
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from agent.client.connection import Client, Reply, RequestBody, attachment_addre
 from agent.model.app_port import AppPort
 from agent.model.limits import as_written, check_connections, parse_new, parse_rate
 from agent.model.names import lowered
+from agent.model.publication import Publication
 from dataplane.state import Limits
 
 
@@ -28,6 +29,7 @@ class AttachOptions:
     tls_http: str | None
     services: tuple[str, ...]
     limits: Limits
+    publish: tuple[Publication, ...]
 
     def body(self) -> RequestBody:
         """The fields of a request; the name is in its address."""
@@ -40,6 +42,7 @@ class AttachOptions:
             "tls_http": self.tls_http,
             "services": tuple(map(lowered, self.services)),
             "limits": as_written(self.limits),
+            "publish": [each.json for each in self.publish],
         }
 
 
@@ -57,6 +60,10 @@ def _connections(_context: click.Context, _option: click.Parameter, number: int 
 
 def _new(_context: click.Context, _option: click.Parameter, text: str | None) -> int:
     return 0 if text is None else parse_new(text)
+
+
+def _publications(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> tuple[Publication, ...]:
+    return tuple(map(Publication.parse, texts))
 
 
 OPTIONS = (
@@ -105,6 +112,14 @@ OPTIONS = (
         metavar="N/s",
         help="How many connections to outside of the overlay it may open in a second: e.g. 50/s. [default: any]",
     ),
+    click.option(
+        "--publish",
+        callback=_publications,
+        multiple=True,
+        metavar="[ADDRESS:]PORT:TO[/udp]",
+        help="A port of this host that leads to the app's port TO, for whom a policy names, e.g. 8080:80, 53:53/udp, "
+        "8000-8010:9000-9010, or 443:tls for the port that terminates TLS (repeatable).",
+    ),
 )
 
 
@@ -115,10 +130,10 @@ def attach_options(command: Callable[..., object]) -> Callable[..., object]:
     def wrapped(
         *arguments: object, app: str, name: str | None, instance: int | None, ports: tuple[AppPort, ...],
         routes: tuple[str, ...], tls_target: int | None, tls_http: str | None, services: tuple[str, ...],
-        limit_rate: int, limit_connections: int, limit_new: int, **others: object,
+        limit_rate: int, limit_connections: int, limit_new: int, publish: tuple[Publication, ...], **others: object,
     ) -> object:  # fmt: skip
         limits = Limits(limit_rate, limit_connections, limit_new)
-        options = AttachOptions(app, name, instance, ports, routes, tls_target, tls_http, services, limits)
+        options = AttachOptions(app, name, instance, ports, routes, tls_target, tls_http, services, limits, publish)
         return command(*arguments, options=options, **others)
 
     found: Callable[..., object] = wrapped

@@ -14,6 +14,7 @@ from agent.client.answer import Fields
 from agent.client.connection import attachment_address
 from agent.client.location import Location
 from agent.model.key_owner import KeyOwner
+from agent.model.publication import Publication, published_address
 from agent.wording import natural
 
 
@@ -66,6 +67,8 @@ def attach(
     else:
         click.echo(f"{made.text('name')} has {made.text('address')}")
         click.echo("\n".join(f"  {key}={value}" for key, value in environment.items()))
+        for each in published(made):
+            click.echo(f"  published {each}")
         dns = made.at("dns")
         nameservers, search = joined(dns.texts("nameservers")), " ".join(dns.texts("search"))
         click.echo(f"  DNS {nameservers}, search {search}, as in {dns.text('file')}")
@@ -116,11 +119,18 @@ def _print_all(apps: Fields, *, as_json: bool) -> None:
 
 
 def _listed(found: Sequence[Fields]) -> str:
-    """With a column for limits, where there are any."""
-    rows, limits = [_row(each) for each in found], [_limits(each.at("limits")) for each in found]
-    if not any(limits):
-        return table(HEADS, rows)
-    return table((*HEADS, "LIMITS"), [(*row, limit) for row, limit in zip(rows, limits, strict=True)])
+    """With a column for published ports and one for limits, where there are any."""
+    heads, rows = list(HEADS), [list(_row(each)) for each in found]
+    more = {
+        "PUBLISHED": [joined(published(each)) for each in found],
+        "LIMITS": [_limits(each.at("limits")) for each in found],
+    }
+    for head, cells in more.items():
+        if any(cells):
+            heads.append(head)
+            for row, cell in zip(rows, cells, strict=True):
+                row.append(cell)
+    return table(heads, rows)
 
 
 def _limits(found: Fields) -> str:
@@ -132,6 +142,22 @@ def _row(each: Fields) -> tuple[str, ...]:
     ports, routes = joined(each.texts("ports")), joined(each.texts("routes"))
     plain = (each.text("name"), each.text("app"), each.text("instance"), each.text("address"))
     return (*plain, ports, routes, each.at("tls").text("state"))
+
+
+def published(attachment: Fields) -> tuple[str, ...]:
+    """Each port of the host with where it leads, and whether a call is refused there for want of anything that listens."""
+    return tuple(map(_published, attachment.at("publish").each()))
+
+
+def _published(each: Fields) -> str:
+    made = Publication(
+        first=int(each.text("port")),
+        last=int(each.text("last")),
+        to=None if each.flag("tls") else int(each.text("to")),
+        protocol=each.text("protocol"),
+        address=published_address(each.text("address")),
+    )
+    return str(made) if each.flag("served") else f"{made} (nothing listens)"
 
 
 def as_the_agent_finds_it(path: str) -> str:

@@ -93,7 +93,7 @@ def allow(
 ) -> None:  # fmt: skip
     """Let SRC reach DST on PORTs (tcp/8080, udp/53, tcp/9000-9010, tcp/any, icmp/echo), kept in the store.
 
-    DST may be a network outside (192.0.2.0/24), or the name of a host (api.example.com). Not supported yet: a network as SRC.
+    SRC or DST may be a network outside (192.0.2.0/24), and DST the name of a host (api.example.com).
     """
     body = {"from": source, "to": destination, "ports": ports, "name": name, **credentials_field(credentials)}
     made = location.client().post("/v1/policies/allow", body)
@@ -192,7 +192,7 @@ def accept_loss(location: Location, credentials: Path | None, as_json: bool) -> 
 def check(location: Location, source: str, destination: str, port: str, as_json: bool) -> int:
     """Say whether SRC may reach DST on PORT (tcp/8080, icmp/echo), and by which policy. Exit code 1 if not.
 
-    DST may be an address outside, or the name of a host. Not supported yet: an address as SRC.
+    SRC or DST may be an address outside, and DST the name of a host.
     """
     found = location.client().get("/v1/policies/check", **{"from": source, "to": destination, "port": port})
     print_warnings(found.texts("notices"))

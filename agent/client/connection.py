@@ -15,9 +15,9 @@ from agent.client.answer import Fields
 from agent.errors import Bug, CellnetError, Conflict, HostRefused, InvalidInput, Unavailable
 from agent.wording import program
 
-RequestBody: TypeAlias = Mapping[
-    str, "str | int | float | bool | Sequence[str] | Sequence[int | str] | Mapping[str, str | int | None] | None"
-]
+Value: TypeAlias = "str | int | float | bool | None"
+Values: TypeAlias = "Sequence[str] | Sequence[int | str] | Sequence[Mapping[str, Value]]"
+RequestBody: TypeAlias = Mapping[str, "Value | Values | Mapping[str, str | int | None]"]
 
 ANSWER_WITHIN = 90.0
 """Seconds: more than the agent gives itself, so that its own error arrives."""

@@ -180,7 +180,7 @@ class Ingress:
         Verdict,
         Key(
             choice({each.value: each for each in Verdict}),
-            "published ports, for callers that no policy names: `deny` or `allow`; not supported yet, none is published",
+            "published ports, for callers that no policy names: `deny` or `allow`",
         ),
     ] = Verdict.DENY
 

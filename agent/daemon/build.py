@@ -140,6 +140,7 @@ def _tasks(base: Foundation, parts: Parts) -> tuple[Work, ...]:
         ("firewall", parts.firewall.run),
         ("limits", parts.limits.run),
         ("files", parts.files.run),
+        ("published", parts.published.run),
         ("owners", OwnerWatch(parts.attaching.sweep, base.ledger).run),
     )
 
@@ -173,6 +174,7 @@ def _reporting(base: Foundation, parts: Parts) -> tuple[Part, ...]:
         parts.pressure,
         parts.refused,
         parts.ports,
+        parts.published,
         loop.late_rights,
         parts.resolver.liveness,
         parts.resolver.upstreams,
@@ -200,6 +202,7 @@ def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
         listeners=parts.listeners,
         facts=base.facts,
         naming=parts.names.naming,
+        published=parts.published,
         is_ready=parts.names.readiness.is_ready,
         metrics=parts.metrics,
         now=clock.now,

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 from agent.attach.address_holders import AddressHolders
 from agent.attach.container_files import ContainerFiles, ContainerPaths
 from agent.attach.environments import Environments
+from agent.attach.published_ports import HostPort, PublishedPorts
 from agent.attach.reserved_ports import ReservedPorts
 from agent.attach.transaction import AttachParts, AttachTransactions
 from agent.cells.announcement import Announcement
@@ -88,6 +89,7 @@ class Parts:
     files: ContainerFiles
     attaching: AttachTransactions
     ports: ReservedPorts
+    published: PublishedPorts
     rollout: Rollout
     names: NameParts
     resolver: ResolverParts
@@ -119,12 +121,12 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     loop = _loop(base, sources, metrics, ads)
     known = KnownApps(storage.tags, storage.routes, now=clock.seconds)
     files = _files(base, leaves, policies, known, leaving)
-    liveness = _liveness(base, ads)
+    liveness, published = _liveness(base, ads), _published(base)
     attaching = AttachTransactions(
         AttachParts(
             ledger=base.ledger, leaves=leaves, owners=base.owners, reconciler=loop, claim=tags.claim, facts=facts,
-            routes=names.asked, indexes=storage.indexes, ports=ports, holders=holders, files=files, leaving=leaving,
-            now=clock.seconds, hung=lambda: liveness.problem,
+            routes=names.asked, indexes=storage.indexes, ports=ports, published=published, holders=holders, files=files,
+            leaving=leaving, now=clock.seconds, hung=lambda: liveness.problem,
         )
     )  # fmt: skip
     listeners = _listeners(base, loop, ads)
@@ -142,7 +144,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
             on_change=loop.kick,
         ),
         foreign_listeners=_foreign_listeners(base, loop), pressure=pressure, refused=refused, names=names,
-        resolver=make_resolver_parts(base, loop), outside=outside,
+        resolver=make_resolver_parts(base, loop), outside=outside, published=published,
     )  # fmt: skip
 
 
@@ -181,6 +183,13 @@ def _files(base: Foundation, leaves: Leaves, policies: PoliciesInForce, known: K
     )
     base.storage.changes.subscribe(made.look)
     return made
+
+
+def _published(base: Foundation) -> PublishedPorts:
+    """Of the host's ports, what containers reach there and where tunnels end stay what they are."""
+    reserved = {HostPort(each.protocol, each.port): "containers reach the host there" for each in base.config.host_services}
+    reserved[HostPort("udp", base.config.overlay.port)] = "the tunnels between cells end there"
+    return PublishedPorts(base.ledger.all, facts=base.facts, reserved=reserved)
 
 
 def _policies(base: Foundation) -> PoliciesInForce:

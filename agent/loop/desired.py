@@ -11,6 +11,7 @@ from agent.loop.principals import Principals, group_principals
 from agent.loop.snapshot import Snapshot
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
+from agent.model.publication import on_host
 from dataplane.envoy.container_ports import ContainerPort
 from dataplane.envoy.outbound import LOOPBACK
 from dataplane.memo import Memo
@@ -143,8 +144,9 @@ def _workload(attachment: Attachment, tag: int, snapshot: Snapshot, *, facts: Ce
     allows = snapshot.resolve(attachment.app)
     outside = snapshot.outside(attachment.app)
     listeners = _listeners(attachment, snapshot, facts=facts, known=() if known is None else known.listeners)
-    shape = (attachment.name, attachment.interface, listeners, attachment.limits)
-    if known is not None and (known.name, known.interface, known.listeners, known.limits) == shape:
+    publish = on_host(attachment.publish, tls_port=facts.tls_port)
+    shape = (attachment.name, attachment.interface, listeners, attachment.limits, publish)
+    if known is not None and (known.name, known.interface, known.listeners, known.limits, known.publish) == shape:
         if known.tag == tag and known.allows is allows and known.egress is outside.egress and known.ingress is outside.ingress:
             return known
         return replace(known, tag=tag, allows=allows, egress=outside.egress, ingress=outside.ingress)
@@ -159,6 +161,7 @@ def _workload(attachment: Attachment, tag: int, snapshot: Snapshot, *, facts: Ce
         egress=outside.egress,
         ingress=outside.ingress,
         limits=attachment.limits,
+        publish=publish,
     )
 
 

@@ -8,13 +8,14 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from ipaddress import IPv4Address
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from dataplane.flows.cut import Receipt, SweepPhase
 from dataplane.kernel import Kernel
 from dataplane.state import HostState, Workload
 from dataplane.way_out import is_possible
 
+R = TypeVar("R")
 Departed = Mapping[IPv4Address, int]
 Addresses: TypeAlias = "frozenset[IPv4Address] | None"
 """Where to look for flows; None means everywhere."""
@@ -149,6 +150,11 @@ def _relies_on(groups: Collection[str], workload: Workload) -> bool:
 
 
 def _lost(before: Workload, after: Workload | None) -> bool:
+    """Whether it has gone, or may be reached by fewer, inside or from outside."""
     if after is before:
         return False
-    return after is None or (after.allows is not before.allows and not before.allows <= after.allows)
+    return after is None or not (_keeps(before.allows, after.allows) and _keeps(before.ingress, after.ingress))
+
+
+def _keeps(before: frozenset[R], after: frozenset[R]) -> bool:
+    return after is before or before <= after

@@ -14,6 +14,7 @@ from agent.model.app_port import TCP, AppPort, check_port
 from agent.model.key_owner import ROOT, KeyOwner
 from agent.model.names import HOSTNAME, AppName
 from agent.model.owner import Owner
+from agent.model.publication import Publication, refuse_overlap
 from dataplane.state import NO_LIMITS, Limits, TargetHttp
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
@@ -39,7 +40,8 @@ class Attachment:
 
     `tls_target` is the port behind the TLS port, `tls_http` what is spoken to it; `key_owner` may read the instance's key.
     `guid` is its own for as long as it lives; `services` are apps that its environment names though they may not be known yet.
-    `netns_name` is the name of its namespace for `ip netns`, where that is to have a resolv.conf; else empty.
+    `netns_name` is the name of its namespace for `ip netns`, where that is to have a resolv.conf; else empty. `publish` are
+    ports of the host that lead to it.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Attachment:
     services: tuple[AppName, ...] = ()
     netns_name: str = ""
     limits: Limits = NO_LIMITS
+    publish: tuple[Publication, ...] = ()
 
     def tcp_ports(self) -> frozenset[int]:
         """Those that calls are meant for."""
@@ -85,6 +88,7 @@ class AttachRequest:
     services: tuple[AppName, ...] = ()
     netns_resolv_conf: bool = False
     limits: Limits = NO_LIMITS
+    publish: tuple[Publication, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -96,6 +100,7 @@ class AttachRequest:
             check_port(self.tls_target)
         for route in self.routes:
             check_route(route)
+        refuse_overlap(self.publish)
         if self.instance is not None and not 0 <= self.instance <= INSTANCE_LIMIT:
             raise InvalidInput(f"instance {self.instance} is out of range", hint=f"use 0 to {INSTANCE_LIMIT}")
         if self.owner_pid is not None and self.owner_pid < 1:

@@ -24,7 +24,7 @@ class Form(Enum):
 ENFORCED: Final = {
     Form.TO_CIDR: True,
     Form.TO_HOST: True,
-    Form.FROM_CIDR: False,
+    Form.FROM_CIDR: True,
     Form.ECHO: True,
 }
 

@@ -8,7 +8,7 @@ What cannot be read any more (damage, a disk that fails) is answered from what w
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
@@ -19,11 +19,12 @@ from agent.errors import Bug, Conflict, HostRefused
 from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.names import AppName
 from agent.model.owner import Owner
+from agent.model.publication import Publication, refuse_published
 from agent.store import addresses, last_leaves
 from agent.store.database import NEVER, Database
 from agent.store.last_leaves import ClockBounds, LastLeaf
 from agent.store.refusals import index_taken
-from agent.store.rows import INSERT, from_row, to_row
+from agent.store.rows import INSERT, from_row, publications, to_row
 from agent.store.sqlite_errors import damaged
 
 Row: TypeAlias = tuple[str | int | None, ...]
@@ -109,6 +110,7 @@ class Ledger:
                 services=request.services,
                 netns_name=request.netns_name,
                 limits=request.limits,
+                publish=request.publish,
             )
             connection.execute(INSERT, to_row(attachment))
         if proving is not None:
@@ -203,7 +205,7 @@ class Ledger:
         self._set_meta("tunnel_stage", stage)
 
     def refuse_taken(self, request: AttachRequest) -> None:
-        """Raises Conflict where the name, or the instance's number, is another attachment's of this cell."""
+        """Raises Conflict where the name, the instance's number or a published port is another attachment's of this cell."""
         held = self._in_transaction(request.name)
         if held is not None:
             raise Conflict(
@@ -212,6 +214,8 @@ class Ledger:
                 taken=held.name,
             )
 
+        for name, theirs in self._published():
+            refuse_published(request.publish, theirs, by=name)
         here = self._instances(request.app) if request.instance is not None else {}
         if request.instance is not None and request.instance in here:
             raise index_taken(request.app, request.instance, by=f"'{here[request.instance]}'")
@@ -226,6 +230,11 @@ class Ledger:
     def _instances(self, app: AppName) -> dict[int, str]:
         rows = self._database.read("SELECT instance, name FROM attachments WHERE app = ?", str(app))
         return {row["instance"]: row["name"] for row in rows}
+
+    def _published(self) -> Iterator[tuple[str, tuple[Publication, ...]]]:
+        """By name of the attachment, in any phase: a port is free once nothing leads to it any more."""
+        for row in self._database.read("SELECT name, publish FROM attachments WHERE publish != '[]' ORDER BY name"):
+            yield str(row["name"]), publications(row["publish"])
 
     def _enter(self, connection: sqlite3.Connection, held: Attachment, phase: Phase) -> Attachment:
         connection.execute("UPDATE attachments SET phase = ? WHERE name = ?", (phase.value, held.name))

@@ -12,11 +12,12 @@ from agent.model.attachment import Attachment, Phase
 from agent.model.key_owner import KeyOwner
 from agent.model.names import AppName
 from agent.model.owner import Owner
+from agent.model.publication import Publication
 from dataplane.state import Limits, TargetHttp
 
 INSERT = """INSERT INTO attachments VALUES (
   :name, :app, :instance, :address, :interface, :ports, :routes, :tls_target, :tls_http, :owner, :phase,
-  :key_uid, :key_gid, :guid, :services, :netns_name, :limits)"""
+  :key_uid, :key_gid, :guid, :services, :netns_name, :limits, :publish)"""
 OWNER: TypeAdapter[Owner] = TypeAdapter(Owner)  # the keys of its JSON show the kind
 
 
@@ -40,6 +41,7 @@ def to_row(attachment: Attachment) -> dict[str, str | int | None]:
         "services": json.dumps(list(map(str, attachment.services))),
         "netns_name": attachment.netns_name,
         "limits": json.dumps(asdict(attachment.limits)),
+        "publish": json.dumps(list(map(str, attachment.publish))),
     }
 
 
@@ -62,4 +64,10 @@ def from_row(row: sqlite3.Row) -> Attachment:
         services=tuple(map(AppName.parse, json.loads(row["services"]))),
         netns_name=row["netns_name"],
         limits=Limits(**json.loads(row["limits"])),
+        publish=publications(row["publish"]),
     )
+
+
+def publications(column: str) -> tuple[Publication, ...]:
+    """Those of the column `publish`. Raises ValueError or TypeError."""
+    return tuple(map(Publication.parse, json.loads(column)))

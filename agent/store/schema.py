@@ -75,6 +75,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     # what an attachment may take at most, JSON; of a row without any none
     ("ALTER TABLE attachments ADD COLUMN limits TEXT NOT NULL DEFAULT '{}'",),
+    # ports of the host that lead to it, as they are written (JSON)
+    ("ALTER TABLE attachments ADD COLUMN publish TEXT NOT NULL DEFAULT '[]'",),
 )
 
 

@@ -5,12 +5,14 @@ Nothing reaches a container that its chain does not accept (`rights.py`). Refusa
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import Final
 
 from dataplane.admission import admitted, beyond_the_cell
 from dataplane.firewall import resolver, rights
+from dataplane.firewall.blocks import by_block
 from dataplane.firewall.egress import egress_chains
+from dataplane.firewall.ingress import ingress_chains
 from dataplane.firewall.matches import (
     CONTAINERS,
     ECHO,
@@ -75,6 +77,7 @@ def filter_chains(state: HostState) -> Mapping[str, Iterable[str]]:
         "CELLNET-REJECT": (f"-p tcp -j {RESET}", "-j REJECT --reject-with icmp-port-unreachable"),
         "CELLNET-EXCESS-TLS": (EXCESS.format(EXCESS_TLS), "-j CELLNET-REJECT"),
         **egress_chains(state),
+        **ingress_chains(state, most_tls=MOST_TLS_HERE),
         **_dispatch(state),
     }
     if state.resolver:
@@ -167,7 +170,7 @@ def _new(state: HostState) -> Iterator[str]:
         yield f"-i {CONTAINERS} -o {TUNNEL_LINK} -p icmp {ECHO} -j ACCEPT"
         yield f"-i {CONTAINERS} -o {TUNNEL_LINK} -j CELLNET-REJECT"  # as it would: no policy speaks of other protocols
     yield f"-i {CONTAINERS} -g CELLNET-EGRESS"
-    yield "-m conntrack --ctstate DNAT -j ACCEPT"  # a published port, from outside only: containers were judged above
+    yield "-m conntrack --ctstate DNAT -g CELLNET-INGRESS"  # a published port, from outside: containers were judged above
     yield "-j CELLNET-REJECT"  # routed straight in
 
 
@@ -185,17 +188,13 @@ def _errors(state: HostState) -> Iterator[str]:
 
 def _dispatch(state: HostState) -> dict[str, Iterable[str]]:
     """To a container's chain in two levels of 16, so that the way is at most 32 rules among 256 containers."""
-    blocks = _blocks(state.subnet)
-    members: list[list[IPv4Address]] = [[] for _ in blocks]
-    size = blocks[0].num_addresses
-    for address in sorted(state.workloads, key=int):
-        members[(int(address) - int(state.subnet.network_address)) // size].append(address)
-    to_blocks = (f"-d {block} -g CELLNET-TO-{number:x}" for number, block in enumerate(blocks))
+    blocks = tuple(by_block(state.subnet, state.workloads))
+    to_blocks = (f"-d {block} -g CELLNET-TO-{number:x}" for number, (block, _) in enumerate(blocks))
     return {
         "CELLNET-TO": (*_envoys_limits(state), *to_blocks, "-j CELLNET-REJECT"),
         **{
             f"CELLNET-TO-{number:x}": (*map(_to_container, addresses), "-j CELLNET-REJECT")
-            for number, addresses in enumerate(members)
+            for number, (_, addresses) in enumerate(blocks)
         },
     }
 
@@ -206,11 +205,6 @@ def _envoys_limits(state: HostState) -> Iterator[str]:
         yield f"{HANDSHAKES} -j CELLNET-REJECT"
         yield f"{crowded(INBOUND_PORT, MOST_TUNNELS_HERE)} -j CELLNET-EXCESS"
     yield f"{crowded(state.tls_port, MOST_TLS_HERE)} -j CELLNET-EXCESS-TLS"
-
-
-@lru_cache(maxsize=8)
-def _blocks(subnet: IPv4Network) -> tuple[IPv4Network, ...]:
-    return tuple(subnet.subnets(new_prefix=min(subnet.prefixlen + 4, 32)))
 
 
 @lru_cache(maxsize=CELLFUL)

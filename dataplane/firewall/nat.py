@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from dataplane import way_out
-from dataplane.firewall import resolver
+from dataplane.firewall import publish, resolver
 from dataplane.state import HostState
 
 PORTS: Final = "32768-60999"  # those that the kernel gives by itself
@@ -13,15 +13,22 @@ PORTS: Final = "32768-60999"  # those that the kernel gives by itself
 
 def nat_chains(state: HostState) -> Mapping[str, Iterable[str]]:
     """The rules of each chain by its name."""
-    own = {"CELLNET-OUTPUT": resolver.kept_here(state.resolver)} if state.resolver else {}
-    return {"CELLNET-PREROUTING": _prerouting(state), **own, "CELLNET-POSTROUTING": _postrouting(state)}
+    own = tuple(_output(state))
+    found = {"CELLNET-PREROUTING": _prerouting(state), "CELLNET-POSTROUTING": _postrouting(state)}
+    return {**found, **({"CELLNET-OUTPUT": own} if own else {}), **publish.published_chains(state)}
 
 
 def _prerouting(state: HostState) -> Iterator[str]:
     # a host that redirects everything, or all of a port, to a proxy of its own: what one container sends another goes there
     yield f"-s {state.overlay} -d {state.overlay} -j NETMAP --to {state.overlay}"
+    yield from _output(state)
+
+
+def _output(state: HostState) -> Iterator[str]:
+    """What the host itself sends: as for what arrives."""
     if state.resolver:
         yield from resolver.kept_here(state.resolver)
+    yield from publish.led_inside(state)
 
 
 def _postrouting(state: HostState) -> Iterator[str]:
@@ -29,6 +36,7 @@ def _postrouting(state: HostState) -> Iterator[str]:
     # then the other flavour's table and tables of nft find it done, and leave it. A published port keeps its detour, by
     # which a container reaches itself.
     yield f"-s {state.overlay} -d {state.overlay} -m conntrack ! --ctstate DNAT -j NETMAP --to {state.overlay}"
+    yield from publish.translated(state)
     if not way_out.is_possible(state):
         return
     leaving = f"-s {state.subnet} ! -d {state.overlay}"

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from dataplane.flows import conntrack, judge, sockdiag, streams
 from dataplane.flows.conntrack import Flow
 from dataplane.flows.inside import inside, inside_each
-from dataplane.flows.judge import NONE_DEPARTED
+from dataplane.flows.judge import NONE_DEPARTED, Own, no_addresses
 from dataplane.flows.sockdiag import Ends, Socket
 from dataplane.flows.streams import CutStreams, EnvoySockets, TunnelStream, unknown_sockets
 from dataplane.known_names import KnownNames
@@ -103,12 +103,13 @@ def sweep(
     departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
     envoy: EnvoySockets = unknown_sockets,
     known: KnownNames | None = None,
+    own: Own = no_addresses,
 ) -> Receipt:
     """Cut all flows that `state` forbids; with `addresses`, only those that one of these answers, or, where one of them has no
     workload (any more), those from it too, and those from one that is `leaving`, which may reach less outside than before.
     `departed` are containers of other cells that are not what they were, with the tags that their addresses have now, or 0:
     flows that came from another tag are forbidden, and looked for in any case. `envoy` knows its own sockets from others with
-    their mark, `known` which addresses names outside stand for.
+    their mark, `known` which addresses names outside stand for; `own` are the host's addresses.
 
     A SYN that had passed the old rules when they went may become a flow just after a look, so there are always two looks,
     and more until one finds nothing: after the phase FIRST the phase LATER is owed. Raises HostRefused.
@@ -129,7 +130,7 @@ def sweep(
         # a namespace that no tunnel leads to has no streams, and looking into all of them takes long
         ending = streams.streams_to([state.workloads[to] for to in sorted({to for _, to in tunnels})], envoy=envoy)
         return Forbidden(
-            judge.all_forbidden(flows, state, departed=departed, known=known),
+            judge.all_forbidden(flows, state, departed=departed, known=known, own=own),
             judge.forbidden_streams(ending, state, known=tunnels),
         )
 

@@ -5,25 +5,30 @@ were asked for now.
 """
 
 import socket
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum, auto
+from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Final
 
+from dataplane import way_in
 from dataplane.admission import admitted, beyond_the_cell
 from dataplane.flows.conntrack import Flow
 from dataplane.flows.streams import TunnelStream
 from dataplane.known_names import KnownNames
 from dataplane.network_set import NetworkSet
-from dataplane.state import INBOUND_PORT, Allow, HostState
+from dataplane.state import INBOUND_PORT, Allow, HostState, Workload
 from dataplane.tables import TAG_MASK
 from dataplane.way_out import WayOut
 
 PROTOCOLS = {6: "tcp", 17: "udp", 1: "icmp"}  # an Allow's words; nothing else is ever allowed between containers
-SOURCE_TRANSLATED = 1 << 4  # IPS_SRC_NAT
+SOURCE_TRANSLATED, DESTINATION_TRANSLATED = 1 << 4, 1 << 5  # IPS_SRC_NAT, IPS_DST_NAT
 NONE_DEPARTED: Final[Mapping[IPv4Address, int]] = {}
+NO_ADDRESSES: Final[frozenset[IPv4Address]] = frozenset()
 
 Ranges = dict[tuple[int, str], list[tuple[int, int]]]
+Own = Callable[[], Collection[IPv4Address]]
+"""The addresses of the host itself."""
 Tunnels = Mapping[tuple[IPv4Address, IPv4Address], frozenset[int]]
 """Source and destination of tunnels -> the tags that they have come with, 0 among them where one is its source's no more."""
 
@@ -36,7 +41,14 @@ class AddressOwner(Enum):
     NONE = auto()  # in the overlay, but not given to anything
 
 
-def forbidden(flow: Flow, state: HostState, *, departed: Mapping[IPv4Address, int] = NONE_DEPARTED) -> bool:
+def no_addresses() -> frozenset[IPv4Address]:
+    """None: what comes from the host itself is judged as the world."""
+    return NO_ADDRESSES
+
+
+def forbidden(
+    flow: Flow, state: HostState, *, departed: Mapping[IPv4Address, int] = NONE_DEPARTED, own: Own = no_addresses
+) -> bool:
     """Whether `state` does not permit this flow.
 
     Judged by where it really goes (the container behind a published port) are flows to containers of this cell: from its own
@@ -44,10 +56,11 @@ def forbidden(flow: Flow, state: HostState, *, departed: Mapping[IPv4Address, in
     it be another than `departed` has for that address. What goes to another cell is judged there, but where no TCP passes
     plain, none leaves plain either. An overlay address that nothing has may have no flows at all: the next container that gets
     it must not inherit them. Nor may another cell have a flow with anything here but a container. What a container has begun
-    with the world, which is whatever its address was translated for, is judged by its rights there. Other flows between a
-    container and the host or the world are left alone, as policies do not speak of them.
+    with the world, which is whatever its address was translated for, is judged by its rights there. What the world has begun
+    with a container came by a published port, and is judged by the rights to that. Flows between a container and the host,
+    which is what has one of its `own` addresses, are left alone, as policies do not speak of them.
     """
-    return bool(all_forbidden((flow,), state, departed=departed))
+    return bool(all_forbidden((flow,), state, departed=departed, own=own))
 
 
 def all_forbidden(
@@ -56,16 +69,23 @@ def all_forbidden(
     *,
     departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
     known: KnownNames | None = None,
+    own: Own = no_addresses,
 ) -> tuple[Flow, ...]:
-    """Those of `flows` that are forbidden, in the same order. `known` says which addresses names outside stand for."""
+    """Those of `flows` that are forbidden, in the same order. `known` says which addresses names outside stand for; the host's
+    `own` are asked for where one may be.
+    """
     opened: dict[IPv4Address, Ranges] = {}
-    owners, way_out = _AddressOwners(state), WayOut(state, known=known)
+    owners, way_out, host = _AddressOwners(state), WayOut(state, known=known), lru_cache(maxsize=1)(own)
     found = []
     for flow in flows:
         source, target = state.workloads.get(flow.source), state.workloads.get(flow.reply_source)
         if target is None or (source is None and owners.of(flow.source) is not AddressOwner.PEER):
             ends = (None if source else owners.of(flow.source), None if target else owners.of(flow.reply_source))
-            if _is_stray(*ends) or (source and _has_left(flow, ends[1], state, way_out)):
+            if target is not None:
+                passes = flow.source in host() or _is_let_in(flow, target, state)
+            else:
+                passes = source is None or not _has_left(flow, ends[1], state, way_out)
+            if _is_stray(*ends) or not passes:
                 found.append(flow)
             continue
         tag = source.tag if source else _tag_from_afar(flow, departed)
@@ -146,6 +166,13 @@ def _has_left(flow: Flow, to: AddressOwner | None, state: HostState, way_out: Wa
         )
     ports = beyond_the_cell(state)
     return ports is not None and flow.protocol == socket.IPPROTO_TCP and flow.reply_source_port not in ports
+
+
+def _is_let_in(flow: Flow, to: Workload, state: HostState) -> bool:
+    """Whether the world may begin this flow with a container."""
+    return bool(flow.status & DESTINATION_TRANSLATED) and way_in.is_open(
+        state, to, source=flow.source, protocol=PROTOCOLS.get(flow.protocol, ""), port=flow.reply_source_port
+    )
 
 
 def _is_stray(source: AddressOwner | None, target: AddressOwner | None) -> bool:

@@ -118,10 +118,19 @@ def listeners_at(port: int) -> tuple[Socket, ...]:
 
 def all_listeners() -> tuple[Socket, ...]:
     """The sockets that listen, on whichever address and port. Raises HostRefused."""
+    return _all_in(SocketState.LISTEN, socket.IPPROTO_TCP)
+
+
+def all_bound() -> tuple[Socket, ...]:
+    """The sockets of UDP that are bound and not connected: they get what comes from anywhere. Raises HostRefused."""
+    return _all_in(SocketState.CLOSED, socket.IPPROTO_UDP)
+
+
+def _all_in(state: SocketState, protocol: int) -> tuple[Socket, ...]:
     found: list[Socket] = []
     with connect(NETLINK_SOCK_DIAG) as link:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            asked = _request(family, bytes(ID.size), states=1 << SocketState.LISTEN)
+        for family in BOTH_FAMILIES:
+            asked = _request(family, bytes(ID.size), states=1 << state, protocol=protocol)
             found += map(_socket, link.dump(SOCK_DIAG_BY_FAMILY, asked, what="listeners"))
     return tuple(found)
 
@@ -229,8 +238,8 @@ def _vanished_or_refused(answer: OSError, what: str) -> None:
         raise HostRefused(f"cannot {what}: {answer.strerror}", hint=hint) from answer
 
 
-def _request(family: int, identity: bytes, *, states: int = 0) -> bytes:
-    return REQUEST.pack(family, socket.IPPROTO_TCP, 0, states) + identity
+def _request(family: int, identity: bytes, *, states: int = 0, protocol: int = socket.IPPROTO_TCP) -> bytes:
+    return REQUEST.pack(family, protocol, 0, states) + identity
 
 
 def _id(ends: Ends, index: int = 0) -> bytes:

@@ -41,6 +41,23 @@ def test_attach_asks_for_services_and_says_which_have_no_variable(cellnet: Cli, 
     assert list(map(str, cell.services["api"])) == ["acme/shop/db", "zeta/data/lake"]
 
 
+@pytest.mark.usefixtures("agent")
+def test_attach_asks_for_published_ports_and_says_where_nothing_listens(cellnet: Cli) -> None:
+    asked = ("attach", "--app", "acme/shop/api", "--netns", "/run/netns/x")
+    done = cellnet(*asked, "--publish", "8000-8010:9000-9010/udp", "--publish", "192.0.2.7:443:tls")
+    assert (
+        "  published 8000-8010:9000-9010/udp (nothing listens)\n  published 192.0.2.7:443:tls (nothing listens)\n" in done.out
+    )
+    first, second = json.loads(cellnet("ps", "--json").out)[0]["publish"]
+    assert first == {
+        "port": 8000, "last": 8010, "address": "any", "to": 9000, "protocol": "udp", "tls": False, "served": False,
+    }  # fmt: skip
+    assert (second["address"], second["to"], second["tls"]) == ("192.0.2.7", 61443, True)
+    assert cellnet("ps").out.splitlines()[0].split()[-1] == "PUBLISHED"
+    wrong = cellnet(*asked, "--publish", "8080")
+    assert (wrong.code, "'8080' is not a port to publish" in wrong.err) == (2, True)
+
+
 def test_a_path_is_sent_as_the_caller_sees_it_and_not_as_the_agent_would(tmp_path: Path, monkeypatch: object) -> None:
     assert as_the_agent_finds_it("/proc/self/ns/net") == f"/proc/{os.getpid()}/ns/net"
     assert as_the_agent_finds_it("/run/netns/web") == "/run/netns/web"

@@ -91,7 +91,7 @@ def attached(number: int) -> AttachmentInFull:
     tls = TlsView(TlsState.READY, NOW)
     nowhere, dns = Path("/nowhere"), DnsView((), (), (), Path("/nowhere"))
     return AttachmentInFull(
-        name, f"{LONG}/{LONG}/{LONG}", 0, address, (), (), "eth0", tls, True, {}, {}, (), nowhere, dns, nowhere
+        name, f"{LONG}/{LONG}/{LONG}", 0, address, (), (), "eth0", tls, True, {}, (), {}, (), nowhere, dns, nowhere
     )
 
 

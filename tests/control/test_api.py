@@ -36,6 +36,7 @@ def test_an_attachment_is_made_listed_shown_and_removed(curl: Curl) -> None:
         "name": "w", "app": "acme/shop/web", "instance": 3, "address": "10.255.1.2", "ports": [8080, "53/udp"],
         "routes": ["web.apps.internal"], "interface": "eth0", "tls": {"state": "ready", "not_after": "2030-01-03T03:04:05Z"},
         "ready": True, "limits": {"rate": "100mbit", "connections": None, "new": 9},
+        "publish": [],
     }  # fmt: skip
     environment = {"CF_INSTANCE_INTERNAL_IP": "10.255.1.2", "CF_INSTANCE_INDEX": "3"}
     dns = {
@@ -52,6 +53,23 @@ def test_an_attachment_is_made_listed_shown_and_removed(curl: Curl) -> None:
     assert curl("DELETE", "/v1/attachments/w") == (200, {"detached": True})
     assert curl("DELETE", "/v1/attachments/w") == (200, {"detached": False})
     assert curl("GET", "/v1/attachments") == (200, [])
+
+
+def test_ports_are_published_as_they_are_asked_for_and_what_is_half_said_is_refused(curl: Curl) -> None:
+    asked = [{"port": 8080, "to": 80}, {"port": 443, "tls": True, "address": "192.0.2.7"}]
+    code, made = curl("PUT", "/v1/attachments/w", {**WEB, "publish": asked})
+    assert code == 201
+    assert [(each["port"], each["last"], each["to"], each["tls"]) for each in made["publish"]] == [
+        (8080, 8080, 80, False), (443, 443, 61443, True),
+    ]  # fmt: skip
+    for wrong, what in (
+        ({"port": 8080}, "port 8080 is published to nothing, or twice"),
+        ({"port": 8080, "to": 80, "tls": True}, "port 8080 is published to nothing, or twice"),
+        ({"port": 8080, "to": 80, "address": "here"}, "'here' is not an IPv4 address"),
+        ({"to": 80}, "field 'publish.0.port' is missing"),
+    ):
+        code, answer = curl("PUT", "/v1/attachments/wrong", {**WEB, "publish": [wrong]})
+        assert (code, answer["error"]["what"]) == (400, what)
 
 
 def test_the_key_is_for_the_user_and_group_that_are_named(curl: Curl) -> None:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from agent.attach.published_ports import PublishedPorts
 from agent.control.api.attachments import AttachmentsApi
 from agent.envoy.listeners import TlsState
 from agent.identity.keyring import Keyring
@@ -39,6 +40,7 @@ async def test_a_certificate_that_has_ended_is_expired_and_not_ready() -> None:
             listeners=scene,
             facts=FACTS,
             naming=NAMING,
+            published=PublishedPorts(lambda: (), facts=FACTS, reserved={}),
             is_ready=lambda _: False,
             metrics=Metrics(),
             now=lambda at=at: at,  # type: ignore[misc]

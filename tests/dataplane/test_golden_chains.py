@@ -16,7 +16,18 @@ from dataplane.compile import compile_tables
 from dataplane.firewall.backends import Backend, firewall
 from dataplane.firewall.outside_matches import EVERYWHERE
 from dataplane.plan import plan
-from dataplane.state import Allow, HostService, HostState, Limits, MutualTls, OutsideRight, Resolver, Tunnel, Workload
+from dataplane.state import (
+    Allow,
+    HostService,
+    HostState,
+    Limits,
+    MutualTls,
+    OutsideRight,
+    PublishedPort,
+    Resolver,
+    Tunnel,
+    Workload,
+)
 from dataplane.tables import Tables
 from tests.testlib.hosts import EMPTY, make_host, underlay_of
 from tests.testlib.modes import MODES
@@ -95,6 +106,34 @@ def _limits() -> HostState:
     return replace(state, workloads={each.address: replace(each, limits=limits[each.tag]) for each in state.workloads.values()})
 
 
+def _published() -> HostState:
+    """Ports alone, ranges, one of an address, the one that terminates TLS; rights from few networks, from many and from all."""
+    few, many = (
+        tuple(IPv4Network((first, 24)) for first in range(0xC6336400, 0xC6336400 + 256 * size, 256)) for size in (2, 9)
+    )
+    ports = {
+        1: (PublishedPort("tcp", None, 8080, 8080, 80), PublishedPort("tcp", IPv4Address("192.0.2.7"), 8443, 8443, 61443)),
+        2: (PublishedPort("tcp", None, 9000, 9010, 9000), PublishedPort("udp", None, 5300, 5309, 53)),
+    }
+    rights = {
+        1: frozenset({OutsideRight("tcp", 80, 80, EVERYWHERE), OutsideRight("tcp", 61443, 61443, few)}),
+        201: frozenset({OutsideRight("udp", 53, 62, many), OutsideRight("icmp", 0, 0, few)}),
+    }
+    state = _plain()
+    placed = {
+        each.address: replace(each, publish=ports.get(each.tag, ()), ingress=rights.get(each.tag, frozenset()))
+        for each in state.workloads.values()
+    }
+    return replace(state, workloads=placed, resolver=RESOLVER)
+
+
+def _many_published() -> HostState:
+    """More than one part of ports, of both protocols; open to all."""
+    ports = tuple(PublishedPort(protocol, None, first, first, 80) for protocol in ("udp", "tcp") for first in range(8000, 8020))
+    placed = replace(_workload(0), publish=ports)
+    return replace(EMPTY, workloads={placed.address: placed}, ingress_allowed=True)
+
+
 STATES: dict[str, Callable[[], HostState]] = {
     "plain": _plain,
     "plain_egress": lambda: replace(_plain(), egress_allowed=True),
@@ -105,6 +144,9 @@ STATES: dict[str, Callable[[], HostState]] = {
     "rights": _rights,
     "rights_tunnel": lambda: _with_tunnel(replace(_rights(), never_outside=(IPv4Network("127.0.0.0/8"),))),
     "limits": _limits,
+    "published": _published,
+    "published_strict": lambda: replace(_with_tunnel(_published()), mutual_tls=MODES[Mode.STRICT]),
+    "published_by_default": _many_published,
     "resolver": lambda: replace(_plain(), resolver=RESOLVER),
     "resolver_tunnel": lambda: _with_tunnel(replace(_plain(), resolver=RESOLVER)),
 }

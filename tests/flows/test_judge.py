@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from dataplane.flows import judge
 from dataplane.flows.conntrack import TIME_WAIT, Flow
 from dataplane.known_names import GRACE, KnownNames
-from dataplane.state import Allow, HostState, OutsideRight, Tunnel, Workload
+from dataplane.state import INBOUND_PORT, Allow, HostState, MutualTls, OutsideRight, Tunnel, Workload
 
 TCP, UDP, ICMP = 6, 17, 1
 WEB, API, DB = (IPv4Address(f"10.255.1.{number}") for number in (2, 3, 4))
 NOBODY, OUTSIDE, HOST = IPv4Address("10.255.1.99"), IPv4Address("203.0.113.5"), IPv4Address("192.0.2.1")
+OWN = IPv4Address("10.255.1.0")  # of the cell itself, where it has a tunnel
 
 
 def workload(name: str, address: IPv4Address, tag: int, *allows: Allow) -> Workload:
@@ -69,14 +70,14 @@ def test_what_no_policy_allows_is_forbidden(what: str, judged: Flow) -> None:
     ("what", "judged"),
     [
         ("egress", flow(WEB, OUTSIDE, 443)),
-        ("a published port", flow(OUTSIDE, API, 1234, dialled=HOST)),
+        ("the host to a container by a published port", flow(HOST, API, 1234, dialled=HOST)),
         ("the host to a container", flow(HOST, API, 22)),
         ("a container to the host", flow(WEB, HOST, 9001)),
         ("neither of ours", flow(HOST, OUTSIDE, 443)),
     ],
 )
 def test_what_policies_do_not_speak_of_is_left_alone(what: str, judged: Flow) -> None:
-    assert not judge.forbidden(judged, STATE), what
+    assert not judge.forbidden(judged, STATE, own=lambda: (HOST, OWN)), what
 
 
 def test_instances_of_one_app_need_a_policy_of_their_own() -> None:
@@ -107,9 +108,7 @@ def test_a_flow_is_permitted_exactly_if_one_allow_covers_it(
     assert judge.forbidden(flow(source, API, port, protocol=protocol), state) is not covered
 
 
-FAR, FAR_CELL, STRAY, OWN = (
-    IPv4Address(address) for address in ("10.255.2.2", "10.255.2.0", "10.255.3.2", "10.255.1.0")
-)  # fmt: skip
+FAR, FAR_CELL, STRAY = (IPv4Address(address) for address in ("10.255.2.2", "10.255.2.0", "10.255.3.2"))
 MANY = replace(
     STATE, tunnel=Tunnel("eth0", HOST, 1, 4789), peers={IPv4Network("10.255.2.0/24"): IPv4Address("192.0.2.2")},
     groups={"org": frozenset({5})},
@@ -131,7 +130,7 @@ MANY = replace(
     ],
 )
 def test_flows_with_other_cells_that_are_permitted(what: str, judged: Flow) -> None:
-    assert not judge.forbidden(judged, MANY), what
+    assert not judge.forbidden(judged, MANY, own=lambda: (HOST, OWN)), what
 
 
 @pytest.mark.parametrize(
@@ -180,7 +179,6 @@ def test_what_was_let_out_is_forbidden_once_nothing_may_leave() -> None:
     out = replace(flow(WEB, OUTSIDE, 443), status=judge.SOURCE_TRANSLATED)
     assert judge.forbidden(out, STATE)
     assert not judge.forbidden(out, replace(STATE, egress_allowed=True))
-    assert not judge.forbidden(replace(flow(OUTSIDE, API, 8080, dialled=HOST), status=judge.SOURCE_TRANSLATED), STATE)
 
 
 def test_a_flow_to_a_name_lives_as_long_as_the_name_is_known_to_stand_for_its_address() -> None:
@@ -208,3 +206,28 @@ def test_what_containers_have_flows_to_outside_is_what_lives_there() -> None:
     others = (flow(WEB, API, 8080), replace(out, tcp_state=TIME_WAIT), replace(flow(HOST, OUTSIDE, 443), status=out.status))
     assert judge.reached_outside([out, *others], STATE) == {OUTSIDE}
     assert judge.reached_outside(others, STATE) == frozenset()
+
+
+def come_in(port: int, *, source: IPv4Address = OUTSIDE, protocol: int = TCP) -> Flow:
+    """By a published port."""
+    return replace(flow(source, API, port, protocol=protocol, dialled=HOST), status=judge.DESTINATION_TRANSLATED)
+
+
+def test_what_comes_in_is_judged_by_the_rights_of_the_outside() -> None:
+    right = OutsideRight("tcp", 80, 89, (IPv4Network("203.0.113.0/29"),))
+    state = replace(STATE, workloads={**STATE.workloads, API: replace(STATE.workloads[API], ingress=frozenset({right}))})
+    beyond = IPv4Address("203.0.113.8")
+    for judged, passes in (
+        (come_in(80), True), (come_in(89), True), (come_in(90), False), (come_in(80, protocol=UDP), False),
+        (come_in(80, source=beyond), False), (flow(OUTSIDE, API, 80), False),
+    ):  # fmt: skip
+        assert judge.forbidden(judged, state) is not passes, judged
+        assert judge.forbidden(judged, STATE), "without a right"
+    assert not judge.forbidden(come_in(90, source=beyond), replace(STATE, ingress_allowed=True))
+    assert judge.forbidden(flow(OUTSIDE, API, 80), replace(state, ingress_allowed=True)), "straight into the overlay"
+
+
+def test_the_ends_of_tunnels_have_no_flow_with_the_outside() -> None:
+    open_ = replace(STATE, ingress_allowed=True)
+    assert not judge.forbidden(come_in(INBOUND_PORT), open_)
+    assert judge.forbidden(come_in(INBOUND_PORT), replace(open_, mutual_tls=MutualTls(served=True)))

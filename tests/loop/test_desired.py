@@ -12,6 +12,7 @@ from agent.loop.revocation import lost_rights
 from agent.loop.snapshot import Snapshot
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
+from agent.model.publication import Publication
 from agent.policy.outside_rights import BothWays, OutsideResolver
 from dataplane.envoy.container_ports import ContainerPort
 from dataplane.state import (
@@ -86,6 +87,7 @@ LATER: Sequence[Snapshot] = (
     replace(snapshot(*TWO), resolve=lambda _: frozenset({Allow(2, "udp", 53, 53)})),
     replace(snapshot(*TWO), outside=lambda app: BothWays(egress=OUT if app == WEB else NOTHING), never_outside=NEVER),
     replace(snapshot(*TWO), outside=lambda app: BothWays(ingress=WITHIN if app == WEB else NOTHING)),
+    snapshot(TWO[0], replace(TWO[1], publish=(Publication.parse("8080:80"),))),
     replace(snapshot(*TWO), mutual_tls=SERVED),
     replace(snapshot(*TWO), mutual_tls=SERVED, taken=frozenset({API_OUT})),
     replace(snapshot(*TWO), mutual_tls=SERVED, taken=frozenset({API_IN})),
@@ -120,6 +122,13 @@ def test_a_workload_has_its_apps_rights_to_the_outside_and_the_outsides_to_it_as
         assert made.workloads[SECOND].egress == frozenset()
         assert made.workloads[FIRST].ingress is made.workloads[SECOND].ingress is WITHIN
         assert desired_state(found, facts=FACTS, before=made).workloads[FIRST] is made.workloads[FIRST]
+
+
+def test_a_workload_has_what_its_attachment_publishes_with_the_port_that_terminates_tls_by_its_number() -> None:
+    published = replace(TWO[1], publish=(Publication.parse("8080:80"), Publication.parse("443:tls")))
+    made = state(TWO[0], published).workloads
+    assert made[FIRST].publish == ()
+    assert [(each.first, each.to) for each in made[SECOND].publish] == [(8080, 80), (443, 61443)]
 
 
 def test_what_is_never_outside_and_what_is_open_by_default_are_the_hosts() -> None:

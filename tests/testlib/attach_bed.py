@@ -9,6 +9,7 @@ from typing import Any
 from agent.attach.address_holders import AddressHolders
 from agent.attach.asked_routes import AskedRoutes
 from agent.attach.owners import Owners
+from agent.attach.published_ports import PublishedPorts
 from agent.attach.reserved_ports import ReservedPorts
 from agent.attach.transaction import AttachParts, AttachTransactions
 from agent.daemon.clock import Clock
@@ -69,5 +70,6 @@ def attaching(tmp_path: Path, ledger: Ledger, loop: Obliging) -> AttachTransacti
                     holders=holders(ledger), files=container_files(tmp_path, ledger),
                     facts=replace(CELL, pins=tmp_path / "pins"), leaving=set(), indexes=store,
                     routes=AskedRoutes(store, NAMING, may_claim=True),
-                    ports=ReservedPorts(lambda _: (), uid=0))
+                    ports=ReservedPorts(lambda _: (), uid=0),
+                    published=PublishedPorts(ledger.all, facts=CELL, reserved={}))
     )  # fmt: skip

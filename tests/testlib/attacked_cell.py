@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from scapy.packet import Packet
 
 from dataplane.tables import container_mac, host_mac, shaper_interface
+from lab.segment import OUTSIDE
 from tests.testlib.attacker import CANARY_PORT, Wire, capture, captured
 from tests.testlib.cell import CellUnderTest, running_cell
 from tests.testlib.instance import Instance
@@ -23,6 +24,7 @@ STRICT = "strict"  # a stage of its own, with nft
 SERVICE, UDP_SERVICE = 9001, 9002
 POLICIES = f"""policies:
 - {{name: rightful, from: acme/shop/web, to: acme/shop/api, tcp: [8080-8089, 2121, 61443], udp: [8080-8089]}}
+- {{name: published, from: {{cidr: {OUTSIDE.ip}}}, to: acme/shop/api, tcp: 8080, udp: [8080, {CANARY_PORT}]}}
 - {{name: canary, from: evil/shop/*, to: acme/shop/*, udp: [{CANARY_PORT}]}}
 - {{name: also, from: same-space, to: acme/shop/*, udp: [{CANARY_PORT}]}}
 """
@@ -98,9 +100,15 @@ class AttackedCell:
 
 @contextmanager
 def attacked_cell(
-    backend: str, *overrides: str, policies: str = "", frozen: bool = False, limits: Sequence[str] = ()
+    backend: str,
+    *overrides: str,
+    policies: str = "",
+    frozen: bool = False,
+    limits: Sequence[str] = (),
+    publish: Sequence[str] = (),
 ) -> Iterator[AttackedCell]:
-    """A stage with a cell of its own, and perhaps more `policies`, and `limits` for mallory; `frozen`: without its agent.
+    """A stage with a cell of its own, and perhaps more `policies`, `limits` for mallory and ports that api publishes. `frozen`:
+    without its agent.
 
     That would put back what a test takes out. `backend` may be STRICT, for a cell with strict mutual TLS.
     """
@@ -111,7 +119,9 @@ def attacked_cell(
         cell.policy_file("stage.yaml", POLICIES)
         if policies:
             cell.policy_file("more.yaml", policies)
-        api = cell.run_app("acme/shop/api", port=[8080, CANARY_PORT], server=True)
+        api = cell.run_app(
+            "acme/shop/api", port=[8080, CANARY_PORT], server=True, options=[f"--publish={each}" for each in publish]
+        )
         web = cell.run_app("acme/shop/web", port=[8080, CANARY_PORT], server=True)
         mallory = cell.run_app("evil/shop/mallory", port=8080, server=True, options=limits)
         words = {each.name: each.interface for each in (api, web, mallory)}

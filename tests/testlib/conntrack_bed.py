@@ -14,9 +14,11 @@ from dataplane.flows.conntrack import Flow
 from dataplane.flows.cut import Receipt, SweepPhase
 from dataplane.flows.judge import NONE_DEPARTED
 from dataplane.flows.streams import EnvoySockets, unknown_sockets
+from dataplane.netlink.addresses import read
 from dataplane.state import Allow, HostState, Workload
 from host.namespace import run_in
-from host.netlink.socket import NetlinkSocket
+from host.netlink.messages import NETLINK_ROUTE
+from host.netlink.socket import NetlinkSocket, connect
 from tests.testlib.netns import Netns
 
 Result = TypeVar("Result")
@@ -172,11 +174,17 @@ class ConntrackBed:
         """The same for addresses, which may be of no container."""
 
         def taken(link: NetlinkSocket) -> Receipt:
-            chosen = partial(cut.sweep, self.state, addresses=addresses, departed=departed, envoy=envoy)
+            chosen = partial(cut.sweep, self.state, addresses=addresses, departed=departed, envoy=envoy, own=_own_addresses)
             swept = partial(chosen, link=link, clock=clock)
             return reduce(Receipt.followed_by, [swept(phase=each) for each in phases])
 
         return self.with_table(taken)
+
+
+def _own_addresses() -> frozenset[IPv4Address]:
+    """Those of the namespace that the calling thread is in."""
+    with connect(NETLINK_ROUTE) as route:
+        return frozenset(each.local.ip for each in read(route))
 
 
 def pair(

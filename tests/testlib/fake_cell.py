@@ -13,11 +13,12 @@ from typing import Any, cast
 import structlog
 from aiohttp import web
 
+from agent.attach.published_ports import PublishedPorts
 from agent.cells.rollout import MutualTlsRow
 from agent.cells.tunnel_health import PeerRow
 from agent.config.config import Dns, Mtls
 from agent.control import server
-from agent.control.api.attachments import AttachmentInFull, AttachmentsApi, AttachmentView, TlsView
+from agent.control.api.attachments import AttachmentInFull, AttachmentsApi, AttachmentView, PublishedView, TlsView
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
 from agent.control.api.policies import PoliciesApi
@@ -59,6 +60,7 @@ from ca.show import Shown, Summary
 from dataplane.tunnel_probe import TunnelAnswer
 from host.namespace import open_namespace, pin, unpin
 from tests.testlib.fake_apps import FakeApps, FakeDeclaredApps, FakeKnownApps, dns_of
+from tests.testlib.fake_kernel import FACTS
 from tests.testlib.fake_rotation import FakeRotation
 from tests.testlib.memory_store import MemoryStore
 from tests.testlib.rotation_views import rotation_view
@@ -146,6 +148,7 @@ class FakeAttachments(AttachmentsApi):
     def __init__(self, cell: FakeCell) -> None:
         self.cell = cell
         self._names_in_use = set()
+        self._published = PublishedPorts(lambda: (), facts=FACTS, reserved={})
 
     async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentInFull:
         self.cell.peers.append(peer)
@@ -164,6 +167,7 @@ class FakeAttachments(AttachmentsApi):
             ports=tuple(each.json for each in request.ports),
             routes=request.routes, interface=request.interface, tls=TlsView(TlsState.READY, NOW + timedelta(hours=24)),
             ready=True, limits=as_written(request.limits),
+            publish=tuple(PublishedView.of(each, tls_port=61443, served=False) for each in request.publish),
             environment=environment, warnings=self.cell.warnings, environment_file=Path(f"/run/cellnet/env/{request.name}"),
             dns=dns_of(request), pin=place,
         )  # fmt: skip

@@ -56,10 +56,10 @@ def address_of(target: Target) -> str:
 
 
 class Node:
-    """A network namespace, pinned at `pin`, with the address by which others know it."""
+    """A network namespace, pinned at `pin`, with the address by which others know it, and perhaps one that it calls from."""
 
-    def __init__(self, pin: Path, *, address: IPv4Address) -> None:
-        self.pin, self.address = pin, address
+    def __init__(self, pin: Path, *, address: IPv4Address, source: str = "") -> None:
+        self.pin, self.address, self.source = pin, address, source
         self._open: list[socket.socket] = []
 
     def connect(self, target: Target, port: int, *, source_port: int = 0) -> Outcome:
@@ -113,7 +113,7 @@ class Node:
     def dial(self, target: Target, port: int, *, source_port: int = 0) -> socket.socket:
         """A live TCP connection, closed when the test ends."""
         address = (address_of(target), port)
-        make = lambda: socket.create_connection(address, timeout=PATIENCE, source_address=("", source_port))  # noqa: E731
+        make = lambda: socket.create_connection(address, timeout=PATIENCE, source_address=(self.source, source_port))  # noqa: E731
         return self.keep(run_in(self.pin, make))
 
     def listen(self, port: int, *, address: str = "") -> socket.socket:
@@ -125,7 +125,7 @@ class Node:
 
         def make() -> socket.socket:
             made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            made.bind(("", port))
+            made.bind((self.source, port))
             return made
 
         return self.keep(run_in(self.pin, make))
@@ -188,7 +188,7 @@ def connect_at_once(client: Node, target: Target, port: int, *, source_port: int
 
     def make() -> socket.socket:
         made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        made.bind(("", source_port))
+        made.bind((client.source, source_port))
         return made
 
     with run_in(client.pin, make) as made:

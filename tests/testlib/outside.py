@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from ipaddress import IPv4Address
 
 from tests.testlib.node import Connected, Node, Outcome, Refused, connect_at_once
 
@@ -19,10 +20,18 @@ def served(outside: Node, *, tcp: Iterable[int] = (), udp: Iterable[int] = ()) -
     outside.run("ip", "route", "add", "local", EVERY_ADDRESS, "dev", "lo")
     with ExitStack() as stack:
         stack.callback(outside.run, "ip", "route", "del", "local", EVERY_ADDRESS, "dev", "lo")
+        stack.enter_context(answering(outside, tcp=tcp, udp=udp))
+        yield
+
+
+@contextmanager
+def answering(node: Node, *, tcp: Iterable[int] = (), udp: Iterable[int] = ()) -> Iterator[None]:
+    """It takes connections to these ports, and gives back what is sent to those."""
+    with ExitStack() as stack:
         for port in tcp:
-            stack.callback(outside.listen(port).close)
+            stack.callback(node.listen(port).close)
         for port in udp:
-            stack.enter_context(_given_back(outside, port))
+            stack.enter_context(_given_back(node, port))
         yield
 
 
@@ -44,6 +53,11 @@ def _given_back(outside: Node, port: int) -> Iterator[None]:
         with suppress(OSError):  # it has no other end, but is woken all the same
             end.shutdown(socket.SHUT_RDWR)
         thread.join()
+
+
+def caller(outside: Node, address: str) -> Node:
+    """The host outside, which calls from one of its many addresses."""
+    return Node(outside.pin, address=IPv4Address(address), source=address)
 
 
 def called(client: Node, address: str, protocol: str, port: int) -> Outcome:

@@ -1,17 +1,18 @@
 """`/v1/attachments`: containers that are put on the overlay, listed, shown and taken off."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from datetime import datetime
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from aiohttp import web
 from pydantic import Field
 
 from agent.attach.container_files import ContainerFiles
+from agent.attach.published_ports import PublishedPorts
 from agent.attach.transaction import AttachTransactions
 from agent.control.bodies import Body, read_body
 from agent.control.errors import answer
@@ -28,6 +29,7 @@ from agent.model.key_owner import ROOT, KeyOwner
 from agent.model.limits import as_written, limits_of
 from agent.model.names import AppName
 from agent.model.peer import Peer
+from agent.model.publication import Publication, published_address
 from agent.model.status import Events, Part
 from agent.wording import natural
 from dataplane.state import Limits, TargetHttp
@@ -39,6 +41,35 @@ class TlsView:
 
     state: TlsState
     not_after: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedView:
+    """Ports `port` to `last` of the host, on `address` of it or any, that lead to the container's, the first one to `to`.
+
+    `tls`: there its TLS is terminated. `served`: something inside serves one of them, so that calls are not refused there.
+    """
+
+    port: int
+    last: int
+    address: IPv4Address | Literal["any"]
+    to: int
+    protocol: str
+    tls: bool
+    served: bool
+
+    @classmethod
+    def of(cls, publication: Publication, *, tls_port: int, served: bool) -> Self:
+        """That of one of an attachment's."""
+        return cls(
+            port=publication.first,
+            last=publication.last,
+            address=publication.address or "any",
+            to=publication.inside(tls_port=tls_port)[0],
+            protocol=publication.protocol,
+            tls=publication.to is None,
+            served=served,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +89,7 @@ class AttachmentView:
     tls: TlsView
     ready: bool
     limits: Mapping[str, str | int | None]
+    publish: tuple[PublishedView, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +147,24 @@ class LimitsBody(Body):
             raise InvalidInput(f"limits: {error.what}", hint=error.hint) from error
 
 
+class PublishBody(Body):
+    """As PublishedView. Without `last` it is one port; `tls` in place of `to` is the port that terminates TLS."""
+
+    port: int
+    last: int | None = None
+    address: str = "any"
+    to: int | None = None
+    protocol: Literal["tcp", "udp"] = "tcp"
+    tls: bool = False
+
+    def publication(self) -> Publication:
+        """The value. Raises InvalidInput."""
+        if (self.to is None) != self.tls:
+            raise InvalidInput(f"port {self.port} is published to nothing, or twice", hint="give either `to`, or `tls: true`")
+        last = self.port if self.last is None else self.last
+        return Publication(self.port, last, self.to, self.protocol, published_address(self.address))
+
+
 class AttachBody(Body):
     """`PUT /v1/attachments/{name}`. A port is a number for TCP, or "53/udp". `owner`: what ends it, the namespace or the
     process that calls."""
@@ -132,6 +182,7 @@ class AttachBody(Body):
     services: tuple[str, ...] = Field(default=(), max_length=256)
     netns_resolv_conf: bool = False
     limits: LimitsBody = LimitsBody()
+    publish: tuple[PublishBody, ...] = Field(default=(), max_length=256)
 
     def request(self, name: str, *, peer: Peer) -> AttachRequest:
         """The value for the service; the owner's pid is the kernel's word, not the caller's."""
@@ -153,6 +204,7 @@ class AttachBody(Body):
             services=tuple(app.beside(each) for each in self.services),
             netns_resolv_conf=self.netns_resolv_conf,
             limits=self.limits.limits(),
+            publish=tuple(each.publication() for each in self.publish),
         )
 
 
@@ -168,6 +220,7 @@ class AttachmentsApi(Part):
         listeners: Listeners,
         facts: CellFacts,
         naming: Naming,
+        published: PublishedPorts,
         is_ready: Callable[[Attachment], bool],
         metrics: Metrics,
         now: Callable[[], datetime],
@@ -178,6 +231,7 @@ class AttachmentsApi(Part):
         self._listeners = listeners
         self._facts = facts
         self._naming = naming
+        self._published = published
         self._is_ready = is_ready
         self._metrics = metrics
         self._now = now
@@ -201,6 +255,7 @@ class AttachmentsApi(Part):
 
     async def list_all(self, _request: web.Request) -> web.Response:
         """All attachments."""
+        await self._published.look()
         return answer(sorted(self.views(), key=lambda each: natural(each.name)))
 
     async def show(self, request: web.Request) -> web.Response:
@@ -255,12 +310,22 @@ class AttachmentsApi(Part):
                 f"port {port} is cellnet's own in every container",
                 hint="have the app listen on another, and name that with --port or --tls-target",
             )
+        self._refuse_own_ports(request.publish)
         try:
             return await self._in_full(await self._attaching.attach(request, peer=peer))
         except RAISED as error:
             self._refused.add(self._now(), f"{request.name}: {error.what}")
             self._metrics.refused_attaches.labels(type(error).__name__).inc()
             raise
+
+    def _refuse_own_ports(self, published: Iterable[Publication]) -> None:
+        for each in published:
+            if each.to is not None:
+                for port in sorted(self._facts.own_ports.intersection(each.inside(tls_port=self._facts.tls_port))):
+                    raise InvalidInput(
+                        f"port {port} is cellnet's own in every container, and is not published",
+                        hint=f"{each.first}:tls publishes the port that terminates TLS",
+                    )
 
     async def detach(self, name: str) -> bool:
         """False if there was none of that name."""
@@ -276,6 +341,8 @@ class AttachmentsApi(Part):
         return None if found is None else await self._in_full(found)
 
     async def _in_full(self, held: Attachment) -> AttachmentInFull:
+        if held.publish:
+            await self._published.look()
         view, paths, resolver = self._view(held), self._files.paths(held.name), self._files.resolv_conf(held.app)
         environment = await self._files.environments.of(held)
         return AttachmentInFull(
@@ -299,6 +366,10 @@ class AttachmentsApi(Part):
             tls=self._tls(held),
             ready=self._is_ready(held),
             limits=as_written(held.limits),
+            publish=tuple(
+                PublishedView.of(each, tls_port=self._facts.tls_port, served=self._published.is_served(held, each))
+                for each in held.publish
+            ),
         )
 
     def _tls(self, held: Attachment) -> TlsView:

@@ -1,0 +1,158 @@
+"""Published ports on the wire: those of the outside get in that policies name, on each backend, and as long as they do."""
+
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.testlib.cell import CellUnderTest, running_cell
+from tests.testlib.connections import echoed, is_alive, is_refused, is_reset
+from tests.testlib.instance import Instance
+from tests.testlib.node import Node, Refused
+from tests.testlib.oracle import Known, Rule, comes_in
+from tests.testlib.outside import caller, passes, served
+
+WEB, API, JOB = "acme/shop/web", "acme/shop/api", "acme/batch/job"
+FILE = "ingress.yaml"
+PORTS = (80, 443, 8080)
+RULES: tuple[Rule, ...] = (
+    {
+        "from": {"cidr": ["198.18.0.0/24", "198.18.4.0/22"], "except": ["198.18.5.0/24", "198.18.0.99"]},
+        "to": WEB, "tcp": ["443"],
+    },
+    {"from": {"cidr": "198.18.1.7"}, "to": "acme/shop/*", "tcp": ["80", "8000-8080"], "udp": ["53"]},
+    {"from": {"cidr": [f"198.19.{number}.0/25" for number in range(0, 40, 2)]}, "to": JOB, "tcp": "any"},
+    {"from": {"cidr": "0.0.0.0/0", "except": "198.18.0.0/15"}, "to": API, "tcp": ["80"]},
+    {"from": {"cidr": "198.18.5.0/24"}, "to": JOB, "tcp": ["443"]},
+    {"from": "acme/*/*", "to": API, "tcp": "any"},
+)  # fmt: skip
+ADDRESSES = ("198.18.0.0", "198.18.0.98", "198.18.0.99", "198.18.0.100", "198.18.0.255", "198.18.1.0", "198.18.1.7",
+             "198.18.4.0", "198.18.4.255", "198.18.5.0", "198.18.5.255", "198.18.6.0", "198.18.7.255", "198.18.8.0",
+             "198.19.0.0", "198.19.0.127", "198.19.0.128", "198.19.38.1", "198.19.40.0")  # fmt: skip
+
+
+def policies(*rules: Rule) -> str:
+    """A policy file; what is JSON is YAML."""
+    return json.dumps({"policies": rules})
+
+
+@pytest.fixture(scope="module", params=["nft", "legacy"])
+def kept(request: pytest.FixtureRequest) -> Iterator[CellUnderTest]:
+    with running_cell(f"firewall.backend={request.param}") as made, served(made.outside):
+        yield made
+
+
+@pytest.fixture
+def cell(kept: CellUnderTest) -> Iterator[CellUnderTest]:
+    """With no apps and no policies."""
+    yield kept
+    kept.tidy()
+
+
+def publish(cell: CellUnderTest, app: str, *ports: str, listen: tuple[int, ...] = PORTS) -> Instance:
+    """An app that answers on its ports, with these published."""
+    words = [word for each in ports for word in ("--publish", each)]
+    return cell.run_app(app, name=app.replace("/", "-"), port=listen, server=True, options=words)
+
+
+def test_the_truth_table_of_networks_exceptions_ports_and_protocols(cell: CellUnderTest) -> None:
+    known, first = Known(files={FILE: RULES}), dict(zip((WEB, API, JOB), (7000, 7100, 7200), strict=True))
+    host = str(cell.host.address)
+    for app, number in first.items():
+        ports = [f"{number + place}:{port}" for place, port in enumerate(PORTS)]
+        publish(cell, app, *ports, f"{number}:53/udp", listen=(*PORTS, 53))
+    cell.policy_file(FILE, policies(*RULES))
+    calls = [("tcp", address, place, port) for address in ADDRESSES for place, port in enumerate(PORTS)]
+    calls += [("udp", address, 0, 53) for address in ("198.18.1.7", "198.18.0.0")]
+    wrong = [
+        f"{address} to {protocol}/{port} of {app}: {found}"
+        for app, number in first.items()
+        for protocol, address, place, port in calls
+        if (found := passes(caller(cell.outside, address), host, protocol, number + place))
+        is not comes_in(address, to=app, protocol=protocol, port=port, known=known)
+    ]
+    assert wrong == []
+    assert passes(cell.outside, host, "tcp", 7100), "an address that is none of the many"
+
+
+def test_a_network_that_a_policy_loses_takes_its_connections_along_and_opens_nothing(cell: CellUnderTest) -> None:
+    web = publish(cell, WEB, "7000:5000")
+    wide = {"from": {"cidr": "198.18.0.0/16"}, "to": WEB, "tcp": "any"}
+    cell.policy_file(FILE, policies(wide))
+    gone, stays = (_pair(cell, web, address) for address in ("198.18.2.1", "198.18.3.1"))
+    cell.policy_file(FILE, policies({**wide, "from": {"cidr": "198.18.0.0/16", "except": "198.18.2.0/24"}}))
+    assert all(map(is_reset, gone))
+    assert is_alive(*stays)
+    assert f"1 connection of 198.18.2.1 to {WEB} ({web.address}) tcp/5000" in cell.log
+    cell.remove_policy_file(FILE)
+    assert all(map(is_reset, stays))
+    assert caller(cell.outside, "198.18.3.1").connect(cell.host, 7000) is Refused
+
+
+@pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
+def test_a_deleted_policy_cuts_at_both_ends_and_opens_nothing(cell: CellUnderTest, udp: bool) -> None:
+    protocol = "udp" if udp else "tcp"
+    web = publish(cell, WEB, f"7000:5000/{protocol}")
+    cell.cellnet("policy", "allow", "198.18.0.0/16", WEB, f"{protocol}/5000", "--name", "within")
+    cell.sync()
+    ends = _udp_pair(cell, web) if udp else _pair(cell, web, "198.18.2.1")
+    assert is_alive(*ends)
+    cell.cellnet("policy", "delete", "within")
+    assert all(map(is_refused if udp else is_reset, ends))
+    assert not passes(caller(cell.outside, "198.18.2.1"), str(cell.host.address), protocol, 7000)
+
+
+def test_it_holds_without_an_agent_and_the_next_one_publishes_again_what_was_lost(cell: CellUnderTest) -> None:
+    web, host = publish(cell, WEB, "7000:8080"), str(cell.host.address)
+    cell.policy_file(FILE, policies({"from": {"cidr": "198.18.0.0/24"}, "to": WEB, "tcp": "any"}))
+    good, other = caller(cell.outside, "198.18.0.1"), caller(cell.outside, "198.18.1.1")
+    ends = good.dial(host, 7000)
+    cell.kill("agent")
+    assert passes(good, host, "tcp", 7000)
+    assert not passes(other, host, "tcp", 7000)
+    backend = "nft" if "CELLNET-PUBLISHED" in cell.host.run("iptables-nft-save") else "legacy"
+    cell.host.run(f"iptables-{backend}", "-t", "nat", "-F", "CELLNET-PUBLISHED")
+    assert not passes(good, host, "tcp", 7000)
+    cell.start()
+    assert echoed(ends)
+    assert passes(good, host, "tcp", 7000)
+    assert not passes(other, host, "tcp", 7000)
+    assert _published(cell) == {web.name: [(7000, 8080, True)]}
+
+
+def test_who_is_detached_leaves_neither_a_port_nor_a_connection(cell: CellUnderTest) -> None:
+    web, host = publish(cell, WEB, "7000:8080"), str(cell.host.address)
+    cell.policy_file(FILE, policies({"from": {"cidr": "0.0.0.0/0"}, "to": WEB, "tcp": "any"}))
+    kept = cell.outside.dial(host, 7000)
+    cell.cellnet("detach", web.name)
+    kept.send(b"!")
+    assert is_reset(kept)
+    assert not passes(cell.outside, host, "tcp", 7000)
+    cell.host.listen(7000)
+    assert passes(cell.outside, host, "tcp", 7000), "the host's own again"
+
+
+def _published(cell: CellUnderTest) -> dict[str, list[tuple[int, int, bool]]]:
+    return {
+        each.text("name"): [
+            (int(port.text("port")), int(port.text("to")), port.flag("served")) for port in each.at("publish").each()
+        ]
+        for each in cell.client.get("/v1/attachments").each()
+    }
+
+
+def _pair(cell: CellUnderTest, target: Node, address: str) -> tuple[socket.socket, socket.socket]:
+    """Both ends of a connection from outside."""
+    with target.listen(5000) as listener:
+        asking = caller(cell.outside, address).dial(cell.host, 7000)
+        return asking, target.keep(listener.accept()[0])
+
+
+def _udp_pair(cell: CellUnderTest, target: Node) -> tuple[socket.socket, socket.socket]:
+    """The same of a flow that both ends have used."""
+    asking, answering = caller(cell.outside, "198.18.2.1").datagrams(), target.datagrams(5000)
+    asking.connect((str(cell.host.address), 7000))
+    asking.send(b"!")
+    answering.connect(answering.recvfrom(1)[1])
+    return asking, answering

@@ -1,0 +1,94 @@
+"""Published ports under attack: from outside, from containers, and by packets that claim to come from elsewhere."""
+
+from collections.abc import Iterator
+
+import pytest
+from scapy.layers.inet import IP, UDP
+
+from tests.testlib.attacked_cell import BACKENDS, AttackedCell, attacked_cell
+from tests.testlib.attacker import Wire, capture, carrying, mac_of, withstood
+from tests.testlib.mutation import Setting, Without, asked, perhaps_mutated, stopped_by
+from tests.testlib.node import Connected, Refused
+from tests.testlib.outside import caller, served
+
+PORT, UNPUBLISHED = 7180, 7181
+GOOD, BAD = "198.18.1.1", "198.18.2.1"
+POLICIES = """policies:
+- {name: in, from: {cidr: [198.18.1.0/24, 10.254.0.0/15]}, to: acme/shop/api, tcp: 8080, udp: 8080}
+- {name: out, from: evil/shop/mallory, to: {cidr: 0.0.0.0/0}, tcp: any, udp: any}
+"""
+DENIED = Without("filter", "{api_chain}", "CELLNET-REJECT")
+NO_RIGHT = Without("filter", "{api_from}", "CELLNET-REJECT")
+STRAIGHT_IN = Without("filter", "CELLNET-NEW", "-j CELLNET-REJECT")
+FORGED_INSIDE = (
+    Without("raw", "CELLNET-PREROUTING", "-i cnet+ -j DROP"),
+    Without("raw", "CELLNET-PREROUTING", "rpfilter"),
+    Setting("net/ipv4/conf/{mallory}/rp_filter", 0),
+)
+FORGED_OUTSIDE = (
+    Without("filter", "CELLNET-INGRESS", "-s 10.255.0.0/16"),
+    Without("raw", "CELLNET-PREROUTING", "rpfilter"),
+    Setting("net/ipv4/conf/all/rp_filter", 0),
+    Setting("net/ipv4/conf/eth0/rp_filter", 0),
+)
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def open_stage(request: pytest.FixtureRequest) -> Iterator[AttackedCell]:
+    ports = (f"{PORT}:8080", f"{PORT}:8080/udp")
+    with attacked_cell(request.param, policies=POLICIES, publish=ports, frozen=asked(request.config)) as made:
+        way = made.iptables("-S", "CELLNET-INGRESS-0").split(f"-d {made.api.address}/32 -g ")[1]
+        made.ground.words["api_from"] = way.split()[0]
+        with served(made.outside):
+            yield made
+
+
+@pytest.fixture
+def stage(open_stage: AttackedCell, request: pytest.FixtureRequest) -> Iterator[AttackedCell]:
+    with perhaps_mutated(open_stage.ground, request):
+        yield open_stage
+        open_stage.undo()
+
+
+@stopped_by(NO_RIGHT)
+def test_an_address_that_no_policy_names_is_refused(stage: AttackedCell) -> None:
+    good, bad = (caller(stage.outside, each) for each in (GOOD, BAD))
+    assert good.get(stage.host, PORT) == f"hello {GOOD}\n"
+    assert good.udp(stage.host, PORT) is Connected
+    assert good.connect(stage.host, UNPUBLISHED) is Refused
+    withstood(it=bad.connect(stage.host, PORT) is Refused)
+    withstood(it=bad.udp(stage.host, PORT) is Refused)
+
+
+@stopped_by(DENIED)
+def test_no_container_gets_round_a_policy_by_a_published_port_or_its_way_out(stage: AttackedCell) -> None:
+    assert stage.web.connect(stage.host, PORT) is stage.web.udp(stage.host, PORT) is Connected
+    withstood(it=stage.mallory.connect(stage.host, PORT) is Refused)
+    withstood(it=stage.mallory.udp(stage.host, PORT) is Refused)
+
+
+@stopped_by(STRAIGHT_IN)
+def test_a_packet_for_the_overlay_itself_is_refused_whatever_its_source_may(stage: AttackedCell) -> None:
+    stage.outside.run("ip", "route", "add", f"{stage.api.address}/32", "via", str(stage.host.address))
+    stage.extra.append(lambda: stage.outside.run("ip", "route", "del", f"{stage.api.address}/32"))
+    good = caller(stage.outside, GOOD)
+    withstood(it=good.connect(stage.api, 8080) is Refused)
+    withstood(it=good.udp(stage.api, 8080) is Refused)
+
+
+@pytest.mark.parametrize("source", [GOOD, "10.77.0.254"])
+@stopped_by(*FORGED_INSIDE, DENIED)
+def test_a_container_with_an_address_of_the_outside_delivers_nothing(stage: AttackedCell, source: str) -> None:
+    forged = IP(src=source, dst=str(stage.host.address)) / UDP(sport=5000, dport=PORT) / b"forged"
+    withstood(it=not carrying(b"forged", stage.captured(forged)))
+
+
+@pytest.mark.parametrize("source", ["web", "nothing"])
+@stopped_by(*FORGED_OUTSIDE)
+def test_an_outsider_with_an_address_of_the_overlay_delivers_nothing(stage: AttackedCell, source: str) -> None:
+    address = str(stage.web.address) if source == "web" else "10.255.1.200"
+    wire = Wire(stage.outside, "uplink1", mac=mac_of(stage.outside, "uplink1"), to=mac_of(stage.host, "eth0"))
+    with capture(stage.api) as listening:
+        wire.send(IP(src=address, dst=str(stage.host.address)) / UDP(sport=5000, dport=PORT) / b"forged")
+        found = listening.packets(until=stage.wire.canary(stage.api))
+    withstood(it=not carrying(b"forged", found))
