@@ -12,7 +12,7 @@ from host.namespace import run_in
 from tests.testlib.cell import CellUnderTest, running_cell
 from tests.testlib.containers import Container, ContainerPool, detach_all
 from tests.testlib.footprint import traces
-from tests.testlib.patience import eventually
+from tests.testlib.patience import becomes, eventually
 from tests.testlib.resource_use import agent_memory, envoy_allocated, envoy_holdings, measurable, open_files
 
 AT_ONCE = 50
@@ -39,7 +39,8 @@ def test_a_thousand_attaches_and_detaches_leave_everything_as_it_was(cell: CellU
         go_round(crowd, times=ROUNDS)
         await_drained(cell)
         weights.append(weight(cell))
-    eventually(lambda: not difference(before, possessions(cell)))
+    nothing: dict[str, object] = {}
+    becomes(nothing, lambda: difference(before, possessions(cell)))
     growth = {kind: [after[kind] - before[kind] for before, after in pairwise(weights)] for kind in weights[0]}
     assert all(min(growth[kind]) < allowed * AT_ONCE * ROUNDS for kind, allowed in ALLOWED.items()), growth
 
@@ -105,5 +106,5 @@ def state(cell: CellUnderTest) -> dict[str, int]:
     return rows | {"files": len(list(cell.lab.root.rglob("*")))}
 
 
-def difference(before: Mapping[str, object], after: Mapping[str, object]) -> Mapping[str, object]:
+def difference(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, object]:
     return {kind: (before[kind], after[kind]) for kind in before if before[kind] != after[kind]}
