@@ -18,7 +18,7 @@ from lab.cell import Part
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest, running_cell
 from tests.testlib.connections import is_alive, is_reset
-from tests.testlib.dns_client import Code, Kind, answer, ask, ask_over_tcp, exchange
+from tests.testlib.dns_client import Code, Kind, answer, ask, ask_once, ask_over_tcp, exchange
 from tests.testlib.instance import Instance
 from tests.testlib.node import Connected, Node, Refused, pair
 from tests.testlib.outside import served
@@ -276,7 +276,7 @@ def test_a_part_that_is_killed_costs_no_connection_and_no_name(
 
 def is_answered(web: Instance, far: Remote) -> bool:
     try:
-        return ask(web, far.name, seconds=1.0).addresses == [far.address]
+        return ask_once(web, far.name).addresses == [far.address]
     except OSError:
         return False
 
@@ -316,7 +316,7 @@ def test_an_address_by_another_resolver_is_not_open(cell: CellUnderTest, dns_out
         assert ask(web, far.name, at=elsewhere).addresses == [far.other]
     assert web.connect(far.other, 443) is Refused
     with pytest.raises(OSError, match=r"refused|timed out"):
-        ask(web, far.name, at=OUTSIDE.ip, seconds=1.0)
+        ask_once(web, far.name, at=OUTSIDE.ip)
 
 
 @once
@@ -343,7 +343,7 @@ def test_a_container_cannot_answer_in_place_of_the_resolver(cell: CellUnderTest,
     allow(cell, policy(WEB, far.name))
     for address in ("127.157.0.2", "169.254.0.1"):
         with pytest.raises(OSError):
-            ask(web, far.name, at=IPv4Address(address), seconds=0.5)
+            ask_once(web, far.name, at=IPv4Address(address), seconds=0.5)
     web.run("ip", "addr", "add", "169.254.0.2/32", "dev", "lo")
     with scripted_dns(web, at=IPv4Address("169.254.0.2")) as forged:
         forged.records = {far.name: [f"A {far.other}"]}

@@ -16,7 +16,7 @@ from host.namespace import run_in
 from lab.cell import Part
 from lab.children import CELLNET
 from tests.testlib.cell import CellUnderTest, running_cell
-from tests.testlib.dns_client import RESOLVER, Code, ask
+from tests.testlib.dns_client import RESOLVER, Code, ask, ask_once
 from tests.testlib.failures import suspended
 from tests.testlib.node import Node
 from tests.testlib.patience import eventually
@@ -31,7 +31,7 @@ NOT_RUNNING = "dnsmasq does not run: containers have no DNS"
 def answers(node: Node) -> bool:
     """Whether a container is answered."""
     try:
-        return ask(node, "nothing.cell.internal", seconds=1.0).code is Code.NXDOMAIN
+        return ask_once(node, "nothing.cell.internal").code is Code.NXDOMAIN
     except OSError:
         return False
 

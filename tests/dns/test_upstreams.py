@@ -18,7 +18,7 @@ from dataplane.dns.command import HOP, Upstream, arguments
 from host.namespace import run_in
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.dns_client import Answer, Code, Kind, ask, ask_over_tcp
+from tests.testlib.dns_client import Answer, Code, Kind, ask, ask_once, ask_over_tcp
 from tests.testlib.dns_floods import flooded_by, unanswered
 from tests.testlib.instance import Instance
 from tests.testlib.lying_dns import OUTER, lying_dns
@@ -48,7 +48,7 @@ def web(cell: CellUnderTest) -> Iterator[Instance]:
 def is_answered(node: Instance) -> bool:
     """Whether the server outside is asked; one of the test before may not answer."""
     with suppress(OSError):
-        return ask(node, NAME, seconds=1.0).addresses == ["192.0.2.1"]
+        return ask_once(node, NAME).addresses == ["192.0.2.1"]
     return False
 
 

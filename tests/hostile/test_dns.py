@@ -11,7 +11,7 @@ from scapy.layers.inet import IP, TCP
 from host.namespace import run_in
 from tests.testlib.attacked_cell import AttackedCell
 from tests.testlib.attacker import withstood
-from tests.testlib.dns_client import PORT, RESOLVER, Code, ask, ask_over_tcp
+from tests.testlib.dns_client import PORT, RESOLVER, Code, ask, ask_once, ask_over_tcp
 from tests.testlib.dns_floods import connections_in, flooded_by, idle_connections, unanswered
 from tests.testlib.instance import Instance
 from tests.testlib.mutation import Without, stopped_by
@@ -52,7 +52,7 @@ def overflown(host: Node) -> int:
 def test_a_stranger_is_not_answered(stage: AttackedCell, stranger: Node) -> None:
     assert ask(stage.web, "nothing.cell.internal").code is Code.NXDOMAIN
     heard = []
-    for over in (ask, ask_over_tcp):
+    for over in (ask_once, ask_over_tcp):
         with suppress(OSError):
             heard.append(over(stranger, "nothing.cell.internal", seconds=1.0))
     withstood(it=not heard, what=f"a stranger heard {heard}")
@@ -79,7 +79,7 @@ def test_a_flood_takes_no_room_in_the_table_of_connections(stage: AttackedCell) 
     with flooded_by(stage.mallory):
         for number in range(50):
             with suppress(OSError):
-                ask(stage.mallory, f"{number}.cell.internal", seconds=0.05)
+                ask_once(stage.mallory, f"{number}.cell.internal", seconds=0.05)
     entries = stage.host.run("conntrack", "-L", "-p", "udp", "-s", str(stage.mallory.address)).count(f"dst={RESOLVER}")
     withstood(it=entries == 0, what=f"{entries} entries")
 

@@ -17,7 +17,7 @@ from dataplane.dns.hosts_files import HostsFolder, block_of
 from dataplane.firewall.driver import Firewall
 from dataplane.state import Resolver
 from lab import folders
-from tests.testlib.dns_client import RESOLVER, Code, ask
+from tests.testlib.dns_client import RESOLVER, Code, ask_once
 from tests.testlib.hosts import OVERLAY, SUBNET, Host, make_host
 from tests.testlib.netns import Netns
 from tests.testlib.node import Node
@@ -58,7 +58,7 @@ class DnsBed:
         assert self.process is not None
         assert self.process.poll() is None, "dnsmasq has ended"
         try:
-            return ask(self.cell, "nothing.cell.internal", seconds=1.0).code is Code.NXDOMAIN
+            return ask_once(self.cell, "nothing.cell.internal").code is Code.NXDOMAIN
         except OSError:
             return False
 

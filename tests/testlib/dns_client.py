@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -9,12 +10,14 @@ from ipaddress import IPv4Address
 
 from host.namespace import run_in
 from tests.testlib.node import Node
+from tests.testlib.patience import PATIENCE
 
 RESOLVER = IPv4Address("169.254.0.2")
 PORT = 53
 HEADER = struct.Struct("!6H")
 INTERNET, POINTER, EDNS = 1, 0xC000, 41
 RESPONSE, TRUNCATED, RECURSION_WANTED = 0x8000, 0x0200, 0x0100
+AGAIN = 2.0  # seconds, after which a question is asked again
 
 
 class Kind(IntEnum):
@@ -113,10 +116,21 @@ def _name(message: bytes, place: int) -> tuple[str, int]:
     return ".".join(labels), place + 1
 
 
-def ask(
-    node: Node, name: str, kind: int = Kind.A, *, edns: int = 0, at: IPv4Address = RESOLVER, seconds: float = 5.0
+def ask(node: Node, name: str, kind: int = Kind.A, *, edns: int = 0, at: IPv4Address = RESOLVER) -> Answer:
+    """Over UDP, again and again until an answer comes, as resolvers do. Raises OSError: TimeoutError where none comes."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return ask_once(node, name, kind, edns=edns, at=at, seconds=AGAIN)
+        except TimeoutError:
+            if time.monotonic() > until:
+                raise
+
+
+def ask_once(
+    node: Node, name: str, kind: int = Kind.A, *, edns: int = 0, at: IPv4Address = RESOLVER, seconds: float = 1.0
 ) -> Answer:
-    """Over UDP, once, from a node. Raises OSError: TimeoutError where nothing comes."""
+    """One datagram over UDP, which may get lost. Raises OSError: TimeoutError where nothing comes."""
     return answer(exchange(node, question(name, kind, edns=edns), at=at, seconds=seconds))
 
 
@@ -129,7 +143,7 @@ def exchange(node: Node, message: bytes, *, at: IPv4Address = RESOLVER, seconds:
         return sender.recv(65535)
 
 
-def ask_over_tcp(node: Node, name: str, kind: int = Kind.A, *, at: IPv4Address = RESOLVER, seconds: float = 5.0) -> Answer:
+def ask_over_tcp(node: Node, name: str, kind: int = Kind.A, *, at: IPv4Address = RESOLVER, seconds: float = PATIENCE) -> Answer:
     """Over a connection of its own. Raises OSError."""
     with _opened(node, socket.SOCK_STREAM) as caller:
         caller.settimeout(seconds)

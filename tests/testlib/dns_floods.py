@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from host.namespace import run_in
-from tests.testlib.dns_client import PORT, RESOLVER, Code, ask, ask_over_tcp, question
+from tests.testlib.dns_client import PORT, RESOLVER, Code, ask_once, ask_over_tcp, question
 from tests.testlib.node import Node
 
 FLOOD = """
@@ -75,7 +75,7 @@ def connections_in(node: Node, *, seconds: float) -> int:
     return made
 
 
-def unanswered(node: Node, *, over: Sequence[object] = (ask, ask_over_tcp), times: int = 15) -> int:
+def unanswered(node: Node, *, over: Sequence[object] = (ask_once, ask_over_tcp), times: int = 15) -> int:
     """How many of so many questions, each asked a few times, have come to nothing."""
     return sum(not _is_answered(node, each) for _ in range(times) for each in over)
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from ipaddress import IPv4Address
 
 from agent.dns.process import dnsmasq_program
-from tests.testlib.dns_client import Code, ask
+from tests.testlib.dns_client import Code, ask_once
 from tests.testlib.node import Node
 from tests.testlib.patience import eventually
 
@@ -40,6 +40,6 @@ def outside_dns(place: Node, *, at: IPv4Address, address: str = "192.0.2.1", por
 
 def _answers(place: Node, at: IPv4Address) -> bool:
     try:
-        return ask(place, NAME, at=at, seconds=1.0).code is Code.NOERROR
+        return ask_once(place, NAME, at=at).code is Code.NOERROR
     except OSError:
         return False
