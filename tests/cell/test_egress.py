@@ -17,6 +17,7 @@ from tests.testlib.patience import eventually
 
 WEB, API, JOB = "acme/shop/web", "acme/shop/api", "acme/batch/job"
 PORTS = (80, 443, 8080)
+EDGES = (1, 7999, 8000, 8081, 65535)  # of ranges of ports
 UDP = (53,)
 RULES: tuple[Rule, ...] = (
     {
@@ -41,7 +42,7 @@ def policies(*rules: Rule) -> str:
 
 @pytest.fixture(scope="module", params=["nft", "legacy"])
 def kept(request: pytest.FixtureRequest) -> Iterator[CellUnderTest]:
-    with running_cell(f"firewall.backend={request.param}") as made, served(made.outside, tcp=PORTS, udp=UDP):
+    with running_cell(f"firewall.backend={request.param}") as made, served(made.outside, tcp=(*PORTS, *EDGES), udp=UDP):
         yield made
 
 
@@ -66,6 +67,7 @@ def test_the_truth_table_of_networks_exceptions_ports_and_protocols(cell: CellUn
     clients = dict(zip((WEB, API, JOB, "evil/shop/web"), apps(cell, WEB, API, JOB, "evil/shop/web"), strict=True))
     cell.policy_file(FILE, policies(*RULES))
     calls = [("tcp", address, port) for address in ADDRESSES for port in PORTS]
+    calls += [("tcp", address, port) for address in ("198.18.1.7", "198.18.0.0", "198.19.0.0") for port in EDGES]
     calls += [("udp", address, 53) for address in ("198.18.1.7", "198.18.0.0")]
     calls += [("icmp", address, 0) for address in ("198.19.0.1", "198.18.1.7")]
     wrong = [
@@ -136,13 +138,41 @@ def test_what_another_program_has_flushed_is_repaired_and_what_got_out_meanwhile
     eventually(lambda: passes(api, "198.19.0.1", "tcp", 443))
 
 
-def test_another_engines_containers_are_not_asked_for_a_policy(cell: CellUnderTest) -> None:
+def test_everything_that_another_program_flushes_is_put_back(cell: CellUnderTest) -> None:
+    """As a reload of the host's own firewall does it, chains and sets of all programs alike."""
+    (api,) = apps(cell, API)
+    cell.policy_file(FILE, policies(*RULES))
+    backend = cell.status().at("firewall").text("backend")
+    ends = pair(api, outside(cell, "198.19.0.1"), 5000)
+    for words in ("-F", "-X"):
+        for table in ("raw", "mangle", "nat", "filter"):
+            cell.host.run(f"iptables-{backend}", "-t", table, words, code=None)  # some are back already
+    cell.host.run("ipset", "destroy", code=None)
+    cell.host.run("ip", "link", "add", "event0", "type", "bridge")  # legacy reports nothing, and is looked at a while later
+    cell.host.run("ip", "link", "del", "event0")
+    eventually(lambda: "CELLNET-EGRESS" in cell.host.run(f"iptables-{backend}-save"))
+    assert passes(api, "198.19.38.1", "tcp", 443)
+    assert not passes(api, "198.18.200.1", "tcp", 443)
+    assert is_alive(*ends)
+    eventually(lambda: cell.status().flag("ok"))
+
+
+def test_another_engines_containers_are_not_asked_for_a_policy_and_its_rules_stay(cell: CellUnderTest) -> None:
     (web,) = apps(cell, WEB)
-    for rules in ((), RULES):
-        cell.policy_file(FILE, policies(*rules))
-        with guest_of(cell) as guest:
+    backend = cell.status().at("firewall").text("backend")
+    with guest_of(cell) as guest:
+        published = ("PREROUTING", "-p", "tcp", "--dport", "8088", "-j", "DNAT", "--to-destination", f"{guest.address}:80")
+        cell.host.run(f"iptables-{backend}", "-t", "nat", "-A", *published)
+        saved = []
+        for rules in ((), RULES, ()):
+            cell.policy_file(FILE, policies(*rules))
             assert guest.connect("198.18.200.1", 443) is Connected
             assert web.connect("198.18.200.1", 443) is Refused
+            lines = cell.host.run(f"iptables-{backend}-save").splitlines()
+            saved.append([line for line in lines if line.startswith("-A") and "CELLNET" not in line])
+        assert saved[0] == saved[1] == saved[2]
+        assert any("8088" in line for line in saved[0])
+        cell.host.run(f"iptables-{backend}", "-t", "nat", "-D", *published)
 
 
 def test_a_thousand_networks_for_fifty_apps_are_there_when_the_file_is_taken(cell: CellUnderTest) -> None:

@@ -2,17 +2,22 @@
 
 import itertools
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
 
+from dataplane.tables import container_mac, host_mac
 from tests.testlib.attacked_cell import BACKENDS, AttackedCell, attacked_cell
 from tests.testlib.attacker import capture, withstood
-from tests.testlib.mutation import With, Without, asked, perhaps_mutated, stopped_by
+from tests.testlib.mutation import Setting, With, Without, asked, perhaps_mutated, stopped_by
 from tests.testlib.node import Connected, Refused
 
 METADATA = "169.254.169.254"
+SENT_BACK = "198.18.0.7"
 BY_DEFAULT, BY_POLICY = ("egress.default=allow",), ()
 EVERYWHERE = """policies:
 - {name: everywhere, from: evil/shop/mallory, to: {cidr: 0.0.0.0/0}, tcp: any, udp: any, icmp: echo}
@@ -73,6 +78,42 @@ def test_the_cells_own_addresses_stay_closed(stage: AttackedCell) -> None:
     stage.host.listen(9000)
     assert stage.outside.connect(stage.host, 9000) is Connected
     withstood(it=stage.mallory.connect(stage.host, 9000) is Refused)
+
+
+@stopped_by(Without("filter", "CELLNET-NEW", "-j CELLNET-REJECT"))
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_an_address_outside_that_sends_calls_back_leads_to_no_container(stage: AttackedCell, protocol: str) -> None:
+    """A router out there, which the attacker has: what was let out comes back to the cell, for one of its containers."""
+    with ExitStack() as undone:
+        for table, words in (
+            ("PREROUTING", f"-d {SENT_BACK} -j DNAT --to-destination {stage.api.address}"),
+            ("POSTROUTING", f"-d {stage.api.address} -j MASQUERADE"),
+        ):
+            stage.outside.run("iptables-nft", "-t", "nat", "-A", table, *words.split())
+            undone.callback(stage.outside.run, "iptables-nft", "-t", "nat", "-D", table, *words.split())
+        stage.outside.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        stage.outside.run("ip", "route", "add", str(stage.api.address), "via", str(stage.host.address))
+        undone.callback(stage.outside.run, "ip", "route", "del", str(stage.api.address))
+        call = stage.mallory.connect if protocol == "tcp" else stage.mallory.udp
+        withstood(it=call(SENT_BACK, 8080) is Refused)
+
+
+@stopped_by(
+    Setting("net/ipv6/conf/{mallory}/disable_ipv6", 0),
+    Without("raw", "CELLNET-PREROUTING", "-i cnet+", family=6),
+)
+def test_nothing_gets_out_over_ipv6(stage: AttackedCell) -> None:
+    """On a host that forwards it, as another engine may have it."""
+    uplink, far = "eth0", "2001:db8::2"
+    stage.host.run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+    stage.host.run("ip", "-6", "addr", "replace", "2001:db8::1/64", "dev", uplink, "nodad")
+    stage.host.run("ip", "-6", "neigh", "replace", far, "lladdr", "02:00:00:00:00:07", "dev", uplink)
+    frame = Ether(src=container_mac(stage.mallory.address), dst=host_mac(stage.mallory.address))
+    with capture(stage.outside, "uplink1") as listening:
+        stage.wire.send(frame / IPv6(src="2001:db8:1::9", dst=far) / UDP(sport=9, dport=53) / b"leaves")
+        stage.settle()
+        found = [each.summary() for each in listening.pending() if IPv6 in each and each[IPv6].dst == far]
+    withstood(it=not found, what=f"{found}")
 
 
 @stopped_by(
