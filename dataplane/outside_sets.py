@@ -57,13 +57,14 @@ class _SetRead(NamedTuple):
 class OutsideSets:
     """Those of the namespace that the calling thread is in; one thread only. `clock` is in seconds and never jumps.
 
-    They are those whose names begin with `prefix`; `counted` ones count.
+    They are those whose names begin with `prefix`. Those that are `counted` count, and their names do not say what they hold.
     """
 
     def __init__(
         self, prefix: str = OUTSIDE_SETS, *, counted: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._prefix = prefix
+        self._believed = 0.0 if counted else BELIEVED
         self._flags = attribute(FLAGS | IN_NETWORK_ORDER, struct.pack("!I", WITH_COUNTERS)) if counted else b""
         self._link = connect(NETLINK_NETFILTER)
         self._clock = clock
@@ -78,8 +79,8 @@ class OutsideSets:
         now, found = self._clock(), {}
         for name, count in listed(self._link, prefix=self._prefix):
             known = self._known.get(name)
-            if known is None or len(known.networks) != count or known.until < now:
-                known = _SetRead(tuple(sorted(self._networks(name))), now + BELIEVED)
+            if known is None or len(known.networks) != count or known.until <= now:
+                known = _SetRead(tuple(sorted(self._networks(name))), now + self._believed)
             found[name] = known
         self._known = found
         return {name: known.networks for name, known in found.items()}

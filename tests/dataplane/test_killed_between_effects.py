@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
@@ -14,9 +14,10 @@ from dataplane.detachment import clear_namespace
 from dataplane.firewall.backends import Backend
 from dataplane.firewall.legacy import LegacyFirewall
 from dataplane.firewall.nft import NftFirewall
+from dataplane.firewall.outside_matches import FEW
 from dataplane.firewall.rights import container_chain
 from dataplane.netlink.links import address_of
-from dataplane.state import Allow, HostService, HostState, MutualTls, Workload
+from dataplane.state import NO_LIMITS, Allow, HostService, HostState, Limits, MutualTls, OutsideRight, Workload
 from dataplane.tables import ChainKey, Tables, host_interface, host_mac, is_of_links
 from tests.testlib.envoy import ENVOY_ID
 from tests.testlib.fork_server import ApplyState, ForkServer, KillableProcess, fork_server
@@ -27,11 +28,14 @@ from tests.testlib.reachability import Call, Callers, callers, permitted
 SEED = 157
 STEPS = 20
 pytestmark = pytest.mark.timeout(300)
+NETWORKS = tuple(IPv4Network((0xC6120000 + 2 * number, 32)) for number in range(FEW + 1))
 RIGHTS = (
     *(allow(tag, ports) for tag in (1, 2, 3) for ports in ("8080", "9090", "8000-9999")),
     allow(1, "53", "udp"),
     Allow(0, "tcp", 8080, 8080, group="org"),
 )
+OUT = (frozenset[OutsideRight](), frozenset({OutsideRight("tcp", 443, 443, NETWORKS)}))
+LIMITS = (NO_LIMITS, Limits(8_000_000), Limits(90_000_000, 3, 9))
 
 
 @dataclass
@@ -144,13 +148,14 @@ def test_a_walk_with_a_kill_at_each_step_always_arrives(scene: Scene) -> None:
 
 
 def any_state(host: Host, chance: random.Random) -> HostState:
-    """Some containers with some rights; one container may have come, another gone, a third have other rights.
+    """Some containers with some rights and limits; one container may have come, another gone, a third have other rights.
 
     Tunnels are served or not, so that redirects come and go; calls go past them.
     """
     attached = [number for number in range(3) if chance.random() < 0.7]
+    workloads = (host.workload(number, *chance.sample(RIGHTS, chance.randrange(4))) for number in attached)
     return replace(
-        host.with_workloads(*(host.workload(number, *chance.sample(RIGHTS, chance.randrange(4))) for number in attached)),
+        host.with_workloads(*(replace(each, egress=chance.choice(OUT), limits=chance.choice(LIMITS)) for each in workloads)),
         mtu=chance.choice((1450, 1400)),
         groups={"org": frozenset(chance.sample((1, 2, 3), 2))},
         host_services=chance.choice(((), (HostService("tcp", 9001),))),

@@ -116,6 +116,14 @@ def test_what_another_program_takes_out_of_a_set_that_counts_is_put_back(cells: 
     assert not cells.here.left_to_do()
 
 
+def test_a_limit_that_goes_from_one_container_to_another_is_read_back_at_once(cells: TwoHosts) -> None:
+    cells.here.become(state(cells, OPEN))
+    assert not cells.here.left_to_do()
+    web, other = (replace(each, egress=OUT) for each in cells.workloads(cells.here))
+    cells.here.turn(cells.here.with_workloads(web, replace(other, limits=OPEN)))
+    assert not cells.here.left_to_do(), str(cells.here.left_to_do())
+
+
 def test_the_last_limit_takes_the_sets_and_rules_along(cells: TwoHosts) -> None:
     cells.here.become(state(cells, Limits(connections=FEW, new=FEW)))
     cells.here.become(state(cells, Limits()))
