@@ -154,6 +154,7 @@ def _reporting(base: Foundation, parts: Parts) -> tuple[Part, ...]:
         DiskSpace(paths.database.parent, paths.ca, paths.last_good, paths.run, paths.identity),
         base.database,
         base.storage,
+        parts.names.endpoints,
         loop.mass_loss,
         parts.outside.endpoints,
         base.underlay,

@@ -33,7 +33,7 @@ def make_name_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> NameP
     return NameParts(
         naming,
         _readiness(base, stack),
-        EndpointNames(naming, cell=config.cell),
+        EndpointNames(naming, cell=config.cell, claims=base.storage.indexes),
         AskedRoutes(store, naming, may_claim=may_claim),
         NameClaims(naming, store),
     )

@@ -112,6 +112,11 @@ def with_index(names: Names, index: int) -> Names:
     return tuple(dict.fromkeys(name for name in every if len(name) <= LONGEST_NAME))
 
 
+def without_index(names: Names) -> Names:
+    """What an instance answers to whose number is another's."""
+    return tuple(name for name in names if len(name) <= LONGEST_NAME)
+
+
 def identity(app: AppName, *, index: int, address: IPv4Address, names: Names, trust_domain: str) -> Identity:
     """What the leaf of one instance must say, whose app answers to `names`. Raises InvalidInput for what is no DNS name."""
     with as_invalid_input():

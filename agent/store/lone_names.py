@@ -93,6 +93,13 @@ class LoneNames:
         if self._promised.get((app, index)) == name:
             del self._promised[app, index]
 
+    def claimant(self, app: AppName, index: int) -> str | None:
+        del app, index
+        return None
+
+    def take_claimed(self) -> frozenset[tuple[AppName, int]]:
+        return frozenset()
+
     def _known(self) -> LoneContent:
         """What the file holds; what was read last, where it cannot be read any more."""
         with self._database.kept("names", was_read=self._content.version != NEVER):

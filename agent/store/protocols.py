@@ -174,6 +174,12 @@ class IndexStore(Protocol):
     async def release_index(self, app: AppName, index: int, *, name: str) -> None:
         """Give it back; one that is another attachment's is left alone. Raises nothing: in an outage it is done afterwards."""
 
+    def claimant(self, app: AppName, index: int) -> str | None:
+        """The cell that has claimed a number, whether that holds or not; None where none has, or no other cell could."""
+
+    def take_claimed(self) -> frozenset[tuple[AppName, int]]:
+        """The numbers that another cell, or none, has claimed since the last call."""
+
 
 class SharedStore(Protocol):
     """What a store of many cells can do besides."""

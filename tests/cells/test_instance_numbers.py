@@ -5,10 +5,12 @@ import json
 from tests.cells.conftest import Place
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
+from tests.testlib.names import leads
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, WEB
-from tests.testlib.status import is_well, problems, reports
+from tests.testlib.status import is_well, name_of, problems, reports
 
+NAME = "api.shop.acme.cell.internal"
 PATIENCE = 60.0  # seconds until an outage is known, or over: an etcd is tried every 5 seconds at most
 
 
@@ -32,8 +34,7 @@ def published(cells: CellsUnderTest) -> set[str]:
 def test_numbers_that_are_given_in_an_outage_are_claimed_afterwards_and_a_clash_is_told_until_one_goes(
     cells: CellsUnderTest, place: Place
 ) -> None:
-    place(1, API, name="first")
-    place(2, WEB)
+    first, _ = callers = place(1, API, name="first"), place(2, WEB)
     cells.allow(WEB, API, "tcp/8080")  # so that all cells know the app
     eventually(lambda: claimed(cells) == ["0"])
     cells.etcd.kill()
@@ -47,11 +48,16 @@ def test_numbers_that_are_given_in_an_outage_are_claimed_afterwards_and_a_clash_
     (told,) = (each for each in cells if reports(each, "store", clash))
     assert claimed(cells) == ["0", "1"]
     assert "detach one of them" in problems(told)["store"]
-    (second if told is cells[2] else third).end()
-    eventually(lambda: published(cells) == {"first", "web", "third" if told is cells[2] else "second"})
+    loses, holds = (second, third) if told is cells[2] else (third, second)
+    eventually(lambda: all(leads(each, f"1.{NAME}", holds) and leads(each, NAME, first, second, third) for each in callers))
+    for each in cells:
+        eventually(lambda: reports(each, "store", f"'{loses.name}' on {name_of(told)} has the number 1 of {API}"))
+    loses.end()
+    eventually(lambda: published(cells) == {"first", "web", holds.name})
     for each in cells:
         eventually(lambda: is_well(each), seconds=PATIENCE)
     assert claimed(cells) == ["0", "1"]
+    assert all(leads(each, f"1.{NAME}", holds) for each in callers)
 
 
 def test_a_number_is_free_on_all_cells_once_its_instance_has_gone(cells: CellsUnderTest, place: Place) -> None:

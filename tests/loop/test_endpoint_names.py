@@ -1,6 +1,6 @@
 """What leads to which instance, of all cells: only to ready ones, by names that hold, and no work for what did not change."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
 from types import MappingProxyType
@@ -25,6 +25,33 @@ SHOP = Space("acme", "shop")
 EMPTY = NamesHeld(Routes(), {})
 
 
+class Claims:
+    """Of the IndexStore what is asked here: changed as a store does."""
+
+    def __init__(self) -> None:
+        self._claims: dict[tuple[AppName, int], str] = {}
+        self._claimed = set[tuple[AppName, int]]()
+
+    def claim(self, of: AppName, number: int, cell: str | None) -> None:
+        self._claims.pop((of, number), None)
+        if cell is not None:
+            self._claims[of, number] = cell
+        self._claimed.add((of, number))
+
+    def claimant(self, app: AppName, index: int) -> str | None:
+        return self._claims.get((app, index))
+
+    def take_claimed(self) -> frozenset[tuple[AppName, int]]:
+        claimed, self._claimed = frozenset(self._claimed), set()
+        return claimed
+
+    async def claim_index(self, app: AppName, *, name: str, wanted: int | None, avoid: Collection[int]) -> int:
+        raise NotImplementedError
+
+    async def release_index(self, app: AppName, index: int, *, name: str) -> None:
+        raise NotImplementedError
+
+
 class Cluster:
     """What this cell (`here`) knows of names; `endpoints` are changed in place, as a store does."""
 
@@ -33,7 +60,8 @@ class Cluster:
         self.endpoints: dict[IPv4Address, Endpoint] = {}
         self.here: tuple[Attachment, ...] = ()
         self.naming = Naming(Dns(names=(NameTemplate.parse("{app}.cpln.local"),)), lambda: self.held)
-        self.names = EndpointNames(self.naming, cell="here")
+        self.claims = Claims()
+        self.names = EndpointNames(self.naming, cell="here", claims=self.claims)
 
     def all(self) -> Mapping[IPv4Address, tuple[str, ...]]:
         return self.names.all(self.here, MappingProxyType(self.endpoints))
@@ -52,6 +80,54 @@ def test_instances_here_and_elsewhere_are_named_the_first_name_being_that_of_the
     cluster.here = (attachment(API, address=FIRST, instance=3),)
     cluster.runs(FAR, number=1)
     assert cluster.all() == {FIRST: own("api", 3), FAR: own("web", 1)}
+
+
+def test_a_number_leads_only_to_the_cell_that_has_claimed_it_and_the_others_are_problems() -> None:
+    cluster = Cluster()
+    cluster.here = (attachment(WEB, address=FIRST, instance=0),)
+    cluster.claims.claim(WEB, 0, "here")
+    cluster.runs(FAR, cell="liar")
+    assert cluster.all() == {FIRST: own("web"), FAR: own("web")[1:]}
+    (problem,) = cluster.names.problems()
+    assert "on liar has the number 0 of acme/shop/web, which is here's: no name leads to it by that" in problem.what
+    assert cluster.all() is cluster.all()
+    del cluster.endpoints[FAR]
+    assert cluster.all() == {FIRST: own("web")}
+    assert not list(cluster.names.problems())
+
+
+def test_a_number_that_none_has_claimed_is_its_instances_until_one_does() -> None:
+    cluster = Cluster()
+    cluster.runs(FAR, cell="there")
+    cluster.runs(THIRD, cell="elsewhere")
+    assert cluster.all() == {FAR: own("web"), THIRD: own("web")}
+    cluster.claims.claim(WEB, 0, "there")
+    assert cluster.all() == {FAR: own("web"), THIRD: own("web")[1:]}
+    del cluster.endpoints[FAR]
+    assert cluster.all() == {THIRD: own("web")[1:]}, "the claim is there"
+    cluster.claims.claim(WEB, 0, None)
+    assert cluster.all() == {THIRD: own("web")}
+    cluster.claims.claim(WEB, 0, "another")
+    assert cluster.all() == {THIRD: own("web")[1:]}
+
+
+@pytest.mark.parametrize("ready", [True, False])
+@pytest.mark.parametrize("cell", ["here", "there"])
+@pytest.mark.parametrize("to", ["liar", None])
+def test_a_claim_that_is_written_over_or_deleted_takes_no_number_from_what_runs(cell: str, to: str | None, ready: bool) -> None:
+    cluster = Cluster()
+    cluster.claims.claim(WEB, 0, cell)
+    cluster.runs(FIRST, cell=cell, ready=ready)
+    cluster.here = (attachment(WEB, address=FIRST, instance=0),) if cell == "here" and ready else ()
+    mine = {FIRST: own("web")} if ready else {}
+    assert cluster.all() == mine
+    cluster.claims.claim(WEB, 0, to)
+    cluster.runs(FAR, cell="liar")
+    assert cluster.all() == {**mine, FAR: own("web")[1:]}
+    cluster.here = ()
+    del cluster.endpoints[FIRST]
+    assert cluster.all() == {FAR: own("web")}, "it has gone"
+    assert not list(cluster.names.problems())
 
 
 def test_names_lead_to_no_instance_elsewhere_that_is_not_ready_and_follow_it() -> None:
@@ -131,7 +207,7 @@ def test_names_too_long_for_dns_are_left_out_whoever_writes_them(label: str) -> 
     cluster = Cluster()
     cluster.runs(FAR, AppName(label, label, label), 65535)
     cluster.naming = Naming(Dns(domain=".".join(["d" * 60] * 3)), lambda: EMPTY)
-    cluster.names = EndpointNames(cluster.naming, cell="here")
+    cluster.names = EndpointNames(cluster.naming, cell="here", claims=cluster.claims)
     assert cluster.all() == {}
     del cluster.endpoints[FAR]
     assert cluster.all() == {}

@@ -63,6 +63,26 @@ async def alive(store: EtcdStore, *names: str) -> None:
     await eventually_async(lambda: {each for each in store._cells.names if store._cells.alive_since(each)} == set(names))
 
 
+async def test_each_cell_knows_which_has_claimed_a_number_and_hears_of_changes_once(
+    cells: EtcdCells, client: EtcdClient
+) -> None:
+    store, other = cells.store("cell-0"), cells.store("cell-1")
+    heard: list[None] = []
+    other.changes.subscribe(lambda: heard.append(None))
+    await take(store, "web")
+    indexes, key = other.names.indexes, cells.keys.index(WEB, 0)
+    await eventually_async(lambda: indexes.claimant(WEB, 0) == "cell-0")
+    assert heard
+    assert indexes.take_claimed() == {(WEB, 0)}
+    assert not indexes.take_claimed()
+    await client.commit(when=[], do=[put(key, encode_index(IndexClaim("cell-9", "evil")))])
+    await eventually_async(lambda: indexes.claimant(WEB, 0) == "cell-9")
+    assert indexes.take_claimed() == {(WEB, 0)}
+    await client.commit(when=[], do=[remove(key)])
+    await eventually_async(lambda: indexes.claimant(WEB, 0) is None)
+    assert indexes.take_claimed() == {(WEB, 0)}
+
+
 async def test_instances_that_are_attached_at_once_on_all_cells_get_numbers_of_their_own(cells: EtcdCells) -> None:
     stores = [cells.store(f"cell-{number}") for number in range(5)]
     got = await asyncio.gather(*(take(store, f"web-{number}") for store in stores for number in range(8)))

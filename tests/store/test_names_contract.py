@@ -207,6 +207,14 @@ async def test_a_number_is_given_back_only_by_its_own_attachment(indexes: IndexS
         await indexes.claim_index(WEB, name="b", wanted=0, avoid=())
 
 
+async def test_a_number_whose_claim_changes_is_told_once(indexes: IndexStore) -> None:
+    await indexes.claim_index(WEB, name="a", wanted=0, avoid=())
+    claimed = indexes.take_claimed()
+    assert claimed in (frozenset(), {(WEB, 0)})  # a lone cell's are no other's
+    assert bool(claimed) == (indexes.claimant(WEB, 0) is not None)
+    assert not indexes.take_claimed()
+
+
 async def test_routes_and_names_of_a_file_are_kept_over_a_restart(path: Path) -> None:
     with closing(Database(path)) as database:
         store = LoneNames(database, changes=Changes())

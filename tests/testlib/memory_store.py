@@ -65,6 +65,7 @@ class MemoryStore:
         self._name = ""
         self._published: tuple[Endpoint, ...] = ()
         self._departed: set[IPv4Address] = set()
+        self._claimed: set[tuple[AppName, int]] = set()
 
     def beside(self) -> "MemoryStore":
         """Another cell's store, of the same records."""
@@ -261,12 +262,29 @@ class MemoryStore:
 
         index = choose(app, wanted=wanted, avoid=avoid, holder=holder)
         self._all.indexes[app, index] = (id(self), name)
+        self._claimed_now(app, index)
         return index
+
+    def _claimed_now(self, app: AppName, index: int) -> None:
+        for store in self._all.stores:
+            store._claimed.add((app, index))
+
+    def claimant(self, app: AppName, index: int) -> str | None:
+        """See IndexStore."""
+        by, _ = self._all.indexes.get((app, index), (0, ""))
+        return next((store._name for store in self._all.stores if id(store) == by), None)
+
+    def take_claimed(self) -> frozenset[tuple[AppName, int]]:
+        """See IndexStore."""
+        claimed = frozenset(self._claimed)
+        self._claimed.clear()
+        return claimed
 
     async def release_index(self, app: AppName, index: int, *, name: str) -> None:
         """See IndexStore."""
         if self._all.indexes.get((app, index)) == (id(self), name):
             del self._all.indexes[app, index]
+            self._claimed_now(app, index)
 
     def _announce(self) -> None:
         for store in self._all.stores:

@@ -36,6 +36,7 @@ class IndexClaims:
         self._cell_of: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
         self._since: dict[str, float] = {}
+        self._claimed: set[Instance] = set()
         self.own: dict[Instance, IndexClaim] = {}
         self.malformed: dict[str, str] = {}
 
@@ -64,6 +65,8 @@ class IndexClaims:
         if (writer := before if claim is None else claim.cell) is not None:
             self._rates.count(writer)
         if instance is not None:
+            if before != (None if claim is None else claim.cell):
+                self._claimed.add(instance)
             self.own.pop(instance, None)
             if claim is not None and claim.cell == self._cell:
                 self.own[instance] = claim
@@ -93,6 +96,16 @@ class IndexClaims:
     def of(self, cell: str) -> list[str]:
         """The keys of a cell's claims."""
         return [key for key, its in self._cell_of.items() if its == cell]
+
+    def claimant(self, instance: Instance) -> str | None:
+        """The cell that has claimed it, whether that holds or not."""
+        return self._cell_of.get(self._keys.index(*instance))
+
+    def take_claimed(self) -> frozenset[Instance]:
+        """See IndexStore."""
+        claimed = frozenset(self._claimed)
+        self._claimed.clear()
+        return claimed
 
     def floods(self) -> Iterator[str]:
         """In words, which cells claim or write too much."""

@@ -63,11 +63,12 @@ class EtcdIndexes:
             self._promised.pop((app, index), None)
             self._unclaimed.discard((app, index))
 
-    def follow(self, changed: Collection[str], values: Mapping[str, Value]) -> None:
-        """These records have changed (none: an outage is over)."""
+    def follow(self, changed: Collection[str], values: Mapping[str, Value]) -> bool:
+        """These records have changed (none: an outage is over); whether any is about a number."""
         concerned = self._claims.update(changed, values)
         if not changed or any(self._wanted(instance) or instance in self._claims.own for instance in concerned):
             self._wake()
+        return bool(concerned)
 
     async def release_index(self, app: AppName, index: int, *, name: str) -> None:
         """See IndexStore."""
@@ -76,6 +77,14 @@ class EtcdIndexes:
                 del known[app, index]
                 self._unclaimed.discard((app, index))
         self._wake()
+
+    def claimant(self, app: AppName, index: int) -> str | None:
+        """See IndexStore."""
+        return self._claims.claimant((app, index))
+
+    def take_claimed(self) -> frozenset[Instance]:
+        """See IndexStore."""
+        return self._claims.take_claimed()
 
     def set_running(self, endpoints: Collection[Endpoint]) -> None:
         """These run on this cell, and nothing else but what was claimed and does not run yet."""

@@ -56,11 +56,11 @@ class Names:
     def update(self, changed: Collection[str], *, first: Mapping[str, str] = NOTHING) -> bool:
         """Take what has changed (none: an outage is over); whether names are other than before. `first`: see RoutesAndNames."""
         in_force = self._mirror.in_force
-        self.indexes.follow(changed, in_force)
+        numbers = self.indexes.follow(changed, in_force)
         found = self._view.update(changed, in_force, first=first)
         if self.routes.lacks_claims():
             self._own.wake()
-        return found
+        return found or numbers
 
     def set_running(self, endpoints: Collection[Endpoint]) -> None:
         """These run on this cell, and nothing else."""
