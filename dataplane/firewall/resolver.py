@@ -8,6 +8,7 @@ budget for all containers.
 from collections.abc import Iterator
 from typing import Final
 
+from dataplane.dns.command import HOP
 from dataplane.dns.limits import CALLS_BURST, CALLS_RATE, RATE, open_calls
 from dataplane.firewall.matches import FRESH, NOT_A_SYN, hashlimit
 from dataplane.state import HostState, Resolver
@@ -25,9 +26,10 @@ def untracked_arriving(resolver: Resolver) -> Iterator[str]:
 
 
 def untracked_sent(resolver: Resolver) -> Iterator[str]:
-    """Of table raw: the answers to them, and what the host itself asks."""
-    yield f"-s {resolver.address}/32 -p udp -m udp --sport {PORT} -j CT --notrack"
-    yield f"-d {resolver.address}/32 -p udp -m udp --dport {PORT} -j CT --notrack"
+    """Of table raw: the answers to them, what the host itself asks, and what dnsmasq asks of the hop for containers."""
+    for address in (resolver.address, HOP.address):
+        yield f"-s {address}/32 -p udp -m udp --sport {PORT} -j CT --notrack"
+        yield f"-d {address}/32 -p udp -m udp --dport {PORT} -j CT --notrack"
 
 
 def kept_here(resolver: Resolver) -> Iterator[str]:

@@ -153,7 +153,7 @@ def test_where_nothing_may_leave_the_overlay_no_question_leaves_the_host(cell: C
                 assert ask_over_tcp(web, name, kind).code is Code.NXDOMAIN
         with pytest.raises(BlockingIOError):
             heard.recv(512)
-    assert cell.status().at("dns").texts("upstreams") == ()
+    assert cell.status().at("dns").texts("upstreams") == (f"{OUTSIDE.ip}#53",), "for names of policies"
 
 
 def heard_by_a_name_server() -> socket.socket:

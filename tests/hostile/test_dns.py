@@ -21,6 +21,7 @@ STRANGERS = Without("filter", "CELLNET-INPUT", "-d 169.254.0.2/32")
 QUESTIONS = Without("filter", "CELLNET-RESOLVER", "cellnet-dns-udp")
 CALLS = Without("filter", "CELLNET-RESOLVER", "cellnet-dns-tcp")
 OPEN = Without("filter", "CELLNET-RESOLVER", "--connlimit-above")
+UNTRACKED_BEYOND = Without("raw", "CELLNET-OUTPUT", "-d 127.157.0.2/32")
 UNTRACKED = Without("raw", "CELLNET-PREROUTING", "-d 169.254.0.2/32")
 MOST_OPEN, BURST, RATE = 4, 100, 50
 BURST_OF_ALL = 5_000  # one second's credit of a few, at most
@@ -81,6 +82,15 @@ def test_a_flood_takes_no_room_in_the_table_of_connections(stage: AttackedCell) 
             with suppress(OSError):
                 ask_once(stage.mallory, f"{number}.cell.internal", seconds=0.05)
     entries = stage.host.run("conntrack", "-L", "-p", "udp", "-s", str(stage.mallory.address)).count(f"dst={RESOLVER}")
+    withstood(it=entries == 0, what=f"{entries} entries")
+
+
+@stopped_by(UNTRACKED_BEYOND)
+def test_questions_for_names_of_the_outside_take_none_either(stage: AttackedCell) -> None:
+    """dnsmasq asks the hop for each, and this one may ask for none."""
+    for number in range(50):
+        assert not ask(stage.mallory, f"{number}.example.com").addresses
+    entries = stage.host.run("conntrack", "-L", "-p", "udp").count("127.157.0.2")
     withstood(it=entries == 0, what=f"{entries} entries")
 
 
