@@ -96,6 +96,7 @@ def test_a_published_port_of_another_cell_is_for_others_and_not_for_containers(c
     """Not even for those that a policy allows: they are to call the container by its own address."""
     web, api = place(1, WEB), place(2, API, 8080)
     cells[2].policy_file("all.yaml", ALL)
+    cells[2].policy_file("in.yaml", policies(f"from: {{cidr: 0.0.0.0/0}}, to: {API}, tcp: any, udp: any"))
     with published(cells[2], api, to=str(cells[2].host.address)):
         assert cells[1].outside.get(cells[2].host, PUBLISHED) == f"hello {cells[1].outside.address}\n"
         assert connect_at_once(cells[1].host, cells[2].host, PUBLISHED) is Connected

@@ -271,6 +271,7 @@ def test_connections_live_through_changes_of_mtu_peers_and_rights(both: TwoHosts
 def test_a_published_port_that_a_peer_has_called_from_the_tunnels_port_cannot_pass_for_its_cell(both: TwoHosts) -> None:
     """The peer's own guest can have called, behind its address. The answer is of a flow that is allowed."""
     here = both.here.netns
+    both.here.become(replace(both.here.state, ingress_allowed=True))
     legacy = isinstance(both.here.kernel._firewall, LegacyFirewall)
     here.run("iptables-legacy" if legacy else "iptables-nft", "-t", "nat", "-A", "PREROUTING", "-d", "10.77.0.1", "-p", "udp",
              "--dport", "5353", "-j", "DNAT", "--to", f"{both.web.address}:5353")  # fmt: skip
