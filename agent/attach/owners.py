@@ -15,6 +15,7 @@ from agent import log
 from agent.complaint import Complaints
 from agent.errors import RAISED, HostRefused
 from agent.model.attachment import Attachment
+from agent.model.engine_container import EngineContainer
 from agent.model.owner import NamespaceOwner, Owner, ProcessOwner
 from agent.pacing import wait_for_event
 from agent.store.ledger import Ledger
@@ -42,11 +43,11 @@ class Owners:
                     ledger.begin_detach(held.name)
                     ledger.finish_detach(held.name, now=now)
 
-    def of(self, namespace: int, *, path: Path, pid: int | None) -> Owner | None:
+    def of(self, namespace: int, *, path: Path, pid: int | None, container: EngineContainer | None = None) -> Owner | None:
         """The owner that a request names: a process, or the namespace that is open at `namespace`. None: no such process."""
         if pid is None:
             identity = NamespaceId.of(namespace)
-            return NamespaceOwner(path=path, device=identity.device, inode=identity.inode, boot_id=self._boot)
+            return NamespaceOwner(path, identity.device, identity.inode, self._boot, container)
         started = process.start_time(pid)
         return None if started is None else ProcessOwner(pid=pid, started=started, boot_id=self._boot)
 

@@ -116,13 +116,20 @@ class AttachTransactions(Part):
             undo.callback(os.close, root)
             descriptor = namespace.open_namespace(request.netns, root=Path(f"/proc/self/fd/{root}"))
             undo.callback(os.close, descriptor)
-            owner = self._parts.owners.of(descriptor, path=request.netns, pid=request.owner_pid)
+            owner = self._parts.owners.of(descriptor, path=request.netns, pid=request.owner_pid, container=request.container)
             peer.refuse_ended()  # its pid has been used for the last time
             if owner is None:
                 raise InvalidInput(f"there is no process {request.owner_pid}", hint="name the one that the attachment is for")
             async with self._lock(request.name):
                 await self._detach_if_over(request.name)
                 return await self._attach(request, descriptor, owner=owner, root=root)
+
+    async def await_readiness(self) -> None:
+        """Raise Unavailable where every attach would fail, as Envoy is not there or hangs."""
+        await self._parts.reconciler.envoy.connected(timeout=CONNECT_SECONDS)
+        hung = self._parts.hung()
+        if hung is not None:
+            raise hung
 
     async def detach(self, name: str) -> bool:
         """Undo an attachment; False if there is none. Raises where something could not be undone: the sweep goes on."""
@@ -211,10 +218,7 @@ class AttachTransactions(Part):
 
     async def _attach(self, request: AttachRequest, descriptor: int, *, owner: Owner, root: int) -> Attachment:
         identity = NamespaceId.of(descriptor)
-        await self._parts.reconciler.envoy.connected(timeout=CONNECT_SECONDS)
-        hung = self._parts.hung()
-        if hung is not None:
-            raise hung
+        await self.await_readiness()
         asked = await self._claimed(request)
         try:
             self._refuse_attached(identity, asked)  # from here to `_pinned` no other task gets a turn

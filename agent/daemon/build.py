@@ -18,6 +18,7 @@ from agent.control.api.apps import AppsApi
 from agent.control.api.attachments import AttachmentsApi
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
+from agent.control.api.containers import ContainersApi
 from agent.control.api.policies import PoliciesApi
 from agent.control.api.rotation import RotationApi
 from agent.control.api.routes import RoutesApi
@@ -44,6 +45,7 @@ from agent.loop import drift
 from agent.loop.loop import Reconciler
 from agent.metrics import Levels
 from agent.model.status import Part, problems_of
+from agent.store.reservations import Reservations
 from dataplane.envoy.stuck_connections import end, stuck_connections
 
 Work = tuple[str, Callable[[], Coroutine[Any, Any, None]]]
@@ -216,6 +218,7 @@ def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
     reporting = (*_reporting(base, parts), attachments, rotation, *more)
     apis = (
         attachments,
+        _containers(base, parts, attachments),
         apps,
         SpacesApi(base.declared, known=parts.known, enforcement=enforcement),
         PoliciesApi(parts.policies, known=parts.known, enforcement=enforcement, defaults=parts.outside.defaults),
@@ -249,6 +252,15 @@ def _apps(base: Foundation, parts: Parts) -> AppsApi:
         cells=base.storage.cells,
         routes=base.storage.routes,
         known=parts.known,
+    )
+
+
+def _containers(base: Foundation, parts: Parts, attachments: AttachmentsApi) -> ContainersApi:
+    return ContainersApi(
+        attachments,
+        attaching=parts.attaching,
+        reservations=Reservations(base.database),
+        resolv_conf=parts.files.resolv_conf,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.errors import InvalidInput
 from agent.model.app_port import TCP, AppPort, check_port
+from agent.model.engine_container import EngineContainer
 from agent.model.key_owner import ROOT, KeyOwner
 from agent.model.names import HOSTNAME, AppName
 from agent.model.owner import Owner
@@ -71,7 +72,8 @@ class Attachment:
 class AttachRequest:
     """What a caller asks for. `netns` is an absolute path as the caller sees it; `instance` None means the lowest free.
 
-    `owner_pid` None: the namespace at `netns` is the owner. Raises InvalidInput at the first field that is wrong.
+    `owner_pid` None: the namespace at `netns` is the owner, as the `container` of an engine if one has asked.
+    Raises InvalidInput at the first field that is wrong.
     """
 
     name: str
@@ -89,6 +91,7 @@ class AttachRequest:
     netns_resolv_conf: bool = False
     limits: Limits = NO_LIMITS
     publish: tuple[Publication, ...] = ()
+    container: EngineContainer | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)

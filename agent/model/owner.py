@@ -6,6 +6,8 @@ Pure: what /proc and stat show now comes as arguments, so the sweep at start and
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.model.engine_container import EngineContainer
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessOwner:
@@ -22,12 +24,16 @@ class ProcessOwner:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceOwner:
-    """A network namespace under the caller's path; `device` and `inode` are the namespace's own (stat of the open path)."""
+    """A network namespace under the caller's path; `device` and `inode` are the namespace's own (stat of the open path).
+
+    `container` is what its engine knows it as, where an engine has asked.
+    """
 
     path: Path
     device: int
     inode: int
     boot_id: str
+    container: EngineContainer | None = None
 
     def lives(self, *, boot_id: str, found: tuple[int, int] | None) -> bool:
         """Whether the path is still that namespace; `found` is (device, inode) seen there now, None where nothing is."""

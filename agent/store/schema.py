@@ -77,6 +77,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     ("ALTER TABLE attachments ADD COLUMN limits TEXT NOT NULL DEFAULT '{}'",),
     # ports of the host that lead to it, as they are written (JSON)
     ("ALTER TABLE attachments ADD COLUMN publish TEXT NOT NULL DEFAULT '[]'",),
+    # what containers of engines will be, by their names (JSON)
+    ("CREATE TABLE reservations (name TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT, WITHOUT ROWID",),
 )
 
 

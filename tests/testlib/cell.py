@@ -175,6 +175,7 @@ class CellUnderTest:
         self._instances.clear()
         self.forget_policies()
         self.forget_routes()
+        self.forget_reservations()
         self.sync()
         eventually(lambda: self.attachments() == [])  # what was killed is swept within a second
 
@@ -187,6 +188,11 @@ class CellUnderTest:
         """Free all routes."""
         for route in self.client.get("/v1/routes").each():
             self.client.delete(f"/v1/routes/{route.text('host')}")
+
+    def forget_reservations(self) -> None:
+        """Release all."""
+        for each in self.client.get("/v1/reservations").each():
+            self.client.delete(f"/v1/reservations/{each.text('name')}")
 
     def forget_policies(self) -> None:
         """Delete all policies of the store."""

@@ -44,12 +44,14 @@ from agent.loop.reports import LastApplyRow
 from agent.model.attachment import AttachRequest
 from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.credentials import StoreCredentials
+from agent.model.engine_container import EngineContainer
 from agent.model.key_owner import KeyOwner
 from agent.model.limits import as_written
 from agent.model.names import AppName
 from agent.model.outside import Inside
 from agent.model.peer import Peer
 from agent.model.policy import Pattern, Policy
+from agent.model.reservation import Reservation
 from agent.model.status import Part, Problem
 from agent.policy.in_force import PoliciesInForce, PoliciesRow
 from agent.policy.language import allowed
@@ -61,6 +63,7 @@ from dataplane.tunnel_probe import TunnelAnswer
 from host.namespace import open_namespace, pin, unpin
 from tests.testlib.fake_apps import FakeApps, FakeDeclaredApps, FakeKnownApps, dns_of
 from tests.testlib.fake_kernel import FACTS
+from tests.testlib.fake_containers import fake_containers
 from tests.testlib.fake_rotation import FakeRotation
 from tests.testlib.memory_store import MemoryStore
 from tests.testlib.rotation_views import rotation_view
@@ -97,6 +100,8 @@ class FakeCell:
     owners: dict[str, int | None] = field(default_factory=dict)  # pids by name
     key_owners: dict[str, KeyOwner] = field(default_factory=dict)  # by name
     services: dict[str, tuple[AppName, ...]] = field(default_factory=dict)  # by name
+    containers: dict[str, EngineContainer] = field(default_factory=dict)  # by name
+    reserved: dict[str, Reservation] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()  # of each attach
     defaults: OutsideDefaults = field(default_factory=outside_defaults)
     rules: list[Policy] = field(default_factory=list)
@@ -150,6 +155,9 @@ class FakeAttachments(AttachmentsApi):
         self._names_in_use = set()
         self._published = PublishedPorts(lambda: (), facts=FACTS, reserved={})
 
+    def refuse_own_ports(self, request: AttachRequest) -> None:
+        return
+
     async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentInFull:
         self.cell.peers.append(peer)
         await self.cell.step()
@@ -174,6 +182,8 @@ class FakeAttachments(AttachmentsApi):
         self.cell.owners[request.name] = request.owner_pid
         self.cell.key_owners[request.name] = request.key_owner
         self.cell.services[request.name] = request.services
+        if request.container is not None:
+            self.cell.containers[request.name] = request.container
         return self.cell.views[request.name]
 
     async def detach(self, name: str) -> bool:
@@ -333,8 +343,10 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
     metrics = "# TYPE cellnet_attachments gauge\ncellnet_attachments 1.0\n"
     cells = CellsApi("one", store=cast("CellStore", FakeCells(cell)), enforcement=enforcement, now=NOW.timestamp)
     status = StatusApi((FakePart(cell),), policies=policies, shared=None, enforcement=enforcement, metrics=lambda: metrics)
+    attachments = FakeAttachments(cell)
     apis = (
-        FakeAttachments(cell),
+        attachments,
+        fake_containers(cell, attachments),
         apps,
         SpacesApi(FakeDeclaredApps(cell), known=known, enforcement=enforcement),
         PoliciesApi(policies, known=known, enforcement=enforcement, defaults=cell.defaults),

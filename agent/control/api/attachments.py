@@ -1,8 +1,8 @@
 """`/v1/attachments`: containers that are put on the overlay, listed, shown and taken off."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -165,46 +165,56 @@ class PublishBody(Body):
         return Publication(self.port, last, self.to, self.protocol, published_address(self.address))
 
 
-class AttachBody(Body):
-    """`PUT /v1/attachments/{name}`. A port is a number for TCP, or "53/udp". `owner`: what ends it, the namespace or the
-    process that calls."""
+class InstanceBody(Body):
+    """What is asked for an instance of an app, wherever it will be. A port is a number for TCP, or "53/udp"."""
 
     app: str
-    netns: str
     instance: int | None = None
-    interface: str = "eth0"
     ports: tuple[int | str, ...] = Field(default=(), max_length=256)
     routes: tuple[str, ...] = Field(default=(), max_length=256)
     tls_target: int | None = None
     tls_http: bool | Literal["http/1.1", "h2"] = False
-    owner: Literal["namespace", "caller"] = "namespace"
     key_owner: KeyOwnerBody | None = None
     services: tuple[str, ...] = Field(default=(), max_length=256)
-    netns_resolv_conf: bool = False
     limits: LimitsBody = LimitsBody()
     publish: tuple[PublishBody, ...] = Field(default=(), max_length=256)
+
+    def at(self, netns: str, *, name: str, interface: str = "eth0") -> AttachRequest:
+        """The value, for a namespace. Raises InvalidInput."""
+        app = AppName.parse(self.app)
+        return AttachRequest(
+            name=name,
+            app=app,
+            netns=Path(netns),
+            instance=self.instance,
+            interface=interface,
+            ports=tuple(map(AppPort.of, self.ports)),
+            routes=self.routes,
+            tls_target=self.tls_target,
+            tls_http=TargetHttp.HTTP2 if self.tls_http == "h2" else TargetHttp(bool(self.tls_http)),
+            key_owner=ROOT if self.key_owner is None else KeyOwner(self.key_owner.uid, self.key_owner.gid),
+            services=tuple(app.beside(each) for each in self.services),
+            limits=self.limits.limits(),
+            publish=tuple(each.publication() for each in self.publish),
+        )
+
+
+class AttachBody(InstanceBody):
+    """`PUT /v1/attachments/{name}`. `owner`: what ends it, the namespace or the process that calls."""
+
+    netns: str
+    interface: str = "eth0"
+    owner: Literal["namespace", "caller"] = "namespace"
+    netns_resolv_conf: bool = False
 
     def request(self, name: str, *, peer: Peer) -> AttachRequest:
         """The value for the service; the owner's pid is the kernel's word, not the caller's."""
         if self.owner == "caller" and not peer.pid:
             raise InvalidInput("the caller's process cannot be seen from here", hint="call from the agent's pid namespace")
-        app = AppName.parse(self.app)
-        return AttachRequest(
-            name=name,
-            app=app,
-            netns=Path(self.netns),
-            instance=self.instance,
-            interface=self.interface,
-            ports=tuple(map(AppPort.of, self.ports)),
-            routes=self.routes,
-            tls_target=self.tls_target,
-            tls_http=TargetHttp.HTTP2 if self.tls_http == "h2" else TargetHttp(bool(self.tls_http)),
+        return replace(
+            self.at(self.netns, name=name, interface=self.interface),
             owner_pid=peer.pid if self.owner == "caller" else None,
-            key_owner=ROOT if self.key_owner is None else KeyOwner(self.key_owner.uid, self.key_owner.gid),
-            services=tuple(app.beside(each) for each in self.services),
             netns_resolv_conf=self.netns_resolv_conf,
-            limits=self.limits.limits(),
-            publish=tuple(each.publication() for each in self.publish),
         )
 
 
@@ -305,12 +315,7 @@ class AttachmentsApi(Part):
 
     async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentInFull:
         """All of it is in place and listening, or nothing is. Conflict for a name whose namespace lives."""
-        for port in sorted(self._facts.own_ports.intersection(request.tcp_ports())):
-            raise InvalidInput(
-                f"port {port} is cellnet's own in every container",
-                hint="have the app listen on another, and name that with --port or --tls-target",
-            )
-        self._refuse_own_ports(request.publish)
+        self.refuse_own_ports(request)
         try:
             return await self._in_full(await self._attaching.attach(request, peer=peer))
         except RAISED as error:
@@ -318,8 +323,14 @@ class AttachmentsApi(Part):
             self._metrics.refused_attaches.labels(type(error).__name__).inc()
             raise
 
-    def _refuse_own_ports(self, published: Iterable[Publication]) -> None:
-        for each in published:
+    def refuse_own_ports(self, request: AttachRequest) -> None:
+        """Raises InvalidInput."""
+        for port in sorted(self._facts.own_ports.intersection(request.tcp_ports())):
+            raise InvalidInput(
+                f"port {port} is cellnet's own in every container",
+                hint="have the app listen on another, and name that with --port or --tls-target",
+            )
+        for each in request.publish:
             if each.to is not None:
                 for port in sorted(self._facts.own_ports.intersection(each.inside(tls_port=self._facts.tls_port))):
                     raise InvalidInput(

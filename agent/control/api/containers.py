@@ -1,0 +1,184 @@
+"""`/v1/containers`: what the plugins of container engines ask, by the engine's own ids, and what is reserved for names."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import Field
+
+from agent.attach.engine_containers import EngineContainers, name_of
+from agent.attach.transaction import AttachTransactions
+from agent.control.api.attachments import AttachmentInFull, AttachmentsApi, InstanceBody, PublishBody
+from agent.control.bodies import Body, read_body
+from agent.control.errors import answer
+from agent.control.peer import PEER
+from agent.errors import InvalidInput
+from agent.model.attachment import AttachRequest, check_name
+from agent.model.engine_container import EngineContainer
+from agent.model.names import AppName
+from agent.model.reservation import Reservation
+from agent.model.resolv_conf import ResolvConf
+from agent.store.reservations import Reservations
+from dataplane.tables import container_mac, host_interface, host_mac
+
+MOST = 65_536
+"""Containers that an engine may name at once."""
+NOWHERE = "/"
+HOW = (
+    "say it with --network-alias ORG/SPACE/APP, with CELLNET_APP in CNI_ARGS, as `app` of the network's configuration, or "
+    "reserve the container's name: cellnet reserve {name} --app ORG/SPACE/APP"
+)
+
+
+class ContainerBody(Body):
+    """`PUT /v1/containers/{id}/{interface}`. `app` is what the container says of itself, `default_app` its network."""
+
+    network: str
+    netns: str
+    name: str | None = None
+    app: str | None = None
+    default_app: str | None = None
+    ports: tuple[int | str, ...] = Field(default=(), max_length=256)
+    routes: tuple[str, ...] = Field(default=(), max_length=256)
+    publish: tuple[PublishBody, ...] = Field(default=(), max_length=256)
+
+
+class KeepBody(Body):
+    """`POST /v1/containers/keep`: those of a network that the engine still has, each an id and an interface."""
+
+    network: str
+    containers: tuple[Annotated[tuple[str, ...], Field(min_length=2, max_length=2)], ...] = Field(max_length=MOST)
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerView(AttachmentInFull):
+    """An attachment in full, with what the kernel has of it: `mac` inside, and the host's end of its link."""
+
+    mac: str
+    host_interface: str
+    host_mac: str
+
+
+class ContainersApi:
+    """The handlers. `attachments` attaches and detaches, `attaching` has what is attached."""
+
+    def __init__(
+        self,
+        attachments: AttachmentsApi,
+        *,
+        attaching: AttachTransactions,
+        reservations: Reservations,
+        resolv_conf: Callable[[AppName], ResolvConf],
+    ) -> None:
+        self._attachments = attachments
+        self._attaching = attaching
+        self._reservations = reservations
+        self._resolv_conf = resolv_conf
+        self._containers = EngineContainers(
+            attaching.attached,
+            attach=lambda request, peer: attachments.attach(request, peer=peer),
+            detach=attachments.detach,
+        )
+
+    def routes(self) -> list[web.RouteDef]:
+        """One for each method and address."""
+        return [
+            web.get("/v1/containers", self.ready),
+            web.post("/v1/containers/keep", self.keep),
+            web.get("/v1/containers/{id}/{interface}", self.show),
+            web.put("/v1/containers/{id}/{interface}", self.add),
+            web.delete("/v1/containers/{id}/{interface}", self.remove),
+            web.get("/v1/reservations", self.list_reserved),
+            web.put("/v1/reservations/{name}", self.reserve),
+            web.delete("/v1/reservations/{name}", self.release),
+        ]
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        """Whether containers can be attached now; else it fails with what an attach would fail with."""
+        await self._attaching.await_readiness()
+        return answer({"ready": True})
+
+    async def add(self, request: web.Request) -> web.Response:
+        """Attach, in place of what this container has had in another namespace."""
+        body, peer = await read_body(ContainerBody, request), request[PEER]
+        container = EngineContainer(*_key(request), body.network)
+        reserved = self._reservations.get(name_of(container, body.name))
+        asked = _asked(body, container, reserved)
+        name = await self._containers.add(asked, peer=peer, exactly=reserved is not None)
+        return answer(await self._view(name), status=201)
+
+    async def show(self, request: web.Request) -> web.Response:
+        """What a container of an engine has."""
+        return answer(await self._view(self._containers.named(*_key(request)).name))
+
+    async def remove(self, request: web.Request) -> web.Response:
+        """Detach; what is not there is no error."""
+        return answer({"detached": await self._containers.remove(*_key(request))})
+
+    async def keep(self, request: web.Request) -> web.Response:
+        """Detach those of a network that the engine no longer has."""
+        body = await read_body(KeepBody, request)
+        wanted = {(identity, interface) for identity, interface in body.containers}
+        return answer({"detached": await self._containers.keep(body.network, wanted)})
+
+    async def list_reserved(self, _request: web.Request) -> web.Response:
+        """All reservations, by name."""
+        return answer([self._shown(each) for each in self._reservations.all().values()])
+
+    async def reserve(self, request: web.Request) -> web.Response:
+        """In place of what was reserved for this name."""
+        body, name = await read_body(InstanceBody, request), check_name(request.match_info["name"])
+        reserved = Reservation.of(body.at(NOWHERE, name=name))
+        self._attachments.refuse_own_ports(reserved.request(EngineContainer("any", "eth0", "any"), netns=Path(NOWHERE)))
+        self._reservations.put(reserved)
+        return answer(self._shown(reserved), status=201)
+
+    async def release(self, request: web.Request) -> web.Response:
+        """What is attached stays attached; what is not there is no error."""
+        return answer({"released": self._reservations.drop(check_name(request.match_info["name"]))})
+
+    async def _view(self, name: str) -> ContainerView:
+        found = await self._attachments.in_full(name)
+        if found is None:
+            raise InvalidInput(f"'{name}' was detached meanwhile", hint="start the container again")
+        own = {each.name: getattr(found, each.name) for each in fields(AttachmentInFull)}
+        return ContainerView(
+            **own, mac=container_mac(found.address), host_interface=host_interface(found.address),
+            host_mac=host_mac(found.address),
+        )  # fmt: skip
+
+    def _shown(self, reserved: Reservation) -> Mapping[str, object]:
+        dns = self._resolv_conf(reserved.app)
+        return {
+            "name": reserved.name,
+            "app": str(reserved.app),
+            "instance": reserved.instance,
+            "ports": [each.json for each in reserved.ports],
+            "routes": reserved.routes,
+            "services": [str(each) for each in reserved.services],
+            "dns": {"nameservers": dns.nameservers, "search": dns.search, "options": dns.options},
+        }
+
+
+def _key(request: web.Request) -> tuple[str, str]:
+    return request.match_info["id"], request.match_info["interface"]
+
+
+def _asked(body: ContainerBody, container: EngineContainer, reserved: Reservation | None) -> AttachRequest:
+    """The nearest word counts: the container's own, its reservation's, its network's."""
+    name = name_of(container, body.name)
+    if reserved is not None:
+        if body.app is not None and AppName.parse(body.app) != reserved.app:
+            raise InvalidInput(
+                f"'{name}' is reserved for {reserved.app}, and this container says that it is {body.app}",
+                hint=f"leave that out, or see 'cellnet reserve --help' and 'cellnet release {name}'",
+            )
+        asked = reserved.request(container, netns=Path(body.netns))
+        return replace(asked, publish=tuple(each.publication() for each in body.publish)) if body.publish else asked
+    app = body.app or body.default_app
+    if app is None:
+        raise InvalidInput(f"nothing says which app '{name}' is", hint=HOW.format(name=name))
+    own = InstanceBody(app=app, ports=body.ports, routes=body.routes, publish=body.publish)
+    return replace(own.at(body.netns, name=name, interface=container.interface), container=container)
