@@ -13,6 +13,7 @@ pytestmark = pytest.mark.release
 ROOT = Path(__file__).resolve().parents[2]
 OURS = "exit 101"
 THEIRS = "#!/bin/sh\nexit 104\n"
+VENV_INPUTS = ("pyproject.toml", "uv.lock", "setup/uv.txt", "agent/cni/plugin.py")
 
 
 class Host:
@@ -150,7 +151,7 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         programs = (".venv/bin/cellnet", ".setup/sslyze/bin/sslyze")
-        for name in ("pyproject.toml", "uv.lock", "setup/uv.txt", "setup/sslyze.txt", ".setup/log", *programs):
+        for name in (*VENV_INPUTS, "setup/sslyze.txt", ".setup/log", *programs):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(name)
         for name in programs:
@@ -182,7 +183,7 @@ def test_a_venv_made_from_these_files_is_left_alone(checkout: Checkout) -> None:
     assert not checkout.current("cellnet check")
 
 
-@pytest.mark.parametrize("name", ["pyproject.toml", "uv.lock", "setup/uv.txt"])
+@pytest.mark.parametrize("name", VENV_INPUTS)
 def test_a_change_of_what_it_was_made_from_makes_it_again(checkout: Checkout, name: str) -> None:
     (checkout.folder / name).write_text("new")
     assert not checkout.current()
