@@ -1,7 +1,7 @@
 """What `run` and `attach` both ask for: app, name, instance, ports, routes, TLS target, services, limits, published ports."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import click
@@ -66,9 +66,9 @@ def _publications(_context: click.Context, _option: click.Parameter, texts: tupl
     return tuple(map(Publication.parse, texts))
 
 
+NAME_OPTION = click.option("--name", metavar="NAME", help="Name of the attachment. [default: made from the app's]")
 OPTIONS = (
     click.option("--app", type=APP, required=True, metavar="O/S/A", help="The app: org/space/app, or its last part."),
-    click.option("--name", metavar="NAME", help="Name of the attachment. [default: made from the app's]"),
     click.option("--instance", type=int, metavar="I", help="Number of this copy of the app. [default: the lowest free]"),
     click.option(
         "--port",
@@ -125,6 +125,17 @@ OPTIONS = (
 
 def attach_options(command: Callable[..., object]) -> Callable[..., object]:
     """Adds the options and hands them over as one value, `options`."""
+    return _with_options(command, (OPTIONS[0], NAME_OPTION, *OPTIONS[1:]))
+
+
+def named_options(command: Callable[..., object]) -> Callable[..., object]:
+    """As attach_options, with the name as the command's argument."""
+    return _with_options(command, (click.argument("name"), *OPTIONS))
+
+
+def _with_options(
+    command: Callable[..., object], added: Sequence[Callable[[Callable[..., object]], Callable[..., object]]]
+) -> Callable[..., object]:
 
     @functools.wraps(command)
     def wrapped(
@@ -137,7 +148,7 @@ def attach_options(command: Callable[..., object]) -> Callable[..., object]:
         return command(*arguments, options=options, **others)
 
     found: Callable[..., object] = wrapped
-    for option in reversed(OPTIONS):
+    for option in reversed(added):
         found = option(found)
     return found
 

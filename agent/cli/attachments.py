@@ -9,6 +9,7 @@ import click
 from agent.cli.apps import served
 from agent.cli.attach_options import AttachOptions, attach_options, attach_request
 from agent.cli.completion import attachment_names
+from agent.cli.key_owner_option import key_owner_field, key_owner_option
 from agent.cli.output import joined, json_option, print_json, table
 from agent.client.answer import Fields
 from agent.client.connection import attachment_address
@@ -18,20 +19,11 @@ from agent.model.publication import Publication, published_address
 from agent.wording import natural
 
 
-def _key_owner(_context: click.Context, _option: click.Parameter, text: str | None) -> KeyOwner | None:
-    return None if text is None else KeyOwner.parse(text)
-
-
 @click.command()
 @attach_options
 @click.option("--netns", required=True, metavar="PATH", help="The network namespace, e.g. /run/netns/web or /proc/PID/ns/net.")
 @click.option("--interface", default="eth0", show_default=True, metavar="NAME", help="Name of the interface inside.")
-@click.option(
-    "--key-owner",
-    callback=_key_owner,
-    metavar="UID[:GID]",
-    help="The host's numbers of the user, and of a group, that may read the instance's key. [default: root alone]",
-)
+@key_owner_option
 @click.option(
     "--netns-resolv-conf",
     is_flag=True,
@@ -54,10 +46,8 @@ def attach(
 
     It stays until 'cellnet detach', or until PATH is no longer the same namespace.
     """
-    body = {**options.body(), "netns": as_the_agent_finds_it(netns), "interface": interface}
+    body = {**options.body(), **key_owner_field(key_owner), "netns": as_the_agent_finds_it(netns), "interface": interface}
     body["netns_resolv_conf"] = netns_resolv_conf
-    if key_owner is not None:
-        body["key_owner"] = {"uid": key_owner.uid, "gid": key_owner.gid}
     made = attach_request(location.client(), options.name, body).fields
     environment = made.mapping("environment")
     if as_json:

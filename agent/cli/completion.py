@@ -41,6 +41,11 @@ def attachment_names(ctx: click.Context, param: click.Parameter, incomplete: str
     return _names(ctx, "/v1/attachments", incomplete)
 
 
+def reserved_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Reservations that begin so, and attachments, which may be held."""
+    return sorted({*_names(ctx, "/v1/reservations", incomplete), *attachment_names(ctx, param, incomplete)}, key=natural)
+
+
 def policy_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Policies of the store that begin so: those of files cannot be deleted."""
     return _names(ctx, "/v1/policies", incomplete, is_meant=lambda each: each.at("origin").at("line").missing)

@@ -1,0 +1,134 @@
+"""A real podman: its containers have addresses of the overlay, policies hold for them, they go when podman removes them."""
+
+import os
+import signal
+
+import pytest
+
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.documents import blocks
+from tests.testlib.node import Connected, Refused
+from tests.testlib.patience import eventually
+from tests.testlib.podman import Podman
+
+SERVER = ("python3", "-m", "http.server", "8080")
+
+
+def test_policies_hold_for_containers_which_go_when_podman_removes_them(cell: CellUnderTest, podman: Podman) -> None:
+    api, web = podman.container("api", "acme/shop/api", command=SERVER), podman.container("web", "acme/shop/web")
+    found = cell.client.get("/v1/attachments/web")
+    assert (found.text("app"), found.text("address")) == ("acme/shop/web", str(web.address))
+    assert web.connect(api, 8080) is Refused
+    cell.allow("acme/shop/web", "acme/shop/api", "tcp/8080")
+    eventually(lambda: web.connect(api, 8080) is Connected)
+    podman("stop", "--time=0", "api")
+    eventually(lambda: cell.attachments() == ["web"])
+    podman("start", "api")
+    assert cell.client.get("/v1/attachments/api").text("address") == str(podman.address("api"))
+    podman("rm", "--force", "--time=0", "web", "api")
+    assert cell.attachments() == []
+
+
+def test_a_container_that_says_no_app_does_not_start_and_its_user_reads_why(cell: CellUnderTest, podman: Podman) -> None:
+    done = podman.run("web", code=None)
+    assert done.code != 0
+    assert "nothing says which app 'web' is" in done.err
+    assert "hint: say it with --network-alias ORG/SPACE/APP" in done.err
+    assert cell.attachments() == []
+
+
+def test_a_reservation_says_what_a_container_of_that_name_is(cell: CellUnderTest, podman: Podman) -> None:
+    cell.cellnet("reserve", "api", "--app=acme/shop/api", "--port=8080", "--instance=3")
+    podman.container("api", command=SERVER)
+    found = cell.client.get("/v1/attachments/api")
+    assert (found.text("app"), found.text("instance"), found.texts("ports")) == ("acme/shop/api", "3", ("8080",))
+    assert "api   acme/shop/api  3" in cell.cellnet("reservations").out
+    cell.cellnet("release", "api")
+    assert cell.attachments() == ["api"]
+    podman("rm", "--force", "--time=0", "api")
+    assert podman.run("api", code=None).code != 0
+
+
+def test_a_network_may_be_that_of_one_app(cell: CellUnderTest, podman: Podman) -> None:
+    podman.network(app="acme/shop/web")
+    podman.container("first")
+    podman.container("other", "acme/shop/api")
+    apps = {each.text("name"): each.text("app") for each in cell.client.get("/v1/attachments").each()}
+    assert apps == {"first": "acme/shop/web", "other": "acme/shop/api"}
+
+
+@pytest.mark.parametrize("option", ["--ip=10.255.1.77", "--mac-address=02:00:00:00:00:01"])
+def test_what_cellnet_gives_itself_is_refused_and_not_left_out(cell: CellUnderTest, podman: Podman, option: str) -> None:
+    done = podman.run("web", options=["--network-alias=acme/shop/web", option], code=None)
+    assert done.code != 0
+    assert "address, which cellnet gives itself" in done.err
+    assert "hint: leave it out" in done.err
+    assert cell.attachments() == []
+
+
+def test_inside_the_resolver_is_the_cells_alone_and_knows_the_others(cell: CellUnderTest, podman: Podman) -> None:
+    options = cell.cellnet("reserve", "web", "--app=acme/shop/web", "--podman").out.split()
+    web = podman.container("web", options=options[1:])
+    api = podman.container("api", "acme/shop/api")
+    lines = web.exec("cat", "/etc/resolv.conf").splitlines()
+    wanted = {"search shop.acme.cell.internal acme.cell.internal", "nameserver 169.254.0.2", "options ndots:2"}
+    assert set(lines) - {""} == wanted
+    for name in ("api", "api.shop"):
+        eventually(lambda name=name: web.exec("getent", "ahostsv4", name).split()[:1] == [str(api.address)])  # type: ignore[misc]
+
+
+def test_without_an_agent_none_starts_and_those_that_run_can_be_removed(cell: CellUnderTest, podman: Podman) -> None:
+    podman.container("web", "acme/shop/web")
+    cell.kill("agent")
+    done = podman.run("api", options=["--network-alias=acme/shop/api"], code=None)
+    assert done.code != 0
+    assert "no agent of cellnet answers at" in done.err
+    assert "hint: see whether 'cellnet up' runs" in done.err
+    podman("rm", "--force", "--time=0", "web", code=None)
+    assert podman("ps", "--all", "--format={{.Names}}").out.split() in ([], ["api"])
+    cell.start()
+    eventually(lambda: cell.attachments() == [])
+
+
+def test_the_kill_of_what_watches_a_container_leaves_nothing(cell: CellUnderTest, podman: Podman) -> None:
+    podman.container("web", "acme/shop/web")
+    pid = int(podman("inspect", "--format={{.State.ConmonPid}}", "web").out)
+    os.kill(pid, signal.SIGKILL)
+    podman("rm", "--force", "--time=0", "web")
+    eventually(lambda: cell.attachments() == [])
+
+
+def test_a_container_of_another_user_namespace_is_attached_like_others(cell: CellUnderTest, podman: Podman) -> None:
+    podman.give_to(100000)
+    api = podman.container("api", "acme/shop/api", command=SERVER, options=["--uidmap=0:100000:65536"])
+    web = podman.container("web", "acme/shop/web")
+    cell.allow("acme/shop/web", "acme/shop/api", "tcp/8080")
+    eventually(lambda: web.connect(api, 8080) is Connected)
+
+
+def test_a_held_namespace_has_environment_and_certificates_for_the_container_that_joins_it(
+    cell: CellUnderTest, podman: Podman
+) -> None:
+    options = cell.cellnet("hold", "web", "--app=acme/shop/web", "--podman").out.split()
+    podman.run("anything", options=options)
+    inside = podman("exec", "anything", "sh", "-c", "echo $CF_INSTANCE_INTERNAL_IP; cat $CF_INSTANCE_CERT $CF_INSTANCE_CA").out
+    assert inside.splitlines()[0] == cell.client.get("/v1/attachments/web").text("address")
+    assert inside.count("BEGIN CERTIFICATE") >= 2
+    assert "nameserver 169.254.0.2\n" in podman("exec", "anything", "cat", "/etc/resolv.conf").out
+    podman("rm", "--force", "--time=0", "anything")
+    assert cell.attachments() == ["web"]
+    cell.cellnet("release", "web")
+    assert cell.attachments() == []
+
+
+def test_the_commands_of_the_page_about_engines_do_what_it_says(cell: CellUnderTest, podman: Podman) -> None:
+    set_up, *used = blocks("docs/engines.md", test="tests/cell/test_podman.py")
+    if podman.has_cni:
+        podman.forget_network()
+        assert '"name": "cellnet"' in podman.shell(set_up)
+        podman.network()  # of this cell's agent
+    started, held = map(podman.shell, used)
+    assert "db     acme/shop/db" in started
+    assert "nameserver 169.254.0.2" in started
+    assert "BEGIN CERTIFICATE" in held
+    assert cell.attachments() == []

@@ -1,0 +1,152 @@
+"""A real podman of this machine on a test's cell: containers of a root file system that is this machine's /usr, without images.
+
+Debian 12's podman hands containers to CNI, later ones to netavark. `network` makes the network `cellnet` for the one that is
+there, as docs/engines.md says. What it keeps is below the cell's folder, and goes with it.
+"""
+
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from lab.children import Finished
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.documents import commands
+from tests.testlib.node import Node
+
+ROOT = Path(__file__).resolve().parents[2]
+PLUGINS = ROOT / ".venv/bin"
+# No limit can be raised where tests run, and what comes with podman asks for a million open files.
+LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000")
+STORAGE = ("--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--runtime=runc", "--events-backend=none")
+CONFIG = """[network]
+network_backend = "{backend}"
+cni_plugin_dirs = ["{plugins}"]
+netavark_plugin_dirs = ["{plugins}"]
+network_config_dir = "{networks}"
+"""
+
+
+class PodmanContainer(Node):
+    """One of podman's, on the overlay."""
+
+    def __init__(self, podman: "Podman", name: str) -> None:
+        found = podman.inspect(name)
+        super().__init__(Path(found["NetworkSettings"]["SandboxKey"]), address=podman.address(name))
+        self.podman, self.name = podman, name
+
+    def exec(self, *argv: str) -> str:
+        """What a command inside prints."""
+        return self.podman("exec", self.name, *argv).out
+
+
+class Podman:
+    """The words of a test about one host's podman."""
+
+    def __init__(self, cell: CellUnderTest) -> None:
+        self.cell = cell
+        self.folder = cell.lab.root / "podman"
+        self.networks, plugins = self.folder / "net.d", self.folder / "plugins"
+        inside = [self.folder / "rootfs" / each for each in ("usr", "etc", "proc", "sys", "dev", "tmp", "run")]
+        for each in (self.networks, plugins, *inside):
+            each.mkdir(parents=True)
+        for link in ("bin", "lib", "lib64", "sbin"):
+            (self.folder / "rootfs" / link).symlink_to(f"usr/{link}")
+        (plugins / "cellnet-cni").symlink_to(PLUGINS / "cellnet-cni")
+        (plugins / "cellnet").symlink_to(PLUGINS / "cellnet-netavark")
+        version = cell.lab.run("podman", "--version").out.split()[-1]
+        self.has_cni = int(version.partition(".")[0]) < 5
+        backend = "cni" if self.has_cni else "netavark"
+        (self.folder / "containers.conf").write_text(CONFIG.format(backend=backend, plugins=plugins, networks=self.networks))
+
+    def __call__(self, *words: str, code: int | None = 0) -> Finished:
+        """Run `podman WORDS` on the cell's host; `code` is the exit code that is expected, None for any."""
+        done = self.cell.lab.run(*self._words(), *words)
+        assert code is None or done.code == code, f"podman {' '.join(words)} ended with {done.code}: {done.out}{done.err}"
+        return done
+
+    def shell(self, block: str) -> str:
+        """The commands of a document, one after the other, on the cell's host; what they print. IMAGE serves port 8080."""
+        inside = " ".join((*LIMITS, "--volume=/usr:/usr:ro", "--rootfs", str(self.folder / "rootfs")))
+        places = {"/usr/lib/cni/": f"{self.folder / 'plugins'}/", "/etc/cni/net.d/": f"{self.networks}/",
+                  "IMAGE": f"{inside} python3 -m http.server 8080"}  # fmt: skip
+        script = "\n".join(commands(block))
+        for shown, there in places.items():
+            script = script.replace(shown, there)
+        ours = f'sudo() {{ "$@"; }}; podman() {{ {shlex.join(self._words())} "$@"; }}; cd {ROOT}\n'
+        done = self.cell.lab.run("bash", "-euc", ours + script)
+        assert done.code == 0, f"{script}\n{done.out}{done.err}"
+        return done.out
+
+    def _words(self) -> list[str]:
+        places = [f"--root={self.folder / 'storage'}", f"--runroot={self.folder / 'run'}"]
+        return ["env", f"CONTAINERS_CONF={self.folder / 'containers.conf'}", "podman", *STORAGE, *places]
+
+    def network(self, **keys: object) -> None:
+        """The network `cellnet`, whose agent is the cell's."""
+        agent = str(self.cell.lab.root / "run/cellnet/agent.sock")
+        if self.has_cni:
+            conflist = json.loads((ROOT / "agent/cni/cellnet.conflist").read_text())
+            conflist["plugins"][0] |= {"socket": agent, **keys}
+            (self.networks / "50-cellnet.conflist").write_text(json.dumps(conflist))
+        else:
+            options = [f"--opt={key}={value}" for key, value in {"socket": agent, **keys}.items()]
+            self("network", "create", "-d", "cellnet", *options, "cellnet")
+
+    def forget_network(self) -> None:
+        """No plugin, no network: as before it is set up."""
+        for path in (self.folder / "plugins/cellnet-cni", *self.networks.iterdir()):
+            path.unlink()
+
+    def run(self, name: str, *command: str, options: Sequence[str] = (), code: int | None = 0) -> Finished:
+        """`podman run -d --name NAME --network cellnet`."""
+        inside = ("--volume=/usr:/usr:ro", "--rootfs", str(self.folder / "rootfs"))
+        networks = () if any(each.startswith("--network=") for each in options) else ("--network=cellnet",)
+        words = ("run", "--detach", f"--name={name}", *networks, *LIMITS, *options, *inside)
+        return self(*words, *(command or ("sleep", "infinity")), code=code)
+
+    def container(
+        self, name: str, app: str | None = None, *, command: Sequence[str] = (), options: Sequence[str] = ()
+    ) -> PodmanContainer:
+        """One that runs; of `app` by an alias, unless it is reserved."""
+        said = [] if app is None else [f"--network-alias={app}"]
+        self.run(name, *command, options=[*said, *options])
+        return PodmanContainer(self, name)
+
+    def inspect(self, name: str) -> dict[str, dict[str, str]]:
+        """What podman says of one."""
+        found: list[dict[str, dict[str, str]]] = json.loads(self("inspect", name).out)
+        return found[0]
+
+    def address(self, name: str) -> IPv4Address:
+        """By podman's own word."""
+        return IPv4Address(
+            self("inspect", "--format={{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name).out.strip()
+        )
+
+    def give_to(self, uid: int) -> None:
+        """The root file system is another user's, as that of a container with a user namespace is."""
+        for each in (self.folder / "rootfs").iterdir():
+            if not each.is_symlink():
+                os.chown(each, uid, uid)
+
+    def close(self) -> None:
+        """Every container ends, and what was mounted for them."""
+        self("rm", "--all", "--force", "--time=0", code=None)
+
+
+@pytest.fixture
+def podman(cell: CellUnderTest) -> Iterator[Podman]:
+    """With a network `cellnet`, on the module's cell; all its containers are gone after the test."""
+    made = Podman(cell)
+    try:
+        made.network()
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(made.folder)
