@@ -228,7 +228,7 @@ def check(config: Fields, path: str, version: str) -> None:
 
 
 def from_inside(netns: str, interface: str, own: str) -> None:
-    """Raise PluginFailure unless the interface is up with its address and has the default route, seen in the namespace itself."""
+    """Raise PluginFailure unless the interface, seen in the namespace itself, is up with its address and the default route."""
     import ctypes
     import fcntl
 

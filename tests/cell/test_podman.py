@@ -71,7 +71,7 @@ def test_inside_the_resolver_is_the_cells_alone_and_knows_the_others(cell: CellU
     web = podman.container("web", options=options[1:])
     api = podman.container("api", "acme/shop/api")
     lines = web.exec("cat", "/etc/resolv.conf").splitlines()
-    wanted = {"search shop.acme.cell.internal acme.cell.internal", "nameserver 169.254.0.2", "options ndots:2"}
+    wanted = {"search shop.acme.cell.internal acme.cell.internal", "nameserver 169.254.0.2", "options ndots:2 edns0"}
     assert set(lines) - {""} == wanted
     for name in ("api", "api.shop"):
         eventually(lambda name=name: web.exec("getent", "ahostsv4", name).split()[:1] == [str(api.address)])  # type: ignore[misc]
@@ -132,3 +132,13 @@ def test_the_commands_of_the_page_about_engines_do_what_it_says(cell: CellUnderT
     assert "nameserver 169.254.0.2" in started
     assert "BEGIN CERTIFICATE" in held
     assert cell.attachments() == []
+
+
+def test_a_port_that_podman_is_to_publish_opens_by_policy(cell: CellUnderTest, podman: Podman) -> None:
+    podman.container("api", "acme/shop/api", command=SERVER, options=["--publish=8000:8080"])
+    assert cell.outside.connect(cell.host, 8000) is Refused
+    cell.policy_file("in.yaml", "policies: [{from: {cidr: 0.0.0.0/0}, to: acme/shop/api, tcp: 8080}]")
+    eventually(lambda: cell.outside.connect(cell.host, 8000) is Connected)
+    done = podman.run("other", options=["--network-alias=acme/shop/api", "--publish=8000:8080"], code=None)
+    assert done.code != 0
+    assert cell.attachments() == ["api"]

@@ -9,7 +9,8 @@ from agent.model.key_owner import KeyOwner
 from tests.cli.conftest import Cli
 from tests.testlib.fake_cell import FakeCell
 
-DNS = "--dns=169.254.0.2 --dns-search=shop.acme.cell.internal --dns-search=acme.cell.internal --dns-option=ndots:2"
+SEARCH = "--dns-search=shop.acme.cell.internal --dns-search=acme.cell.internal"
+DNS = f"--dns=169.254.0.2 {SEARCH} --dns-option=ndots:2 --dns-option=edns0"
 
 
 @pytest.mark.usefixtures("agent")

@@ -63,11 +63,22 @@ def test_what_is_refused_is_an_error_with_what_and_hint(cell: CellUnderTest, net
     fixed = {"aliases": ["acme/shop/web"], "interface_name": "eth0", "static_ips": ["10.255.1.9"]}
     code, answer = called("setup", place, told=told(cell, network_options=fixed))
     assert (code, answer["error"]) == (1, "--network asks for an address, which cellnet gives itself; hint: leave it out")
-    ports = [{"container_port": 80, "host_ip": "", "host_port": 8080, "protocol": "tcp", "range": 1}]
-    code, answer = called("setup", place, told=told(cell, "acme/shop/web", port_mappings=ports))
-    assert code == 1
-    assert "leave --publish out" in answer["error"]
     assert cell.attachments() == []
+
+
+def test_port_mappings_are_published(cell: CellUnderTest, netns: MakeNetns) -> None:
+    ports = [
+        {"container_port": 80, "host_ip": "", "host_port": 8080, "protocol": "tcp", "range": 1},
+        {"container_port": 5300, "host_ip": str(cell.host.address), "host_port": 5300, "protocol": "udp", "range": 3},
+    ]
+    place = str(netns("c").path)
+    assert called("setup", place, told=told(cell, "acme/shop/web", port_mappings=ports))[0] == 0
+    found = cell.client.get("/v1/attachments/web").at("publish").each()
+    assert [tuple(map(each.text, ("address", "port", "last", "to", "protocol"))) for each in found] == [
+        ("any", "8080", "8080", "80", "tcp"),
+        (str(cell.host.address), "5300", "5302", "5300", "udp"),
+    ]  # fmt: skip
+    called("teardown", place, told=told(cell))
 
 
 def test_a_network_is_made_as_it_is_asked_for_unless_cellnet_decides_it() -> None:

@@ -62,8 +62,8 @@ from ca.show import Shown, Summary
 from dataplane.tunnel_probe import TunnelAnswer
 from host.namespace import open_namespace, pin, unpin
 from tests.testlib.fake_apps import FakeApps, FakeDeclaredApps, FakeKnownApps, dns_of
-from tests.testlib.fake_kernel import FACTS
 from tests.testlib.fake_containers import fake_containers
+from tests.testlib.fake_kernel import FACTS
 from tests.testlib.fake_rotation import FakeRotation
 from tests.testlib.memory_store import MemoryStore
 from tests.testlib.rotation_views import rotation_view
@@ -100,7 +100,7 @@ class FakeCell:
     owners: dict[str, int | None] = field(default_factory=dict)  # pids by name
     key_owners: dict[str, KeyOwner] = field(default_factory=dict)  # by name
     services: dict[str, tuple[AppName, ...]] = field(default_factory=dict)  # by name
-    containers: dict[str, EngineContainer] = field(default_factory=dict)  # by name
+    containers: dict[str, EngineContainer | None] = field(default_factory=dict)  # by name
     reserved: dict[str, Reservation] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()  # of each attach
     defaults: OutsideDefaults = field(default_factory=outside_defaults)
@@ -153,10 +153,8 @@ class FakeAttachments(AttachmentsApi):
     def __init__(self, cell: FakeCell) -> None:
         self.cell = cell
         self._names_in_use = set()
+        self._facts = FACTS
         self._published = PublishedPorts(lambda: (), facts=FACTS, reserved={})
-
-    def refuse_own_ports(self, request: AttachRequest) -> None:
-        return
 
     async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentInFull:
         self.cell.peers.append(peer)
@@ -182,8 +180,7 @@ class FakeAttachments(AttachmentsApi):
         self.cell.owners[request.name] = request.owner_pid
         self.cell.key_owners[request.name] = request.key_owner
         self.cell.services[request.name] = request.services
-        if request.container is not None:
-            self.cell.containers[request.name] = request.container
+        self.cell.containers[request.name] = request.container
         return self.cell.views[request.name]
 
     async def detach(self, name: str) -> bool:

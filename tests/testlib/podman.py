@@ -72,7 +72,7 @@ class Podman:
 
     def shell(self, block: str) -> str:
         """The commands of a document, one after the other, on the cell's host; what they print. IMAGE serves port 8080."""
-        inside = " ".join((*LIMITS, "--volume=/usr:/usr:ro", "--rootfs", str(self.folder / "rootfs")))
+        inside = " ".join((*LIMITS, "--stop-timeout=0", "--volume=/usr:/usr:ro", "--rootfs", str(self.folder / "rootfs")))
         places = {"/usr/lib/cni/": f"{self.folder / 'plugins'}/", "/etc/cni/net.d/": f"{self.networks}/",
                   "IMAGE": f"{inside} python3 -m http.server 8080"}  # fmt: skip
         script = "\n".join(commands(block))

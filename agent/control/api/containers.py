@@ -17,6 +17,7 @@ from agent.control.peer import PEER
 from agent.errors import InvalidInput
 from agent.model.attachment import AttachRequest, check_name
 from agent.model.engine_container import EngineContainer
+from agent.model.limits import as_written
 from agent.model.names import AppName
 from agent.model.reservation import Reservation
 from agent.model.resolv_conf import ResolvConf
@@ -158,6 +159,8 @@ class ContainersApi:
             "ports": [each.json for each in reserved.ports],
             "routes": reserved.routes,
             "services": [str(each) for each in reserved.services],
+            "publish": [str(each) for each in reserved.publish],
+            "limits": as_written(reserved.limits),
             "dns": {"nameservers": dns.nameservers, "search": dns.search, "options": dns.options},
         }
 
