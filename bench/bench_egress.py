@@ -1,4 +1,5 @@
-"""What rules to the outside cost what a container sends there: beside the bare path, a ten-rule firewall, and a flat list."""
+"""What rules to the outside cost what a container sends there: beside the bare path, a ten-rule firewall, and a flat list. And
+how soon an app that asks for a name is connected to what it stands for."""
 
 import contextlib
 import random
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bench import egress_paths
+from bench import egress_paths, named_calls
 from bench.comparison import Figure, Limit, ratio
 from bench.load import CONNECTIONS, LATENCY, Ends, compiled
 from bench.path_rounds import BARE, NAMES, TEN, UNITS, WITH_FEW, WITHIN_FIVE, Measured, Values, forget
@@ -89,7 +90,8 @@ def egress(*, rounds: int, runs: int, milliseconds: int, few: int, many: int, re
     """The way to the outside beside others."""
 
     def figures() -> tuple[Figure, ...]:
-        return measured(rounds=rounds * runs, milliseconds=milliseconds, few=few, many=many)
+        found = measured(rounds=rounds * runs, milliseconds=milliseconds, few=few, many=many)
+        return (*found, *named_calls.measured(rounds=rounds * runs))
 
     compared("egress", figures, results=results)
 

@@ -127,6 +127,8 @@ def test_the_script_for_egress_measures_every_path_to_outside_in_turn(tmp_path: 
                 assert rows[what, f"{other}, {backend}"].keys() == {"bare"}
             few, many = (rows[what, f"cellnet, {count} rules, {backend}"] for count in (2, 81))
             assert (few.keys(), many.keys()) == ({"bare", "ten-rule firewall", "flat list"}, {*few, "cellnet, few rules"})
+    for what in ("name asked -> connected", "name asked -> connected, p99 of a round"):
+        assert rows[what, "a container, by its policy"].keys() == {"the host itself"}
     assert {each["verdict"] for each in found if each["bar"]} <= {"met", "missed"}
 
 

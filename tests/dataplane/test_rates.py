@@ -109,6 +109,7 @@ SPOILED = (
     "tc filter add dev {end} parent ffff: prio 9 protocol all u32 match u32 0 0 action mirred egress redirect dev {end}",
     "ip link set {shaper} down",
     "ip link del {shaper}",
+    "ip link del {end}",
 )
 
 
