@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from hypothesis import given
@@ -25,18 +26,22 @@ def chains_of(*ports: PublishedPort) -> Chains:
     return {name: tuple(rules) for name, rules in published_chains(state(*ports)).items()}
 
 
-def led(chains: Chains, protocol: str, port: int) -> tuple[str, int]:
-    """Where a call is led, empty where nowhere, and how many rules were looked at."""
+def led(chains: Chains, protocol: str, port: int, *, to: str = "192.0.2.1") -> tuple[str, int]:
+    """Where a call to an address is led, empty where nowhere, and how many rules were looked at."""
     count, ways = 0, [iter(chains[CHAIN][1:])]
     while ways:
         for rule in ways[-1]:
             count += 1
             words = rule.split()
             first, _, last = words[words.index("--dport") + 1].partition(":")
+            if "-d" in words and words[words.index("-d") + 1] != f"{to}/32":
+                continue
             if words[words.index("-p") + 1] != protocol or not int(first) <= port <= int(last or first):
                 continue
             if "DNAT" in words:
                 return words[-1], count
+            if words[-2] == "-g":  # from there nothing leads back
+                ways.pop()
             ways.append(iter(chains[words[-1]]))
             break
         else:
@@ -68,6 +73,17 @@ def test_a_call_is_led_exactly_where_its_port_is_published(found: list[tuple[int
     is_published = any(each.first <= dialled <= each.last for each in ports)
     assert bool(led(chains_of(*ports), "tcp", dialled)[0]) is is_published
     assert not led(chains_of(*ports), "udp", dialled)[0]
+
+
+def test_a_range_of_one_address_that_reaches_into_anothers_part_takes_no_call_of_it() -> None:
+    wide = PublishedPort("tcp", IPv4Address("192.0.2.7"), 1000, 2000, 1000)
+    beside = [PublishedPort("tcp", IPv4Address("192.0.2.8"), 1000 + n, 1000 + n, 80) for n in range(100)]
+    chains = chains_of(wide, *beside)
+    assert len(chains) > 3
+    for port in (1000, 1050, 1099):
+        assert led(chains, "tcp", port, to="192.0.2.7")[0] == str(FIRST)
+        assert led(chains, "tcp", port, to="192.0.2.8")[0] == f"{FIRST}:80"
+        assert not led(chains, "tcp", port, to="192.0.2.9")[0]
 
 
 def test_what_another_app_may_be_called_from_touches_no_others_chain() -> None:
