@@ -44,6 +44,7 @@ def measurable() -> Iterator[str]:
         envoy.chmod(0o755)
         patch.setenv("PYTHONPATH", os.pathsep.join([str(PROBE), *filter(None, [os.environ.get("PYTHONPATH")])]))
         patch.setenv("CELLNET_TEST_MEMORY_PROBE", name)
+        patch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")  # what a thread keeps back of freed memory would count
         yield f"envoy.binary={envoy}"
 
 
