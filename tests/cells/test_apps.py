@@ -29,14 +29,14 @@ def test_neighbours_on_other_cells_are_listed_and_found_in_either_order(cells: C
     eventually(lambda: f"{DB}\n" in file.read_text())
     assert DB in early.exec("env").splitlines()
     eventually(lambda: early.exec("getent", "hosts", "db", code=None).split()[:1] == [str(db.address)])
-    assert DB in cells[3].cellnet("run", "--app", "acme/shop/late", "--", "env").out.splitlines()
 
     def listed() -> list[list[str]]:
         return [line.split() for line in cells[3].cellnet("apps", "--space", "acme/shop").out.splitlines()[1:]]
 
     row = ["acme/shop/db", "0", "cell-2", str(db.address), "8080", "-", "yes"]
     eventually(lambda: row in listed())
-    assert ["acme/shop/web", "0", "cell-1", str(early.address), "-", "-", "yes"] in listed()
+    eventually(lambda: ["acme/shop/web", "0", "cell-1", str(early.address), "-", "-", "yes"] in listed())
+    assert DB in cells[3].cellnet("run", "--app", "acme/shop/late", "--", "env").out.splitlines()
     assert "cell-2  db " in cells[3].cellnet("ps", "--all").out
     done = cells[3].cellnet("policy", "check", "acme/shop/web", "acme/shop/dbb", "tcp/80")
     assert done.err == "warning: nothing of acme/shop/dbb runs here or is named; did you mean acme/shop/db?\n"

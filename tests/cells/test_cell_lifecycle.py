@@ -77,7 +77,7 @@ def test_a_cell_that_dies_takes_no_other_with_it_and_comes_back_as_it_was(cells:
         eventually(lambda: leads(web, NAME, api))
         assert tie.go_on()
         for each in living:
-            assert is_well(each)
+            eventually(lambda: is_well(each))
             seen = listed(each)[name_of(dead)]
             assert (seen["alive_since"], seen["subnet"], seen["underlay"]) == (None, before["subnet"], before["underlay"])
             assert {row["alive_since"] is None for name, row in listed(each).items() if name != name_of(dead)} == {False}
@@ -235,7 +235,7 @@ def test_a_machine_with_another_cells_name_is_refused_with_the_reason(cells: Cel
             copy_disk(first, to=copied)
             is_refused(copied, f"this cell's id is that of cell cell-1, which is alive at {at}", "copy of that one")
         assert set(listed(first)) == set(map(name_of, cells))
-        assert all(map(is_well, cells))
+        eventually(lambda: all(map(is_well, cells)))
 
 
 def copy_disk(cell: CellUnderTest, *, to: CellUnderTest) -> None:
@@ -277,8 +277,7 @@ def test_a_cell_with_a_wrong_clock_is_one_as_any_other(cells: CellsUnderTest, pl
         eventually(lambda: connect_at_once(far, web, 8080) is Connected)
         tie = ConnectionPair(web, far)
         for offset in (timedelta(hours=-1), timedelta(0)):
-            assert is_seen_alive(fourth, by=cells[1])
-            assert all(map(is_well, cells))
+            eventually(lambda: is_seen_alive(fourth, by=cells[1]) and all(map(is_well, cells)))
             assert tie.go_on()
             assert connect_at_once(far, web, 8080) is Connected
             lab.set_clock(offset)

@@ -43,7 +43,7 @@ def test_whatever_is_taken_from_the_ways_to_peers_is_put_back(cells: CellsUnderT
         eventually(lambda: tables(cell) == before, seconds=PATIENCE)
         eventually(tie.go_on_again)
         assert connect_at_once(api, web, 8080) is Refused
-    assert is_well(cell)
+    eventually(lambda: is_well(cell), seconds=PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_deleted_records_of_all_cells_are_written_again_and_cut_nothing(cells: C
     eventually(lambda: all(len(listed(each)) == len(cells) for each in cells), seconds=PATIENCE)
     eventually(lambda: all(is_seen_alive(one, by=other) for one in cells for other in cells if one is not other))
     eventually(lambda: [tables(each) for each in cells] == before)
-    assert tie.go_on_again()
+    eventually(tie.go_on_again)
     cells.wait_well()
 
 

@@ -67,5 +67,6 @@ def test_a_number_is_free_on_all_cells_once_its_instance_has_gone(cells: CellsUn
     eventually(lambda: claimed(cells) == ["0", "1"])
     gone.end()
     eventually(lambda: claimed(cells) == ["0"])
+    cells.sync()
     place(2, API, name="next")
     assert number(cells[2], "next") == 1

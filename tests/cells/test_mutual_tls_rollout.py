@@ -130,7 +130,7 @@ def test_no_call_is_refused_on_the_way_to_strict_and_back(scene: Scene) -> None:
     for cell in cells:
         assert scene.change(cell, "accept") == 0
     assert scene.ends() == everywhere
-    assert {each.cellnet("cell", "list").out.count("accept") for each in cells} == {3}
+    eventually(lambda: {each.cellnet("cell", "list").out.count("accept") for each in cells} == {3})
 
     # what was opened before is plain still, and is counted at both ends
     tunnelled = scene.streams()

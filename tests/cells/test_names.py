@@ -70,7 +70,7 @@ def test_names_follow_instances_on_all_cells_and_each_has_a_number_of_its_own(
     for each, number in numbers.items():
         assert all_lead(callers, f"{number}.{NAME}", each)
     second.end_server()  # it is attached still, and serves no more
-    eventually(lambda: all_lead(callers, NAME, first, third), seconds=10)
+    eventually(lambda: all_lead(callers, NAME, first, third))
     third.end()
     eventually(lambda: all_lead(callers, NAME, first))
     claim = Keys("/cellnet").index(AppName.parse(API), int(numbers[third]))

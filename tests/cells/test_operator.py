@@ -5,12 +5,13 @@ from pathlib import Path
 from tests.testlib import certificates
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.patience import eventually
-from tests.testlib.status import listed
+from tests.testlib.status import is_seen_alive, listed, name_of
 
 WEB = "acme/shop/web"
 
 
 def test_every_cell_lists_all_and_itself_once(cells: CellsUnderTest) -> None:
+    eventually(lambda: all(is_seen_alive(one, by=other) for one in cells for other in cells if one is not other))
     seen = [listed(each) for each in cells]
     assert len(seen[0]) == len(cells)
     for cell, rows in zip(cells, seen, strict=True):
@@ -50,7 +51,7 @@ def test_a_cell_that_is_alive_cannot_be_removed_and_one_that_is_gone_leaves_noth
     eventually(lambda: listed(cells[1])[name]["alive_since"] is None)
     assert cells[1].cellnet("cell", "remove", name).out == f"removed {name}\n"
     eventually(lambda: all(name not in listed(cell) for cell in (cells[1], cells[2])))
-    assert [each.text("name") for each in cells[1].status().at("peers").each()] == [cells[2].status().at("cell").text("name")]
+    eventually(lambda: [each.text("name") for each in cells[1].status().at("peers").each()] == [name_of(cells[2])])
     assert cells.etcd.try_ctl("get", "--prefix", f"/cellnet/v1/cells/{name}/").out == ""
     cells[3].start()
     eventually(lambda: name in listed(cells[1]))

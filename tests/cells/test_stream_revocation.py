@@ -9,6 +9,7 @@ from tests.testlib.cells import CellsUnderTest
 from tests.testlib.connections import is_alive, is_ended, is_reset
 from tests.testlib.failures import suspended
 from tests.testlib.node import pair
+from tests.testlib.patience import eventually
 from tests.testlib.shop import API, OTHER, WEB, policies, web_to_api
 
 FILE = "shop.yaml"
@@ -65,7 +66,7 @@ def test_with_the_last_right_the_tunnel_goes_too_and_the_caller_sees_the_end(cel
     streams = [pair(web, api, port) for port in (9000, 9001)]
     cells[2].policy_file(FILE, policies(f"from: acme/bank/*, to: {API}, tcp: any"), sync=False)
     assert all(is_ended(client) and is_reset(server) for client, server in streams)
-    assert web.run("ss", "-Htn", "dport", "=", "15008") == ""
+    eventually(lambda: web.run("ss", "-Htn", "dport", "=", "15008") == "")
 
 
 def test_a_caller_that_goes_with_its_cells_word_leaves_no_stream(cells: CellsUnderTest, place: Place) -> None:

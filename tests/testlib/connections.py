@@ -4,6 +4,7 @@ import errno
 import socket
 from contextlib import suppress
 
+from tests.testlib import patience
 from tests.testlib.containers import Container
 from tests.testlib.instance import Instance
 from tests.testlib.node import PATIENCE, Node, pair, udp_pair
@@ -83,7 +84,7 @@ def is_alive(*ends: socket.socket) -> bool:
 
 def is_reset(end: socket.socket) -> bool:
     """Wait for the end of a connection to break: whether it broke by a reset. What arrives before is thrown away."""
-    end.settimeout(PATIENCE)
+    end.settimeout(patience.PATIENCE)
     try:
         while end.recv(65536):
             pass
@@ -95,7 +96,8 @@ def is_reset(end: socket.socket) -> bool:
 
 
 def is_ended(connection: socket.socket) -> bool:
-    """Whether the other side ends a connection before its timeout, by a reset or without, with or without last words."""
+    """Whether the other side ends a connection, by a reset or without, with or without last words."""
+    connection.settimeout(patience.PATIENCE)
     try:
         while connection.recv(65536):
             pass
