@@ -125,13 +125,12 @@ class TlsListener:
 
 @dataclass(frozen=True, slots=True)
 class OutboundListener:
-    """Where the TCP that one workload sends into the `overlay` enters tunnels, in which it shows `leaf`.
+    """Where the TCP that one workload sends into the overlay enters tunnels, in which it shows `leaf`.
 
     A tunnel takes new streams for `longest` seconds.
     """
 
     leaf: Leaf
-    overlay: IPv4Network
     longest: int
     port: int = OUTBOUND_PORT
 

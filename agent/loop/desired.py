@@ -177,7 +177,7 @@ def _listeners(
         return known
     made: list[Listener] = [TlsListener(facts.tls_port, leaf, target_port=attachment.tls_target, http=attachment.tls_http)]
     if OutboundListener in ends:
-        made.append(OutboundListener(leaf, facts.overlay, longest=facts.longest_tunnel))
+        made.append(OutboundListener(leaf, longest=facts.longest_tunnel))
     if InboundListener in ends:
         made.append(InboundListener(leaf, facts.own_ports, longest=facts.longest_tunnel))
     return tuple(made)

@@ -15,7 +15,14 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
 
 from dataplane.envoy import limits
-from dataplane.envoy.limits import BACKLOG, CONNECTIONS, HANDSHAKES_A_SECOND, HANDSHAKES_AT_ONCE
+from dataplane.envoy.limits import (
+    BACKLOG,
+    CALLS_A_SECOND,
+    CALLS_AT_ONCE,
+    CONNECTIONS,
+    HANDSHAKES_A_SECOND,
+    HANDSHAKES_AT_ONCE,
+)
 from dataplane.envoy.resource import packed
 
 # One prefix for all workloads: nothing reads these counters, and 250 names of them cost memory.
@@ -56,9 +63,19 @@ def fair_share() -> Filter:
 
 def handshake_rate() -> Filter:
     """Ahead of the handshake, too: what it would take of a processor is the others'."""
+    return _rate(at_once=HANDSHAKES_AT_ONCE, a_second=HANDSHAKES_A_SECOND)
+
+
+def call_rate() -> Filter:
+    """Ahead of what a workload's own calls lead to."""
+    return _rate(at_once=CALLS_AT_ONCE, a_second=CALLS_A_SECOND)
+
+
+def _rate(*, at_once: int, a_second: int) -> Filter:
+    """So many at once, and so many a second after that."""
     bucket = TokenBucket(
-        max_tokens=HANDSHAKES_AT_ONCE,
-        tokens_per_fill=UInt32Value(value=HANDSHAKES_A_SECOND // FILLS_A_SECOND),
+        max_tokens=at_once,
+        tokens_per_fill=UInt32Value(value=a_second // FILLS_A_SECOND),
         fill_interval=Duration(nanos=10**9 // FILLS_A_SECOND),
     )
     limit = LocalRateLimit(stat_prefix=STAT_PREFIX, token_bucket=bucket)

@@ -26,7 +26,7 @@ from dataplane.envoy.admission import admission
 from dataplane.envoy.cluster import dial_limits, keepalive
 from dataplane.envoy.container_socket import STAT_PREFIX, dialled_from, fair_share, handshake_rate, listening
 from dataplane.envoy.http import HEADERS_TIMEOUT, NO_ADDRESS
-from dataplane.envoy.limits import APP_BUFFER, HANDSHAKE, TUNNEL_BUFFER, TUNNEL_HEADERS
+from dataplane.envoy.limits import APP_BUFFER, FORGOTTEN, HANDSHAKE, TUNNEL_BUFFER, TUNNEL_HEADERS
 from dataplane.envoy.resource import packed
 from dataplane.envoy.rights_filters import rights_filters
 from dataplane.envoy.tunnel import http2
@@ -106,6 +106,7 @@ def inbound_cluster(name: str, *, pin: Path) -> Cluster:
         type=Cluster.ORIGINAL_DST,
         lb_policy=Cluster.CLUSTER_PROVIDED,
         connect_timeout=Duration(seconds=2),
+        cleanup_interval=FORGOTTEN,
         original_dst_lb_config=Cluster.OriginalDstLbConfig(use_http_header=True, http_header_name=":authority"),
         per_connection_buffer_limit_bytes=UInt32Value(value=APP_BUFFER),
         circuit_breakers=dial_limits(),

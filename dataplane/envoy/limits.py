@@ -40,6 +40,14 @@ TUNNEL_STREAMS: Final = 128
 TUNNEL_REQUESTS: Final = 480
 # An end of a tunnel that no stream has used for so long is given up.
 TUNNEL_IDLE: Final = Duration(seconds=300)
+# How soon an address or a port is forgotten that nothing is connected to any more. For each new one Envoy's main thread copies
+# the list of those that a cluster has; a program that called one after the other held it up for minutes. What there can be of
+# addresses, `outbound.py` bounds. To look for them takes a third of a hundredth of a processor at 250 workloads
+FORGOTTEN: Final = Duration(nanos=250_000_000)
+# New calls of one workload, so that the list stays short where there are more processors: above what Envoy can do on two. None
+# of streams to one, which would be all callers' together: one of them could take it from the others
+CALLS_AT_ONCE: Final = CONNECTIONS
+CALLS_A_SECOND: Final = 5_000
 # Bytes read ahead between Envoy and an app, per direction, which is what enters a tunnel at a time: at 32 KiB a stream costs a
 # sixth more, at 128 a call beside a stream waits twice as long. The tunnel's own buffer is shared by its streams.
 APP_BUFFER: Final = 64 * 1024

@@ -44,7 +44,7 @@ class Check(StrEnum):
     AUTHORITY = auto()  # no address and port of the container's
     RESERVED = auto()  # a port of cellnet's own
     FRAMES = auto()  # more, or others, than HTTP/2 allows
-    RATE = auto()  # too many handshakes at once
+    RATE = auto()  # too many handshakes or calls at once
     CONNECTIONS = auto()  # too many connections
     MEMORY = auto()  # Envoy has none left for it
 

@@ -1,14 +1,16 @@
 """HostState in, Envoy's table out: each workload's listeners with their clusters, its leaf, its callers' rights; one bundle.
 
 Pure. What is made of a workload follows from the few facts in `WorkloadResources`, so that a change of another one makes
-nothing anew, and a change of its policies nothing but its callers' rights.
+nothing anew, and a change of its policies nothing but its callers' rights. Where a cell comes or goes, the listeners for own
+calls are made anew.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 from pathlib import Path
+from typing import Final
 
 from dataplane.envoy import secret
 from dataplane.envoy.caller_rights import SHARDS, caller_rights, sharded
@@ -22,6 +24,9 @@ from dataplane.state import Allow, HostState, InboundListener, Listener, Outboun
 from dataplane.tables import CELLFUL
 
 Entry = tuple[ResourceKey, Resource]
+Parts = tuple[IPv4Network, ...]
+# Of the overlay, that each listener for a workload's own calls is told one by one; neighbours count as one
+MOST_PARTS: Final = 256
 # What the names of a listener and of its cluster begin with
 KINDS: Mapping[type[Listener], tuple[str, str]] = {
     TlsListener: ("tls", "target"),
@@ -64,7 +69,13 @@ def rights_keys(address: IPv4Address) -> tuple[ResourceKey, ...]:
 BUNDLE_KEY = ResourceKey(SECRET, secret.BUNDLE)
 
 
-def _entries(workload: Workload, listener: Listener) -> tuple[Entry, ...]:
+def _parts(state: HostState) -> Parts:
+    """Those of the overlay that cells have, to which alone a workload's own calls may lead Envoy."""
+    found = tuple(collapse_addresses([state.subnet, *state.peers]))
+    return found if len(found) <= MOST_PARTS else (state.overlay,)
+
+
+def _entries(workload: Workload, listener: Listener, parts: Parts) -> tuple[Entry, ...]:
     """The listener, its cluster, and the leaf that both may show."""
     address, pin, kind = workload.address, workload.pin, type(listener)
     named, to, leaf = listener_key(address, kind), cluster_key(address, kind), leaf_key(address)
@@ -77,7 +88,7 @@ def _entries(workload: Workload, listener: Listener) -> tuple[Entry, ...]:
             )  # fmt: skip
         case OutboundListener():
             cluster = outbound_cluster(to.name, address=address, pin=pin, leaf_name=leaf.name, longest=listener.longest)
-            made = outbound_listener(named.name, port=listener.port, overlay=listener.overlay, pin=pin, cluster_name=to.name)
+            made = outbound_listener(named.name, port=listener.port, parts=parts, pin=pin, cluster_name=to.name)
         case InboundListener():
             cluster = inbound_cluster(to.name, pin=pin)
             made = inbound_listener(
@@ -91,19 +102,22 @@ def _entries(workload: Workload, listener: Listener) -> tuple[Entry, ...]:
 class WorkloadResources:
     """What was made of one workload, and of which facts. `allows` are None where Envoy does not judge by them.
 
-    `rights` are its shards, with what they were made of.
+    `parts` are none where its own calls are none of Envoy's business. `rights` are its shards, with what they were made of.
     """
 
     listeners: tuple[Listener, ...]
     pin: Path
+    parts: Parts
     entries: tuple[Entry, ...]
     allows: frozenset[Allow] | None = None
     rights: tuple[tuple[frozenset[Allow], Entry], ...] = ()
 
-    def is_served_as(self, workload: Workload) -> bool:
-        """Whether all but the rights is of `workload` as it is. Identity first: to compare certificates takes long."""
+    def is_served_as(self, workload: Workload, parts: Parts) -> bool:
+        """Whether all but the rights is of `workload` as it is. Identity first: to compare certificates takes long. Parts
+        that are the same are the same object.
+        """
         same = self.listeners is workload.listeners or self.listeners == workload.listeners
-        return same and (self.pin is workload.pin or self.pin == workload.pin)
+        return same and (self.pin is workload.pin or self.pin == workload.pin) and (not self.parts or self.parts is parts)
 
     def is_judged_by(self, allows: frozenset[Allow]) -> bool:
         """Whether the rights are these, or are none of Envoy's business."""
@@ -115,13 +129,15 @@ class WorkloadResources:
 
 
 class Translation:
-    """HostStates into resources, one after the other. Remembers the parts of the last one, and nothing older.
+    """HostStates of one cell into resources, one after the other. Remembers the parts of the last one, and nothing older.
 
     `made` is what became of each workload: the same object as long as nothing that Envoy has of it changes.
     """
 
     def __init__(self) -> None:
         self._bundle = b""
+        self._peers: Mapping[IPv4Network, IPv4Address] | None = None
+        self._parts: Parts = ()
         self._table = ResourceTable()
         self.made: Mapping[IPv4Address, WorkloadResources] = {}
 
@@ -131,6 +147,9 @@ class Translation:
         Without a trust bundle there is no secret to verify callers against: listeners then wait and serve no caller.
         """
         before = self.made
+        if state.peers is not self._peers:
+            self._peers, parts = state.peers, _parts(state)
+            self._parts = self._parts if parts == self._parts else parts
         self.made = {each.address: self._of(each, state) for each in state.workloads.values() if each.listeners}
         outdated = [each for address, each in before.items() if self.made.get(address) is not each]
         fresh = [each for address, each in self.made.items() if before.get(address) is not each]
@@ -145,18 +164,19 @@ class Translation:
 
     def _of(self, workload: Workload, state: HostState) -> WorkloadResources:
         known = self.made.get(workload.address)
-        is_same = known is not None and known.is_served_as(workload)
+        is_same = known is not None and known.is_served_as(workload, self._parts)
         if known is not None and is_same and known.is_judged_by(workload.allows):
             return known
-        entries = known.entries if known is not None and is_same else _of_listeners(workload)
+        entries = known.entries if known is not None and is_same else _of_listeners(workload, self._parts)
+        parts = self._parts if any(isinstance(each, OutboundListener) for each in workload.listeners) else ()
         if not any(isinstance(each, InboundListener) for each in workload.listeners):
-            return WorkloadResources(workload.listeners, workload.pin, entries)
+            return WorkloadResources(workload.listeners, workload.pin, parts, entries)
         rights = tuple(_rights(workload.address, workload.allows, state, known.rights if known else ()))
-        return WorkloadResources(workload.listeners, workload.pin, entries, workload.allows, rights)
+        return WorkloadResources(workload.listeners, workload.pin, parts, entries, workload.allows, rights)
 
 
-def _of_listeners(workload: Workload) -> tuple[Entry, ...]:
-    return tuple(entry for listener in workload.listeners for entry in _entries(workload, listener))
+def _of_listeners(workload: Workload, parts: Parts) -> tuple[Entry, ...]:
+    return tuple(entry for listener in workload.listeners for entry in _entries(workload, listener, parts))
 
 
 def _rights(

@@ -16,7 +16,7 @@ from tests.testlib.oracle import Mode
 
 SECOND = FIRST + 1
 LEAF = Leaf(b"", b"")
-TLS, OUTBOUND = TlsListener(61443, LEAF, 8080), OutboundListener(LEAF, IPv4Network("10.255.0.0/16"), 60)
+TLS, OUTBOUND = TlsListener(61443, LEAF, 8080), OutboundListener(LEAF, 60)
 PINS = tuple(map(Path, ("/one", "/other")))
 LISTENERS: tuple[tuple[Listener, ...], ...] = ((), (TLS,), (TLS, OUTBOUND))
 EXEMPT = MutualTls(served=True, redirected=True, exempt=frozenset({IPv4Network("10.255.9.0/24")}))

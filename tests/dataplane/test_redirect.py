@@ -69,7 +69,7 @@ MODES = {
     "strict": (IN_STRICT, replace(STRICT, exempt=(CELL,))),
     "back to none": (MutualTls(True, False, True), replace(NOTHING_NEW, exempt=(OVERLAY, CELL))),
 }
-OUTBOUND = OutboundListener(LEAF, OVERLAY, 900)
+OUTBOUND = OutboundListener(LEAF, 900)
 
 
 def compiled(mode: MutualTls, *listeners: Listener) -> Redirect | None:

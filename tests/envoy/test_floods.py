@@ -20,7 +20,7 @@ from tests.testlib.certificates import identity
 from tests.testlib.envoy import API, WEB, EnvoyCell, EnvoyPair
 from tests.testlib.envoy_traffic import EchoApp, dial, exchange
 from tests.testlib.http2_client import Frame, Http2Client, frame
-from tests.testlib.patience import eventually
+from tests.testlib.patience import PATIENCE, eventually
 from tests.testlib.tunnel_caller import TunnelCaller
 from tests.testlib.tunnel_pair import API_TAG, WEB_TAG, TunnelPair, serve
 
@@ -249,7 +249,7 @@ def test_streams_without_end_do_not_take_envoys_last_file(small: FloodedPair) ->
                 each.connect(f"{API}:8080")
             each.take()
         for each in callers:
-            eventually(partial(_is_answered, each))
+            eventually(partial(_is_answered, each), seconds=3 * PATIENCE)  # for thousands of streams
         assert sum(len(each.opened) for each in callers) > 500
         assert sum(len(each.refused) for each in callers) > 500
         assert exchange(live, b"after") == b"after"

@@ -248,6 +248,22 @@ def test_handshakes_above_the_rate_are_known(cell: EnvoyCell, pair: EnvoyPair, m
         eventually(lambda: any(each.check is Check.RATE for each in cell.refusals))
 
 
+def test_a_containers_own_calls_above_the_rate_are_known(
+    cell: EnvoyCell, pair: EnvoyPair, app: EchoApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container_socket, "CALLS_AT_ONCE", FEW)
+    monkeypatch.setattr(container_socket, "CALLS_A_SECOND", 10)
+    TunnelPair(cell, pair)
+    refused = Refusal(Check.RATE, WEB, API, 8080, words="local_ratelimit_close_over_limit")
+
+    def is_refused() -> bool:
+        dial(pair.web.path, port=8080).close()
+        return refused in cell.refusals
+
+    eventually(is_refused)
+    assert app.peers
+
+
 @pytest.mark.parametrize("http", TargetHttp)
 def test_on_the_port_of_tls_certificates_that_do_not_count_are_known(
     cell: EnvoyCell, pair: EnvoyPair, app: EchoApp, http: TargetHttp

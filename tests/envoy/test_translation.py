@@ -13,11 +13,13 @@ from envoy.config.listener.v3 import listener_pb2
 from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
+from xds.type.matcher.v3.ip_pb2 import IPMatcher
 
 from dataplane.envoy.bootstrap import EnvoySettings, bootstrap
 from dataplane.envoy.command import command
 from dataplane.envoy.overload import HEAP_PER_DESCRIPTOR, LEAST_HEAP, connections_for, memory_for
 from dataplane.envoy.resource import LISTENER, SECRET, ResourceKey
+from dataplane.envoy.table import ResourceTable
 from dataplane.envoy.translation import (
     BUNDLE_KEY,
     Translation,
@@ -90,7 +92,7 @@ def workloads(draw: st.DrawFn) -> Workload:
     leaf = draw(st.sampled_from(LEAVES))
     possible: tuple[Listener, ...] = (
         TlsListener(61443, leaf, target_port=draw(st.sampled_from([80, 81]))),
-        OutboundListener(leaf, IPv4Network("10.255.0.0/16"), longest=60),
+        OutboundListener(leaf, longest=60),
         InboundListener(leaf, frozenset({61443}), longest=60),
     )
     listeners = tuple(each for each in possible if draw(st.booleans()))
@@ -99,9 +101,15 @@ def workloads(draw: st.DrawFn) -> Workload:
 
 
 states = st.builds(
-    lambda found, bundle: replace(state(*found), trust_bundle=bundle, principals={tag: f"spiffe://{tag}" for tag in range(9)}),
+    lambda found, bundle, cells: replace(
+        state(*found),
+        trust_bundle=bundle,
+        principals={tag: f"spiffe://{tag}" for tag in range(9)},
+        peers={IPv4Network(f"10.255.{number}.0/24"): IPv4Address("192.0.2.1") for number in cells},
+    ),
     st.lists(workloads(), max_size=4),
     st.sampled_from([b"", b"roots", b"other roots"]),
+    st.sets(st.integers(2, 5)),
 )
 
 
@@ -140,6 +148,30 @@ def test_only_what_depends_on_a_change_changes(change: dict[str, Any], kinds: li
         Translation().of(state(replace(workload(0), **change), *others)),
     )
     assert sorted(str(key).split()[0] for key in after if after[key] != before[key]) == kinds
+
+
+def parts_of(table: ResourceTable) -> list[str]:
+    """To which parts of the overlay the first workload's own calls lead."""
+    body = table[listener_key(workload(0).address, OutboundListener)].body
+    matcher = IPMatcher()
+    tree = listener_pb2.Listener.FromString(body).filter_chain_matcher.matcher_tree
+    assert tree.custom_match.typed_config.Unpack(matcher)
+    return [f"{each.address_prefix}/{each.prefix_len.value}" for each in matcher.range_matchers[0].ranges]
+
+
+def test_a_workloads_calls_lead_to_the_parts_of_the_overlay_that_cells_have() -> None:
+    translation, underlay = Translation(), IPv4Address("192.0.2.1")
+    caller = replace(workload(0), listeners=(OutboundListener(TLS.leaf, longest=60),))
+    alone = state(caller, workload(1))
+    assert parts_of(translation.of(alone)) == ["10.255.1.0/24"]
+    before = translation.made
+    joined = replace(alone, peers=dict.fromkeys(map(IPv4Network, ("10.255.7.0/24", "10.255.0.0/24")), underlay))
+    assert parts_of(translation.of(joined)) == ["10.255.0.0/23", "10.255.7.0/24"]
+    assert [translation.made[address] is each for address, each in before.items()] == [False, True]
+    table = translation.of(joined)
+    assert translation.of(replace(joined, peers=dict(joined.peers))) is table
+    many = dict.fromkeys(list(IPv4Network("10.128.0.0/9").subnets(new_prefix=24))[::2], underlay)
+    assert parts_of(translation.of(replace(joined, peers=many))) == ["10.255.0.0/16"]
 
 
 def test_secrets_print_as_a_fingerprint_and_are_in_no_listener() -> None:

@@ -8,7 +8,7 @@ from dataplane.state import Allow, InboundListener, OutboundListener, Workload
 from host.namespace import run_in
 from tests.testlib.envoy import API, EnvoyCell, LoopThread, allow_original_source
 from tests.testlib.netns import Netns
-from tests.testlib.tunnel_pair import OVERLAY, RESERVED, SPACE, STRICT, lead_into_tunnels, serve
+from tests.testlib.tunnel_pair import RESERVED, SPACE, STRICT, lead_into_tunnels, serve
 
 FIRST, FIRST_TAG, FIRST_PORT = IPv4Address("10.255.1.10"), 100, 8000
 
@@ -70,7 +70,7 @@ class TunnelCrowd:
         self, app: str, address: IPv4Address, tag: int, netns: Netns, allows: frozenset[Allow] = frozenset()
     ) -> Workload:
         leaf = self.cell.leaf(f"acme/shop/{app}", address=address)
-        ends = (OutboundListener(leaf, OVERLAY, longest=3600), InboundListener(leaf, RESERVED, longest=3600))
+        ends = (OutboundListener(leaf, longest=3600), InboundListener(leaf, RESERVED, longest=3600))
         return Workload(app, address, tag, netns.path, allows=allows, listeners=ends)
 
     def dial(self, number: int, port: int) -> socket.socket:

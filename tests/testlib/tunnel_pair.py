@@ -51,7 +51,7 @@ class TunnelPair:
         """With both ends of tunnels; its certificate is that of `acme/shop/<app>` unless another is given."""
         netns = self.pair.web if address == WEB else self.pair.api
         shown = leaf or self.cell.leaf(f"acme/shop/{app}", address=address)
-        ends = (OutboundListener(shown, OVERLAY, self._longest), InboundListener(shown, RESERVED, self._longest))
+        ends = (OutboundListener(shown, self._longest), InboundListener(shown, RESERVED, self._longest))
         return Workload(app, address, tag, netns.path, allows=frozenset(allows), listeners=ends)
 
     def allow(self, *allows: Allow) -> None:
