@@ -20,6 +20,8 @@ from host.errors import refused_as
 from host.reach import first_out_of_reach
 
 BACKLOG = 128
+SO_RCVBUFFORCE = 33  # of Linux
+ROOM = 4 << 20  # bytes: for all questions that dnsmasq lets wait, since each that is lost is waited for 10 s
 PATIENCE, POLL = 10.0, 0.05  # seconds: a hop that has just ended may leave its port a moment later
 
 
@@ -55,7 +57,9 @@ def run_hop(config: Config) -> int:
 def _bound(kind: socket.SocketKind) -> socket.socket:
     made, until = socket.socket(socket.AF_INET, kind), time.monotonic() + PATIENCE
     made.setblocking(False)
-    if kind is socket.SOCK_STREAM:
+    if kind is socket.SOCK_DGRAM:
+        made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
+    else:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the one before may be there
     while True:
         try:

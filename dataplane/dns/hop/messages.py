@@ -4,6 +4,7 @@ dnsmasq says which container asks, as EDNS' client subnet. It is never sent on. 
 the name asked for stands for, directly or by aliases; dnsmasq gets them as that name's own, and so learns nothing of any other.
 """
 
+import struct
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from typing import Final
@@ -27,6 +28,9 @@ ALIASES: Final = 16  # one behind another
 MOST: Final = 512  # addresses of an answer; what is beyond is left out
 LONGEST: Final = 86_400  # seconds
 WHOLE: Final = 32  # bits: a client, not a network
+HEADER, QUESTION_END, ADDRESS = 12, 5, 4  # bytes
+RESPONSE, FAILURE = 0x80, 0x80 | 2  # with recursion
+SUBNET: Final = struct.pack("!4H", 8, 8, 1, WHOLE << 8)  # an option, its length, the family, the whole address
 Addresses = tuple[IPv4Address, ...]
 
 
@@ -62,6 +66,22 @@ def question_of(wire: bytes) -> HopQuestion | None:
         return None
     name = asked.name.to_text(omit_final_dot=True).lower()
     return HopQuestion(message, name, _client(message), asked.rdtype == dns.rdatatype.A)
+
+
+def client_of(wire: bytes) -> IPv4Address | None:
+    """Who asks, without a look at all of it: dnsmasq adds that at the end. None where it cannot be told so."""
+    return IPv4Address(wire[-ADDRESS:]) if wire[-ADDRESS - len(SUBNET) : -ADDRESS] == SUBNET else None
+
+
+def failure(wire: bytes) -> bytes:
+    """An error that answers a question, without a look at it either; b"" where there is none."""
+    place = HEADER
+    while place < len(wire) and wire[place]:
+        place += 1 + wire[place]
+    if place + QUESTION_END > len(wire):
+        return b""
+    counts = struct.pack("!4H", 1, 0, 0, 0)
+    return wire[:2] + bytes([wire[2] | RESPONSE, FAILURE]) + counts + wire[HEADER : place + QUESTION_END]
 
 
 def _client(message: dns.message.Message) -> IPv4Address | None:

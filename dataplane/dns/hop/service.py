@@ -41,6 +41,11 @@ class HopService:
         self._quota = Quota(clock=clock)
         self._opened: OrderedDict[tuple[IPv4Address, str], tuple[FoundAddresses, float]] = OrderedDict()
 
+    def is_too_much(self, wire: bytes) -> bool:
+        """Whether a container asks more than one may. It is to hear so at once: dnsmasq lets few questions wait, of all."""
+        client = messages.client_of(wire)
+        return client is not None and not self._quota.takes(client)
+
     async def answer(self, wire: bytes, *, datagram: bool) -> bytes | None:
         """None where there is to be no answer."""
         question = messages.question_of(wire)
@@ -48,8 +53,6 @@ class HopService:
             return None
         if question.client is None:
             return messages.answer(question, UNKNOWN, datagram=datagram)
-        if not self._quota.takes(question.client):
-            return None
         try:
             found = await self._found(question, question.client)
         except AgentAway:
@@ -94,7 +97,9 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if self._waiting < WAITING:
+        if self._transport is not None and self._service.is_too_much(data):
+            self._transport.sendto(messages.failure(data), addr)
+        elif self._waiting < WAITING:
             self._waiting += 1
             self._tasks.create_task(self._answer(data, addr), name="datagram")
 
@@ -130,7 +135,7 @@ async def _answer_all(service: HopService, reader: asyncio.StreamReader, writer:
         async with asyncio.timeout(IDLE):
             (length,) = struct.unpack("!H", await reader.readexactly(2))
             wire = await reader.readexactly(length)
-        found = await service.answer(wire, datagram=False)
+        found = messages.failure(wire) if service.is_too_much(wire) else await service.answer(wire, datagram=False)
         if found is None:
             return
         writer.write(struct.pack("!H", len(found)) + found)
