@@ -62,7 +62,7 @@ class ContainerLimits(Part):
     async def look(self) -> None:
         """Once. Where no container has a limit nothing is asked."""
         state = self._loop.applied()
-        if state is None or all(each.limits is NO_LIMITS or each.limits == NO_LIMITS for each in state.workloads.values()):
+        if state is None or all(each.limits == NO_LIMITS for each in state.workloads.values()):
             self._hits = {}
             return
         try:
