@@ -13,6 +13,7 @@ from agent.errors import Conflict, HostRefused
 from agent.loop.desired import CellFacts, pin_of
 from agent.model.app_port import TCP, UDP
 from agent.model.attachment import Attachment, Phase
+from agent.model.names import AppName
 from agent.model.publication import Publication
 from agent.model.status import Part, Problem
 from dataplane.flows import sockdiag
@@ -61,6 +62,11 @@ class PublishedPorts(Part):
     def is_served(self, held: Attachment, publication: Publication) -> bool:
         """Whether anything inside served one of its ports at the last look."""
         return self._served.get((held.name, publication), False)
+
+    def leads_to(self, app: AppName, protocol: str, port: int) -> bool:
+        """Whether a port of an app is published by any of its instances here."""
+        published = (each for held in self._held() if held.app == app for each in held.publish)
+        return any(each.protocol == protocol and port in each.inside(tls_port=self._facts.tls_port) for each in published)
 
     async def look(self) -> None:
         """Look at all that is published. Raises nothing: what cannot be seen is as it was."""

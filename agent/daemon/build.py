@@ -5,7 +5,7 @@ A new part has its place in the list of what reports; what it does for as long a
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import IPv4Network
 from typing import Any
@@ -20,6 +20,7 @@ from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
 from agent.control.api.containers import ContainersApi
 from agent.control.api.policies import PoliciesApi
+from agent.control.api.policy_check import OutsideDefaults
 from agent.control.api.rotation import RotationApi
 from agent.control.api.routes import RoutesApi
 from agent.control.api.spaces import SpacesApi
@@ -221,7 +222,7 @@ def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
         _containers(base, parts, attachments),
         apps,
         SpacesApi(base.declared, known=parts.known, enforcement=enforcement),
-        PoliciesApi(parts.policies, known=parts.known, enforcement=enforcement, defaults=parts.outside.defaults),
+        PoliciesApi(parts.policies, known=parts.known, enforcement=enforcement, defaults=_outside_defaults(parts)),
         RoutesApi(
             storage.routes,
             parts.names.naming,
@@ -262,6 +263,10 @@ def _containers(base: Foundation, parts: Parts, attachments: AttachmentsApi) -> 
         reservations=Reservations(base.database),
         resolv_conf=parts.files.resolv_conf,
     )
+
+
+def _outside_defaults(parts: Parts) -> OutsideDefaults:
+    return replace(parts.outside.defaults, leads_to=parts.published.leads_to)
 
 
 def _levels(parts: Parts, reporting: tuple[Part, ...]) -> Levels:

@@ -24,7 +24,7 @@ from agent.store import addresses, last_leaves
 from agent.store.database import NEVER, Database
 from agent.store.last_leaves import ClockBounds, LastLeaf
 from agent.store.refusals import index_taken
-from agent.store.rows import INSERT, from_row, publications, to_row
+from agent.store.rows import INSERT, from_row, to_row
 from agent.store.sqlite_errors import damaged
 
 Row: TypeAlias = tuple[str | int | None, ...]
@@ -233,8 +233,9 @@ class Ledger:
 
     def _published(self) -> Iterator[tuple[str, tuple[Publication, ...]]]:
         """By name of the attachment, in any phase: a port is free once nothing leads to it any more."""
-        for row in self._database.read("SELECT name, publish FROM attachments WHERE publish != '[]' ORDER BY name"):
-            yield str(row["name"]), publications(row["publish"])
+        for row in self._database.read("SELECT * FROM attachments WHERE publish != '[]' ORDER BY name"):
+            held = self._decode(row)
+            yield held.name, held.publish
 
     def _enter(self, connection: sqlite3.Connection, held: Attachment, phase: Phase) -> Attachment:
         connection.execute("UPDATE attachments SET phase = ? WHERE name = ?", (phase.value, held.name))

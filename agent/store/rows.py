@@ -64,10 +64,5 @@ def from_row(row: sqlite3.Row) -> Attachment:
         services=tuple(map(AppName.parse, json.loads(row["services"]))),
         netns_name=row["netns_name"],
         limits=Limits(**json.loads(row["limits"])),
-        publish=publications(row["publish"]),
+        publish=tuple(map(Publication.parse, json.loads(row["publish"]))),
     )
-
-
-def publications(column: str) -> tuple[Publication, ...]:
-    """Those of the column `publish`. Raises ValueError or TypeError."""
-    return tuple(map(Publication.parse, json.loads(column)))

@@ -59,6 +59,10 @@ def test_policy_check_says_of_an_address_what_is_in_force(cell: CellUnderTest) -
     for address, code in (("203.0.113.9", 0), ("203.0.114.9", 1)):
         done = cell.cellnet("policy", "check", address, WEB, "tcp/8080", code=code)
         assert ("allowed by in" in done.out) is not code
+        assert "publishes" not in done.err
+    cell.cellnet("detach", "web")
+    done = cell.cellnet("policy", "check", "203.0.113.9", WEB, "tcp/8080")
+    assert f"nothing of {WEB} on this cell publishes tcp/8080" in done.err
 
 
 def _problems(cell: CellUnderTest) -> str:

@@ -46,6 +46,28 @@ def refusal(curl: Curl, source: str, to: str, port: str) -> str:
     return str(found["error"]["what"])
 
 
+@pytest.fixture
+def publishing_cell(tmp_path: Path) -> Iterator[Curl]:
+    """One that publishes port 80 of web."""
+    cell = FakeCell(defaults=replace(outside_defaults(), leads_to=lambda app, *port: (str(app), *port) == (WEB, "tcp", 80)))
+    with serving(cell, tmp_path / "publishing.sock") as path:
+        yield Curl(path, cell)
+
+
+def test_what_may_come_in_is_told_where_no_published_port_leads_there(publishing_cell: Curl) -> None:
+    curl = publishing_cell
+    allow(curl, "203.0.113.0/24", WEB, "tcp/80-81", "udp/80", "icmp/echo")
+    for port, told in (
+        ("tcp/80", []),
+        ("tcp/81", [f"nothing of {WEB} on this cell publishes tcp/81"]),
+        ("udp/80", [f"nothing of {WEB} on this cell publishes udp/80"]),
+        ("icmp/echo", ["a ping from outside is answered by the cell itself"]),
+        ("tcp/82", []),
+    ):
+        found = check(curl, "203.0.113.9", WEB, port)
+        assert (found["allowed"], found["notices"]) == (port != "tcp/82", told), port
+
+
 def test_a_network_allows_its_addresses_on_its_ports(curl: Curl) -> None:
     name = allow(curl, WEB, "192.0.2.0/24", "tcp/443", "udp/500-510", "icmp/echo")
     assert check(curl, WEB, "192.0.2.7", "tcp/443") == {

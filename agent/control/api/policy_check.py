@@ -21,7 +21,8 @@ from agent.policy.ports import parse_one
 class OutsideDefaults:
     """What decides about the outside beside policies: the defaults of agent.yaml, which is `source`, and what is never outside.
 
-    `why_never` has the reason for an address, which is empty where it may be outside.
+    `why_never` has the reason for an address, which is empty where it may be outside. `leads_to`: whether a port of an app (its
+    protocol and number) is published here.
     """
 
     inside: Inside
@@ -29,6 +30,7 @@ class OutsideDefaults:
     source: str = "agent.yaml"
     egress_allowed: bool = False
     ingress_allowed: bool = False
+    leads_to: Callable[[AppName, str, int], bool] = lambda _app, _protocol, _port: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,13 @@ class PolicyCheck:
         return f"{end} is never outside: {why}" if why else ""
 
     async def _elsewhere(self, question: Question, permit: Permit | None) -> tuple[str, ...]:
-        """Which policies may let it through all the same: a name leads to addresses."""
+        """What lets it through all the same, since a name leads to addresses, or stops it, since no port leads there."""
+        if permit is not None and isinstance(question.source, IPv4Address) and isinstance(question.to, AppName):
+            kind, port = question.protocol, question.port
+            if kind is Protocol.ICMP:
+                return ("a ping from outside is answered by the cell itself",)
+            if not self._defaults.leads_to(question.to, kind.value, port):
+                return (f"nothing of {question.to} on this cell publishes {kind.value}/{port}",)
         if permit is not None or not isinstance(question.source, AppName) or isinstance(question.to, AppName):
             return ()
         way = "address" if isinstance(question.to, HostPattern) else "name"
