@@ -52,7 +52,6 @@ def two(cell: CellUnderTest) -> tuple[Instance, Instance]:
     return cell.run_app(WEB), cell.run_app(API)
 
 
-@pytest.mark.skipif(not Path("/proc/sys/net/mptcp").exists(), reason="a kernel without MPTCP")
 def test_both_ends_of_an_mptcp_connection_end(cell: CellUnderTest) -> None:
     """Both programs ask for MPTCP, of which a reset ends a subflow only: the client would wait for ever."""
     web, api = two(cell)

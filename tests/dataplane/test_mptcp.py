@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,6 @@ from tests.testlib.hosts import allow
 from tests.testlib.netns import Netns
 from tests.testlib.node import Node
 from tests.testlib.two_hosts import DB, WEB, TwoHosts, two_hosts
-
-pytestmark = pytest.mark.skipif(not Path("/proc/sys/net/mptcp").exists(), reason="a kernel without MPTCP")
 
 IPPROTO_MPTCP, TCP_IS_MPTCP = 262, 43
 
