@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.testlib.cell import CellUnderTest
 from tests.testlib.documents import blocks
 from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually
-from tests.testlib.podman import Podman
+from tests.testlib.podman import Podman, podman_of
 
 SERVER = ("python3", "-m", "http.server", "8080")
 
@@ -142,3 +143,14 @@ def test_a_port_that_podman_is_to_publish_opens_by_policy(cell: CellUnderTest, p
     done = podman.run("other", options=["--network-alias=acme/shop/api", "--publish=8000:8080"], code=None)
     assert done.code != 0
     assert cell.attachments() == ["api"]
+
+
+def test_containers_of_podman_call_each_other_through_tunnels_in_strict_mode(make_cell: Callable[..., CellUnderTest]) -> None:
+    cell = make_cell("tls.mtls=strict")
+    with podman_of(cell) as podman:
+        api, web = podman.container("api", "acme/shop/api", command=SERVER), podman.container("web", "acme/shop/web")
+        call = f"import urllib.request as r; print(r.urlopen('http://{api.address}:8080/', timeout=5).status)"
+        assert podman("exec", "web", "python3", "-c", call, code=None).code != 0
+        cell.allow("acme/shop/web", "acme/shop/api", "tcp/8080")
+        eventually(lambda: podman("exec", "web", "python3", "-c", call, code=None).out == "200\n")
+        assert str(web.address) in podman("logs", "api").err

@@ -97,6 +97,20 @@ def test_a_late_del_of_one_container_leaves_another_of_the_same_name(
     assert cell.attachments() == ["web", "web-1"]
 
 
+def test_a_restarted_agent_knows_containers_by_their_ids(cell: CellUnderTest, engine: Engine, netns: MakeNetns) -> None:
+    place = netns("c")
+    told = engine.add("box", place.path, name="web")
+    engine.add("box", netns("d").path, name="second", config={"name": "other"}, interface="eth1")
+    cell.kill("agent", again=True)
+    eventually(lambda: cell.wait_well().flag("ok"))
+    assert engine.add("box", place.path, name="web") == told
+    assert engine.call("CHECK", "box", netns=place.path, config={"prevResult": told}) is None
+    engine.call("DEL", "box")
+    assert cell.attachments() == ["second"]
+    engine.call("DEL", "box", interface="eth1")
+    assert cell.attachments() == []
+
+
 def test_a_check_finds_what_is_not_as_the_add_has_answered(cell: CellUnderTest, engine: Engine, netns: MakeNetns) -> None:
     place = netns("c")
     told = engine.add("box", place.path)

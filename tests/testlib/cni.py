@@ -46,17 +46,12 @@ class Engine:
         return answer
 
     def add(
-        self,
-        container: str,
-        netns: object,
-        *,
-        app: str = "acme/shop/web",
-        name: str = "",
+        self, container: str, netns: object, *, app: str = "acme/shop/web", name: str = "", interface: str = "eth0",
         config: Mapping[str, object] = NOTHING,
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         """ADD of a container that says of itself which app it is."""
         args = f"IgnoreUnknown=1;CELLNET_APP={app}" + (f";K8S_POD_NAME={name}" if name else "")
-        return self.call("ADD", container, netns=netns, args=args, config=config)
+        return self.call("ADD", container, netns=netns, interface=interface, args=args, config=config)
 
 
 def address_in(answer: Any) -> str:

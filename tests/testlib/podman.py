@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -140,9 +141,9 @@ class Podman:
         self("rm", "--all", "--force", "--time=0", code=None)
 
 
-@pytest.fixture
-def podman(cell: CellUnderTest) -> Iterator[Podman]:
-    """With a network `cellnet`, on the module's cell; all its containers are gone after the test."""
+@contextmanager
+def podman_of(cell: CellUnderTest) -> Iterator[Podman]:
+    """With a network `cellnet`; all its containers are gone afterwards."""
     made = Podman(cell)
     try:
         made.network()
@@ -150,3 +151,10 @@ def podman(cell: CellUnderTest) -> Iterator[Podman]:
     finally:
         made.close()
         shutil.rmtree(made.folder)
+
+
+@pytest.fixture
+def podman(cell: CellUnderTest) -> Iterator[Podman]:
+    """On the module's cell."""
+    with podman_of(cell) as made:
+        yield made
