@@ -358,7 +358,7 @@ def created(network: Fields) -> Fields:
     if unknown:
         raise PluginFailure(BAD_CONFIG, f"--opt {unknown[0]} is not known", "known are app=ORG/SPACE/APP and socket=PATH")
     if network.get("subnets"):
-        raise PluginFailure(BAD_CONFIG, "cellnet gives addresses of its overlay", "leave --subnet out")
+        raise PluginFailure(BAD_CONFIG, "addresses are those of the overlay", "leave --subnet out")
     return {**network, "ipam_options": {"driver": "none"}, "dns_enabled": False}
 
 
