@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent import log
 from agent.complaint import Complaint, Complaints
-from agent.errors import RAISED
+from agent.errors import RAISED, InvalidInput
 from agent.identity.issuer import Issuer
 from agent.identity.keyring import Keyring
 from agent.identity.leaf import issue, unfit, validity
@@ -135,19 +135,26 @@ class Leaves(Part):
         for attachment in here:
             leaf = kept.get(attachment.name)
             if leaf is not None and self._unfit(leaf, attachment) is None:
-                self._remember(attachment, validity(leaf))
-                self._adopt(attachment, leaf)
+                self._keep(attachment, leaf)
             else:
-                self._issue_when_possible(attachment)
+                self._issue_when_possible(attachment, leaf)
         self.keyring.sweep(self._attachments)
 
-    def _issue_when_possible(self, attachment: Attachment) -> None:
-        """Now, or when what stands in the way has gone: one container's TLS must not keep the others waiting."""
+    def _keep(self, attachment: Attachment, leaf: Leaf) -> None:
+        self._remember(attachment, validity(leaf))
+        self._adopt(attachment, leaf)
+
+    def _issue_when_possible(self, attachment: Attachment, kept: Leaf | None) -> None:
+        """Now, or when what stands in the way has gone: one container's TLS must not keep the others waiting. Until then
+        what was kept serves on where only this cell's clock speaks against it: others may see it otherwise.
+        """
         try:
             self.ensure(attachment)
         except RAISED as error:
             name, now = attachment.name, self._now()
             self._attachments[name] = attachment
+            if kept is not None and self._unfit(kept, attachment, whenever=True) is None:
+                self._keep(attachment, kept)
             issuer_ends = self.authorities.cell.valid.not_after
             self._renewals[name] = Renewal(name, Validity(now, now), issuer_ends).failed(now=now)
             self._failures.about(error, key=name, name=name)
@@ -272,8 +279,13 @@ class Leaves(Part):
         self._renewals[attachment.name] = Renewal(name=attachment.name, valid=validity(leaf), issuer_ends=issuer_ends)
         self._wake.set()
 
-    def _unfit(self, leaf: Leaf, attachment: Attachment) -> str | None:
-        return unfit(leaf, identity=self._identity(attachment), bundle=self.trust.own_root, now=self._now())
+    def _unfit(self, leaf: Leaf, attachment: Attachment, *, whenever: bool = False) -> str | None:
+        """`whenever`: but for its dates."""
+        try:
+            now = validity(leaf).not_before if whenever else self._now()
+        except InvalidInput as error:
+            return error.what
+        return unfit(leaf, identity=self._identity(attachment), bundle=self.trust.own_root, now=now)
 
     def _identity(self, attachment: Attachment) -> Identity:
         return identity(

@@ -115,6 +115,7 @@ def test_a_clock_from_before_its_authorities_is_reported_and_all_recovers_with_i
     cell.start(well=False)
     eventually(lambda: "no new certificate for the cell: " in cell.cellnet("status", code=1).out)
     assert follows_policy(web, api, other)
+    eventually(lambda: good(served(web, api), datetime.now(UTC)))
     lab.set_clock(timedelta(0))
     cell.wait_well()
     eventually(lambda: good(leaf(api), datetime.now(UTC)) and served(web, api) == leaf(api))

@@ -232,6 +232,26 @@ def test_what_is_valid_is_kept_by_a_start_without_the_key(external: ExternalRoot
     assert dict(leaves.all()) == dict(before)
 
 
+@pytest.mark.parametrize("days", [-5, 5])
+def test_what_only_the_clock_speaks_against_is_kept_where_none_can_be_issued(external: ExternalRoot, days: int) -> None:
+    before = loaded(external).all()
+    (external.ca / "cell.key").unlink()
+    external.now = NOON + days * DAY
+    leaves = external.leaves(needed=True)
+    other = replace(WEB, address=SECOND)
+    leaves.load([WEB])
+    assert dict(leaves.all()) == dict(before)
+    assert "web" in leaves.failures
+    leaves = external.leaves(needed=True)
+    leaves.load([other])
+    assert dict(leaves.all()) == {}
+    leaves = external.leaves(needed=True)
+    (external.folder / "identity/web").mkdir(exist_ok=True)
+    (external.folder / "identity/web/instance.crt").write_text("nothing that can be read")
+    leaves.load([WEB])
+    assert dict(leaves.all()) == {}
+
+
 def test_a_cell_with_its_own_root_asks_no_operator(scene: LeafScene) -> None:
     leaves = scene.leaves()
     scene.now = NOON + 89 * DAY
