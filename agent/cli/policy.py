@@ -119,7 +119,7 @@ def apply(location: Location, path: Path, credentials: Path | None, as_json: boo
     """
     from agent.cli.validation import check_file, host_facts
 
-    checked = check_file(path, inside=host_facts(location).inside)
+    checked = check_file(path, facts=host_facts(location))
     if not checked.ok:
         _show_problems(checked)
         return FAILED
@@ -227,7 +227,7 @@ def validate(location: Location, paths: tuple[Path, ...], as_json: bool) -> int:
     from agent.cli.validation import check_file, host_facts
 
     facts = host_facts(location)
-    found = [check_file(path, inside=facts.inside) for path in paths]
+    found = [check_file(path, facts=facts) for path in paths]
     if as_json:
         print_json({"ok": all(each.ok for each in found), "files": [each.json() for each in found]})
     else:
@@ -239,12 +239,19 @@ def validate(location: Location, paths: tuple[Path, ...], as_json: bool) -> int:
                 click.echo(f"{each.path}: {counted(str(each.policies), 'policy', plural='policies')}")
             if each.of_udp and facts.mutual_tls:
                 print_warning(f"{each.path}: {_plain_udp(each.of_udp)}")
+            if each.from_outside and facts.mutual_tls:
+                print_warning(f"{each.path}: {_plain_calls(each.from_outside)}")
     return 0 if all(each.ok for each in found) else FAILED
 
 
 def _plain_udp(policies: int) -> str:
     opens = "1 policy opens" if policies == 1 else f"{policies} policies open"
     return f"{opens} UDP, which mutual TLS leaves in plain, as it does published ports and the host's own calls"
+
+
+def _plain_calls(policies: int) -> str:
+    lets = "1 policy lets" if policies == 1 else f"{policies} policies let"
+    return f"{lets} the outside in to ports that mutual TLS leaves in plain; what is published as `tls` is encrypted"
 
 
 def _show_problems(checked: "Checked") -> None:

@@ -10,17 +10,20 @@ from agent.config.config import Mtls
 from agent.config.problems import InvalidSource, Mistake
 from agent.errors import RAISED
 from agent.model.outside import NOTHING_INSIDE, Inside
-from agent.model.policy import between_apps
+from agent.model.policy import IngressPolicy, Ports, between_apps
 from agent.policy.language import parse
+from dataplane.state import TLS_PORT
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One file, its `content` as it was read: how many policies it holds, how many open UDP between apps; or its mistakes."""
+    """One file, its `content` as it was read: how many policies it holds, how many open UDP between apps, and how many let the
+    outside in to other ports than that where TLS is terminated; or its mistakes."""
 
     path: Path
     policies: int = 0
     of_udp: int = 0
+    from_outside: int = 0
     problems: tuple[Mistake, ...] = ()
     content: bytes = b""
 
@@ -50,12 +53,14 @@ class Checked:
         }
 
 
-def check_file(path: Path, *, inside: Inside) -> Checked:
+def check_file(path: Path, *, facts: "HostFacts") -> Checked:
     """Read and parse; `-` is standard input."""
     try:
         content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        found = parse(content, source=str(path), inside=inside)
-        return Checked(path, policies=len(found), of_udp=sum(bool(each.udp) for each in between_apps(found)), content=content)
+        found = parse(content, source=str(path), inside=facts.inside)
+        of_udp, tls = sum(bool(each.udp) for each in between_apps(found)), (Ports(facts.tls_port, facts.tls_port),)
+        within = [each for each in found if isinstance(each, IngressPolicy) and (each.udp or each.tcp not in ((), tls))]
+        return Checked(path, policies=len(found), of_udp=of_udp, from_outside=len(within), content=content)
     except InvalidSource as error:
         return Checked(path, problems=error.problems)
     except OSError as error:
@@ -64,10 +69,12 @@ def check_file(path: Path, *, inside: Inside) -> Checked:
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What this host's configuration says of policies: whether there is mutual TLS, and what is the cell's own."""
+    """What this host's configuration says of policies: whether there is mutual TLS, what is the cell's own, and where TLS is
+    terminated."""
 
     mutual_tls: bool = False
     inside: Inside = NOTHING_INSIDE
+    tls_port: int = TLS_PORT
 
 
 def host_facts(location: Location) -> HostFacts:
@@ -76,4 +83,4 @@ def host_facts(location: Location) -> HostFacts:
         config = location.load()
     except RAISED:
         return HostFacts()
-    return HostFacts(config.tls.mtls is not Mtls.NONE, Inside.of(config))
+    return HostFacts(config.tls.mtls is not Mtls.NONE, Inside.of(config), config.tls.port)

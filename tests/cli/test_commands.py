@@ -191,6 +191,22 @@ def test_validate_says_what_mutual_tls_leaves_in_plain(cellnet: Cli, tmp_path: P
     assert cellnet("policy", "validate", str(path)) == Done(0, f"{path}: 3 policies\n", warning)
 
 
+@pytest.mark.parametrize(("mode", "is_warned"), [("none", False), ("strict", True)])
+def test_validate_says_what_mutual_tls_leaves_in_plain_of_the_outside(
+    cellnet: Cli, tmp_path: Path, mode: str, is_warned: bool
+) -> None:
+    config, path = tmp_path / "etc/cellnet/agent.yaml", tmp_path / "shop.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f"tls: {{mtls: {mode}, port: 7443}}\n")
+    ends = "from: {cidr: 0.0.0.0/0}, to: acme/shop/api"
+    path.write_text(
+        f"policies: [{{{ends}, tcp: 7443}}, {{{ends}, tcp: [80, 7443]}}, {{{ends}, udp: 53}}, {{{ends}, icmp: echo}}]\n"
+    )
+    said = "2 policies let the outside in to ports that mutual TLS leaves in plain; what is published as `tls` is encrypted"
+    warning = f"warning: {path}: {said}\n" if is_warned else ""
+    assert cellnet("policy", "validate", str(path)) == Done(0, f"{path}: 4 policies\n", warning)
+
+
 def test_the_schema_is_json(cellnet: Cli) -> None:
     assert json.loads(cellnet("policy", "schema").out)["$schema"]
 
