@@ -17,6 +17,7 @@ from agent.store.ledger import Ledger
 from host import process
 from tests.testlib.attach_bed import Obliging, attaching
 from tests.testlib.memory_store import MemoryStore
+from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app, request
 
 
@@ -37,7 +38,7 @@ async def test_a_name_that_another_attachment_has_by_now_is_left_alone(tmp_path:
         held(ledger, name, by=owner(os.getpid(), started=1), of=name)
     loop.gate.clear()
     sweep = asyncio.ensure_future(subject.sweep())
-    await asyncio.sleep(0.05)  # both are being detached, and wait for a turn
+    await eventually_async(lambda: loop.turns == 2)  # both are being detached, and wait for a turn
     loop.gate.set()
     await sweep
     held(ledger, "web", by=owner(os.getpid()), of="web")
@@ -52,8 +53,7 @@ async def test_the_dead_are_detached_together(tmp_path: Path, ledger: Ledger) ->
         held(ledger, f"web-{number}", by=owner(os.getpid(), started=1))
     loop.gate.clear()
     sweep = asyncio.ensure_future(subject.sweep())
-    await asyncio.sleep(0.05)
-    assert loop.turns == 5, "all five wait for the same turn"
+    await eventually_async(lambda: loop.turns == 5)  # all five wait for the same one
     loop.gate.set()
     await sweep
     assert ledger.all() == ()

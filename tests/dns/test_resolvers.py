@@ -15,7 +15,7 @@ from agent.model.resolv_conf import resolv_conf
 from host.namespace import run_in
 from tests.testlib.dns_bed import DnsBed
 from tests.testlib.dns_client import RESOLVER, ask
-from tests.testlib.patience import eventually
+from tests.testlib.patience import PATIENCE, eventually
 
 SOURCE = Path(__file__).parent / "getaddrinfo.c"
 TEXT = resolv_conf(AppName("acme", "shop", "web"), nameserver=RESOLVER, domain="cell.internal").text
@@ -31,10 +31,14 @@ API, BLOG = "api.shop.acme.cell.internal", "api.blog.acme.cell.internal"
 NAMES = {"10.255.1.7": (API, "backend.apps.internal"), "10.255.1.8": (API,), "10.255.2.7": (BLOG,)}
 
 
-def inside(bed: DnsBed, *argv: str, **env: str) -> "subprocess.CompletedProcess[str]":
-    """A command in a container of acme/shop/web, as `cellnet exec` runs it."""
-    command = ["nsenter", f"--net={bed.containers[0].pin}", sys.executable, "-c", AS_THE_COMMAND_LINE_DOES, TEXT, *argv]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, env={**os.environ, **env})
+def command(bed: DnsBed, *argv: str) -> list[str]:
+    """One that runs in a container of acme/shop/web, as by `cellnet exec`."""
+    return ["nsenter", f"--net={bed.containers[0].pin}", sys.executable, "-c", AS_THE_COMMAND_LINE_DOES, TEXT, *argv]
+
+
+def inside(bed: DnsBed, *argv: str) -> "subprocess.CompletedProcess[str]":
+    """Run one to its end."""
+    return subprocess.run(command(bed, *argv), capture_output=True, text=True, timeout=60)
 
 
 @pytest.fixture(scope="module", params=[("gcc",), ("musl-gcc", "-static")], ids=["glibc", "musl"])
@@ -115,15 +119,15 @@ def test_a_program_in_go_reaches_an_app_by_its_name(bed: DnsBed, name: str) -> N
     bed.publish({str(container.address): (API, "backend.apps.internal")})
     eventually(lambda: ask(container, API).addresses == [str(container.address)])
     with listening(container.pin) as listener:
-        port = listener.getsockname()[1]
-        endpoint = f"--endpoints=http://{name}:{port}"
-        done = inside(
-            bed, "etcdctl", endpoint, "--command-timeout=1s", "get", "x", GODEBUG="netdns=go", ETCDCTL_API="3", no_proxy="*"
-        )
-        assert done.returncode != 0, "it is no etcd"
-        listener.settimeout(0)
-        connection, _ = listener.accept()
-        connection.close()
+        listener.settimeout(PATIENCE)
+        endpoint = f"--endpoints=http://{name}:{listener.getsockname()[1]}"
+        words = command(bed, "etcdctl", endpoint, "--dial-timeout=60s", "--command-timeout=60s", "get", "x")
+        go = {**os.environ, "GODEBUG": "netdns=go", "ETCDCTL_API": "3", "no_proxy": "*"}
+        with subprocess.Popen(words, env=go) as calling:
+            try:
+                listener.accept()[0].close()
+            finally:
+                calling.kill()
 
 
 def listening(pin: Path) -> socket.socket:
