@@ -27,7 +27,7 @@ PORT, HELD = 8080, 9000
 APPS = {"acme/shop/web": 1, "acme/shop/api": 1, "acme/shop/db": 2, "acme/bank/job": 3}
 """Each with its cell."""
 CUT = re.compile(r'"count": (\d+), .*"event": "flows_cut"')
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 @dataclass(frozen=True)
