@@ -31,6 +31,7 @@ from agent.control.enforcement import Enforcement
 from agent.daemon.firewall import FirewallRow
 from agent.daemon.storage import StoreRow
 from agent.daemon.this_cell import ThisCellRow
+from agent.dns.asked_names import HostsRow
 from agent.dns.liveness import DnsRow
 from agent.dns.readiness import NamesRow
 from agent.envoy.connection import EnvoyRow
@@ -120,7 +121,6 @@ class FakeCell:
     environment: dict[str, str] = field(default_factory=dict)
     names: MemoryStore = field(default_factory=MemoryStore)  # whose routes are whose
     instances: dict[str, int] = field(default_factory=dict)  # by route
-
     operators: list[StoreCredentials | None] = field(default_factory=list)
     elsewhere: list[Endpoint] = field(default_factory=list)  # on other cells
     declared: frozenset[AppName] = frozenset()
@@ -152,8 +152,7 @@ class FakeAttachments(AttachmentsApi):
 
     def __init__(self, cell: FakeCell) -> None:
         self.cell = cell
-        self._names_in_use = set()
-        self._facts = FACTS
+        self._names_in_use, self._facts = set(), FACTS
         self._published = PublishedPorts(lambda: (), facts=FACTS, reserved={})
 
     async def attach(self, request: AttachRequest, *, peer: Peer) -> AttachmentInFull:
@@ -316,6 +315,7 @@ class FakePart(Part):
             "limited": (),
             "envoy": EnvoyRow(True, "1.40.0", len(self.cell.views), ()),
             "dns": DnsRow(IPv4Address("169.254.0.2"), True, len(self.cell.views), (), ()),
+            "hosts": HostsRow(True, 0),
             "ca": CaRow("cell.internal", NOW, NOW, NOW),
             "rotation": None,
             "last_apply": LastApplyRow(NOW, 12.346, 4),
