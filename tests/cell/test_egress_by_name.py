@@ -303,7 +303,7 @@ def test_what_another_program_changes_in_a_set_is_mended(cell: CellUnderTest, fa
     cell.host.run("ipset", "flush", name)
     cell.host.run("ipset", "add", name, far.other)
     eventually(lambda: members(cell) == {far.address})
-    assert any("addresses of names" in each.text("what") for each in cell.status().at("last_repairs").each())
+    eventually(lambda: any("addresses of names" in each.text("what") for each in cell.status().at("last_repairs").each()))
 
 
 @once
