@@ -97,6 +97,7 @@ class Podman:
             (self.networks / "50-cellnet.conflist").write_text(json.dumps(conflist))
         else:
             options = [f"--opt={key}={value}" for key, value in {"socket": agent, **keys}.items()]
+            self("network", "rm", "--force", "cellnet", code=None)
             self("network", "create", "-d", "cellnet", *options, "cellnet")
 
     def forget_network(self) -> None:
