@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from host import namespace
+from tests.testlib.patience import eventually
 
 PREFIX = f"cnt{os.getpid()}"
 _numbers = itertools.count()
@@ -24,8 +25,11 @@ class Netns:
         self.run("ip", "link", "set", "lo", "up")
 
     def start(self, *argv: str, **options: Any) -> "subprocess.Popen[bytes]":
-        """Start a process inside, in the machine's own mount namespace (unlike `ip netns exec`)."""
-        return subprocess.Popen(["nsenter", f"--net={self.path}", "--", *argv], **options)
+        """Start a process, in the machine's own mount namespace (unlike `ip netns exec`); it is inside when this returns."""
+        started = subprocess.Popen(["nsenter", f"--net={self.path}", "--", *argv], **options)
+        here = self.path.stat().st_ino
+        eventually(lambda: started.poll() is not None or _namespace_of(started.pid) == here)
+        return started
 
     def run(self, *argv: str, stdin: bytes | None = None, check: bool = True, timeout: float = 60) -> str:
         """Run a tool inside and return what it printed on both streams."""
@@ -44,3 +48,11 @@ class Netns:
     def close(self) -> None:
         """Remove the namespace; its links and rules go with it."""
         namespace.unpin(self.path)
+
+
+def _namespace_of(pid: int) -> int | None:
+    """The inode of a process's network namespace; None where it has just ended."""
+    try:
+        return Path(f"/proc/{pid}/ns/net").stat().st_ino
+    except OSError:
+        return None
