@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dataplane import known_names_file
 from dataplane.known_names import GRACE, LEAST, MOST, KnownNames
 from dataplane.known_names_file import KnownNamesFile
 from dataplane.name_patterns import NamePatterns
@@ -112,3 +113,21 @@ def test_a_file_that_is_not_there_or_makes_no_sense_says_nothing(tmp_path: Path)
     assert KnownNamesFile(path).read() == {}
     path.write_bytes(b"\xff\n\na.example\nb.example x 5\nc.example 192.0.2.1\nd.example 192.0.2.1 x\n")
     assert {name: dict(ends) for name, ends in KnownNamesFile(path).read().items() if ends} == {}
+
+
+def test_a_file_that_has_become_long_is_written_anew_with_what_is_known(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_names_file, "MOST", 100)
+    file = KnownNamesFile(tmp_path / "known-names")
+    file.begin(())
+    known = KnownNames(clock=clock, write=file.add)
+    for _ in range(20):
+        clock.now += 1
+        known.remember("a.example", [ONE], seconds=60)
+    assert file.is_long
+    file.begin(known.all())
+    known.remember("b.example", [TWO], seconds=60)
+    lines = (tmp_path / "known-names").read_text().splitlines()
+    assert lines == [f"a.example {ONE} {clock.now + 60}", f"b.example {TWO} {clock.now + 60}"]
+    file.close()
