@@ -16,6 +16,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
     HttpConnectionManager,
     HttpFilter,
 )
+from envoy.extensions.upstreams.tcp.v3.tcp_protocol_options_pb2 import TcpProtocolOptions
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
@@ -23,7 +24,7 @@ from dataplane.envoy import tls
 from dataplane.envoy.access_log import ended_tunnels, refused_streams
 from dataplane.envoy.address_tie import tie
 from dataplane.envoy.admission import admission
-from dataplane.envoy.cluster import dial_limits, keepalive
+from dataplane.envoy.cluster import POOL_IDLE, dial_limits, keepalive
 from dataplane.envoy.container_socket import STAT_PREFIX, dialled_from, fair_share, handshake_rate, listening
 from dataplane.envoy.http import HEADERS_TIMEOUT, NO_ADDRESS
 from dataplane.envoy.limits import APP_BUFFER, FORGOTTEN, HANDSHAKE, TUNNEL_BUFFER, TUNNEL_HEADERS
@@ -34,6 +35,7 @@ from dataplane.tables import TUNNEL_MARK
 
 _Manager = HttpConnectionManager
 CONNECT = "CONNECT"
+OPTIONS = "envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions"
 
 
 def inbound_listener(
@@ -100,7 +102,10 @@ def _everything_to(cluster_name: str) -> RouteConfiguration:
 
 
 def inbound_cluster(name: str, *, pin: Path) -> Cluster:
-    """The app, on the address and port that `admission` has judged, dialled from inside its namespace."""
+    """The app, on the address and port that `admission` has judged, dialled from inside its namespace.
+
+    Connections that were made for callers who had gone by then are closed: Envoy itself keeps them for ten minutes.
+    """
     return Cluster(
         name=name,
         type=Cluster.ORIGINAL_DST,
@@ -112,4 +117,5 @@ def inbound_cluster(name: str, *, pin: Path) -> Cluster:
         circuit_breakers=dial_limits(),
         upstream_bind_config=dialled_from(pin),
         upstream_connection_options=UpstreamConnectionOptions(tcp_keepalive=keepalive()),
+        typed_extension_protocol_options={OPTIONS: packed(TcpProtocolOptions(idle_timeout=POOL_IDLE))},
     )
