@@ -8,7 +8,8 @@ from pathlib import Path
 
 from host.namespace import run_in
 from lab.apps import App, log_of
-from tests.testlib.node import PATIENCE, Node, Target, address_of, page
+from tests.testlib.node import Node, Target, address_of, page
+from tests.testlib.patience import PATIENCE
 
 TLS_PORT = 61443
 SCRIPT = Path(__file__).parent / "echo_app.py"
