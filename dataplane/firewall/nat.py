@@ -8,7 +8,10 @@ from dataplane import way_out
 from dataplane.firewall import publish, resolver
 from dataplane.state import HostState
 
-PORTS: Final = "32768-60999"  # those that the kernel gives by itself
+# Those that the kernel gives by itself. A container that could have any other out there would send from a port of the host, and
+# get what is sent there as the answer: what others send to a published port, to a program of the host, or to the tunnels' end
+FIRST_OUT: Final = 32_768
+LAST_OUT: Final = 60_999
 
 
 def nat_chains(state: HostState) -> Mapping[str, Iterable[str]]:
@@ -39,8 +42,17 @@ def _postrouting(state: HostState) -> Iterator[str]:
     yield from publish.translated(state)
     if not way_out.is_possible(state):
         return
-    leaving = f"-s {state.subnet} ! -d {state.overlay}"
-    if state.tunnel:
-        # answers to that port would be taken for tunnelled packets
-        yield f"{leaving} -p udp -m udp --sport {state.tunnel.port} -j MASQUERADE --to-ports {PORTS}"
+    leaving, ports = f"-s {state.subnet} ! -d {state.overlay}", _ports_out(state)
+    yield from (f"{leaving} -p {protocol} -j MASQUERADE --to-ports {ports}" for protocol in ("tcp", "udp"))
     yield f"{leaving} -j MASQUERADE"
+
+
+def _ports_out(state: HostState) -> str:
+    """The longest stretch that nothing is published in, nor tunnels end in; all of them where each is taken."""
+    taken = [(port.first, port.last) for workload in state.workloads.values() for port in workload.publish]
+    taken += [(state.tunnel.port, state.tunnel.port)] if state.tunnel else []
+    best, begin = range(0), FIRST_OUT
+    for first, last in sorted((*taken, (LAST_OUT + 1, LAST_OUT + 1))):
+        best = max(best, range(begin, min(first, LAST_OUT + 1)), key=len)
+        begin = max(begin, last + 1)
+    return f"{best.start}-{best.stop - 1}" if best else f"{FIRST_OUT}-{LAST_OUT}"

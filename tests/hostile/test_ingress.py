@@ -1,9 +1,10 @@
 """Published ports under attack: from outside, from containers, and by packets that claim to come from elsewhere."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
-from scapy.layers.inet import IP, UDP
+from scapy.layers.inet import IP, TCP, UDP
 
 from tests.testlib.attacked_cell import BACKENDS, AttackedCell, attacked_cell
 from tests.testlib.attacker import Wire, capture, carrying, mac_of, withstood
@@ -12,6 +13,7 @@ from tests.testlib.node import Connected, Refused
 from tests.testlib.outside import caller, served
 
 PORT, UNPUBLISHED = 7180, 7181
+HOSTS_OWN = 7182  # of a program of the host
 GOOD, BAD = "198.18.1.1", "198.18.2.1"
 POLICIES = """policies:
 - {name: in, from: {cidr: [198.18.1.0/24, 10.254.0.0/15]}, to: acme/shop/api, tcp: 8080, udp: 8080}
@@ -92,3 +94,34 @@ def test_an_outsider_with_an_address_of_the_overlay_delivers_nothing(stage: Atta
         wire.send(IP(src=address, dst=str(stage.host.address)) / UDP(sport=5000, dport=PORT) / b"forged")
         found = listening.packets(until=stage.wire.canary(stage.api))
     withstood(it=not carrying(b"forged", found))
+
+
+@pytest.mark.parametrize("port", [PORT, HOSTS_OWN], ids=["published", "the host's own"])
+@stopped_by(Without("nat", "CELLNET-POSTROUTING", "-p udp -j MASQUERADE"))
+def test_a_container_takes_no_datagram_that_is_meant_for_a_port_of_the_host(stage: AttackedCell, port: int) -> None:
+    """What it sends from that port itself would make the other's datagrams the answers."""
+    program = stage.host.datagrams(HOSTS_OWN)
+    good = caller(stage.outside, GOOD)
+    with good.datagrams(5000) as far, stage.mallory.datagrams(port) as near, program:
+        near.sendto(b"first", (GOOD, 5000))
+        assert far.recvfrom(100)[0] == b"first"
+        far.sendto(b"meant for another", (str(stage.host.address), port))
+        receiver = far if port == PORT else program
+        receiver.settimeout(2.0)
+        with suppress(TimeoutError):
+            assert receiver.recv(100)
+            return
+        near.settimeout(2.0)
+        withstood(it=near.recv(100) != b"meant for another")
+
+
+@stopped_by(Without("nat", "CELLNET-POSTROUTING", "-p tcp -j MASQUERADE"))
+def test_a_container_takes_no_call_that_is_meant_for_a_published_port(stage: AttackedCell) -> None:
+    """It calls the caller first, which answers nothing to strangers, as a host behind a firewall does."""
+    drop = ("INPUT", "-d", GOOD, "-p", "tcp", "--dport", "5001", "--syn", "-j", "DROP")
+    stage.outside.run("iptables-nft", "-A", *drop)
+    stage.extra.append(lambda: stage.outside.run("iptables-nft", "-D", *drop))
+    stage.wire.send(IP(src=str(stage.mallory.address), dst=GOOD) / TCP(sport=PORT, dport=5001, flags="S", seq=7))
+    stage.settle()
+    found = caller(stage.outside, GOOD).connect(stage.host, PORT, source_port=5001)
+    withstood(it=found is Connected, what=f"{found}")
