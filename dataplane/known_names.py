@@ -44,15 +44,15 @@ class KnownNames:
                 for address, end in ends.items():
                     self._put(name, address, min(max(end, now), now + LONGEST))
 
-    def remember(self, name: str, addresses: Collection[IPv4Address], *, seconds: float) -> Ends:
+    def remember(self, name: str, addresses: Collection[IPv4Address], *, seconds: float, most: int = MOST) -> Ends:
         """A name stands for these for so many seconds, at least LEAST; those that hold now, each with its end.
 
-        A name that has MOST addresses gets no more.
+        A name that has MOST addresses gets no more, and at most so many new ones.
         """
         end = self._clock() + min(max(seconds, LEAST), LONGEST)
         with self._lock:
             known = self._by_name.get(name, {})
-            room = MOST - len(known)
+            room = min(MOST - len(known), most)
             new = [each for each in dict.fromkeys(addresses) if each not in known][: max(room, 0)]
             ends = {each: max(known.get(each, 0.0), end) for each in (*(each for each in addresses if each in known), *new)}
             self._take(name, ends)
@@ -95,6 +95,17 @@ class KnownNames:
                     for address, end in ends.items():
                         found[address] = max(end, found.get(address, end))
         return found
+
+    def count(self, names: tuple[str, ...]) -> int:
+        """How many addresses those have that these patterns mean, each counted for itself."""
+        patterns = patterns_of(names)
+        with self._lock:
+            return sum(len(ends) for name, ends in self._by_name.items() if patterns.matches(name))
+
+    def count_of(self, name: str) -> int:
+        """How many addresses one has."""
+        with self._lock:
+            return len(self._by_name.get(name, ()))
 
     def all(self) -> Iterator[tuple[str, Ends]]:
         """Each name with its addresses."""

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Final
 
 STAR: Final = "*."
+ESCAPE: Final = "\\"
 
 
 class NamePatterns:
@@ -16,7 +17,12 @@ class NamePatterns:
         self._below = frozenset(each.removeprefix(STAR) for each in found if each.startswith(STAR))
 
     def matches(self, name: str) -> bool:
-        """Whether one of them means a name, in lower case and without a dot at its end."""
+        """Whether one of them means a name, in lower case and without a dot at its end.
+
+        None means one with a dot in a label (`x\\.example.org`, which is below `org` alone), nor with another byte written so.
+        """
+        if ESCAPE in name:
+            return False
         if name in self._exact:
             return True
         rest = name

@@ -38,6 +38,7 @@ from host.netlink.socket import connect
 
 TIMEOUT: Final = 6
 CAPACITY: Final = 1 << 14  # addresses in one
+MOST_KNOWN: Final = 1 << 15  # addresses of all names that one is for: below `*.example.org` there may be any number of names
 GONE: Final = 2  # ENOENT: it is made in a moment, with what is known
 Patterns = tuple[str, ...]
 
@@ -50,6 +51,7 @@ class NameSets:
         self._link = connect(NETLINK_NETFILTER)
         self._lock = Lock()
         self._patterns: dict[str, Patterns] = {}  # of the sets that are there
+        self._counts: dict[str, int] = {}  # of what is known for each, at the last look, and what has come since
 
     def close(self) -> None:
         """Give the socket back; the sets stay."""
@@ -66,6 +68,7 @@ class NameSets:
             for name, patterns in sets.items():
                 self._make(name)
                 self._patterns[name] = patterns
+                self._counts[name] = self._known.count(patterns)
                 self._write(name, self._known.addresses(patterns))
 
     def drop(self, names: Collection[str]) -> None:
@@ -73,6 +76,7 @@ class NameSets:
         with self._lock:
             for name in names:
                 self._patterns.pop(name, None)
+                self._counts.pop(name, None)
             destroy(self._link, names)
 
     def open(
@@ -80,13 +84,17 @@ class NameSets:
     ) -> tuple[IPv4Address, ...]:
         """A name stands for these for so many seconds: those that are in all sets `into` now, in their order.
 
-        A set that is full, or a name that has too many, takes no more. Raises HostRefused.
+        A set that is full, or a name that has too many, takes no more, nor do names of which too much is known for one of the
+        sets. Raises HostRefused.
         """
         with self._lock:
-            ends = self._known.remember(name, addresses, seconds=seconds)
+            before = self._known.count_of(name)
+            room = min((MOST_KNOWN - self._counts.get(each, 0) for each in into), default=MOST_KNOWN)
+            ends = self._known.remember(name, addresses, seconds=seconds, most=room)
             refused: set[IPv4Address] = set()
             for each, patterns in self._patterns.items():
                 if patterns_of(patterns).matches(name):
+                    self._counts[each] += self._known.count_of(name) - before
                     left_out = self._write(each, ends)
                     refused.update(left_out if each in into else ())
         return tuple(each for each in addresses if each in ends and each not in refused)
@@ -108,6 +116,7 @@ class NameSets:
         mended = 0
         with self._lock:
             for name, patterns in self._patterns.items():
+                self._counts[name] = self._known.count(patterns)
                 found, known = self._entries(name), self._known.addresses(patterns)
                 lost = {each: end for each, end in known.items() if each not in found and self._known.seconds_left(end) > 1}
                 self._write(name, lost)

@@ -88,7 +88,9 @@ def test_patterns_mean_what_they_say() -> None:
     patterns = NamePatterns(["api.example.com", "*.example.org"])
     means = ("api.example.com", "a.example.org", "d.c.b.a.example.org")
     others = ("example.com", "a.api.example.com", "example.org", "evilexample.org", "org", "", "a.example.org.evil.example")
-    assert [patterns.matches(each) for each in (*means, *others)] == [True] * len(means) + [False] * len(others)
+    dotted = (r"x\.example.org", r"a.x\.example.org")  # within a label: names below `org` alone
+    assert [patterns.matches(each) for each in means] == [True] * len(means)
+    assert not any(patterns.matches(each) for each in (*others, *dotted))
 
 
 def test_a_file_has_all_of_it_for_the_next_agent(tmp_path: Path, clock: Clock) -> None:

@@ -119,3 +119,20 @@ def test_a_set_that_is_dropped_is_gone(kernel: Kernel) -> None:
     kernel.sets.drop([SET])
     assert kernel.sets.read() == {WIDE: PATTERNS[WIDE]}
     assert kernel.sets.open("a.example", [ONE], seconds=60, into=[]) == (ONE,)
+
+
+def test_names_of_one_set_that_are_too_many_take_nothing_from_other_sets(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below `*.example` there are as many as the owner of that likes, and each may hold for a day."""
+    monkeypatch.setattr(name_sets, "MOST_KNOWN", 3)
+    for number in range(10):
+        found = kernel.sets.open(f"n{number}.example", [ONE, TWO], seconds=86_400, into=[WIDE])
+        assert found == ((ONE, TWO), (ONE,), ())[min(number, 2)]
+    assert len(kernel.known) == 2
+    assert kernel.sets.open("a.example", [ONE], seconds=60, into=[SET]) == (ONE,)
+    assert kernel.sets.open("n0.example", [ONE], seconds=60, into=[WIDE]) == (ONE,), "what is known goes on"
+    kernel.now += 86_400 + 1_000
+    kernel.sets.renew([])
+    kernel.sets.mend()
+    assert kernel.sets.open("n9.example", [ONE, TWO], seconds=60, into=[WIDE]) == (ONE, TWO)

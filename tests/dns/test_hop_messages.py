@@ -73,11 +73,43 @@ def test_who_asks_is_read_without_the_rest_where_dnsmasq_has_written_it() -> Non
     assert messages.client_of(b"\0" * 3) is None
 
 
+def test_who_asks_is_nobody_where_dnsmasq_may_not_have_written_it() -> None:
+    """It leaves alone what is signed, and adds nothing where there is no room."""
+    last = asked(subnet()).to_wire()[-12:]
+    hidden = dns.edns.GenericOption(dns.edns.OptionType.make(65_001), last)
+    signed = asked().to_wire()[:-11]
+    for wire in (
+        asked(hidden).to_wire(),
+        asked(subnet(), hidden).to_wire(),
+        asked(subnet(), kind="TKEY").to_wire(),
+        signed + b"\0\0\xfa\0\xff\0\0\0\0\0\x0c" + last,
+        asked().to_wire() + last,
+    ):
+        assert wire.endswith(last)
+        assert messages.client_of(wire) is None
+    assert (
+        messages.client_of(asked(dns.edns.GenericOption(dns.edns.OptionType.make(65_001), b"more"), subnet()).to_wire())
+        == CLIENT
+    )
+
+
 def test_an_error_is_made_without_a_look_at_the_question() -> None:
     question = asked(subnet())
     found = dns.message.from_wire(messages.failure(question.to_wire()))
     assert (found.id, found.rcode(), found.question) == (question.id, dns.rcode.SERVFAIL, question.question)
     assert messages.failure(question.to_wire()[:20]) == b""
+
+
+def test_an_error_has_all_questions_in_it_with_names_that_lead_nowhere_else() -> None:
+    """As dnsmasq knows it by."""
+    header, plain = b"\0\7\1\0\0\2\0\0\0\0\0\0", b"\1x\1y\0\0\1\0\1"
+    by_pointer, behind = b"\1x\xc0\x1d\0\1\0\1", b"\1y\0"
+    wire = header + plain + by_pointer + behind
+    assert wire[0x1D:] == behind
+    assert messages.failure(wire) == b"\0\7\x81\x82\0\2\0\0\0\0\0\0" + plain + plain
+    around = header[:5] + b"\1" + header[6:] + b"\xc0\x0c\0\1\0\1"
+    assert messages.failure(around) == messages.failure(b"\0" * 11) == b""
+    assert messages.failure(messages.failure(wire)) == b"", "an answer is not answered"
 
 
 def test_a_container_may_ask_so_much_at_once_and_so_much_a_second_whatever_others_do() -> None:

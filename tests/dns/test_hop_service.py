@@ -16,7 +16,7 @@ import pytest
 
 from dataplane.dns.hop.permits import HopReply, HopRequest
 from dataplane.dns.hop.quota import BURST
-from dataplane.dns.hop.service import serve
+from dataplane.dns.hop.service import AT_ONCE, serve
 from host.namespace import run_in
 from tests.testlib.netns import Netns
 from tests.testlib.node import Node
@@ -161,6 +161,21 @@ def test_each_question_above_what_one_container_may_ask_is_answered_too(hop: Hop
     assert len(codes) == many
     assert set(codes) == {dns.rcode.NOERROR, dns.rcode.SERVFAIL}
     assert said(hop.ask(NAME, client=OTHER))
+
+
+def test_names_that_no_server_answers_are_so_many_at_once_for_one_container(hop: Hop, server: ScriptedDns) -> None:
+    """Each is waited for, in a place of all. The others are answered by an error, at once."""
+    server.silent = True
+    with hop.opened(socket.SOCK_DGRAM) as flood:
+        flood.settimeout(PATIENCE)
+        flood.connect((HOP, 53))
+        for number in range(AT_ONCE + 20):
+            flood.send(asked_by(CLIENT, f"n{number}.example.com"))
+        codes = [dns.message.from_wire(flood.recv(65_535)).rcode() for _ in range(AT_ONCE + 20)]
+    assert set(codes) == {dns.rcode.SERVFAIL}
+    assert len(hop.requests) == AT_ONCE
+    server.silent = False
+    assert said(hop.ask(NAME))
 
 
 def test_what_is_no_question_over_either_way_harms_nothing(hop: Hop) -> None:

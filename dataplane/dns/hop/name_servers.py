@@ -7,7 +7,6 @@ A name that many ask for at once is asked for once: several questions that wait 
 import asyncio
 import socket
 import struct
-from collections import OrderedDict
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -18,11 +17,11 @@ import dns.flags
 import dns.message
 import dns.rcode
 
+from dataplane.dns.hop.kept import KeptAnswers
 from dataplane.dns.hop.messages import FoundAddresses, accepted, addresses_in, query_for
 
 PATIENCE: Final = 1.5  # seconds for one server
 ROUNDS: Final = 2
-KEPT: Final = 10_000  # answers
 LARGEST: Final = 65_535
 LINE: Final = "server="
 FAILED: Final = FoundAddresses(code=dns.rcode.SERVFAIL)
@@ -37,11 +36,11 @@ class NameServers:
         self._mark: tuple[int, ...] = ()
         self._servers: tuple[Server, ...] = ()
         self._asked: dict[str, asyncio.Task[FoundAddresses]] = {}
-        self._kept: OrderedDict[str, tuple[FoundAddresses, float]] = OrderedDict()
+        self._kept = KeptAnswers[str]()
 
     async def addresses(self, name: str) -> FoundAddresses:
         """What a name stands for, for as long as that holds from now on; an error where no server says."""
-        known, end = self._kept.get(name, (FAILED, 0.0))
+        known, end = self._kept.get(name) or (FAILED, 0.0)
         left = int(end - self._clock())
         if left > 0:
             return FoundAddresses(known.addresses, left)
@@ -69,10 +68,7 @@ class NameServers:
 
     def _keep(self, name: str, found: FoundAddresses) -> None:
         if found.addresses and found.seconds:
-            self._kept[name] = found, self._clock() + found.seconds
-            self._kept.move_to_end(name)
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+            self._kept.put(name, found, end=self._clock() + found.seconds)
 
     def _all(self) -> tuple[Server, ...]:
         try:

@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 import time
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import IPv4Address
@@ -20,14 +20,15 @@ from typing import Final
 import dns.rcode
 
 from dataplane.dns.hop import messages
+from dataplane.dns.hop.kept import KeptAnswers
 from dataplane.dns.hop.messages import FoundAddresses, HopQuestion
 from dataplane.dns.hop.name_servers import FAILED, NameServers
 from dataplane.dns.hop.permits import AgentAway, Permits
 from dataplane.dns.hop.quota import Quota
 from dataplane.known_names import LEAST
 
-KEPT: Final = 20_000  # answers, for when the agent is away
 WAITING: Final = 2_000  # questions that are worked on; dnsmasq lets half as many wait
+AT_ONCE: Final = 100  # of one container: names that no server answers are waited for, and would soon be all that may wait
 IDLE: Final = 10.0  # seconds for which a connection may say nothing
 UNKNOWN: Final = FoundAddresses(code=dns.rcode.NXDOMAIN)
 NOTHING: Final = FoundAddresses()
@@ -39,24 +40,33 @@ class HopService:
     def __init__(self, servers: NameServers, permits: Permits, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._servers, self._permits, self._clock = servers, permits, clock
         self._quota = Quota(clock=clock)
-        self._opened: OrderedDict[tuple[IPv4Address, str], tuple[FoundAddresses, float]] = OrderedDict()
+        self._at_once = Counter[IPv4Address]()
+        self._opened = KeptAnswers[tuple[IPv4Address, str]]()  # for when the agent is away
 
     def is_too_much(self, wire: bytes) -> bool:
         """Whether a container asks more than one may. It is to hear so at once: dnsmasq lets few questions wait, of all."""
         client = messages.client_of(wire)
         return client is not None and not self._quota.takes(client)
 
-    async def answer(self, wire: bytes, *, datagram: bool) -> bytes | None:
-        """None where there is to be no answer."""
+    async def answer(self, wire: bytes, *, datagram: bool) -> bytes:
+        """An error for what cannot be read, and for what a container asks while so many of its questions wait; b"" where there
+        is nothing to be answered.
+        """
         question = messages.question_of(wire)
         if question is None:
-            return None
+            return messages.failure(wire)
         if question.client is None:
             return messages.answer(question, UNKNOWN, datagram=datagram)
+        if self._at_once[question.client] >= AT_ONCE:
+            return messages.failure(wire)
+        self._at_once[question.client] += 1
         try:
             found = await self._found(question, question.client)
         except AgentAway:
             found = self._open_still(question, question.client)
+        finally:
+            self._at_once[question.client] -= 1
+            self._at_once += Counter()  # without those that wait for nothing
         return messages.answer(question, found, datagram=datagram)
 
     async def _found(self, question: HopQuestion, client: IPv4Address) -> FoundAddresses:
@@ -71,14 +81,11 @@ class HopService:
         return self._keep(client, question.name, FoundAddresses(opened, found.seconds))
 
     def _keep(self, client: IPv4Address, name: str, found: FoundAddresses) -> FoundAddresses:
-        self._opened[client, name] = found, self._clock() + max(found.seconds, LEAST)
-        self._opened.move_to_end((client, name))
-        if len(self._opened) > KEPT:
-            self._opened.popitem(last=False)
+        self._opened.put((client, name), found, end=self._clock() + max(found.seconds, LEAST))
         return found
 
     def _open_still(self, question: HopQuestion, client: IPv4Address) -> FoundAddresses:
-        found, end = self._opened.get((client, question.name), (FAILED, 0.0))
+        found, end = self._opened.get((client, question.name)) or (FAILED, 0.0)
         left = int(end - self._clock())
         if left <= 0:
             return FAILED
@@ -97,21 +104,24 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if self._transport is not None and self._service.is_too_much(data):
-            self._transport.sendto(messages.failure(data), addr)
-        elif self._waiting < WAITING:
+        if self._service.is_too_much(data) or self._waiting >= WAITING:
+            self._send(messages.failure(data), addr)
+        else:
             self._waiting += 1
             self._tasks.create_task(self._answer(data, addr), name="datagram")
 
     async def _answer(self, data: bytes, addr: tuple[str, int]) -> None:
         try:
-            found = await self._service.answer(data, datagram=True)
-            if found is not None and self._transport is not None:
-                self._transport.sendto(found, addr)
+            self._send(await self._service.answer(data, datagram=True), addr)
         except Exception as error:  # of one message, however it is made: the others are answered
             print(f"a question came to nothing: {error!r}", file=sys.stderr, flush=True)
+            self._send(messages.failure(data), addr)
         finally:
             self._waiting -= 1
+
+    def _send(self, wire: bytes, addr: tuple[str, int]) -> None:
+        if wire and self._transport is not None:
+            self._transport.sendto(wire, addr)
 
 
 async def serve(datagrams: socket.socket, connections: socket.socket, *, agent: Path, servers: Path) -> None:
@@ -136,7 +146,7 @@ async def _answer_all(service: HopService, reader: asyncio.StreamReader, writer:
             (length,) = struct.unpack("!H", await reader.readexactly(2))
             wire = await reader.readexactly(length)
         found = messages.failure(wire) if service.is_too_much(wire) else await service.answer(wire, datagram=False)
-        if found is None:
+        if not found:
             return
         writer.write(struct.pack("!H", len(found)) + found)
         await writer.drain()
