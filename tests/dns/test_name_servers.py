@@ -1,17 +1,11 @@
-"""What the hop takes from the outside: the answer to its own question, from the name server that it has asked, and of that the
-addresses that the name itself leads to.
+"""What the hop takes from the outside: of the answer to its own question the addresses that the name itself leads to. Forged
+answers are in tests/hostile.
 """
 
-import asyncio
-import socket
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
-import dns.flags
 import dns.message
 import dns.rcode
 import dns.rrset
@@ -19,14 +13,11 @@ import pytest
 
 from dataplane.dns.hop import name_servers
 from dataplane.dns.hop.messages import MOST, FoundAddresses, accepted, addresses_in, query_for
-from dataplane.dns.hop.name_servers import NameServers, servers_in
-from host.namespace import run_in
+from dataplane.dns.hop.name_servers import servers_in
+from tests.testlib.hop_questions import FORGED, NAME, RIGHT, SERVER, addresses, asked
 from tests.testlib.netns import Netns
 from tests.testlib.node import Node
 from tests.testlib.scripted_dns import ScriptedDns, scripted_dns
-
-NAME, RIGHT, FORGED = "api.example.com", "192.0.2.1", "198.51.100.66"
-SERVER, ELSEWHERE = IPv4Address("127.0.0.53"), IPv4Address("127.0.0.66")
 
 
 @pytest.fixture
@@ -43,65 +34,6 @@ def server(place: Node) -> Iterator[ScriptedDns]:
     with scripted_dns(place, at=SERVER) as made:
         made.records = {NAME: [f"A {RIGHT}"]}
         yield made
-
-
-def asked(place: Node, tmp_path: Path, *names: str) -> list[FoundAddresses]:
-    """What one hop hears, asked for all of these at once."""
-    file = tmp_path / "upstreams"
-    file.write_text(f"server={SERVER}#53\n")
-
-    async def ask() -> list[FoundAddresses]:
-        async with asyncio.TaskGroup() as tasks:
-            servers = NameServers(file, tasks=tasks, clock=time.monotonic)
-            return list(await asyncio.gather(*map(servers.addresses, names)))
-
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(lambda: run_in(place.pin, lambda: asyncio.run(ask()))).result()
-
-
-def addresses(found: FoundAddresses) -> list[str]:
-    return list(map(str, found.addresses))
-
-
-def forged(question: dns.message.Message, *, number: int = 0, name: str = NAME) -> bytes:
-    """An answer to a question, with another number or another name."""
-    made = dns.message.make_response(question)
-    made.id = (question.id + number) % 0x10000
-    if name != NAME:
-        made.question[0].name = dns.name.from_text(name)
-    made.answer.append(dns.rrset.from_text(f"{name}.", 60, "IN", "A", FORGED))
-    return made.to_wire()
-
-
-def test_answers_of_another_number_or_to_another_question_are_passed_over(
-    place: Node, server: ScriptedDns, tmp_path: Path
-) -> None:
-    def lie(question: dns.message.Message, at: socket.socket, caller: tuple[str, int]) -> None:
-        for number in (1, -1, 0x8000):
-            at.sendto(forged(question, number=number), caller)
-        at.sendto(forged(question, name="other.example.com"), caller)
-        at.sendto(b"\0" * 40, caller)
-        question.flags &= ~dns.flags.QR
-        at.sendto(question.to_wire(), caller)
-
-    server.before = lie
-    assert [addresses(each) for each in asked(place, tmp_path, NAME)] == [[RIGHT]]
-
-
-@pytest.mark.parametrize(("source", "port"), [(ELSEWHERE, 53), (SERVER, 5353)])
-def test_answers_from_elsewhere_are_passed_over(
-    place: Node, server: ScriptedDns, tmp_path: Path, source: IPv4Address, port: int
-) -> None:
-    """The right number and name, from another address or another port."""
-
-    def lie(question: dns.message.Message, _: socket.socket, caller: tuple[str, int]) -> None:
-        with run_in(place.pin, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as liar:
-            liar.bind((str(source), port))
-            with suppress(OSError):
-                liar.sendto(forged(question), caller)
-
-    server.before = lie
-    assert [addresses(each) for each in asked(place, tmp_path, NAME)] == [[RIGHT]]
 
 
 def test_each_question_has_a_port_and_a_number_of_its_own(place: Node, server: ScriptedDns, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 the test, and demands that the attack succeeds.
 """
 
+import importlib
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -138,6 +139,26 @@ class Ran:
 
 
 @dataclass(frozen=True, slots=True)
+class Code:
+    """A function of a module is another one, for attacks on what a test runs in its own process; `what` says what is gone."""
+
+    module: str
+    name: str
+    instead: Callable[..., object]
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.module}: {self.what}"
+
+    def make(self, ground: Ground) -> Callable[[], None]:
+        del ground
+        module = importlib.import_module(self.module)
+        before = getattr(module, self.name)
+        setattr(module, self.name, self.instead)
+        return lambda: setattr(module, self.name, before)
+
+
+@dataclass(frozen=True, slots=True)
 class At:
     """A mutation of another host than the stage's first."""
 
@@ -151,7 +172,7 @@ class At:
         return self.change.make(replace(ground, host=ground.others[self.host]))
 
 
-Mutation = Without | With | Setting | Kernel | Member | Ran | At
+Mutation = Without | With | Setting | Kernel | Member | Ran | Code | At
 
 
 def stopped_by(*mutations: Mutation) -> pytest.MarkDecorator:
