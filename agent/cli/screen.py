@@ -78,6 +78,7 @@ def rows(found: Fields) -> Iterator[Row]:
     yield Row("firewall", f"{firewall.text('backend')}, {counted(firewall.text('rules'), 'rule')}")
     yield _envoy(found.at("envoy"))
     yield _dns(found.at("dns"))
+    yield from _hosts(found.at("hosts"))
     yield from _certificates(found.at("ca"))
     yield from _rotation(found.at("rotation"))
     yield Row("converged", _converged(found.at("last_apply")))
@@ -187,6 +188,13 @@ def _dns(found: Fields) -> Row:
     upstreams, left_out = found.texts("upstreams"), found.texts("left_out")
     text += f", asks {joined(upstreams)}" if upstreams else ""
     return Row("dns", text + (f"; not asked: {joined(left_out)}" if left_out else ""))
+
+
+def _hosts(found: Fields) -> Iterator[Row]:
+    """Names of the outside that containers have asked for, if any."""
+    if found.text("known") not in ("", "0"):
+        known, is_asked = counted(found.text("known"), "name") + " of the outside known", found.flag("connected")
+        yield Row("hosts", known if is_asked else f"{known}, none asked for at present", bad=not is_asked)
 
 
 def _certificates(found: Fields) -> Iterator[Row]:

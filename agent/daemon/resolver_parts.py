@@ -8,7 +8,7 @@ from functools import partial
 from agent.control.socket import listening
 from agent.daemon.foundation import Foundation
 from agent.dns.asked_names import AskedNames, AskedNamesFacts
-from agent.dns.hop_process import hop_account
+from agent.dns.hop_process import hop_account, what_keeps_hop
 from agent.dns.liveness import ResolverFacts, ResolverLiveness
 from agent.dns.process import reread_by_dnsmasq, running_dnsmasq, what_keeps_dns
 from agent.dns.upstreams import Upstreams
@@ -38,13 +38,14 @@ def make_resolver_parts(base: Foundation, loop: Reconciler) -> ResolverParts:
         obstacle=partial(what_keeps_dns, config),
         clock=base.clock.elapsed,
     )
-    return ResolverParts(upstreams, ResolverLiveness(facts), _asked_names(base, loop))
+    return ResolverParts(upstreams, ResolverLiveness(facts), _asked_names(base, loop, upstreams))
 
 
-def _asked_names(base: Foundation, loop: Reconciler) -> AskedNames:
+def _asked_names(base: Foundation, loop: Reconciler, upstreams: Upstreams) -> AskedNames:
     config, file, known = base.config, base.names_file, base.kernel.known_names
     facts = AskedNamesFacts(
         loop.applied,
+        obstacle=lambda: what_keeps_hop(config, servers=upstreams.choice.asked),
         listening=lambda: listening(config.paths.hop_socket, readers=hop_account(config).pw_gid),
         uid=lambda: hop_account(config).pw_uid,
         keep=lambda: file.begin(known.all()) if file.is_long else None,

@@ -7,14 +7,14 @@ before the answer leaves. What is never outside is none of a name's addresses, w
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from agent import log
-from agent.complaint import Complaints
-from agent.errors import HostRefused
+from agent.complaint import Complaint, Complaints
+from agent.errors import Conflict, HostRefused
 from agent.model.status import Part, Problem
 from dataplane.dns.hop.messages import MOST, Addresses
 from dataplane.dns.hop.permits import HopReply, HopRequest
@@ -25,7 +25,9 @@ from dataplane.state import HostState
 from dataplane.way_out import WayOut
 
 PATIENCE = 5.0  # seconds for which a hop may be away until that is a problem
+PAUSE = 1.0  # seconds between attempts to make the socket
 EVERY = 10.0  # seconds between looks for flows: less than a name's addresses hold at least
+NOT_FOUND = "the hosts that policies name are not found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,13 @@ class HostsRow:
 
 @dataclass(frozen=True, slots=True)
 class AskedNamesFacts:
-    """`applied` is what the kernel has now, `listening` makes the socket, `uid` is the hop's user. `keep` writes the known
-    names anew where they have become long; `on_repair` hears of what another program had changed.
+    """`applied` is what the kernel has now, `obstacle` is why nothing outside is asked whatever runs, `listening` makes the
+    socket, `uid` is the hop's user. `keep` writes the known names anew where they have become long; `on_repair` hears of what
+    another program had changed.
     """
 
     applied: Callable[[], HostState | None]
+    obstacle: Callable[[], Complaint | None]
     listening: Callable[[], AbstractContextManager[socket.socket]]
     uid: Callable[[], int]
     keep: Callable[[], None]
@@ -60,15 +64,23 @@ class AskedNames(Part):
         self._judged_by: tuple[HostState, WayOut] | None = None
         self._log = log.get("dns")
         self._failure = Complaints(self._log, failed="names_not_opened", recovered="names_opened")
+        self._silence = Complaints(self._log, failed="names_not_asked_for", recovered="names_asked_for")
 
     def problems(self) -> tuple[Problem, ...]:
         """That nothing asks the outside though policies name hosts there, and what the kernel refuses."""
         refused = tuple(Problem("dns", each.what, each.hint) for each in self._failure.standing.values())
-        state, away = self._facts.applied(), self._facts.clock() - self._away_since
-        if self._connected or away < PATIENCE or state is None or not _has_names(state):
-            return refused
-        what = "what asks the outside for names does not run: the hosts that policies name are not found"
-        return (Problem("dns", what, "`cellnet up` starts it again by itself; without that, `cellnet dns-hop` does"), *refused)
+        state = self._facts.applied()
+        return refused if state is None or not _has_names(state) else (*self._unasked(), *refused)
+
+    def _unasked(self) -> Iterator[Problem]:
+        """Why no host is found that a policy names: the reason that an operator has to mend first."""
+        obstacle = self._facts.obstacle()
+        for each in self._silence.standing.values() if obstacle is None else (obstacle,):
+            yield Problem("dns", f"{NOT_FOUND}: {each.what}", each.hint)
+            return
+        if not self._connected and self._facts.clock() - self._away_since >= PATIENCE:
+            hint = "`cellnet up` starts it again by itself; without that, `cellnet dns-hop` does: see its log"
+            yield Problem("dns", f"{NOT_FOUND}: what asks the outside for names does not run", hint)
 
     async def rows(self) -> Mapping[str, object]:
         """`hosts`."""
@@ -76,10 +88,16 @@ class AskedNames(Part):
 
     async def run(self) -> None:
         """Answer for ever. Ends only by cancellation."""
-        with self._facts.listening() as made:
-            server = await asyncio.start_unix_server(self._converse, sock=made)
-            async with server:
-                await server.serve_forever()
+        while True:
+            try:
+                with self._facts.listening() as made:
+                    self._silence.over()
+                    server = await asyncio.start_unix_server(self._converse, sock=made)
+                    async with server:
+                        await server.serve_forever()
+            except (HostRefused, Conflict) as error:  # that the hop has no user on this host is one
+                self._silence.about(error)
+            await asyncio.sleep(PAUSE)
 
     async def run_looks(self) -> None:
         """Keep what has flows, mend the sets, drop what is over: for ever. Ends only by cancellation."""

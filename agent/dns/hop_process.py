@@ -9,11 +9,12 @@ import pwd
 import signal
 import socket
 import time
+from collections.abc import Collection
 
 from agent.config.config import Config
 from agent.dns.process import has_hop
 from agent.errors import Conflict, HostRefused
-from dataplane.dns.command import HOP
+from dataplane.dns.command import HOP, Upstream
 from dataplane.dns.hop.service import serve
 from host import syscalls
 from host.errors import refused_as
@@ -32,6 +33,17 @@ def hop_account(config: Config) -> pwd.struct_passwd:
     except KeyError as error:
         hint = f"make setup, or useradd --system --shell /usr/sbin/nologin {config.dns.hop_user}"
         raise HostRefused(f"there is no user '{config.dns.hop_user}' to ask the outside for names", hint=hint) from error
+
+
+def what_keeps_hop(config: Config, *, servers: Collection[Upstream]) -> HostRefused | None:
+    """Why it has nobody to ask; `servers` are the name servers that were found."""
+    if config.dns.upstreams == ():
+        hint = "name name servers as dns.upstreams in agent.yaml, or `auto` for the host's, and start the agent anew"
+        return HostRefused("this cell asks no name server (`dns.upstreams: none`)", hint=hint)
+    if not servers:
+        hint = f"name one in {config.paths.host_resolv_conf}, or as dns.upstreams in agent.yaml, outside of the overlay"
+        return HostRefused("there is no name server of the outside to ask", hint=hint)
+    return None
 
 
 def run_hop(config: Config) -> int:

@@ -24,6 +24,7 @@ from agent.control.api.attachments import AttachmentInFull, DnsView, TlsView
 from agent.control.api.rotation import RotationRow
 from agent.daemon.container_limits import LimitedRow
 from agent.daemon.storage import StoreRow
+from agent.dns.asked_names import HostsRow
 from agent.dns.liveness import DnsRow
 from agent.envoy.connection import EnvoyRow
 from agent.envoy.listeners import TlsState
@@ -131,6 +132,20 @@ def test_a_healthy_cell_is_one_screen_with_what_an_operator_asks_for(agent: Path
 def test_peers_that_need_a_look_are_named(agent: Path, cell: FakeCell, peers: tuple[PeerRow, ...], text: str) -> None:
     cell.rows = {"peers": peers}
     assert f"  peers        {text}\n" in on_a_terminal(agent)
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        (HostsRow(connected=True, known=0), ""),
+        (HostsRow(connected=True, known=1), "1 name of the outside known"),
+        (HostsRow(connected=False, known=3), "\x1b[31m3 names of the outside known, none asked for at present\x1b[0m"),
+    ],
+)
+def test_names_of_the_outside_are_counted_once_there_are_any(agent: Path, cell: FakeCell, row: HostsRow, text: str) -> None:
+    cell.rows = {"hosts": row}
+    shown = on_a_terminal(agent)
+    assert (f"  hosts        {text}\n" in shown) if text else ("  hosts" not in shown)
 
 
 @pytest.mark.parametrize(
