@@ -44,7 +44,7 @@ def test_where_our_rules_are_they_stay(netns: Callable[[str], Netns], backend: B
     other = next(each for each in Backend if each is not backend)
     host.netns.run(f"iptables-{other.value}", *RULE)
     assert run_in(host.netns.path, detect) is backend
-    host.kernel.close()
+    host.close()
 
 
 @pytest.mark.parametrize("backend", Backend)
@@ -58,4 +58,4 @@ def test_what_a_change_of_mind_leaves_is_taken_out_and_nothing_else(netns: Calla
     saved = host.netns.run(f"iptables-{backend.value}-save")
     assert "CELLNET" not in saved
     assert "192.0.2.1/32" in saved
-    host.kernel.close()
+    host.close()

@@ -68,7 +68,7 @@ def test_a_drop_in_the_other_flavour_eats_what_is_allowed_and_is_named_until_it_
     assert web.connect(api, 8080) is Connected
     for each in (web, api):
         each.close()
-    host.kernel.close()
+    host.close()
 
 
 @pytest.mark.parametrize("backend", list(Backend), ids=lambda each: each.value)
@@ -157,4 +157,4 @@ def test_the_same_table_is_behind_our_jump(netns: Callable[[str], Netns], backen
     host.netns.run(f"iptables-{backend.value}", "-P", "FORWARD", "DROP")
     host.netns.run(f"iptables-{backend.value}", "-t", "nat", "-A", "POSTROUTING", "-j", "MASQUERADE")
     assert found(host.netns, backend) == []
-    host.kernel.close()
+    host.close()

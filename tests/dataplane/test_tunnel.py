@@ -31,7 +31,7 @@ def host(netns: Callable[[str], Netns]) -> Iterator[Host]:
     (made,) = make_hosts(netns, count=1, containers=2)
     made.empty = cell_state(1, of=3)
     yield made
-    made.kernel.close()
+    made.close()
 
 
 def link(host: Host) -> str:
@@ -245,4 +245,4 @@ def test_the_overlays_own_address_and_routes_are_no_clash_but_a_strangers_are(ne
     host.netns.run("sh", "-ec", "ip link add cellnet0 type bridge; ip addr add 10.255.1.0/32 dev cellnet0")
     found = run_in(host.netns.path, lambda: clashes(EMPTY.overlay))
     assert [each.what for each in found] == ["address 10.255.1.0/32 of cellnet0"]
-    host.kernel.close()
+    host.close()

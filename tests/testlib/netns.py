@@ -3,7 +3,7 @@
 import itertools
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,11 @@ class Netns:
         # not our own pin: `ip netns` mounts /run/netns over itself when it is first used, and would hide ours
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         self.run("ip", "link", "set", "lo", "up")
+        self._before_close: list[Callable[[], None]] = []
+
+    def before_close(self, function: Callable[[], None]) -> None:
+        """Have what lives in it given back before it is removed."""
+        self._before_close.append(function)
 
     def start(self, *argv: str, **options: Any) -> "subprocess.Popen[bytes]":
         """Start a process, in the machine's own mount namespace (unlike `ip netns exec`); it is inside when this returns."""
@@ -47,6 +52,8 @@ class Netns:
 
     def close(self) -> None:
         """Remove the namespace; its links and rules go with it."""
+        while self._before_close:
+            self._before_close.pop()()
         namespace.unpin(self.path)
 
 
