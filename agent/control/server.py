@@ -52,6 +52,7 @@ async def serve(routes: Iterable[web.RouteDef], *, path: Path, group: str = GROU
                 server.close()
         finally:
             await runner.cleanup()
+            connected.clear()  # with the last connections' descriptors: aiohttp keeps what it has built of the handlers
 
 
 def _permission(connected: Mapping[socket.socket, Peer], *, readers: int | None, limit: float) -> Middleware:

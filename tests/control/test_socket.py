@@ -125,6 +125,22 @@ def test_the_file_has_its_mode_and_group_and_goes_at_the_end(folder: Path) -> No
     assert not path.exists()
 
 
+def test_what_is_known_of_the_peers_is_given_back_at_the_end(folder: Path) -> None:
+    for _ in range(3):
+        with serving(FakeCell(), folder / "agent.sock") as path:
+            before = _descriptors_of_processes()
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+                client.sendall(b"GET /v1/status HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert client.recv(15) == b"HTTP/1.1 200 OK"
+        assert _descriptors_of_processes() <= before
+
+
+def _descriptors_of_processes() -> int:
+    links = (Path(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd"))
+    return sum("pidfd" in os.readlink(each) for each in links if each.is_symlink())
+
+
 def test_the_file_of_a_dead_agent_is_replaced_without_a_moment_in_between(tmp_path: Path) -> None:
     path = tmp_path / "agent.sock"
     with socket.socket(socket.AF_UNIX) as dead:
