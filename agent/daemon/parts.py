@@ -115,7 +115,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
         underlay=base.underlay, peers=peers, announcement=announcement, roots=roots, leaving=leaving,
         mutual_tls=mode.mutual_tls, taken=ports.taken, readiness=names.readiness, endpoint_names=names.endpoints,
         follow_claims=names.claims.follow, never_outside=outside.never,
-        departures=Departures(storage.cells, owner=peers.owner, elapsed=clock.elapsed),
+        departures=Departures(storage.cells, owner=peers.owner, cells=lambda: peers.all, elapsed=clock.elapsed),
     )  # fmt: skip
     await sources.refresh_trust()
     loop = _loop(base, sources, metrics, ads)

@@ -23,7 +23,9 @@ class Neighbours:
         self.here = MemoryStore()
         self.there = self.here.beside()
         self.peers = Peers(self.here, name="one", overlay=OVERLAY, subnet=MINE)
-        self.departures = Departures(self.here, owner=self.peers.owner, elapsed=lambda: self.clock)
+        self.departures = Departures(
+            self.here, owner=self.peers.owner, cells=lambda: self.peers.all, elapsed=lambda: self.clock
+        )
 
     async def begin(self, *endpoints: Endpoint) -> None:
         await self.there.announce(CellRecord("two", "id", THEIRS, IPv4Address("10.77.0.2"), "0.1.0"))
@@ -76,6 +78,21 @@ async def test_an_address_that_becomes_anothers_has_that_ones_tag() -> None:
     await both.there.publish([api()])
     assert await both.take({WEB: 1}) == {}
     assert await both.take() == {THERE: 2}
+
+
+async def test_a_cell_that_was_away_and_is_back_at_one_look_has_taken_nothing_away() -> None:
+    both = Neighbours()
+    await both.begin(web(), api(NEXT))
+    both.there.lapse()
+    await both.there.publish([])
+    await both.come_back()
+    assert await both.take() == {}
+    await both.there.publish([web()])
+    assert await both.take() == {THERE: 1}
+    both.clock = ANNOUNCE_SECONDS
+    assert await both.take() == {NEXT: 0}
+    await both.there.publish([])
+    assert await both.take() == {THERE: 0}, "by the same signs of life"
 
 
 async def test_a_cell_that_is_out_of_touch_has_taken_nothing_away() -> None:
