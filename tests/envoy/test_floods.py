@@ -96,6 +96,12 @@ def flooded(many_files: None) -> Iterator[FloodedPair]:
         made.close()
 
 
+@pytest.fixture(autouse=True)
+def calm(flooded: FloodedPair) -> None:
+    """Begin when the flood of the test before is over: it may have filled the heap, and what is new is refused then."""
+    eventually(flooded.tunnels.reaches)
+
+
 @pytest.fixture
 def bystander(flooded: FloodedPair) -> Iterator[Bystander]:
     """None of its calls may fail, during the flood and once it is over."""
