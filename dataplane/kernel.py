@@ -53,9 +53,13 @@ class Kernel:
         self._to_read, self._flows_to_read = self._reader.call(sockets), self._reader.call(conntrack.connect)
         # what waits for an address of a name is an app that has asked for it: it must not wait for 20,000 rules either
         self._answers = NamespaceThread(namespace, name="kernel-names")
+        self._is_open = True
 
     def close(self) -> None:
-        """Give sockets and threads back; the tables stay."""
+        """Give sockets and threads back, the first time; the tables stay."""
+        if not self._is_open:
+            return
+        self._is_open = False
         for thread, sockets in (
             (self._writer, (*self._to_write, self._flows)),
             (self._reader, (*self._to_read, self._flows_to_read)),

@@ -40,16 +40,13 @@ class Host:
     state: HostState = EMPTY
     empty: HostState = EMPTY  # where it begins: its part of the overlay, and its peers
     world: Netns | None = None  # where its default route leads
-    is_open: bool = True
 
     def __post_init__(self) -> None:
         self.netns.before_close(self.close)
 
     def close(self) -> None:
         """Give the dataplane's sockets and threads back, before the test ends or then."""
-        if self.is_open:
-            self.is_open = False
-            self.kernel.close()
+        self.kernel.close()
 
     def become(self, state: HostState) -> Outcome:
         """Read, plan and apply, as the agent would after a start."""
