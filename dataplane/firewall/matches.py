@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from dataplane.state import Tunnel
+from dataplane.state import Allow, OutsideRight, Tunnel
 from dataplane.tables import LINK_PREFIX
 
 CONTAINERS: Final = f"{LINK_PREFIX}+"  # every container's link, and not the tunnel's
@@ -16,6 +16,7 @@ OPENER: Final = "0x400000/0x400000"
 # Only a packet that makes an entry in conntrack's table: established flows, and calls that are repeated, are not counted
 FRESH: Final = "-m conntrack ! --ctstatus CONFIRMED"
 ECHO: Final = "-m icmp --icmp-type 8"  # the request; what answers one is established
+ANY: Final = (1, 65535)
 
 
 def hashlimit(*, rate: int, burst: int, name: str) -> str:
@@ -39,6 +40,16 @@ def crowded(port: int, most: int) -> str:
 def port_match(port: int) -> str:
     """TCP to a port."""
     return f"-p tcp -m tcp --dport {port}"
+
+
+def ports_match(right: Allow | OutsideRight) -> str:
+    """The ports of a right, after its protocol; all of them need no match."""
+    if right.protocol == "icmp":
+        return f" {ECHO}"
+    if (right.first, right.last) == ANY:
+        return ""
+    ports = str(right.first) if right.first == right.last else f"{right.first}:{right.last}"
+    return f" -m {right.protocol} --dport {ports}"
 
 
 def tunnelled(tunnel: Tunnel) -> str:

@@ -13,12 +13,11 @@ from functools import lru_cache
 from ipaddress import IPv4Network
 from typing import Final
 
-from dataplane.firewall.matches import ECHO
+from dataplane.firewall.matches import ports_match
 from dataplane.state import OutsideRight
 from dataplane.tables import CHAIN_PREFIX, NAME_SETS, OUTSIDE_SETS
 
 FEW: Final = 4  # networks that have a rule each; more are a set, which costs the same however many they are
-ANY: Final = (1, 65535)
 EVERYWHERE: Final = (IPv4Network("0.0.0.0/1"), IPv4Network("128.0.0.0/1"))
 REFUSE: Final = "-j CELLNET-REJECT"
 ACCEPT: Final = "-j ACCEPT"
@@ -65,7 +64,7 @@ def sets_of(networks: tuple[IPv4Network, ...], *, few: int = FEW) -> Sets:
 
 
 def _admitting(right: OutsideRight, end: OutsideEnd, admit: str) -> Iterator[str]:
-    ports = f"-p {right.protocol}{_ports(right)}"
+    ports = f"-p {right.protocol}{ports_match(right)}"
     if right.names:
         yield f"{ports} -m set --match-set {name_set(right.names)} {end.value[1]} {admit}"
         return
@@ -90,12 +89,3 @@ def name_set(names: tuple[str, ...]) -> str:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _ports(right: OutsideRight) -> str:
-    if right.protocol == "icmp":
-        return f" {ECHO}"
-    if (right.first, right.last) == ANY:
-        return ""
-    ports = str(right.first) if right.first == right.last else f"{right.first}:{right.last}"
-    return f" -m {right.protocol} --dport {ports}"

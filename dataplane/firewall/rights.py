@@ -11,14 +11,13 @@ from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Final
 
-from dataplane.firewall.matches import ECHO, crowded
+from dataplane.firewall.matches import crowded, ports_match
 from dataplane.memo import Memo
 from dataplane.state import INBOUND_PORT, Allow
 from dataplane.tables import CELLFUL, CHAIN_PREFIX, TAG_MASK
 
 LONGEST = 250
 PARTS = 16
-ANY = (1, 65535)
 REFUSE = "-j CELLNET-REJECT"
 # Tunnels that one address may have open to one container, beside other callers' in what Envoy takes for it
 MOST_TUNNELS: Final = 512
@@ -77,21 +76,12 @@ def _in_parts(chain: str, rules: tuple[tuple[int, str], ...], *, before: tuple[s
 
 
 def _in_group(allow: Allow) -> str:
-    return f"-p {allow.protocol}{_ports(allow)} -j {group_chain(allow.group)}"
+    return f"-p {allow.protocol}{ports_match(allow)} -j {group_chain(allow.group)}"
 
 
 def _accept(allow: Allow) -> str:
-    return f"-p {allow.protocol} {_tagged(allow.tag)}{_ports(allow)} -j ACCEPT"
+    return f"-p {allow.protocol} {_tagged(allow.tag)}{ports_match(allow)} -j ACCEPT"
 
 
 def _tagged(tag: int) -> str:
     return f"-m mark --mark {tag:#x}/{TAG_MASK:#x}"
-
-
-def _ports(allow: Allow) -> str:
-    if allow.protocol == "icmp":
-        return f" {ECHO}"
-    if (allow.first, allow.last) == ANY:
-        return ""
-    ports = str(allow.first) if allow.first == allow.last else f"{allow.first}:{allow.last}"
-    return f" -m {allow.protocol} --dport {ports}"
