@@ -1,4 +1,4 @@
-"""What policies let out of the overlay, on the wire: exactly what they say, on each backend, and as long as they say it."""
+"""What policies let out of the overlay, on the wire, on each backend: as long as they say it, and whatever happens."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,27 +11,12 @@ from tests.testlib.connections import is_alive, is_reset
 from tests.testlib.guest import guest_of
 from tests.testlib.instance import Instance
 from tests.testlib.node import Connected, Node, Refused, pair
-from tests.testlib.oracle import Known, Rule, goes_out
+from tests.testlib.oracle import Rule
 from tests.testlib.outside import passes, served
+from tests.testlib.outside_tables import NETWORKS as RULES
 from tests.testlib.patience import eventually
 
-WEB, API, JOB = "acme/shop/web", "acme/shop/api", "acme/batch/job"
-PORTS = (80, 443, 8080)
-EDGES = (1, 7999, 8000, 8081, 65535)  # of ranges of ports
-UDP = (53,)
-RULES: tuple[Rule, ...] = (
-    {
-        "from": WEB,
-        "to": {"cidr": ["198.18.0.0/24", "198.18.4.0/22"], "except": ["198.18.5.0/24", "198.18.0.99/32"]},
-        "tcp": ["443"],
-    },
-    {"from": "acme/shop/*", "to": {"cidr": "198.18.1.7"}, "tcp": ["80", "8000-8080"], "udp": ["53"]},
-    {"from": [JOB, API], "to": {"cidr": [f"198.19.{number}.0/25" for number in range(0, 40, 2)]}, "tcp": "any", "icmp": "echo"},
-    {"from": JOB, "to": {"cidr": "198.18.5.0/24"}, "tcp": ["443"]},
-)  # fmt: skip
-ADDRESSES = ("198.18.0.0", "198.18.0.98", "198.18.0.99", "198.18.0.100", "198.18.0.255", "198.18.1.0", "198.18.1.7",
-             "198.18.4.0", "198.18.4.255", "198.18.5.0", "198.18.5.255", "198.18.6.0", "198.18.7.255", "198.18.8.0",
-             "198.19.0.0", "198.19.0.127", "198.19.0.128", "198.19.38.1", "198.19.40.0")  # fmt: skip
+WEB, API = "acme/shop/web", "acme/shop/api"
 FILE = "outside.yaml"
 
 
@@ -42,7 +27,7 @@ def policies(*rules: Rule) -> str:
 
 @pytest.fixture(scope="module", params=["nft", "legacy"])
 def kept(request: pytest.FixtureRequest) -> Iterator[CellUnderTest]:
-    with running_cell(f"firewall.backend={request.param}") as made, served(made.outside, tcp=(*PORTS, *EDGES), udp=UDP):
+    with running_cell(f"firewall.backend={request.param}") as made, served(made.outside, tcp=(443,)):
         yield made
 
 
@@ -60,24 +45,6 @@ def apps(cell: CellUnderTest, *names: str) -> list[Instance]:
 def outside(cell: CellUnderTest, address: str) -> Node:
     """The host outside, known by one of its many addresses."""
     return Node(cell.outside.pin, address=IPv4Address(address))
-
-
-def test_the_truth_table_of_networks_exceptions_ports_and_protocols(cell: CellUnderTest) -> None:
-    known = Known(files={FILE: RULES})
-    clients = dict(zip((WEB, API, JOB, "evil/shop/web"), apps(cell, WEB, API, JOB, "evil/shop/web"), strict=True))
-    cell.policy_file(FILE, policies(*RULES))
-    calls = [("tcp", address, port) for address in ADDRESSES for port in PORTS]
-    calls += [("tcp", address, port) for address in ("198.18.1.7", "198.18.0.0", "198.19.0.0") for port in EDGES]
-    calls += [("udp", address, 53) for address in ("198.18.1.7", "198.18.0.0")]
-    calls += [("icmp", address, 0) for address in ("198.19.0.1", "198.18.1.7")]
-    wrong = [
-        f"{app} {protocol}/{port} of {address}: {found}"
-        for app, client in clients.items()
-        for protocol, address, port in calls
-        if (found := passes(client, address, protocol, port))
-        is not goes_out(app, to=address, protocol=protocol, port=port, known=known)
-    ]
-    assert wrong == []
 
 
 def test_a_network_that_a_policy_loses_takes_its_connections_along(cell: CellUnderTest) -> None:

@@ -3,8 +3,6 @@
 Cells 1 and 3 have iptables-legacy, cell 2 iptables-nft, so the pairs below are all that there are besides two of nft.
 """
 
-from collections.abc import Sequence
-
 import pytest
 
 from lab.cell import Cell
@@ -13,27 +11,19 @@ from tests.testlib.cells import CellsUnderTest
 from tests.testlib.connections import Flow, LiveConnections
 from tests.testlib.failures import suspended
 from tests.testlib.instance import TLS_PORT
+from tests.testlib.mixed_cell import BACKENDS, MixedCell
 from tests.testlib.node import Connected, Refused, connect_at_once, one_datagram, reachable_ports
 from tests.testlib.shop import API, OTHER, WEB, policies, web_to_api
 
 pytestmark = pytest.mark.release
-
-BACKENDS = {1: "legacy", 2: "nft", 3: "legacy"}
 pairs = pytest.mark.parametrize(
     ("here", "there"), [(1, 3), (1, 2), (2, 3)], ids=["legacy to legacy", "legacy to nft", "nft to legacy"]
 )
 
 
-class Mixed(Cell):
-    """With the backend of its number."""
-
-    def make(self, overrides: Sequence[str] = ()) -> None:
-        super().make([*overrides, f"firewall.backend={BACKENDS[self.number]}"])
-
-
 @pytest.fixture(scope="module")
 def cell_kind() -> type[Cell]:
-    return Mixed
+    return MixedCell
 
 
 @pairs

@@ -104,10 +104,10 @@ def _started(stack: ExitStack, count: int, overrides: Sequence[str], kind: type[
 
 
 @contextmanager
-def running_cells(count: int, *overrides: str) -> Iterator[CellsUnderTest]:
+def running_cells(count: int, *overrides: str, kind: type[Cell] = Cell) -> Iterator[CellsUnderTest]:
     """Cells for as long as they are needed, for fixtures of other scopes."""
     with ExitStack() as stack:
-        yield _started(stack, count, overrides)
+        yield _started(stack, count, overrides, kind)
 
 
 @pytest.fixture(scope="module")
