@@ -49,7 +49,8 @@ ENVOY_SECONDS = 10.0
 class AttachParts:
     """What an attach touches. `claim` gives an app its tag; `routes` are those that it asks for, `indexes` numbers instances;
     `ports` are those of Envoy, `published` those of the host, `holders` have the addresses, `files` are the containers' own;
-    `now` is seconds since 1970; `hung` is why Envoy cannot serve though it is connected.
+    `now` is seconds since 1970; `hung` is why Envoy cannot serve though it is connected; `closed`: why
+    nothing is attached here at present.
 
     `leaving` are names that the loop must leave out though the ledger could not be written (a full disk): making a
     container unreachable must never wait for a disk.
@@ -70,6 +71,7 @@ class AttachParts:
     leaving: set[str]
     now: Callable[[], float] = time.time
     hung: Callable[[], Unavailable | None] = lambda: None
+    closed: Callable[[], Unavailable | None] = lambda: None
 
 
 class AttachTransactions(Part):
@@ -125,7 +127,10 @@ class AttachTransactions(Part):
                 return await self._attach(request, descriptor, owner=owner, root=root)
 
     async def await_readiness(self) -> None:
-        """Raise Unavailable where every attach would fail, as Envoy is not there or hangs."""
+        """Raise Unavailable where every attach would fail, as this cell is drained, or Envoy is not there or hangs."""
+        closed = self._parts.closed()
+        if closed is not None:
+            raise closed
         await self._parts.reconciler.envoy.connected(timeout=CONNECT_SECONDS)
         hung = self._parts.hung()
         if hung is not None:

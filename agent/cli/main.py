@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "cell": "agent.cli.cell:cell",
     "completion": "agent.cli.completion:completion",
     "detach": "agent.cli.attachments:detach",
+    "drain": "agent.cli.drain:drain",
     "envoy": "agent.cli.daemons:envoy",
     "dns": "agent.cli.daemons:dns",
     "dns-hop": "agent.cli.daemons:dns_hop",

@@ -71,6 +71,7 @@ def rows(found: Fields) -> Iterator[Row]:
     yield Row("cell", f"{cell.text('name')}, {cell.text('subnet')} of {cell.text('overlay')}, MTU {cell.text('mtu')}")
     yield Row("agent", f"{cell.text('version')}, pid {cell.text('pid')}, since {moment(cell.text('started'))}")
     yield _containers(cell.text("attachments"), found)
+    yield from _drain(found.at("drain"))
     if found.text("early_addresses") != "0":
         yield Row("addresses", f"{found.text('early_addresses')} given early{_last(found.at('last_early_addresses'))}")
     yield _policies(found.at("policies"))
@@ -157,6 +158,16 @@ def _containers(attached: str, found: Fields) -> Row:
     waiting = found.at("names").texts("waiting")
     served = f", not served yet: {joined(waiting)}" if waiting else ""
     return Row("containers", attached + served + more + _last(found.at("last_refused_attaches")))
+
+
+def _drain(found: Fields) -> Iterator[Row]:
+    """What is on its way out before maintenance, if anything."""
+    if found.missing:
+        return
+    waiting = [f"{each.text('name')} ({each.text('connections') or 'not counted yet'})" for each in found.at("waiting").each()]
+    left = f"waits for open connections of {joined(waiting)}" if waiting else "nothing is left"
+    cell = f"the cell, since {moment(found.text('since'))}, no attach is taken; " if found.flag("cell") else ""
+    yield Row("drain", f"{cell}{left}; cellnet drain --undo takes it back")
 
 
 def _last(events: Fields) -> str:

@@ -19,6 +19,7 @@ from agent.control.api.attachments import AttachmentsApi
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
 from agent.control.api.containers import ContainersApi
+from agent.control.api.drain import DrainApi
 from agent.control.api.policies import PoliciesApi
 from agent.control.api.policy_check import OutsideDefaults
 from agent.control.api.rotation import RotationApi
@@ -144,6 +145,7 @@ def _tasks(base: Foundation, parts: Parts) -> tuple[Work, ...]:
         ("limits", parts.limits.run),
         ("files", parts.files.run),
         ("published", parts.published.run),
+        ("drain", parts.drain.run),
         ("owners", OwnerWatch(parts.attaching.sweep, base.ledger).run),
     )
 
@@ -187,6 +189,7 @@ def _reporting(base: Foundation, parts: Parts) -> tuple[Part, ...]:
         parts.leaves,
         loop.reports,
         parts.attaching,
+        parts.drain,
         parts.files,
         parts.names.readiness,
         parts.names.claims,
@@ -220,6 +223,7 @@ def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
     apis = (
         attachments,
         _containers(base, parts, attachments),
+        DrainApi(parts.drain, enforced=enforcement.next),
         apps,
         SpacesApi(base.declared, known=parts.known, enforcement=enforcement),
         PoliciesApi(parts.policies, known=parts.known, enforcement=enforcement, defaults=_outside_defaults(parts)),

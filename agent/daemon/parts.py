@@ -5,6 +5,7 @@ What runs them, and what asks them, is agent/daemon/build.py.
 
 import asyncio
 import contextlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from ipaddress import IPv4Address
 
 from agent.attach.address_holders import AddressHolders
 from agent.attach.container_files import ContainerFiles, ContainerPaths
+from agent.attach.drain import Drain
 from agent.attach.environments import Environments
 from agent.attach.published_ports import HostPort, PublishedPorts
 from agent.attach.reserved_ports import ReservedPorts
@@ -59,6 +61,7 @@ from dataplane.envoy import admin
 from dataplane.envoy.access_log_service import AccessLogService
 from dataplane.envoy.ads import AdsServer
 from dataplane.envoy.foreign_sockets import ForeignSockets
+from dataplane.flows.open_connections import open_connections
 from host.durable import make_folder
 
 PATIENCE = 3.0  # seconds: a start in an outage must not wait long for what the other cells need not hear at once
@@ -88,6 +91,7 @@ class Parts:
     holders: AddressHolders
     files: ContainerFiles
     attaching: AttachTransactions
+    drain: Drain
     ports: ReservedPorts
     published: PublishedPorts
     rollout: Rollout
@@ -126,10 +130,10 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
         AttachParts(
             ledger=base.ledger, leaves=leaves, owners=base.owners, reconciler=loop, claim=tags.claim, facts=facts,
             routes=names.asked, indexes=storage.indexes, ports=ports, published=published, holders=holders, files=files,
-            leaving=leaving, now=clock.seconds, hung=lambda: liveness.problem,
+            leaving=leaving, now=clock.seconds, hung=lambda: liveness.problem, closed=lambda: drain.refusal(),
         )
     )  # fmt: skip
-    listeners = _listeners(base, loop, ads)
+    drain, listeners = _drain(base, loop, attaching, names), _listeners(base, loop, ads)
     rollout_facts = RolloutFacts(lambda: peers.all, lambda: announcement.announced, clock.elapsed)
     return Parts(
         metrics=metrics, leaves=leaves, policies=policies, known=known, tags=tags, announcement=announcement, roots=roots,
@@ -137,7 +141,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
         firewall=FirewallPart(
             base.backend, kernel=base.kernel, loop=loop, passage=lambda: passage_of(facts, base.underlay.facts.tunnel),
         ),
-        liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching,
+        liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching, drain=drain,
         listeners=listeners, ports=ports, holders=holders, files=files, limits=ContainerLimits(base.kernel, loop=loop),
         rollout=Rollout(
             mode, TunnelLooks(mode, base.ledger, attaching, ports, listeners, loop, base.kernel, facts), rollout_facts,
@@ -183,6 +187,15 @@ def _files(base: Foundation, leaves: Leaves, policies: PoliciesInForce, known: K
     )
     base.storage.changes.subscribe(made.look)
     return made
+
+
+def _drain(base: Foundation, loop: Reconciler, attaching: AttachTransactions, names: NameParts) -> Drain:
+    async def count(addresses: Collection[IPv4Address]) -> Mapping[IPv4Address, int]:
+        state, own = loop.applied(), base.facts.own_ports
+        here = [] if state is None else [state.workloads[each] for each in addresses if each in state.workloads]
+        return await asyncio.to_thread(open_connections, here, own_ports=own)
+
+    return Drain(base.ledger, attaching, count=count, withhold=names.readiness.withhold, now=base.clock.seconds)
 
 
 def _published(base: Foundation) -> PublishedPorts:

@@ -65,6 +65,7 @@ class Readiness(Part):
         self._watched: Mapping[str, WatchedInstance] = {}  # by the instance's GUID: another may get its name and address
         self._serving: dict[str, Serving] = {}
         self._ready: tuple[Attachment, ...] | None = ()
+        self._is_withheld: Callable[[Attachment], bool] = _is_nobody
         self._changed = asyncio.Event()
         self._complaints = Complaints(log.get("readiness"), failed="cannot_see_ports")
 
@@ -82,18 +83,22 @@ class Readiness(Part):
         """`names`."""
         waiting = [each for guid, each in self._watched.items() if not self._serving[guid].ready]
         shown = tuple(f"{each.name} ({each.port})" for each in waiting)
-        return {"names": NamesRow(ready=len(self._here) - len(waiting), waiting=shown)}
+        return {"names": NamesRow(ready=len(self.ready()), waiting=shown)}
 
     def is_ready(self, attachment: Attachment) -> bool:
         """Whether names lead to it, which is in place."""
         serving = self._serving.get(attachment.guid)
-        return serving is None or serving.ready
+        return (serving is None or serving.ready) and not self._is_withheld(attachment)
 
     def ready(self) -> tuple[Attachment, ...]:
         """Those that names lead to. The same object as long as nothing changed."""
         if self._ready is None:
             self._ready = tuple(filter(self.is_ready, self._here))
         return self._ready
+
+    def withhold(self, is_withheld: Callable[[Attachment], bool]) -> None:
+        """From now on names lead to none of these, whatever they serve."""
+        self._is_withheld, self._ready = is_withheld, None
 
     def follow(self, here: tuple[Attachment, ...]) -> None:
         """These are in place from now on, and no others. Cheap where nothing changed."""
@@ -163,6 +168,10 @@ class Readiness(Part):
             self._complaints.over(key=guid)
         else:
             self._complaints.about(result or UNANSWERED, key=guid, name=self._watched[guid].name)
+
+
+def _is_nobody(_attachment: Attachment) -> bool:
+    return False
 
 
 UNANSWERED = HostRefused("its namespace does not answer", hint="what does root inside do to it?")

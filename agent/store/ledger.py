@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from agent.errors import Bug, Conflict, HostRefused
 from agent.model.attachment import Attachment, AttachRequest, Phase
+from agent.model.drain import DrainOrder
 from agent.model.names import AppName
 from agent.model.owner import Owner
 from agent.model.publication import Publication, refuse_published
@@ -203,6 +204,19 @@ class Ledger:
     def set_tunnel_stage(self, stage: str) -> None:
         """Keep it for the next agent. A power loss takes it along, and the containers too."""
         self._set_meta("tunnel_stage", stage)
+
+    def drain_order(self) -> DrainOrder:
+        """What an operator wants to go before maintenance (agent/attach/drain.py)."""
+        held = self._meta("drain")
+        try:
+            return DrainOrder() if held is None else DrainOrder.parse(held)
+        except (ValueError, TypeError, KeyError) as error:
+            raise damaged(self._database.path, "what is to be drained makes no sense") from error
+
+    def set_drain_order(self, order: DrainOrder) -> None:
+        """Keep it for the next agent, after a reboot and a power loss too."""
+        with self._database.transaction(durable=True) as connection:
+            connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('drain', ?)", (order.text(),))
 
     def refuse_taken(self, request: AttachRequest) -> None:
         """Raises Conflict where the name, the instance's number or a published port is another attachment's of this cell."""

@@ -21,13 +21,13 @@ from agent.control import server
 from agent.control.api.attachments import AttachmentInFull, AttachmentsApi, AttachmentView, PublishedView, TlsView
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
+from agent.control.api.drain import DrainApi
 from agent.control.api.policies import PoliciesApi
 from agent.control.api.policy_check import OutsideDefaults
 from agent.control.api.rotation import RotationView
 from agent.control.api.routes import RoutesApi
 from agent.control.api.spaces import SpacesApi
 from agent.control.api.status import StatusApi
-from agent.control.enforcement import Enforcement
 from agent.daemon.firewall import FirewallRow
 from agent.daemon.storage import StoreRow
 from agent.daemon.this_cell import ThisCellRow
@@ -64,6 +64,8 @@ from dataplane.tunnel_probe import TunnelAnswer
 from host.namespace import open_namespace, pin, unpin
 from tests.testlib.fake_apps import FakeApps, FakeDeclaredApps, FakeKnownApps, dns_of
 from tests.testlib.fake_containers import fake_containers
+from tests.testlib.fake_drain import FakeDrain
+from tests.testlib.fake_enforcement import FakeEnforcement
 from tests.testlib.fake_kernel import FACTS
 from tests.testlib.fake_rotation import FakeRotation
 from tests.testlib.memory_store import MemoryStore
@@ -242,19 +244,6 @@ class FakePolicies(PoliciesInForce):
         return ()
 
 
-class FakeEnforcement(Enforcement):
-    """All is enforced at once."""
-
-    def __init__(self) -> None:
-        """No loop."""
-
-    async def next(self) -> None:
-        """Now."""
-
-    async def at_last(self) -> None:
-        """Now."""
-
-
 class FakeCa(CaApi):
     """Certificates without keys."""
 
@@ -326,6 +315,7 @@ class FakePart(Part):
             "refusals": RefusalsRow(0, 0, {}, ()),
             "refused_attaches": 0,
             "last_refused_attaches": (),
+            "drain": None,
             "names": NamesRow(len(self.cell.views), ()),
             "early_addresses": 0,
             "last_early_addresses": (),
@@ -344,6 +334,7 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
     apis = (
         attachments,
         fake_containers(cell, attachments),
+        DrainApi(FakeDrain(cell.views), enforced=cell.step),
         apps,
         SpacesApi(FakeDeclaredApps(cell), known=known, enforcement=enforcement),
         PoliciesApi(policies, known=known, enforcement=enforcement, defaults=cell.defaults),

@@ -1,0 +1,107 @@
+"""`cellnet drain`: names leave, open connections have time to end, then attachments go; on the real kernel."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from agent.errors import Unavailable
+from tests.testlib.cell import CellUnderTest
+from tests.testlib.containers import Attach
+from tests.testlib.names import is_unknown, leads
+from tests.testlib.node import Connected, outcome_of
+from tests.testlib.patience import eventually
+from tests.testlib.shop import API, WEB
+
+NAME = "api.shop.acme.cell.internal"
+LONG = 300
+
+
+@pytest.fixture
+def drained(cell: CellUnderTest) -> Iterator[CellUnderTest]:
+    """A cell with an API and a caller of it, which is drained no longer after the test."""
+    cell.allow(WEB, API, "tcp/8080")
+    yield cell
+    cell.start()
+    cell.client.delete("/v1/drain")
+
+
+def waiting(cell: CellUnderTest) -> dict[str, str]:
+    """How many connections are open at each attachment that is to go."""
+    return {each.text("name"): each.text("connections") for each in cell.client.get("/v1/drain").at("waiting").each()}
+
+
+def begin(cell: CellUnderTest, *names: str, timeout: float = LONG) -> None:
+    cell.client.post("/v1/drain", {"names": names, "timeout": timeout})
+
+
+def test_a_drained_attachment_loses_its_name_at_once_and_goes_when_its_last_connection_has_ended(
+    drained: CellUnderTest,
+) -> None:
+    cell = drained
+    api, web = cell.run_app(API, port=8080, server=True), cell.run_app(WEB)
+    eventually(lambda: leads(web, NAME, api))
+    stream = web.dial(api, 8080)
+    begin(cell, "api")
+    assert is_unknown(web, NAME)
+    eventually(lambda: waiting(cell) == {"api": "1"})
+    (ps,) = [each for each in json.loads(cell.cellnet("ps", "--json").out) if each["name"] == "api"]
+    assert ps["ready"] is False
+    assert "waits for open connections of api (1)" in cell.cellnet("status").out
+    assert web.connect(api, 8080) is Connected  # a caller that has its address still may
+    assert "api" in cell.attachments()
+    stream.close()
+    eventually(lambda: cell.attachments() == ["web"])
+    eventually(lambda: cell.status().at("drain").missing)
+    cell.run_app(API, name="next")  # the cell itself takes attaches
+
+
+def test_what_is_open_at_the_limit_is_cut_and_a_connection_that_the_app_has_made_counts_too(drained: CellUnderTest) -> None:
+    cell = drained
+    api, web = cell.run_app(API, port=8080, server=True), cell.run_app(WEB)
+    stream = web.dial(api, 8080)
+    begin(cell, "web", timeout=4)
+    eventually(lambda: waiting(cell) == {"web": "1"})
+    done = cell.cellnet("drain", "web", "--timeout=1")
+    assert done.out.splitlines()[-1] == "web is detached"
+    assert cell.attachments() == ["api"]
+    assert outcome_of(lambda: stream.sendall(bytes(10_000_000))) is not Connected
+
+
+def test_a_drained_cell_takes_no_attach_over_a_restart_and_says_how_to_take_it_back(
+    drained: CellUnderTest, attach: Attach
+) -> None:
+    cell = drained
+    api, web = cell.run_app(API, port=8080, server=True), cell.run_app(WEB)
+    stream = web.dial(api, 8080)
+    begin(cell)
+    cell.kill("agent", again=True)
+    cell.wait_well()
+    eventually(lambda: waiting(cell) == {"api": "1", "web": "1"})
+    assert is_unknown(web, NAME)
+    with pytest.raises(Unavailable, match="this cell is drained since") as refused:
+        attach("acme/shop/more")
+    assert "cellnet drain --undo" in refused.value.hint
+    with pytest.raises(Unavailable, match="this cell is drained since"):
+        cell.client.get("/v1/containers")
+    done = cell.cellnet("drain", "--timeout=0")
+    stream.close()
+    assert {"api is detached", "web is detached"} <= set(done.out.splitlines())
+    assert "the cell, since" in cell.cellnet("status").out
+    cell.cellnet("drain", "--undo")
+    attach("acme/shop/more")
+
+
+def test_what_is_taken_back_in_time_stays_and_has_its_name_again(drained: CellUnderTest) -> None:
+    cell = drained
+    api, web = cell.run_app(API, port=8080, server=True), cell.run_app(WEB)
+    stream = web.dial(api, 8080)
+    begin(cell)
+    assert is_unknown(web, NAME)
+    assert cell.cellnet("drain", "--undo").out == ""
+    assert leads(web, NAME, api)
+    stream.sendall(b"?")
+    assert cell.cellnet("drain", "--undo").out == "nothing was being drained\n"
+    missing = cell.cellnet("drain", "apu", code=1)
+    assert "there is no attachment 'apu'" in missing.err
+    assert cell.attachments() == ["api", "web"]
