@@ -11,7 +11,9 @@ from ipaddress import IPv4Address
 
 from agent import log
 from agent.model.attachment import Attachment, AttachRequest
+from agent.model.names import AppName
 from agent.model.owner import Owner
+from agent.model.reservation import Reservation
 from agent.model.status import Events, Part
 from agent.store.last_leaves import ClockBounds, LastLeaf
 from agent.store.ledger import Ledger
@@ -51,10 +53,28 @@ class AddressHolders(Part):
             return self._ledger.begin(request, owner=owner)
         bounds = self._bounds()
         held = self._ledger.begin(request, owner=owner, proving=bounds)
-        last = self._ledger.last_leaf(held.address)
-        if last is not None and last.app != str(held.app) and last.ends > bounds.earliest:
-            self._report(held.name, held.address, last)
+        self._report_early(held.name, held.app, held.address, bounds)
         return held
+
+    def reserve(self, asked: Reservation, *, instance: int) -> Reservation:
+        """As Ledger.reserve, with an address that is the app's, as far as there is one."""
+        now = self._now().timestamp()
+        if not self._proving():
+            return self._ledger.reserve(asked, instance=instance, now=now)
+        bounds = self._bounds()
+        made = self._ledger.reserve(asked, instance=instance, now=now, proving=bounds)
+        if made.place is not None:
+            self._report_early(made.name, made.app, made.place.address, bounds)
+        return made
+
+    def release(self, name: str) -> Reservation | None:
+        """As Ledger.release."""
+        return self._ledger.release(name, now=self._now().timestamp())
+
+    def _report_early(self, name: str, app: AppName, address: IPv4Address, bounds: ClockBounds) -> None:
+        last = self._ledger.last_leaf(address)
+        if last is not None and last.app != str(app) and last.ends > bounds.earliest:
+            self._report(name, address, last)
 
     def _report(self, name: str, address: IPv4Address, last: LastLeaf) -> None:
         until = datetime.fromtimestamp(int(last.ends), UTC)

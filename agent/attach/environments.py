@@ -11,6 +11,7 @@ from agent.attach.service_variables import ServiceVariables, service_variables
 from agent.identity.keyring import Keyring
 from agent.model.attachment import Attachment
 from agent.model.names import AppName
+from agent.model.place import Place
 from agent.model.policy import Pattern
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
@@ -68,31 +69,44 @@ class Environments:
 
     async def of(self, held: Attachment) -> Environment:
         """As things stand now."""
-        services = await self._services(held)
-        return Environment({**self._own(held), **services.variables}, services.warnings)
+        place = Place(held.address, held.instance, held.guid)
+        return await self.at(place, name=held.name, app=held.app, services=held.services)
 
-    def _own(self, held: Attachment) -> Mapping[str, str]:
+    async def at(self, place: Place, *, name: str, app: AppName, services: tuple[AppName, ...]) -> Environment:
+        """That of an instance which may not be there yet."""
+        found = await self._services(app, services)
+        return Environment({**self._own(name, place), **found.variables}, found.warnings)
+
+    def prepare_folders(self, name: str) -> None:
+        """Of its certificates, which an engine mounts before there are any. Raises HostRefused."""
+        self._keyring.prepare(name)
+
+    def remove_folders(self, name: str) -> None:
+        """Of what is not attached. Absent is fine. Raises HostRefused."""
+        self._keyring.drop(name)
+
+    def _own(self, name: str, place: Place) -> Mapping[str, str]:
         trust = self._keyring.trust
         return {
-            "CF_INSTANCE_INTERNAL_IP": str(held.address),
-            "CF_INSTANCE_INDEX": str(held.instance),
-            "CF_INSTANCE_GUID": held.guid,
-            "CF_INSTANCE_CERT": str(self._keyring.chain_of(held.name)),
-            "CF_INSTANCE_KEY": str(self._keyring.key_of(held.name)),
+            "CF_INSTANCE_INTERNAL_IP": str(place.address),
+            "CF_INSTANCE_INDEX": str(place.instance),
+            "CF_INSTANCE_GUID": place.guid,
+            "CF_INSTANCE_CERT": str(self._keyring.chain_of(name)),
+            "CF_INSTANCE_KEY": str(self._keyring.key_of(name)),
             "CF_INSTANCE_CA": str(trust.bundle),
             "CF_SYSTEM_CERT_PATH": str(trust.path),
         }
 
-    async def _services(self, held: Attachment) -> ServiceVariables:
+    async def _services(self, app: AppName, services: tuple[AppName, ...]) -> ServiceVariables:
         if not self._prefixes:
-            return ServiceVariables(warnings=_without_prefixes(held.services))
+            return ServiceVariables(warnings=_without_prefixes(services))
         await self.basis()
-        key = (held.app, held.services)
+        key = (app, services)
         found = self._worked_out.pop(key, None)
         if found is None:
-            reached = self._reach.of(held.app).union(held.services)
-            found = service_variables(held.app, reached, prefixes=self._prefixes, name_of=self._name_of)
-            found = replace(found, warnings=(*found.warnings, *await self._mistaken(held.services)))
+            reached = self._reach.of(app).union(services)
+            found = service_variables(app, reached, prefixes=self._prefixes, name_of=self._name_of)
+            found = replace(found, warnings=(*found.warnings, *await self._mistaken(services)))
         self._worked_out[key] = found
         if len(self._worked_out) > KEPT:
             self._worked_out.popitem(last=False)

@@ -122,7 +122,7 @@ class AttachTransactions(Part):
             peer.refuse_ended()  # its pid has been used for the last time
             if owner is None:
                 raise InvalidInput(f"there is no process {request.owner_pid}", hint="name the one that the attachment is for")
-            async with self._lock(request.name):
+            async with self.turn_of(request.name):
                 await self._detach_if_over(request.name)
                 return await self._attach(request, descriptor, owner=owner, root=root)
 
@@ -138,7 +138,7 @@ class AttachTransactions(Part):
 
     async def detach(self, name: str) -> bool:
         """Undo an attachment; False if there is none. Raises where something could not be undone: the sweep goes on."""
-        async with self._lock(name):
+        async with self.turn_of(name):
             return await self._detach(name)
 
     def recover(self) -> None:
@@ -204,10 +204,10 @@ class AttachTransactions(Part):
         """Detach what has lost its owner, and go on with what could not be undone before: all at once, in one turn."""
         self._follow_ports()
         over = [held.name for held in self._parts.ledger.all() if self._is_over(held)]
-        await asyncio.gather(*(self._sweep_one(name) for name in over if not self._lock(name).locked()))
+        await asyncio.gather(*(self._sweep_one(name) for name in over if not self.turn_of(name).locked()))
 
     async def _sweep_one(self, name: str) -> None:
-        async with self._lock(name):
+        async with self.turn_of(name):
             held = self._parts.ledger.get(name)  # again: the name may belong to another container by now
             if held is None or not self._is_over(held):
                 return
@@ -274,8 +274,16 @@ class AttachTransactions(Part):
         parts = self._parts
         parts.ledger.refuse_taken(request)  # its words are clearer than the store's
         await parts.routes.take(request.app, request.routes)
-        here = {held.instance for held in parts.ledger.all() if held.app == request.app}
-        index = await parts.indexes.claim_index(request.app, name=request.name, wanted=request.instance, avoid=here)
+        wanted, here = request.instance, parts.ledger.numbers(request.app, but=request.name)
+        reserved = parts.ledger.reservations.get(request.name)
+        if reserved is not None and reserved.app != request.app:
+            raise Conflict(
+                f"the name '{request.name}' is reserved for {reserved.app}",
+                hint=f"choose another name, or `cellnet release {request.name}` first", taken=request.name,
+            )  # fmt: skip
+        if reserved is not None and reserved.place is not None and wanted is None:
+            wanted = reserved.place.instance
+        index = await parts.indexes.claim_index(request.app, name=request.name, wanted=wanted, avoid=here)
         return replace(request, instance=index)
 
     async def _give_back(self, asked: AttachRequest | Attachment) -> None:
@@ -335,11 +343,13 @@ class AttachTransactions(Part):
 
     def _follow_ports(self) -> None:
         """The mode of mutual TLS may be another, and a program may have let go of a port."""
-        steady = (held for held in self.attached() if not self._lock(held.name).locked())
+        steady = (held for held in self.attached() if not self.turn_of(held.name).locked())
         if self._parts.ports.follow(steady):
             self._parts.reconciler.kick()
 
-    def _lock(self, name: str) -> asyncio.Lock:
+    def turn_of(self, name: str) -> asyncio.Lock:
+        """To be held by what changes what a name stands for."""
+        """See `turn_of`."""
         lock = self._locks.get(name)
         if lock is None:
             lock = self._locks[name] = asyncio.Lock()

@@ -1,8 +1,6 @@
 """`hold`: a namespace on the overlay without a process, for engines that can join one and for what has no plugin."""
 
 import shlex
-from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
@@ -10,8 +8,7 @@ from agent.cli import held_namespaces
 from agent.cli.attach_options import AttachOptions, attach_request, named_options
 from agent.cli.key_owner_option import key_owner_field, key_owner_option
 from agent.cli.output import json_option, print_json
-from agent.cli.podman_options import podman_option, resolver_options
-from agent.client.answer import Fields
+from agent.cli.podman_options import place_options, podman_option
 from agent.client.location import Location, need_root
 from agent.model.key_owner import KeyOwner
 
@@ -37,7 +34,7 @@ def hold(location: Location, options: AttachOptions, key_owner: KeyOwner | None,
     except BaseException:
         held_namespaces.give_up(path)
         raise
-    words = shlex.join(_joining(made, path))
+    words = shlex.join([f"--network=ns:{path}", *place_options(made)])
     if as_json:
         print_json({**made.fields, "netns": str(path)})
     elif as_podman:
@@ -46,13 +43,3 @@ def hold(location: Location, options: AttachOptions, key_owner: KeyOwner | None,
         click.echo(f"{made.text('name')} has {made.text('address')}, in {path}")
         click.echo(f"  podman run {words} IMAGE")
         click.echo(f"  NetworkNamespacePath={path}, EnvironmentFile={made.text('environment_file')} in a unit of systemd")
-
-
-def _joining(made: Fields, path: Path) -> Iterator[str]:
-    """Namespace, environment, certificates at the paths that the environment has, and the resolver."""
-    environment = made.mapping("environment")
-    folders = {str(Path(environment["CF_INSTANCE_CERT"]).parent), environment["CF_SYSTEM_CERT_PATH"]}
-    yield f"--network=ns:{path}"
-    yield f"--env-file={made.text('environment_file')}"
-    yield from (f"--volume={folder}:{folder}:ro" for folder in sorted(folders))
-    yield from resolver_options(made.at("dns"))

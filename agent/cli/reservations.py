@@ -7,15 +7,16 @@ import click
 from agent.cli import held_namespaces
 from agent.cli.attach_options import AttachOptions, named_options
 from agent.cli.completion import reserved_names
+from agent.cli.errors import print_warnings
 from agent.cli.key_owner_option import key_owner_field, key_owner_option
 from agent.cli.output import joined, json_option, print_json, table
-from agent.cli.podman_options import podman_option, resolver_options
+from agent.cli.podman_options import place_options, podman_option
 from agent.client.answer import Fields
 from agent.client.connection import attachment_address, quoted
 from agent.client.location import Location, need_root
 from agent.model.key_owner import KeyOwner
 
-HEADS = ("NAME", "APP", "INSTANCE", "PORTS", "ROUTES")
+HEADS = ("NAME", "APP", "INSTANCE", "ADDRESS", "PORTS", "ROUTES")
 
 
 @click.command()
@@ -25,21 +26,23 @@ HEADS = ("NAME", "APP", "INSTANCE", "PORTS", "ROUTES")
 @json_option
 @click.pass_obj
 def reserve(location: Location, options: AttachOptions, key_owner: KeyOwner | None, as_podman: bool, as_json: bool) -> None:
-    """Say what the container NAME will be, before its engine starts it.
+    """Say what the container NAME will be, before its engine starts it, and keep its place: address, number and environment.
 
     It holds for every container of that name on the network cellnet until 'cellnet release NAME', over restarts and reboots.
     """
     assert options.name is not None
     body = {**options.body(), **key_owner_field(key_owner)}
     made = location.client().put(f"/v1/reservations/{quoted(options.name)}", body)
+    print_warnings(made.texts("warnings"))
     name = made.text("name")
-    words = shlex.join([f"--name={name}", "--network=cellnet", *resolver_options(made.at("dns"))])
+    words = shlex.join([f"--name={name}", "--network=cellnet", *place_options(made)])
     if as_json:
         print_json(made)
     elif as_podman:
         click.echo(words)
     else:
-        click.echo(f"{name} is reserved for {made.text('app')}\n  podman run {words} IMAGE")
+        click.echo(f"{name} is reserved for {made.text('app')}, with {made.text('address')}\n  podman run {words} IMAGE")
+        click.echo(f"  its environment: {made.text('environment_file')}")
 
 
 @click.command()
@@ -77,5 +80,5 @@ def release(location: Location, name: str, as_json: bool) -> None:
 
 
 def _row(each: Fields) -> tuple[str, ...]:
-    names = tuple(map(each.text, ("name", "app", "instance")))
+    names = tuple(map(each.text, ("name", "app", "instance", "address")))
     return (*names, joined(each.texts("ports")), joined(each.texts("routes")))

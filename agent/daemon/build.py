@@ -47,7 +47,6 @@ from agent.loop import drift
 from agent.loop.loop import Reconciler
 from agent.metrics import Levels
 from agent.model.status import Part, problems_of
-from agent.store.reservations import Reservations
 from dataplane.envoy.stuck_connections import end, stuck_connections
 
 Work = tuple[str, Callable[[], Coroutine[Any, Any, None]]]
@@ -77,6 +76,7 @@ async def build(
 
         def recover() -> None:
             parts.attaching.recover()
+            parts.places.recover()
             parts.leaves.load(parts.attaching.present())
             parts.names.readiness.first_look(parts.attaching.attached())
 
@@ -88,6 +88,7 @@ async def build(
                 partial(_enforced, parts.loop),
                 partial(clear_other_backend, base.kernel, base.backend),
                 parts.ads.start,
+                parts.files.prepare,
             ),
             routes=_routes(base, parts, foreign_holders, failures),
             tasks=_tasks(base, parts),
@@ -264,8 +265,7 @@ def _containers(base: Foundation, parts: Parts, attachments: AttachmentsApi) -> 
     return ContainersApi(
         attachments,
         attaching=parts.attaching,
-        reservations=Reservations(base.database),
-        resolv_conf=parts.files.resolv_conf,
+        places=parts.places,
     )
 
 

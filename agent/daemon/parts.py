@@ -16,6 +16,7 @@ from agent.attach.container_files import ContainerFiles, ContainerPaths
 from agent.attach.drain import Drain
 from agent.attach.environments import Environments
 from agent.attach.published_ports import HostPort, PublishedPorts
+from agent.attach.reserved_places import ReservedPlaces
 from agent.attach.reserved_ports import ReservedPorts
 from agent.attach.transaction import AttachParts, AttachTransactions
 from agent.cells.announcement import Announcement
@@ -92,6 +93,7 @@ class Parts:
     files: ContainerFiles
     attaching: AttachTransactions
     drain: Drain
+    places: ReservedPlaces
     ports: ReservedPorts
     published: PublishedPorts
     rollout: Rollout
@@ -108,8 +110,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     announcement, metrics, leaving = await _announcement(base, mode), Metrics(), set[str]()
     holders, outside = _holders(base, mode), await make_outside_parts(config, elapsed=clock.elapsed)
     names = make_name_parts(base, stack)
-    leaves, tags = _leaves(base, holders, names.naming), _tags(base)
-    policies = _policies(base)
+    leaves, tags, policies = _leaves(base, holders, names.naming), _tags(base), _policies(base)
     account = envoy_account(config)
     ports = ReservedPorts(lambda each: envoy_ports(each, facts=facts, tunnels=mode.serves), uid=account.pw_uid)
     ads, pressure, refused = _heard_of_envoy(base, metrics, stack, gid=account.pw_gid)
@@ -142,6 +143,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
             base.backend, kernel=base.kernel, loop=loop, passage=lambda: passage_of(facts, base.underlay.facts.tunnel),
         ),
         liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching, drain=drain,
+        places=ReservedPlaces(base.ledger, holders, storage.indexes, names.asked, files, attaching.turn_of),
         listeners=listeners, ports=ports, holders=holders, files=files, limits=ContainerLimits(base.kernel, loop=loop),
         rollout=Rollout(
             mode, TunnelLooks(mode, base.ledger, attaching, ports, listeners, loop, base.kernel, facts), rollout_facts,

@@ -83,6 +83,11 @@ class Keyring:
             make_folder(chain.parent, mode=0o755)
             replace(Write(key, leaf.key, owner.mode, owner.ids), Write(chain, leaf.chain, PUBLIC))
 
+    def prepare(self, name: str) -> None:
+        """Make its folder, which may be mounted before there is a certificate. Raises HostRefused."""
+        with refused_as(f"cannot make {self._of(name)}", hint=HINT):
+            make_folder(self._of(name), mode=0o755)
+
     def drop(self, name: str) -> None:
         """Take one leaf away; absent is fine."""
         directory = self._of(name)

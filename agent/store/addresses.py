@@ -15,9 +15,10 @@ from agent.errors import Conflict
 from agent.store.last_leaves import ClockBounds
 
 REST = 60.0  # seconds
-# Every address that was ever given is in one of the two tables, so none above the highest there has been used.
+# Every address that was ever given is in one of these tables, so none above the highest there has been used.
 NEXT_UNUSED = """SELECT address FROM (SELECT max(
   coalesce((SELECT max(address) FROM attachments WHERE address BETWEEN :first AND :last), :first - 1),
+  coalesce((SELECT max(address) FROM reservations WHERE address BETWEEN :first AND :last), :first - 1),
   coalesce((SELECT max(address) FROM freed WHERE address BETWEEN :first AND :last), :first - 1)) + 1 AS address)
   WHERE address <= :last"""
 LONGEST_FREE = "SELECT address FROM freed WHERE address BETWEEN :first AND :last ORDER BY sequence LIMIT 1"
@@ -25,10 +26,13 @@ OWN_RESTED = """SELECT address FROM freed JOIN last_leaves USING (address)
   WHERE address BETWEEN :first AND :last AND app = :app AND released <= :rested ORDER BY sequence LIMIT 1"""
 UNNAMED = """SELECT address FROM freed LEFT JOIN last_leaves USING (address)
   WHERE address BETWEEN :first AND :last AND (app IS NULL OR app = :app OR ends <= :now) ORDER BY sequence LIMIT 1"""
+GIVE_BACK = """INSERT INTO freed (address, released) SELECT :address, :now
+  WHERE :address NOT IN (SELECT address FROM attachments)
+  AND :address NOT IN (SELECT address FROM reservations WHERE address IS NOT NULL)"""
 
 
 def take(connection: sqlite3.Connection, *, subnet: IPv4Network, app: str, proving: ClockBounds | None) -> IPv4Address:
-    """An address for the attachment that this transaction writes. Raises Conflict when all are taken.
+    """An address for the attachment or the reservation that this transaction writes. Raises Conflict when all are taken.
 
     Never .0 (the cell's VTEP), .1 (kept for the cell itself) or the broadcast address. `proving`: certificates prove who calls,
     and it is now; where every free address is named by another app's, the one freed longest ago is given all the same.
@@ -47,10 +51,14 @@ def take(connection: sqlite3.Connection, *, subnet: IPv4Network, app: str, provi
             return IPv4Address(found["address"])
     raise Conflict(
         f"no address left in {subnet}",
-        hint="detach what is no longer needed (`cellnet ps`), or give cells more with overlay.cell_prefix",
+        hint="detach or release what is no longer needed (`cellnet ps`, `cellnet reservations`), or give cells more with "
+        "overlay.cell_prefix",
     )
 
 
 def give_back(connection: sqlite3.Connection, address: IPv4Address, *, now: float) -> None:
-    """Queue `address` behind all that are free already; `now` (seconds since 1970) is written for readers of the file."""
-    connection.execute("INSERT INTO freed (address, released) VALUES (?, ?)", (int(address), now))
+    """Queue `address` behind all that are free already, unless an attachment or a reservation has it still.
+
+    `now` (seconds since 1970) is written for readers of the file.
+    """
+    connection.execute(GIVE_BACK, {"address": int(address), "now": now})

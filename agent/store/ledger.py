@@ -20,11 +20,14 @@ from agent.model.attachment import Attachment, AttachRequest, Phase
 from agent.model.drain import DrainOrder
 from agent.model.names import AppName
 from agent.model.owner import Owner
+from agent.model.place import Place
 from agent.model.publication import Publication, refuse_published
+from agent.model.reservation import Reservation
 from agent.store import addresses, last_leaves
 from agent.store.database import NEVER, Database
 from agent.store.last_leaves import ClockBounds, LastLeaf
 from agent.store.refusals import index_taken
+from agent.store.reservations import Reservations
 from agent.store.rows import INSERT, from_row, to_row
 from agent.store.sqlite_errors import damaged
 
@@ -35,6 +38,7 @@ class Ledger:
     """A write raises HostRefused when the file cannot be written, and has then changed nothing. `new_guid` makes up a UUID."""
 
     def __init__(self, database: Database, *, new_guid: Callable[[], str] = lambda: str(uuid4())) -> None:
+        self.reservations = Reservations(database)
         self._database = database
         self._new_guid = new_guid
         self._version = NEVER  # of what other processes have written
@@ -84,11 +88,13 @@ class Ledger:
     def begin(self, request: AttachRequest, *, owner: Owner, proving: ClockBounds | None = None) -> Attachment:
         """Write an attachment in phase ATTACHING, with its address and instance. `proving`: see addresses.take.
 
-        Raises Conflict where the name or the instance is taken, or no address is left.
+        One for whose name and app a place is reserved has that. Raises Conflict where the name or the instance is taken, or no
+        address is left.
         """
         subnet = self.subnet()
         if subnet is None:
             raise Bug("an attachment was begun before the cell had its subnet")
+        place = self._reserved_place(request.name, request.app, subnet=subnet)
         self._touched.add(request.name)
         with self._database.transaction(durable=False) as connection:
             self.refuse_taken(request)
@@ -98,7 +104,7 @@ class Ledger:
                 name=request.name,
                 app=request.app,
                 instance=self._instance(request),
-                address=addresses.take(connection, subnet=subnet, app=str(request.app), proving=proving),
+                address=place.address if place else self._address(connection, request.app, subnet=subnet, proving=proving),
                 interface=request.interface,
                 ports=request.ports,
                 routes=request.routes,
@@ -106,7 +112,7 @@ class Ledger:
                 tls_http=request.tls_http,
                 owner=owner,
                 phase=Phase.ATTACHING,
-                guid=self._new_guid(),
+                guid=place.guid if place else self._new_guid(),
                 key_owner=request.key_owner,
                 services=request.services,
                 netns_name=request.netns_name,
@@ -117,6 +123,52 @@ class Ledger:
         if proving is not None:
             self._unwritten.clear()
         return attachment
+
+    def _address(
+        self, connection: sqlite3.Connection, app: AppName, *, subnet: IPv4Network, proving: ClockBounds | None
+    ) -> IPv4Address:
+        return addresses.take(connection, subnet=subnet, app=str(app), proving=proving)
+
+    def _reserved_place(self, name: str, app: AppName, *, subnet: IPv4Network) -> Place | None:
+        """None where the address lies in a subnet that the cell has had before."""
+        found = self.reservations.get(name)
+        if found is None or found.app != app or found.place is None or found.place.address not in subnet:
+            return None
+        return found.place
+
+    def reserve(self, asked: Reservation, *, instance: int, now: float, proving: ClockBounds | None = None) -> Reservation:
+        """Keep a place for a name: the one that its app has there already, reserved or attached, else a new one.
+
+        On the disk when it returns. Raises Conflict where no address is left.
+        """
+        subnet = self.subnet()
+        if subnet is None:
+            raise Bug("a place was reserved before the cell had its subnet")
+        before, known = self.reservations.get(asked.name), self._reserved_place(asked.name, asked.app, subnet=subnet)
+        with self._database.transaction(durable=True) as connection:
+            held = self._in_transaction(asked.name)
+            if held is not None and held.app == asked.app:
+                known = Place(held.address, held.instance, held.guid)
+            if proving is not None:
+                self._write_leaves(connection, now=proving)
+            address = known.address if known else self._address(connection, asked.app, subnet=subnet, proving=proving)
+            made = replace(asked, place=Place(address, instance, known.guid if known else self._new_guid()))
+            self.reservations.put(connection, made)
+            if before is not None and before.place is not None and before.place.address != address:
+                addresses.give_back(connection, before.place.address, now=now)
+        self.reservations.forget()
+        return made
+
+    def release(self, name: str, *, now: float) -> Reservation | None:
+        """End a reservation; its place is free once nothing is attached there. The one that it was."""
+        found = self.reservations.get(name)
+        if found is not None:
+            with self._database.transaction(durable=True) as connection:
+                self.reservations.drop(connection, name)
+                if found.place is not None:
+                    addresses.give_back(connection, found.place.address, now=now)
+            self.reservations.forget()
+        return found
 
     def remember_leaf(self, address: IPv4Address, leaf: LastLeaf, *, now: ClockBounds) -> None:
         """To be called for each certificate that names `address`, before any program has its key.
@@ -233,6 +285,13 @@ class Ledger:
         here = self._instances(request.app) if request.instance is not None else {}
         if request.instance is not None and request.instance in here:
             raise index_taken(request.app, request.instance, by=f"'{here[request.instance]}'")
+
+    def numbers(self, app: AppName, *, but: str) -> set[int]:
+        """Those of the app's instances here and of what is reserved for it, except for what is called `but`."""
+        reserved = (each for each in self.reservations.all().values() if each.app == app and each.name != but)
+        return {held.instance for held in self.all() if held.app == app} | {
+            each.place.instance for each in reserved if each.place is not None
+        }
 
     def _instance(self, request: AttachRequest) -> int:
         """Its own, or the lowest that is free here."""

@@ -93,6 +93,9 @@ class LoneNames:
         if self._promised.get((app, index)) == name:
             del self._promised[app, index]
 
+    def set_reserved(self, indexes: Mapping[tuple[AppName, int], str]) -> None:
+        del indexes  # as those of attachments, they are in the cell's own file, and each claim is told what to avoid
+
     def claimant(self, app: AppName, index: int) -> str | None:
         del app, index
         return None

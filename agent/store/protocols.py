@@ -174,6 +174,9 @@ class IndexStore(Protocol):
     async def release_index(self, app: AppName, index: int, *, name: str) -> None:
         """Give it back; one that is another attachment's is left alone. Raises nothing: in an outage it is done afterwards."""
 
+    def set_reserved(self, indexes: Mapping[tuple[AppName, int], str]) -> None:
+        """These are kept for attachments of this cell, by their names, whether they run or not; no others any more."""
+
     def claimant(self, app: AppName, index: int) -> str | None:
         """The cell that has claimed a number, whether that holds or not; None where none has, or no other cell could."""
 

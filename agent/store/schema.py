@@ -79,6 +79,10 @@ MIGRATIONS: tuple[Migration, ...] = (
     ("ALTER TABLE attachments ADD COLUMN publish TEXT NOT NULL DEFAULT '[]'",),
     # what containers of engines will be, by their names (JSON)
     ("CREATE TABLE reservations (name TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT, WITHOUT ROWID",),
+    (  # the address that each keeps, which its document has too; of earlier ones none
+        "ALTER TABLE reservations ADD COLUMN address INTEGER",
+        "CREATE UNIQUE INDEX reserved_addresses ON reservations (address)",
+    ),
 )
 
 

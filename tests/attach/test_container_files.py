@@ -12,12 +12,13 @@ import pytest
 from agent.attach.container_files import REST, ContainerFiles
 from agent.errors import Conflict
 from agent.model.attachment import Attachment
+from agent.model.reservation import Reservation
 from agent.store.ledger import Ledger
 from agent.store.protocols import StoredPolicy
 from tests.testlib.environment_bed import container_files
 from tests.testlib.memory_store import MemoryStore
 from tests.testlib.patience import eventually_async
-from tests.testlib.samples import OWNER, request
+from tests.testlib.samples import OWNER, app, request
 
 OPENED = StoredPolicy("p", "policies: [{name: p, from: acme/shop/web, to: acme/shop/db, tcp: any}]")
 SHOWN = "WARP_IST_db=db.shop.acme.cell.internal\n"
@@ -158,3 +159,31 @@ async def test_what_is_on_its_way_out_gets_no_files_any_more(files: ContainerFil
     ledger.begin_detach("web")
     await files.write(held)
     assert not files.paths("web").environment.exists()
+
+
+async def test_those_of_a_reservation_are_there_before_its_container_and_after_it(
+    files: ContainerFiles, ledger: Ledger, store: MemoryStore, tmp_path: Path
+) -> None:
+    made = ledger.reserve(Reservation("web", app("web")), instance=2, now=0.0)
+    assert made.place is not None
+    await files.prepare()
+    paths = files.paths("web")
+    wanted = f"CF_INSTANCE_INTERNAL_IP={made.place.address}\nCF_INSTANCE_INDEX=2\nCF_INSTANCE_GUID={made.place.guid}\n"
+    assert paths.environment.read_text().startswith(wanted)
+    assert "nameserver" in paths.resolv_conf.read_text()
+    assert (tmp_path / "keys/web").is_dir()
+    async with running(files):
+        await store.apply_policies([OPENED])
+        await eventually_async(shows(paths.environment, SHOWN))
+        held = ledger.begin(replace(request("web"), app=app("web"), instance=2), owner=OWNER)
+        ledger.complete("web")
+        ledger.begin_detach("web")
+        (tmp_path / "keys/web").rmdir()
+        ledger.finish_detach("web", now=0.0)
+        files.remove(held)
+        assert (tmp_path / "keys/web").is_dir()
+        assert paths.environment.exists()
+    ledger.release("web", now=0.0)
+    files.remove_reserved("web")
+    assert not paths.environment.exists()
+    assert not (tmp_path / "keys/web").exists()

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -43,11 +44,42 @@ def test_a_reservation_says_what_a_container_of_that_name_is(cell: CellUnderTest
     podman.container("api", command=SERVER)
     found = cell.client.get("/v1/attachments/api")
     assert (found.text("app"), found.text("instance"), found.texts("ports")) == ("acme/shop/api", "3", ("8080",))
-    assert "api   acme/shop/api  3" in cell.cellnet("reservations").out
+    assert "api   acme/shop/api  3 " in cell.cellnet("reservations").out
     cell.cellnet("release", "api")
     assert cell.attachments() == ["api"]
     podman("rm", "--force", "--time=0", "api")
     assert podman.run("api", code=None).code != 0
+
+
+def test_a_reserved_container_knows_its_place_and_has_it_again_after_restarts_of_all(
+    cell: CellUnderTest, podman: Podman
+) -> None:
+    options = cell.cellnet("reserve", "api", "--app=acme/shop/api", "--key-owner=1000", "--podman").out.split()
+    (reserved,) = cell.client.get("/v1/reservations").each()
+    address = reserved.text("address")
+    cell.run_app("acme/shop/api", name="another")
+    podman.run("api", options=options)
+    read = (
+        "echo $CF_INSTANCE_INTERNAL_IP $CF_INSTANCE_INDEX $CF_INSTANCE_GUID; head -1 $CF_INSTANCE_CERT; ls $CF_SYSTEM_CERT_PATH"
+    )
+    inside = podman("exec", "api", "sh", "-c", read).out.splitlines()
+    assert inside[0].split()[:2] == [address, "0"]
+    assert inside[1] == "-----BEGIN CERTIFICATE-----"
+    assert podman("exec", "--user=1000", "api", "sh", "-c", "head -1 $CF_INSTANCE_KEY").out.startswith("-----BEGIN")
+    assert podman("exec", "--user=1001", "api", "sh", "-c", "cat $CF_INSTANCE_KEY", code=None).code != 0
+    podman("stop", "--time=0", "api")
+    cell.run_app("acme/shop/other")
+    cell.stop()
+    cell.start()
+    podman("start", "api")
+    assert podman("exec", "api", "sh", "-c", read).out.splitlines() == inside
+    assert podman.address("api") == IPv4Address(address)
+    podman("rm", "--force", "--time=0", "api")
+    folder = cell.lab.root / "run/cellnet/identity/api"
+    assert folder.is_dir()
+    cell.cellnet("release", "api")
+    assert not folder.exists()
+    assert not (cell.lab.root / "run/cellnet/env/api").exists()
 
 
 def test_a_network_may_be_that_of_one_app(cell: CellUnderTest, podman: Podman) -> None:

@@ -51,6 +51,9 @@ class Claims:
     async def release_index(self, app: AppName, index: int, *, name: str) -> None:
         raise NotImplementedError
 
+    def set_reserved(self, indexes: Mapping[tuple[AppName, int], str]) -> None:
+        raise NotImplementedError
+
 
 class Cluster:
     """What this cell (`here`) knows of names; `endpoints` are changed in place, as a store does."""

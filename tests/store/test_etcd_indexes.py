@@ -192,6 +192,24 @@ async def test_a_cells_own_claims_are_kept_up_and_what_lies_about_it_goes(cells:
     await there(cells, client, mine)
 
 
+async def test_a_reserved_number_is_claimed_whether_its_attachment_runs_or_not(cells: EtcdCells, client: EtcdClient) -> None:
+    store = cells.store("cell-0")
+    await cell(store, "cell-0")
+    mine = IndexClaim("cell-0", "web")
+    store.names.indexes.set_reserved({(WEB, 3): "web"})
+    await store.publish(())
+    await there(cells, client, {3: mine})
+    await client.commit(do=[remove(cells.keys.index(WEB, 3))])
+    await there(cells, client, {3: mine})
+    await eventually_async(lambda: not list(store.names.indexes.plans()))
+    with pytest.raises(Conflict, match="'web'"):
+        await take(store, "other", wanted=3)
+    assert await take(store, "web", wanted=3) == 3
+    await store.names.indexes.release_index(WEB, 3, name="web")
+    store.names.indexes.set_reserved({})
+    await there(cells, client, {})
+
+
 async def test_containers_that_were_there_before_get_their_claims(cells: EtcdCells, client: EtcdClient) -> None:
     one = cells.store("one")
     first = await cell(one, "one")

@@ -1,19 +1,23 @@
 """The containers of engines of an agent without a kernel."""
 
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from agent.attach.container_files import ContainerPaths
+from agent.attach.environments import Environment
+from agent.attach.reserved_places import ReservedPlaces
 from agent.attach.transaction import AttachTransactions
 from agent.control.api.attachments import AttachmentsApi
 from agent.control.api.containers import ContainersApi
 from agent.model.attachment import Attachment
 from agent.model.names import AppName
 from agent.model.owner import NamespaceOwner
+from agent.model.place import Place
 from agent.model.reservation import Reservation
-from agent.model.resolv_conf import NAMESERVER, resolv_conf
-from agent.store.reservations import Reservations
+from agent.model.resolv_conf import NAMESERVER, ResolvConf, resolv_conf
 from tests.testlib.samples import attachment
 
 if TYPE_CHECKING:
@@ -37,23 +41,38 @@ class FakeHeld:
         await self.cell.step()
 
 
-class FakeReservations:
-    """In memory."""
+class FakePlaces:
+    """In memory, each with an address of its own."""
 
     def __init__(self, cell: "FakeCell") -> None:
         self.cell = cell
+        self.files = self
 
     def all(self) -> Mapping[str, Reservation]:
         return dict(sorted(self.cell.reserved.items()))
 
-    def get(self, name: str) -> Reservation | None:
-        return self.cell.reserved.get(name)
+    async def reserve(self, asked: Reservation) -> Reservation:
+        await self.cell.step()
+        place = Place(IPv4Address("10.255.1.100") + len(self.cell.reserved), asked.instance or 0, "b2c7")
+        self.cell.reserved[asked.name] = replace(asked, place=place)
+        return self.cell.reserved[asked.name]
 
-    def put(self, reservation: Reservation) -> None:
-        self.cell.reserved[reservation.name] = reservation
-
-    def drop(self, name: str) -> bool:
+    async def release(self, name: str) -> bool:
         return self.cell.reserved.pop(name, None) is not None
+
+    def resolv_conf(self, app: AppName) -> ResolvConf:
+        return resolv_conf(app, nameserver=NAMESERVER, domain="cell.internal")
+
+    def paths(self, name: str) -> ContainerPaths:
+        return ContainerPaths(Path("/run/cellnet/env", name), Path("/run/cellnet/resolv", name))
+
+    async def reserved_environment(self, reserved: Reservation) -> Environment:
+        assert reserved.place is not None
+        folder = f"/run/cellnet/identity/{reserved.name}"
+        return Environment(
+            {"CF_INSTANCE_INTERNAL_IP": str(reserved.place.address), "CF_INSTANCE_INDEX": str(reserved.place.instance),
+             "CF_INSTANCE_CERT": f"{folder}/instance.crt", "CF_SYSTEM_CERT_PATH": "/run/cellnet/identity/_trust"}
+        )  # fmt: skip
 
 
 def fake_containers(cell: "FakeCell", attachments: AttachmentsApi) -> ContainersApi:
@@ -61,6 +80,5 @@ def fake_containers(cell: "FakeCell", attachments: AttachmentsApi) -> Containers
     return ContainersApi(
         attachments,
         attaching=cast("AttachTransactions", FakeHeld(cell)),
-        reservations=cast("Reservations", FakeReservations(cell)),
-        resolv_conf=partial(resolv_conf, nameserver=NAMESERVER, domain="cell.internal"),
+        places=cast("ReservedPlaces", FakePlaces(cell)),
     )

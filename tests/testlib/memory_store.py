@@ -269,6 +269,9 @@ class MemoryStore:
         for store in self._all.stores:
             store._claimed.add((app, index))
 
+    def set_reserved(self, indexes: Mapping[tuple[AppName, int], str]) -> None:
+        """See IndexStore. Each claim is told what to avoid."""
+
     def claimant(self, app: AppName, index: int) -> str | None:
         """See IndexStore."""
         by, _ = self._all.indexes.get((app, index), (0, ""))

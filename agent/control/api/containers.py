@@ -1,6 +1,6 @@
 """`/v1/containers`: what the plugins of container engines ask, by the engine's own ids, and what is reserved for names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +9,9 @@ from aiohttp import web
 from pydantic import Field
 
 from agent.attach.engine_containers import EngineContainers, name_of
+from agent.attach.reserved_places import ReservedPlaces
 from agent.attach.transaction import AttachTransactions
-from agent.control.api.attachments import AttachmentInFull, AttachmentsApi, InstanceBody, PublishBody
+from agent.control.api.attachments import AttachmentInFull, AttachmentsApi, DnsView, InstanceBody, PublishBody
 from agent.control.bodies import Body, read_body
 from agent.control.errors import answer
 from agent.control.peer import PEER
@@ -20,8 +21,6 @@ from agent.model.engine_container import EngineContainer
 from agent.model.limits import as_written
 from agent.model.names import AppName
 from agent.model.reservation import Reservation
-from agent.model.resolv_conf import ResolvConf
-from agent.store.reservations import Reservations
 from dataplane.tables import container_mac, host_interface, host_mac
 
 MOST = 65_536
@@ -70,13 +69,11 @@ class ContainersApi:
         attachments: AttachmentsApi,
         *,
         attaching: AttachTransactions,
-        reservations: Reservations,
-        resolv_conf: Callable[[AppName], ResolvConf],
+        places: ReservedPlaces,
     ) -> None:
         self._attachments = attachments
         self._attaching = attaching
-        self._reservations = reservations
-        self._resolv_conf = resolv_conf
+        self._places = places
         self._containers = EngineContainers(
             attaching.attached,
             attach=lambda request, peer: attachments.attach(request, peer=peer),
@@ -105,7 +102,7 @@ class ContainersApi:
         """Attach, in place of what this container has had in another namespace."""
         body, peer = await read_body(ContainerBody, request), request[PEER]
         container = EngineContainer(*_key(request), body.network)
-        reserved = self._reservations.get(name_of(container, body.name))
+        reserved = self._places.all().get(name_of(container, body.name))
         asked = _asked(body, container, reserved)
         name = await self._containers.add(asked, peer=peer, exactly=reserved is not None)
         return answer(await self._view(name), status=201)
@@ -126,19 +123,18 @@ class ContainersApi:
 
     async def list_reserved(self, _request: web.Request) -> web.Response:
         """All reservations, by name."""
-        return answer([self._shown(each) for each in self._reservations.all().values()])
+        return answer([await self._shown(each) for each in self._places.all().values()])
 
     async def reserve(self, request: web.Request) -> web.Response:
-        """In place of what was reserved for this name."""
+        """In place of what was reserved for this name, whose place it has if it is of the same app."""
         body, name = await read_body(InstanceBody, request), check_name(request.match_info["name"])
         reserved = Reservation.of(body.at(NOWHERE, name=name))
         self._attachments.refuse_own_ports(reserved.request(EngineContainer("any", "eth0", "any"), netns=Path(NOWHERE)))
-        self._reservations.put(reserved)
-        return answer(self._shown(reserved), status=201)
+        return answer(await self._shown(await self._places.reserve(reserved)), status=201)
 
     async def release(self, request: web.Request) -> web.Response:
         """What is attached stays attached; what is not there is no error."""
-        return answer({"released": self._reservations.drop(check_name(request.match_info["name"]))})
+        return answer({"released": await self._places.release(check_name(request.match_info["name"]))})
 
     async def _view(self, name: str) -> ContainerView:
         found = await self._attachments.in_full(name)
@@ -150,18 +146,24 @@ class ContainersApi:
             host_mac=host_mac(found.address),
         )  # fmt: skip
 
-    def _shown(self, reserved: Reservation) -> Mapping[str, object]:
-        dns = self._resolv_conf(reserved.app)
+    async def _shown(self, reserved: Reservation) -> Mapping[str, object]:
+        files = self._places.files
+        dns, paths = files.resolv_conf(reserved.app), files.paths(reserved.name)
+        environment, place = await files.reserved_environment(reserved), reserved.place
         return {
             "name": reserved.name,
             "app": str(reserved.app),
-            "instance": reserved.instance,
+            "instance": reserved.instance if place is None else place.instance,
+            "address": None if place is None else place.address,
             "ports": [each.json for each in reserved.ports],
             "routes": reserved.routes,
             "services": [str(each) for each in reserved.services],
             "publish": [str(each) for each in reserved.publish],
             "limits": as_written(reserved.limits),
-            "dns": {"nameservers": dns.nameservers, "search": dns.search, "options": dns.options},
+            "environment": environment.variables,
+            "warnings": environment.warnings,
+            "environment_file": paths.environment,
+            "dns": DnsView(dns.nameservers, dns.search, dns.options, paths.resolv_conf),
         }
 
 

@@ -33,6 +33,7 @@ class EtcdIndexes:
         self._promised: dict[Instance, str] = {}  # to attachments that may not run yet
         self._unclaimed: set[Instance] = set()  # of these, as etcd did not answer
         self._running: dict[Instance, str] | None = None  # None until it was set once
+        self._reserved: dict[Instance, str] = {}
         self._clashes: dict[Instance, IndexClaim] = {}
 
     async def claim_index(self, app: AppName, *, name: str, wanted: int | None, avoid: Collection[int]) -> int:
@@ -97,6 +98,12 @@ class EtcdIndexes:
         if self._running != before:
             self._wake()
 
+    def set_reserved(self, indexes: Mapping[Instance, str]) -> None:
+        """See IndexStore."""
+        if indexes != self._reserved:
+            self._reserved = dict(indexes)
+            self._wake()
+
     def _refusal(self, instance: Instance, name: str) -> Conflict | None:
         """Why the attachment cannot have the number."""
         app, index = instance
@@ -115,7 +122,7 @@ class EtcdIndexes:
 
     def _wanted(self, instance: Instance) -> str | None:
         """The attachment of this cell that has the number."""
-        return self._promised.get(instance) or (self._running or {}).get(instance)
+        return self._promised.get(instance) or (self._running or {}).get(instance) or self._reserved.get(instance)
 
     def _plan_to_claim(self, instance: Instance, name: str) -> list[Plan]:
         if self._holder(instance) == (claim := IndexClaim(self._cell, name)):
@@ -126,14 +133,15 @@ class EtcdIndexes:
     def plans(self) -> Iterator[Plan]:
         """What is to be written so that just this cell's own numbers are claimed for it; notes those that another has."""
         self._clashes.clear()
-        for instance, name in {**(self._running or {}), **{each: self._promised[each] for each in self._unclaimed}}.items():
+        unclaimed = {each: self._promised[each] for each in self._unclaimed}
+        for instance, name in {**self._reserved, **(self._running or {}), **unclaimed}.items():
             held = self._holder(instance)
             if held is not None and held.cell != self._cell:
                 self._clashes[instance] = held
             else:
                 yield from self._plan_to_claim(instance, name)
         if self._running is not None:
-            for instance in self._claims.own.keys() - self._running.keys() - self._promised.keys():
+            for instance in self._claims.own.keys() - self._running.keys() - self._promised.keys() - self._reserved.keys():
                 key = self._keys.index(*instance)
                 yield [self._commits.unchanged(key)], [remove(key)]
 
