@@ -23,6 +23,7 @@ from agent.config.etcd import endpoint
 from agent.model.names import AppName, Space
 from agent.policy import language
 from agent.policy.documents import document
+from agent.policy.endings import Endings
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.database import Database
@@ -103,7 +104,8 @@ class Agent:
         self.client = EtcdClient(config)
         self.store = EtcdStore(self.client, prefix=PREFIX, cell="cell-0", disk_copy=DiskCopy(self.database))
         (folder / "policies.d").mkdir(exist_ok=True)
-        self.policies = PoliciesInForce(folder / "policies.d", last_good=folder / "good", store=self.store)
+        endings = Endings(folder / "latest-time", now=time.time)
+        self.policies = PoliciesInForce(folder / "policies.d", last_good=folder / "good", store=self.store, endings=endings)
         self.tagging = TagsInUse(self.store, earliest=time.time, latest=time.time, shared=self.store)
         self.here = [app(number) for number in range(HERE)]
 

@@ -36,8 +36,19 @@ def list_policies(location: Location, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    heads = ("NAME", "FROM", "TO", "PORTS", "ORIGIN")
-    click.echo(table(heads, [_row(each) for each in sorted(found.each(), key=_place)]))
+    policies = sorted(found.each(), key=_place)
+    heads, rows = ["NAME", "FROM", "TO", "PORTS", "ORIGIN"], [list(_row(each)) for each in policies]
+    for head, cell in (("UNTIL", _until), ("NOTE", lambda each: each.text("note") or "-")):
+        cells = list(map(cell, policies))
+        if any(each != "-" for each in cells):  # most have neither
+            heads.append(head)
+            rows = [[*row, each] for row, each in zip(rows, cells, strict=True)]
+    click.echo(table(heads, rows))
+
+
+def _until(policy: Fields) -> str:
+    until = policy.text("until") or "-"
+    return f"{until} (ended)" if policy.flag("ended") else until
 
 
 def _place(each: Fields) -> tuple[object, ...]:
@@ -84,19 +95,21 @@ def origin(where: Fields) -> str:
 @click.argument("destination", metavar="DST", type=PATTERN)
 @click.argument("ports", metavar="PORT...", nargs=-1, required=True)
 @click.option("--name", metavar="NAME", help="Name of the policy. [default: made up]")
+@click.option("--until", metavar="WHEN", help="When it ends by itself: 2026-12-31T18:00Z, or 2h from now on.")
+@click.option("--note", metavar="TEXT", default="", help="Why it is there: shown by list and check.")
 @credentials_option
 @json_option
 @click.pass_obj
 def allow(
-    location: Location, source: str, destination: str, ports: tuple[str, ...], name: str | None, credentials: Path | None,
-    as_json: bool,
+    location: Location, source: str, destination: str, ports: tuple[str, ...], name: str | None, until: str | None, note: str,
+    credentials: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Let SRC reach DST on PORTs (tcp/8080, udp/53, tcp/9000-9010, tcp/any, icmp/echo), kept in the store.
 
     SRC or DST may be a network outside (192.0.2.0/24), and DST the name of a host (api.example.com).
     """
-    body = {"from": source, "to": destination, "ports": ports, "name": name, **credentials_field(credentials)}
-    made = location.client().post("/v1/policies/allow", body)
+    asked = {"from": source, "to": destination, "ports": ports, "name": name, "until": until, "note": note}
+    made = location.client().post("/v1/policies/allow", {**asked, **credentials_field(credentials)})
     print_warnings(made.texts("notices"))
     if as_json:
         print_json(made)
@@ -200,7 +213,10 @@ def check(location: Location, source: str, destination: str, port: str, as_json:
     if as_json:
         print_json(found)
     elif allowed:
-        click.echo(f"{click.style('allowed', fg='green')} by {found.text('by')} ({found.text('origin')})")
+        ends = f", until {found.text('until')}" if found.text("until") else ""
+        click.echo(f"{click.style('allowed', fg='green')} by {found.text('by')} ({found.text('origin')}){ends}")
+        if note := found.text("note"):
+            click.echo(f"note: {note}")
     else:
         click.echo(click.style("denied", fg="red"))
         if ports := found.texts("ports"):

@@ -180,6 +180,8 @@ def _last(events: Fields) -> str:
 def _policies(found: Fields) -> Row:
     files = counted(found.text("files"), "file")
     text = f"{found.text('from_files')} from {files}, {found.text('from_store')} from the store"
+    if (ended := found.text("ended")) not in ("", "0"):
+        text += f", {ended} of them ended"
     bad = len(found.texts("bad_files"))
     return Row("policies", text + (f", {counted(str(bad), 'bad file')}" if bad else ""), bad=bool(bad))
 

@@ -53,6 +53,11 @@ class Paths:
         return self.run / "known-names"
 
     @property
+    def latest_time(self) -> Path:
+        """The latest that it has been, for policies that end."""
+        return self.state / "latest-time"
+
+    @property
     def sockets(self) -> tuple[Path, ...]:
         """The paths that the kernel keeps short."""
         return (self.control_socket, self.xds_socket, self.envoy_admin, self.hop_socket)

@@ -117,6 +117,7 @@ def _tasks(base: Foundation, parts: Parts) -> tuple[Work, ...]:
 
     return (
         ("policies", partial(parts.policies.watch, changed)),
+        ("endings", partial(parts.policies.watch_ends, changed)),
         ("drift", partial(drift.run, parts.loop, base.monitor, underlay=base.underlay)),
         ("listeners", parts.listeners.run),
         ("foreign_listeners", parts.foreign_listeners.run),
@@ -227,7 +228,9 @@ def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
         DrainApi(parts.drain, enforced=enforcement.next),
         apps,
         SpacesApi(base.declared, known=parts.known, enforcement=enforcement),
-        PoliciesApi(parts.policies, known=parts.known, enforcement=enforcement, defaults=_outside_defaults(parts)),
+        PoliciesApi(
+            parts.policies, known=parts.known, enforcement=enforcement, defaults=_outside_defaults(parts), now=clock.now
+        ),
         RoutesApi(
             storage.routes,
             parts.names.naming,

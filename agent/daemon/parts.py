@@ -52,6 +52,7 @@ from agent.model.cell import CellRecord, RootsInUse
 from agent.model.outside import Inside
 from agent.model.resolv_conf import resolv_conf
 from agent.model.routes import RouteDomains
+from agent.policy.endings import Endings
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
 from agent.policy.tags_in_use import TagsInUse
@@ -209,7 +210,10 @@ def _published(base: Foundation) -> PublishedPorts:
 
 def _policies(base: Foundation) -> PoliciesInForce:
     config, store = base.config, base.storage.policies
-    return PoliciesInForce(config.policies, last_good=config.paths.last_good, store=store, inside=Inside.of(config))
+    endings = Endings(config.paths.latest_time, now=base.clock.seconds)
+    return PoliciesInForce(
+        config.policies, last_good=config.paths.last_good, store=store, endings=endings, inside=Inside.of(config)
+    )
 
 
 def _tags(base: Foundation) -> TagsInUse:

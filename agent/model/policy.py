@@ -4,8 +4,9 @@ written. No file, no store, no kernel.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
-from typing import Final, Self, TypeAlias, cast
+from typing import Final, Required, Self, TypeAlias, TypedDict, Unpack, cast
 
 from agent.errors import InvalidInput
 from agent.model.names import AppName, is_label
@@ -104,11 +105,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Opening:
-    """What every kind of policy says: which ports are open, whether an echo passes, and where it was written."""
+    """What every kind of policy says: which ports are open, whether an echo passes, and where it was written.
+
+    From `until` (UTC) on it allows nothing. `note` is why it is there; nothing goes by it.
+    """
 
     tcp: tuple[Ports, ...] = ()
     udp: tuple[Ports, ...] = ()
     icmp: bool = False
+    until: datetime | None = None
+    note: str = ""
     origin: Origin
 
     def ports(self, protocol: Protocol) -> tuple[Ports, ...]:
@@ -154,27 +160,31 @@ Policy: TypeAlias = AppPolicy | EgressPolicy | IngressPolicy
 KINDS: Final = frozenset[type]({AppPolicy, EgressPolicy, IngressPolicy})
 
 
+class Terms(TypedDict, total=False):
+    """The fields of `Opening`, as `policy_of` takes them."""
+
+    tcp: tuple[Ports, ...]
+    udp: tuple[Ports, ...]
+    icmp: bool
+    until: datetime | None
+    note: str
+    origin: Required[Origin]
+
+
 def policy_of(
-    name: str,
-    sources: tuple[Pattern | Scope, ...] | Cidrs,
-    to: Pattern | Cidrs | Hosts,
-    *,
-    tcp: tuple[Ports, ...] = (),
-    udp: tuple[Ports, ...] = (),
-    icmp: bool = False,
-    origin: Origin,
+    name: str, sources: tuple[Pattern | Scope, ...] | Cidrs, to: Pattern | Cidrs | Hosts, **terms: Unpack[Terms]
 ) -> Policy:
     """The policy of the kind that its ends make it. Raises InvalidInput where they make none."""
     match sources, to:
         case tuple(), Pattern():
-            return AppPolicy(name, sources, to, tcp=tcp, udp=udp, icmp=icmp, origin=origin)
+            return AppPolicy(name, sources, to, **terms)
         case Cidrs(), Pattern():
-            return IngressPolicy(name, sources, to, tcp=tcp, udp=udp, icmp=icmp, origin=origin)
+            return IngressPolicy(name, sources, to, **terms)
         case tuple(), Cidrs() | Hosts():
             apps = tuple(each for each in sources if isinstance(each, Pattern))
             if len(apps) < len(sources):
                 raise InvalidInput("a scope is that of an app as the destination", hint="write an app, org/space/* or org/*/*")
-            return EgressPolicy(name, apps, to, tcp=tcp, udp=udp, icmp=icmp, origin=origin)
+            return EgressPolicy(name, apps, to, **terms)
         case _:
             raise InvalidInput("both ends are outside", hint="one end of a policy is an app: org/space/app")
 

@@ -6,19 +6,30 @@ from dataclasses import replace
 
 from agent.model.outside import Cidrs, Hosts
 from agent.model.policy import Pattern, Policy, Protocol, Scope
+from agent.policy.terms import written_until
 
 SHORT = 20  # characters of one end in a made-up name
 
 
 def document(policy: Policy) -> str:
     """One policy as the text of a file (JSON, which is YAML); agent/policy/language.py reads it again."""
+    rule = _opened(policy)
+    if policy.until is not None:
+        rule["until"] = written_until(policy.until)
+    if policy.note:
+        rule["note"] = policy.note
+    return json.dumps({"policies": [rule]}, ensure_ascii=False)
+
+
+def _opened(policy: Policy) -> dict[str, object]:
+    """What it allows, whenever."""
     rule: dict[str, object] = {"name": policy.name, "from": written(policy.sources), "to": written(policy.to)}
     for protocol in (Protocol.TCP, Protocol.UDP):
         if ports := policy.ports(protocol):
             rule[protocol.value] = list(map(str, ports))
     if policy.icmp:
         rule["icmp"] = "echo"
-    return json.dumps({"policies": [rule]})
+    return rule
 
 
 def written(end: tuple[Pattern | Scope, ...] | Pattern | Cidrs | Hosts) -> object:
@@ -37,8 +48,12 @@ def written(end: tuple[Pattern | Scope, ...] | Pattern | Cidrs | Hosts) -> objec
 
 
 def made_up_name(policy: Policy) -> str:
-    """`web-to-api-ce5cb521`: from the first source, to the destination, and a digest of all that is allowed."""
-    digest = hashlib.sha256(document(replace(policy, name="")).encode()).hexdigest()[:8]
+    """`web-to-api-ce5cb521`: from the first source, to the destination, and a digest of all that is allowed.
+
+    The same with another end or another note has the same name, and so takes its place.
+    """
+    allowed = json.dumps({"policies": [_opened(replace(policy, name=""))]})
+    digest = hashlib.sha256(allowed.encode()).hexdigest()[:8]
     source = policy.sources if isinstance(policy.sources, Cidrs) else policy.sources[0]
     return f"{_word(source)}-to-{_word(policy.to)}-{digest}"
 

@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import cast
@@ -19,6 +21,7 @@ from agent.model.status import Part, Problem
 from agent.policy import documents, language
 from agent.policy.difference import difference
 from agent.policy.directory import PolicyFiles, watch
+from agent.policy.endings import Endings
 from agent.policy.outside_ends import require_sound
 from agent.policy.outside_rights import MOST_ENDS, BothWays, OutsideResolver
 from agent.policy.parties import Party
@@ -37,21 +40,27 @@ ResolveOutside = Callable[[AppName], BothWays]
 
 @dataclass(frozen=True, slots=True)
 class PoliciesRow:
-    """How many policies are in force from files and from the store; `bad_files` keep their last good version."""
+    """How many policies there are from files and from the store; `ended` of them allow nothing any more, or not now.
+    `bad_files` keep their last good version.
+    """
 
     from_files: int
     from_store: int
     files: int
     bad_files: tuple[str, ...]
+    ended: int = 0
 
 
 class PoliciesInForce(Part):
     """One per agent. The tuple of policies is the same object as long as nothing changed."""
 
-    def __init__(self, directory: Path, *, last_good: Path, store: PolicyStore, inside: Inside = NOTHING_INSIDE) -> None:
+    def __init__(
+        self, directory: Path, *, last_good: Path, store: PolicyStore, endings: Endings, inside: Inside = NOTHING_INSIDE
+    ) -> None:
         self._files = PolicyFiles(directory, last_good=last_good, inside=inside)
         self._store = store
         self._inside = inside
+        self._endings = endings
         self._resolver = PolicyResolver()
         self._outside = OutsideResolver()
         self._stored = StoredPolicies(inside=inside)
@@ -61,8 +70,8 @@ class PoliciesInForce(Part):
 
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong in files and store, each with its place."""
-        found = (*map(str, self._files.problems()), *self._stored.problems)
-        return (*(Problem("policies", each) for each in found), *(Problem("policies", *each) for each in self._left_out()))
+        found = map(partial(Problem, "policies"), (*map(str, self._files.problems()), *self._stored.problems))
+        return (*found, *self._endings.problems(), *(Problem("policies", *each) for each in self._left_out()))
 
     def left_out(self) -> tuple[str, ...]:
         """What the last turn left out, since it would be too many rights."""
@@ -82,8 +91,9 @@ class PoliciesInForce(Part):
     async def rows(self) -> Mapping[str, object]:
         """`policies`."""
         bad = sorted({each.file for each in self._files.unenforced()})
-        files, stored = self.from_files(), await self.from_store()
-        return {"policies": PoliciesRow(len(files), len(stored), files=self._files.count, bad_files=tuple(bad))}
+        files, stored, written = self.from_files(), await self.from_store(), await self.written()
+        ended = len(written) - len(self._endings.holding(written))
+        return {"policies": PoliciesRow(len(files), len(stored), files=self._files.count, bad_files=tuple(bad), ended=ended)}
 
     async def watch(self, on_change: Callable[[], None]) -> None:
         """Follow the directory, and log what is wrong in it. Ends only by cancellation."""
@@ -101,8 +111,16 @@ class PoliciesInForce(Part):
             self._bad_files.about(InvalidInput(each), key=each)
         self._bad_files.over_for_all_but(found)
 
+    async def watch_ends(self, on_change: Callable[[], None]) -> None:
+        """The same for policies that end by themselves."""
+        await self._endings.run(on_change)
+
     async def in_force(self) -> tuple[Policy, ...]:
-        """Files first, then the store's by name."""
+        """Files first, then the store's by name; without those that have ended."""
+        return self._endings.holding(await self.written())
+
+    async def written(self) -> tuple[Policy, ...]:
+        """With those that have ended."""
         files, stored = self._files.policies(), await self.from_store()
         if self._union[0] is not files or self._union[1] is not stored:
             self._union = (files, stored, files + stored)
@@ -142,6 +160,15 @@ class PoliciesInForce(Part):
                 return policy
         return None
 
+    async def ended(self, source: Party, *, to: Party, protocol: Protocol, port: int) -> tuple[Policy, ...]:
+        """Those that let `source` reach `to` once, and do so no more."""
+        resolver, outside = PolicyResolver(), OutsideResolver()
+        ended = tuple(each for each in await self.written() if not self._endings.holds(each))
+        resolver.follow(ended)
+        outside.follow(ended)
+        speaking = speaking_of(source, to, resolver, outside)
+        return tuple(each for each in speaking if any(port in ports for ports in each.ports(protocol)))
+
     async def open_ports(self, source: Party, *, to: Party) -> tuple[str, ...]:
         """All that `source` may reach at `to`, as tcp/8080. Raises as `check`."""
         policies = await self._allowing(source, to)
@@ -154,25 +181,15 @@ class PoliciesInForce(Part):
 
     async def _allowing(self, source: Party, to: Party) -> tuple[Policy, ...]:
         """The policies in force that speak of both."""
-        outside = await self.outside()
-        match source, to:
-            case AppName(), AppName():
-                self._resolver.follow(await self.in_force())
-                return tuple(self._resolver.allowing(source, to))
-            case AppName(), IPv4Address() | HostPattern():
-                return outside.egress.allowing(source, to)
-            case IPv4Address(), AppName():
-                return outside.ingress.allowing(to, source)
-            case HostPattern(), AppName():
-                raise InvalidInput(f"'{source}' is not an address", hint="callers of the outside are known by addresses alone")
-            case _:
-                raise InvalidInput("both ends are outside", hint="one end is an app: org/space/app")
+        self._resolver.follow(await self.in_force())
+        return speaking_of(source, to, self._resolver, await self.outside())
 
     async def allow(
-        self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, writer: StoreCredentials | None
-    ) -> str:
+        self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, writer: StoreCredentials | None,
+        until: datetime | None = None, note: str = "",
+    ) -> str:  # fmt: skip
         """Put one into the store with the writer's rights, and return its name."""
-        policy = language.allowed(source, to, ports, name=name)
+        policy = language.allowed(source, to, ports, name=name, until=until, note=note)
         require_sound(policy, inside=self._inside)
         await self._store.apply_policies([_stored(policy)], writer=writer)
         return policy.name
@@ -207,6 +224,21 @@ class PoliciesInForce(Part):
             if wakeup is not None and wakeup <= time.monotonic():
                 self._files.scan(time.monotonic())
         return (*(str(each) for each in self._files.unenforced()), *self._stored.problems)
+
+
+def speaking_of(source: Party, to: Party, apps: PolicyResolver, outside: OutsideResolver) -> tuple[Policy, ...]:
+    """Of the policies that both resolvers follow those that let `source` reach `to` somehow. Raises InvalidInput."""
+    match source, to:
+        case AppName(), AppName():
+            return tuple(apps.allowing(source, to))
+        case AppName(), IPv4Address() | HostPattern():
+            return outside.egress.allowing(source, to)
+        case IPv4Address(), AppName():
+            return outside.ingress.allowing(to, source)
+        case HostPattern(), AppName():
+            raise InvalidInput(f"'{source}' is not an address", hint="callers of the outside are known by addresses alone")
+        case _:
+            raise InvalidInput("both ends are outside", hint="one end is an app: org/space/app")
 
 
 def _stored(policy: Policy) -> StoredPolicy:

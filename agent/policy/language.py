@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import lru_cache
 from pathlib import PurePath
 
@@ -15,16 +16,17 @@ from agent.config.source import BROKEN, Listing, Node, Scalar, Table, compose
 from agent.config.values import Kind, choice, clipped, described, kind, parsed, reported, table
 from agent.errors import InvalidInput
 from agent.model.outside import NOTHING_INSIDE, Cidrs, Hosts, Inside
-from agent.model.policy import ECHO, Origin, Pattern, Policy, Ports, Protocol, Scope, policy_of
+from agent.model.policy import ECHO, Origin, Pattern, Policy, Ports, Protocol, Scope, Terms, policy_of
 from agent.policy import forms
 from agent.policy.documents import document, made_up_name
 from agent.policy.ends import destination_apps, destination_of, read_destination, read_sources, source_apps, source_of
 from agent.policy.forms import Form
 from agent.policy.outside_ends import known_host, known_network, require_sound
 from agent.policy.ports import ARGUMENT_HINT, RANGE_HINT, merged, parse_argument, parse_range
+from agent.policy.terms import parse_note, parse_until, read_note, read_until
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-KEYS = ("name", "from", "to", "tcp", "udp", "icmp")
+KEYS = ("name", "from", "to", "tcp", "udp", "icmp", "until", "note")
 PARTS = "from, to and tcp, udp or icmp"
 NONE_HINT = "`policies: []` means none"
 STORE = Origin("store")
@@ -66,7 +68,10 @@ def _as_written(name: str, text: str, inside: Inside) -> Policy | None:
         (rule,) = json.loads(text)["policies"]
         sources, to = _known_sources(rule["from"]), _known_destination(rule["to"])
         tcp, udp = (_known_ports(tuple(rule.get(protocol.value, ()))) for protocol in (Protocol.TCP, Protocol.UDP))
-        policy = policy_of(_checked_name(name), sources, to, tcp=tcp, udp=udp, icmp=rule.get("icmp") == "echo", origin=STORE)
+        until = parse_until(rule["until"]) if "until" in rule else None
+        note = parse_note(rule["note"]) if "note" in rule else ""
+        terms = Terms(tcp=tcp, udp=udp, icmp=rule.get("icmp") == "echo", until=until, note=note, origin=STORE)
+        policy = policy_of(_checked_name(name), sources, to, **terms)
         require_sound(policy, inside=inside)
     except (InvalidInput, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
@@ -102,7 +107,9 @@ def parse_applied(content: bytes, *, source: str, inside: Inside = NOTHING_INSID
     return tuple(found.values())
 
 
-def allowed(source: str, to: str, ports: Sequence[str], *, name: str | None = None) -> Policy:
+def allowed(
+    source: str, to: str, ports: Sequence[str], *, name: str | None = None, until: datetime | None = None, note: str = ""
+) -> Policy:
     """`policy allow SOURCE TO tcp/8080 …` as a policy of the store, which need not take it. Raises InvalidInput.
 
     Without a name one is made up of what is allowed, so that the same call twice is one policy.
@@ -115,7 +122,8 @@ def allowed(source: str, to: str, ports: Sequence[str], *, name: str | None = No
     tcp, udp, icmp = (merged(found for kind, found in given if kind is protocol) for protocol in Protocol)
     caller = source_of(source)
     sources = caller if isinstance(caller, Cidrs) else (caller,)
-    policy = policy_of(name or "", sources, destination_of(to), tcp=tcp, udp=udp, icmp=bool(icmp), origin=STORE)
+    terms = Terms(tcp=tcp, udp=udp, icmp=bool(icmp), until=until, note=parse_note(note) if note else "", origin=STORE)
+    policy = policy_of(name or "", sources, destination_of(to), **terms)
     return policy if name else replace(policy, name=made_up_name(policy))
 
 
@@ -169,11 +177,17 @@ def _policy(rule: Node, report: Report, *, called: str, inside: Inside) -> Polic
     sources = read_sources(source, report, inside=inside, to_outside=isinstance(target, Table))
     to = read_destination(target, report, inside=inside)
     tcp, udp = (_ports(values[key], report) if key in values else () for key in ("tcp", "udp"))
-    icmp = "icmp" in values and _echo(values["icmp"], report)
+    terms = Terms(
+        tcp=tcp,
+        udp=udp,
+        icmp="icmp" in values and _echo(values["icmp"], report),
+        until=read_until(values["until"], report) if "until" in values else None,
+        note=(read_note(values["note"], report) or "") if "note" in values else "",
+        origin=Origin(report.file, rule.line, rule.column),
+    )
     if name is None or sources is None or to is None:
         return None
-    origin = Origin(report.file, rule.line, rule.column)
-    return reported(lambda: policy_of(name, sources, to, tcp=tcp, udp=udp, icmp=icmp, origin=origin), target, report)
+    return reported(lambda: policy_of(name, sources, to, **terms), target, report)
 
 
 def _note_missing(rule: Node, given: Collection[str], report: Report, *, needed: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from agent.model.policy import ECHO, Scope
 from agent.policy import host_names
 from agent.policy.forms import ENFORCED, Form
 from agent.policy.language import NAME
+from agent.policy.terms import LONGEST_NOTE, MOMENT
 
 Schema = Mapping[str, object]
 
@@ -19,6 +20,8 @@ BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 NETWORK = rf"^{BYTE}(?:\.{BYTE}){{3}}(?:/(?:3[0-2]|[12]?[0-9]))?$"
 DOTTED = rf"{host_names.LABEL.pattern}(?:\.{host_names.LABEL.pattern})"
 HOST = rf"^(?!(?:\*\.)?[0-9]+(?:\.[0-9]+)+$)(?:{DOTTED}+|\*\.{DOTTED}*)$"
+UNTIL = f"^{MOMENT.pattern}$"
+NOTE = r"^[^\x00-\x1f]*[^\x00-\x20][^\x00-\x1f]*$"
 SCOPES = "|".join(each.value for each in Scope)
 
 
@@ -48,6 +51,8 @@ def _rule() -> Schema:
             "from": _end({"networks": Form.FROM_CIDR}),
             "to": _end({"networks": Form.TO_CIDR, "names of hosts": Form.TO_HOST}),
             **opening,
+            "until": _text(UNTIL, "2026-12-31T18:00Z: from then on it allows nothing, and what it allowed is cut"),
+            "note": {**_text(NOTE, "why it is there: one line"), "maxLength": LONGEST_NOTE},
         },
     }
 

@@ -227,8 +227,10 @@ def test_policies_are_allowed_listed_checked_and_deleted(curl: Curl) -> None:
     assert curl("POST", "/v1/policies/allow", body) == (201, {"name": "web-to-api", "notices": []})
     assert curl("GET", "/v1/policies") == (200, [
         {"name": "p", "from": ["acme/shop/x"], "to": "acme/shop/y", "tcp": [], "udp": ["53-60"], "icmp": None,
+         "until": None, "ended": False, "note": "",
          "origin": {"source": "/etc/p.yaml", "line": 3, "column": 5}},
         {"name": "web-to-api", "from": ["acme/shop/web"], "to": "acme/shop/api", "tcp": ["8080"], "udp": ["any"], "icmp": None,
+         "until": None, "ended": False, "note": "",
          "origin": {"source": "store", "line": None, "column": None}},
     ])  # fmt: skip
     there = "/v1/policies/check?from=acme/shop/web&to=acme/shop/api&port=tcp/8080"
@@ -239,6 +241,8 @@ def test_policies_are_allowed_listed_checked_and_deleted(curl: Curl) -> None:
             "allowed": True,
             "by": "web-to-api",
             "origin": "store",
+            "until": None,
+            "note": "",
             "reverse": None,
             "ports": ["tcp/8080", "udp/any"],
             "notices": [],
@@ -246,7 +250,8 @@ def test_policies_are_allowed_listed_checked_and_deleted(curl: Curl) -> None:
     )
     assert curl("GET", back) == (
         200,
-        {"allowed": False, "by": None, "origin": None, "reverse": {"by": "web-to-api", "origin": "store"}, "ports": [],
+        {"allowed": False, "by": None, "origin": None, "until": None, "note": "",
+         "reverse": {"by": "web-to-api", "origin": "store"}, "ports": [],
          "notices": []},
     )  # fmt: skip
     assert curl("DELETE", "/v1/policies/web-to-api") == (200, {"deleted": True})

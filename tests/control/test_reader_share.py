@@ -114,12 +114,12 @@ def test_roots_request_is_answered_before_most_of_those_that_readers_sent_earlie
 async def test_all_policies_are_written_once_and_other_tasks_have_turns_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     written, turns = 0, 0
 
-    def counted(held: AppPolicy) -> Any:
+    def counted(held: AppPolicy, *, ended: bool) -> Any:
         nonlocal written
         written += 1
-        return view(held)
+        return view(held, ended=ended)
 
-    async def others() -> None:
+    async def beside() -> None:
         nonlocal turns
         while written < len(MANY):
             turns += 1
@@ -127,9 +127,10 @@ async def test_all_policies_are_written_once_and_other_tasks_have_turns_meanwhil
 
     monkeypatch.setattr(module, "view", counted)
     policies = PolicyList()
-    texts = await asyncio.gather(*(policies.text(MANY) for _ in range(5)), others())
+    texts = await asyncio.gather(*(policies.text(MANY, holding=MANY) for _ in range(5)), beside())
     assert len(set(texts[:5])) == 1
     assert (written, turns >= len(MANY) // STRETCH - 1) == (len(MANY), True)
     new = replace(MANY[0], name="new")
-    assert [each["name"] for each in json.loads(await policies.text((new, *MANY[2:])))][:2] == ["new", "p-2"]
+    others = (new, *MANY[2:])
+    assert [each["name"] for each in json.loads(await policies.text(others, holding=others))][:2] == ["new", "p-2"]
     assert written == len(MANY) + 1

@@ -11,11 +11,11 @@ from agent.errors import InvalidInput
 from agent.model.outside import Inside
 from agent.policy.documents import document
 from agent.policy.forms import ENFORCED, Form
-from agent.policy.in_force import PoliciesInForce
 from agent.policy.language import allowed, parse
 from agent.policy.schema import schema
 from agent.store.protocols import StoredPolicy
 from tests.testlib.memory_store import MemoryStore
+from tests.testlib.policies_bed import policies_in
 
 INSIDE = Inside(IPv4Network("10.255.0.0/16"), ("cell.internal", "apps.internal"))
 RULES = {
@@ -42,11 +42,6 @@ def closed() -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-def in_force(tmp_path: Path, store: MemoryStore) -> PoliciesInForce:
-    (tmp_path / "policies.d").mkdir()
-    return PoliciesInForce(tmp_path / "policies.d", last_good=tmp_path / "state", store=store, inside=INSIDE)
-
-
 @EVERY
 def test_a_form_that_nothing_enforces_is_refused_at_its_place_and_a_form_that_is_enforced_is_taken(
     form: Form, closed: pytest.MonkeyPatch
@@ -66,7 +61,7 @@ async def test_a_form_that_nothing_enforces_does_not_get_into_the_store(
     form: Form, tmp_path: Path, closed: pytest.MonkeyPatch
 ) -> None:
     store = MemoryStore()
-    policies = in_force(tmp_path, store)
+    policies = policies_in(tmp_path, inside=INSIDE, store=store)
     source, to, *ports = WORDS[form]
     with pytest.raises(InvalidInput, match="is not supported yet"):
         await policies.allow(source, to=to, ports=tuple(ports), name=None, writer=None)
@@ -85,7 +80,7 @@ async def test_one_that_another_version_has_put_into_the_store_is_left_out_and_n
     made = allowed(*WORDS[form][:2], WORDS[form][2:], name="newer")
     between = allowed("a/b/c", "a/b/d", ["tcp/1"], name="older")
     await store.apply_policies([StoredPolicy(each.name, document(each)) for each in (made, between)])
-    policies = in_force(tmp_path, store)
+    policies = policies_in(tmp_path, inside=INSIDE, store=store)
     assert await policies.in_force() == (between,)
     (problem,) = policies.problems()
     assert "policy 'newer' in the store" in problem.what

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from datetime import UTC
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from agent.config.problems import InvalidSource
 from agent.errors import InvalidInput
 from agent.model.names import AppName
 from agent.model.outside import Cidrs, HostPattern, Hosts, Inside
-from agent.model.policy import ANY_PORT, ECHO, AppPolicy, Origin, Pattern, Policy, Ports, Protocol, Scope, policy_of
+from agent.model.policy import ANY_PORT, ECHO, AppPolicy, Origin, Pattern, Policy, Ports, Protocol, Scope, Terms, policy_of
 from agent.policy.documents import document
 from agent.policy.language import allowed, parse, parse_applied, parse_stored
 from agent.policy.ports import merged, parse_argument, parse_one
@@ -165,13 +166,18 @@ def cidrs(draw: st.DrawFn) -> Cidrs:
     return Cidrs(tuple(networks), tuple(draw(st.lists(st.sampled_from(parts), max_size=3, unique=True)) if parts else ()))
 
 
+UNTIL = st.none() | st.datetimes().map(lambda each: each.replace(microsecond=0, tzinfo=UTC))
+NOTE = st.just("") | st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=200)
+
+
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
     tcp, udp, icmp = draw(st.tuples(PORTS, PORTS, st.booleans()).filter(any))
     sources, to = draw(
         st.tuples(SOURCES, PATTERNS) | st.tuples(APPS, cidrs() | HOSTS.map(Hosts)) | st.tuples(cidrs(), PATTERNS)
     )
-    return policy_of(draw(LABELS), sources, to, tcp=tcp, udp=udp, icmp=icmp, origin=Origin("store"))
+    terms = Terms(tcp=tcp, udp=udp, icmp=icmp, until=draw(UNTIL), note=draw(NOTE), origin=Origin("store"))
+    return policy_of(draw(LABELS), sources, to, **terms)
 
 
 @given(policies())

@@ -10,18 +10,13 @@ from agent.errors import InvalidInput
 from agent.model.outside import Inside
 from agent.model.policy import Protocol
 from agent.policy.documents import document
-from agent.policy.in_force import PoliciesInForce
 from agent.policy.language import allowed, parse_applied, parse_stored
 from agent.store.protocols import StoredPolicy
 from tests.testlib.memory_store import MemoryStore
+from tests.testlib.policies_bed import policies_in
 
 pytestmark = pytest.mark.usefixtures("every_form")
 INSIDE = Inside(IPv4Network("10.255.0.0/16"), ("cell.internal", "apps.internal"))
-
-
-def in_force(tmp_path: Path, store: MemoryStore) -> PoliciesInForce:
-    (tmp_path / "policies.d").mkdir()
-    return PoliciesInForce(tmp_path / "policies.d", last_good=tmp_path / "state", store=store, inside=INSIDE)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +89,7 @@ def test_words_that_name_no_policy_are_refused(words: str, what: str) -> None:
 )
 async def test_what_is_the_cells_own_is_no_outside_however_it_is_written(source: str, to: str, tmp_path: Path) -> None:
     store = MemoryStore()
-    policies = in_force(tmp_path, store)
+    policies = policies_in(tmp_path, inside=INSIDE, store=store)
     with pytest.raises(InvalidInput, match="is never outside"):
         await policies.allow(source, to=to, ports=("tcp/1",), name=None, writer=None)
     made = allowed(source, to, ["tcp/1"], name="made")
@@ -102,14 +97,14 @@ async def test_what_is_the_cells_own_is_no_outside_however_it_is_written(source:
         await policies.apply(document(made), writer=None)
     await store.apply_policies([StoredPolicy(made.name, document(made))])
     (tmp_path / "policies.d/one.yaml").write_text(document(made))
-    again = PoliciesInForce(tmp_path / "policies.d", last_good=tmp_path / "state", store=store, inside=INSIDE)
+    again = policies_in(tmp_path, store, inside=INSIDE)
     assert await again.in_force() == ()
     assert len([each for each in again.problems() if "is never outside" in each.what]) == 2
 
 
 @pytest.mark.parametrize(("source", "to"), [("a/b/web", "0.0.0.0/0"), ("a/b/web", "10.0.0.0/8"), ("169.254.7.7", "a/b/web")])
 async def test_a_network_that_is_more_than_the_cells_own_is_taken(source: str, to: str, tmp_path: Path) -> None:
-    policies = in_force(tmp_path, MemoryStore())
+    policies = policies_in(tmp_path, inside=INSIDE, store=MemoryStore())
     await policies.allow(source, to=to, ports=("tcp/1",), name=None, writer=None)
     (policy,) = await policies.in_force()
     assert policy.ports(Protocol.TCP)

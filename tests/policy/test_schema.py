@@ -54,6 +54,8 @@ def keyword(name: str, wanted: Any, value: object, schema: Mapping[str, Any]) ->
             return all(accepts(each, value) for each in wanted)
         case "pattern":
             return not isinstance(value, str) or re.search(wanted.replace("$", r"\Z"), value) is not None
+        case "maxLength":
+            return not isinstance(value, str) or len(value) <= wanted
         case "minimum":
             return not isinstance(value, int) or value >= wanted
         case "maximum":

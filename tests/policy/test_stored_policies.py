@@ -10,10 +10,11 @@ from agent.model.names import AppName
 from agent.model.outside import Inside
 from agent.model.policy import Policy
 from agent.policy import documents, language
-from agent.policy.in_force import PoliciesInForce, StoredPolicies
+from agent.policy.in_force import StoredPolicies
 from agent.policy.resolve import MOST_RIGHTS
 from agent.store.protocols import StoredPolicy
 from tests.testlib.memory_store import MemoryStore
+from tests.testlib.policies_bed import policies_in
 
 COUNT = 300
 
@@ -104,7 +105,7 @@ def test_a_document_that_is_wrong_is_refused_however_it_was_written(document: st
 async def test_a_policy_of_a_file_is_not_deleted_from_the_store_and_the_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "policies.d").mkdir()
     (tmp_path / "policies.d/a.yaml").write_text("policies: [{name: one, from: a/b/c, to: a/b/d, tcp: 80}]\n")
-    policies = PoliciesInForce(tmp_path / "policies.d", last_good=tmp_path / "state", store=MemoryStore())
+    policies = policies_in(tmp_path, MemoryStore())
     with pytest.raises(Conflict, match=r"policy 'one' stands in .*/a\.yaml:1, not in the store"):
         await policies.delete("one", writer=None)
     assert not await policies.delete("two", writer=None)
@@ -115,7 +116,7 @@ async def test_a_policy_that_would_be_too_many_rights_is_a_line_in_status(tmp_pa
     (tmp_path / "policies.d").mkdir()
     text = f"policies: [{{name: crowd, from: [{', '.join(sources)}], to: acme/shop/api, tcp: 80}}]\n"
     (tmp_path / "policies.d/a.yaml").write_text(text)
-    policies = PoliciesInForce(tmp_path / "policies.d", last_good=tmp_path / "state", store=MemoryStore())
+    policies = policies_in(tmp_path, MemoryStore())
     resolve = await policies.resolver({AppName.parse(source): number for number, source in enumerate(sources, 1)})
     assert resolve(AppName.parse("acme/shop/api")) == frozenset()
     (problem,) = policies.problems()
@@ -129,7 +130,7 @@ async def test_a_policy_that_would_be_too_much_of_the_outside_is_a_line_in_statu
     rules = f"{crowd}, {{from: a/b/web, to: {{cidr: 192.0.2.7}}, tcp: 1}}"
     (tmp_path / "policies.d").mkdir()
     (tmp_path / "policies.d/a.yaml").write_text(f"policies: [{rules}]\n")
-    policies = PoliciesInForce(tmp_path / "policies.d", last_good=tmp_path / "state", store=MemoryStore())
+    policies = policies_in(tmp_path, MemoryStore())
     outside = await policies.outside()
     assert len(outside.rights(AppName("a", "b", "web")).egress) == 1
     (problem,) = policies.problems()

@@ -9,18 +9,12 @@ from agent.attach.environments import Environments
 from agent.identity.keyring import Keyring
 from agent.identity.names import app_name
 from agent.model.resolv_conf import NAMESERVER, resolv_conf
-from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
 from agent.store.ledger import Ledger
 from tests.testlib.memory_store import MemoryStore
+from tests.testlib.policies_bed import policies_in
 
 DOMAIN = "cell.internal"
-
-
-def policies_of(folder: Path, store: MemoryStore) -> PoliciesInForce:
-    """Those of the store, and of files in `folder`/policies.d."""
-    (folder / "policies.d").mkdir(exist_ok=True)
-    return PoliciesInForce(folder / "policies.d", last_good=folder / "policies", store=store)
 
 
 def container_files(
@@ -30,7 +24,7 @@ def container_files(
     held = store or MemoryStore()
     environments = Environments(
         Keyring(folder / "keys"),
-        policies=policies_of(folder, held),
+        policies=policies_in(folder, held),
         known=KnownApps(held, held, now=lambda: now),
         prefixes=prefixes,
         name_of=partial(app_name, domain=DOMAIN),

@@ -54,6 +54,7 @@ from agent.model.peer import Peer
 from agent.model.policy import Pattern, Policy
 from agent.model.reservation import Reservation
 from agent.model.status import Part, Problem
+from agent.policy.endings import Endings
 from agent.policy.in_force import PoliciesInForce, PoliciesRow
 from agent.policy.language import allowed
 from agent.policy.outside_rights import OutsideResolver
@@ -206,17 +207,19 @@ class FakePolicies(PoliciesInForce):
     def __init__(self, cell: FakeCell) -> None:
         self.cell = cell
         self._resolver, self._outside = PolicyResolver(), OutsideResolver()
+        self._endings = Endings(Path("/nowhere/latest-time"), now=NOW.timestamp)
 
-    async def in_force(self) -> tuple[Policy, ...]:
+    async def written(self) -> tuple[Policy, ...]:
         return self.cell.policies()
 
     async def allow(
-        self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, writer: StoreCredentials | None
-    ) -> str:
+        self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, writer: StoreCredentials | None,
+        until: datetime | None = None, note: str = "",
+    ) -> str:  # fmt: skip
         await self.cell.step()
         self.cell.operators.append(writer)
         made = name or f"{source.split('/')[-1]}-to-{to.split('/')[-1]}"
-        self.cell.rules.append(replace(allowed(source, to, ports), name=made))
+        self.cell.rules.append(replace(allowed(source, to, ports, until=until, note=note), name=made))
         return made
 
     async def apply(self, document: str, *, writer: StoreCredentials | None) -> tuple[str, ...]:
@@ -337,7 +340,7 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
         DrainApi(FakeDrain(cell.views), enforced=cell.step),
         apps,
         SpacesApi(FakeDeclaredApps(cell), known=known, enforcement=enforcement),
-        PoliciesApi(policies, known=known, enforcement=enforcement, defaults=cell.defaults),
+        PoliciesApi(policies, known=known, enforcement=enforcement, defaults=cell.defaults, now=lambda: NOW),
         cells,
         RoutesApi(cell.names, naming, known=known, in_force=cell.step, instances=lambda: cell.instances, leads=apps.leads),
         FakeCa(cell),

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from aiohttp import web
 from pydantic import Field
@@ -18,12 +19,13 @@ from agent.policy.documents import written
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
 from agent.policy.mistaken_names import notices
+from agent.policy.terms import parse_end, written_until
 
 STRETCH = 100
 """Policies that are written before other tasks have their turn: one or two milliseconds."""
 
 
-def view(held: Policy) -> Mapping[str, object]:
+def view(held: Policy, *, ended: bool = False) -> Mapping[str, object]:
     """One policy, in the words of the policy file; it has no line and column where the store has it."""
     return {
         "name": held.name,
@@ -32,6 +34,9 @@ def view(held: Policy) -> Mapping[str, object]:
         "tcp": list(map(str, held.tcp)),
         "udp": list(map(str, held.udp)),
         "icmp": str(ECHO) if held.icmp else None,
+        "until": None if held.until is None else written_until(held.until),
+        "ended": ended,
+        "note": held.note,
         "origin": {"source": held.origin.source, "line": held.origin.line or None, "column": held.origin.column or None},
     }
 
@@ -41,29 +46,38 @@ class PolicyList:
 
     def __init__(self) -> None:
         self._policies: tuple[Policy, ...] = ()
+        self._holding: tuple[Policy, ...] = ()
         self._parts: list[str] = []
         self._text = b"[]\n"
         self._writing = asyncio.Lock()
 
-    async def text(self, policies: tuple[Policy, ...]) -> bytes:
-        """JSON. All that ask meanwhile wait for the one that writes it."""
+    async def text(self, policies: tuple[Policy, ...], *, holding: tuple[Policy, ...]) -> bytes:
+        """JSON of all that are written, of which some hold now. All that ask meanwhile wait for the one that writes it."""
         async with self._writing:
-            if self._policies is not policies:
-                known, parts = dict(zip(map(id, self._policies), self._parts, strict=True)), list[str]()
+            if self._policies is not policies or self._holding is not holding:
+                known = {id(each): part for each, part in zip(self._policies, self._parts, strict=True) if each.until is None}
+                held, parts = frozenset(map(id, holding)), list[str]()
                 for first in range(0, len(policies), STRETCH):
-                    parts += [known.get(id(each)) or json.dumps(view(each)) for each in policies[first : first + STRETCH]]
+                    stretch = policies[first : first + STRETCH]
+                    parts += [known.get(id(each)) or json.dumps(view(each, ended=id(each) not in held)) for each in stretch]
                     await asyncio.sleep(0)
-                self._policies, self._parts, self._text = policies, parts, f"[{', '.join(parts)}]\n".encode()
+                self._policies, self._holding, self._parts = policies, holding, parts
+                self._text = f"[{', '.join(parts)}]\n".encode()
             return self._text
 
 
 class AllowBody(OperatorBody):
-    """`POST /v1/policies/allow`. Ends as acme/shop/web, 192.0.2.0/24, api.example.com, ports as tcp/8080, udp/9000-9010."""
+    """`POST /v1/policies/allow`. Ends as acme/shop/web, 192.0.2.0/24, api.example.com, ports as tcp/8080, udp/9000-9010.
+
+    `until` is a moment (2026-12-31T18:00Z) or a span from now on (2h).
+    """
 
     source: str = Field(alias="from")
     to: str
     ports: tuple[str, ...] = Field(min_length=1, max_length=256)
     name: str | None = None
+    until: str | None = None
+    note: str = ""
 
 
 class ApplyBody(OperatorBody):
@@ -76,9 +90,11 @@ class PoliciesApi:
     """The handlers. A change is answered when its effect is there."""
 
     def __init__(
-        self, policies: PoliciesInForce, *, known: KnownApps, enforcement: Enforcement, defaults: OutsideDefaults
-    ) -> None:
+        self, policies: PoliciesInForce, *, known: KnownApps, enforcement: Enforcement, defaults: OutsideDefaults,
+        now: Callable[[], datetime],
+    ) -> None:  # fmt: skip
         self._policies = policies
+        self._now = now
         self._known = known
         self._enforcement = enforcement
         self._check = PolicyCheck(policies, known=known, defaults=defaults)
@@ -96,8 +112,8 @@ class PoliciesApi:
         ]
 
     async def list_all(self, _request: web.Request) -> web.Response:
-        """All policies in force."""
-        text = await self._list.text(await self._policies.in_force())
+        """All policies that are written, those that have ended included."""
+        text = await self._list.text(await self._policies.written(), holding=await self._policies.in_force())
         return web.Response(body=text, content_type=JSON)
 
     async def allow(self, request: web.Request) -> web.Response:
@@ -105,7 +121,10 @@ class PoliciesApi:
         body = await read_body(AllowBody, request)
         patterns = filter(None, map(_pattern, (body.source, body.to)))
         found = notices(patterns, named=await self._known.named(), is_new=True)
-        name = await self._policies.allow(body.source, to=body.to, ports=body.ports, name=body.name, writer=body.credentials())
+        until = None if body.until is None else parse_end(body.until, now=self._now())
+        name = await self._policies.allow(
+            body.source, to=body.to, ports=body.ports, name=body.name, until=until, note=body.note, writer=body.credentials()
+        )
         await self._enforcement.next()
         return answer({"name": name, "notices": found}, status=201)
 

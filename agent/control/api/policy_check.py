@@ -15,6 +15,7 @@ from agent.policy.known_apps import KnownApps
 from agent.policy.mistaken_names import notices
 from agent.policy.parties import Party, party_of
 from agent.policy.ports import parse_one
+from agent.policy.terms import written_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,12 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """What allows it: a policy's name and place, or a default's key and file."""
+    """What allows it: a policy's name and place, or a default's key and file. `until` is empty for what does not end."""
 
     by: str
     origin: str
+    until: str = ""
+    note: str = ""
 
 
 def asked(query: Mapping[str, str]) -> Question:
@@ -93,11 +96,13 @@ class PolicyCheck:
         obstacle = self._obstacle(question)
         permit = None if obstacle else await self._permit(question)
         reverse = await self._reverse(question)
-        hints = [obstacle] if obstacle else await self._elsewhere(question, permit)
+        hints = (obstacle,) if obstacle else await self._elsewhere(question, permit)
         return {
             "allowed": permit is not None,
             "by": None if permit is None else permit.by,
             "origin": None if permit is None else permit.origin,
+            "until": permit.until or None if permit is not None else None,
+            "note": "" if permit is None else permit.note,
             "reverse": None if reverse is None else {"by": reverse.by, "origin": reverse.origin},
             "ports": () if obstacle else await self._policies.open_ports(question.source, to=question.to),
             "notices": (*await self._mistyped(question), *hints),
@@ -112,7 +117,8 @@ class PolicyCheck:
     async def _permit(self, question: Question) -> Permit | None:
         policy = await self._policies.check(question.source, to=question.to, protocol=question.protocol, port=question.port)
         if policy is not None:
-            return Permit(policy.name, str(policy.origin))
+            until = "" if policy.until is None else written_until(policy.until)
+            return Permit(policy.name, str(policy.origin), until, policy.note)
         if self._defaults.egress_allowed and not isinstance(question.to, AppName):
             return Permit("egress.default", self._defaults.source)
         if self._defaults.ingress_allowed and not isinstance(question.source, AppName):
@@ -143,7 +149,18 @@ class PolicyCheck:
                 return ("a ping from outside is answered by the cell itself",)
             if not self._defaults.leads_to(question.to, kind.value, port):
                 return (f"nothing of {question.to} on this cell publishes {kind.value}/{port}",)
-        if permit is not None or not isinstance(question.source, AppName) or isinstance(question.to, AppName):
+        if permit is not None:
+            return ()
+        return (*await self._ended(question), *await self._by_other_words(question))
+
+    async def _ended(self, question: Question) -> tuple[str, ...]:
+        """What let it through until lately."""
+        ended = await self._policies.ended(question.source, to=question.to, protocol=question.protocol, port=question.port)
+        return tuple(f"{each.name} allowed it until {written_until(each.until)}" for each in ended if each.until is not None)
+
+    async def _by_other_words(self, question: Question) -> tuple[str, ...]:
+        """What lets an app reach the same by an address, where a name was asked for, or by a name."""
+        if not isinstance(question.source, AppName) or isinstance(question.to, AppName):
             return ()
         way = "address" if isinstance(question.to, HostPattern) else "name"
         return tuple(
