@@ -75,9 +75,20 @@ def up(location: Location) -> int:
 def _loaded(location: Location) -> "Config":
     """The configuration; where it is refused, that is why there is no agent."""
     try:
+        _finish_restore(location)
         return location.load()
     except RAISED as error:
         from agent import last_start
 
         last_start.refused(location.default_socket.parent, error, now=datetime.now(UTC))
         raise
+
+
+def _finish_restore(location: Location) -> None:
+    """What a `restore` has decided on and could not end: no agent runs on half of a backup."""
+    from agent.config.file import pending_file
+
+    if pending_file(location.config_file).exists():
+        from agent.backup.replacement import finish
+
+        finish(location)

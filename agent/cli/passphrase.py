@@ -1,4 +1,4 @@
-"""The passphrase of a root's key: from a file, or asked for on the terminal. It stays in this process: no agent ever has it."""
+"""The passphrase of a root's key, or of a backup: from a file, or asked for on the terminal. It stays in this process."""
 
 import contextlib
 import sys
@@ -11,20 +11,25 @@ import click
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
-def passphrase_option(command: Command) -> Command:
+def passphrase_file_option(command: Command, *, of: str) -> Command:
     """Adds `--passphrase-file`."""
     option = click.option(
         "--passphrase-file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
-        help="Read the passphrase of the root's key there, instead of asking for it.",
+        help=f"Read the passphrase of {of} there, instead of asking for it.",
     )  # fmt: skip
     return option(command)
 
 
-def new_passphrase(file: Path | None, *, ask: bool) -> bytes | None:
-    """That for a new key: of `file`, asked for, or none. Raises CaRefused."""
+def passphrase_option(command: Command) -> Command:
+    """Adds `--passphrase-file`, of the root's key."""
+    return passphrase_file_option(command, of="the root's key")
+
+
+def new_passphrase(file: Path | None, *, ask: bool, of: str = "the root's key") -> bytes | None:
+    """That for a new key or backup: of `file`, asked for, or none. Raises CaRefused."""
     if file is not None or not ask:
         return None if file is None else _read(file)
-    return _asked("passphrase for the root's key", again=True)
+    return _asked(f"passphrase for {of}", again=True)
 
 
 def passphrase_of(folder: Path, file: Path | None) -> bytes | None:
@@ -36,9 +41,14 @@ def passphrase_of(folder: Path, file: Path | None) -> bytes | None:
 
 def ask_passphrase(folder: Path, file: Path | None, *, needed: bool) -> bytes | None:
     """That of `file`; if there is none and it is `needed`, what is typed. Raises CaRefused."""
+    return known_passphrase(file, needed=needed, of=folder / "root.key")
+
+
+def known_passphrase(file: Path | None, *, needed: bool, of: Path) -> bytes | None:
+    """As `ask_passphrase`, of any file that is under one."""
     if file is not None or not needed:
         return None if file is None else _read(file)
-    return _asked(f"passphrase of {folder / 'root.key'}", again=False)
+    return _asked(f"passphrase of {of}", again=False)
 
 
 @contextlib.contextmanager

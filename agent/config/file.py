@@ -27,6 +27,11 @@ class ConfigFile:
         return "" if digest_of(content) == self.digest else "has changed since the agent started"
 
 
+def pending_file(config_file: Path) -> Path:
+    """Where a backup stands that is decided to take the place of this cell's state, until it has."""
+    return config_file.with_name(f".{config_file.name}.restore")
+
+
 def digest_of(content: bytes) -> bytes:
     """What differs between two contents."""
     return hashlib.sha256(content).digest()

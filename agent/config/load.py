@@ -27,10 +27,14 @@ def load(path: Path, *, root: Path | None, hostname: str, overrides: Sequence[st
     over the file, a later one over an earlier. `hostname` names the cell where nothing else does.
     Raises InvalidSource with all problems, HostRefused where the file cannot be read.
     """
+    return loaded(read(path, required=required), path=path, root=root, hostname=hostname, overrides=overrides)
+
+
+def loaded(content: bytes | None, *, path: Path, root: Path | None, hostname: str, overrides: Sequence[str] = ()) -> Config:
+    """As `load`, of a file that has this content, or is not there."""
     settings: dict[str, ConfiguredValue] = {}
     whole = Report(str(path))
     reports = [whole]
-    content = read(path, required=required)
     for found, report in (read_file(content or b"", file=str(path)), *map(read_override, overrides)):
         settings |= found
         reports.append(report)

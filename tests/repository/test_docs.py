@@ -113,7 +113,15 @@ def test_shell_sessions_have_prompts(document: Path) -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["docs/apps.md", "docs/from-cloud-foundry.md", "docs/names.md", "docs/store.md", "docs/cells.md", "docs/engines.md"],
+    [
+        "docs/apps.md",
+        "docs/from-cloud-foundry.md",
+        "docs/names.md",
+        "docs/store.md",
+        "docs/cells.md",
+        "docs/engines.md",
+        "docs/backup.md",
+    ],
 )
 def test_every_command_that_a_document_shows_is_run_by_the_test_that_it_names(document: str) -> None:
     text = (ROOT / document).read_text()

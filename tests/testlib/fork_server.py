@@ -48,12 +48,13 @@ class ApplyState:
 
 
 @dataclass(frozen=True)
-class RunAgent:
-    """Be the agent of the cell at `root`. The result is its exit code."""
+class RunCommand:
+    """Be `cellnet WORDS` of the cell at `root`, its agent unless told otherwise. The result is its exit code."""
 
     root: Path
     netns: Path
     log: Path
+    words: tuple[str, ...] = ("agent",)
 
     def run(self) -> int:
         from agent.cli.main import run
@@ -65,7 +66,7 @@ class RunAgent:
         os.umask(0o022)
         os.environ.update(children.environment(self.root))
         enter(self.netns)
-        return run(["--root", str(self.root), "agent"])
+        return run(["--root", str(self.root), *self.words])
 
 
 class KillableProcess:
@@ -103,7 +104,7 @@ class ForkServer:
     def __init__(self, orders: socket.socket) -> None:
         self._orders = orders
 
-    def fork(self, work: ApplyState | RunAgent) -> KillableProcess:
+    def fork(self, work: ApplyState | RunCommand) -> KillableProcess:
         """A new process that waits for `go` to do this work."""
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with there:
@@ -139,7 +140,7 @@ def serve(orders: socket.socket) -> None:
                 pass
 
 
-def work_once(life: int, work: ApplyState | RunAgent) -> None:
+def work_once(life: int, work: ApplyState | RunCommand) -> None:
     """The forked process, behind the seccomp filter from its first line on. write(2) is no call that the filter holds up."""
     os.write(life, pickle.dumps((os.getpid(), seccomp.install())))
     os.read(life, 1)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from lab.cell import Part
 from lab.processes import Process
 from tests.testlib.effects import Effects
-from tests.testlib.fork_server import ForkServer, KillableProcess, RunAgent, fork_server
+from tests.testlib.fork_server import ForkServer, KillableProcess, RunCommand, fork_server
 from tests.testlib.unsupervised_cell import UnsupervisedCell
 
 
@@ -36,7 +36,7 @@ class KillableCell(UnsupervisedCell):
             return
         if self.root in self._agents:
             self._agents.pop(self.root).forget()
-        made = self._agents[self.root] = self.fork_server.fork(RunAgent(self.root, self.netns, self.log))
+        made = self._agents[self.root] = self.fork_server.fork(RunCommand(self.root, self.netns, self.log))
         made.go(killed_before=killed_before, with_tools=False)
 
 
