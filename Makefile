@@ -1,6 +1,6 @@
 # Two commands matter: `sudo make demo` and `sudo make test`. Every target first sets up what it needs and this host lacks.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-release check bench clean
+.PHONY: help setup demo lab test test-release check bench deb clean
 MAKEFLAGS += --no-print-directory
 export MAKE_TARGET = $@
 
@@ -39,6 +39,10 @@ check: ## lint, types, layers and sizes; nothing is run
 bench: ## the numbers of docs/performance.md, measured here (root); make bench ARGS='--rounds 20' for a short look
 	@setup/run bench
 	@for script in bench/bench_*.py; do .venv/bin/python -m "bench.$$(basename "$$script" .py)" $(ARGS) || exit 1; done
+
+deb: ## a package for Debian 12 and one for 13, in .setup/deb (root)
+	@setup/run release
+	@for release in bookworm trixie; do package/build $$release || exit 1; done
 
 clean: ## remove what setup and the tests made in this folder; the host's packages and accounts stay
 	@rm -rf --one-file-system .venv .setup .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

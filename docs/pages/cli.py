@@ -25,21 +25,25 @@ WIDTH = 100
 
 def text() -> str:
     """The whole page."""
-    root = click.Context(cli, info_name="cellnet", terminal_width=WIDTH, **cli.context_settings)
-    contexts = list(_contexts(root))
+    contexts = list(command_contexts(width=WIDTH))
     head = HEAD.format(without_json=", ".join(f"`{each}`" for each in _without_json(contexts)))
     return "\n".join([head, *(part for context in contexts for part in _section(context))])
 
 
+def command_contexts(*, width: int) -> Iterator[click.Context]:
+    """`cellnet` and all commands below it, in the order of `--help`; lines of that width."""
+    return _contexts(click.Context(cli, info_name="cellnet", terminal_width=width, **cli.context_settings))
+
+
 def _contexts(context: click.Context) -> Iterator[click.Context]:
-    """A command and all below it, in the order of `--help`."""
     yield context
     command = context.command
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             found = command.get_command(context, name)
             if found is not None and not found.hidden:
-                yield from _contexts(click.Context(found, parent=context, info_name=name, terminal_width=WIDTH))
+                width = context.terminal_width
+                yield from _contexts(click.Context(found, parent=context, info_name=name, terminal_width=width))
 
 
 def _without_json(contexts: Iterable[click.Context]) -> Iterator[str]:

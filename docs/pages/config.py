@@ -7,6 +7,7 @@ from enum import Enum
 
 from agent.config.config import Config
 from agent.config.settings import fields_of
+from agent.config.values import Key
 
 HEAD = """# Configuration
 
@@ -30,16 +31,22 @@ listens on 127.0.0.1 alone is not reached.
 
 def text() -> str:
     """The whole text of docs/config.md."""
-    return HEAD + "".join(f"| `{name}` | `{default}` | {meaning} |\n" for name, default, meaning in _rows(Config))
+    return HEAD + "".join(f"| `{name}` | `{default}` | {meaning} |\n" for name, default, meaning in key_rows(Config))
 
 
-def _rows(section: type, *, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+def key_rows(section: type, *, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Each key with its default and what it means."""
     defaults = {each.name: each.default for each in fields(section)}
     for field in fields_of(section):
         if field.section is not None:
-            yield from _rows(field.section, prefix=f"{prefix}{field.name}.")
+            yield from key_rows(field.section, prefix=f"{prefix}{field.name}.")
         elif field.key is not None:
-            yield prefix + field.name, field.key.shown or _yaml(defaults[field.name]), field.key.meaning
+            yield prefix + field.name, shown_default(field.key, defaults[field.name]), field.key.meaning
+
+
+def shown_default(key: Key, default: object) -> str:
+    """A key's default as a reader is shown it."""
+    return key.shown or _yaml(default)
 
 
 def _yaml(value: object) -> str:
