@@ -28,6 +28,7 @@ from agent.control.api.spaces import SpacesApi
 from agent.control.api.status import StatusApi
 from agent.control.enforcement import Enforcement
 from agent.control.names_in_force import NamesInForce
+from agent.daemon import watchdog
 from agent.daemon.clock import Clock
 from agent.daemon.config_changes import ConfigChanges
 from agent.daemon.disk_space import DiskSpace
@@ -116,6 +117,7 @@ def _tasks(base: Foundation, parts: Parts) -> tuple[Work, ...]:
         parts.files.look()
 
     return (
+        ("watchdog", watchdog.run),
         ("policies", partial(parts.policies.watch, changed)),
         ("endings", partial(parts.policies.watch_ends, changed)),
         ("drift", partial(drift.run, parts.loop, base.monitor, underlay=base.underlay)),

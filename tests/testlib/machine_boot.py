@@ -25,12 +25,14 @@ _boots = itertools.count()
 class Overlay:
     """A root that can be written to, above one that stays as it is. `folder` must be on a disk that takes overlays."""
 
-    def __init__(self, lower: Path, folder: Path) -> None:
+    def __init__(self, lower: Path, folder: Path, *, name: str) -> None:
         self.merged = folder / "root"
         for each in ("upper", "work", "root"):
             (folder / each).mkdir(parents=True)
         options = f"lowerdir={lower},upperdir={folder / 'upper'},workdir={folder / 'work'}"
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, str(self.merged)], check=True)
+        (self.merged / "etc/hostname").write_text(f"{name}\n")
+        (self.merged / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
 
     def close(self) -> None:
         """Takes the root away; what was written stays in `folder`."""
@@ -50,7 +52,7 @@ class Boot:
         self._cgroups = [place / self._id for place in hierarchies()]
         for each in self._cgroups:
             each.mkdir()
-        argv = [*NSPAWN, f"--directory={root}", f"--machine={self._id}", f"--hostname={name}",
+        argv = [*NSPAWN, f"--directory={root}", f"--machine={self._id}",
                 f"--network-namespace-path={self.netns.path}", *extra]  # fmt: skip
         settings = {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
                     "CGROUPS": " ".join(map(str, self._cgroups))}  # fmt: skip

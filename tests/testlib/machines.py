@@ -54,7 +54,7 @@ class Machine:
     ) -> None:
         self.segment, self.number, self.name = segment, number, f"m{number}"
         self.address = f"10.77.0.{number}"
-        self._overlay = Overlay(root_of(release), folder)
+        self._overlay = Overlay(root_of(release), folder, name=self.name)
         self._extra = bind() if checkout else ()
         if checkout:
             put_checkout(self._overlay.merged)

@@ -1,0 +1,79 @@
+"""The units of systemd/: confined, started again by themselves, and what is done to one of them ends no connection."""
+
+import re
+
+import pytest
+
+from tests.testlib.machine_cell import PORT, TLS_PORT, UNITS, MachineCell
+from tests.testlib.machines import Machine
+from tests.testlib.patience import eventually
+
+AGENT, ENVOY, DNS, HOP = UNITS
+EXPOSURE = {AGENT: 5.7, ENVOY: 3.1, DNS: 2.5, HOP: 2.6}
+"""As `systemd-analyze security` has it, from 0 to 10; what is left has its reason in systemd/README.md."""
+PLAIN = ("call", "stream")
+
+
+@pytest.fixture(scope="module")
+def cell(machine: Machine) -> MachineCell:
+    return MachineCell(machine)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_is_no_more_exposed_than_is_written(cell: MachineCell, unit: str) -> None:
+    last = cell.machine.run("systemd-analyze", "security", "--no-pager", unit).stdout.strip().splitlines()[-1]
+    found = re.search(r"level for \S+: (\d+\.\d)", last)
+    assert found, last
+    assert float(found[1]) == EXPOSURE[unit]
+
+
+def test_what_is_allowed_connects_and_nothing_else(cell: MachineCell) -> None:
+    assert [cell.connects(name, port) for name in ("web", "other") for port in (PORT, TLS_PORT)] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("unit", [AGENT, DNS, HOP])
+def test_agent_and_dns_come_and_go_and_no_connection_is_lost(cell: MachineCell, unit: str) -> None:
+    caller = cell.caller()
+    for deed in ("restart", "kill --signal=SIGKILL", "stop", "start"):
+        before = cell.pid(unit)
+        cell.machine.run("systemctl", *deed.split(), unit)
+        assert not caller.progress().failed, deed
+        eventually(lambda: (cell.pid(unit) == 0) if deed == "stop" else cell.pid(unit) not in (0, before))
+    cell.wait_well()
+    assert not caller.progress().failed
+    caller.close()
+    assert cell.attachments().keys() == {"web", "api", "other"}
+
+
+@pytest.mark.parametrize("deed", ["restart", "kill --signal=SIGKILL"])
+def test_envoy_that_is_started_anew_ends_what_goes_through_it_and_nothing_else(cell: MachineCell, deed: str) -> None:
+    caller = cell.caller()
+    cell.machine.run("systemctl", *deed.split(), ENVOY)
+    assert not caller.progress(*PLAIN).of("call")
+    assert not caller.so_far().of("stream")
+    assert caller.progress("tls stream").of("tls stream")
+    caller.close()
+    eventually(lambda: cell.connects("web", TLS_PORT))
+    cell.wait_well()
+
+
+def test_the_target_takes_all_units_along(cell: MachineCell) -> None:
+    cell.machine.run("systemctl", "stop", "cellnet.target")
+    eventually(lambda: {cell.pid(unit) for unit in UNITS} == {0})
+    cell.machine.run("systemctl", "start", "cellnet.target")
+    cell.wait_well()
+    assert cell.connects("web", TLS_PORT)
+
+
+def test_an_agent_that_stands_still_is_started_anew(cell: MachineCell) -> None:
+    cell.write(f"/run/systemd/system/{AGENT}.d/soon.conf", "[Service]\nWatchdogSec=2\n")
+    cell.machine.shell(f"systemctl daemon-reload; systemctl restart {AGENT}", timeout=60)
+    cell.wait_well()
+    stuck = cell.pid(AGENT)
+    cell.machine.run("sleep", "3")  # one that turns is left alone
+    assert cell.pid(AGENT) == stuck
+    cell.machine.run("kill", "-STOP", str(stuck))
+    eventually(lambda: cell.pid(AGENT) not in (0, stuck))
+    cell.wait_well()
+    assert cell.connects("web", PORT)
+    cell.machine.shell(f"rm -r /run/systemd/system/{AGENT}.d; systemctl daemon-reload")
