@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataplane.tables import host_mac
 from host.namespace import run_in
 from tests.testlib.cell import CellUnderTest
+from tests.testlib.dns_floods import flooded_by
 from tests.testlib.node import Connected, Refused, TimedOut, Unreachable, outcome_of
 from tests.testlib.patience import eventually
 from tests.testlib.status import is_well, reports
@@ -109,3 +110,10 @@ def test_a_container_that_opens_too_many_flows_is_named(make_cell: Callable[...,
             return reports(cell, "firewall", "further ones of web are refused")
 
         eventually(is_named_while_it_floods)
+
+
+def test_a_container_that_asks_for_too_many_names_is_named(make_cell: Callable[..., CellUnderTest]) -> None:
+    cell = make_cell()
+    (web,) = cell.containers("acme/shop/web")
+    with flooded_by(web):
+        eventually(lambda: reports(cell, "dns", "further ones of web get no answer"))

@@ -28,6 +28,7 @@ POLICIES = f"""policies:
 - {{name: canary, from: evil/shop/*, to: acme/shop/*, udp: [{CANARY_PORT}]}}
 - {{name: also, from: same-space, to: acme/shop/*, udp: [{CANARY_PORT}]}}
 """
+SPARE = 10  # more attackers, where an agent that is not there cannot make them
 _numbers = itertools.count()
 
 
@@ -43,6 +44,7 @@ class AttackedCell:
     wire: Wire
     ground: Ground
     extra: list[Callable[[], object]] = field(default_factory=list)
+    spare: list[Instance] = field(default_factory=list)
 
     @property
     def host(self) -> Node:
@@ -68,7 +70,11 @@ class AttackedCell:
                 pass
 
     def another(self, app: str = "evil/shop/other") -> Instance:
-        """One more attacker, for attacks that leave it in ruins; gone after the test."""
+        """One more attacker, for attacks that leave it in ruins; gone after the test, or spare again without an agent."""
+        if self.spare:
+            found = self.spare.pop()
+            self.extra.extend((found.close, lambda: self.spare.append(found)))
+            return found
         made = self.cell.run_app(app, name=f"other{next(_numbers)}")
         self.extra.append(made.stop)
         return made
@@ -110,7 +116,8 @@ def attacked_cell(
     """A stage with a cell of its own, and perhaps more `policies`, `limits` for mallory and ports that api publishes. `frozen`:
     without its agent.
 
-    That would put back what a test takes out. `backend` may be STRICT, for a cell with strict mutual TLS.
+    That would put back what a test takes out; so all attackers that a test may want are made before. `backend` may be
+    STRICT, for a cell with strict mutual TLS.
     """
     if backend == STRICT:
         backend, overrides = "nft", (*overrides, "tls.mtls=strict")
@@ -129,9 +136,11 @@ def attacked_cell(
         words |= {f"{each.name}_chain": f"CELLNET-{int(each.address):08x}" for each in (api, web, mallory)}
         ground = Ground(cell.host, backend, words)
         wire = Wire(mallory, mac=container_mac(mallory.address), to=host_mac(mallory.address))
+        spare: list[Instance] = []
         if frozen:
+            spare = [cell.run_app("evil/shop/other", name=f"spare{number}") for number in range(SPARE)]
             cell.kill("agent")
-        yield AttackedCell(cell, backend, web, api, mallory, wire, ground)
+        yield AttackedCell(cell, backend, web, api, mallory, wire, ground, spare=spare)
 
 
 def conntrack_state(stage: AttackedCell, connection: socket.socket) -> str:

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import Event, Thread
 
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import Ether
@@ -42,9 +43,16 @@ class Wire:
 
     def send(self, *packets: Packet) -> None:
         """Send frames, or packets in frames of our own."""
-        for packet in packets:
-            whole = packet if isinstance(packet, Ether) else Ether(src=self._mac, dst=self._to) / packet
-            self._socket.send(bytes(whole))
+        self.send_as_they_are([bytes(self.framed(packet)) for packet in packets])
+
+    def framed(self, packet: Packet) -> Packet:
+        """A packet in a frame of our own; a frame as it is."""
+        return packet if isinstance(packet, Ether) else Ether(src=self._mac, dst=self._to) / packet
+
+    def send_as_they_are(self, frames: Sequence[bytes]) -> None:
+        """Send whole frames."""
+        for frame in frames:
+            self._socket.send(frame)
 
     def canary(self, to: Node, port: int = CANARY_PORT) -> bytes:
         """Send a datagram that is allowed, from our own address; the payload by which it is known."""
@@ -52,6 +60,25 @@ class Wire:
         # from a port that does not answer: two ports that echo would go on for ever
         self.send(IP(src=str(self.place.address), dst=str(to.address)) / UDP(sport=CANARY_PORT - 1, dport=port) / payload)
         return payload
+
+
+@contextmanager
+def sent_again_and_again(wire: Wire, *packets: Packet) -> Iterator[None]:
+    """All of them, for as long as the block; they have been sent once when it begins."""
+    over, frames = Event(), [bytes(wire.framed(each)) for each in packets]
+
+    def send() -> None:
+        while not over.wait(0.02):
+            wire.send_as_they_are(frames)
+
+    wire.send_as_they_are(frames)
+    sender = Thread(target=send)
+    sender.start()
+    try:
+        yield
+    finally:
+        over.set()
+        sender.join()
 
 
 class Capture:
