@@ -1,25 +1,24 @@
 """`policy`: which apps may reach which, asked of the agent, changed in its store, or checked in a file."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.app_names import PARTY, PATTERN, full_pattern
+from agent.cli.app_names import APP, PARTY, PATTERN, SPACE, full_pattern
 from agent.cli.completion import policy_names
 from agent.cli.credentials import credentials_field, credentials_option
 from agent.cli.errors import FAILED, print_error, print_warning, print_warnings
 from agent.cli.output import counted, joined, json_option, print_json, table
+from agent.cli.policy_effect import ask, diff, dry_run_option, matrix, show_effect, show_problems
 from agent.cli.stored_policies import names_of
 from agent.client.answer import Fields
 from agent.client.connection import Client, Refused, quoted
 from agent.client.location import Location
 from agent.errors import InvalidInput
+from agent.model.names import Space
 from agent.wording import natural
-
-if TYPE_CHECKING:
-    from agent.cli.validation import Checked
 
 
 @click.group()
@@ -27,12 +26,21 @@ def policy() -> None:
     """Which apps may reach which: everything that no policy allows is refused."""
 
 
+policy.add_command(diff)
+policy.add_command(matrix)
+
+
 @policy.command("list")
+@click.option("--app", type=APP, metavar="APP", help="Only those that speak of APP, as the source or the destination.")
+@click.option("--to", type=APP, metavar="APP", help="Only those that open APP to somebody.")
 @json_option
 @click.pass_obj
-def list_policies(location: Location, as_json: bool) -> None:
-    """List the policies in force, of files and of the store."""
-    found = location.client().get("/v1/policies")
+def list_policies(location: Location, app: str | None, to: str | None, as_json: bool) -> None:
+    """List the policies of files and of the store."""
+    if app is not None and to is not None:
+        raise click.UsageError("Give --app or --to", click.get_current_context())
+    asked = {name: given for name, given in (("app", app), ("to", to)) if given is not None}
+    found = location.client().get("/v1/policies", **asked)
     if as_json:
         print_json(found)
         return
@@ -122,10 +130,11 @@ def allow(
     "-f", "--file", "path", required=True, metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     help="A policy file; - for standard input.",
 )  # fmt: skip
+@dry_run_option
 @credentials_option
 @json_option
 @click.pass_obj
-def apply(location: Location, path: Path, credentials: Path | None, as_json: bool) -> int:
+def apply(location: Location, path: Path, dry_run: bool, credentials: Path | None, as_json: bool) -> int:
     """Put the policies of FILE into the store; one of the same name is replaced.
 
     One without a name gets the name that 'policy allow' makes up, so it is replaced by its equal only.
@@ -134,11 +143,14 @@ def apply(location: Location, path: Path, credentials: Path | None, as_json: boo
 
     checked = check_file(path, facts=host_facts(location))
     if not checked.ok:
-        _show_problems(checked)
+        show_problems(checked)
         return FAILED
-    rights = credentials_field(credentials)
+    document = checked.content.decode()
     try:
-        made = location.client().post("/v1/policies/apply", {"document": checked.content.decode(), **rights})
+        if dry_run:
+            show_effect(ask(location, {"document": document}), as_json=as_json)
+            return 0
+        made = location.client().post("/v1/policies/apply", {"document": document, **credentials_field(credentials)})
     except InvalidInput as error:
         print_error(error.what, hint=error.hint)  # the file is wrong, the command line is not
         return FAILED
@@ -150,21 +162,49 @@ def apply(location: Location, path: Path, credentials: Path | None, as_json: boo
 
 
 @policy.command()
-@click.argument("words", metavar="NAME | SRC DST PORT...", nargs=-1, required=True, shell_complete=policy_names)
+@click.argument("words", metavar="[NAME | SRC DST PORT...]", nargs=-1, shell_complete=policy_names)
+@click.option("--space", "of_space", type=SPACE, metavar="O/S", help="All that open a space's apps, or only they use.")
+@click.option("--yes", is_flag=True, help="Do not ask, where --space would.")
+@dry_run_option
 @credentials_option
 @json_option
 @click.pass_obj
-def delete(location: Location, words: tuple[str, ...], credentials: Path | None, as_json: bool) -> None:
-    """Take a policy out of the store, by its NAME or as it was allowed: SRC DST PORT..."""
-    if len(words) == 2:
-        raise click.UsageError("Give a name, or source, destination and ports", click.get_current_context())
-    client, rights = location.client(), credentials_field(credentials)
-    name = words[0] if len(words) == 1 else _name_of(client, words)
-    client.delete(f"/v1/policies/{quoted(name)}", rights)
+def delete(
+    location: Location, words: tuple[str, ...], of_space: Space | None, yes: bool, dry_run: bool, credentials: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Take a policy out of the store, by its NAME or as it was allowed: SRC DST PORT...
+
+    With --space it shows what that changes, and asks.
+    """
+    if len(words) == 2 or bool(words) == (of_space is not None):
+        how = "Give a name, or source, destination and ports, or --space"
+        raise click.UsageError(how, click.get_current_context())
+    client = location.client()
+    names: tuple[str, ...] = (words[0] if len(words) == 1 else _name_of(client, words),) if words else ()
+    if dry_run or of_space is not None:
+        found = ask(location, {"names": names} if words else {"space": str(of_space)})
+        if dry_run:
+            show_effect(found, as_json=as_json)
+            return
+        names = found.texts("deletes")
+        if names and not yes:
+            show_effect(found, as_json=False)
+            _ask(f"delete {counted(str(len(names)), 'policy', plural='policies')}?")
+    for name in names:
+        client.delete(f"/v1/policies/{quoted(name)}", credentials_field(credentials))
     if as_json:
-        print_json({"deleted": name})
+        print_json({"deleted": names[0] if words else list(names)})
     else:
-        click.echo(f"deleted {name}")
+        click.echo(f"deleted {joined(names) or 'nothing'}")
+
+
+def _ask(question: str) -> None:
+    """Raises Refused where nobody says yes."""
+    if not sys.stdin.isatty():
+        raise Refused("nobody is there to be asked", hint="--yes does it without asking")
+    if not click.confirm(question):
+        raise Refused("nothing was changed", hint="say y to do it")
 
 
 def _name_of(client: Client, words: Sequence[str]) -> str:
@@ -248,7 +288,7 @@ def validate(location: Location, paths: tuple[Path, ...], as_json: bool) -> int:
         print_json({"ok": all(each.ok for each in found), "files": [each.json() for each in found]})
     else:
         for each in found:
-            _show_problems(each)
+            show_problems(each)
             if each.warning:
                 print_warning(each.warning)
             if each.ok:
@@ -268,11 +308,6 @@ def _plain_udp(policies: int) -> str:
 def _plain_calls(policies: int) -> str:
     lets = "1 policy lets" if policies == 1 else f"{policies} policies let"
     return f"{lets} the outside in to ports that mutual TLS leaves in plain; what is published as `tls` is encrypted"
-
-
-def _show_problems(checked: "Checked") -> None:
-    for problem in checked.problems:
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {problem}", err=True)
 
 
 @policy.command()

@@ -27,6 +27,8 @@ BODY_LIMIT = 4 << 20
 """Bytes: a policy file of 1 MiB, written as a JSON string."""
 SHUTDOWN_WITHIN = 5.0
 READING = frozenset({"GET", "HEAD"})
+ASKING = frozenset({"/v1/policies/diff"})
+"""What has a body and changes nothing: a question that is too long for an address."""
 
 
 @contextlib.asynccontextmanager
@@ -67,13 +69,14 @@ def _permission(connected: Mapping[socket.socket, Peer], *, readers: int | None,
         connection = transport.get_extra_info("socket")
         peer = connected[connection]
         allowed = peers.permission_of(connection, peer, readers=readers)
-        if allowed < (peers.Permission.READ if request.method in READING else peers.Permission.CHANGE):
+        reads = request.method in READING or request.path in ASKING
+        if allowed < (peers.Permission.READ if reads else peers.Permission.CHANGE):
             return refusal(403, "Forbidden", f"uid {peer.uid} may not do this", hint=_needed(request.method))
         request[peers.PEER] = peer
         async with asyncio.timeout(limit + (SYNC_LIMIT if request.path == "/v1/sync" else 0)):
             async with share.turn(peer.uid):
                 given = await handler(request)
-        if request.method not in READING:
+        if not reads:
             log.get("control").info(
                 "control_request", method=request.method, path=request.path, status=given.status, pid=peer.pid
             )

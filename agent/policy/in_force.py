@@ -26,6 +26,7 @@ from agent.policy.outside_ends import require_sound
 from agent.policy.outside_rights import MOST_ENDS, BothWays, OutsideResolver
 from agent.policy.parties import Party
 from agent.policy.ports import merged
+from agent.policy.proposal import Proposal, Written
 from agent.policy.resolve import MOST_RIGHTS, PolicyResolver
 from agent.store.protocols import PolicyStore, StoredPolicy
 from agent.wording import listed
@@ -133,6 +134,11 @@ class PoliciesInForce(Part):
     async def from_store(self) -> tuple[Policy, ...]:
         """The store's. One that this version cannot read is left out and reported; the others hold."""
         return await self._stored.follow(await self._store.policies())
+
+    async def if_changed(self, proposal: Proposal) -> tuple[tuple[Policy, ...], tuple[Policy, ...]]:
+        """What is in force now, and what would be then. Raises InvalidSource for a text with mistakes, and InvalidInput."""
+        held = Written(self._files.directory, self.from_files(), await self.from_store(), self._inside)
+        return await self.in_force(), tuple(filter(self._endings.holds, proposal.on(held)))
 
     async def resolver(self, tags: Mapping[AppName, int]) -> Resolve:
         """What the policies in force mean for a destination, given the tags of the known apps."""

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from agent.control.api import policies as module
-from agent.control.api.policies import STRETCH, PolicyList, view
+from agent.control.api.policies import STRETCH, PolicyList
+from agent.control.api.policy_view import view
 from agent.control.reader_share import AT_ONCE
 from agent.model.policy import AppPolicy, Origin, Ports
 from tests.testlib.fake_cell import FakeCell, an_app, serving

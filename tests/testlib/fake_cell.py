@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -37,7 +37,7 @@ from agent.dns.readiness import NamesRow
 from agent.envoy.connection import EnvoyRow
 from agent.envoy.listeners import TlsState
 from agent.envoy.refused_calls import RefusalsRow
-from agent.errors import Conflict, InvalidInput, NotFound
+from agent.errors import Conflict, NotFound
 from agent.identity.leaves import CaRow
 from agent.identity.names import NamesHeld, Naming
 from agent.identity.rotation import Step
@@ -54,11 +54,7 @@ from agent.model.peer import Peer
 from agent.model.policy import Pattern, Policy
 from agent.model.reservation import Reservation
 from agent.model.status import Part, Problem
-from agent.policy.endings import Endings
-from agent.policy.in_force import PoliciesInForce, PoliciesRow
-from agent.policy.language import allowed
-from agent.policy.outside_rights import OutsideResolver
-from agent.policy.resolve import PolicyResolver
+from agent.policy.in_force import PoliciesRow
 from agent.store.protocols import CellStore
 from ca.show import Shown, Summary
 from dataplane.tunnel_probe import TunnelAnswer
@@ -68,6 +64,7 @@ from tests.testlib.fake_containers import fake_containers
 from tests.testlib.fake_drain import FakeDrain
 from tests.testlib.fake_enforcement import FakeEnforcement
 from tests.testlib.fake_kernel import FACTS
+from tests.testlib.fake_policies import FakePolicies
 from tests.testlib.fake_rotation import FakeRotation
 from tests.testlib.memory_store import MemoryStore
 from tests.testlib.rotation_views import rotation_view
@@ -199,52 +196,6 @@ class FakeAttachments(AttachmentsApi):
 
     async def in_full(self, name: str) -> AttachmentInFull | None:
         return self.cell.views.get(name)
-
-
-class FakePolicies(PoliciesInForce):
-    """Those of the cell's list."""
-
-    def __init__(self, cell: FakeCell) -> None:
-        self.cell = cell
-        self._resolver, self._outside = PolicyResolver(), OutsideResolver()
-        self._endings = Endings(Path("/nowhere/latest-time"), now=NOW.timestamp)
-
-    async def written(self) -> tuple[Policy, ...]:
-        return self.cell.policies()
-
-    async def allow(
-        self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, writer: StoreCredentials | None,
-        until: datetime | None = None, note: str = "",
-    ) -> str:  # fmt: skip
-        await self.cell.step()
-        self.cell.operators.append(writer)
-        made = name or f"{source.split('/')[-1]}-to-{to.split('/')[-1]}"
-        self.cell.rules.append(replace(allowed(source, to, ports, until=until, note=note), name=made))
-        return made
-
-    async def apply(self, document: str, *, writer: StoreCredentials | None) -> tuple[str, ...]:
-        await self.cell.step()
-        self.cell.operators.append(writer)
-        if "policies" not in document:
-            raise InvalidInput("<policies>:1:1: unknown key 'polices'\n  polices: []\n  ^", hint="did you mean 'policies'?")
-        return ("from-a-document",)
-
-    async def delete(self, name: str, *, writer: StoreCredentials | None) -> bool:
-        self.cell.operators.append(writer)
-        kept = [each for each in self.cell.rules if each.name != name or each.origin.line]
-        gone, self.cell.rules = len(kept) < len(self.cell.rules), kept
-        return gone
-
-    async def accept_loss(self, *, writer: StoreCredentials | None) -> tuple[str, ...]:
-        self.cell.operators.append(writer)
-        return ("held",)
-
-    async def settle_files(self) -> tuple[str, ...]:
-        await self.cell.step()
-        return self.cell.missing
-
-    def left_out(self) -> tuple[str, ...]:
-        return ()
 
 
 class FakeCa(CaApi):

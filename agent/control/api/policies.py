@@ -10,35 +10,22 @@ from aiohttp import web
 from pydantic import Field
 
 from agent.control.api.policy_check import OutsideDefaults, PolicyCheck
+from agent.control.api.policy_effect import PolicyEffectApi
+from agent.control.api.policy_view import view
 from agent.control.bodies import OperatorBody, read_body
 from agent.control.enforcement import Enforcement
 from agent.control.errors import JSON, answer, not_found
 from agent.errors import InvalidInput
-from agent.model.policy import ECHO, Pattern, Policy
-from agent.policy.documents import written
+from agent.model.names import AppName
+from agent.model.policy import Pattern, Policy
+from agent.policy.edges import speaks_of
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
 from agent.policy.mistaken_names import notices
-from agent.policy.terms import parse_end, written_until
+from agent.policy.terms import parse_end
 
 STRETCH = 100
 """Policies that are written before other tasks have their turn: one or two milliseconds."""
-
-
-def view(held: Policy, *, ended: bool = False) -> Mapping[str, object]:
-    """One policy, in the words of the policy file; it has no line and column where the store has it."""
-    return {
-        "name": held.name,
-        "from": written(held.sources),
-        "to": written(held.to),
-        "tcp": list(map(str, held.tcp)),
-        "udp": list(map(str, held.udp)),
-        "icmp": str(ECHO) if held.icmp else None,
-        "until": None if held.until is None else written_until(held.until),
-        "ended": ended,
-        "note": held.note,
-        "origin": {"source": held.origin.source, "line": held.origin.line or None, "column": held.origin.column or None},
-    }
 
 
 class PolicyList:
@@ -98,6 +85,7 @@ class PoliciesApi:
         self._known = known
         self._enforcement = enforcement
         self._check = PolicyCheck(policies, known=known, defaults=defaults)
+        self._effect = PolicyEffectApi(policies, known=known)
         self._list = PolicyList()
 
     def routes(self) -> list[web.RouteDef]:
@@ -109,12 +97,16 @@ class PoliciesApi:
             web.post("/v1/policies/accept-loss", self.accept_loss),
             web.get("/v1/policies/check", self.check),
             web.delete("/v1/policies/{name}", self.delete),
+            *self._effect.routes(),
         ]
 
-    async def list_all(self, _request: web.Request) -> web.Response:
-        """All policies that are written, those that have ended included."""
-        text = await self._list.text(await self._policies.written(), holding=await self._policies.in_force())
-        return web.Response(body=text, content_type=JSON)
+    async def list_all(self, request: web.Request) -> web.Response:
+        """All policies that are written, those that have ended included, or those that speak of one app."""
+        written, holding = await self._policies.written(), await self._policies.in_force()
+        if request.query:
+            held, speaks = frozenset(map(id, holding)), asked_about(request.query)
+            return answer([view(each, ended=id(each) not in held) for each in written if speaks(each)])
+        return web.Response(body=await self._list.text(written, holding=holding), content_type=JSON)
 
     async def allow(self, request: web.Request) -> web.Response:
         """One policy into the store."""
@@ -154,6 +146,17 @@ class PoliciesApi:
     async def check(self, request: web.Request) -> web.Response:
         """What the policies say about one connection."""
         return answer(await self._check.answer(dict(request.query)))
+
+
+def asked_about(query: Mapping[str, str]) -> Callable[[Policy], bool]:
+    """Which policies a query means: `app`, at either end, or `to`, as the destination. Raises InvalidInput."""
+    if len(query) != 1 or not set(query) <= {"app", "to"}:
+        raise InvalidInput(f"the query has {', '.join(sorted(query))}", hint="give app= or to=, once, or nothing")
+    ((end, text),) = query.items()
+    app = AppName.parse(text)
+    if end == "to":
+        return lambda each: isinstance(each.to, Pattern) and each.to.matches(app)
+    return lambda each: speaks_of(each, app)
 
 
 def _pattern(text: str) -> Pattern | None:

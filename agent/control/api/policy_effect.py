@@ -1,0 +1,91 @@
+"""`/v1/policies/diff` and `/v1/policies/matrix`: who may reach whom, and what a change would make of that."""
+
+import asyncio
+import re
+from collections.abc import Iterable, Mapping
+
+from aiohttp import web
+from pydantic import Field
+
+from agent.control.api.policy_view import view
+from agent.control.bodies import Body, read_body
+from agent.control.errors import answer
+from agent.errors import InvalidInput
+from agent.model.names import AppName, Space
+from agent.policy.edges import Edge, Roll, matrix
+from agent.policy.effect import Effect, effect
+from agent.policy.in_force import PoliciesInForce
+from agent.policy.known_apps import KnownApps
+from agent.policy.proposal import Proposal
+
+FILE_NAME = re.compile(r"[^./\0][^/\0]*\.yaml")
+MOST_EDGES = 50_000
+
+
+class DiffBody(Body):
+    """`POST /v1/policies/diff`: as agent/policy/proposal.py has it. It changes nothing."""
+
+    files: Mapping[str, str] = Field(default_factory=dict)
+    whole: bool = False
+    document: str | None = None
+    names: tuple[str, ...] = ()
+    space: str | None = None
+
+    def proposal(self) -> Proposal:
+        """The value. Raises InvalidInput for what cannot be the name of a file of the directory."""
+        for name in self.files:
+            if FILE_NAME.fullmatch(name) is None:
+                raise InvalidInput(f"'{name}' is not the name of a policy file", hint="such as shop.yaml, without a folder")
+        space = None if self.space is None else Space.parse(self.space)
+        return Proposal(self.files, whole=self.whole, document=self.document, names=self.names, space=space)
+
+
+class PolicyEffectApi:
+    """The handlers. Both only read, and work beside the loop: there may be many pairs."""
+
+    def __init__(self, policies: PoliciesInForce, *, known: KnownApps) -> None:
+        self._policies = policies
+        self._known = known
+
+    def routes(self) -> list[web.RouteDef]:
+        """One for each method and address."""
+        return [web.post("/v1/policies/diff", self.diff), web.get("/v1/policies/matrix", self.matrix)]
+
+    async def diff(self, request: web.Request) -> web.Response:
+        """What a change would do."""
+        body = await read_body(DiffBody, request)
+        proposal = body.proposal()
+        before, after = await self._policies.if_changed(proposal)
+        known = await self._known.named()
+        found = await asyncio.to_thread(effect, before, after, known=known)
+        return answer({**_effect(found), "deletes": proposal.leaving(await self._policies.from_store())})
+
+    async def matrix(self, request: web.Request) -> web.Response:
+        """Who may reach whom now."""
+        app = _asked(request.query)
+        roll = Roll(await self._known.named())
+        found = await asyncio.to_thread(matrix, await self._policies.in_force(), roll, app=app)
+        if len(found) > MOST_EDGES:
+            raise InvalidInput(f"{len(found):,} pairs of apps may reach each other", hint="ask for those of one app")
+        return answer(_edges(found))
+
+
+def _asked(query: Mapping[str, str]) -> AppName | None:
+    if set(query) - {"app"}:
+        raise InvalidInput(f"the query has {', '.join(sorted(query))}", hint="give app=, once, or nothing")
+    return AppName.parse(query["app"]) if "app" in query else None
+
+
+def _effect(found: Effect) -> Mapping[str, object]:
+    return {
+        "added": list(map(view, found.added)),
+        "removed": list(map(view, found.removed)),
+        "opens": _edges(found.opens),
+        "closes": _edges(found.closes),
+        "more": found.more,
+        "notices": found.notices,
+    }
+
+
+def _edges(found: Iterable[Edge]) -> list[Mapping[str, object]]:
+    return [{"from": each.source, "to": each.to, "ports": each.ports} for each in found]
