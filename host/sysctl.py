@@ -20,6 +20,11 @@ def read(keys: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def names(folder: str) -> list[str]:
+    """What there are settings of in a folder, such as links."""
+    return sorted(each.name for each in (ROOT / folder).iterdir())
+
+
 def has_ipv6() -> bool:
     """Whether the kernel has IPv6 at all: without it there is nothing to disable, and no table to write to."""
     try:

@@ -50,6 +50,7 @@ COMMANDS: Mapping[str, str] = {
     "space": "agent.cli.space:space",
     "status": "agent.cli.status:status",
     "sync": "agent.cli.status:sync",
+    "teardown": "agent.cli.teardown:teardown",
     "up": "agent.cli.daemons:up",
 }
 """Where each subcommand lives: module and name in it."""

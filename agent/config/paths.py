@@ -58,6 +58,11 @@ class Paths:
         return self.state / "latest-time"
 
     @property
+    def host_before(self) -> Path:
+        """What the host was before cellnet."""
+        return self.run / "host-before"
+
+    @property
     def sockets(self) -> tuple[Path, ...]:
         """The paths that the kernel keeps short."""
         return (self.control_socket, self.xds_socket, self.envoy_admin, self.hop_socket)

@@ -11,6 +11,7 @@ from agent.attach.owners import Owners
 from agent.cells.address_clashes import AddressClashes
 from agent.cells.underlay import UnderlayMonitor
 from agent.config.config import Config, Verdict
+from agent.daemon import host_record
 from agent.daemon.clock import Clock
 from agent.daemon.firewall import chosen_backend
 from agent.daemon.storage import Storage, open_storage
@@ -56,6 +57,7 @@ class Foundation:
 async def lay_foundation(config: Config, *, clock: Clock, stack: contextlib.AsyncExitStack) -> Foundation:
     """Raises Conflict where the overlay's addresses are the host's already, HostRefused and Unavailable."""
     require_trusted(config.paths.database)
+    host_record.keep(config.paths.host_before)
     database = Database(config.paths.database)
     stack.callback(database.close)
     storage, ledger = open_storage(config, database, stack), Ledger(database)

@@ -117,13 +117,21 @@ def _is_ours(name: str, part: str) -> bool:
     return name == f"cellnet-{part}" or name.startswith(f"cellnet-{part}.")
 
 
+def processes(part: str) -> tuple[int, ...]:
+    """Root's that have the lock, as far as our /proc knows them."""
+    return tuple(_processes([each for each in unix_sockets.holders() if _is_ours(each.name, part) and each.uid == 0]))
+
+
 def _shown(rivals: Iterable[Holder]) -> str:
-    """The process, as far as our /proc knows it."""
-    wanted = {f"socket:[{each.inode}]" for each in rivals}
-    for folder in PROC.iterdir():
+    found = next(_processes(rivals), None)
+    return "a process in another pid namespace" if found is None else f"process {found}"
+
+
+def _processes(holders: Iterable[Holder]) -> Iterator[int]:
+    wanted = {f"socket:[{each.inode}]" for each in holders}
+    for folder in PROC.iterdir() if wanted else ():
         if folder.name.isdigit() and wanted & set(_open_files(folder)):
-            return f"process {folder.name}"
-    return "a process in another pid namespace"
+            yield int(folder.name)
 
 
 def _open_files(folder: Path) -> Iterable[str]:

@@ -19,6 +19,7 @@ NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 ATTRIBUTE = struct.Struct("=HH")  # length with this header, type
 NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
 
+NFGENMSG_IPV6 = struct.pack("=BBH", socket.AF_INET6, 0, 0)
 NFGENMSG_IPV4 = struct.pack("=BBH", socket.AF_INET, 0, 0)  # family, version, resource: leads every message of netfilter
 
 SOCK_DIAG_BY_FAMILY = 20
