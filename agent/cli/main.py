@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, str] = {
     "envoy": "agent.cli.daemons:envoy",
     "dns": "agent.cli.daemons:dns",
     "dns-hop": "agent.cli.daemons:dns_hop",
+    "doctor": "agent.cli.doctor:doctor",
     "exec": "agent.cli.exec:execute_in",
     "hold": "agent.cli.hold:hold",
     "lab": "lab.commands:lab",

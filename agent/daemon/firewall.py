@@ -2,7 +2,7 @@
 programs' rules do to what ours allow, looked at beside the loop."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,7 +10,6 @@ from agent import log
 from agent.complaint import Complaints
 from agent.config.config import BackendChoice, Config
 from agent.errors import HostRefused
-from agent.loop.desired import CellFacts
 from agent.loop.loop import Reconciler
 from agent.model.status import Part, Problem
 from agent.wording import listed
@@ -18,7 +17,7 @@ from dataplane.firewall import backends
 from dataplane.firewall.flow_limits import OverLimit, over_limit
 from dataplane.firewall.foreign import HarmfulChain, Passage, harmful_chains
 from dataplane.kernel import Kernel
-from dataplane.state import INBOUND_PORT, HostService, Tunnel
+from dataplane.state import INBOUND_PORT, HostService
 
 PERIOD = 10.0  # seconds between two looks
 
@@ -47,7 +46,7 @@ class FirewallRow:
 class FirewallPart(Part):
     """`loop` counts our rules and knows the containers; `passage` is what other programs' rules must let through."""
 
-    def __init__(self, backend: backends.Backend, *, kernel: Kernel, loop: Reconciler, passage: Callable[[], Passage]) -> None:
+    def __init__(self, backend: backends.Backend, *, kernel: Kernel, loop: Reconciler, passage: Passage) -> None:
         self._backend = backend
         self._kernel = kernel
         self._loop = loop
@@ -91,7 +90,7 @@ class FirewallPart(Part):
 
     async def look(self) -> None:
         """Once."""
-        read = partial(harmful_chains, self._backend, self._passage())
+        read = partial(harmful_chains, self._backend, self._passage)
         try:
             found = await asyncio.wrap_future(self._kernel.observe(read))
             limited = await asyncio.wrap_future(self._kernel.observe(over_limit))
@@ -113,8 +112,8 @@ class FirewallPart(Part):
         self._harmful, self._limited = found, limited
 
 
-def passage_of(facts: CellFacts, tunnel: Tunnel | None) -> Passage:
+def passage_of(config: Config) -> Passage:
     """What this cell needs of the host's other rules."""
-    sent = () if tunnel is None else (HostService("udp", tunnel.port),)
-    names = () if facts.resolver is None else (HostService("udp", 53), HostService("tcp", 53))
-    return Passage(facts.overlay, ports=(*sent, *names, *facts.host_services), sent=sent)
+    sent = () if config.store is None else (HostService("udp", config.overlay.port),)
+    names = (HostService("udp", 53), HostService("tcp", 53))
+    return Passage(config.overlay.network, ports=(*sent, *names, *config.host_services), sent=sent)

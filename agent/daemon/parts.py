@@ -140,9 +140,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     return Parts(
         metrics=metrics, leaves=leaves, policies=policies, known=known, tags=tags, announcement=announcement, roots=roots,
         ads=ads, loop=loop,
-        firewall=FirewallPart(
-            base.backend, kernel=base.kernel, loop=loop, passage=lambda: passage_of(facts, base.underlay.facts.tunnel),
-        ),
+        firewall=FirewallPart(base.backend, kernel=base.kernel, loop=loop, passage=passage_of(config)),
         liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching, drain=drain,
         places=ReservedPlaces(base.ledger, holders, storage.indexes, names.asked, files, attaching.turn_of),
         listeners=listeners, ports=ports, holders=holders, files=files, limits=ContainerLimits(base.kernel, loop=loop),
