@@ -50,7 +50,7 @@ debian_packages() {  # packages
 
 from_package() {
     step 'cellnet from its package'
-    DEBIAN_FRONTEND=noninteractive apt-get install -q -y "$PACKAGE"
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y -o Dpkg::Options::=--force-confold "$PACKAGE"
 }
 
 from_source() {

@@ -83,6 +83,10 @@ class Boot:
         """What the machine and nspawn have written there."""
         return self._console_path.read_text(errors="replace")
 
+    def ended(self) -> bool:
+        """Whether it has gone down by itself."""
+        return self._process.poll() is not None
+
     def await_end(self, seconds: float) -> None:
         """Until it has gone down by itself."""
         self._process.wait(seconds)

@@ -132,6 +132,10 @@ class Machine:
         self.boot()
         self.ready()
 
+    def has_ended(self) -> bool:
+        """Whether it has gone down by itself since it was booted."""
+        return self._boot is not None and self._boot.ended()
+
     def power_loss(self) -> None:
         """Take its power away and give it back; returns when it has booted again."""
         self.power_off()
