@@ -4,8 +4,9 @@
 The plugin of container engines: `cellnet-cni` for those that speak CNI, `cellnet-netavark` for podman 5. One script for both.
 
 It starts with every container, so it imports nothing but the standard library, not even of cellnet; it asks the agent once and
-ends. An engine holds its own locks meanwhile, so the script has a time limit of its own: what the agent has begun then it
-brings to its end, and sweeps when the engine gives the namespace up.
+ends. Of json and socket it takes the parts that are written in C: with all that the modules themselves import, it would take
+twice as long to start. An engine holds its own locks meanwhile, so the script has a time limit of its own: what the agent has
+begun then it brings to its end, and sweeps when the engine gives the namespace up.
 
 CNI (specification 1.1): the command is in CNI_COMMAND, the network's configuration on standard input; an error is JSON on
 standard output, whose words the engine shows. Netavark: the command is the first argument, and all else comes as JSON.
@@ -14,11 +15,11 @@ standard output, whose words the engine shows. Netavark: the command is the firs
 
 from __future__ import annotations
 
-import json
+import _json
+import _socket
 import os
-import signal
-import socket
 import sys
+import time
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 SOCKET = "/run/cellnet/agent.sock"
@@ -37,12 +38,38 @@ ROOTLESS = "cellnet needs an engine that runs as root; a rootless one cannot use
 Fields = dict[str, object]
 
 
+class _Plain:  # what the scanner of JSON goes by
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float, parse_int, parse_constant = float, int, float
+
+
 class PluginFailure(Exception):
     """What the engine shows: `code` is the specification's, or above 99."""
 
     def __init__(self, code: int, what: str, hint: str) -> None:
         super().__init__(what)
         self.code, self.what, self.hint = code, what, hint
+
+
+def parsed(content: bytes) -> object:
+    """JSON as json.loads has it, which says what is wrong where something is. Raises ValueError."""
+    text = content.decode().strip(" \t\r\n")
+    try:
+        value, end = _json.make_scanner(_Plain)(text, 0)  # type: ignore[arg-type] # any object with these fields
+        if end == len(text):
+            return value
+    except (StopIteration, SystemError, ValueError):
+        pass
+    import json
+
+    return json.loads(text)
+
+
+def written(value: object) -> str:
+    """JSON as json.dumps has it."""
+    encode = _json.make_encoder(None, str, _json.encode_basestring_ascii, None, ": ", ", ", False, False, False)
+    return "".join(encode(value, 0))
 
 
 def fields_of(value: object, what: str) -> Fields:
@@ -60,39 +87,46 @@ def texts(value: object) -> list[str]:
 def given() -> Fields:
     """What the engine writes on standard input. Raises PluginFailure."""
     try:
-        return fields_of(json.loads(sys.stdin.buffer.read() or b"{}"), "the configuration")
+        return fields_of(parsed(sys.stdin.buffer.read() or b"{}"), "the configuration")
     except ValueError as error:
         raise PluginFailure(NOT_JSON, f"the configuration is not JSON: {error}", "see the file in /etc/cni/net.d") from None
 
 
-# the agent
-
-
 def ask(path: str, request: str, body: Fields | None = None) -> Fields:
     """One request to the agent's socket at `path`; its answer. Raises PluginFailure."""
-    content = b"" if body is None else json.dumps(body).encode()
+    content = b"" if body is None else written(body).encode()
     head = f"{request} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-    answer = b""
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.connect(path)
-            connection.sendall(head.encode() + content)
-            while part := connection.recv(65536):
-                answer += part
+        return _answer(_exchange(path, head.encode() + content))
     except PermissionError:
         raise PluginFailure(FORBIDDEN, f"uid {os.geteuid()} may not use {path}", ROOTLESS) from None
     except TimeoutError:
-        raise
+        what = f"the agent of cellnet did not answer within {SECONDS} s"
+        raise PluginFailure(LATER, what, "see 'cellnet status' and its log") from None
     except OSError as error:
         what = f"no agent of cellnet answers at {path}: {error.strerror or error}"
         raise PluginFailure(LATER, what, "see whether 'cellnet up' runs, and its log") from None
-    return _answer(answer)
+
+
+def _exchange(path: str, request: bytes) -> bytes:
+    """What comes back until the agent closes. Raises OSError; TimeoutError when the time is over, however much has come."""
+    connection, answer, until = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM), b"", time.monotonic() + SECONDS
+    try:
+        connection.settimeout(SECONDS)
+        connection.connect(path)
+        connection.sendall(request)
+        while part := connection.recv(65536):
+            answer += part
+            connection.settimeout(max(until - time.monotonic(), 0.001))
+    finally:
+        connection.close()
+    return answer
 
 
 def _answer(answer: bytes) -> Fields:
     lines, _, content = answer.partition(b"\r\n\r\n")
     try:
-        status, found = int(lines.split(None, 2)[1]), fields_of(json.loads(content), "the agent's answer")
+        status, found = int(lines.split(None, 2)[1]), fields_of(parsed(content), "the agent's answer")
     except (ValueError, IndexError):
         raise PluginFailure(LATER, "the agent of cellnet went away before it answered", "see its log, then try again") from None
     if status < 400:
@@ -120,9 +154,6 @@ def app_in(names: list[str]) -> str | None:
     return next((each for each in names if each.count("/") == 2), None)
 
 
-# CNI
-
-
 def variable(name: str) -> str:
     """One that the specification demands. Raises PluginFailure."""
     found = os.environ.get(name, "")
@@ -147,11 +178,9 @@ def arguments() -> dict[str, str]:
 
 def wanted(config: Fields, *, netns: str) -> Fields:
     """The body of an attach. Raises PluginFailure."""
-    unknown = [each for each in config if each not in OURS and each not in OF_CNI and "/" not in each]
-    if unknown:
-        raise PluginFailure(
-            BAD_CONFIG, f"the network's configuration has an unknown key '{unknown[0]}'", f"known are {', '.join(OURS)}"
-        )
+    for unknown in (each for each in config if each not in OURS and each not in OF_CNI and "/" not in each):
+        what = f"the network's configuration has an unknown key '{unknown}'"
+        raise PluginFailure(BAD_CONFIG, what, f"known are {', '.join(OURS)}")
     asked, runtime = arguments(), fields_of(config.get("runtimeConfig") or {}, "runtimeConfig")
     for key, what in NOT_TAKEN.items():
         if runtime.get(key) or asked.get(key):
@@ -237,23 +266,21 @@ def from_inside(netns: str, interface: str, own: str) -> None:
             if ctypes.CDLL(None, use_errno=True).setns(place.fileno(), 0x40000000) != 0:
                 raise OSError(ctypes.get_errno(), "setns")
         name = interface.encode().ljust(40, b"\0")
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-            flags = fcntl.ioctl(any_socket, 0x8913, name)[16]
-            there = socket.inet_ntoa(fcntl.ioctl(any_socket, 0x8915, name)[20:24])
+        any_socket = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+        flags = fcntl.ioctl(any_socket, 0x8913, name)[16]
+        there = _socket.inet_ntoa(fcntl.ioctl(any_socket, 0x8915, name)[20:24])
         with open("/proc/self/net/route") as table:
             routes = [line.split()[:2] for line in table]
     except OSError as error:
-        raise PluginFailure(
-            CODES["HostRefused"], f"{interface} in {netns}: {error.strerror}", "start the container again"
-        ) from None
+        what = f"{interface} in {netns}: {error.strerror}"
+        raise PluginFailure(CODES["HostRefused"], what, "start the container again") from None
     for missing, wrong in (
         (not flags & 1, "is down"), (there != own, f"has {there} in place of {own}"),
         ([interface, "00000000"] not in routes, "has no default route"),
     ):  # fmt: skip
         if missing:
-            raise PluginFailure(
-                CODES["HostRefused"], f"{interface} in {netns} {wrong}", "the agent mends it within ten seconds"
-            )
+            what = f"{interface} in {netns} {wrong}"
+            raise PluginFailure(CODES["HostRefused"], what, "the agent mends it within ten seconds")
 
 
 def status(_config: Fields, path: str, version: str) -> None:
@@ -294,26 +321,25 @@ def cni(command: str) -> int:
             raise PluginFailure(NO_VARIABLE, f"CNI_COMMAND '{command}' is none of cellnet's", f"VERSION, {', '.join(COMMANDS)}")
     except PluginFailure as failure:
         hint = f"hint: {failure.hint}"
-        print(json.dumps({"cniVersion": version, "code": failure.code, "msg": failure.what, "details": hint}))
+        print(written({"cniVersion": version, "code": failure.code, "msg": failure.what, "details": hint}))
         return 1
+    return ended(answer)
+
+
+def ended(answer: Fields | None) -> int:
+    """Say what there is to say; the exit code."""
     if answer is not None:
-        print(json.dumps(answer))
+        print(written(answer))
     return 0
-
-
-# netavark
 
 
 def netavark(command: str, rest: list[str]) -> int:
     """One command of podman's; the exit code."""
     try:
-        answer = _netavark(command, rest)
+        return ended(_netavark(command, rest))
     except PluginFailure as failure:
-        print(json.dumps({"error": f"{failure.what}; hint: {failure.hint}"}))
+        print(written({"error": f"{failure.what}; hint: {failure.hint}"}))
         return 1
-    if answer is not None:
-        print(json.dumps(answer))
-    return 0
 
 
 def _netavark(command: str, rest: list[str]) -> Fields | None:
@@ -362,14 +388,8 @@ def created(network: Fields) -> Fields:
     return {**network, "ipam_options": {"driver": "none"}, "dns_enabled": False}
 
 
-def _too_late(_number: int, _frame: object) -> None:
-    raise PluginFailure(LATER, f"the agent of cellnet did not answer within {SECONDS} s", "see 'cellnet status' and its log")
-
-
 def main() -> int:
     """Whichever engine has called."""
-    signal.signal(signal.SIGALRM, _too_late)
-    signal.alarm(SECONDS)
     if "CNI_COMMAND" in os.environ or len(sys.argv) < 2:
         return cni(os.environ.get("CNI_COMMAND", ""))
     return netavark(sys.argv[1], sys.argv[2:])

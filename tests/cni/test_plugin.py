@@ -1,6 +1,7 @@
 """The CNI plugin as engines call it: the real program, a real agent, real namespaces."""
 
 import ast
+import importlib.util
 import json
 import socket
 import subprocess
@@ -9,8 +10,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cni import Engine, PluginError, address_in
@@ -216,3 +220,37 @@ def test_a_user_who_is_not_root_reads_that_rootless_engines_cannot_use_it(engine
     environment = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "box", "CNI_NETNS": str(netns("c").path), "CNI_IFNAME": "eth0"}
     done = subprocess.run(words, input=script.encode(), env={**environment, "PATH": "/usr/bin"}, capture_output=True)
     assert json.loads(done.stdout)["details"] == "hint: cellnet needs an engine that runs as root; a rootless one cannot use it"
+
+
+def plugin() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("cellnet_cni", SOURCE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_it_reads_and_writes_json_as_the_standard_library_does(value: object) -> None:
+    assert plugin().written(value) == json.dumps(value)
+    for text in (json.dumps(value), json.dumps(value, indent=2, ensure_ascii=False), f"\n {json.dumps(value)}\t\r\n"):
+        assert plugin().parsed(text.encode(errors="surrogatepass")) == json.loads(text)
+
+
+@pytest.mark.parametrize("text", [b"{", b"", b"{} {}", b"nul", b'{"a": 1,}', b"\xff", b'"\n"', b"[1 2]"])
+def test_what_is_no_json_is_none_for_it_either(text: bytes) -> None:
+    with pytest.raises(ValueError):
+        plugin().parsed(text)
+
+
+def test_it_starts_without_the_modules_that_take_most_of_a_start() -> None:
+    told = f"import sys; sys.argv = ['x', 'info']; exec(open({str(SOURCE)!r}).read().replace('sys.exit(main())', 'main()')); "
+    told += "print(sorted({'re', 'enum', 'json', 'socket', 'signal', 'typing'} & sys.modules.keys()), file=sys.stderr)"
+    done = subprocess.run(["/usr/bin/python3", "-IS", "-c", told], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
