@@ -28,8 +28,8 @@ GATEWAY = "169.254.0.1"
 OURS = ("app", "ports", "routes", "socket")
 """The keys of a network's configuration that are cellnet's."""
 OF_CNI = ("cniVersion", "cniVersions", "name", "type", "args", "capabilities", "runtimeConfig", "prevResult", "dns", "ipMasq")
-NOT_TAKEN = {"ips": "an address", "mac": "a hardware address", "bandwidth": "a bandwidth"}
-NOT_TAKEN |= {"IP": NOT_TAKEN["ips"], "MAC": NOT_TAKEN["mac"]}  # as podman 4 has it, in CNI_ARGS
+NOT_TAKEN = {"ips": "an address", "mac": "a hardware address", "bandwidth": "a bandwidth",
+             "IP": "an address", "MAC": "a hardware address"}  # fmt: skip # the last two as podman 4 has them, in CNI_ARGS
 """What an engine may ask for and cellnet decides itself: to leave that out without a word would be worse."""
 INCOMPATIBLE, NO_VARIABLE, NOT_JSON, BAD_CONFIG, LATER, NOT_READY, FORBIDDEN, BUG = 1, 4, 6, 7, 11, 50, 103, 104
 CODES = {"InvalidInput": BAD_CONFIG, "NotFound": 100, "Conflict": 101, "HostRefused": 102, "Unavailable": LATER}
@@ -98,14 +98,20 @@ def ask(path: str, request: str, body: Fields | None = None) -> Fields:
     head = f"{request} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     try:
         return _answer(_exchange(path, head.encode() + content))
-    except PermissionError:
-        raise PluginFailure(FORBIDDEN, f"uid {os.geteuid()} may not use {path}", ROOTLESS) from None
     except TimeoutError:
         what = f"the agent of cellnet did not answer within {SECONDS} s"
         raise PluginFailure(LATER, what, "see 'cellnet status' and its log") from None
     except OSError as error:
         what = f"no agent of cellnet answers at {path}: {error.strerror or error}"
+        if isinstance(error, PermissionError) or _is_rootless():
+            raise PluginFailure(FORBIDDEN, what, ROOTLESS) from None
         raise PluginFailure(LATER, what, "see whether 'cellnet up' runs, and its log") from None
+
+
+def _is_rootless() -> bool:
+    """Whether this is root of a user namespace alone, from which a rootless engine hides /run, the socket with it."""
+    with open("/proc/self/uid_map", "rb") as file:
+        return file.read().split() != [b"0", b"0", b"4294967295"]
 
 
 def _exchange(path: str, request: bytes) -> bytes:
@@ -249,8 +255,7 @@ def check(config: Fields, path: str, version: str) -> None:
     if not config.get("prevResult"):
         raise PluginFailure(BAD_CONFIG, "CHECK without a prevResult", "the engine gives what ADD has answered")
     found = ask(path, f"GET {address(variable('CNI_CONTAINERID'), interface)}")
-    told = fields_of(config["prevResult"], "prevResult").get("ips")
-    own = f"{found['address']}/32"
+    told, own = fields_of(config["prevResult"], "prevResult").get("ips"), f"{found['address']}/32"
     if own not in [each.get("address") for each in _items(told)]:
         raise PluginFailure(CODES["Conflict"], f"the container has {own}, which is not what ADD has answered", "start it again")
     from_inside(netns, interface, str(found["address"]))
@@ -320,8 +325,7 @@ def cni(command: str) -> int:
         else:
             raise PluginFailure(NO_VARIABLE, f"CNI_COMMAND '{command}' is none of cellnet's", f"VERSION, {', '.join(COMMANDS)}")
     except PluginFailure as failure:
-        hint = f"hint: {failure.hint}"
-        print(written({"cniVersion": version, "code": failure.code, "msg": failure.what, "details": hint}))
+        print(written({"cniVersion": version, "code": failure.code, "msg": failure.what, "details": f"hint: {failure.hint}"}))
         return 1
     return ended(answer)
 
@@ -349,7 +353,8 @@ def _netavark(command: str, rest: list[str]) -> Fields | None:
     if command == "create":
         return created(told)
     network = fields_of(told.get("network"), "the network")
-    options, asked = _options(network), fields_of(told.get("network_options"), "network_options")
+    options = fields_of(network.get("options") or {}, "the options")
+    asked = fields_of(told.get("network_options"), "network_options")
     interface, path = str(asked.get("interface_name") or "eth0"), str(options.get("socket") or SOCKET)
     place = address(str(told.get("container_id")), interface)
     if command == "teardown":
@@ -374,15 +379,11 @@ def _netavark(command: str, rest: list[str]) -> Fields | None:
     }  # fmt: skip
 
 
-def _options(network: Fields) -> Fields:
-    return fields_of(network.get("options") or {}, "the network's options")
-
-
 def created(network: Fields) -> Fields:
     """`podman network create -d cellnet`: the network as it is, if nothing is asked of it that cellnet decides."""
-    unknown = [each for each in _options(network) if each not in ("app", "socket")]
-    if unknown:
-        raise PluginFailure(BAD_CONFIG, f"--opt {unknown[0]} is not known", "known are app=ORG/SPACE/APP and socket=PATH")
+    options = fields_of(network.get("options") or {}, "the network's options")
+    for unknown in (each for each in options if each not in ("app", "socket")):
+        raise PluginFailure(BAD_CONFIG, f"--opt {unknown} is not known", "known are app=ORG/SPACE/APP and socket=PATH")
     if network.get("subnets"):
         raise PluginFailure(BAD_CONFIG, "addresses are those of the overlay", "leave --subnet out")
     return {**network, "ipam_options": {"driver": "none"}, "dns_enabled": False}

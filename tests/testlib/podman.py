@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address
@@ -25,6 +26,7 @@ PLUGINS = ROOT / ".venv/bin"
 # No limit can be raised where tests run, and what comes with podman asks for a million open files.
 LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000")
 STORAGE = ("--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--runtime=runc", "--events-backend=none")
+STORED = '[storage]\ndriver = "vfs"\ngraphroot = "{folder}/storage"\nrunroot = "{folder}/run"\n'
 CONFIG = """[network]
 network_backend = "{backend}"
 cni_plugin_dirs = ["{plugins}"]
@@ -52,6 +54,8 @@ class Podman:
     def __init__(self, cell: CellUnderTest) -> None:
         self.cell = cell
         self.folder = cell.lab.root / "podman"
+        self._inside: tuple[str, ...] = ()
+        self._holder: subprocess.Popen[bytes] | None = None
         self.networks, plugins = self.folder / "net.d", self.folder / "plugins"
         inside = [self.folder / "rootfs" / each for each in ("usr", "etc", "proc", "sys", "dev", "tmp", "run")]
         for each in (self.networks, plugins, *inside):
@@ -63,6 +67,7 @@ class Podman:
         version = cell.lab.run("podman", "--version").out.split()[-1]
         self.has_cni = int(version.partition(".")[0]) < 5
         backend = "cni" if self.has_cni else "netavark"
+        self._keep_in(STORED)
         (self.folder / "containers.conf").write_text(CONFIG.format(backend=backend, plugins=plugins, networks=self.networks))
 
     def __call__(self, *words: str, code: int | None = 0) -> Finished:
@@ -86,7 +91,8 @@ class Podman:
 
     def _words(self) -> list[str]:
         places = [f"--root={self.folder / 'storage'}", f"--runroot={self.folder / 'run'}"]
-        return ["env", f"CONTAINERS_CONF={self.folder / 'containers.conf'}", "podman", *STORAGE, *places]
+        conf = (f"CONTAINERS_CONF={self.folder / 'containers.conf'}", f"CONTAINERS_STORAGE_CONF={self.folder / 'storage.conf'}")
+        return [*self._inside, "env", *conf, "podman", *STORAGE, *places]
 
     def network(self, **keys: object) -> None:
         """The network `cellnet`, whose agent is the cell's."""
@@ -131,6 +137,30 @@ class Podman:
             self("inspect", "--format={{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name).out.strip()
         )
 
+    def have_ids(self, count: int) -> None:
+        """From now on there are ids for containers with user namespaces of their own, in a mount namespace that is podman's."""
+        ids = self.folder / "ids"
+        ids.write_text(f"root:1000000:{count}\n")
+        mounts = "".join(f"mount --bind {ids} /etc/{each}; " for each in ("subuid", "subgid"))
+        for each in ("subuid", "subgid"):
+            assert Path("/etc", each).exists(), "the host's login package makes it"
+        self._holder = subprocess.Popen(["unshare", "--mount", "sh", "-euc", f"{mounts} echo; exec sleep infinity"],
+                                        stdout=subprocess.PIPE)  # fmt: skip
+        assert self._holder.stdout is not None
+        assert self._holder.stdout.readline() == b"\n"
+        self._inside = ("nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt")
+        self._keep_in(STORED + '[storage.options]\nroot-auto-userns-user = "root"\n')
+
+    def _keep_in(self, text: str) -> None:
+        (self.folder / "storage.conf").write_text(text.format(folder=self.folder))
+
+    def image(self) -> str:
+        """An image of the root file system, for what cannot run without one."""
+        tar = self.folder / "root.tar"
+        subprocess.run(["tar", "-C", str(self.folder / "rootfs"), "-cf", str(tar), "."], check=True)
+        self("import", str(tar), "localhost/base:latest")
+        return "localhost/base:latest"
+
     def give_to(self, uid: int) -> None:
         """The root file system is another user's, as that of a container with a user namespace is."""
         for each in (self.folder / "rootfs").iterdir():
@@ -140,6 +170,9 @@ class Podman:
     def close(self) -> None:
         """Every container ends, and what was mounted for them."""
         self("rm", "--all", "--force", "--time=0", code=None)
+        if self._holder is not None:
+            self._holder.kill()
+            self._holder.communicate()
 
 
 @contextmanager
