@@ -41,6 +41,7 @@ class Part(Enum):
     HOP = "dns-hop"
 
 
+HOP_MODULE = "dataplane.dns.hop"  # whether it waits or asks
 PROGRAMS = {Part.ENVOY: "envoy", Part.DNS: "dnsmasq"}
 
 
@@ -202,6 +203,8 @@ class Cell:
 def is_part(part: Part, command: Sequence[str]) -> bool:
     """Whether a process is a part: `python -P -m agent [--root DIR] WORD`, or the program that it has become."""
     if part in PROGRAMS and command and Path(command[0]).name == PROGRAMS[part]:
+        return True
+    if part is Part.HOP and len(command) > 3 and HOP_MODULE in command[3]:
         return True
     if command[1:4] != children.CELLNET[1:4] or command[-1] != part.value:
         return False

@@ -51,9 +51,9 @@ def dns_hop(location: Location) -> int:
     """Ask the outside for the names that policies allow, for dnsmasq, in the foreground."""
     need_root("cellnet dns-hop")
     config = location.load()
-    from agent.dns.hop_process import run_hop
+    from agent.dns.hop_process import exec_hop
 
-    return int(run_hop(config) or 0)
+    return int(exec_hop(config) or 0)
 
 
 @click.command()

@@ -206,7 +206,8 @@ def _dns(found: Fields) -> Row:
 def _hosts(found: Fields) -> Iterator[Row]:
     """Names of the outside that containers have asked for, if any."""
     if found.text("known") not in ("", "0"):
-        known, is_asked = counted(found.text("known"), "name") + " of the outside known", found.flag("connected")
+        known = counted(found.text("known"), "name") + " of the outside known"
+        is_asked = found.flag("connected") or not found.flag("wanted")
         yield Row("hosts", known if is_asked else f"{known}, none asked for at present", bad=not is_asked)
 
 

@@ -48,6 +48,11 @@ class Paths:
         return self.dns / "hop.sock"
 
     @property
+    def hop_wanted(self) -> Path:
+        """There while a policy of a container here names a host."""
+        return self.dns / "hop.wanted"
+
+    @property
     def known_names(self) -> Path:
         """Which addresses names outside stand for, over restarts of the agent."""
         return self.run / "known-names"

@@ -190,6 +190,7 @@ def _reporting(base: Foundation, parts: Parts) -> tuple[Part, ...]:
         parts.resolver.upstreams,
         parts.resolver.asked,
         loop.names,
+        loop.hop_calls,
         parts.leaves,
         loop.reports,
         parts.attaching,

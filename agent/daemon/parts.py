@@ -163,6 +163,7 @@ def _loop(base: Foundation, sources: SnapshotSources, metrics: Metrics, ads: Ads
         names=HostsFolder(base.config.paths.names),
         elapsed=clock.elapsed,
         called=clock.called,
+        hop_wanted=base.config.paths.hop_wanted,
     )
     made = Reconciler(sources.take, facts=base.facts, effects=effects)
     base.storage.changes.subscribe(made.kick)

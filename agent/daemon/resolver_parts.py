@@ -50,6 +50,7 @@ def _asked_names(base: Foundation, loop: Reconciler, upstreams: Upstreams) -> As
         uid=lambda: hop_account(config).pw_uid,
         keep=lambda: file.begin(known.all()) if file.is_long else None,
         on_repair=loop.reports.add_repair,
+        wanted_since=lambda: loop.hop_calls.since,
         clock=base.clock.elapsed,
     )
     return AskedNames(base.kernel, facts)

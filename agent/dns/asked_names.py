@@ -32,8 +32,11 @@ NOT_FOUND = "the hosts that policies name are not found"
 
 @dataclass(frozen=True, slots=True)
 class HostsRow:
-    """`connected`: whether what asks the outside for names does so. `known`: names that stand for addresses."""
+    """`wanted`: whether a policy of a container here names a host. `connected`: whether what asks the outside for such names
+    does so; it only waits where none is wanted. `known`: names that stand for addresses.
+    """
 
+    wanted: bool
     connected: bool
     known: int
 
@@ -42,7 +45,7 @@ class HostsRow:
 class AskedNamesFacts:
     """`applied` is what the kernel has now, `obstacle` is why nothing outside is asked whatever runs, `listening` makes the
     socket, `uid` is the hop's user. `keep` writes the known names anew where they have become long; `on_repair` hears of what
-    another program had changed.
+    another program had changed. `wanted_since` is when names came to be wanted.
     """
 
     applied: Callable[[], HostState | None]
@@ -51,6 +54,7 @@ class AskedNamesFacts:
     uid: Callable[[], int]
     keep: Callable[[], None]
     on_repair: Callable[[str], None]
+    wanted_since: Callable[[], float]
     clock: Callable[[], float]
 
 
@@ -70,7 +74,7 @@ class AskedNames(Part):
         """That nothing asks the outside though policies name hosts there, and what the kernel refuses."""
         refused = tuple(Problem("dns", each.what, each.hint) for each in self._failure.standing.values())
         state = self._facts.applied()
-        return refused if state is None or not _has_names(state) else (*self._unasked(), *refused)
+        return refused if state is None or not wants_names(state) else (*self._unasked(), *refused)
 
     def _unasked(self) -> Iterator[Problem]:
         """Why no host is found that a policy names: the reason that an operator has to mend first."""
@@ -78,13 +82,16 @@ class AskedNames(Part):
         for each in self._silence.standing.values() if obstacle is None else (obstacle,):
             yield Problem("dns", f"{NOT_FOUND}: {each.what}", each.hint)
             return
-        if not self._connected and self._facts.clock() - self._away_since >= PATIENCE:
+        away_since = max(self._away_since, self._facts.wanted_since())
+        if not self._connected and self._facts.clock() - away_since >= PATIENCE:
             hint = "`cellnet up` starts it again by itself; without that, `cellnet dns-hop` does: see its log"
             yield Problem("dns", f"{NOT_FOUND}: what asks the outside for names does not run", hint)
 
     async def rows(self) -> Mapping[str, object]:
         """`hosts`."""
-        return {"hosts": HostsRow(bool(self._connected), len(self._kernel.known_names))}
+        state = self._facts.applied()
+        wanted = state is not None and wants_names(state)
+        return {"hosts": HostsRow(wanted, bool(self._connected), len(self._kernel.known_names))}
 
     async def run(self) -> None:
         """Answer for ever. Ends only by cancellation."""
@@ -112,7 +119,7 @@ class AskedNames(Part):
     async def look(self) -> None:
         """Once. Raises HostRefused."""
         state, kernel = self._facts.applied(), self._kernel
-        if state is None or not (_has_names(state) or len(kernel.known_names)):
+        if state is None or not (wants_names(state) or len(kernel.known_names)):
             return
         reached = await asyncio.wrap_future(kernel.reached_outside(state))
         await asyncio.wrap_future(kernel.open_names(lambda sets: sets.renew(reached)))
@@ -173,7 +180,8 @@ def _sets_of(state: HostState, client: IPv4Address, name: str) -> tuple[str, ...
     return tuple(name_set(each.names) for each in workload.egress if each.names and patterns_of(each.names).matches(name))
 
 
-def _has_names(state: HostState) -> bool:
+def wants_names(state: HostState) -> bool:
+    """Whether a right of a container here is one to names outside."""
     return not state.egress_allowed and any(right.names for each in state.workloads.values() for right in each.egress)
 
 

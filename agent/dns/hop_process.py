@@ -1,26 +1,29 @@
 """`cellnet dns-hop`: ask the outside for the names of policies, as a user of its own without a capability.
 
+Where there is no such policy for a container here it only waits for one, in little memory (`dataplane/dns/hop/doorway.py`).
 What reads packets from outside must not be able to open anything: it is the agent that puts addresses into the kernel's sets
 (`asked_names.py`), and it looks at each of them again.
 """
 
-import asyncio
+import os
 import pwd
-import signal
 import socket
+import sys
 import time
 from collections.abc import Collection
+from pathlib import Path
 
 from agent.config.config import Config
 from agent.dns.process import has_hop
 from agent.errors import Conflict, HostRefused
 from dataplane.dns.command import HOP, Upstream
-from dataplane.dns.hop.service import serve
+from dataplane.dns.hop import doorway
 from host import syscalls
 from host.errors import refused_as
 from host.reach import first_out_of_reach
 
 BACKLOG = 128
+IDLE = ("sleep", "infinity")
 SO_RCVBUFFORCE = 33  # of Linux
 ROOM = 4 << 20  # bytes: for all questions that dnsmasq lets wait, since each that is lost is waited for 10 s
 PATIENCE, POLL = 10.0, 0.05  # seconds: a hop that has just ended may leave its port a moment later
@@ -46,24 +49,28 @@ def what_keeps_hop(config: Config, *, servers: Collection[Upstream]) -> HostRefu
     return None
 
 
-def run_hop(config: Config) -> int:
-    """For ever. Raises HostRefused if the host lacks its user, Conflict if its port is taken.
+def exec_hop(config: Config) -> int:
+    """Replace this process. Raises HostRefused if the host lacks its user, Conflict if its port is taken.
 
     Where all names are asked for by dnsmasq itself, or none, there is nothing to do.
     """
     if not has_hop(config):
-        while True:
-            signal.pause()
+        os.execvp(IDLE[0], IDLE)  # noqa: S606 -- no shell is what is wanted
     account, paths = hop_account(config), config.paths
-    folder = first_out_of_reach((paths.hop_socket, paths.upstreams), uid=account.pw_uid, gid=account.pw_gid)
+    reached = (paths.hop_wanted, paths.hop_socket, paths.upstreams, Path(sys.executable), Path(doorway.__file__))
+    folder = first_out_of_reach(reached, uid=account.pw_uid, gid=account.pw_gid)
     if folder is not None:
         raise HostRefused(f"the user '{account.pw_name}' cannot enter {folder}", hint=f"chmod o+x {folder}")
     datagrams, connections = _bound(socket.SOCK_DGRAM), _bound(socket.SOCK_STREAM)
     connections.listen(BACKLOG)
     with refused_as(f"cannot become '{account.pw_name}'", hint="start it as root"):
         syscalls.become(account.pw_uid, account.pw_gid)
-    asyncio.run(serve(datagrams, connections, agent=paths.hop_socket, servers=paths.upstreams))
-    return 0
+    for each in (datagrams, connections):
+        each.set_inheritable(True)
+    sockets = [str(each.fileno()) for each in (datagrams, connections)]
+    words = [*sockets, str(paths.hop_wanted), str(paths.hop_socket), str(paths.upstreams), doorway.PART]
+    argv = doorway.doorway_command(str(Path(doorway.__file__).parents[3]), words)
+    os.execv(argv[0], argv)  # noqa: S606 -- no shell is what is wanted
 
 
 def _bound(kind: socket.SocketKind) -> socket.socket:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from agent import log
 from agent.complaint import Complaints
@@ -19,6 +20,7 @@ from agent.loop.contested_jumps import ContestedJumps
 from agent.loop.cut_lines import cut_lines
 from agent.loop.desired import CellFacts, desired_state
 from agent.loop.envoy_table import EnvoyTable
+from agent.loop.hop_calls import HopCalls
 from agent.loop.known_kernel import Applied, KnownKernel
 from agent.loop.mass_loss import MassLossGuard
 from agent.loop.names_table import NamesTable
@@ -44,7 +46,9 @@ from host.errors import Unexpected
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """The edges of the loop. `elapsed` is a clock in seconds that never jumps, `called` a moment of it in UTC."""
+    """The edges of the loop. `elapsed` is a clock in seconds that never jumps, `called` a moment of it in UTC. `hop_wanted` is
+    the file that says so.
+    """
 
     kernel: Kernel
     monitor: Monitor
@@ -53,6 +57,7 @@ class Effects:
     names: HostsFolder
     elapsed: Callable[[], float]
     called: Callable[[float], datetime]
+    hop_wanted: Path | None = None
 
 
 class Reconciler:
@@ -73,6 +78,7 @@ class Reconciler:
         self.late_rights = LateRights(effects.ads, on_taken=self.kick)
         self.reports = TurnReports(effects.metrics, called=effects.called, elapsed=effects.elapsed)
         self.names = NamesTable(effects.names, on_repair=self.reports.add_repair)
+        self.hop_calls = HopCalls(effects.hop_wanted, clock=effects.elapsed)
         self.at_rest = asyncio.Event()  # set between turns
         self._log = log.get("reconcile")
         self._looks = Complaints(self._log, failed="cannot_look")
@@ -129,6 +135,7 @@ class Reconciler:
         after = known.after_turn(Applied(state, compiled, tables), outcome)
         self.late_rights.want(state.workloads.values(), self.envoy.publish(state, broken=after.broken))
         await self.names.publish(state.names, broken=after.broken)
+        self.hop_calls.follow(state)
         late = await self.late_rights.settle()  # what is cut before could be opened again
         # None: connections may exist that were opened while our rules were not in force
         before = None if is_repair or known.has_failed else known.state
@@ -174,7 +181,7 @@ class Reconciler:
         With `inside` what root in a container may have changed there is read, too.
         """
         self._effects.ads.retry()  # what stood in Envoy's way may be gone
-        if not await self.names.look():
+        if not (await self.names.look() and self.hop_calls.look()):
             self.kick()
         known, found = self._known, None
         if known.applied is None or known.actual is None:

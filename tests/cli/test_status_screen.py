@@ -137,9 +137,13 @@ def test_peers_that_need_a_look_are_named(agent: Path, cell: FakeCell, peers: tu
 @pytest.mark.parametrize(
     ("row", "text"),
     [
-        (HostsRow(connected=True, known=0), ""),
-        (HostsRow(connected=True, known=1), "1 name of the outside known"),
-        (HostsRow(connected=False, known=3), "\x1b[31m3 names of the outside known, none asked for at present\x1b[0m"),
+        (HostsRow(wanted=True, connected=True, known=0), ""),
+        (HostsRow(wanted=True, connected=True, known=1), "1 name of the outside known"),
+        (HostsRow(wanted=False, connected=False, known=2), "2 names of the outside known"),
+        (
+            HostsRow(wanted=True, connected=False, known=3),
+            "\x1b[31m3 names of the outside known, none asked for at present\x1b[0m",
+        ),
     ],
 )
 def test_names_of_the_outside_are_counted_once_there_are_any(agent: Path, cell: FakeCell, row: HostsRow, text: str) -> None:

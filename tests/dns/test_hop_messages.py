@@ -11,6 +11,7 @@ import pytest
 from dataplane.dns.hop import messages
 from dataplane.dns.hop.messages import FoundAddresses, HopQuestion
 from dataplane.dns.hop.quota import BURST, RATE, Quota
+from dataplane.dns.hop.refusals import FAILED, refusal
 
 CLIENT = IPv4Address("10.255.1.2")
 ONE = IPv4Address("192.0.2.1")
@@ -95,9 +96,9 @@ def test_who_asks_is_nobody_where_dnsmasq_may_not_have_written_it() -> None:
 
 def test_an_error_is_made_without_a_look_at_the_question() -> None:
     question = asked(subnet())
-    found = dns.message.from_wire(messages.failure(question.to_wire()))
+    found = dns.message.from_wire(refusal(question.to_wire(), FAILED))
     assert (found.id, found.rcode(), found.question) == (question.id, dns.rcode.SERVFAIL, question.question)
-    assert messages.failure(question.to_wire()[:20]) == b""
+    assert refusal(question.to_wire()[:20], FAILED) == b""
 
 
 def test_an_error_has_all_questions_in_it_with_names_that_lead_nowhere_else() -> None:
@@ -106,10 +107,10 @@ def test_an_error_has_all_questions_in_it_with_names_that_lead_nowhere_else() ->
     by_pointer, behind = b"\1x\xc0\x1d\0\1\0\1", b"\1y\0"
     wire = header + plain + by_pointer + behind
     assert wire[0x1D:] == behind
-    assert messages.failure(wire) == b"\0\7\x81\x82\0\2\0\0\0\0\0\0" + plain + plain
+    assert refusal(wire, FAILED) == b"\0\7\x81\x82\0\2\0\0\0\0\0\0" + plain + plain
     around = header[:5] + b"\1" + header[6:] + b"\xc0\x0c\0\1\0\1"
-    assert messages.failure(around) == messages.failure(b"\0" * 11) == b""
-    assert messages.failure(messages.failure(wire)) == b"", "an answer is not answered"
+    assert refusal(around, FAILED) == refusal(b"\0" * 11, FAILED) == b""
+    assert refusal(refusal(wire, FAILED), FAILED) == b"", "an answer is not answered"
 
 
 def test_a_container_may_ask_so_much_at_once_and_so_much_a_second_whatever_others_do() -> None:

@@ -258,7 +258,7 @@ class FakePart(Part):
             "limited": (),
             "envoy": EnvoyRow(True, "1.40.0", len(self.cell.views), ()),
             "dns": DnsRow(IPv4Address("169.254.0.2"), True, len(self.cell.views), (), ()),
-            "hosts": HostsRow(True, 0),
+            "hosts": HostsRow(True, True, 0),
             "ca": CaRow("cell.internal", NOW, NOW, NOW),
             "rotation": None,
             "last_apply": LastApplyRow(NOW, 12.346, 4),

@@ -23,17 +23,16 @@ import dns.rdtypes.ANY.SOA
 import dns.rdtypes.IN.A
 import dns.rrset
 
-LARGEST: Final = 1232  # bytes of a datagram: fits any path
+from dataplane.dns.hop.refusals import COUNTS, HEADER, LARGEST, QUESTION_END, asked_at
+
 ALIASES: Final = 16  # one behind another
 MOST: Final = 512  # addresses of an answer; what is beyond is left out
 LONGEST: Final = 86_400  # seconds
 WHOLE: Final = 32  # bits: a client, not a network
-HEADER, QUESTION_END, ADDRESS = 12, 4, 4  # bytes
-COUNTS: Final = struct.Struct("!4H")  # of questions, answers, authorities, and what is besides
+ADDRESS, CLASS = 4, 2  # bytes
+TKEY: Final = struct.pack("!H", dns.rdatatype.TKEY)
 OPTIONS: Final = struct.Struct("!BHHIH")  # the root as owner, OPT, how much may be answered, flags, length
 OPTION: Final = struct.Struct("!2H")  # kind, length
-POINTER, MOST_POINTERS, LONGEST_NAME = 0xC0, 255, 255
-RESPONSE, FAILURE = 0x80, 0x80 | 2  # with recursion
 SUBNET: Final = struct.pack("!4H", 8, 8, 1, WHOLE << 8)  # an option, its length, the family, the whole address
 Addresses = tuple[IPv4Address, ...]
 
@@ -78,13 +77,16 @@ def client_of(wire: bytes) -> IPv4Address | None:
     dnsmasq adds nothing, and takes nothing away, where a question is signed (a TSIG at its end, or a question for TKEY), and
     adds nothing to what is too long. So it counts only where it is the last option of the one record that is there.
     """
-    asked = _asked(wire, HEADER)
-    if asked is None or COUNTS.unpack_from(wire, HEADER - COUNTS.size) != (1, 0, 0, 1) or asked.kind == dns.rdatatype.TKEY:
+    asked = asked_at(wire, HEADER)
+    if asked is None or COUNTS.unpack_from(wire, HEADER - COUNTS.size) != (1, 0, 0, 1):
         return None
-    place, end = asked.end + OPTIONS.size, len(wire) - len(SUBNET) - ADDRESS
+    plain, after = asked
+    place, end = after + OPTIONS.size, len(wire) - len(SUBNET) - ADDRESS
+    if plain[-QUESTION_END:-CLASS] == TKEY:
+        return None
     if place > end or wire[end : len(wire) - ADDRESS] != SUBNET:
         return None
-    root, kind, _, _, length = OPTIONS.unpack_from(wire, asked.end)
+    root, kind, _, _, length = OPTIONS.unpack_from(wire, after)
     if (root, kind, length) != (0, dns.rdatatype.OPT, len(wire) - place):
         return None
     while place < end:
@@ -93,50 +95,6 @@ def client_of(wire: bytes) -> IPv4Address | None:
             return None
         place += OPTION.size + length
     return IPv4Address(wire[-ADDRESS:]) if place == end else None
-
-
-def failure(wire: bytes) -> bytes:
-    """An error that answers a question, or several, whatever else there is; b"" where there is none.
-
-    dnsmasq knows an answer by the questions in it. One without an answer would take a place of all for ten seconds.
-    """
-    if len(wire) < HEADER or wire[2] & RESPONSE:
-        return b""
-    count, place, questions = COUNTS.unpack_from(wire, HEADER - COUNTS.size)[0], HEADER, b""
-    for _ in range(count):
-        asked = _asked(wire, place)
-        if asked is None or len(questions) > LARGEST:
-            return b""
-        place, questions = asked.end, questions + asked.plain
-    return wire[:2] + bytes([wire[2] | RESPONSE, FAILURE]) + COUNTS.pack(count, 0, 0, 0) + questions
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """One question as it would be without pointers, and where it ends."""
-
-    plain: bytes
-    kind: int
-    end: int
-
-
-def _asked(wire: bytes, place: int) -> _Asked | None:
-    """That at a place. Names may go on elsewhere, by pointers that lead anywhere: dnsmasq takes them."""
-    labels, end, pointers = b"", 0, 0
-    while place < len(wire) and (length := wire[place]):
-        if length < POINTER:
-            labels += wire[place : place + 1 + length]
-            place += 1 + length
-        else:
-            end, pointers = end or place + 2, pointers + 1
-            place = int.from_bytes(wire[place : place + 2], "big") & 0x3FFF
-        if len(labels) > LONGEST_NAME or pointers > MOST_POINTERS:
-            return None
-    end = end or place + 1
-    rest = wire[end : end + QUESTION_END]
-    if place >= len(wire) or len(rest) < QUESTION_END:
-        return None
-    return _Asked(labels + b"\0" + rest, int.from_bytes(rest[:2], "big"), end + QUESTION_END)
 
 
 def answer(question: HopQuestion, found: FoundAddresses, *, datagram: bool) -> bytes:

@@ -77,6 +77,11 @@ class Permits:
         self._numbers = itertools.count(1)
         self._writer: asyncio.StreamWriter | None = None
         self._awaited: dict[int, asyncio.Future[HopReply]] = {}
+        self._tried = asyncio.Event()
+
+    async def tried(self) -> None:
+        """Return when it is connected, or has found the agent away."""
+        await self._tried.wait()
 
     async def may_ask(self, client: IPv4Address, name: str) -> bool:
         """Raises AgentAway."""
@@ -91,7 +96,9 @@ class Permits:
         while True:
             with suppress(OSError):
                 reader, self._writer = await asyncio.open_unix_connection(self._path)
+                self._tried.set()
                 await self._read(reader)
+            self._tried.set()
             self._lose()
             await asyncio.sleep(AGAIN)
 

@@ -25,6 +25,8 @@ from dataplane.dns.hop.messages import FoundAddresses, HopQuestion
 from dataplane.dns.hop.name_servers import FAILED, NameServers
 from dataplane.dns.hop.permits import AgentAway, Permits
 from dataplane.dns.hop.quota import Quota
+from dataplane.dns.hop.refusals import FAILED as FAILURE
+from dataplane.dns.hop.refusals import refusal
 from dataplane.known_names import LEAST
 
 WAITING: Final = 2_000  # questions that are worked on; dnsmasq lets half as many wait
@@ -54,11 +56,11 @@ class HopService:
         """
         question = messages.question_of(wire)
         if question is None:
-            return messages.failure(wire)
+            return refusal(wire, FAILURE)
         if question.client is None:
             return messages.answer(question, UNKNOWN, datagram=datagram)
         if self._at_once[question.client] >= AT_ONCE:
-            return messages.failure(wire)
+            return refusal(wire, FAILURE)
         self._at_once[question.client] += 1
         try:
             found = await self._found(question, question.client)
@@ -105,7 +107,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if self._service.is_too_much(data) or self._waiting >= WAITING:
-            self._send(messages.failure(data), addr)
+            self._send(refusal(data, FAILURE), addr)
         else:
             self._waiting += 1
             self._tasks.create_task(self._answer(data, addr), name="datagram")
@@ -115,7 +117,7 @@ class _Datagrams(asyncio.DatagramProtocol):
             self._send(await self._service.answer(data, datagram=True), addr)
         except Exception as error:  # of one message, however it is made: the others are answered
             print(f"a question came to nothing: {error!r}", file=sys.stderr, flush=True)
-            self._send(messages.failure(data), addr)
+            self._send(refusal(data, FAILURE), addr)
         finally:
             self._waiting -= 1
 
@@ -128,6 +130,8 @@ async def serve(datagrams: socket.socket, connections: socket.socket, *, agent: 
     """For ever, on sockets that are bound. Ends only by cancellation."""
     async with asyncio.TaskGroup() as tasks:
         permits = Permits(agent)
+        tasks.create_task(permits.run(), name="permits")
+        await permits.tried()  # what has come before waits, and is not told that the agent is away
         service = HopService(NameServers(servers, tasks=tasks, clock=time.monotonic), permits)
         await asyncio.get_running_loop().create_datagram_endpoint(lambda: _Datagrams(service, tasks), sock=datagrams)
 
@@ -137,7 +141,6 @@ async def serve(datagrams: socket.socket, connections: socket.socket, *, agent: 
             writer.close()
 
         await asyncio.start_server(converse, sock=connections)
-        await permits.run()
 
 
 async def _answer_all(service: HopService, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -145,7 +148,7 @@ async def _answer_all(service: HopService, reader: asyncio.StreamReader, writer:
         async with asyncio.timeout(IDLE):
             (length,) = struct.unpack("!H", await reader.readexactly(2))
             wire = await reader.readexactly(length)
-        found = messages.failure(wire) if service.is_too_much(wire) else await service.answer(wire, datagram=False)
+        found = refusal(wire, FAILURE) if service.is_too_much(wire) else await service.answer(wire, datagram=False)
         if not found:
             return
         writer.write(struct.pack("!H", len(found)) + found)
