@@ -1,5 +1,6 @@
-"""A random walk over three cells: whatever happened, and in whatever order, a table of real connections between all containers
-is what an independent oracle says. `test_plain.py` and `test_strict.py` walk, each in a process of its own.
+"""A random walk over a cell or three: whatever happened, and in whatever order, a table of real connections between all
+containers, and one of those to the outside and from there, is what an independent oracle says. `test_plain.py`, `test_alone.py`
+and `test_strict.py` walk, each in a process of its own.
 
 WALK_SEED=N walks another way, WALK_STEPS=N longer.
 """
@@ -10,11 +11,12 @@ from collections import Counter
 from collections.abc import Callable
 from random import Random
 
+from lab.segment import OUTSIDE
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.oracle import Mode
+from tests.walk.calls import Call, Outcome
 from tests.walk.model import Model
 from tests.walk.steps import Steps
-from tests.walk.table import Call, Outcome
 from tests.walk.world import World
 
 KINDS = {
@@ -28,17 +30,18 @@ TOLD = 5  # mismatches that are explained
 SECONDS = 1_200  # that a walk may take
 
 
-def walk(make_cells: Callable[..., CellsUnderTest], mode: Mode, *, usual: tuple[int, int]) -> None:
+def walk(make_cells: Callable[..., CellsUnderTest], mode: Mode, *, usual: tuple[int, int], cells: int = 3) -> None:
     """After every step the connections are those that the policies allow. `usual`: seed and steps, unless others are asked for,
     of a way on which every kind of step is met.
     """
     seed, count = way = (int(os.environ.get("WALK_SEED", usual[0])), int(os.environ.get("WALK_STEPS", usual[1])))
-    model = Model(3, mode)
-    world = World(make_cells(3, f"tls.mtls={mode.value}"), model)
+    model = Model(cells, mode)
+    world = World(make_cells(cells, f"tls.mtls={mode.value}", f"dns.upstreams=['{OUTSIDE.ip}']"), model)
     steps = Steps(Random(seed), model)
     seen: Counter[Outcome | None] = Counter()
     done: Counter[str] = Counter()
-    ended = 0
+    seen_beyond: Counter[Outcome | None] = Counter()
+    ended = cut_beyond = 0
     try:
         for number in range(1, count + 1):
             step, began = steps.next(), time.monotonic()
@@ -51,6 +54,9 @@ def walk(make_cells: Callable[..., CellsUnderTest], mode: Mode, *, usual: tuple[
             expected = compare(world)
             seen.update(expected.values())
             ended += world.judge_streams(expected) if not world.recovers() else 0
+            beyond = compare_beyond(world)
+            seen_beyond.update(beyond.values())
+            cut_beyond += world.beyond.judge_streams(beyond)
             print(
                 f"    {acted - began:.2f} s, settled {settled - acted:.2f} s later, tried in {time.monotonic() - settled:.2f} s"
             )
@@ -59,12 +65,15 @@ def walk(make_cells: Callable[..., CellsUnderTest], mode: Mode, *, usual: tuple[
         raise
     finally:
         world.close()
-    print(f"seed {seed}: {seen}, {done}, {ended} streams ended")
+    print(f"seed {seed}: {seen}, {done}, {ended} streams ended; outside {seen_beyond}, {cut_beyond} connections cut")
     if way == usual:
-        assert {Outcome.ALLOWED, Outcome.REFUSED, Outcome.SILENT} <= seen.keys()
+        for each in (seen, seen_beyond) if cells > 1 else (seen_beyond,):
+            assert {Outcome.ALLOWED, Outcome.REFUSED, Outcome.SILENT} <= each.keys()
+        assert cut_beyond
         assert done.keys() == KINDS
         assert (ended > 0) == (mode is Mode.STRICT)
-    assert seen[None] < seen.total() / 20, "the oracle must know nearly always"
+    for each in (seen, seen_beyond):
+        assert each[None] < each.total() / 20, "the oracle must know nearly always"
 
 
 def compare(world: World) -> dict[Call, Outcome | None]:
@@ -77,5 +86,15 @@ def compare(world: World) -> dict[Call, Outcome | None]:
     assert not table.strange, "\n".join(table.strange)
     for call in wrong[:TOLD]:
         print(f"{call} is {table.found[call]}, not {expected[call]}:\n{world.explained(call)}\n")
+    assert not wrong, "\n".join(f"{call}: {table.found[call]} instead of {expected[call]}" for call in wrong)
+    return expected
+
+
+def compare_beyond(world: World) -> dict[Call, Outcome | None]:
+    """The same for all calls to the outside, and from there."""
+    expected = world.model.outside_table()
+    table = world.beyond.tried(expected)
+    assert not table.strange, "\n".join(table.strange)
+    wrong = world.model.agrees_outside(expected, table.found)
     assert not wrong, "\n".join(f"{call}: {table.found[call]} instead of {expected[call]}" for call in wrong)
     return expected

@@ -7,12 +7,14 @@ from typing import TypeAlias, TypeVar
 
 from tests.testlib.oracle import Rule
 from tests.walk.model import Model
+from tests.walk.outside_ends import NAMES, NETWORKS
 
 APPS = ("acme/shop/web", "acme/shop/api", "acme/blog/web", "zeta/shop/web", "zeta/blog/api", "zeta/blog/job")
 STRANGER = "acme/shop/stranger"  # never attached
 FILES = ("a.yaml", "b.yaml")
 POLICIES = ("one", "two", "three", "four")
 SOURCES = (*APPS, *APPS, "same-space", "same-org", "acme/shop/*", "zeta/blog/*", "acme/*/*", "zeta/*/*")
+CALLERS = (*APPS, "acme/shop/*", "zeta/blog/*", "acme/*/*", "zeta/*/*")  # of the outside
 DESTINATIONS = (*APPS, "acme/shop/*", "zeta/blog/*")
 PORTS: Mapping[str, Sequence[object]] = {
     "tcp": (8080, 9000, 61443, "8080-9000", "9000-9010", "any", [8080, 61443], [80, "61000-62000"], [9000, 8080]),
@@ -61,7 +63,8 @@ class Steps:
         if number and count < MOST:
             in_touch = model.in_touch(number)
             if in_touch or app in model.cells[number].tagged:
-                step = Step("attach", (number, app, f"c{next(self._numbers)}", self._random.random() < 0.4))
+                owned, published, limited = (self._random.random() < share for share in (0.4, 0.6, 0.25))
+                step = Step("attach", (number, app, f"c{next(self._numbers)}", owned, published, limited))
                 yield 60 if count < FEW else 14, step
             if not in_touch:
                 yield 3, Step("attach_in_vain", (number, STRANGER))
@@ -75,7 +78,7 @@ class Steps:
 
     def _files(self) -> Iterator[tuple[float, Step]]:
         number, name = self._one(sorted(self._model.cells)), self._one(FILES)
-        rules = [self._rule() for _ in range(self._random.randint(1, 3))]
+        rules = [self._rule() for _ in range(self._random.randint(1, 4))]
         yield 26, Step("write_file", (number, name, rules))
         yield 10 if self._model.cells[number].disk.get(name) else 2, Step("spoil_file", (number, name))
         if name in self._model.cells[number].disk:
@@ -139,13 +142,22 @@ class Steps:
         )  # fmt: skip
 
     def _rule(self) -> Rule:
-        sources: object = self._one(SOURCES)
-        if self._random.random() < 0.3:
-            sources = self._random.sample(SOURCES, 2)
-        rule: dict[str, object] = {"from": sources, "to": self._one(DESTINATIONS)}
+        rule = dict(self._one((self._between_apps, self._between_apps, self._out, self._within))())
         for protocol in self._one((("tcp",), ("tcp",), ("udp",), ("tcp", "udp"))):
             rule[protocol] = self._one(PORTS[protocol])
         return rule
+
+    def _between_apps(self) -> Rule:
+        return {"from": self._one_or_two(SOURCES), "to": self._one(DESTINATIONS)}
+
+    def _out(self) -> Rule:
+        return {"from": self._one_or_two(CALLERS), "to": self._one((*NETWORKS, *NAMES))}
+
+    def _within(self) -> Rule:
+        return {"from": self._one(NETWORKS), "to": self._one(DESTINATIONS)}
+
+    def _one_or_two(self, values: Sequence[str]) -> object:
+        return self._random.sample(values, 2) if self._random.random() < 0.3 else self._one(values)
 
     def _number(self, good: Callable[[int], bool]) -> int:
         """Of a cell for which this holds, 0 if there is none."""

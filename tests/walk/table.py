@@ -11,34 +11,16 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from enum import Enum
-from ipaddress import IPv4Address
-from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from host.namespace import NamespaceThread
-from tests.testlib.oracle import OUTBOUND, TLS, TUNNELS, Mode
-
-TCP, UDP = (8080, 9000), (5353,)
-SERVICES = (*(("tcp", port) for port in (*TCP, TLS)), *(("udp", port) for port in UDP))
-"""All that is called, in strict mode TUNNELS besides. 61443 and that are Envoy's; on the others each Place serves."""
+from tests.walk.calls import Call, Outcome
+from tests.walk.place import RESET, Place, Way
 
 SILENCE = 0.15  # seconds after which nothing is taken to come, where nothing need come
 PATIENCE = 10.0  # seconds for what must come: a SYN may be lost after a partition, and is sent again after 1, 3 and 7
 RESEND = 0.5  # a datagram may be lost then, too
-LISTEN = "0A"
-RESET = b"\1\0\0\0\0\0\0\0"  # SO_LINGER of zero seconds: no port is kept
 Peer: TypeAlias = tuple[str, int]
 _tables = itertools.count()
-
-
-class Outcome(Enum):
-    """What comes of a call."""
-
-    ALLOWED = "allowed"
-    REFUSED = "refused"
-    SILENT = "silent"
-    OTHER = "something else"
 
 
 class Signature(NamedTuple):
@@ -53,67 +35,10 @@ class Signature(NamedTuple):
         return f"{self.to} was called on {self.protocol}/{self.port} by {self.caller[0]}:{self.caller[1]}"
 
 
-@dataclass(frozen=True, order=True)
-class Call:
-    """One connection, or one datagram and its answer, from one container to another, by their names."""
-
-    source: str
-    to: str
-    protocol: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.source} -> {self.to} {self.protocol}/{self.port}"
-
-    @property
-    def is_to_app(self) -> bool:
-        """Over TCP: in strict mode it is carried in a tunnel."""
-        return self.port in TCP
-
-
-class Place:
-    """A process in a container that serves all ports but Envoy's, and makes calls."""
-
-    def __init__(self, pin: Path, *, address: IPv4Address) -> None:
-        self.address = address
-        self._thread = NamespaceThread(pin)
-        self.servers = self._thread.call(self._listening)
-
-    def _listening(self) -> Mapping[socket.socket, tuple[str, int]]:
-        made = {socket.create_server(("", port), backlog=200): ("tcp", port) for port in TCP}
-        for port in UDP:
-            server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            server.bind(("", port))
-            made[server] = ("udp", port)
-        for each in made:
-            each.setblocking(False)
-        return made
-
-    def has_envoy(self, mode: Mode) -> bool:
-        """Whether Envoy listens here on all of its ports, seen without a connection."""
-        lines = self._thread.call(lambda: Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:])
-        found = {int(line.split()[1].partition(":")[2], 16) for line in lines if line.split()[3] == LISTEN}
-        return found.issuperset((TLS,) if mode is Mode.NONE else (TLS, OUTBOUND, TUNNELS))
-
-    def begin(self, calls: Mapping[Call, IPv4Address]) -> dict[Call, socket.socket]:
-        """A socket on its way for each of these calls, whose targets are given."""
-        return self._thread.call(lambda: {call: _begun(call, target) for call, target in calls.items()})
-
-    def close(self) -> None:
-        """The container is gone."""
-        for each in self.servers:
-            each.close()
-        self._thread.close()
-
-
-def _begun(call: Call, target: IPv4Address) -> socket.socket:
-    tcp = call.protocol == "tcp"
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
-    made.setblocking(False)
-    if tcp:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    made.connect_ex((str(target), call.port))
-    return made
+def between(client: Place, server: Place, port: int) -> Way:
+    """From one container to another, by its own address."""
+    there = str(server.address)
+    return Way(client, (there, port), server, arrives=there, seen=str(client.address))
 
 
 @dataclass
@@ -146,7 +71,7 @@ class Trying:
         for number in self._servers:
             self.poll.register(number, select.POLLIN)
         for name, place in self.places.items():
-            mine = {call: self.places[call.to].address for call in self.expected if call.source == name}
+            mine = {call: between(place, self.places[call.to], call.port) for call in self.expected if call.source == name}
             for call, made in place.begin(mine).items():
                 self.stack.callback(made.close)
                 self.pending[made.fileno()] = call, made

@@ -13,4 +13,4 @@ from tests.walk import course
 def test_after_every_step_plain_connections_are_those_that_the_policies_allow(
     make_cells: Callable[..., CellsUnderTest],
 ) -> None:
-    course.walk(make_cells, Mode.NONE, usual=(32, 200))
+    course.walk(make_cells, Mode.NONE, usual=(6, 110))

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 
 from tests.testlib.oracle import Mode
-from tests.walk.table import Call, Outcome, Place, Signature, Table, Trying, outcome_of
+from tests.walk.calls import Call, Outcome
+from tests.walk.place import Place
+from tests.walk.table import Signature, Table, Trying, outcome_of
 
 LONGEST = 64
 

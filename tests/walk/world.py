@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
 import pytest
 
-from agent.client.connection import attachment_address
+from agent.client.connection import RequestBody, attachment_address
 from agent.errors import Unavailable
 from host import namespace
 from lab.cell import Part
@@ -22,9 +22,13 @@ from tests.testlib.cells import CellsUnderTest
 from tests.testlib.instance import Instance
 from tests.testlib.oracle import Mode, Rule, opened
 from tests.testlib.patience import eventually
+from tests.walk.beyond import Beyond
+from tests.walk.calls import Call, Outcome
 from tests.walk.held_streams import HeldStreams
 from tests.walk.model import Container, Model
-from tests.walk.table import Call, Outcome, Place, Table
+from tests.walk.outside_ends import MOST_CONNECTIONS, publications
+from tests.walk.place import Place, Way
+from tests.walk.table import Table, between
 from tests.walk.tunnelled_table import tried
 
 MARKER, ITS_APP = "marker", "acme/walk/marker"
@@ -33,7 +37,7 @@ TOLD = 12  # lines of a log
 GIVEN_UP = 5.0  # seconds after which a tunnel that was dialled in an outage has ended, with a margin
 Done = TypeVar("Done")
 PATIENCE = 60.0  # seconds: an agent starts, and etcd answers, late on a machine that is busy
-Meaning = tuple[frozenset[str], str, tuple[str, ...], tuple[str, ...]]
+Meaning = tuple[frozenset[str], frozenset[str], tuple[str, ...], tuple[str, ...]]
 
 
 class World:
@@ -43,7 +47,7 @@ class World:
         self._cells, self.model = cells, model
         self._places: dict[str, Place] = {}
         self._instances: dict[str, Instance] = {}
-        self._held = HeldStreams(model, self._places)
+        self._held = HeldStreams(model.in_tunnel, way=self._way, cells=model.cells_of)
         self._marks = 0
         self._unplugged: dict[int, float] = {}
         self._recovered = 0.0
@@ -52,32 +56,34 @@ class World:
                           "net.ipv4.icmp_msgs_burst=10000")  # fmt: skip
             (each.lab.root / "walk").mkdir()
             namespace.create(each.lab.root / "walk/spare")
+        self.beyond = Beyond(cells, model, self._places)
 
     def close(self) -> None:
         """Leave the containers; the cells are not ours."""
         self._held.close()
+        self.beyond.close()
         for each in self._places.values():
             each.close()
 
     # containers
 
-    def attach(self, number: int, app: str, name: str, owned: bool) -> None:
-        cell = self._cells[number]
+    def attach(self, number: int, app: str, name: str, owned: bool, published: bool, limited: bool) -> None:
+        cell, made_of = self._cells[number], Container(name, app, number, owned, published, limited)
         if owned:
-            made = self._instances[name] = self._done(number, lambda: cell.run_app(app, name=name))
+            made = self._instances[name] = self._done(number, lambda: cell.run_app(app, name=name, options=_options(made_of)))
             pin, address = made.pin, made.address
         else:
             pin = cell.lab.root / "walk" / name
             namespace.create(pin)
-            address = self._done(number, lambda: _attached(cell, app, name, pin))
+            address = self._done(number, lambda: _attached(cell, made_of, pin))
         self._places[name] = Place(pin, address=address)
-        self.model.containers[name] = Container(name, app, number, owned)
+        self.model.containers[name] = made_of
 
     def attach_in_vain(self, number: int, app: str) -> None:
         """An app without a tag, while the store cannot give one."""
         cell = self._cells[number]
         with pytest.raises(Unavailable):
-            _attached(cell, app, "spare", cell.lab.root / "walk/spare")
+            _attached(cell, Container("spare", app, number, False, False, False), cell.lab.root / "walk/spare")
         assert "spare" not in cell.attachments()
 
     def detach(self, name: str) -> None:
@@ -169,6 +175,7 @@ class World:
 
     def partition(self, number: int) -> None:
         self._held.forget(number)
+        self.beyond.forget(number)
         self._cells.partition(number)
         self.model.cells[number].plugged = False
         self._unplugged[number] = time.monotonic()
@@ -257,6 +264,9 @@ class World:
         """Make all calls."""
         return tried(self._places, self.model.table(), mode=self.model.mode)
 
+    def _way(self, call: Call) -> Way:
+        return between(self._places[call.source], self._places[call.to], call.port)
+
     def judge_streams(self, expected: Mapping[Call, Outcome | None]) -> int:
         """Streams that were open before live on or are ended, with a receipt, as what is expected of a call has it.
 
@@ -288,9 +298,19 @@ class World:
         return "\n".join(lines)
 
 
-def _attached(cell: CellUnderTest, app: str, name: str, path: Path) -> IPv4Address:
-    found = cell.client.ask("PUT", attachment_address(name), {"app": app, "netns": str(path), "ports": (8080,)}).fields
-    return IPv4Address(found.text("address"))
+def _attached(cell: CellUnderTest, made_of: Container, path: Path) -> IPv4Address:
+    publish = publications(made_of.name) if made_of.published else []
+    limits = {"connections": MOST_CONNECTIONS} if made_of.limited else {}
+    body: RequestBody = {"app": made_of.app, "netns": str(path), "ports": (8080,), "publish": publish, "limits": limits}
+    return IPv4Address(cell.client.ask("PUT", attachment_address(made_of.name), body).fields.text("address"))
+
+
+def _options(made_of: Container) -> list[str]:
+    ports = publications(made_of.name) if made_of.published else []
+    words = [f"--publish={each['port']}:{each.get('to', 'tls')}/{each['protocol']}" for each in ports]
+    return [word.removesuffix("/tcp") for word in words] + [
+        f"--limit-connections={MOST_CONNECTIONS}" for _ in range(made_of.limited)
+    ]
 
 
 def _heard(cell: CellUnderTest, rule: Rule) -> bool:
@@ -301,16 +321,24 @@ def _stored(cell: CellUnderTest) -> dict[str, Meaning]:
     """The store's policies as a cell lists them."""
     listed = [each for each in cell.client.get("/v1/policies").each() if each.at("origin").at("line").missing]
     return {
-        each.text("name"): (frozenset(each.texts("from")), each.text("to"), each.texts("tcp"), each.texts("udp"))
+        each.text("name"): (_end(each.at("from").value), _end(each.at("to").value), each.texts("tcp"), each.texts("udp"))
         for each in listed
     }
 
 
 def _meaning(rule: Rule) -> Meaning:
     """A rule as a cell lists it."""
-    sources = rule["from"]
     tcp, udp = (tuple(_written(*each) for each in opened(rule, protocol)) for protocol in ("tcp", "udp"))
-    return frozenset(sources if isinstance(sources, list) else [str(sources)]), str(rule["to"]), tcp, udp
+    return _end(rule["from"]), _end(rule["to"]), tcp, udp
+
+
+def _end(written: object) -> frozenset[str]:
+    """An end, whatever stands for a list of one. Of outside each network and host with its key; networks all with a prefix."""
+    if isinstance(written, Mapping):
+        return frozenset(
+            f"{key} {each if key == 'host' else ip_network(each)}" for key, some in written.items() for each in _end(some)
+        )
+    return frozenset(map(str, written)) if isinstance(written, list) else frozenset({str(written)})
 
 
 def _written(first: int, last: int) -> str:
