@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import tarfile
@@ -116,6 +117,16 @@ def test_a_host_of_another_name_is_another_cell(home: MakeHome, backup: Path, mo
         assert "with it this host would be cell cell-9" in said
         assert "cell: " in said
         fresh.cellnet("restore", str(backup), "--another-cell")
+
+
+def test_an_agent_of_another_network_namespace_is_seen_by_its_socket(cell: CellOnDisk, taken: Path) -> None:
+    path = cell.root / "run/cellnet/agent.sock"
+    path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        assert "restored" in cell.cellnet("restore", str(taken)), "a dead one's"
+        listener.listen()
+        assert f"an agent answers on {path}" in cell.cellnet("restore", str(taken), code=1)
 
 
 def test_containers_that_run_are_not_cut_off(cell: CellOnDisk, taken: Path) -> None:

@@ -4,10 +4,13 @@ import json
 import sqlite3
 import subprocess
 from contextlib import closing
+from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from agent.policy.lastgood import GoodVersion
 from agent.store.last_leaves import ClockBounds, LastLeaf
+from ca.replacement import prepare
 from tests.backup.conftest import MakeHome
 from tests.testlib.cell_on_disk import CONFIG, CellOnDisk
 
@@ -34,7 +37,9 @@ def test_what_came_after_the_backup_goes(cell: CellOnDisk, backup: Path) -> None
     (cell.policies / "later.yaml").write_text("policies: []\n")
     (cell.policies / "shop.yaml").unlink()
     cell.config.write_text("cell: cell-1\n")
+    prepare(cell.ca, trust_domain="cell.internal", now=datetime.now(UTC))
     (cell.ca / "root.key").unlink()
+    cell.last_good.write("later.yaml", GoodVersion(b"policies: []\n", 1))
     cell.use_tags("later")
     assert f"removed {cell.policies}/later.yaml, which the backup does not have" in cell.cellnet("restore", str(backup))
     assert cell.files() == before
@@ -100,6 +105,18 @@ def test_a_running_agents_last_transaction_is_in_it(cell: CellOnDisk, home: Make
     fresh = home("two")
     fresh.cellnet("restore", str(backup))
     assert "acme/shop/late" in fresh.tags()
+
+
+def test_nothing_of_the_log_of_the_database_that_goes_is_played_into_the_new_one(cell: CellOnDisk, backup: Path) -> None:
+    cell.cellnet("backup", str(backup))
+    with cell.ledger():
+        cell.use_tags("later")
+        log = cell.database.with_name("cellnet.db-wal").read_bytes()
+    cell.cellnet("backup", str(backup.with_name("later")))
+    cell.database.with_name("cellnet.db-wal").write_bytes(log)  # as a kill leaves it
+    cell.cellnet("restore", str(backup))
+    assert not cell.database.with_name("cellnet.db-wal").exists()
+    assert "acme/shop/later" not in cell.tags()
 
 
 def test_certificates_for_an_etcd_are_in_it(cell: CellOnDisk, home: MakeHome, backup: Path) -> None:
