@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
     "exec": "agent.cli.exec:execute_in",
     "hold": "agent.cli.hold:hold",
     "lab": "lab.commands:lab",
+    "metrics": "agent.cli.metrics:metrics",
     "policy": "agent.cli.policy:policy",
     "ps": "agent.cli.attachments:ps",
     "release": "agent.cli.reservations:release",

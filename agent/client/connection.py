@@ -78,18 +78,29 @@ class Client:
     def ask(self, method: str, address: str, body: RequestBody | None = None, *, within: float = ANSWER_WITHIN) -> Reply:
         """One request over a connection of its own."""
         content = b"" if body is None else json.dumps({key: value for key, value in body.items() if value is not None}).encode()
-        try:
-            with self._connect(within) as connection:
-                pid = _peer_pid(connection)
-                status, text = _exchange(connection, f"{method} {address}", content)
-        except TimeoutError as error:
-            raise Unavailable(f"the agent at {self.path} did not answer within {within:g} s", hint="see its log") from error
-        except ConnectionAbortedError as error:
-            raise Unavailable("the agent went away before it answered", hint="see its log, then try again") from error
+        status, text, pid = self._answer(f"{method} {address}", content, within=within)
         fields = Fields.parse(text)
         if status >= 400:
             raise _failure(fields.at("error"))
         return Reply(fields, pid)
+
+    def text(self, address: str) -> str:
+        """Read what is no JSON."""
+        status, text, _ = self._answer(f"GET {address}", b"", within=ANSWER_WITHIN)
+        if status >= 400:
+            raise _failure(Fields.parse(text).at("error"))
+        return text.decode()
+
+    def _answer(self, request: str, content: bytes, *, within: float) -> tuple[int, bytes, int]:
+        """Status, body, and the process that answered."""
+        try:
+            with self._connect(within) as connection:
+                pid = _peer_pid(connection)
+                return *_exchange(connection, request, content), pid
+        except TimeoutError as error:
+            raise Unavailable(f"the agent at {self.path} did not answer within {within:g} s", hint="see its log") from error
+        except ConnectionAbortedError as error:
+            raise Unavailable("the agent went away before it answered", hint="see its log, then try again") from error
 
     def _connect(self, within: float) -> socket.socket:
         """A socket's address holds 107 bytes; through its folder's descriptor any path fits."""
