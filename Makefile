@@ -20,7 +20,7 @@ lab: ## the same across three cells that share an etcd, step by step (root)
 
 # Where make runs in the background or under nohup, signals are ignored, and would be in everything that a test starts.
 test: ## all tests, kernel tests and checks included (root); make test ARGS='-k policy' for some
-	@setup/run test check bench release machines
+	@setup/run test check bench release machines deb
 	@env --default-signal .venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS); \
 	code=$$?; [ $$code -eq 1 ] || exit $$code; \
 	echo 'what failed beside others is run again by itself; both runs are to be read'; \
@@ -29,7 +29,7 @@ test: ## all tests, kernel tests and checks included (root); make test ARGS='-k 
 # All of the above, on a machine that has nothing but what the set-up brings; what came of it stands in docs/kernels.md.
 test-release: ## all tests on a fresh machine of a Debian release (root); make test-release RELEASE=trixie
 	@setup/run release
-	@SETUP='test check bench release machines' setup/release '$(RELEASE)' \
+	@SETUP='test check bench release machines deb' setup/release '$(RELEASE)' \
 		"sudo make test ARGS='--deselect tests/repository/test_release.py $(ARGS)'"
 
 check: ## lint, types, layers and sizes; nothing is run
@@ -41,7 +41,7 @@ bench: ## the numbers of docs/performance.md, measured here (root); make bench A
 	@for script in bench/bench_*.py; do .venv/bin/python -m "bench.$$(basename "$$script" .py)" $(ARGS) || exit 1; done
 
 deb: ## a package for Debian 12 and one for 13, in .setup/deb (root)
-	@setup/run release
+	@setup/run deb
 	@for release in bookworm trixie; do package/build $$release || exit 1; done
 
 clean: ## remove what setup and the tests made in this folder; the host's packages and accounts stay

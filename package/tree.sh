@@ -3,7 +3,9 @@
 
 # Run inside the release's root: our own code into the environment, the pages from it, and what an operator needs none of out of it.
 OWN="$UV"'
-    uv sync --frozen --no-editable
+    mkdir /package
+    uv build --quiet --wheel --out-dir /package/wheel  # sync would take what its cache has, though the code is another by now
+    uv --no-cache pip install --quiet --python /usr/lib/cellnet/bin/python --no-deps /package/wheel/*.whl
     cd /usr/lib/cellnet/bin
     for each in *; do
         case $each in python | python3 | python3.* | cellnet | cellnet-cni | cellnet-netavark) ;; *) rm "$each" ;; esac
@@ -22,10 +24,11 @@ make_deb() {
     say "building the package for $release"
     rm -rf --one-file-system "$state/$release-"*".old"
     within "$environment:$tools:$base" "$work/own" "$OWN"
-    within "$work/own:$environment:$tools:$base" "$work/copied" 'mkdir /copy; cp -a /usr/lib/cellnet /copy/'
     tree=$work/tree
     mkdir -p "$tree/usr/lib"
-    mv "$work/copied/copy/cellnet" "$tree/usr/lib/cellnet"
+    cp -al "$environment$PLACE" "$tree$PLACE"  # links: nothing below writes into a file
+    find "$work/own$PLACE" -type c -printf '%P\n' -delete | while read -r gone; do rm -rf "$tree$PLACE/$gone"; done
+    cp -a --remove-destination "$work/own$PLACE/." "$tree$PLACE/"
     lay_out
     mkdir -p "$folder"
     dpkg-deb --root-owner-group -Zzstd --build "$tree" "$folder/new" >>"$LOG" 2>&1 || fail "dpkg-deb refused what was laid out" "see $LOG"

@@ -4,8 +4,8 @@
 check_purposes() {  # words
     for purpose in $1; do
         case $purpose in
-            cellnet | demo | lab | test | check | bench | release | machines) ;;
-            *) fail "'$purpose' is nothing that setup knows" "use demo, lab, test, check, bench, release or machines" ;;
+            cellnet | demo | lab | test | check | bench | release | machines | deb) ;;
+            *) fail "'$purpose' is nothing that setup knows" "use demo, lab, test, check, bench, release, machines or deb" ;;
         esac
     done
 }

@@ -115,7 +115,7 @@ def test_every_package_has_a_purpose_that_setup_knows_and_a_reason() -> None:
     for line in (ROOT / "setup" / "packages.list").read_text().splitlines():
         if not line.startswith("#"):
             _, purpose, hash_, reason = line.split(maxsplit=3)
-            assert purpose in {"cellnet", "demo", "lab", "test", "bench", "release", "machines"}
+            assert purpose in {"cellnet", "demo", "lab", "test", "bench", "release", "machines", "deb"}
             assert (hash_, bool(reason)) == ("#", True)
 
 
@@ -144,7 +144,7 @@ def test_an_unknown_purpose_is_refused_before_anything_is_done() -> None:
     assert done.returncode == 1
     assert (
         done.stderr
-        == "error: 'dmeo' is nothing that setup knows; hint: use demo, lab, test, check, bench, release or machines\n"
+        == "error: 'dmeo' is nothing that setup knows; hint: use demo, lab, test, check, bench, release, machines or deb\n"
     )
 
 
