@@ -58,12 +58,17 @@ from_source() {
     install -d "$FOLDER"
     cp -a "$SOURCE/." "$FOLDER/"
     chown -R root: "$FOLDER"
-    "$FOLDER/setup/run"
+    cd "$FOLDER"
+    install -D -m 644 -t /usr/lib/sysusers.d systemd/sysusers.d/*.conf
+    install -D -m 644 -t /usr/lib/tmpfiles.d systemd/tmpfiles.d/*.conf
+    systemd-sysusers
+    setup/run
     for program in cellnet cellnet-cni cellnet-netavark; do
         ln -sf "$FOLDER/.venv/bin/$program" "/usr/bin/$program"
     done
     install -d -m 755 /etc/cellnet /etc/cellnet/policies.d
-    install -m 644 "$FOLDER"/systemd/*.target "$FOLDER"/systemd/*.service /etc/systemd/system/
+    install -m 644 -t /etc/systemd/system systemd/*.target systemd/*.service
+    systemd-tmpfiles --create
     systemctl daemon-reload
 }
 
