@@ -5,6 +5,11 @@ import os
 import socket
 
 
+def is_heard() -> bool:
+    """Whether a supervisor has named a socket for reports."""
+    return bool(os.environ.get("NOTIFY_SOCKET"))
+
+
 def notify(message: str) -> None:
     """Send `READY=1`, `STATUS=…` or the like. Without a socket, or if it does not listen, nothing happens."""
     address = os.environ.get("NOTIFY_SOCKET", "")

@@ -111,6 +111,12 @@ def start(argv: Sequence[str]) -> Running:
         return subprocess.Popen(["setpriv", "--pdeathsig", "TERM", "--", *argv], stdin=subprocess.DEVNULL)
 
 
+def start_apart(argv: Sequence[str]) -> None:
+    """Start a process that outlives this one, as a child of process 1, with its output. Raises HostRefused."""
+    with refused_as(f"cannot start {argv[0]}", hint="apt-get install util-linux"):
+        subprocess.run(["setsid", "--fork", *argv], stdin=subprocess.DEVNULL, check=True)
+
+
 def ended_within(child: Running, seconds: float) -> bool:
     """Wait for a child's end, `seconds` at most."""
     try:

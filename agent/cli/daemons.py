@@ -1,12 +1,14 @@
 """`agent`, `envoy`, `up`: what runs in the foreground for as long as the cell does."""
 
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from agent.client.location import Location, need_root
-from agent.errors import RAISED
+from agent.errors import RAISED, Conflict
 
 if TYPE_CHECKING:
     from agent.config.config import Config
@@ -24,14 +26,38 @@ def agent(location: Location) -> int:
 
 
 @click.command()
+@click.option(
+    "--successor", is_flag=True, help="Have a second Envoy take over from the one that systemd runs; no call is dropped."
+)
+@click.option("--admin-socket", type=click.Path(path_type=Path), hidden=True)
 @click.pass_obj
-def envoy(location: Location) -> int:
-    """Become Envoy with this cell's configuration, in the foreground."""
+def envoy(location: Location, successor: bool, admin_socket: Path | None) -> int:
+    """Become Envoy with this cell's configuration, in the foreground.
+
+    `systemctl reload cellnet-envoy` has a successor take over: the Envoy that runs goes on with the connections that it has,
+    until they end.
+    """
     need_root("cellnet envoy")
     config = location.load()
+    if successor:
+        return _succeed(config)
     from agent.envoy.process import exec_envoy
 
-    return int(exec_envoy(config) or 0)
+    return int(exec_envoy(config, admin=admin_socket) or 0)
+
+
+def _succeed(config: "Config") -> int:
+    """Start the second one as we were started, and report to systemd which is the main one."""
+    from agent.envoy import succession
+    from agent.notify import is_heard, notify
+
+    if not is_heard():
+        raise Conflict("only systemd lets a second Envoy take over", hint="run: systemctl reload cellnet-envoy")
+    own = [word for word in sys.argv[1:] if word != "--successor"]
+    command = [sys.executable, "-P", "-m", "agent", *own, "--admin-socket", str(succession.next_admin(config))]
+    pid = succession.hand_over(config, start=lambda: succession.start_beside(config, command))
+    notify(f"MAINPID={pid}")
+    return 0
 
 
 @click.command()

@@ -42,6 +42,7 @@ from agent.daemon.this_cell import ThisCell
 from agent.daemon.trusted_files import TrustedFiles
 from agent.dns.process import has_hop
 from agent.envoy.connection import EnvoyConnection
+from agent.envoy.leaving_envoys import LeavingEnvoys
 from agent.envoy.memory_relief import MemoryRelief
 from agent.envoy.process import envoy_account, envoy_obstacle
 from agent.loop import drift
@@ -129,6 +130,7 @@ def _tasks(base: Foundation, parts: Parts) -> tuple[Work, ...]:
         ("leaves", partial(parts.leaves.run, kick)),
         ("database", partial(base.database.run, kick)),
         ("liveness", parts.liveness.run),
+        ("leaving_envoys", LeavingEnvoys(base.config.paths.envoy_admin).run),
         ("resolver", parts.resolver.liveness.run),
         ("upstreams", parts.resolver.upstreams.run),
         *(

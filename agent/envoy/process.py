@@ -3,6 +3,8 @@
 import os
 import pwd
 import resource
+import time
+from pathlib import Path
 
 from agent.config.config import Config
 from agent.errors import HostRefused
@@ -39,12 +41,15 @@ def envoy_obstacle(config: Config) -> HostRefused | None:
     return HostRefused(f"Envoy's user '{account.pw_name}' cannot enter {folder}", hint=f"chmod o+x {folder}")
 
 
-def exec_envoy(config: Config) -> int:
-    """Replace this process. Raises HostRefused if the host lacks the user or the program, or others can exchange that."""
+def exec_envoy(config: Config, *, admin: Path | None = None) -> int:
+    """Replace this process; `admin` is another place than usual for Envoy's admin socket.
+
+    Raises HostRefused if the host lacks the user or the program, or others can exchange that.
+    """
     account = envoy_account(config)
     if config.envoy.binary is not None:
         require_trusted(config.envoy.binary)
-    admin = config.paths.envoy_admin
+    admin = admin or config.paths.envoy_admin
     descriptors = raise_descriptor_limit()
     with refused_as(f"cannot prepare {admin.parent}", hint="see what it is: ls -ld"):
         make_folder(admin.parent, mode=0o700)
@@ -60,6 +65,7 @@ def exec_envoy(config: Config) -> int:
         admin=admin,
         connections=connections_for(descriptors, workers=workers),
         memory=memory_for(descriptors, workers=workers, host=host_memory()),
+        started=time.time(),
     )
     argv = command(
         settings,

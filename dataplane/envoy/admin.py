@@ -36,10 +36,10 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def _text(path: Path, page: str, *, timeout: float) -> str:
+def _text(path: Path, page: str, *, timeout: float, method: str = "GET") -> str:
     connection = _UnixConnection(path, timeout=timeout)
     try:
-        connection.request("GET", page)
+        connection.request(method, page)
         answer = connection.getresponse()
         if answer.status != http.client.OK:
             raise Unavailable(f"Envoy's admin socket answers {answer.status}")
@@ -98,3 +98,13 @@ def listeners(path: Path, *, timeout: float = 1) -> frozenset[str]:
     """Names of the listeners that Envoy has, warm or not. Blocks for `timeout` seconds at most; raises Unavailable."""
     found = _get(path, "/listeners?format=json", timeout=timeout).get("listener_statuses", [])
     return frozenset(str(each["name"]) for each in found) if isinstance(found, list) else frozenset()
+
+
+def drain(path: Path, *, timeout: float = 5) -> None:
+    """Have Envoy listen nowhere from now on; the connections that it has go on. Raises Unavailable."""
+    _text(path, "/drain_listeners", timeout=timeout, method="POST")
+
+
+def quit_(path: Path, *, timeout: float = 5) -> None:
+    """Have Envoy end, with all that it carries. Raises Unavailable."""
+    _text(path, "/quitquitquit", timeout=timeout, method="POST")

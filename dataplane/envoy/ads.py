@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from urllib.parse import quote
 
@@ -52,6 +53,11 @@ class _EnvoyConnection:
     wake: asyncio.Event
     ended: bool = False
 
+    @property
+    def started(self) -> float:
+        """When its Envoy was, in seconds; what is not known yet is newer than what is."""
+        return inf if self.stream.started is None else self.stream.started
+
 
 class AdsServer:
     """Serves one table to Envoy on the unix socket `path`; its directory becomes root's and `gid`'s alone.
@@ -67,7 +73,7 @@ class AdsServer:
         self._published = ResourceTable()
         self._withheld: frozenset[ResourceKey] = frozenset()
         self._table = ResourceTable()  # what is published and not withheld
-        self._connections: list[_EnvoyConnection] = []
+        self._connections: list[_EnvoyConnection] = []  # one; two while an Envoy hands over to the next one, for a while
         self._news = asyncio.Condition()
         self._times_connected = 0  # of an Envoy; before the first, one may run that has yet to find us
         self._past_pushed = 0
@@ -136,22 +142,28 @@ class AdsServer:
         """Whether the newest Envoy has acknowledged exactly these versions."""
         if not self._connections:
             return False
-        stream = self._connections[-1].stream
+        stream = self._newest()
         return all(stream.acknowledged_version(key) == version or _is_absent(key, version) for key, version in versions.items())
 
     def listeners(self) -> frozenset[str] | None:
         """The names of those that the newest Envoy has in some version; None where none is connected, or it is yet to say."""
         if not self._connections:
             return None
-        subscription = self._connections[-1].stream.subscriptions.get(LISTENER)
+        subscription = self._newest().subscriptions.get(LISTENER)
         return None if subscription is None else frozenset(subscription.acknowledged)
 
     def lacks(self, key: ResourceKey, version: str, *, needed_by: ResourceKey) -> bool:
-        """Whether the newest Envoy may go by another version of `key`, which it asks for by name while it has `needed_by`.
+        """Whether an Envoy may go by another version of `key`, which it asks for by name while it has `needed_by`.
 
-        Where none is connected one may run that has yet to find us.
+        Any of them counts: one that has handed over still judges the streams of tunnels that it has. Where none is connected
+        one may run that has yet to find us.
         """
-        return not self._connections or self._connections[-1].stream.lacks(key, version, needed_by=needed_by)
+        lacking = (each.stream.lacks(key, version, needed_by=needed_by) for each in self._connections)
+        return not self._connections or any(lacking)
+
+    def _newest(self) -> Stream:
+        """Of the Envoy that was started last; it serves new callers."""
+        return max(self._connections, key=lambda each: each.started).stream
 
     async def until(self, true: Callable[[], bool], *, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- no error
         """Return when Envoy has made something true, or after `timeout` seconds."""
@@ -193,7 +205,7 @@ class AdsServer:
         return all(settled)
 
     def _is_settled(self, key: ResourceKey, version: str | None) -> bool:
-        stream = self._connections[-1].stream
+        stream = self._newest()
         published = self._table.named(key.type_url).get(key.name)
         wanted = published.version if published and version else version
         refusal = stream.refusal(key)
@@ -206,7 +218,7 @@ class AdsServer:
     def status(self) -> EnvoyStatus:
         """As of now; see EnvoyStatus."""
         streams = [connection.stream for connection in self._connections]
-        refusals = streams[-1].refusals() if streams else {}
+        refusals = self._newest().refusals() if streams else {}
         return EnvoyStatus(
             connected=bool(streams),
             connections=self._times_connected,

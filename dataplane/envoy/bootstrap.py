@@ -34,6 +34,7 @@ from dataplane.envoy.access_log import AGENT
 from dataplane.envoy.cluster import OPTIONS
 from dataplane.envoy.overload import overload_manager
 from dataplane.envoy.resource import packed
+from dataplane.envoy.stream import STARTED
 
 # Counters kept; those of 250 workloads, which nothing reads, cost more memory than the workloads.
 STATS = ("server.", "listener_manager.", "cluster_manager.", "control_plane.", "overload.", "access_logs.")
@@ -54,6 +55,7 @@ GIVEN_BACK = 8 << 20
 class EnvoySettings:
     """Where this Envoy lives: `cell` is its name, `ads` the agent's socket, `admin` the socket it makes, in its own directory.
 
+    `started` is in seconds since the epoch: of two Envoys that run side by side it says which is the newer one.
     `connections` bounds those of all callers together, `memory` the heap, in bytes: see `overload.py`. `stuck` is in seconds.
     """
 
@@ -62,14 +64,17 @@ class EnvoySettings:
     admin: Path
     connections: int
     memory: int
+    started: float = 0.0
     stuck: int = STUCK_SECONDS
 
 
 def bootstrap(settings: EnvoySettings) -> str:
     """Envoy's whole start-up configuration, one line of JSON without secrets."""
     by_ads = ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
+    node = Node(id=settings.cell, cluster="cellnet")
+    node.metadata.update({STARTED: settings.started})
     message = Bootstrap(
-        node=Node(id=settings.cell, cluster="cellnet"),
+        node=node,
         admin=Admin(address=Address(pipe=Pipe(path=str(settings.admin), mode=0o600))),
         static_resources=Bootstrap.StaticResources(clusters=[_agent(settings.ads)]),
         dynamic_resources=Bootstrap.DynamicResources(ads_config=_stream(), cds_config=by_ads, lds_config=by_ads),

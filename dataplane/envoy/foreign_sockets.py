@@ -8,7 +8,7 @@ has no descriptor of them.
 import os
 import socket
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ CONNECT_SECONDS = 1.0
 
 
 class ForeignSockets:
-    """`admin_socket` is Envoy's: the process that listens there is Envoy."""
+    """`admin_socket` is Envoy's: the process that listens there is Envoy, and so are those at other sockets of its folder."""
 
     def __init__(self, admin_socket: Path) -> None:
         self._admin = admin_socket
@@ -67,21 +67,36 @@ def _listening(port: ContainerPort) -> tuple[Socket, ...]:
 
 
 def envoy_inodes(admin_socket: Path) -> frozenset[int] | None:
-    """The sockets that Envoy has descriptors of, or None where that is uncertain."""
+    """The sockets that Envoy has descriptors of, or None where that is uncertain.
+
+    With those of an Envoy that has handed over, or is about to take over: their admin sockets are beside this one.
+    """
     links = list[str]()
     try:
-        pid = _listening_process(admin_socket)
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            with suppress(FileNotFoundError):  # closed meanwhile
-                links.append(os.readlink(f"/proc/{pid}/fd/{name}"))
-        if _listening_process(admin_socket) != pid:
+        pids = listening_processes(admin_socket)
+        for pid in pids:
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                with suppress(FileNotFoundError):  # closed meanwhile
+                    links.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+        if listening_processes(admin_socket) != pids:
             return None
     except OSError:
         return None
     return frozenset(int(each[len("socket:[") : -1]) for each in links if each.startswith("socket:["))
 
 
-def _listening_process(path: Path) -> int:
+def listening_processes(admin_socket: Path) -> Sequence[int]:
+    """Envoy, then those beside it. Raises OSError where Envoy itself does not listen."""
+    found = [listening_process(admin_socket)]
+    for each in sorted(admin_socket.parent.glob("*.sock")):
+        if each != admin_socket:
+            with suppress(ConnectionRefusedError, FileNotFoundError):  # it has ended
+                found.append(listening_process(each))
+    return found
+
+
+def listening_process(path: Path) -> int:
+    """The pid of what listens at a unix socket. Raises OSError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
         link.settimeout(CONNECT_SECONDS)
         link.connect(str(path))

@@ -24,6 +24,7 @@ DROP_ORDER = (
     LISTENER,  # first: no new caller comes in
     CLUSTER,
 )
+STARTED = "started"  # of the node's metadata: seconds since the epoch
 # What a peer that lies may make us remember; Envoy asks for four.
 MOST_TYPES = 16
 
@@ -33,12 +34,15 @@ class Stream:
     """One Envoy, from its connecting until it is gone."""
 
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    started: float | None = None  # by its first request
     pushed: int = 0
     acknowledged: int = 0
     _nonce: int = 0
 
     def receive(self, request: discovery.DeltaDiscoveryRequest) -> None:
         """Take a request in. Raises ValueError where it asks for more than any Envoy does."""
+        if self.started is None:
+            self.started = request.node.metadata.fields[STARTED].number_value if request.HasField("node") else 0.0
         subscription = self.subscriptions.get(request.type_url)
         if subscription is not None:
             self.acknowledged += subscription.receive(request)

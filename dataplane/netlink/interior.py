@@ -36,8 +36,13 @@ TO_TABLE = RULE.pack(socket.AF_INET, 0, 0, 0, TABLE, FR_ACT_TO_TBL, 0) + attribu
 OUR_RULE = TO_TABLE + attribute(FRA_FWMARK, NUMBER.pack(TUNNEL_MARK)) + attribute(FRA_FWMASK, NUMBER.pack(EITHER_MARK))
 FORMER_RULE = TO_TABLE + attribute(FRA_FWMARK, NUMBER.pack(ORIGINAL_SOURCE_MARK))  # of agents that knew one mark
 OUR_ROUTE = routes.message(DEFAULT, index=LOOPBACK, protocol=RTPROT_STATIC, table=TABLE, kind=RTN_LOCAL, scope=RT_SCOPE_HOST)
-# without these the answers to a connection that Envoy makes with the caller's address would leave for the caller
-BACK_TO_ENVOY = {"net/ipv4/tcp_fwmark_accept": "1", "net/ipv4/fwmark_reflect": "1"}
+FOR_ENVOY = {
+    # without these the answers to a connection that Envoy makes with the caller's address would leave for the caller
+    "net/ipv4/tcp_fwmark_accept": "1",
+    "net/ipv4/fwmark_reflect": "1",
+    # callers that an Envoy which hands over has not accepted yet go to the one beside it, instead of being reset
+    "net/ipv4/tcp_migrate_req": "1",
+}
 ABSENT = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EINVAL, errno.EAFNOSUPPORT)
 VISITS = Visits(within=1.0)  # for what takes 2 ms
 
@@ -71,7 +76,7 @@ def _lead_back_to_envoy(kernel: NetlinkSocket) -> None:
         change(kernel, RTM_NEWRULE, OUR_RULE, flags=NEW)
     _drop(kernel, RTM_DELRULE, FORMER_RULE)
     _put_route(kernel, OUR_ROUTE)
-    sysctl.write(BACK_TO_ENVOY)
+    sysctl.write(FOR_ENVOY)
 
 
 def _needs_way_back(interior: Interior) -> bool:
@@ -110,7 +115,7 @@ def _is_there(address: IPv4Address, interior: Interior) -> bool:
 
 def _leads_back_to_envoy(kernel: NetlinkSocket) -> bool:
     leads = all(_is_local(kernel, routes.ANYWHERE, mark=mark) for mark in ENVOY_MARKS)
-    return leads and sysctl.read(BACK_TO_ENVOY) == BACK_TO_ENVOY
+    return leads and sysctl.read(FOR_ENVOY) == FOR_ENVOY
 
 
 def _is_local(kernel: NetlinkSocket, address: IPv4Address, *, mark: int = 0) -> bool:
@@ -133,7 +138,7 @@ def _clear() -> None:
             return
         with suppress(HostRefused):  # a table that root inside has made its own stays with it
             redirect.remove()
-        sysctl.write(dict.fromkeys(BACK_TO_ENVOY, "0"))
+        sysctl.write(dict.fromkeys(FOR_ENVOY, "0"))
         for kind, body in ((RTM_DELROUTE, OUR_ROUTE), (RTM_DELRULE, FORMER_RULE), (RTM_DELRULE, OUR_RULE)):
             _drop(kernel, kind, body)
 

@@ -1,7 +1,6 @@
 """A machine as a cell: the units run, apps are attached, and a caller never rests while something is done to the cell."""
 
 import json
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from tests.testlib.patience import eventually
 
 HERE = Path(__file__).resolve().parent
 TLS_PORT, PORT = 61443, 8080
+# Not the port of plain calls: Envoy calls it with the caller's address, and may choose a port that the caller itself has in use
+BEHIND_TLS = 8081
 UNITS = ("cellnet-agent.service", "cellnet-envoy.service", "cellnet-dns.service", "cellnet-dns-hop.service")
 POLICY = "policies: [{{from: acme/shop/web, to: acme/shop/api, tcp: [{ports}]}}]\n"
 CALL = "import socket; socket.create_connection(('{address}', {port}), timeout=5)"
@@ -36,7 +37,7 @@ class RestlessCaller:
     def __init__(self, machine: Machine, name: str, *, to: str) -> None:
         script = HERE / "restless_caller.py"
         words = ("cellnet", "exec", name, "--", "python3", "-IS", str(script), to, str(PORT), str(TLS_PORT))
-        self._process = machine.start(*words, stdin=subprocess.PIPE)
+        self._process = machine.start(*words, pipes=True)
         self.progress()
 
     def so_far(self) -> Exchanges:
@@ -96,9 +97,9 @@ class MachineCell:
 
     def start_apps(self) -> None:
         """api, which echoes; web and other, which only are there."""
-        script = str(HERE / "echo_app.py")
-        self.machine.start("cellnet", "run", "--app", "acme/shop/api", "--name", "api", "--port", str(PORT), "--",
-                           "python3", "-IS", script, str(PORT))  # fmt: skip
+        app = ("python3", "-IS", str(HERE / "echo_app.py"), str(PORT), str(BEHIND_TLS))
+        self.machine.start("cellnet", "run", "--app", "acme/shop/api", "--name", "api", "--port", str(PORT),
+                           "--tls-target", str(BEHIND_TLS), "--", *app)  # fmt: skip
         for name in ("web", "other"):
             self.machine.start("cellnet", "run", "--app", f"acme/shop/{name}", "--name", name, "--", "sleep", "infinity")
         eventually(lambda: len(self.attachments()) == 3)

@@ -98,9 +98,10 @@ class Machine:
         """Run a script inside, and return what it printed."""
         return self.run("bash", "-euo", "pipefail", "-c", text, check=check, timeout=timeout).stdout
 
-    def start(self, *argv: str, stdin: int | None = subprocess.DEVNULL) -> "subprocess.Popen[str]":
-        """Start a command inside, with pipes for what it prints. It ends with the machine at the latest."""
-        return subprocess.Popen(self.argv(*argv), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    def start(self, *argv: str, pipes: bool = False) -> "subprocess.Popen[str]":
+        """Start a command inside; it ends with the machine at the latest. With pipes, what it prints must be read."""
+        there = subprocess.PIPE if pipes else subprocess.DEVNULL
+        return subprocess.Popen(self.argv(*argv), stdin=there, stdout=there, stderr=subprocess.STDOUT, text=True)
 
     def ready(self) -> "Machine":
         """Wait until it has booted."""
