@@ -1,6 +1,6 @@
 """The cell's configuration as one frozen value. The annotations are the whole truth about agent.yaml's keys."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
@@ -10,8 +10,9 @@ from typing import Annotated
 from agent.config import texts
 from agent.config.etcd import Etcd, read_store
 from agent.config.file import ConfigFile
+from agent.config.listen import ListenAddress, read_listen
 from agent.config.name_templates import OWN, NameTemplate, name_template
-from agent.config.paths import Paths
+from agent.config.paths import Paths, below
 from agent.config.services import host_service
 from agent.config.upstreams import resolver_address, upstream_list
 from agent.config.values import Key, auto_or, choice, integer, listing, parsed
@@ -199,6 +200,43 @@ class Envoy:
     ] = None
 
 
+@dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """Metrics over TCP, by TLS alone, to clients that prove who they are. None: not."""
+
+    listen: Annotated[
+        ListenAddress | None,
+        Key(read_listen, "where `/metrics` is served over TLS: `none`, or ADDRESS:PORT (docs/monitor.md)", "none"),
+    ] = None
+    cert: Annotated[Path | None, Key(parsed(texts.path), "its certificate, with those that have issued it", "none")] = None
+    key: Annotated[Path | None, Key(parsed(texts.path), "the certificate's key", "none")] = None
+    client_ca: Annotated[
+        Path | None, Key(parsed(texts.path), "clients need a certificate that one of these has issued", "none")
+    ] = None
+    token_file: Annotated[
+        Path | None, Key(parsed(texts.path), "clients need the bearer token that is its only line", "none")
+    ] = None
+
+    def below(self, root: Path | None) -> "MetricsSettings":
+        """As seen by an agent that was started with `--root`."""
+        cert, key, client_ca, token_file = (
+            None if path is None else below(root, path) for path in (self.cert, self.key, self.client_ca, self.token_file)
+        )
+        return replace(self, cert=cert, key=key, client_ca=client_ca, token_file=token_file)
+
+    def lacks(self) -> str:
+        """What is missing for a listener, in words; empty where nothing is, or none is wanted."""
+        if self.listen is None:
+            return ""
+        if self.cert is None or self.key is None:
+            return "metrics are served over TLS alone: cert and key are missing"
+        return (
+            ""
+            if self.client_ca or self.token_file
+            else "every client could read the metrics: client_ca or token_file is missing"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """What agent.yaml sets, every default filled in, every path absolute and with the root's prefix."""
@@ -234,6 +272,7 @@ class Config:
         ),
     ] = ()
     envoy: Envoy = Envoy()
+    metrics: MetricsSettings = MetricsSettings()
     paths: Paths
     file: ConfigFile | None = field(default=None, compare=False)
     """Where all this was read; no key."""

@@ -64,7 +64,8 @@ def _built(settings: Mapping[str, ConfiguredValue], *, root: Path | None) -> Con
         if section != "paths":
             config = _with(config, key, value=each.value, section=section)
     store = None if config.store is None else config.store.below(root)
-    return replace(config, policies=below(root, config.policies), paths=all_below(root, config.paths), store=store)
+    metrics, paths_here = config.metrics.below(root), all_below(root, config.paths)
+    return replace(config, policies=below(root, config.policies), paths=paths_here, store=store, metrics=metrics)
 
 
 def _with(config: Config, key: str, *, value: object, section: str) -> Config:
@@ -95,6 +96,8 @@ def _check_together(config: Config, settings: Mapping[str, ConfiguredValue], who
     if config.tls.port in (OUTBOUND_PORT, INBOUND_PORT):
         what = f"port {config.tls.port} is where tunnels between containers begin or end"
         _blame(settings, whole, "tls.port", what=what, hint=f"choose another than {OUTBOUND_PORT} and {INBOUND_PORT}")
+    if lacking := config.metrics.lacks():
+        _blame(settings, whole, "metrics.listen", what=lacking, hint="see docs/monitor.md")
     for socket in config.paths.sockets:
         if len(os.fsencode(socket)) > SOCKET_LIMIT:
             what = f"the path of a socket has more than {SOCKET_LIMIT} bytes: {socket}"

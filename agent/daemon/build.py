@@ -4,7 +4,7 @@ A new part has its place in the list of what reports; what it does for as long a
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import IPv4Network
@@ -25,8 +25,9 @@ from agent.control.api.policy_check import OutsideDefaults
 from agent.control.api.rotation import RotationApi
 from agent.control.api.routes import RoutesApi
 from agent.control.api.spaces import SpacesApi
-from agent.control.api.status import StatusApi
+from agent.control.api.status import METRICS, StatusApi
 from agent.control.enforcement import Enforcement
+from agent.control.metrics_listener import MetricsListener
 from agent.control.names_in_force import NamesInForce
 from agent.daemon import watchdog
 from agent.daemon.clock import Clock
@@ -82,6 +83,8 @@ async def build(
             parts.leaves.load(parts.attaching.present())
             parts.names.readiness.first_look(parts.attaching.attached())
 
+        listener = MetricsListener(config.metrics)
+        routes = _routes(base, parts, foreign_holders, failures, listener)
         yield Agent(
             subnet=base.facts.subnet,
             recover=recover,
@@ -92,9 +95,17 @@ async def build(
                 parts.ads.start,
                 parts.files.prepare,
             ),
-            routes=_routes(base, parts, foreign_holders, failures),
-            tasks=_tasks(base, parts),
+            routes=routes,
+            tasks=(*_tasks(base, parts), *_metrics_task(config, listener, routes)),
         )
+
+
+def _metrics_task(config: Config, listener: MetricsListener, routes: Iterable[web.RouteDef]) -> tuple[Work, ...]:
+    """What answers over TCP is what answers at the socket."""
+    if config.metrics.listen is None:
+        return ()
+    handler = next(each.handler for each in routes if each.path == METRICS)
+    return (("metrics", partial(listener.run, handler)),)
 
 
 def _memory_relief(base: Foundation, parts: Parts) -> MemoryRelief:

@@ -32,6 +32,10 @@ def deciding_files(config: Config) -> Iterator[DecidingFile]:
         yield DecidingFile("identity", paths.ca / name)
     for name in ("root.key", "cell.key"):
         yield DecidingFile("identity", paths.ca / name, secret=True)
+    for path in filter(None, (config.metrics.cert, config.metrics.client_ca)):
+        yield DecidingFile("agent", path)
+    for path in filter(None, (config.metrics.key, config.metrics.token_file)):
+        yield DecidingFile("agent", path, secret=True)
     if config.envoy.binary is not None:
         yield DecidingFile("envoy", config.envoy.binary)
     for path in () if etcd is None else filter(None, (etcd.ca, etcd.cert)):

@@ -1,4 +1,4 @@
-"""The certificates that this cell vouches with, and those by which it reaches its etcd: whole, and valid for a while yet."""
+"""The certificates that this cell vouches with, and those that agent.yaml names: whole, and valid for a while yet."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -41,9 +41,10 @@ def authorities(config: Config, *, now: datetime) -> Finding:
     return Finding(about, tuple(problems))
 
 
-def of_etcd(config: Config, *, now: datetime) -> Finding:
-    """Those that the configuration names."""
-    paths = [] if config.store is None else [each for each in (config.store.ca, config.store.cert) if each is not None]
+def named(config: Config, *, now: datetime) -> Finding:
+    """Those that the configuration names, for etcd and for the metrics."""
+    etcd = () if config.store is None else (config.store.ca, config.store.cert)
+    paths = [each for each in (*etcd, config.metrics.cert, config.metrics.client_ca) if each is not None]
     return Finding(f"{len(paths)} files", tuple(problem for path in paths for problem in _of_file(path, now=now)))
 
 
@@ -51,15 +52,15 @@ def _of_file(path: Path, *, now: datetime) -> Iterator[Problem]:
     try:
         found = certificates_in(path.read_bytes(), where=str(path))
     except OSError as error:
-        yield Problem("store", f"cannot read {path}: {error.strerror}", "see the keys below store.etcd in agent.yaml")
+        yield Problem("config", f"cannot read {path}: {error.strerror}", "see where agent.yaml names it")
     except CaRefused as error:
-        yield Problem("store", error.what, error.hint)
+        yield Problem("config", error.what, error.hint)
     else:
         valid = [Validity.of(each) for each in found]
         end, start = min(each.not_after for each in valid), max(each.not_before for each in valid)
         hint = f"put a new one there: {path} is read again by itself"
         if end - now < SOON:
-            yield Problem("store", f"{path} {'has ended' if end < now else 'ends'} on {end:%Y-%m-%d}", hint)
+            yield Problem("config", f"{path} {'has ended' if end < now else 'ends'} on {end:%Y-%m-%d}", hint)
         if start > now:
             what = f"{path} is valid from {start:%Y-%m-%d %H:%M} UTC, and it is {now:%Y-%m-%d %H:%M}"
-            yield Problem("store", what, "timedatectl set-ntp true: the clock of this host is behind")
+            yield Problem("config", what, "timedatectl set-ntp true: the clock of this host is behind")

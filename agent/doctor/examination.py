@@ -36,7 +36,7 @@ def all_checks(config: Config, client: Client) -> Iterator[HostCheck]:
     yield HostCheck("names", lambda: host_network.names(config))
     yield HostCheck("proxies", lambda: surroundings.proxies(config, environment=os.environ))
     yield HostCheck("store", lambda: store_reach.etcd(config))
-    yield HostCheck("etcd's files", lambda: certificates.of_etcd(config, now=now))
+    yield HostCheck("TLS files", lambda: certificates.named(config, now=now))
     yield HostCheck("clock", lambda: store_reach.clock(config, state=store_reach.clock_state()))
     yield HostCheck("certificates", lambda: certificates.authorities(config, now=now))
     yield HostCheck("agent", lambda: agent(view, config))

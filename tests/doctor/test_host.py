@@ -169,10 +169,10 @@ def test_where_cells_demand_tls_a_missing_root_is_named(configured: Configured) 
     assert "issue-cell" in only(certificates.authorities(configured(f"{ETCD}tls: {{mtls: strict}}\n"), now=NOW)).hint
 
 
-def test_certificates_for_etcd_that_end_or_are_missing_are_named(root: Path, configured: Configured) -> None:
+def test_certificates_of_the_configuration_that_end_or_are_missing_are_named(root: Path, configured: Configured) -> None:
     load_or_create(root / "ca", cell="cell-1", trust_domain="cell.internal", now=NOW, cell_lifetime=timedelta(days=20))
     text = "store: {etcd: {endpoints: ['https://127.0.0.1:9'], ca: /ca/cell.crt}}\n"
-    look = certificates.of_etcd
+    look = certificates.named
     assert look(configured(text), now=NOW).problems == ()
     assert "ends on" in only(look(configured(text), now=NOW + timedelta(days=10))).what
     assert "has ended on" in only(look(configured(text), now=NOW + timedelta(days=30))).what

@@ -18,6 +18,7 @@ from agent.store.protocols import SharedStore
 STORE_SECONDS = 2.0  # that a sync waits for a store of many cells to answer
 SYNC_LIMIT = 300.0
 """Seconds that a caller may ask `sync` to wait."""
+METRICS = "/v1/metrics"
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -47,7 +48,7 @@ class StatusApi:
 
     def routes(self) -> list[web.RouteDef]:
         """One for each method and address."""
-        return [web.get("/v1/status", self.show), web.post("/v1/sync", self.sync), web.get("/v1/metrics", self.metrics)]
+        return [web.get("/v1/status", self.show), web.post("/v1/sync", self.sync), web.get(METRICS, self.metrics)]
 
     async def show(self, _request: web.Request) -> web.Response:
         """The cell on one screen: what is wrong, and the rows of its parts by name (see agent/model/status.py)."""
