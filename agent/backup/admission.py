@@ -63,7 +63,7 @@ def admitted(backup: Backup, config: Config, *, another_cell: bool) -> Backup:
             raise Conflict(f"the backup is of cell {backup.cell}, and {config.paths.database} is another cell's", hint=ANOTHER)
         return backup
     later = with_later_leaves(found, present, where=where)
-    files = tuple(replace(each, content=later) if each.place is BackupPart.DATABASE else each for each in backup.files)
+    files = tuple(replace(each, content=later) if each.part is BackupPart.DATABASE else each for each in backup.files)
     return replace(backup, files=files)
 
 

@@ -25,7 +25,7 @@ def packed(backup: Backup) -> bytes:
     with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as tar:
         _add(tar, ABOUT, json.dumps(about).encode(), mode=0o600, modified=seconds)
         for each in backup.files:
-            _add(tar, f"{each.place.value}/{each.name}", each.content, mode=each.mode & MODES, modified=each.modified)
+            _add(tar, f"{each.part.value}/{each.name}", each.content, mode=each.mode & MODES, modified=each.modified)
     pack = zlib.compressobj(wbits=GZIP)
     return pack.compress(made.getvalue()) + pack.flush()
 
@@ -61,5 +61,5 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _file(name: str, member: tarfile.TarInfo, content: bytes) -> BackupFile:
-    place, _, rest = name.partition("/")
-    return BackupFile(BackupPart(place), rest, content, member.mode & MODES, int(member.mtime))
+    part, _, rest = name.partition("/")
+    return BackupFile(BackupPart(part), rest, content, member.mode & MODES, int(member.mtime))

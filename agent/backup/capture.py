@@ -7,7 +7,7 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from agent.backup.contents import AGENT_YAML, DATABASE, ETCD_FILES, Backup, BackupFile, BackupPart
+from agent.backup.contents import AGENT_YAML, DATABASE, ETCD_FILES, METRICS_FILES, Backup, BackupFile, BackupPart
 from agent.config.config import Config
 from agent.config.file import read
 from agent.errors import HostRefused, NotFound
@@ -44,7 +44,7 @@ def captured(config: Config, *, now: datetime) -> Capture:
         BackupFile(BackupPart.DATABASE, DATABASE, content, SECRET, int(now.timestamp())),
         *_ca(config.paths.ca),
         *_last_good(config.paths.last_good),
-        *_etcd(config),
+        *_named(config),
     )
     identity = cell_id_of(content, where=database)
     return Capture(Backup(config.cell, identity, version("cellnet"), now, files), tuple(left_out))
@@ -57,8 +57,8 @@ def _config(config: Config) -> Iterator[BackupFile]:
         yield _described(BackupPart.CONFIG, AGENT_YAML, content, os.stat(file.path))
 
 
-def _described(place: BackupPart, name: str, content: bytes, seen: os.stat_result) -> BackupFile:
-    return BackupFile(place, name, content, seen.st_mode, int(seen.st_mtime))
+def _described(part: BackupPart, name: str, content: bytes, seen: os.stat_result) -> BackupFile:
+    return BackupFile(part, name, content, seen.st_mode, int(seen.st_mtime))
 
 
 def _policies(directory: Path, left_out: list[str]) -> Iterator[BackupFile]:
@@ -93,21 +93,20 @@ def _last_good(directory: Path) -> Iterator[BackupFile]:
         yield BackupFile(BackupPart.LAST_GOOD, name, good.content, SECRET, good.modified // 10**9)
 
 
-def _etcd(config: Config) -> Iterator[BackupFile]:
-    for name, path in etcd_files(config).items():
-        with refused_as(f"cannot read {path}", hint="see the keys below store.etcd in agent.yaml"):
+def _named(config: Config) -> Iterator[BackupFile]:
+    for (part, name), path in named_files(config).items():
+        with refused_as(f"cannot read {path}", hint="see where agent.yaml names it"):
             require_trusted(path)
-            yield _described(BackupPart.ETCD, name, path.read_bytes(), os.stat(path))
+            yield _described(part, name, path.read_bytes(), os.stat(path))
 
 
-def etcd_files(config: Config) -> dict[str, Path]:
-    """Where the configuration says that certificates and password for its etcd are."""
-    if config.store is None:
-        return {}
-    found = {name: getattr(config.store, name) for name in ETCD_FILES}
-    return {name: path for name, path in found.items() if isinstance(path, Path)}
+def named_files(config: Config) -> dict[tuple[BackupPart, str], Path]:
+    """Where the configuration says that certificates, keys and secrets are: for its etcd, and for who asks for metrics."""
+    found = {(BackupPart.ETCD, name): getattr(config.store, name, None) for name in ETCD_FILES}
+    found |= {(BackupPart.METRICS, name): getattr(config.metrics, name) for name in METRICS_FILES}
+    return {place: path for place, path in found.items() if isinstance(path, Path)}
 
 
 def listed(files: Sequence[BackupFile]) -> dict[str, int]:
-    """How many there are of each place."""
-    return {place.value: sum(each.place is place for each in files) for place in BackupPart}
+    """How many there are of each part."""
+    return {part.value: sum(each.part is part for each in files) for part in BackupPart}

@@ -11,6 +11,7 @@ from ca.copies import MODES
 
 AGENT_YAML, DATABASE = "agent.yaml", "cellnet.db"
 ETCD_FILES: Final = ("ca", "cert", "key", "password_file")
+METRICS_FILES: Final = ("cert", "key", "client_ca", "token_file")
 LONGEST_NAME = 255  # bytes, of a file system
 
 
@@ -23,6 +24,7 @@ class BackupPart(Enum):
     CA = "ca"
     LAST_GOOD = "last-good"
     ETCD = "etcd"
+    METRICS = "metrics"
 
 
 NAMES: Final = {
@@ -30,6 +32,7 @@ NAMES: Final = {
     BackupPart.DATABASE: (DATABASE,),
     BackupPart.CA: tuple(MODES),
     BackupPart.ETCD: ETCD_FILES,
+    BackupPart.METRICS: METRICS_FILES,
 }
 """The only names of those places; the others hold policy files."""
 
@@ -38,21 +41,21 @@ NAMES: Final = {
 class BackupFile:
     """One file. `modified`: seconds since 1970."""
 
-    place: BackupPart
+    part: BackupPart
     name: str
     content: bytes = field(repr=False)
     mode: int
     modified: int
 
     def __post_init__(self) -> None:
-        if not is_allowed(self.place, self.name):
-            raise InvalidInput(f"a backup has no place for a file {self.place.value}/{self.name}")
+        if not is_allowed(self.part, self.name):
+            raise InvalidInput(f"a backup has no place for a file {self.part.value}/{self.name}")
 
 
-def is_allowed(place: BackupPart, name: str) -> bool:
+def is_allowed(part: BackupPart, name: str) -> bool:
     """Whether a file of that name may be there."""
-    if place in NAMES:
-        return name in NAMES[place]
+    if part in NAMES:
+        return name in NAMES[part]
     plain = "/" not in name and "\0" not in name and len(name.encode(errors="surrogateescape")) <= LONGEST_NAME
     return plain and name.endswith(SUFFIX) and not name.startswith(".")
 
@@ -67,10 +70,10 @@ class Backup:
     taken: datetime
     files: tuple[BackupFile, ...]
 
-    def of(self, place: BackupPart) -> tuple[BackupFile, ...]:
-        """Those of one place."""
-        return tuple(each for each in self.files if each.place is place)
+    def of(self, part: BackupPart) -> tuple[BackupFile, ...]:
+        """Those of one part."""
+        return tuple(each for each in self.files if each.part is part)
 
-    def one(self, place: BackupPart) -> bytes | None:
-        """The content of a place that has one file."""
-        return next((each.content for each in self.of(place)), None)
+    def one(self, part: BackupPart) -> bytes | None:
+        """The content of a part that has one file."""
+        return next((each.content for each in self.of(part)), None)

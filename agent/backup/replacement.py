@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from agent.backup import archive, seal
-from agent.backup.capture import etcd_files
+from agent.backup.capture import named_files
 from agent.backup.contents import Backup, BackupFile, BackupPart
 from agent.client.location import Location
 from agent.config.config import Config
@@ -74,8 +74,9 @@ def _put_in_place(backup: Backup, location: Location) -> None:
     except CaRefused as error:
         raise HostRefused(error.what, hint=error.hint) from error
     _put_last_good(paths.last_good, backup.of(BackupPart.LAST_GOOD))
-    for each in backup.of(BackupPart.ETCD):
-        if (path := etcd_files(config).get(each.name)) is not None:
+    named = named_files(config)
+    for each in backup.files:
+        if (path := named.get((each.part, each.name))) is not None:
             _put(path, each)
     _put_policies(config.policies, backup.of(BackupPart.POLICIES))
     for each in backup.of(BackupPart.CONFIG):

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
 
+import pytest
+
 from agent.policy.lastgood import GoodVersion
 from agent.store.last_leaves import ClockBounds, LastLeaf
 from ca.replacement import prepare
@@ -119,21 +121,30 @@ def test_nothing_of_the_log_of_the_database_that_goes_is_played_into_the_new_one
     assert "acme/shop/later" not in cell.tags()
 
 
-def test_certificates_for_an_etcd_are_in_it(cell: CellOnDisk, home: MakeHome, backup: Path) -> None:
-    names = {"ca": "ca.crt", "cert": "cell.crt", "key": "cell.key", "password_file": "password"}
-    folder = cell.root / "etc/cellnet/etcd"
+SECTIONS = {
+    "etcd": (
+        "ca cert key password_file",
+        "store: {{etcd: {{endpoints: ['https://192.0.2.1:2379'], username: cell-1, {keys}}}}}\n",
+    ),
+    "metrics": ("cert key client_ca token_file", "metrics: {{listen: 127.0.0.1:9465, {keys}}}\n"),
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_files_that_the_configuration_names_are_in_it(cell: CellOnDisk, home: MakeHome, backup: Path, section: str) -> None:
+    words, text = SECTIONS[section]
+    folder = cell.root / "etc/cellnet/files"
     folder.mkdir()
-    for name in names.values():
+    for name in words.split():
         (folder / name).write_text(name)
         (folder / name).chmod(0o600)
-    keys = ", ".join(f"{key}: /etc/cellnet/etcd/{name}" for key, name in names.items())
-    store = f"store: {{etcd: {{endpoints: ['https://192.0.2.1:2379'], username: cell-1, {keys}}}}}\n"
-    cell.config.write_text(CONFIG + store)
+    keys = ", ".join(f"{name}: /etc/cellnet/files/{name}" for name in words.split())
+    cell.config.write_text(CONFIG + text.format(keys=keys))
     cell.cellnet("backup", str(backup))
     fresh = home("two")
     fresh.cellnet("restore", str(backup))
-    there = fresh.root / "etc/cellnet/etcd"
-    assert {each.name: each.read_text() for each in there.iterdir()} == {name: name for name in names.values()}
+    there = fresh.root / "etc/cellnet/files"
+    assert {each.name: each.read_text() for each in there.iterdir()} == {name: name for name in words.split()}
     assert {each.stat().st_mode & 0o777 for each in there.iterdir()} == {0o600}
 
 
@@ -160,5 +171,5 @@ def test_a_passphrase_opens_what_it_has_closed(cell: CellOnDisk, home: MakeHome,
 def test_the_time_that_a_backup_was_taken_is_shown(cell: CellOnDisk, backup: Path) -> None:
     said = json.loads(cell.cellnet("backup", str(backup), "--json"))
     assert (said["cell"], said["id"], said["file"]) == ("cell-1", "one", str(backup))
-    assert said["files"] == {"config": 1, "policies": 2, "database": 1, "ca": 4, "last-good": 1, "etcd": 0}
+    assert said["files"] == {"config": 1, "policies": 2, "database": 1, "ca": 4, "last-good": 1, "etcd": 0, "metrics": 0}
     assert said["taken"].endswith("Z")
