@@ -94,6 +94,10 @@ class Cell:
         config = written([f"cell=cell-{self.number}", *overrides], root=self.root)
         self.policies.mkdir(parents=True)
         (self.policies.parent / "agent.yaml").write_text(config)
+        self.wire()
+
+    def wire(self) -> None:
+        """Namespaces and links alone: all that there is of a host that has just booted, beside what is on its disk."""
         namespace.create(self.netns)
         # a fresh host has 0 and the agent must set it; namespaces may start with the machine's 1
         forwarding = Path("/proc/sys/net/ipv4/ip_forward")

@@ -8,6 +8,7 @@ import pytest
 
 from tests.testlib.cell import CellUnderTest, running_cell
 from tests.testlib.connections import is_alive, is_reset
+from tests.testlib.failures import foreign_change
 from tests.testlib.guest import guest_of
 from tests.testlib.instance import Instance
 from tests.testlib.node import Connected, Node, Refused, pair
@@ -75,20 +76,6 @@ def test_a_policy_of_the_store_lets_out_and_its_end_cuts(cell: CellUnderTest) ->
     assert web.ping("198.18.0.1") is Refused
 
 
-def test_all_of_it_holds_without_an_agent_and_is_as_before_with_the_next(cell: CellUnderTest) -> None:
-    web, api = apps(cell, WEB, API)
-    cell.policy_file(FILE, policies(*RULES))
-    ends = pair(api, outside(cell, "198.19.0.1"), 5000)
-    cell.kill("agent")
-    assert passes(web, "198.18.0.1", "tcp", 443)
-    assert not passes(web, "198.18.5.1", "tcp", 443)
-    assert is_alive(*ends)
-    cell.start()
-    assert is_alive(*ends)
-    assert passes(api, "198.19.38.1", "tcp", 443)
-    assert not passes(api, "198.19.40.1", "tcp", 443)
-
-
 def test_what_another_program_has_flushed_is_repaired_and_what_got_out_meanwhile_is_cut(cell: CellUnderTest) -> None:
     (api,) = apps(cell, API)
     cell.policy_file(FILE, policies(*RULES))
@@ -96,32 +83,15 @@ def test_what_another_program_has_flushed_is_repaired_and_what_got_out_meanwhile
     cell.host.run(f"iptables-{backend}", "-I", "CELLNET-EGRESS", "-j", "ACCEPT")
     ends = pair(api, outside(cell, "198.18.200.1"), 5000)
     kept = pair(api, outside(cell, "198.19.0.1"), 5001)
+    foreign_change(cell.host)
     rules = (f"iptables-{backend}", "-S", "CELLNET-EGRESS")
     eventually(lambda: "-A CELLNET-EGRESS -j ACCEPT" not in cell.host.run(*rules).splitlines())
     assert all(map(is_reset, ends))
     assert is_alive(*kept)
     names = [each for each in cell.host.run("ipset", "list", "-n").split() if each.startswith("cellnet-out-")]
     cell.host.run("ipset", "flush", names[0])
+    foreign_change(cell.host)
     eventually(lambda: passes(api, "198.19.0.1", "tcp", 443))
-
-
-def test_everything_that_another_program_flushes_is_put_back(cell: CellUnderTest) -> None:
-    """As a reload of the host's own firewall does it, chains and sets of all programs alike."""
-    (api,) = apps(cell, API)
-    cell.policy_file(FILE, policies(*RULES))
-    backend = cell.status().at("firewall").text("backend")
-    ends = pair(api, outside(cell, "198.19.0.1"), 5000)
-    for words in ("-F", "-X"):
-        for table in ("raw", "mangle", "nat", "filter"):
-            cell.host.run(f"iptables-{backend}", "-t", table, words, code=None)  # some are back already
-    cell.host.run("ipset", "destroy", code=None)
-    cell.host.run("ip", "link", "add", "event0", "type", "bridge")  # legacy reports nothing, and is looked at a while later
-    cell.host.run("ip", "link", "del", "event0")
-    eventually(lambda: "CELLNET-EGRESS" in cell.host.run(f"iptables-{backend}-save"))
-    assert passes(api, "198.19.38.1", "tcp", 443)
-    assert not passes(api, "198.18.200.1", "tcp", 443)
-    assert is_alive(*ends)
-    eventually(lambda: cell.status().flag("ok"))
 
 
 def test_another_engines_containers_are_not_asked_for_a_policy_and_its_rules_stay(cell: CellUnderTest) -> None:

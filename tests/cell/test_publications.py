@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.testlib.cell import CellUnderTest, running_cell
-from tests.testlib.connections import echoed, is_alive, is_refused, is_reset
+from tests.testlib.connections import is_alive, is_refused, is_reset
 from tests.testlib.instance import Instance
 from tests.testlib.node import Node, Refused
 from tests.testlib.oracle import Rule
@@ -69,24 +69,6 @@ def test_a_deleted_policy_cuts_at_both_ends_and_opens_nothing(cell: CellUnderTes
     assert not passes(caller(cell.outside, "198.18.2.1"), str(cell.host.address), protocol, 7000)
 
 
-def test_it_holds_without_an_agent_and_the_next_one_publishes_again_what_was_lost(cell: CellUnderTest) -> None:
-    web, host = publish(cell, WEB, "7000:8080"), str(cell.host.address)
-    cell.policy_file(FILE, policies({"from": {"cidr": "198.18.0.0/24"}, "to": WEB, "tcp": "any"}))
-    good, other = caller(cell.outside, "198.18.0.1"), caller(cell.outside, "198.18.1.1")
-    ends = good.dial(host, 7000)
-    cell.kill("agent")
-    assert passes(good, host, "tcp", 7000)
-    assert not passes(other, host, "tcp", 7000)
-    backend = "nft" if "CELLNET-PUBLISHED" in cell.host.run("iptables-nft-save") else "legacy"
-    cell.host.run(f"iptables-{backend}", "-t", "nat", "-F", "CELLNET-PUBLISHED")
-    assert not passes(good, host, "tcp", 7000)
-    cell.start()
-    assert echoed(ends)
-    assert passes(good, host, "tcp", 7000)
-    assert not passes(other, host, "tcp", 7000)
-    assert _published(cell) == {web.name: [(7000, 8080, True)]}
-
-
 def test_who_is_detached_leaves_neither_a_port_nor_a_connection(cell: CellUnderTest) -> None:
     web, host = publish(cell, WEB, "7000:8080"), str(cell.host.address)
     cell.policy_file(FILE, policies({"from": {"cidr": "0.0.0.0/0"}, "to": WEB, "tcp": "any"}))
@@ -97,15 +79,6 @@ def test_who_is_detached_leaves_neither_a_port_nor_a_connection(cell: CellUnderT
     assert not passes(cell.outside, host, "tcp", 7000)
     cell.host.listen(7000)
     assert passes(cell.outside, host, "tcp", 7000), "the host's own again"
-
-
-def _published(cell: CellUnderTest) -> dict[str, list[tuple[int, int, bool]]]:
-    return {
-        each.text("name"): [
-            (int(port.text("port")), int(port.text("to")), port.flag("served")) for port in each.at("publish").each()
-        ]
-        for each in cell.client.get("/v1/attachments").each()
-    }
 
 
 def _pair(cell: CellUnderTest, target: Node, address: str) -> tuple[socket.socket, socket.socket]:

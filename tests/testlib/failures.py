@@ -1,6 +1,7 @@
 """Failures that a test makes: processes that stop or die, a machine that is gone, another address; and one more machine."""
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -9,11 +10,13 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address
 
 from ca.issuing import issue
+from lab import mounts, processes
 from lab.cell import Cell, Part
 from lab.folders import remove
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
+from tests.testlib.node import Node
 from tests.testlib.patience import eventually
 from tests.testlib.status import name_of
 
@@ -51,6 +54,27 @@ def power_off(cells: CellsUnderTest, number: int) -> None:
     """The machine is gone: all processes there, and its cable."""
     kill_all_parts(cells[number])
     cells.partition(number)
+
+
+def boot_anew(cell: CellUnderTest) -> None:
+    """Its host, which shares no segment, loses its power and boots: all but what is on the disk goes at once, and what is
+    outside too. Returns when its status is well again.
+    """
+    cell.close()
+    root = cell.lab.root
+    processes.end_all([root], mounts.namespaces_below(root), first=[])
+    mounts.umount_below(root)
+    shutil.rmtree(root / "run")
+    for pin in (cell.lab.netns, cell.lab.outside):
+        pin.unlink()
+    cell.lab.wire()
+    cell.start()
+
+
+def foreign_change(host: Node) -> None:
+    """Another program changes something beside ours, upon which the agent looks at all of it: a rule of legacy has no event."""
+    host.run("ip", "link", "add", "event0", "type", "bridge")
+    host.run("ip", "link", "del", "event0")
 
 
 @contextmanager
