@@ -6,6 +6,7 @@ How we know that an entry is ours stands beside each table.
 
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -18,6 +19,8 @@ LIMITED_DATAGRAMS, LIMITED_ECHOES, LIMITED_CALLS = "cellnet-new-udp", "cellnet-n
 LIMITED_TUNNELS = "cellnet-new-tunnels"
 EXCESS_TUNNELS, EXCESS_TLS = "cellnet-excess", "cellnet-excess-tls"  # sources that have too many open
 LIMITED_QUESTIONS, LIMITED_RESOLVER_CALLS = "cellnet-dns-udp", "cellnet-dns-tcp"
+NOTED = "cellnet-noted"  # what each source is refused, as far as the agent hears of it
+NOTES_GROUP = 157  # of NFLOG
 TUNNEL_LINK = "cellnet0"  # matches neither `cnet+` nor a container's link
 CELLFUL = 4096  # addresses for which what follows from one is cached: every turn wants it for all containers
 ROUTE_PROTOCOL = 157  # no other program's in iproute2's rt_protos; 99 is Open/R
@@ -33,6 +36,16 @@ GATEWAY = IPv4Address("169.254.0.1")
 # come out of tunnels, one for those of the port that terminates TLS
 TUNNEL_MARK, ORIGINAL_SOURCE_MARK = 76, 77
 EITHER_MARK = 0xFFFFFFFE  # the bits in which the two are the same
+
+
+class Note(StrEnum):
+    """Why a packet came to a chain that refuses: as NFLOG's prefix has it."""
+
+    REFUSED = "refused"
+    LIMITED = "limit"
+    INVALID = "invalid"
+    FORGED = "spoofed"
+    UNANSWERED = "resolver"
 
 
 @lru_cache(maxsize=CELLFUL)

@@ -91,6 +91,13 @@ def rows(found: Fields) -> Iterator[Row]:
     yield from _mutual_tls(found.at("mutual_tls"))
     yield from _refused(found.at("refusals"))
     yield from _limited(list(found.at("limited").each()))
+    yield from _denied(found.at("denied"))
+
+
+def _denied(found: Fields) -> Iterator[Row]:
+    """Of the last minute, if there was any."""
+    if found.text("last_minute") not in ("", "0"):
+        yield Row("denied", f"{found.text('last_minute')} in the last minute: {joined(found.texts('pairs'))}")
 
 
 def _peers(found: Sequence[Fields]) -> Row:

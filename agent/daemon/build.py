@@ -19,6 +19,7 @@ from agent.control.api.attachments import AttachmentsApi
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
 from agent.control.api.containers import ContainersApi
+from agent.control.api.denied import DeniedApi
 from agent.control.api.drain import DrainApi
 from agent.control.api.policies import PoliciesApi
 from agent.control.api.policy_check import OutsideDefaults
@@ -160,6 +161,7 @@ def _tasks(base: Foundation, parts: Parts) -> tuple[Work, ...]:
         ("rollout", parts.rollout.run),
         ("firewall", parts.firewall.run),
         ("limits", parts.limits.run),
+        ("noted_packets", parts.insight.packets.run),
         ("files", parts.files.run),
         ("published", parts.published.run),
         ("drain", parts.drain.run),
@@ -196,6 +198,8 @@ def _reporting(base: Foundation, parts: Parts) -> tuple[Part, ...]:
         parts.foreign_listeners,
         parts.pressure,
         parts.refused,
+        parts.insight.packets,
+        parts.insight.denied,
         parts.ports,
         parts.published,
         loop.late_rights,
@@ -244,9 +248,7 @@ def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
         DrainApi(parts.drain, enforced=enforcement.next),
         apps,
         SpacesApi(base.declared, known=parts.known, enforcement=enforcement),
-        PoliciesApi(
-            parts.policies, known=parts.known, enforcement=enforcement, defaults=_outside_defaults(parts), now=clock.now
-        ),
+        _policies(base, parts, enforcement),
         RoutesApi(
             storage.routes,
             parts.names.naming,
@@ -255,6 +257,7 @@ def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
             instances=parts.names.endpoints.instances,
             leads=apps.leads,
         ),
+        DeniedApi(parts.insight.denied, cell=config.cell),
         CellsApi(config.cell, store=storage.cells, enforcement=enforcement, now=clock.seconds),
         rotation,
         CaApi(parts.leaves, folder=config.paths.ca, store=storage.trust, enforcement=enforcement, now=clock.now),
@@ -286,6 +289,11 @@ def _containers(base: Foundation, parts: Parts, attachments: AttachmentsApi) -> 
         attaching=parts.attaching,
         places=parts.places,
     )
+
+
+def _policies(base: Foundation, parts: Parts, enforcement: Enforcement) -> PoliciesApi:
+    defaults = _outside_defaults(parts)
+    return PoliciesApi(parts.policies, known=parts.known, enforcement=enforcement, defaults=defaults, now=base.clock.now)
 
 
 def _outside_defaults(parts: Parts) -> OutsideDefaults:

@@ -29,6 +29,7 @@ from agent.config.config import Mtls
 from agent.daemon.container_limits import ContainerLimits
 from agent.daemon.firewall import FirewallPart, passage_of
 from agent.daemon.foundation import Foundation
+from agent.daemon.insight_parts import InsightParts, make_denied, make_insight_parts
 from agent.daemon.name_parts import NameParts, make_name_parts
 from agent.daemon.outside_parts import OutsideParts, make_outside_parts
 from agent.daemon.resolver_parts import ResolverParts, make_resolver_parts
@@ -43,6 +44,8 @@ from agent.errors import HostRefused, Unavailable
 from agent.identity.keyring import Keyring
 from agent.identity.leaves import LeafFacts, Leaves
 from agent.identity.names import Naming, app_name
+from agent.insight.denied import Denied
+from agent.insight.refused_calls import tell
 from agent.loop.desired import envoy_ports
 from agent.loop.loop import Effects, Reconciler
 from agent.loop.roots_in_force import RootsInForce
@@ -89,6 +92,7 @@ class Parts:
     liveness: Liveness
     pressure: Pressure
     refused: RefusedCalls
+    insight: InsightParts
     tunnels: TunnelHealth
     holders: AddressHolders
     files: ContainerFiles
@@ -110,11 +114,10 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     mode = TunnelMode(config.tls.mtls, base.ledger, without_tunnels=lambda: peers.without_tunnels)
     announcement, metrics, leaving = await _announcement(base, mode), Metrics(), set[str]()
     holders, outside = _holders(base, mode), await make_outside_parts(config, elapsed=clock.elapsed)
-    names = make_name_parts(base, stack)
+    names, account = make_name_parts(base, stack), envoy_account(config)
     leaves, tags, policies = _leaves(base, holders, names.naming), _tags(base), _policies(base)
-    account = envoy_account(config)
     ports = ReservedPorts(lambda each: envoy_ports(each, facts=facts, tunnels=mode.serves), uid=account.pw_uid)
-    ads, pressure, refused = _heard_of_envoy(base, metrics, stack, gid=account.pw_gid)
+    ads, pressure, refused, denied = _heard_of_envoy(base, metrics, stack, gid=account.pw_gid)
     roots = RootsInForce(leaves, say=announcement.set_roots, before=announcement.roots)
     sources = SnapshotSources(
         trust=storage.trust, cells=storage.cells, ledger=base.ledger, policies=policies, tags=tags, leaves=leaves,
@@ -149,6 +152,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
             on_change=loop.kick,
         ),
         foreign_listeners=_foreign_listeners(base, loop), pressure=pressure, refused=refused, names=names,
+        insight=make_insight_parts(base, denied, policies=policies, names=names, mode=mode),
         resolver=make_resolver_parts(base, loop), outside=outside, published=published,
     )  # fmt: skip
 
@@ -232,14 +236,15 @@ def _holders(base: Foundation, mode: TunnelMode) -> AddressHolders:
 
 def _heard_of_envoy(
     base: Foundation, metrics: Metrics, stack: contextlib.AsyncExitStack, *, gid: int
-) -> tuple[AdsServer, Pressure, RefusedCalls]:
-    """What it has taken, how it is, and what it has refused."""
-    clock, paths = base.clock, base.config.paths
+) -> tuple[AdsServer, Pressure, RefusedCalls, Denied]:
+    """What it has taken, how it is, what it has refused, and what was denied by whatever."""
+    clock, paths, denied = base.clock, base.config.paths, make_denied(base, metrics)
     pressure = Pressure(partial(admin.counters, paths.envoy_admin, COUNTERS), connected=lambda: ads.status().connected)
-    refused = RefusedCalls(metrics=metrics, elapsed=clock.elapsed, now=clock.now, lost=pressure.lost)
+    also = partial(tell, denied=denied)
+    refused = RefusedCalls(metrics=metrics, elapsed=clock.elapsed, now=clock.now, lost=pressure.lost, also=also)
     ads = AdsServer(paths.xds_socket, gid=gid, beside=(AccessLogService(refused.take).handler(),))
     stack.push_async_callback(ads.stop)
-    return ads, pressure, refused
+    return ads, pressure, refused, denied
 
 
 def _liveness(base: Foundation, ads: AdsServer) -> Liveness:

@@ -87,11 +87,15 @@ class _Pair:
 
 
 class RefusedCalls(Part):
-    """`elapsed` is in seconds and never jumps, `now` is UTC; `lost` is how many Envoy could not report, as far as is known."""
+    """`elapsed` is in seconds and never jumps, `now` is UTC; `lost` is how many Envoy could not report, as far as is known.
+    `also` is told of each.
+    """
 
     def __init__(
-        self, *, metrics: Metrics, elapsed: Callable[[], float], now: Callable[[], datetime], lost: Callable[[], int]
-    ) -> None:
+        self, *, metrics: Metrics, elapsed: Callable[[], float], now: Callable[[], datetime], lost: Callable[[], int],
+        also: Callable[[Sequence[Refusal]], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self._also = also
         self._metrics = metrics
         self._elapsed = elapsed
         self._now = now
@@ -116,6 +120,7 @@ class RefusedCalls(Part):
     def take(self, refusals: Sequence[Refusal]) -> None:
         """What Envoy reports."""
         now = self._elapsed()
+        self._also(refusals)
         self._dated.take(refusals)
         for check, count in Counter(each.check for each in refusals).items():
             self._reasons[check] += count

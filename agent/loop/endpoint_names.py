@@ -86,6 +86,11 @@ class EndpointNames(Part):
             what = f"'{its.name}' on {its.cell} has the number {its.number} of {its.app}, which is {owner}'s"
             yield Problem("store", printable(f"{what}: no name leads to it by that"), hint)
 
+    def app_at(self, address: IPv4Address) -> AppName | None:
+        """Whose instance has an address, as of the last turn; None of another cell's that is not ready."""
+        found = self._instances.get(address)
+        return None if found is None else found.app
+
     def instances(self) -> Mapping[str, int]:
         """How many instances each name leads to, as of the last turn."""
         return Counter(name for names in self._all.values() for name in names)

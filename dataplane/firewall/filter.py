@@ -26,6 +26,7 @@ from dataplane.firewall.matches import (
     port_match,
     tunnelled,
 )
+from dataplane.firewall.notes import noted
 from dataplane.state import INBOUND_PORT, HostState
 from dataplane.tables import (
     CELLFUL,
@@ -38,9 +39,11 @@ from dataplane.tables import (
     TAG_MASK,
     TUNNEL_LINK,
     VTEPS_SET,
+    Note,
 )
 
 RESET: Final = "REJECT --reject-with tcp-reset"
+AT_ONCE: Final = (f"-p tcp -j {RESET}", "-j REJECT --reject-with icmp-port-unreachable")
 # errors about what is allowed. Not all that is related: a conntrack helper of the host's (FTP, SIP) would open ports by it
 ERROR: Final = "-p icmp -m conntrack --ctstate RELATED"
 # an answer as conntrack sees it here, but its sender has opened the flow; the mark first, which is cheaper to look at
@@ -74,17 +77,19 @@ def filter_chains(state: HostState) -> Mapping[str, Iterable[str]]:
         "CELLNET-FORWARD": _forward(state),
         "CELLNET-NEW": _new(state),
         "CELLNET-ERRORS": _errors(state),
-        "CELLNET-REJECT": (f"-p tcp -j {RESET}", "-j REJECT --reject-with icmp-port-unreachable"),
-        "CELLNET-EXCESS-TLS": (EXCESS.format(EXCESS_TLS), "-j CELLNET-REJECT"),
+        "CELLNET-REJECT": (*noted(Note.REFUSED, state.overlay), *AT_ONCE),
+        "CELLNET-LIMITED": (*noted(Note.LIMITED, state.overlay), *AT_ONCE),
+        "CELLNET-INVALID": (*noted(Note.INVALID, state.overlay), "-j DROP"),
+        "CELLNET-EXCESS-TLS": (EXCESS.format(EXCESS_TLS), "-j CELLNET-LIMITED"),
         **egress_chains(state),
         **ingress_chains(state, most_tls=MOST_TLS_HERE),
         **_dispatch(state),
     }
     if state.resolver:
-        found[resolver.CHAIN] = resolver.limited(state)
+        found |= resolver.limited(state)
     tunnels = state.mutual_tls.served
     if tunnels:
-        found["CELLNET-EXCESS"] = (EXCESS.format(EXCESS_TUNNELS), "-j CELLNET-REJECT")
+        found["CELLNET-EXCESS"] = (EXCESS.format(EXCESS_TUNNELS), "-j CELLNET-LIMITED")
     for workload in state.workloads.values():
         allows = admitted(workload.allows, state.mutual_tls, tls_port=state.tls_port)
         found.update(rights.of_container(workload.address, allows, tunnels=tunnels))
@@ -115,7 +120,7 @@ def _host(state: HostState) -> Iterator[str]:
     yield f"{ERROR} -j ACCEPT"
     if state.resolver:
         yield from resolver.calls(state.resolver)
-    yield f"{DATAGRAMS} -j CELLNET-REJECT"
+    yield f"{DATAGRAMS} -j CELLNET-LIMITED"
     for service in sorted(state.host_services):
         yield f"-p {service.protocol} -m {service.protocol} --dport {service.port} -j ACCEPT"
     yield "-j CELLNET-REJECT"
@@ -152,15 +157,15 @@ def _forward(state: HostState) -> Iterator[str]:
 
 def _new(state: HostState) -> Iterator[str]:
     """What belongs to no connection, from or to a container."""
-    yield "-m conntrack --ctstate INVALID -j DROP"
+    yield "-m conntrack --ctstate INVALID -g CELLNET-INVALID"
     yield f"{ERROR} -g CELLNET-ERRORS"
     yield f"{NOT_A_SYN} -j {RESET}"  # what a revoke has cut: the end that sends first is reset
-    yield f"-i {CONTAINERS} {DATAGRAMS} -j CELLNET-REJECT"
-    yield f"-i {CONTAINERS} {ECHOES} -j CELLNET-REJECT"
+    yield f"-i {CONTAINERS} {DATAGRAMS} -j CELLNET-LIMITED"
+    yield f"-i {CONTAINERS} {ECHOES} -j CELLNET-LIMITED"
     yield f"-i {CONTAINERS} -o {CONTAINERS} -g CELLNET-TO"
     if state.tunnel:
         yield f"-i {TUNNEL_LINK} -o {CONTAINERS} -g CELLNET-TO"
-    yield f"-i {CONTAINERS} {CALLS} -j CELLNET-REJECT"
+    yield f"-i {CONTAINERS} {CALLS} -j CELLNET-LIMITED"
     if state.tunnel:
         # the destination's cell judges; but a first packet may carry data already, which is not to be read on the way there
         ports = beyond_the_cell(state)
@@ -202,7 +207,7 @@ def _dispatch(state: HostState) -> dict[str, Iterable[str]]:
 def _envoys_limits(state: HostState) -> Iterator[str]:
     """What one source may have of the Envoy that all containers share."""
     if state.mutual_tls.served:
-        yield f"{HANDSHAKES} -j CELLNET-REJECT"
+        yield f"{HANDSHAKES} -j CELLNET-LIMITED"
         yield f"{crowded(INBOUND_PORT, MOST_TUNNELS_HERE)} -j CELLNET-EXCESS"
     yield f"{crowded(state.tls_port, MOST_TLS_HERE)} -j CELLNET-EXCESS-TLS"
 

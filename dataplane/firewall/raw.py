@@ -5,9 +5,11 @@ from typing import Final
 
 from dataplane.firewall import bpf, resolver
 from dataplane.firewall.matches import CONTAINERS, tunnelled
+from dataplane.firewall.notes import noted_together
 from dataplane.state import HostState
-from dataplane.tables import TUNNEL_LINK
+from dataplane.tables import TUNNEL_LINK, Note
 
+FORGED: Final = "CELLNET-FORGED"
 # the overlay has no IPv6
 RAW_IPV6_CHAINS: Final[Mapping[str, Iterable[str]]] = {"CELLNET-PREROUTING": (f"-i {CONTAINERS} -j DROP",)}
 
@@ -15,20 +17,21 @@ RAW_IPV6_CHAINS: Final[Mapping[str, Iterable[str]]] = {"CELLNET-PREROUTING": (f"
 def raw_chains(state: HostState) -> Mapping[str, Iterable[str]]:
     """The rules of each chain by its name."""
     sent = tuple(_output(state))
-    return {"CELLNET-PREROUTING": _prerouting(state)} | ({"CELLNET-OUTPUT": sent} if sent else {})
+    found = {"CELLNET-PREROUTING": _prerouting(state), FORGED: (noted_together(Note.FORGED), "-j DROP")}
+    return found | ({"CELLNET-OUTPUT": sent} if sent else {})
 
 
 def _prerouting(state: HostState) -> Iterator[str]:
     """Whatever arrives at this host, from its containers, its peers or the world."""
-    yield f"! -s {state.subnet} -i {CONTAINERS} -j DROP"  # a foreign source
+    yield f"! -s {state.subnet} -i {CONTAINERS} -g {FORGED}"  # a foreign source
     if state.tunnel:
         yield f"-i {TUNNEL_LINK} -j RETURN"  # where it may come from was judged before it was unwrapped
     # wrong veth, a veth that is not set up, an outsider; before conntrack, so that a forged reset closes nothing
-    yield f"-s {state.overlay} -m rpfilter --invert -j DROP"
+    yield f"-s {state.overlay} -m rpfilter --invert -g {FORGED}"
     # the same for a source that claims to be the cell itself, or a host that the cell has connected to
-    yield f"! -s {state.overlay} -d {state.overlay} -m rpfilter --invert -j DROP"
+    yield f"! -s {state.overlay} -d {state.overlay} -m rpfilter --invert -g {FORGED}"
     # conntrack relates an error to the flow that it quotes, whatever its source: containers speak of their own flows only
-    yield f'-i {CONTAINERS} -p icmp -m bpf --bytecode "{bpf.FOREIGN_QUOTE}" -j DROP'
+    yield f'-i {CONTAINERS} -p icmp -m bpf --bytecode "{bpf.FOREIGN_QUOTE}" -g {FORGED}'
     if state.resolver:
         yield from resolver.untracked_arriving(state.resolver)
     if state.tunnel:

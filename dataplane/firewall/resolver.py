@@ -11,11 +11,13 @@ from typing import Final
 from dataplane.dns.command import HOP
 from dataplane.dns.limits import CALLS_BURST, CALLS_RATE, RATE, open_calls
 from dataplane.firewall.matches import FRESH, NOT_A_SYN, hashlimit
+from dataplane.firewall.notes import noted
 from dataplane.state import HostState, Resolver
-from dataplane.tables import LIMITED_QUESTIONS, LIMITED_RESOLVER_CALLS, LOOPBACK_LINK
+from dataplane.tables import LIMITED_QUESTIONS, LIMITED_RESOLVER_CALLS, LOOPBACK_LINK, Note
 
 PORT: Final = 53
 CHAIN: Final = "CELLNET-RESOLVER"
+UNANSWERED: Final = "CELLNET-UNANSWERED"
 QUESTIONS: Final = f"-p udp {hashlimit(rate=RATE, burst=RATE, name=LIMITED_QUESTIONS)}"
 CALLS: Final = f"-p tcp {FRESH} {hashlimit(rate=CALLS_RATE, burst=CALLS_BURST, name=LIMITED_RESOLVER_CALLS)}"
 
@@ -52,12 +54,15 @@ def strangers(resolver: Resolver) -> Iterator[str]:
     yield f"-d {resolver.address}/32 ! -i {LOOPBACK_LINK} -j DROP"
 
 
-def limited(state: HostState) -> Iterator[str]:
-    """The chain that containers' questions come to."""
-    yield f"{QUESTIONS} -j DROP"
-    yield "-p udp -j ACCEPT"
-    yield f"{NOT_A_SYN} -j CELLNET-REJECT"
-    yield f"{CALLS} -j DROP"
+def limited(state: HostState) -> dict[str, tuple[str, ...]]:
+    """The chain that containers' questions come to, and that of those which are too many."""
     most = open_calls(state.subnet.num_addresses)
-    yield f"-p tcp -m connlimit --connlimit-above {most} --connlimit-mask 32 --connlimit-saddr -j DROP"
-    yield "-j ACCEPT"
+    rules = (
+        f"{QUESTIONS} -g {UNANSWERED}",
+        "-p udp -j ACCEPT",
+        f"{NOT_A_SYN} -j CELLNET-REJECT",
+        f"{CALLS} -g {UNANSWERED}",
+        f"-p tcp -m connlimit --connlimit-above {most} --connlimit-mask 32 --connlimit-saddr -g {UNANSWERED}",
+        "-j ACCEPT",
+    )
+    return {CHAIN: rules, UNANSWERED: (*noted(Note.UNANSWERED, state.overlay), "-j DROP")}

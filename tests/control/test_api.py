@@ -264,8 +264,8 @@ def test_status_has_exactly_the_documented_fields(curl: Curl) -> None:
     assert code == 200
     assert list(given) == [
         "ok", "problems", "cell", "store", "peers", "mutual_tls", "policies", "firewall", "limited", "envoy", "dns", "hosts",
-        "ca", "rotation", "last_apply", "repairs", "last_repairs", "cuts", "last_cuts", "refusals", "refused_attaches",
-        "last_refused_attaches", "drain", "names", "early_addresses", "last_early_addresses",
+        "ca", "rotation", "last_apply", "repairs", "last_repairs", "cuts", "last_cuts", "refusals", "denied",
+        "refused_attaches", "last_refused_attaches", "drain", "names", "early_addresses", "last_early_addresses",
     ]  # fmt: skip
     assert given["firewall"] == {"backend": "nft", "rules": 74}
     assert given["ok"] is True

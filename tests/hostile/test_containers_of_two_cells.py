@@ -17,7 +17,7 @@ _ports = itertools.count(20_000, 2)  # conntrack remembers those that were used
 ERRORS = Without("filter", "CELLNET-ERRORS", "--ctdir REPLY")
 ANSWERS = Without("filter", "CELLNET-FORWARD", "--ctdir REPLY")
 SPOOFING = (
-    Without("raw", "CELLNET-PREROUTING", "-i cnet+ -j DROP"),
+    Without("raw", "CELLNET-PREROUTING", "-i cnet+ -g CELLNET-FORGED"),
     Without("raw", "CELLNET-PREROUTING", "rpfilter"),
     Setting("net/ipv4/conf/{mallory}/rp_filter", 0),
 )

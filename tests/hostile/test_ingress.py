@@ -23,7 +23,7 @@ DENIED = Without("filter", "{api_chain}", "CELLNET-REJECT")
 NO_RIGHT = Without("filter", "{api_from}", "CELLNET-REJECT")
 STRAIGHT_IN = Without("filter", "CELLNET-NEW", "-j CELLNET-REJECT")
 FORGED_INSIDE = (
-    Without("raw", "CELLNET-PREROUTING", "-i cnet+ -j DROP"),
+    Without("raw", "CELLNET-PREROUTING", "-i cnet+ -g CELLNET-FORGED"),
     Without("raw", "CELLNET-PREROUTING", "rpfilter"),
     Setting("net/ipv4/conf/{mallory}/rp_filter", 0),
 )

@@ -21,7 +21,7 @@ from tests.testlib.node import Connected, Node, pair
 from tests.testlib.patience import eventually
 
 SPOOFING = (
-    Without("raw", "CELLNET-PREROUTING", "-i cnet+ -j DROP"),
+    Without("raw", "CELLNET-PREROUTING", "-i cnet+ -g CELLNET-FORGED"),
     Without("raw", "CELLNET-PREROUTING", "rpfilter"),
     Setting("net/ipv4/conf/{mallory}/rp_filter", 0),
 )

@@ -10,7 +10,7 @@ from tests.testlib.mutation import Kernel, Setting, Without, stopped_by
 from tests.testlib.node import Connected, pair
 
 SPOOFING = (
-    Without("raw", "CELLNET-PREROUTING", "-i cnet+ -j DROP"),
+    Without("raw", "CELLNET-PREROUTING", "-i cnet+ -g CELLNET-FORGED"),
     Without("raw", "CELLNET-PREROUTING", "rpfilter"),
     Setting("net/ipv4/conf/{mallory}/rp_filter", 0),
 )

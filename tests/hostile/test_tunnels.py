@@ -25,7 +25,7 @@ from tests.testlib.port_thief import beside_envoy
 RIGHT = "policies:\n- {from: evil/shop/other, to: acme/shop/api, tcp: [8085]}\n"
 UNDER_ATTACK = 1.0  # seconds
 SPOOFING = (
-    Without("raw", "CELLNET-PREROUTING", "-i cnet+ -j DROP"),
+    Without("raw", "CELLNET-PREROUTING", "-i cnet+ -g CELLNET-FORGED"),
     Without("raw", "CELLNET-PREROUTING", "rpfilter"),
     Setting("net/ipv4/conf/{mallory}/rp_filter", 0),
 )

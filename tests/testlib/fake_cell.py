@@ -21,6 +21,7 @@ from agent.control import server
 from agent.control.api.attachments import AttachmentInFull, AttachmentsApi, AttachmentView, PublishedView, TlsView
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
+from agent.control.api.denied import DeniedApi
 from agent.control.api.drain import DrainApi
 from agent.control.api.policies import PoliciesApi
 from agent.control.api.policy_check import OutsideDefaults
@@ -41,7 +42,9 @@ from agent.errors import Conflict, NotFound
 from agent.identity.leaves import CaRow
 from agent.identity.names import NamesHeld, Naming
 from agent.identity.rotation import Step
+from agent.insight.denied import Denied, DeniedRow
 from agent.loop.reports import LastApplyRow
+from agent.metrics import Metrics
 from agent.model.attachment import AttachRequest
 from agent.model.cell import Cell, CellRecord, Endpoint
 from agent.model.credentials import StoreCredentials
@@ -103,6 +106,7 @@ class FakeCell:
     services: dict[str, tuple[AppName, ...]] = field(default_factory=dict)  # by name
     containers: dict[str, EngineContainer | None] = field(default_factory=dict)  # by name
     reserved: dict[str, Reservation] = field(default_factory=dict)
+    denied: Denied = field(default_factory=lambda: Denied(metrics=Metrics(), now=lambda: NOW, elapsed=lambda: 0.0))
     warnings: tuple[str, ...] = ()  # of each attach
     defaults: OutsideDefaults = field(default_factory=outside_defaults)
     rules: list[Policy] = field(default_factory=list)
@@ -267,6 +271,7 @@ class FakePart(Part):
             "cuts": 0,
             "last_cuts": (),
             "refusals": RefusalsRow(0, 0, {}, ()),
+            "denied": DeniedRow(0, (), 0),
             "refused_attaches": 0,
             "last_refused_attaches": (),
             "drain": None,
@@ -287,6 +292,7 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
     attachments = FakeAttachments(cell)
     apis = (
         attachments,
+        DeniedApi(cell.denied, cell="one"),
         fake_containers(cell, attachments),
         DrainApi(FakeDrain(cell.views), enforced=cell.step),
         apps,

@@ -1,0 +1,134 @@
+"""What was denied: to whom, by whom, why; counted by pair, and the last of it kept one by one.
+
+All of it is bounded. What comes beyond a bound is counted where it cannot be kept, so that nothing is missing unnoticed.
+"""
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from agent.metrics import Metrics
+from agent.model.status import Part
+
+KEPT: Final = 1_000  # one by one
+PAIRS: Final = 4_096
+SHOWN: Final = 3  # pairs in a row of status
+MINUTE: Final = 60
+
+
+class Reason(StrEnum):
+    """Why something was denied, in the word that users see."""
+
+    POLICY = "policy"  # no policy allows it
+    NOBODY = "nobody"  # no container has the address
+    STRICT = "strict"  # a policy allows it, but it came in plain text where only tunnels pass
+    EGRESS = "egress"  # no policy lets it out
+    INGRESS = "ingress"  # no policy lets it in from outside
+    HOST = "host"  # a port of the host that is no service of it
+    LIMIT = "limit"  # more than one container may have or begin
+    RESOLVER = "resolver"  # more questions than one container may ask
+    SPOOFED = "spoofed"  # an address that is not its sender's
+    INVALID = "invalid"  # of no connection that is known
+    TUNNEL = "tunnel"  # Envoy has refused it for another reason than policies
+
+
+class Pair(NamedTuple):
+    """Ends are apps, or addresses that are no app's. `port` is the destination's, 0 where there is none."""
+
+    source: str
+    to: str
+    protocol: str
+    port: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """One of them. `number` counts all that were kept since the agent's start; `at` is UTC."""
+
+    number: int
+    at: datetime
+    pair: Pair
+    source_address: str
+    to_address: str
+    words: str = ""
+
+
+@dataclass(slots=True)
+class Tally:
+    """How often a pair was denied, and when first and last."""
+
+    count: int
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeniedRow:
+    """Of the last minute; `pairs` are those that were denied most. `lost` were not heard of, since the agent's start."""
+
+    last_minute: int
+    pairs: tuple[str, ...]
+    lost: int
+
+
+class Denied(Part):
+    """One per agent. `now` is UTC, `elapsed` in seconds and never jumps."""
+
+    def __init__(self, *, metrics: Metrics, now: Callable[[], datetime], elapsed: Callable[[], float]) -> None:
+        self._metrics = metrics
+        self._now = now
+        self._elapsed = elapsed
+        self._last: deque[Denial] = deque(maxlen=KEPT)
+        self._tallies: OrderedDict[Pair, Tally] = OrderedDict()
+        self._minute: deque[tuple[int, Counter[Pair]]] = deque()
+        self.number = 0
+        self.forgotten = 0  # denials of pairs that were given up for others
+        self.lost = 0
+
+    def add(self, pair: Pair, *, source_address: str, to_address: str, words: str = "", count: int = 1) -> None:
+        """One more, or so many at once."""
+        at = self._now().replace(microsecond=0)
+        self.number += 1
+        self._last.append(Denial(self.number, at, pair, source_address, to_address, words))
+        self._metrics.denied.labels(pair.reason, pair.protocol).inc(count)
+        tally = self._tallies.get(pair)
+        if tally is None:
+            tally = self._tallies[pair] = Tally(0, at, at)
+            if len(self._tallies) > PAIRS:
+                self.forgotten += self._tallies.popitem(last=False)[1].count
+        tally.count, tally.last = tally.count + count, at
+        self._tallies.move_to_end(pair)
+        second = int(self._elapsed())
+        if not self._minute or self._minute[-1][0] != second:
+            self._minute.append((second, Counter()))
+            self._forget_minutes(second)
+        self._minute[-1][1][pair] += count
+
+    def since(self, number: int) -> tuple[Denial, ...]:
+        """Those after `number` that are still kept, the oldest first."""
+        return tuple(each for each in self._last if each.number > number)
+
+    def tallies(self) -> Iterator[tuple[Pair, Tally]]:
+        """By pair, the one that was denied last at the end."""
+        yield from self._tallies.items()
+
+    async def rows(self) -> Mapping[str, object]:
+        """`denied`."""
+        self._forget_minutes(int(self._elapsed()))
+        found = sum((pairs for _, pairs in self._minute), Counter[Pair]())
+        shown = tuple(f"{in_words(pair)} {count} times" for pair, count in found.most_common(SHOWN))
+        return {"denied": DeniedRow(found.total(), shown, self.lost)}
+
+    def _forget_minutes(self, second: int) -> None:
+        while self._minute and self._minute[0][0] <= second - MINUTE:
+            self._minute.popleft()
+
+
+def in_words(pair: Pair) -> str:
+    """`acme/shop/web -> acme/shop/api tcp/8080 (policy)`."""
+    port = f"/{pair.port}" if pair.port else ""
+    return f"{pair.source} -> {pair.to} {pair.protocol}{port} ({pair.reason})"

@@ -1,0 +1,137 @@
+"""From packets that the kernel has refused to denials: whose they were, and why none of them passed.
+
+A task of its own hears of them, so many at a time; what comes faster the kernel drops, and that is counted.
+"""
+
+import asyncio
+import socket
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Final
+
+from agent.errors import HostRefused
+from agent.insight.denied import Denied, Pair, Reason
+from agent.model.names import AppName
+from agent.model.policy import Policy, Protocol
+from agent.model.status import Part, Problem
+from dataplane.netlink.notes import NotedPacket, Notes
+from dataplane.tables import Note
+
+MESSAGES: Final = 16  # that are taken at once: 512 packets
+REST: Final = 0.1  # seconds between: 5,000 packets a second
+AGAIN: Final = 10.0  # seconds until the kernel is asked again that has refused
+GONE: Final = 1_024  # addresses whose app is remembered
+PROTOCOLS: Final = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", socket.IPPROTO_ICMP: "icmp"}
+REASONS: Final = {
+    Note.LIMITED: Reason.LIMIT,
+    Note.INVALID: Reason.INVALID,
+    Note.FORGED: Reason.SPOOFED,
+    Note.UNANSWERED: Reason.RESOLVER,
+}
+
+Check = Callable[[AppName, AppName, Protocol, int], Awaitable[Policy | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """What is asked: which app has an address now, which tags apps have, which policy lets one app reach another,
+    whether TCP between containers comes in tunnels alone."""
+
+    overlay: IPv4Network
+    app_at: Callable[[IPv4Address], AppName | None]
+    tags: Callable[[], Awaitable[Mapping[AppName, int]]]
+    check: Check
+    is_strict: Callable[[], bool]
+
+
+class NotedPackets(Part):
+    """`notes` is opened in the namespace of the agent."""
+
+    def __init__(self, denied: Denied, where: Whereabouts, *, notes: Callable[[], Notes] = Notes) -> None:
+        self._denied = denied
+        self._where = where
+        self._open = notes
+        self._by_tag: tuple[Mapping[AppName, int], dict[int, AppName]] = ({}, {})
+        self._known: OrderedDict[IPv4Address, AppName] = OrderedDict()
+        self._problem: HostRefused | None = None
+
+    def problems(self) -> Iterator[Problem]:
+        """Why nothing is heard."""
+        if self._problem is not None:
+            yield Problem("kernel", self._problem.what, self._problem.hint)
+
+    async def run(self) -> None:
+        """Hear and tell. Runs until cancelled."""
+        while True:
+            try:
+                notes = self._open()
+            except HostRefused as error:
+                self._problem = error
+                await asyncio.sleep(AGAIN)
+                continue
+            self._problem = None
+            try:
+                await self._follow(notes)
+            finally:
+                notes.close()
+
+    async def _follow(self, notes: Notes) -> None:
+        loop, heard = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(notes.descriptor, heard.set)
+        try:
+            while True:
+                await heard.wait()
+                loop.remove_reader(notes.descriptor)  # or a flood would wake the loop without end
+                packets, lost = notes.take(most=MESSAGES)
+                self._denied.lost += lost
+                for each in packets:
+                    await self._tell(each)
+                await asyncio.sleep(REST)
+                heard.clear()
+                loop.add_reader(notes.descriptor, heard.set)
+        finally:
+            loop.remove_reader(notes.descriptor)
+
+    async def _tell(self, packet: NotedPacket) -> None:
+        source, to = await self._source(packet), self._app_at(packet.to)
+        reason = REASONS.get(packet.note) or await self._reason(packet, source, to)
+        protocol = PROTOCOLS.get(packet.protocol, str(packet.protocol))
+        pair = Pair(str(source or packet.source), str(to or packet.to), protocol, packet.port, reason)
+        self._denied.add(pair, source_address=str(packet.source), to_address=str(packet.to))
+
+    async def _reason(self, packet: NotedPacket, source: AppName | None, to: AppName | None) -> Reason:
+        """What a chain of refusals at the end of the way means for this packet."""
+        if not packet.leaves:
+            return Reason.HOST
+        if packet.to not in self._where.overlay:
+            return Reason.EGRESS
+        if packet.source not in self._where.overlay:
+            return Reason.INGRESS
+        if self._where.app_at(packet.to) is None:
+            return Reason.NOBODY
+        if to is None or source is None or packet.protocol != socket.IPPROTO_TCP or not self._where.is_strict():
+            return Reason.POLICY
+        allowing = await self._where.check(source, to, Protocol.TCP, packet.port)
+        return Reason.POLICY if allowing is None else Reason.STRICT
+
+    async def _source(self, packet: NotedPacket) -> AppName | None:
+        """By its tag, which it has even if its app has gone, else by its address. Nobody's where the address is forged."""
+        if packet.note is Note.FORGED:
+            return None
+        tags = await self._where.tags()
+        if self._by_tag[0] is not tags:
+            self._by_tag = (tags, {tag: app for app, tag in tags.items()})
+        return self._by_tag[1].get(packet.tag) or self._app_at(packet.source)
+
+    def _app_at(self, address: IPv4Address) -> AppName | None:
+        """Of one that has gone the app that had it last, as far as it was seen here."""
+        found = self._where.app_at(address)
+        if found is None:
+            return self._known.get(address)
+        self._known[address] = found
+        self._known.move_to_end(address)
+        if len(self._known) > GONE:
+            self._known.popitem(last=False)
+        return found

@@ -1,0 +1,26 @@
+"""From calls that Envoy has refused to denials: in tunnels nothing of them is seen in the kernel."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from agent.envoy.refused_calls import app_of
+from agent.insight.denied import Denied, Pair, Reason
+from dataplane.envoy.refusal import Check, Refusal
+
+REASONS: Final = {
+    Check.RIGHTS: Reason.POLICY,
+    Check.RATE: Reason.LIMIT,
+    Check.CONNECTIONS: Reason.LIMIT,
+    Check.MEMORY: Reason.LIMIT,
+}
+"""Those that the kernel has, too; of the others the words say which."""
+
+
+def tell(refusals: Iterable[Refusal], denied: Denied) -> None:
+    """What Envoy reports, one by one."""
+    for each in refusals:
+        reason = REASONS.get(each.check, Reason.TUNNEL)
+        source = app_of(each.caller) if each.verified and each.caller else str(each.source)
+        pair = Pair(source, app_of(each.callee) or str(each.destination), "tcp", each.port, reason)
+        words = "" if each.check is Check.RIGHTS else f"{each.check}: {each.words}"
+        denied.add(pair, source_address=str(each.source), to_address=str(each.destination), words=words)

@@ -1,0 +1,29 @@
+"""What is refused or dropped is noted for the agent, which says who was refused what: over NFLOG, with a reason as its prefix.
+
+A note stands before what refuses, so that what passes pays nothing. Containers, of this cell and of others, have a share each:
+one that is refused without end hides no other's. All addresses outside have one share together, since there may be any number
+of them; so have the forged ones, of which one container may make any number.
+"""
+
+from ipaddress import IPv4Network
+from typing import Final
+
+from dataplane.tables import NOTED, NOTES_GROUP, Note
+
+SIZE: Final = 64  # bytes of a packet: its headers
+SHARE: Final = f"-m hashlimit --hashlimit-upto 20/sec --hashlimit-burst 50 --hashlimit-mode srcip --hashlimit-name {NOTED}"
+COMMON: Final = "-m limit --limit 50/sec --limit-burst 100"
+
+
+def noted(note: Note, overlay: IPv4Network) -> tuple[str, str]:
+    """The rules that note what comes to them, and let it go on."""
+    return f"-s {overlay} {SHARE} {_to_agent(note)}", f"! -s {overlay} {COMMON} {_to_agent(note)}"
+
+
+def noted_together(note: Note) -> str:
+    """The same where no source can be believed."""
+    return f"{COMMON} {_to_agent(note)}"
+
+
+def _to_agent(note: Note) -> str:
+    return f"-j NFLOG --nflog-prefix {note} --nflog-group {NOTES_GROUP} --nflog-size {SIZE}"

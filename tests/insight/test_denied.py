@@ -1,0 +1,65 @@
+"""What was denied is kept within bounds, and what is beyond them is counted."""
+
+from datetime import UTC, datetime, timedelta
+
+from agent.insight.denied import KEPT, PAIRS, Denied, DeniedRow, Pair, Reason
+from agent.metrics import Metrics
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+class Scene:
+    """A clock that is set, and what was denied by it."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.denied = Denied(
+            metrics=Metrics(), now=lambda: NOON + timedelta(seconds=self.seconds), elapsed=lambda: self.seconds
+        )
+
+    def add(self, port: int, *, count: int = 1) -> None:
+        pair = Pair("acme/shop/web", "acme/shop/api", "tcp", port, Reason.POLICY)
+        self.denied.add(pair, source_address="10.255.1.2", to_address="10.255.1.3", count=count)
+
+    async def row(self) -> DeniedRow:
+        found = (await self.denied.rows())["denied"]
+        assert isinstance(found, DeniedRow)
+        return found
+
+
+def test_the_last_are_kept_one_by_one_and_are_numbered() -> None:
+    scene = Scene()
+    for port in range(1, KEPT + 11):
+        scene.add(port)
+    found = scene.denied.since(0)
+    assert [found[0].number, found[-1].number, len(found)] == [11, KEPT + 10, KEPT]
+    assert [each.pair.port for each in scene.denied.since(KEPT + 8)] == [KEPT + 9, KEPT + 10]
+
+
+def test_pairs_that_are_given_up_are_counted_and_one_that_is_denied_again_stays() -> None:
+    scene = Scene()
+    scene.add(1, count=5)
+    scene.add(2, count=7)
+    for port in range(3, PAIRS + 1):
+        scene.add(port)
+    scene.add(1)
+    scene.add(PAIRS + 1)
+    tallies = {pair.port: each for pair, each in scene.denied.tallies()}
+    assert (tallies[1].count, len(tallies), scene.denied.forgotten) == (6, PAIRS, 7)
+    assert 2 not in tallies
+
+
+async def test_the_row_is_of_the_last_minute() -> None:
+    scene = Scene()
+    scene.add(1, count=3)
+    scene.seconds = 30
+    scene.add(2, count=9)
+    assert await scene.row() == DeniedRow(
+        12,
+        ("acme/shop/web -> acme/shop/api tcp/2 (policy) 9 times", "acme/shop/web -> acme/shop/api tcp/1 (policy) 3 times"),
+        0,
+    )
+    scene.seconds = 61
+    assert (await scene.row()).last_minute == 9
+    scene.seconds = 91
+    assert (await scene.row()) == DeniedRow(0, (), 0)
