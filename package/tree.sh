@@ -22,7 +22,6 @@ OWN="$UV"'
 make_deb() {
     uv_there || make_uv
     say "building the package for $release"
-    rm -rf --one-file-system "$state/$release-"*".old"
     within "$environment:$tools:$base" "$work/own" "$OWN"
     tree=$work/tree
     mkdir -p "$tree/usr/lib"
@@ -103,7 +102,9 @@ depends() {  # the programs of package/depends.list, this Python and no other, t
     } | paste -sd , | sed 's/,/, /g'
 }
 
-forget_older() {  # the two last packages of a release are kept, and no layer that none of them was made from
-    find "$state" -maxdepth 1 -name "$release-[0-9a-f]*" -printf '%T@ %p\n' | sort -rn | sed -n '4,$s/^[^ ]* //p' |
+forget_older() {  # the last packages of a release are kept, and the layers of this one
+    find "$state" -maxdepth 1 -name "$release-????????????" -printf '%T@ %p\n' | sort -rn | sed -n '5,$s/^[^ ]* //p' |
         while read -r each; do rm -rf --one-file-system "$each"; done
+    find "$state" -maxdepth 1 \( -name "$release-tools-*" -o -name "$release-environment-*" \) ! -path "$tools" ! -path "$environment" \
+        -exec rm -rf --one-file-system {} +
 }
