@@ -40,6 +40,7 @@ class ThisCell(Part):
         self._attaching = attaching
         self._clock = clock
         self._started = clock.elapsed()
+        self._version = version("cellnet")  # of what runs: an upgrade replaces the files before the process
 
     async def rows(self) -> Mapping[str, object]:
         """`cell`."""
@@ -50,7 +51,7 @@ class ThisCell(Part):
                 subnet=self._facts.subnet,
                 mtu=self._underlay.facts.mtu,
                 attachments=len(self._attaching.attached()),
-                version=version("cellnet"),
+                version=self._version,
                 pid=os.getpid(),
                 started=self._clock.called(self._started),
             )

@@ -186,6 +186,18 @@ def test_an_upgrade_loses_no_plain_connection_and_runs_the_new_version(running: 
     assert running.cell.attachments().keys() == {"web", "api", "other"}
 
 
+def test_an_agent_that_is_older_than_what_is_installed_is_reported(installed: Installed, upgraded: Replaced) -> None:
+    assert upgraded
+    metadata = "/usr/lib/cellnet/lib/python3.*/site-packages/cellnet-*.dist-info/METADATA"
+    installed.machine.shell(f"sed -i.before 's/^Version: .*/Version: 10.0.0/' {metadata}")
+    try:
+        assert (
+            f"version {NEWER} runs, and 10.0.0 is installed" in installed.machine.run("cellnet", "doctor", check=False).stdout
+        )
+    finally:
+        installed.machine.shell(f"for each in {metadata}; do mv $each.before $each; done")
+
+
 def test_an_upgrade_keeps_the_operators_configuration(upgraded: Replaced) -> None:
     assert upgraded.config == CONFIG
 
