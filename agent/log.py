@@ -10,11 +10,13 @@ from typing import TextIO, cast
 import structlog
 
 STDERR = 2
+_least = logging.INFO
 
 
 def configure(*, level: str = "info") -> None:
     """Set the log up once, at the start of the daemon; it goes to standard error."""
-    shared = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level]
+    set_level(level)
+    shared = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, _drop_lesser]
     terminal = sys.stderr.isatty()
     structlog.configure(
         processors=[
@@ -25,10 +27,22 @@ def configure(*, level: str = "info") -> None:
             if terminal
             else structlog.processors.JSONRenderer(default=str),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", Lossy(STDERR))),
         cache_logger_on_first_use=True,
     )
+
+
+def set_level(level: str) -> None:
+    """From now on events of a lesser level are left out."""
+    global _least
+    _least = logging.getLevelNamesMapping()[level.upper()]
+
+
+def _drop_lesser(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    if logging.getLevelNamesMapping()[str(event["level"]).upper()] < _least:
+        raise structlog.DropEvent
+    return event
 
 
 class Lossy(io.TextIOBase):

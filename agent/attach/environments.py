@@ -57,6 +57,13 @@ class Environments:
         self._basis: tuple[object, object] = (None, None)
         self._worked_out: OrderedDict[tuple[AppName, tuple[AppName, ...]], ServiceVariables] = OrderedDict()
 
+    def set_prefixes(self, prefixes: Sequence[str]) -> None:
+        """From now on service variables begin with these."""
+        if tuple(prefixes) != self._prefixes:
+            self._prefixes = tuple(prefixes)
+            self._worked_out.clear()
+            self._basis = (None, None)
+
     async def basis(self) -> object:
         """What they depend on besides the attachments: the same object as long as that is the same."""
         if self._prefixes:

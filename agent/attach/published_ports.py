@@ -44,6 +44,10 @@ class PublishedPorts(Part):
         self._taken: tuple[Problem, ...] = ()
         self._served: Mapping[tuple[str, Publication], bool] = {}
 
+    def reserve(self, reserved: Mapping[HostPort, str]) -> None:
+        """From now on these are not published. What is published stays."""
+        self._reserved = reserved
+
     def problems(self) -> Iterator[Problem]:
         """Ports that programs of the host have taken since."""
         yield from self._taken

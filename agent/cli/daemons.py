@@ -22,7 +22,7 @@ def agent(location: Location) -> int:
     config = _loaded(location)
     from agent.daemon.main import run_agent
 
-    return int(run_agent(config) or 0)
+    return int(run_agent(config, load=location.load) or 0)
 
 
 @click.command()

@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "ca": "agent.cli.ca:ca",
     "cell": "agent.cli.cell:cell",
     "completion": "agent.cli.completion:completion",
+    "config": "agent.cli.config:config",
     "detach": "agent.cli.attachments:detach",
     "drain": "agent.cli.drain:drain",
     "envoy": "agent.cli.daemons:envoy",

@@ -1,5 +1,6 @@
 """The cell's configuration as one frozen value. The annotations are the whole truth about agent.yaml's keys."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum
@@ -95,7 +96,7 @@ class TlsSettings:
         ),
     ] = Mtls.NONE
     leaf_lifetime: Annotated[
-        timedelta, Key(parsed(texts.duration), "lifetime of an instance's certificate, renewed at half of it")
+        timedelta, Key(parsed(texts.duration), "lifetime of an instance's certificate, renewed at half of it", live=True)
     ] = timedelta(hours=24)
 
 
@@ -127,6 +128,7 @@ class Dns:
             "name servers for all other names, or while `egress.default` is deny for those of policies: `auto` (the host's), "
             "`none`, or a list of ADDRESS or ADDRESS#PORT",
             "auto",
+            live=True,
         ),
     ] = None
     user: Annotated[str, Key(parsed(texts.user), "the system user dnsmasq runs as")] = "cellnet-dns"
@@ -182,6 +184,7 @@ class Ingress:
         Key(
             choice({each.value: each for each in Verdict}),
             "published ports, for callers that no policy names: `deny` or `allow`",
+            live=True,
         ),
     ] = Verdict.DENY
 
@@ -237,6 +240,20 @@ class MetricsSettings:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What the agent writes of itself."""
+
+    level: Annotated[
+        str,
+        Key(
+            choice({each: each for each in ("debug", "info", "warning", "error")}),
+            "the least grave events that the agent's log has: `debug`, `info`, `warning` or `error`",
+            live=True,
+        ),
+    ] = "info"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """What agent.yaml sets, every default filled in, every path absolute and with the root's prefix."""
@@ -262,17 +279,21 @@ class Config:
     ingress: Ingress = Ingress()
     host_services: Annotated[
         tuple[HostService, ...],
-        Key(listing(host_service), "host ports that containers may reach: `[{protocol: tcp, port: 9001}]`"),
+        Key(listing(host_service), "host ports that containers may reach: `[{protocol: tcp, port: 9001}]`", live=True),
     ] = ()
     service_env_prefixes: Annotated[
         tuple[str, ...],
         Key(
             listing(parsed(texts.variable_prefix)),
             "an app has a variable for each app that it may reach: one of these, then its name (docs/apps.md)",
+            live=True,
         ),
     ] = ()
     envoy: Envoy = Envoy()
     metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()
     paths: Paths
     file: ConfigFile | None = field(default=None, compare=False)
     """Where all this was read; no key."""
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Where the value of a key was written, of those that were: `file:line`; no key."""

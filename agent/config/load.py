@@ -44,7 +44,8 @@ def loaded(content: bytes | None, *, path: Path, root: Path | None, hostname: st
         config = replace(config, cell=_named_after(hostname, whole))
     _check_together(config, settings, whole)
     raise_all(reports)
-    return replace(config, file=ConfigFile(path, None if content is None else digest_of(content)))
+    file = ConfigFile(path, None if content is None else digest_of(content))
+    return replace(config, file=file, origins={name: each.origin for name, each in settings.items()})
 
 
 def _named_after(hostname: str, whole: Report) -> str:

@@ -19,6 +19,11 @@ class ConfiguredValue:
     node: Node
     report: Report
 
+    @property
+    def origin(self) -> str:
+        """The text, and the line in it."""
+        return f"{self.report.file}:{self.node.line}"
+
 
 Settings = Mapping[str, ConfiguredValue]
 

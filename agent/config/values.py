@@ -22,12 +22,13 @@ Reader = Callable[[Node, Report], T | None]
 class Key:
     """Stands in the annotation of a field of Config: reading, checking and the reference all go by it.
 
-    `meaning` is one line for the reference; `shown` its default where that is not the field's own.
+    `meaning` is one line for the reference; `shown` its default where that is not the field's own; `live`: a reload takes it.
     """
 
     read: Reader[object]
     meaning: str
     shown: str = ""
+    live: bool = False
 
 
 class Kind(Enum):

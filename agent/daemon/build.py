@@ -3,6 +3,7 @@
 A new part has its place in the list of what reports; what it does for as long as the agent runs, among the tasks.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from agent.control.api.apps import AppsApi
 from agent.control.api.attachments import AttachmentsApi
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
+from agent.control.api.config import ConfigApi
 from agent.control.api.containers import ContainersApi
 from agent.control.api.denied import DeniedApi
 from agent.control.api.drain import DrainApi
@@ -27,15 +29,16 @@ from agent.control.api.rotation import RotationApi
 from agent.control.api.routes import RoutesApi
 from agent.control.api.spaces import SpacesApi
 from agent.control.api.status import METRICS, StatusApi
+from agent.control.config_in_force import ConfigInForce
 from agent.control.enforcement import Enforcement
 from agent.control.metrics_listener import MetricsListener
 from agent.control.names_in_force import NamesInForce
 from agent.daemon import watchdog
 from agent.daemon.clock import Clock
-from agent.daemon.config_changes import ConfigChanges
 from agent.daemon.disk_space import DiskSpace
 from agent.daemon.firewall import clear_other_backend
 from agent.daemon.foundation import Foundation, lay_foundation
+from agent.daemon.live_settings import take
 from agent.daemon.lock import ForeignHolders
 from agent.daemon.parts import Parts, make_parts
 from agent.daemon.saved_rules import SavedRules
@@ -71,12 +74,19 @@ class Agent:
 
 @contextlib.asynccontextmanager
 async def build(
-    config: Config, *, foreign_holders: ForeignHolders, failures: TaskFailures, clock: Clock
+    config: Config,
+    *,
+    load: Callable[[], Config],
+    signals: asyncio.Event,
+    foreign_holders: ForeignHolders,
+    failures: TaskFailures,
+    clock: Clock,
 ) -> AsyncIterator[Agent]:
-    """Everything, opened; closed at the end."""
+    """Everything, opened; closed at the end. `load` reads the configuration again, at each of the `signals`."""
     async with contextlib.AsyncExitStack() as stack:
         base = await lay_foundation(config, clock=clock, stack=stack)
         parts, shared = await make_parts(base, stack), base.storage.shared
+        in_force = ConfigInForce(base.current, load=load, take=partial(take, base=base, parts=parts))
 
         def recover() -> None:
             parts.attaching.recover()
@@ -85,7 +95,7 @@ async def build(
             parts.names.readiness.first_look(parts.attaching.attached())
 
         listener = MetricsListener(config.metrics)
-        routes = _routes(base, parts, foreign_holders, failures, listener)
+        routes = _routes(base, parts, in_force, foreign_holders, failures, listener)
         yield Agent(
             subnet=base.facts.subnet,
             recover=recover,
@@ -97,7 +107,11 @@ async def build(
                 parts.files.prepare,
             ),
             routes=routes,
-            tasks=(*_tasks(base, parts), *_metrics_task(config, listener, routes)),
+            tasks=(
+                *_tasks(base, parts),
+                *_metrics_task(config, listener, routes),
+                ("reload", partial(in_force.follow, signals)),
+            ),
         )
 
 
@@ -216,12 +230,11 @@ def _reporting(base: Foundation, parts: Parts) -> tuple[Part, ...]:
         parts.names.readiness,
         parts.names.claims,
         parts.holders,
-        ConfigChanges(config.file),
         TrustedFiles(config),
     )
 
 
-def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
+def _routes(base: Foundation, parts: Parts, in_force: ConfigInForce, *more: Part) -> list[web.RouteDef]:
     """The API, a class for each subject."""
     config, clock, storage, enforcement = base.config, base.clock, base.storage, Enforcement(parts.loop)
     attachments = AttachmentsApi(
@@ -240,11 +253,11 @@ def _routes(base: Foundation, parts: Parts, *more: Part) -> list[web.RouteDef]:
         config.cell, parts.leaves, own=lambda: parts.announcement.roots, store=storage.trust, cells=storage.cells,
         shared=storage.shared, elapsed=clock.elapsed, now=clock.now,
     )  # fmt: skip
-    apps = _apps(base, parts)
-    reporting = (*_reporting(base, parts), attachments, rotation, *more)
+    apps, reporting = _apps(base, parts), (*_reporting(base, parts), attachments, rotation, in_force, *more)
     apis = (
         attachments,
         _containers(base, parts, attachments),
+        ConfigApi(in_force, enforcement=enforcement),
         DrainApi(parts.drain, enforced=enforcement.next),
         apps,
         SpacesApi(base.declared, known=parts.known, enforcement=enforcement),

@@ -2,7 +2,7 @@
 programs' rules do to what ours allow, looked at beside the loop."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -46,7 +46,7 @@ class FirewallRow:
 class FirewallPart(Part):
     """`loop` counts our rules and knows the containers; `passage` is what other programs' rules must let through."""
 
-    def __init__(self, backend: backends.Backend, *, kernel: Kernel, loop: Reconciler, passage: Passage) -> None:
+    def __init__(self, backend: backends.Backend, *, kernel: Kernel, loop: Reconciler, passage: Callable[[], Passage]) -> None:
         self._backend = backend
         self._kernel = kernel
         self._loop = loop
@@ -90,7 +90,7 @@ class FirewallPart(Part):
 
     async def look(self) -> None:
         """Once."""
-        read = partial(harmful_chains, self._backend, self._passage)
+        read = partial(harmful_chains, self._backend, self._passage())
         try:
             found = await asyncio.wrap_future(self._kernel.observe(read))
             limited = await asyncio.wrap_future(self._kernel.observe(over_limit))

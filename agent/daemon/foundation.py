@@ -11,6 +11,7 @@ from agent.attach.owners import Owners
 from agent.cells.address_clashes import AddressClashes
 from agent.cells.underlay import UnderlayMonitor
 from agent.config.config import Config, Verdict
+from agent.config.current import CurrentConfig
 from agent.daemon import host_record
 from agent.daemon.clock import Clock
 from agent.daemon.firewall import chosen_backend
@@ -39,6 +40,7 @@ class Foundation:
     """Opened, and closed by the stack that it was made with."""
 
     config: Config
+    current: CurrentConfig
     clock: Clock
     database: Database
     ledger: Ledger
@@ -76,7 +78,8 @@ async def lay_foundation(config: Config, *, clock: Clock, stack: contextlib.Asyn
     facts = replace(facts, ipv6=has_ipv6(), mptcp=backends.can_strip_mptcp(backend))
     await underlay_monitor.refresh()
     return Foundation(
-        config, clock, database, ledger, owners, storage, DeclaredApps(database), backend, kernel, monitor, underlay_monitor,
+        config, CurrentConfig(config), clock,
+        database, ledger, owners, storage, DeclaredApps(database), backend, kernel, monitor, underlay_monitor,
         address_clashes, facts, names_file,
     )  # fmt: skip
 
@@ -103,16 +106,26 @@ async def _facts(config: Config, storage: Storage, ledger: Ledger, *, now: float
     cell, overlay = ledger.cell_id(fresh=uuid.uuid4().hex), config.overlay
     subnet = await storage.cells.claim_subnet(cell, network=overlay.network, cell_prefix=overlay.cell_prefix, now=now)
     ledger.adopt_subnet(subnet)
-    return CellFacts(
+    facts = CellFacts(
         overlay=config.overlay.network,
         subnet=subnet,
         pins=config.paths.netns,
         tls_port=config.tls.port,
         egress_allowed=config.egress.default is Verdict.ALLOW,
-        ingress_allowed=config.ingress.default is Verdict.ALLOW,
-        host_services=config.host_services,
+        host_services=(),
         trust_domain=config.trust_domain,
         resolver=resolver_of(config),
+        longest_tunnel=0,
+    )
+    return with_live_settings(facts, config)
+
+
+def with_live_settings(facts: CellFacts, config: Config) -> CellFacts:
+    """What a reload changes of them."""
+    return replace(
+        facts,
+        ingress_allowed=config.ingress.default is Verdict.ALLOW,
+        host_services=config.host_services,
         longest_tunnel=round(min(LONGEST_TUNNEL, config.tls.leaf_lifetime / 4).total_seconds()),
     )
 

@@ -29,12 +29,12 @@ from agent.pacing import wait_for_event
 AGAIN = 1.0  # seconds
 
 
-def run_agent(config: Config, *, clock: Clock | None = None) -> int:
-    """Run until SIGTERM or SIGINT, by the host's clock or by `clock`; returns 0.
+def run_agent(config: Config, *, load: Callable[[], Config] | None = None, clock: Clock | None = None) -> int:
+    """Run until SIGTERM or SIGINT, by the host's clock or by `clock`; returns 0. `load` reads the configuration anew.
 
     Raises what keeps the agent from starting.
     """
-    log.configure()
+    log.configure(level=config.log.level)
     raise_descriptor_limit()
     foreign: list[int] = []
     with lock.take(on_foreign=foreign.append):
@@ -42,7 +42,9 @@ def run_agent(config: Config, *, clock: Clock | None = None) -> int:
             log.get("daemon").warning("lock_held_by_another_user", uid=uid)
         last_start.remove(config.paths.control_socket.parent)
         try:
-            return asyncio.run(_main(config, foreign_holders=ForeignHolders(*foreign), clock=clock or Clock()))
+            return asyncio.run(
+                _main(config, load=load or (lambda: config), foreign_holders=ForeignHolders(*foreign), clock=clock or Clock())
+            )
         except BaseExceptionGroup as group:
             error = _first_known(group)
             _leave_note(error, config)
@@ -70,12 +72,13 @@ def _first_known(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return found
 
 
-async def _main(config: Config, *, foreign_holders: ForeignHolders, clock: Clock) -> int:
-    stop = asyncio.Event()
+async def _main(config: Config, *, load: Callable[[], Config], foreign_holders: ForeignHolders, clock: Clock) -> int:
+    stop, reload = asyncio.Event(), asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     failures = TaskFailures(clock.elapsed)
-    built = build(config, foreign_holders=foreign_holders, failures=failures, clock=clock)
+    built = build(config, load=load, signals=reload, foreign_holders=foreign_holders, failures=failures, clock=clock)
     async with built as agent, asyncio.TaskGroup() as tasks:
         begin = partial(_begin, tasks, failures=failures)
         agent.recover()

@@ -25,7 +25,7 @@ from agent.cells.peers import Peers
 from agent.cells.rollout import Rollout, RolloutFacts
 from agent.cells.tunnel_health import TunnelHealth
 from agent.cells.tunnel_mode import TunnelMode
-from agent.config.config import Mtls
+from agent.config.config import Config, Mtls
 from agent.daemon.container_limits import ContainerLimits
 from agent.daemon.firewall import FirewallPart, passage_of
 from agent.daemon.foundation import Foundation
@@ -113,7 +113,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     peers = Peers(storage.cells, name=config.cell, overlay=facts.overlay, subnet=facts.subnet)
     mode = TunnelMode(config.tls.mtls, base.ledger, without_tunnels=lambda: peers.without_tunnels)
     announcement, metrics, leaving = await _announcement(base, mode), Metrics(), set[str]()
-    holders, outside = _holders(base, mode), await make_outside_parts(config, elapsed=clock.elapsed)
+    holders, outside = _holders(base, mode), await make_outside_parts(base.current, elapsed=clock.elapsed)
     names, account = make_name_parts(base, stack), envoy_account(config)
     leaves, tags, policies = _leaves(base, holders, names.naming), _tags(base), _policies(base)
     ports = ReservedPorts(lambda each: envoy_ports(each, facts=facts, tunnels=mode.serves), uid=account.pw_uid)
@@ -143,7 +143,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     return Parts(
         metrics=metrics, leaves=leaves, policies=policies, known=known, tags=tags, announcement=announcement, roots=roots,
         ads=ads, loop=loop,
-        firewall=FirewallPart(base.backend, kernel=base.kernel, loop=loop, passage=passage_of(config)),
+        firewall=FirewallPart(base.backend, kernel=base.kernel, loop=loop, passage=lambda: passage_of(base.current.config)),
         liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching, drain=drain,
         places=ReservedPlaces(base.ledger, holders, storage.indexes, names.asked, files, attaching.turn_of),
         listeners=listeners, ports=ports, holders=holders, files=files, limits=ContainerLimits(base.kernel, loop=loop),
@@ -206,9 +206,14 @@ def _drain(base: Foundation, loop: Reconciler, attaching: AttachTransactions, na
 
 def _published(base: Foundation) -> PublishedPorts:
     """Of the host's ports, what containers reach there and where tunnels end stay what they are."""
-    reserved = {HostPort(each.protocol, each.port): "containers reach the host there" for each in base.config.host_services}
-    reserved[HostPort("udp", base.config.overlay.port)] = "the tunnels between cells end there"
-    return PublishedPorts(base.ledger.all, facts=base.facts, reserved=reserved)
+    return PublishedPorts(base.ledger.all, facts=base.facts, reserved=reserved_ports(base.config))
+
+
+def reserved_ports(config: Config) -> dict[HostPort, str]:
+    """Ports of the host that are not published, with the reason."""
+    reserved = {HostPort(each.protocol, each.port): "containers reach the host there" for each in config.host_services}
+    reserved[HostPort("udp", config.overlay.port)] = "the tunnels between cells end there"
+    return reserved
 
 
 def _policies(base: Foundation) -> PoliciesInForce:

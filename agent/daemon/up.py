@@ -56,6 +56,11 @@ class SupervisedCommand:
         log.get("up").warning("ended", part=self._name, code=code, again_in_seconds=wait)
         return code == REFUSED and self._starts == 1 and self._name == "agent"
 
+    def reload(self) -> None:
+        """Ask it to read its configuration again, if it runs."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
+
     def terminate(self) -> process.Running | None:
         """Ask it to end; the process, if it runs."""
         if self._process is not None:
@@ -86,9 +91,13 @@ def _supervise(config: Config) -> int:
         nonlocal stopping
         stopping = True
 
+    def reload(_signal: int, _frame: FrameType | None) -> None:
+        children[0].reload()
+
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     children = [SupervisedCommand(name) for name in CHILDREN]
+    signal.signal(signal.SIGHUP, reload)
     log.get("up").info("up", cell=config.cell, socket=str(config.paths.control_socket))
     try:
         while not stopping:

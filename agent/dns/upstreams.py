@@ -96,6 +96,11 @@ class Upstreams(Part):
         """That the file could not be written."""
         return tuple(Problem("dns", each.what, each.hint) for each in self._failure.standing.values())
 
+    def take(self, config: Config) -> None:
+        """From now on go by this one."""
+        self._config = config
+        self.look()
+
     async def run(self) -> None:
         """Follow the host's file for ever. Ends only by cancellation."""
         while True:

@@ -87,6 +87,10 @@ class Leaves(Part):
         """What this cell vouches with."""
         return self._issuer.authorities
 
+    def set_lifetime(self, lifetime: timedelta) -> None:
+        """From now on certificates are issued for so long; those that are there keep their time."""
+        self._facts = replace(self._facts, lifetime=lifetime)
+
     @property
     def trust_domain(self) -> str:
         """Of every leaf of this cell."""

@@ -65,7 +65,8 @@ class Reconciler:
 
     def __init__(self, snapshot: Callable[[], Awaitable[Snapshot]], *, facts: CellFacts, effects: Effects) -> None:
         self._snapshot = snapshot
-        self._facts = facts
+        self.facts = facts
+        self._is_other = False  # whether what facts say may have become less
         self._effects = effects
         self._turns = Turns()
         self._known = KnownKernel()
@@ -82,6 +83,12 @@ class Reconciler:
         self.at_rest = asyncio.Event()  # set between turns
         self._log = log.get("reconcile")
         self._looks = Complaints(self._log, failed="cannot_look")
+
+    def take(self, facts: CellFacts) -> None:
+        """Go by these from the next turn on, which also looks for flows that they no longer permit."""
+        self._is_other |= facts != self.facts
+        self.facts = facts
+        self.kick()
 
     def kick(self) -> None:
         """Something changed: take another turn."""
@@ -117,10 +124,11 @@ class Reconciler:
 
     async def _turn(self) -> TurnReport:
         known, now = self._known, self._effects.elapsed
+        is_other, self._is_other = self._is_other, False
         snapshot = await self._snapshot()
         self._news_in, self._tags = snapshot.news_in, snapshot.tags
         self._revocation.expect(snapshot.departed)
-        wanted = desired_state(snapshot, facts=self._facts, before=known.state)
+        wanted = desired_state(snapshot, facts=self.facts, before=known.state)
         wanted = self.mass_loss.guarded(wanted, before=known.state, leaving=snapshot.leaving, now=now())
         compiled_before = None if known.applied is None else known.applied.compiled
         state, compiled = known.state_and_tables(wanted) or (wanted, compile_tables(wanted, before=compiled_before))
@@ -138,7 +146,7 @@ class Reconciler:
         self.hop_calls.follow(state)
         late = await self.late_rights.settle()  # what is cut before could be opened again
         # None: connections may exist that were opened while our rules were not in force
-        before = None if is_repair or known.has_failed else known.state
+        before = None if is_repair or known.has_failed or is_other else known.state
         leaving = lost_ways_out(before, state)
         receipt = await self._revocation.cut(state, lost_rights(before, state), leaving=leaving, late=late)
         self._known = after

@@ -8,12 +8,18 @@ from enum import Enum
 from agent.config.config import Config
 from agent.config.settings import fields_of
 from agent.config.values import Key
+from agent.config.written import live_keys
 
 HEAD = """# Configuration
 
 `/etc/cellnet/agent.yaml`; every key is optional, a missing file means the defaults. A file that is named by `--config` or
 `CELLNET_CONFIG` must be there. The file must be root's, and writable by root alone. The agent reads it at its start;
-`cellnet status` reports a file that has changed since. Root makes the file, and the folder of policies besides (`install -d
+`cellnet status` names keys that have another value there since. `cellnet config reload`, `systemctl reload cellnet-agent` and
+SIGHUP to the agent take up {live} without a restart, and say which
+others need one; a file with a mistake changes nothing. `dns.upstreams` is among them only while the outside is asked for the
+names of policies alone (`egress.default: deny`). Policy files need no reload. `cellnet config check [FILE]` says all mistakes
+of a file, and what a change of it takes; `cellnet config show --origin` what is in force, and where each value was written.
+ Root makes the file, and the folder of policies besides (`install -d
 -m 755 /etc/cellnet/policies.d`); the agent does not, and a folder that is not there allows nothing.
 Unknown keys, wrong types and values that YAML would convert oddly (`on`, `010`, `22:22`) are errors, all reported at once as
 `file:line:column: message`.
@@ -31,7 +37,10 @@ listens on 127.0.0.1 alone is not reached.
 
 def text() -> str:
     """The whole text of docs/config.md."""
-    return HEAD + "".join(f"| `{name}` | `{default}` | {meaning} |\n" for name, default, meaning in key_rows(Config))
+    live = ", ".join(f"`{each}`" for each in sorted(live_keys()))
+    return HEAD.format(live=live) + "".join(
+        f"| `{name}` | `{default}` | {meaning} |\n" for name, default, meaning in key_rows(Config)
+    )
 
 
 def key_rows(section: type, *, prefix: str = "") -> Iterator[tuple[str, str, str]]:

@@ -11,6 +11,7 @@ import pytest
 from agent.cli.main import cli
 from agent.wording import program
 
+UNIT = re.compile(r"\bcellnet[a-z-]*\.(?:service|target)\b")
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("agent", "ca", "dataplane", "host", "lab")
 OURS = re.compile(r"(?:^|['`]|sudo )cellnet ((?:[a-z-]+ ?)+)")
@@ -61,8 +62,11 @@ def test_the_targets_of_messages_exist() -> None:
     assert {found for _, text in TEXTS for found in MAKE.findall(text)} <= targets
 
 
-def test_no_message_names_a_service_that_nothing_installs() -> None:
-    assert {place for place, text in TEXTS if "systemctl" in text} == set()
+def test_the_units_of_messages_exist() -> None:
+    units = {each.name for each in (ROOT / "systemd").iterdir()}
+    named = {found for _, text in TEXTS for found in UNIT.findall(text)}
+    assert len(named) > 4
+    assert named <= units
 
 
 @pytest.mark.parametrize(("called", "named"), [("/x/bin/cellnet", "/x/bin/cellnet"), ("/x/agent/__main__.py", "cellnet")])

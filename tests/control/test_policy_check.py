@@ -20,7 +20,7 @@ FILE = "/etc/cellnet/agent.yaml"
 @pytest.fixture
 def open_cell(tmp_path: Path) -> Iterator[Curl]:
     """One whose agent.yaml lets everything out and in."""
-    defaults = replace(outside_defaults(), egress_allowed=True, ingress_allowed=True, source=FILE)
+    defaults = replace(outside_defaults(), egress_allowed=True, ingress_allowed=lambda: True, source=FILE)
     cell = FakeCell(defaults=defaults)
     with serving(cell, tmp_path / "open.sock") as path:
         yield Curl(path, cell)

@@ -47,7 +47,7 @@ def kernel() -> Kernels:
 @pytest.fixture
 def part(kernel: Kernels) -> FirewallPart:
     edges = {"kernel": cast("Kernel", kernel), "loop": cast("Reconciler", Loop())}
-    return FirewallPart(Backend.NFT, **edges, passage=Passage(OVERLAY))  # type: ignore[arg-type]
+    return FirewallPart(Backend.NFT, **edges, passage=lambda: Passage(OVERLAY))  # type: ignore[arg-type]
 
 
 async def reported(part: FirewallPart) -> list[str]:

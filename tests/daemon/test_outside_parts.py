@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.config.config import Config
+from agent.config.current import CurrentConfig
 from agent.config.load import load
 from agent.daemon.outside_parts import make_outside_parts
 from agent.model.outside import HostPattern, Inside
@@ -20,7 +21,7 @@ def config(tmp_path: Path, *overrides: str) -> Config:
 
 async def never(found: Config, *addresses: str) -> list[str]:
     """Those of the addresses that are."""
-    parts = await make_outside_parts(found, elapsed=lambda: 0.0)
+    parts = await make_outside_parts(CurrentConfig(found), elapsed=lambda: 0.0)
     networks = parts.never.networks({}, own=None)
     kept = [each for each in addresses if any(IPv4Address(each) in network for network in networks)]
     assert kept == [each for each in addresses if parts.never.why(IPv4Address(each))]
@@ -42,7 +43,7 @@ async def test_the_hosts_name_servers_are_never_outside_where_none_are_configure
     path.write_text("nameserver 192.0.2.53\n")
     found = config(tmp_path, f"paths.host_resolv_conf={path}")
     assert await never(found, "192.0.2.53", "192.0.2.54") == ["192.0.2.53"]
-    parts = await make_outside_parts(found, elapsed=lambda: 0.0)
+    parts = await make_outside_parts(CurrentConfig(found), elapsed=lambda: 0.0)
     path.write_text("nameserver 192.0.2.54\n")
     assert parts.never.look()
     assert parts.never.why(IPv4Address("192.0.2.54"))
@@ -59,7 +60,7 @@ def test_the_domains_of_all_names_that_the_cell_gives_are_inside(tmp_path: Path,
 @pytest.mark.parametrize("key", ["egress", "ingress"])
 async def test_a_default_of_agent_yaml_is_what_a_check_goes_by(tmp_path: Path, key: str) -> None:
     for overrides, is_allowed in (((), False), ((f"{key}.default=allow",), True)):
-        defaults = (await make_outside_parts(config(tmp_path, *overrides), elapsed=lambda: 0.0)).defaults
-        found = {"egress": defaults.egress_allowed, "ingress": defaults.ingress_allowed}
+        defaults = (await make_outside_parts(CurrentConfig(config(tmp_path, *overrides)), elapsed=lambda: 0.0)).defaults
+        found = {"egress": defaults.egress_allowed, "ingress": defaults.ingress_allowed()}
         assert found == {"egress": False, "ingress": False} | {key: is_allowed}
         assert defaults.source == str(tmp_path / "agent.yaml")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.current import CurrentConfig
 from agent.config.etcd import Etcd, EtcdEndpoint
 from agent.config.load import load
+from agent.control.config_in_force import ConfigInForce
 from agent.daemon.clock import Clock
-from agent.daemon.config_changes import ConfigChanges
 from agent.daemon.foundation import lay_foundation
 from agent.daemon.trusted_files import TrustedFiles, deciding_files
 from agent.envoy.process import exec_envoy
@@ -79,7 +80,11 @@ def test_a_secret_that_others_can_read_is_a_problem(part: TrustedFiles, tmp_path
 def test_a_config_that_others_can_write_starts_nothing_and_is_a_problem_for_a_running_agent(tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
     path.write_text("cell: one\n")
-    running = ConfigChanges(load(path, root=None, hostname="host").file)
+    running = ConfigInForce(
+        CurrentConfig(load(path, root=None, hostname="host")),
+        load=lambda: load(path, root=None, hostname="host"),
+        take=lambda _: None,
+    )
     path.chmod(0o666)
     with pytest.raises(HostRefused, match=r"agent\.yaml can be written by group or others \(mode 0666\)") as refused:
         load(path, root=None, hostname="host")

@@ -21,6 +21,7 @@ from agent.control import server
 from agent.control.api.attachments import AttachmentInFull, AttachmentsApi, AttachmentView, PublishedView, TlsView
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
+from agent.control.api.config import ConfigApi
 from agent.control.api.denied import DeniedApi
 from agent.control.api.drain import DrainApi
 from agent.control.api.policies import PoliciesApi
@@ -63,6 +64,7 @@ from ca.show import Shown, Summary
 from dataplane.tunnel_probe import TunnelAnswer
 from host.namespace import open_namespace, pin, unpin
 from tests.testlib.fake_apps import FakeApps, FakeDeclaredApps, FakeKnownApps, dns_of
+from tests.testlib.fake_config import fake_config
 from tests.testlib.fake_containers import fake_containers
 from tests.testlib.fake_drain import FakeDrain
 from tests.testlib.fake_enforcement import FakeEnforcement
@@ -294,6 +296,7 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
         attachments,
         DeniedApi(cell.denied, cell="one"),
         fake_containers(cell, attachments),
+        ConfigApi(fake_config(), enforcement=enforcement),
         DrainApi(FakeDrain(cell.views), enforced=cell.step),
         apps,
         SpacesApi(FakeDeclaredApps(cell), known=known, enforcement=enforcement),

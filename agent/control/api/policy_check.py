@@ -30,7 +30,7 @@ class OutsideDefaults:
     why_never: Callable[[IPv4Address], str]
     source: str = "agent.yaml"
     egress_allowed: bool = False
-    ingress_allowed: bool = False
+    ingress_allowed: Callable[[], bool] = lambda: False
     leads_to: Callable[[AppName, str, int], bool] = lambda _app, _protocol, _port: True
 
 
@@ -121,7 +121,7 @@ class PolicyCheck:
             return Permit(policy.name, str(policy.origin), until, policy.note)
         if self._defaults.egress_allowed and not isinstance(question.to, AppName):
             return Permit("egress.default", self._defaults.source)
-        if self._defaults.ingress_allowed and not isinstance(question.source, AppName):
+        if self._defaults.ingress_allowed() and not isinstance(question.source, AppName):
             return Permit("ingress.default", self._defaults.source)
         return None
 
