@@ -121,6 +121,7 @@ def test_shell_sessions_have_prompts(document: Path) -> None:
         "docs/cells.md",
         "docs/engines.md",
         "docs/backup.md",
+        "docs/operate.md",
     ],
 )
 def test_every_command_that_a_document_shows_is_run_by_the_test_that_it_names(document: str) -> None:
