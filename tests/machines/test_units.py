@@ -1,5 +1,6 @@
 """The units of systemd/: confined, started again by themselves, and what is done to one of them ends no connection."""
 
+import json
 import re
 
 import pytest
@@ -77,3 +78,25 @@ def test_an_agent_that_stands_still_is_started_anew(cell: MachineCell) -> None:
     cell.wait_well()
     assert cell.connects("web", PORT)
     cell.machine.shell(f"rm -r /run/systemd/system/{AGENT}.d; systemctl daemon-reload")
+
+
+def test_a_reload_takes_up_what_needs_no_restart_and_ends_nothing(cell: MachineCell) -> None:
+    caller, before = cell.caller(), cell.pid(AGENT)
+    cell.write("/etc/cellnet/agent.yaml", "service_env_prefixes: [A_]\n")
+    cell.machine.run("systemctl", "reload", AGENT)
+    eventually(lambda: "service_env_prefixes: [A_]" in cell.machine.run("cellnet", "config", "show").stdout)
+    assert cell.pid(AGENT) == before
+    assert not caller.progress().failed
+    caller.close()
+
+
+def test_a_teardown_stops_the_units_and_leaves_nothing_on_the_host(cell: MachineCell) -> None:
+    forwarding = json.loads(cell.machine.path("/run/cellnet/host-before").read_text())["settings"]["net/ipv4/ip_forward"]
+    cell.machine.run("cellnet", "teardown", "--force", timeout=60)
+    assert {cell.pid(unit) for unit in UNITS} == {0}
+    look = (
+        "ls -d /run/cellnet /sys/class/net/c* 2>/dev/null; iptables-save; ipset list -name; cat /proc/sys/net/ipv4/ip_forward"
+    )
+    assert cell.machine.run("sh", "-c", look).stdout == f"{forwarding}\n"
+    cell.machine.run("systemctl", "start", "cellnet.target")
+    cell.wait_well()
