@@ -94,17 +94,21 @@ def show(location: Location, origin: bool, as_json: bool) -> None:
         return
     keys = list(found.at("keys").each())
     notes = {each.text("key"): each.text("origin") for each in keys} if origin else {}
+    if origin:
+        named = " (named by --config or CELLNET_CONFIG)" if location.config is not None else ""
+        click.echo(f"# {found.text('file')}{named}")
     click.echo(document({each.text("key"): each.text("value") for each in keys}, notes), nl=False)
     for each in found.at("problems").each():
         print_warning(each.text("what"), hint=each.text("hint"))
 
 
 def _of_file(location: Location) -> Fields:
+    from agent.config.config import DEFAULT
     from agent.config.written import all_values
 
     loaded = location.load()
     keys = [
-        {"key": key, "value": value, "origin": loaded.origins.get(key, "default")} for key, value in all_values(loaded).items()
+        {"key": key, "value": value, "origin": loaded.origins.get(key, DEFAULT)} for key, value in all_values(loaded).items()
     ]
     return Fields({"file": str(location.config_file), "keys": keys, "differing": [], "problems": []})
 

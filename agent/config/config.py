@@ -22,6 +22,8 @@ from dataplane.state import HostService
 
 OVERLAY = IPv4Network("10.255.0.0/16")
 RESOLVER = IPv4Address("169.254.0.2")
+DEFAULT = "default"
+"""Where the value of a key is from that nothing has set."""
 PORT = integer(low=1, high=65535, what="a port")
 
 
@@ -296,4 +298,4 @@ class Config:
     file: ConfigFile | None = field(default=None, compare=False)
     """Where all this was read; no key."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Where the value of a key was written, of those that were: `file:line`; no key."""
+    """Where the value of a key is from, of those that are not just `default`: `file:line`, and what moves paths; no key."""

@@ -6,17 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.config import texts
-from agent.config.config import Config
+from agent.config.config import DEFAULT, Config
 from agent.config.file import ConfigFile, digest_of, read
 from agent.config.name_templates import template_conflicts
-from agent.config.paths import all_below, below, derived
+from agent.config.paths import Paths, all_below, below, derived
 from agent.config.problems import Report, raise_all
-from agent.config.settings import ConfiguredValue, read_file, read_override
+from agent.config.settings import ConfiguredValue, fields_of, read_file, read_override
 from agent.config.source import Listing
 from agent.errors import InvalidInput
 from dataplane.state import INBOUND_PORT, OUTBOUND_PORT
 from dataplane.tables import GATEWAY
 
+PATHS = ("policies", *(f"paths.{each.name}" for each in fields_of(Paths)))
 SOCKET_LIMIT = 107  # bytes that the kernel takes for the path of a unix socket
 
 
@@ -45,7 +46,10 @@ def loaded(content: bytes | None, *, path: Path, root: Path | None, hostname: st
     _check_together(config, settings, whole)
     raise_all(reports)
     file = ConfigFile(path, None if content is None else digest_of(content))
-    return replace(config, file=file, origins={name: each.origin for name, each in settings.items()})
+    origins = {name: each.origin for name, each in settings.items()}
+    if root is not None:
+        origins |= {name: f"{origins.get(name, DEFAULT)}, below {root} of --root or CELLNET_ROOT" for name in PATHS}
+    return replace(config, file=file, origins=origins)
 
 
 def _named_after(hostname: str, whole: Report) -> str:

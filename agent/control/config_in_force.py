@@ -4,7 +4,7 @@ A file with a mistake changes nothing, and is a problem of the status for as lon
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from agent import log
@@ -28,12 +28,22 @@ class FileSeen:
 
 
 class ConfigInForce(Part):
-    """`load` reads it all again as at the start; `take` has the agent's parts go by another one."""
+    """`load` reads it all again as at the start; `take` has the agent's parts go by another one; `reread`
+    reads policy files, which are followed by themselves where their file system says what changes.
+    """
 
-    def __init__(self, current: CurrentConfig, *, load: Callable[[], Config], take: Callable[[Config], None]) -> None:
+    def __init__(
+        self,
+        current: CurrentConfig,
+        *,
+        load: Callable[[], Config],
+        take: Callable[[Config], None],
+        reread: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
         self._current = current
         self._load = load
         self._take = take
+        self._reread = reread
         file = current.config.file
         self._seen = FileSeen(None if file is None else file.digest, current.config)
         self._log = log.get("config")
@@ -82,6 +92,11 @@ class ConfigInForce(Part):
         self._log.info("reloaded", taken=taken, needs_restart=others)
         return found
 
+    async def reread(self) -> None:
+        """Policy files too, whatever has become of agent.yaml."""
+        if self._reread is not None:
+            await self._reread()
+
     def reload_quietly(self) -> None:
         """As for a signal: what is wrong is in the log and the status."""
         try:
@@ -95,6 +110,7 @@ class ConfigInForce(Part):
             await signals.wait()
             signals.clear()
             self.reload_quietly()
+            await self.reread()
 
     def _look(self) -> FileSeen:
         """Parsed only where it is another one than at the last look."""

@@ -86,7 +86,9 @@ async def build(
     async with contextlib.AsyncExitStack() as stack:
         base = await lay_foundation(config, clock=clock, stack=stack)
         parts, shared = await make_parts(base, stack), base.storage.shared
-        in_force = ConfigInForce(base.current, load=load, take=partial(take, base=base, parts=parts))
+        in_force = ConfigInForce(
+            base.current, load=load, take=partial(take, base=base, parts=parts), reread=parts.policies.settle_files
+        )
 
         def recover() -> None:
             parts.attaching.recover()

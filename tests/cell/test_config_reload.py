@@ -124,8 +124,11 @@ def test_what_is_in_force_is_shown_with_where_it_was_written(cell: CellUnderTest
     shown = cell.cellnet("config", "show", "--origin").out.splitlines()
     assert f"service_env_prefixes: [C_]  # {agent_yaml.path}:{line}" in shown
     assert "  port: 61443  # default" in shown
+    root = cell.lab.root
+    assert f"  run: {root}/run/cellnet  # default, below {root} of --root or CELLNET_ROOT" in shown
     elsewhere = cell.lab.root / "elsewhere"
     elsewhere.mkdir()
     offline = cell.lab.run(*CELLNET, "--root", str(elsewhere), "--config", str(agent_yaml.path), "config", "show", "--origin")
     assert "no agent answers: this is what one would run by" in offline.err
     assert f"service_env_prefixes: [C_]  # {agent_yaml.path}:{line}" in offline.out.splitlines()
+    assert f"# {agent_yaml.path} (named by --config or CELLNET_CONFIG)" in offline.out.splitlines()

@@ -8,6 +8,12 @@ from tests.testlib.names import leads
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, WEB
 
+TRACES = (
+    ("ipset", "list", "-name"),
+    ("iptables-nft-save",),
+    ("ip", "link", "show", "type", "vxlan"),
+    ("ip", "route", "show", "proto", "157"),
+)
 NAME = "api.shop.acme.cell.internal"
 
 
@@ -27,3 +33,7 @@ def test_every_cell_stops_naming_a_drained_one_and_its_call_through_a_tunnel_end
     stream.close()
     eventually(lambda: first.attachments() == [])
     assert second.attachments() == ["staying", "web"]
+    first.cellnet("teardown")
+    left = [first.host.run(*each) for each in TRACES]
+    assert "".join(left) == ""
+    assert web.get(staying, 8080) == f"hello {web.address}\n"

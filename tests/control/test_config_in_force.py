@@ -1,5 +1,6 @@
 """What agent.yaml says otherwise than what runs: key by key, until it is taken up, and never half of a file with a mistake."""
 
+import asyncio
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,8 @@ from agent.config.current import CurrentConfig
 from agent.config.load import load
 from agent.config.problems import InvalidSource
 from agent.control.config_in_force import ConfigInForce
+from agent.pacing import wait_for_event
+from tests.testlib.patience import PATIENCE
 
 FIRST = "tls: {leaf_lifetime: 12h}\n"
 
@@ -79,6 +82,21 @@ def test_a_file_with_a_mistake_changes_nothing_and_is_a_problem_until_it_is_mend
     assert f"{file}:1:27: unknown key 'prot'" in what
     file.write_text(FIRST)
     assert said(in_force) == []
+
+
+@pytest.mark.parametrize("text", [FIRST, "prot: 1\n"])
+async def test_policy_files_are_read_again_whatever_has_become_of_agent_yaml(file: Path, text: str) -> None:
+    read, signals, reread = partial(load, file, root=None, hostname="host"), asyncio.Event(), asyncio.Event()
+
+    async def read_policies() -> None:
+        reread.set()
+
+    part = ConfigInForce(CurrentConfig(read()), load=read, take=lambda _: None, reread=read_policies)
+    await asyncio.to_thread(file.write_text, text)
+    following = asyncio.create_task(part.follow(signals))
+    signals.set()
+    assert await wait_for_event(reread, within=PATIENCE)
+    following.cancel()
 
 
 def test_name_servers_are_live_only_where_the_hop_asks_them(file: Path, in_force: ConfigInForce) -> None:

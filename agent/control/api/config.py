@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from agent.config.config import DEFAULT
 from agent.config.written import KeyChange
 from agent.control.config_in_force import ConfigInForce
 from agent.control.enforcement import Enforcement
 from agent.control.errors import answer
-
-DEFAULT = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,7 @@ class ConfigApi:
     async def reload(self, _request: web.Request) -> web.Response:
         """What is `taken` is in force when this is answered; `needs_restart` is as it was."""
         found = self._in_force.reload()
+        await self._in_force.reread()
         await self._enforcement.next()
         taken, others = [each for each in found if each.live], [each for each in found if not each.live]
         return answer({"taken": _views(taken), "needs_restart": _views(others)})
