@@ -21,6 +21,7 @@ BLOCK = re.compile(
     r"^<!-- tests/machines/test_vagrant\.py (?P<how>compares|runs) this block .*?-->\n```sh\n(?P<text>.*?)^```$", re.M | re.S
 )
 CELLS = ("cell-1", "cell-2", "cell-3")
+RELEASE = "bookworm"  # what the Vagrantfile's machines are
 SCRIPTS = "/cellnet/vagrant"  # where they are in Vagrant's machines
 SMOKE_SECONDS = 400
 pytestmark = pytest.mark.timeout(SMOKE_SECONDS + 100)
@@ -34,9 +35,9 @@ def blocks(how: str) -> list[str]:
 @pytest.fixture(scope="module")
 def cells(segment: Segment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Machine]]:
     """Three machines with the package, of which provision.sh has made cells; one that goes down by itself boots again."""
-    package = package_of("bookworm")
+    package = package_of(RELEASE)
     with ExitStack() as stack:
-        made = boot_all(segment, len(CELLS), folder=tmp_path_factory.mktemp("machines"), checkout=False)
+        made = boot_all(segment, len(CELLS), folder=tmp_path_factory.mktemp("machines"), release=RELEASE, checkout=False)
         for each in made:
             stack.callback(each.close)
         shutil.copy(package, made[0].path("/root"))
@@ -54,6 +55,7 @@ def provision(machines: Sequence[Machine], *, package: Path, key: Path) -> None:
     def software(machine: Machine) -> None:
         shutil.copytree(ROOT / "vagrant", machine.path(SCRIPTS))
         shutil.copy(package, machine.path("/tmp/cellnet.deb"))
+        machine.path("/etc/dpkg/dpkg.cfg.d/hasty").write_text("force-unsafe-io\n")  # no disk has to be waited for
         machine.run("systemctl", "enable", "--now", "ssh")
         step(
             "software",
@@ -136,6 +138,7 @@ def test_the_package_of_the_document_is_installed_on_all_servers_from_the_first(
     folder = cells[0].shell("mktemp -d").strip()
     assert cells[0].shell(f"cd {folder}; {servers} cut -d ' ' -f 1 servers").split() == [f"cell-{n}" for n in range(1, 6)]
     for each in cells:
+        each.path("/etc/apt/apt.conf.d/99once").write_text('Acquire::Retries "0";\n')  # there is no way to a mirror
         each.shell("rm -f /tmp/cellnet*.deb")
     said = cells[0].shell(f"cd /root/cellnet; {packages}", timeout=120)
     assert said.count("cellnet is already the newest version") == len(cells), said

@@ -155,11 +155,14 @@ class Machine:
         self._overlay.close()
 
 
-def boot_all(segment: Segment, count: int, *, folder: Path, first: int = 1, checkout: bool = True) -> Sequence[Machine]:
+def boot_all(
+    segment: Segment, count: int, *, folder: Path, first: int = 1, release: str | None = None, checkout: bool = True
+) -> Sequence[Machine]:
     """Machines that boot side by side, ready when this returns."""
     with ExitStack() as undo:
         made = [
-            Machine(segment, number, folder=folder / f"m{number}", checkout=checkout) for number in range(first, first + count)
+            Machine(segment, number, folder=folder / f"m{number}", release=release, checkout=checkout)
+            for number in range(first, first + count)
         ]
         for each in made:
             undo.callback(each.close)
