@@ -8,7 +8,7 @@ OWN="$UV"'
     uv --no-cache pip install --quiet --python /usr/lib/cellnet/bin/python --no-deps /package/wheel/*.whl
     cd /usr/lib/cellnet/bin
     for each in *; do
-        case $each in python | python3 | python3.* | cellnet | cellnet-cni | cellnet-netavark) ;; *) rm "$each" ;; esac
+        case $each in python | python3 | python3.* | cellnet | cellnet-cni | cellnet-netavark | cellnet-oci-hook) ;; *) rm "$each" ;; esac
     done
     cd /
     find /usr/lib/cellnet -name "*.lock" -maxdepth 1 -exec rm {} +
@@ -49,6 +49,8 @@ lay_out() {
     link /usr/bin/cellnet $PLACE/bin/cellnet
     link /usr/lib/cni/cellnet-cni $PLACE/bin/cellnet-cni
     link /usr/libexec/netavark/cellnet $PLACE/bin/cellnet-netavark
+    link /usr/bin/cellnet-oci-hook $PLACE/bin/cellnet-oci-hook
+    put /usr/share/containers/oci/hooks.d agent/cni/cellnet-hook.json
     put /etc/cellnet "$made/agent.yaml"
     mkdir -p "$tree/etc/cellnet/policies.d"
     put /usr/share/man/man1 "$made"/man/*.1

@@ -1,5 +1,5 @@
 # The Python environment .venv, exactly as uv.lock says. Sourced by setup/run.
-# .venv/.cellnet says what was installed (agent/cni/plugin.py is copied): one line for the inputs, one for the dependency groups. It is written last.
+# .venv/.cellnet says what was installed (agent/cni/*.py are copied): one line for the inputs, one for the dependency groups. It is written last.
 # .setup/unfinished is there while .venv is being made: its contents are not to be trusted then.
 # shellcheck shell=sh
 
@@ -7,7 +7,7 @@ PYTHON=/usr/bin/python3                     # not the first python3 in PATH: pye
 STAMP=.venv/.cellnet
 
 venv_inputs() {  # a moved checkout and another Python count too: both are written all over .venv
-    { cat pyproject.toml uv.lock setup/uv.txt agent/cni/plugin.py; pwd; readlink -f "$PYTHON"; } | sha256sum
+    { cat pyproject.toml uv.lock setup/uv.txt agent/cni/*.py; pwd; readlink -f "$PYTHON"; } | sha256sum
 }
 
 venv_stamp() {  # inputs, groups

@@ -55,6 +55,7 @@ class Podman:
         self.cell = cell
         self.folder = cell.lab.root / "podman"
         self._inside: tuple[str, ...] = ()
+        self._hooks: tuple[str, ...] = ()
         self._holder: subprocess.Popen[bytes] | None = None
         self.networks, plugins = self.folder / "net.d", self.folder / "plugins"
         inside = [self.folder / "rootfs" / each for each in ("usr", "etc", "proc", "sys", "dev", "tmp", "run")]
@@ -79,7 +80,11 @@ class Podman:
     def shell(self, block: str) -> str:
         """The commands of a document, one after the other, on the cell's host; what they print. IMAGE serves port 8080."""
         inside = " ".join((*LIMITS, "--stop-timeout=0", "--volume=/usr:/usr:ro", "--rootfs", str(self.folder / "rootfs")))
+        hooks = self.folder / "hooks.d"
         places = {"/usr/lib/cni/": f"{self.folder / 'plugins'}/", "/etc/cni/net.d/": f"{self.networks}/",
+                  "sudo cp agent/cni/cellnet-hook.json /usr/share/containers/oci/hooks.d/":
+                  f"sed 's,/usr/bin/,{hooks}/,' agent/cni/cellnet-hook.json >{hooks}/cellnet-hook.json",
+                  'oci-hook" /usr/bin/': f'oci-hook" {hooks}/',
                   "IMAGE": f"{inside} python3 -m http.server 8080"}  # fmt: skip
         script = "\n".join(commands(block))
         for shown, there in places.items():
@@ -92,7 +97,7 @@ class Podman:
     def _words(self) -> list[str]:
         places = [f"--root={self.folder / 'storage'}", f"--runroot={self.folder / 'run'}"]
         conf = (f"CONTAINERS_CONF={self.folder / 'containers.conf'}", f"CONTAINERS_STORAGE_CONF={self.folder / 'storage.conf'}")
-        return [*self._inside, "env", *conf, "podman", *STORAGE, *places]
+        return [*self._inside, "env", *conf, "podman", *STORAGE, *self._hooks, *places]
 
     def network(self, **keys: object) -> None:
         """The network `cellnet`, whose agent is the cell's."""
@@ -136,6 +141,14 @@ class Podman:
         return IPv4Address(
             self("inspect", "--format={{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name).out.strip()
         )
+
+    def use_hook(self) -> None:
+        """From now on it calls cellnet's for containers that are annotated."""
+        folder = self.folder / "hooks.d"
+        folder.mkdir()
+        text = (ROOT / "agent/cni/cellnet-hook.json").read_text()
+        (folder / "cellnet-hook.json").write_text(text.replace("/usr/bin/", f"{PLUGINS}/"))
+        self._hooks = (f"--hooks-dir={folder}",)
 
     def have_ids(self, count: int) -> None:
         """From now on there are ids for containers with user namespaces of their own, in a mount namespace that is podman's."""
