@@ -10,9 +10,11 @@ import pytest
 
 from bench import look
 from bench.bench_attach import ATTACH, DETACH
+from bench.bench_engine import ADD, DEL, NETWORKS, REMOVE, RUN
 from bench.bench_memory import LIBRARIES
 from bench.bench_policy import ALLOW, DELETE, FILE_IN, FILE_OUT
 from bench.bench_revoke import LAST, READ
+from bench.engine import BRIDGES
 
 ROOT = Path(__file__).parents[2]
 ONCE = ("--rounds", "1", "--runs", "1")
@@ -59,6 +61,15 @@ def test_the_script_for_commands_measures_ours_beside_the_bare_interpreter(tmp_p
     assert [what.split()[1] for what in ours] == ["ps", "status", "policy", "exec"]
     bare = next(each["p50"] for each in found if each["what"] == "python3 -c pass")
     assert all(each["bar"] == "at most 60 ms" and bare > 0 for each in ours.values())
+
+
+def test_the_script_for_engines_measures_the_plugin_and_podman_on_both_networks(tmp_path: Path) -> None:
+    found = measured("bench_engine", "--attached", "1", "--mtls", "none", results=tmp_path)
+    podman = [what.format(network=network) for what in (RUN, REMOVE) for network in NETWORKS.values()]
+    wanted = {ADD, DEL, *(podman if (BRIDGES / "bridge").exists() else ())}
+    assert found.keys() == wanted
+    assert all(each["count"] == 1 and each["setting"] == "1 attached" for each in found.values())
+    assert {what: each["bar"] for what, each in found.items() if each["bar"]} == {ADD: "p50 60"}
 
 
 def test_the_script_for_memory_reads_both_processes_before_and_after_others_came_and_went(tmp_path: Path) -> None:
