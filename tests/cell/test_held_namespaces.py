@@ -38,6 +38,19 @@ def test_what_cannot_be_attached_is_not_held_either(cell: CellUnderTest) -> None
     cell.cellnet("release", "web")
 
 
+def test_a_namespace_that_is_held_under_a_reserved_name_has_its_place_and_is_of_its_app(cell: CellUnderTest) -> None:
+    cell.cellnet("reserve", "web", "--app=acme/shop/web", "--instance=4")
+    (reserved,) = cell.client.get("/v1/reservations").each()
+    done = cell.cellnet("hold", "web", "--app=acme/shop/api", code=1)
+    assert "the name 'web' is reserved for acme/shop/web" in done.err
+    assert "cellnet release web" in done.err
+    cell.cellnet("hold", "web", "--app=acme/shop/web")
+    found = cell.client.get("/v1/attachments/web")
+    assert (found.text("address"), found.text("instance")) == (reserved.text("address"), "4")
+    cell.cellnet("release", "web")
+    assert cell.attachments() == []
+
+
 def test_an_unprivileged_caller_reads_that_it_takes_root(cell: CellUnderTest) -> None:
     words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
     done = cell.lab.run(*words, "cellnet", "hold", "web", "--app=acme/shop/web")

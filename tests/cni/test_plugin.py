@@ -213,9 +213,14 @@ def test_an_agent_that_hangs_is_given_up(tmp_path: Path) -> None:
     assert (found.code, found.what) == (11, "the agent of cellnet did not answer within 1 s")
 
 
-def test_a_user_who_is_not_root_reads_that_rootless_engines_cannot_use_it(engine: Engine, netns: MakeNetns) -> None:
-    words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-IS", "-"]
-    config = {"cniVersion": "1.0.0", "name": "cellnet", "app": "acme/shop/web", "socket": str(engine.socket)}
+@pytest.mark.parametrize("hides_run", [False, True], ids=["as a user", "as root of a user namespace that hides /run"])
+def test_a_user_who_is_not_root_reads_that_rootless_engines_cannot_use_it(
+    engine: Engine, netns: MakeNetns, hides_run: bool
+) -> None:
+    inside = ["unshare", "--user", "--map-root-user"] if hides_run else []
+    words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *inside, "/usr/bin/python3", "-IS", "-"]
+    path = "/run/nothing-is-here" if hides_run else str(engine.socket)
+    config = {"cniVersion": "1.0.0", "name": "cellnet", "app": "acme/shop/web", "socket": path}
     script = SOURCE.read_text().replace("sys.stdin.buffer.read()", repr(json.dumps(config).encode()))
     environment = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "box", "CNI_NETNS": str(netns("c").path), "CNI_IFNAME": "eth0"}
     done = subprocess.run(words, input=script.encode(), env={**environment, "PATH": "/usr/bin"}, capture_output=True)
