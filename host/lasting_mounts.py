@@ -13,6 +13,7 @@ from pathlib import Path
 from host import syscalls
 
 FIRST, OWN = "/proc/1/ns/mnt", "/proc/thread-self/ns/mnt"
+FIRST_MOUNTS = "/proc/1/mountinfo"
 
 
 def in_first_mounts(folder: Path, work: Callable[[], None]) -> None:
@@ -38,3 +39,28 @@ def in_first_mounts(folder: Path, work: Callable[[], None]) -> None:
             thread = threading.Thread(target=enter, name="first-mounts")
             thread.start()
             thread.join()
+
+
+def outlive(folder: Path) -> bool:
+    """Whether what is mounted in `folder` stays when this program ends: it is the same folder among the mounts of process 1.
+
+    Where process 1 cannot be looked at, as in some containers, nothing speaks against it.
+    """
+    try:
+        if _mount_of(folder) in {line.split(maxsplit=1)[0] for line in Path(FIRST_MOUNTS).read_text().splitlines()}:
+            return True
+    except OSError:
+        return True
+    same = list[Path]()
+    in_first_mounts(folder, lambda: same.append(folder))
+    return bool(same)
+
+
+def _mount_of(folder: Path) -> str:
+    """The number of the mount that a folder is on: each mount is of one mount namespace alone."""
+    descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    try:
+        lines = Path(f"/proc/thread-self/fdinfo/{descriptor}").read_text().splitlines()
+    finally:
+        os.close(descriptor)
+    return next(line.split()[1] for line in lines if line.startswith("mnt_id:"))

@@ -17,6 +17,7 @@ from agent import log
 from agent.attach.address_holders import AddressHolders
 from agent.attach.asked_routes import AskedRoutes
 from agent.attach.container_files import ContainerFiles
+from agent.attach.lasting_pins import LastingPins
 from agent.attach.owners import Owners
 from agent.attach.published_ports import PublishedPorts
 from agent.attach.reserved_ports import ReservedPorts
@@ -79,6 +80,7 @@ class AttachTransactions(Part):
 
     def __init__(self, parts: AttachParts) -> None:
         self._parts = parts
+        self._lasting = LastingPins(parts.facts.pins)
         # weak: a name's lock lives as long as a task holds it or waits for it
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._pinned: dict[NamespaceId, str] = {}
@@ -99,6 +101,7 @@ class AttachTransactions(Part):
         for identity, name in self._swept.items():
             what = f"'{name}' was detached when its owner ended, but processes live on in its namespace without a network"
             yield Problem("kernel", what, f"end them, or attach it again: nsenter --net={inhabited[identity]} shows them")
+        yield from self._lasting.problems()
         yield from self._ports_of_ours()
 
     def _ports_of_ours(self) -> Iterator[Problem]:
@@ -127,8 +130,8 @@ class AttachTransactions(Part):
                 return await self._attach(request, descriptor, owner=owner, root=root)
 
     async def await_readiness(self) -> None:
-        """Raise Unavailable where every attach would fail, as this cell is drained, or Envoy is not there or hangs."""
-        closed = self._parts.closed()
+        """Raise where every attach would fail: this cell is drained, pins would not last, Envoy is not there or hangs."""
+        closed = self._parts.closed() or self._lasting.refusal()
         if closed is not None:
             raise closed
         await self._parts.reconciler.envoy.connected(timeout=CONNECT_SECONDS)

@@ -58,6 +58,21 @@ def test_envoy_that_is_started_anew_ends_what_goes_through_it_and_nothing_else(c
     cell.wait_well()
 
 
+def test_pins_outlive_an_agent_that_has_mounts_of_its_own(cell: MachineCell) -> None:
+    cell.write(f"/run/systemd/system/{AGENT}.d/own.conf", "[Service]\nPrivateTmp=yes\nProtectSystem=full\n")
+    cell.machine.shell(f"systemctl daemon-reload; systemctl restart {AGENT}", timeout=60)
+    cell.wait_well()
+    assert cell.has_own_mounts(AGENT)
+    cell.machine.start("cellnet", "run", "--app", "acme/shop/web", "--name", "more", "--", "sleep", "infinity")
+    eventually(lambda: "more" in cell.attachments())
+    cell.machine.shell(f"systemctl restart {AGENT}; systemctl restart {ENVOY}", timeout=60)
+    cell.wait_well()
+    assert cell.attachments().keys() == {"web", "api", "other", "more"}
+    assert all(cell.connects(name, port) for name in ("web", "more") for port in (PORT, TLS_PORT))
+    cell.machine.shell(f"rm -r /run/systemd/system/{AGENT}.d; systemctl daemon-reload; systemctl restart {AGENT}")
+    cell.wait_well()
+
+
 def test_the_target_takes_all_units_along(cell: MachineCell) -> None:
     cell.machine.run("systemctl", "stop", "cellnet.target")
     eventually(lambda: {cell.pid(unit) for unit in UNITS} == {0})

@@ -69,15 +69,19 @@ class RestlessCaller:
 
 
 class MachineCell:
-    """A machine whose units are started when this is made, with `web` that may reach `api`, and `other` that may not."""
+    """A machine whose units are started when this is made.
 
-    def __init__(self, machine: Machine, *, config: str = "") -> None:
+    With `apps` it has `api`, `web` that may reach it, and `other` that may not.
+    """
+
+    def __init__(self, machine: Machine, *, config: str = "", apps: bool = True) -> None:
         self.machine = machine
         self.write("/etc/cellnet/agent.yaml", config)
         self.allow()
         machine.run("systemctl", "enable", "--now", "--quiet", "cellnet.target", timeout=120)
         self.wait_well()
-        self.start_apps()
+        if apps:
+            self.start_apps()
 
     def write(self, inside: str, text: str) -> None:
         """A file of the machine, in place at once and whole."""
@@ -122,3 +126,7 @@ class MachineCell:
     def pid(self, unit: str) -> int:
         """Of a unit's main process, in the machine."""
         return int(self.machine.run("systemctl", "show", "--property=MainPID", "--value", unit).stdout)
+
+    def has_own_mounts(self, unit: str) -> bool:
+        """Whether a unit's main process is in another mount namespace than process 1."""
+        return self.machine.shell(f"readlink /proc/{{1,{self.pid(unit)}}}/ns/mnt | uniq").count("mnt") == 2

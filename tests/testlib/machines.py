@@ -99,9 +99,13 @@ class Machine:
         return self.run("bash", "-euo", "pipefail", "-c", text, check=check, timeout=timeout).stdout
 
     def start(self, *argv: str, pipes: bool = False) -> "subprocess.Popen[str]":
-        """Start a command inside; it ends with the machine at the latest. With pipes, what it prints must be read."""
+        """Start a command inside, as a service of the machine's; with pipes, what it prints must be read.
+
+        A process that this host has started in there is nobody's child there: a reboot would wait for it for 90 s.
+        """
         there = subprocess.PIPE if pipes else subprocess.DEVNULL
-        return subprocess.Popen(self.argv(*argv), stdin=there, stdout=there, stderr=subprocess.STDOUT, text=True)
+        words = ("systemd-run", "--quiet", "--collect", *(("--pipe",) if pipes else ()), "--", *argv)
+        return subprocess.Popen(self.argv(*words), stdin=there, stdout=there, stderr=subprocess.STDOUT, text=True)
 
     def ready(self) -> "Machine":
         """Wait until it has booted."""
