@@ -12,6 +12,7 @@ from agent.cli.credentials import credentials_field, credentials_option
 from agent.cli.errors import FAILED, print_error, print_warning, print_warnings
 from agent.cli.output import counted, joined, json_option, print_json, table
 from agent.cli.policy_effect import ask, diff, dry_run_option, matrix, show_effect, show_problems
+from agent.cli.policy_suggest import suggest
 from agent.cli.stored_policies import names_of
 from agent.client.answer import Fields
 from agent.client.connection import Client, Refused, quoted
@@ -28,6 +29,7 @@ def policy() -> None:
 
 policy.add_command(diff)
 policy.add_command(matrix)
+policy.add_command(suggest)
 
 
 @policy.command("list")

@@ -1,0 +1,105 @@
+"""`policy suggest`: the policies that would let through what was refused lately, as a file to look at."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import click
+
+from agent.cli.app_names import APP
+from agent.cli.errors import print_warnings
+from agent.cli.output import json_option, print_json
+from agent.client.answer import Fields
+from agent.client.location import Location
+
+KINDS = ("policy", "egress", "ingress")
+"""Reasons that a policy mends, the least wide policies first: between two apps, then those with the outside."""
+MOST_PORTS = 20  # of one protocol: more look like a scan
+
+
+@dataclass(slots=True)
+class Wish:
+    """What one policy would let through."""
+
+    kind: str
+    source: str
+    to: str
+    ports: dict[str, set[int]] = field(default_factory=dict)
+    count: int = 0
+    last: str = ""
+
+    @property
+    def is_scan(self) -> bool:
+        """Whether more ports were asked for than an app has."""
+        return any(len(each) > MOST_PORTS for each in self.ports.values())
+
+    def rule(self) -> Mapping[str, object]:
+        """As a policy file has it."""
+        ends = {
+            "from": {"cidr": f"{self.source}/32"} if self.kind == "ingress" else self.source,
+            "to": {"cidr": f"{self.to}/32"} if self.kind == "egress" else self.to,
+        }
+        opened = {each: sorted(ports) for each, ports in sorted(self.ports.items()) if each != "icmp"}
+        echo = {"icmp": "echo"} if "icmp" in self.ports else {}
+        times = "once" if self.count == 1 else f"{self.count} times"
+        return {**ends, **opened, **echo, "note": f"was refused {times}, the last at {self.last}"}
+
+
+@click.command()
+@click.option("--since", default="1h", show_default=True, metavar="SPAN", help="How far back: 30m, 1h, 7d.")
+@click.option("--app", type=APP, metavar="APP", help="Only what APP sent, or what was for it.")
+@json_option
+@click.pass_obj
+def suggest(location: Location, since: str, app: str | None, as_json: bool) -> None:
+    """Write the policies that would let through what this cell refused lately, to be looked at and applied.
+
+    What is no policy's matter is left out: forged addresses, limits, ports of the host, and what looks like a scan.
+    """
+    from agent.config.texts import duration
+
+    query = {} if app is None else {"app": app}
+    found = location.client().get("/v1/denied/pairs", **query)
+    wishes = list(wished(found.at("pairs").each(), after=datetime.now(UTC) - duration(since)))
+    print_warnings([f"{each.source} asked {each.to} for more ports than are suggested" for each in wishes if each.is_scan])
+    rules = [each.rule() for each in wishes if not each.is_scan]
+    if as_json:
+        print_json({"policies": rules})
+    else:
+        click.echo(written(rules))
+
+
+def wished(pairs: Iterable[Fields], *, after: datetime) -> Iterator[Wish]:
+    """One for each two ends, the least wide first, then what was refused most."""
+    found: dict[tuple[str, str, str], Wish] = {}
+    for each in pairs:
+        kind, source, to = each.text("reason"), each.text("from"), each.text("to")
+        protocol, port = each.text("protocol"), int(each.text("port"))
+        if kind not in KINDS or datetime.fromisoformat(each.text("last")) < after:
+            continue
+        if protocol not in ("tcp", "udp", "icmp") or (protocol != "icmp" and not port) or not _is_named(kind, source, to):
+            continue
+        wish = found.setdefault((kind, source, to), Wish(kind, source, to))
+        wish.ports.setdefault(protocol, set()).add(port)
+        wish.count += int(each.text("count"))
+        wish.last = max(wish.last, each.text("last"))
+    yield from sorted(found.values(), key=lambda each: (KINDS.index(each.kind), -each.count, each.source, each.to))
+
+
+def _is_named(kind: str, source: str, to: str) -> bool:
+    """Whether the end that must be an app is one."""
+    return ("/" in source or kind == "ingress") and ("/" in to or kind == "egress")
+
+
+def written(rules: Iterable[Mapping[str, object]]) -> str:
+    """The text of a policy file."""
+    lines = [f"  - {{{', '.join(f'{key}: {_value(value)}' for key, value in rule.items())}}}" for rule in rules]
+    return "\n".join(("policies:", *lines)) if lines else "policies: []"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {each}' for key, each in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(str, value))}]" if len(value) > 1 else str(value[0])
+    text = str(value)
+    return f'"{text}"' if ":" in text or "," in text else text
