@@ -96,5 +96,7 @@ def compare_beyond(world: World) -> dict[Call, Outcome | None]:
     table = world.beyond.tried(expected)
     assert not table.strange, "\n".join(table.strange)
     wrong = world.model.agrees_outside(expected, table.found)
-    assert not wrong, "\n".join(f"{call}: {table.found[call]} instead of {expected[call]}" for call in wrong)
+    assert not wrong, "\n".join(
+        f"{call}: {table.found[call]}, expected {expected[call]} or, with a limit, so many" for call in wrong
+    )
     return expected
