@@ -17,7 +17,8 @@ HEAD = """# Configuration
 `cellnet status` names keys that have another value there since. `cellnet config reload`, `systemctl reload cellnet-agent` and
 SIGHUP to the agent take up {live} without a restart, and say which
 others need one; a file with a mistake changes nothing. `dns.upstreams` is among them only while the outside is asked for the
-names of policies alone (`egress.default: deny`). Policy files need no reload. `cellnet config check [FILE]` says all mistakes
+names of policies alone (`egress.default: deny`). A `tls.leaf_lifetime` of less than 4h makes listeners
+of tunnels anew, as a restart with it does. Policy files need no reload. `cellnet config check [FILE]` says all mistakes
 of a file, and what a change of it takes; `cellnet config show --origin` what is in force, and where each value was written.
  Root makes the file, and the folder of policies besides (`install -d
 -m 755 /etc/cellnet/policies.d`); the agent does not, and a folder that is not there allows nothing.

@@ -21,6 +21,7 @@ MAKERS = ("Problem", "as_problems")
 
 # where the words are those of an error: a row of the page says what it is about
 PASSED_ON = {
+    "agent/attach/lasting_pins.py kernel",
     "agent/attach/published_ports.py cell",
     "agent/attach/reserved_ports.py envoy",
     "agent/attach/transaction.py kernel",
@@ -150,7 +151,7 @@ def run(cell: CellUnderTest, block: str) -> dict[str, str]:
 
 def test_the_commands_of_the_page_do_what_it_says(make_cell: Callable[..., CellUnderTest]) -> None:
     connecting, draining, removing = blocks("docs/operate.md", test="tests/cell/test_operate.py")
-    cell = make_cell("tls.mtls=strict")
+    cell = make_cell()
     api, web = cell.run_app(API, port=8080, server=True), cell.run_app(WEB)
     cell.allow(WEB, API, "tcp/8080")
     eventually(lambda: leads(web, "api.shop.acme.cell.internal", api))
