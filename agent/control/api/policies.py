@@ -9,12 +9,13 @@ from datetime import datetime
 from aiohttp import web
 from pydantic import Field
 
+from agent.control.api.one_policy import OnePolicyApi
 from agent.control.api.policy_check import OutsideDefaults, PolicyCheck
 from agent.control.api.policy_effect import PolicyEffectApi
 from agent.control.api.policy_view import view
 from agent.control.bodies import OperatorBody, read_body
 from agent.control.enforcement import Enforcement
-from agent.control.errors import JSON, answer, not_found
+from agent.control.errors import JSON, answer
 from agent.errors import InvalidInput
 from agent.model.names import AppName
 from agent.model.policy import Pattern, Policy
@@ -86,6 +87,7 @@ class PoliciesApi:
         self._enforcement = enforcement
         self._check = PolicyCheck(policies, known=known, defaults=defaults)
         self._effect = PolicyEffectApi(policies, known=known)
+        self._one = OnePolicyApi(policies, enforcement=enforcement)
         self._list = PolicyList()
 
     def routes(self) -> list[web.RouteDef]:
@@ -96,8 +98,8 @@ class PoliciesApi:
             web.post("/v1/policies/apply", self.apply),
             web.post("/v1/policies/accept-loss", self.accept_loss),
             web.get("/v1/policies/check", self.check),
-            web.delete("/v1/policies/{name}", self.delete),
             *self._effect.routes(),
+            *self._one.routes(),
         ]
 
     async def list_all(self, request: web.Request) -> web.Response:
@@ -126,15 +128,6 @@ class PoliciesApi:
         names = await self._policies.apply(body.document, writer=body.credentials())
         await self._enforcement.next()
         return answer({"names": names})
-
-    async def delete(self, request: web.Request) -> web.Response:
-        """One policy out of the store."""
-        name, body = request.match_info["name"], await read_body(OperatorBody, request)
-        gone = await self._policies.delete(name, writer=body.credentials())
-        await self._enforcement.next()
-        if not gone:
-            return not_found(f"there is no policy '{name}' in the store", hint="see 'cellnet policy list'")
-        return answer({"deleted": True})
 
     async def accept_loss(self, request: web.Request) -> web.Response:
         """What the store has lost is given up."""
