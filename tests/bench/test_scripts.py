@@ -10,6 +10,7 @@ import pytest
 
 from bench import look
 from bench.bench_attach import ATTACH, DETACH
+from bench.bench_boot import AGENT, ALLOWING, DENYING, SYSTEMD
 from bench.bench_engine import ADD, DEL, NETWORKS, REMOVE, RUN
 from bench.bench_memory import LIBRARIES
 from bench.bench_policy import ALLOW, DELETE, FILE_IN, FILE_OUT
@@ -53,6 +54,12 @@ def test_the_script_for_attaches_measures_them_singly_and_at_once(tmp_path: Path
         "attach, each of 3 from 2 clients at once": 3,
         "attach, all 3 from 2 clients": 1,
     }
+
+
+def test_the_script_for_boots_measures_until_a_cell_denies_and_until_it_allows(tmp_path: Path) -> None:
+    found = measured("bench_boot", results=tmp_path)
+    assert 0 < found[SYSTEMD]["p50"] < found[DENYING]["p50"] < found[ALLOWING]["p50"]
+    assert 0 < found[AGENT]["p50"] < found[DENYING]["p50"]
 
 
 def test_the_script_for_commands_measures_ours_beside_the_bare_interpreter(tmp_path: Path) -> None:

@@ -22,4 +22,4 @@ def put_checkout(machine: Path) -> None:
                         ("tmpfiles.d/*", Path("usr/lib/tmpfiles.d"))):  # fmt: skip
         for source in (ROOT / "systemd").glob(kind):
             shutil.copy(source, machine / place)
-    subprocess.run(["systemd-sysusers", f"--root={machine}"], check=True)
+    subprocess.run(["systemd-sysusers", f"--root={machine}"], check=True, capture_output=True)
