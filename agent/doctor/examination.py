@@ -13,6 +13,7 @@ from agent.doctor import certificates, host_network, programs, store_reach, surr
 from agent.doctor.checks import Finding, HostCheck, of_parts
 from agent.doctor.kernel_features import features, missing
 from agent.doctor.running_agent import AgentView, agent
+from agent.doctor.saved_settings import saved_settings
 from agent.model.status import Part
 
 
@@ -23,6 +24,7 @@ def all_checks(config: Config, client: Client) -> Iterator[HostCheck]:
     yield HostCheck("programs", lambda: programs.programs(config))
     yield HostCheck("users", lambda: programs.accounts(config))
     yield HostCheck("kernel", lambda: _kernel(config))
+    yield HostCheck("sysctl", saved_settings)
     yield HostCheck("open files", lambda: surroundings.open_files(view.pid))
     yield HostCheck("conntrack", surroundings.tracked_flows)
     yield HostCheck("inotify", surroundings.inotify)

@@ -3,9 +3,9 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
+from agent.config.file import pending_file
 from lab.children import CELLNET
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.documents import blocks, run_in_shell
@@ -15,10 +15,8 @@ TEST = "tests/cell/test_backup.py"
 PAIR = ("acme/shop/web", "acme/shop/api")
 
 
-def test_a_cell_that_lost_its_disk_comes_back_with_policies_tags_and_root(
-    make_cell: Callable[..., CellUnderTest], tmp_path: Path
-) -> None:
-    cell, kept = make_cell(), tmp_path / "cell-1.backup"
+def test_a_cell_that_lost_its_disk_comes_back_with_policies_tags_and_root(cell: CellUnderTest, tmp_path: Path) -> None:
+    kept = tmp_path / "cell-1.backup"
     web, api = cell.containers(*PAIR)
     assert web.connect(api, 8080) is Refused
     cell.allow(*PAIR, "tcp/8080")
@@ -44,10 +42,8 @@ def test_a_cell_that_lost_its_disk_comes_back_with_policies_tags_and_root(
     assert web.connect(api, 9000) is Refused
 
 
-def test_an_agent_ends_what_a_killed_restore_has_begun(make_cell: Callable[..., CellUnderTest], tmp_path: Path) -> None:
-    from agent.config.file import pending_file
-
-    cell, kept = make_cell(), tmp_path / "cell-1.backup"
+def test_an_agent_ends_what_a_killed_restore_has_begun(cell: CellUnderTest, tmp_path: Path) -> None:
+    kept = tmp_path / "cell-1.backup"
     cell.policy_file("shop.yaml", "policies:\n  - {from: acme/shop/web, to: acme/shop/api, tcp: [8080]}\n")
     cell.cellnet("backup", str(kept))
     cell.stop()
@@ -61,8 +57,7 @@ def test_an_agent_ends_what_a_killed_restore_has_begun(make_cell: Callable[..., 
     assert web.connect(api, 8080) is Connected
 
 
-def test_the_documents_commands_work(make_cell: Callable[..., CellUnderTest], tmp_path: Path) -> None:
-    cell = make_cell()
+def test_the_documents_commands_work(cell: CellUnderTest, tmp_path: Path) -> None:
     nightly, back = blocks("docs/backup.md", test=TEST)
     words = tmp_path / "words"
     words.write_text("correct horse\n")

@@ -35,9 +35,16 @@ def whats(check: dict[str, object]) -> str:
     return " ".join(each["what"] for each in problems(check))
 
 
-def test_a_host_that_is_well_is_well_with_an_agent_and_without(cell: CellUnderTest) -> None:
-    rules = cell.rules()
-    assert "process" in str(examined(cell, code=0)["agent"]["about"])
+def test_a_host_that_is_well_is_well_with_an_agent_and_without_and_nothing_changes(cell: CellUnderTest) -> None:
+    rules, (shown,) = cell.rules(), blocks("docs/doctor.md", test=TEST)
+    command = f"nsenter --net={cell.lab.netns} {' '.join([*CELLNET, '--root', str(cell.lab.root)])}"
+    said = run_in_shell(shown, folder=cell.lab.root, instead={"sudo cellnet": command}, env=os.environ)
+    screen, _, answer = said.partition("{")
+    assert "ok     kernel" in screen
+    assert "wrong" not in screen
+    found = json.loads("{" + answer)
+    assert found["ok"]
+    assert "process" in found["checks"][-1]["about"]
     assert cell.rules() == rules
     cell.kill("up")
     cell.kill("agent")
@@ -67,10 +74,3 @@ def test_why_the_last_start_came_to_nothing_is_told(cell: CellUnderTest) -> None
     config.write_text(good + "unheard_of: 1\n")
     assert "unheard_of" in cell.cellnet("doctor", code=2).err
     config.write_text(good)
-
-
-def test_the_documents_commands_work(cell: CellUnderTest) -> None:
-    (shown,) = blocks("docs/doctor.md", test=TEST)
-    command = f"nsenter --net={cell.lab.netns} {' '.join([*CELLNET, '--root', str(cell.lab.root)])}"
-    said = run_in_shell(shown, folder=cell.lab.root, instead={"sudo cellnet": command}, env=os.environ)
-    assert "ok     kernel" in said

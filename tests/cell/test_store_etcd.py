@@ -140,3 +140,23 @@ def test_lost_data_opens_nothing_and_closes_nothing(cell: CellUnderTest, etcd: S
     (etcd.folder / "lost").rename(kept)
     etcd.start()
     eventually(lambda: well(cell))
+
+
+def test_a_restored_cell_goes_by_what_its_etcd_has_now(cell: CellUnderTest, etcd: SmallEtcd, tmp_path: Path) -> None:
+    """What etcd held when the backup was taken would be held on to, as the data of before that was lost."""
+    kept = tmp_path / "cell-1.backup"
+    web, api = cell.containers(WEB, API)
+    cell.allow(WEB, API, "tcp/8080")
+    cell.cellnet("backup", str(kept))
+    cell.tidy()
+    cell.stop()
+    etcd.kill()
+    shutil.rmtree(etcd.folder / "data")
+    etcd.start()
+    shutil.rmtree(cell.lab.root / "var/lib/cellnet")
+    cell.cellnet("restore", str(kept))
+    cell.start()
+    web, api = cell.containers(WEB, API)
+    assert not told(cell)
+    assert web.connect(api, 8080) is Refused
+    assert cell.cellnet("policy", "list", "--json").out.strip() == "[]"

@@ -15,6 +15,7 @@ from agent.config.config import Mtls
 from agent.doctor import certificates, programs, store_reach, surroundings
 from agent.doctor.checks import Finding, HostCheck, examine
 from agent.doctor.kernel_features import Feature, features, missing, rule
+from agent.doctor.saved_settings import saved_settings
 from agent.errors import HostRefused, Unavailable
 from agent.model.status import Problem
 from ca.disk import load_or_create
@@ -24,6 +25,9 @@ from tests.testlib.etcd import Etcd
 from tests.testlib.netns import Netns
 
 NOW = datetime.now(UTC)
+TRACES = (
+    "nft list ruleset; iptables-legacy-save; ip -o link 2>/dev/null | cut -d: -f2"  # `ip` speaks of namespaces that come and go
+)
 
 
 def only(found: Finding) -> Problem:
@@ -36,11 +40,11 @@ def only(found: Finding) -> Problem:
 
 @pytest.mark.parametrize("backend", Backend)
 def test_this_kernel_has_all_that_is_needed_and_nothing_is_left_of_the_trial(host: Netns, backend: Backend) -> None:
-    before = host.run("sh", "-c", "nft list ruleset; iptables-legacy-save; ip link")
+    before = host.run("sh", "-c", TRACES)
     found = inside(host, lambda: missing(features(backend, mtls=Mtls.STRICT, shared=True)))
     assert found.problems == ()
     assert found.about == "17 features tried"
-    assert host.run("sh", "-c", "nft list ruleset; iptables-legacy-save; ip link") == before
+    assert host.run("sh", "-c", TRACES) == before
 
 
 @pytest.mark.parametrize("backend", Backend)
@@ -82,7 +86,25 @@ def test_users_that_are_missing_or_kept_out_are_named(configured: Configured) ->
     assert {each.hint for each in programs.accounts(config).problems} == {f"chmod o+x {config.paths.run}"}
 
 
-# limits and the environment
+# settings, limits and the environment
+
+
+def test_a_file_that_switches_forwarding_off_is_mended_by_the_hint(tmp_path: Path) -> None:
+    folders = [tmp_path / "etc", tmp_path / "lib"]
+    for each in folders:
+        each.mkdir()
+    hard, main = folders[0] / "50-hard.conf", tmp_path / "sysctl.conf"
+    hard.write_text("# ours\nkernel.sysrq = 0\n-net/ipv4/ip_forward=0\n")
+    (folders[1] / "50-hard.conf").write_text("net.ipv4.conf.all.forwarding = 0\n")  # hidden by the other of that name
+    problem = only(saved_settings(folders, main))
+    assert problem.what.startswith(f"{hard} sets net.ipv4.ip_forward to 0")
+    subprocess.run(problem.hint, shell=True, check=True)
+    assert saved_settings(folders, main).problems == ()
+    hard.write_text("net.ipv4.ip_forward=0\n")
+    (folders[1] / "99-router.conf").write_text("net.ipv4.ip_forward=1\n")
+    assert saved_settings(folders, main).problems == (), "a later file counts"
+    main.write_text("net.ipv4.ip_forward = 0\n")
+    assert str(main) in only(saved_settings(folders, main)).what
 
 
 def test_a_low_limit_of_open_files_is_named() -> None:
