@@ -62,7 +62,11 @@ class TunnelHealth(Part):
 
     async def rows(self) -> Mapping[str, object]:
         """`peers`."""
-        return {"peers": tuple(map(self._row, self._peers()))}
+        return {"peers": self.peers()}
+
+    def peers(self) -> tuple[PeerRow, ...]:
+        """All others, as they are now."""
+        return tuple(map(self._row, self._peers()))
 
     def _row(self, peer: Cell) -> PeerRow:
         record, answer = peer.record, self.answers.get(vtep(peer))

@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, str] = {
     "dns-hop": "agent.cli.daemons:dns_hop",
     "doctor": "agent.cli.doctor:doctor",
     "exec": "agent.cli.exec:execute_in",
+    "explain": "agent.cli.explain:explain",
     "flows": "agent.cli.flows:flows",
     "hold": "agent.cli.hold:hold",
     "lab": "lab.commands:lab",

@@ -23,8 +23,9 @@ from agent.control.api.config import ConfigApi
 from agent.control.api.containers import ContainersApi
 from agent.control.api.denied import DeniedApi
 from agent.control.api.drain import DrainApi
+from agent.control.api.explain import ExplainApi, Informants
 from agent.control.api.policies import PoliciesApi
-from agent.control.api.policy_check import OutsideDefaults
+from agent.control.api.policy_check import OutsideDefaults, PolicyCheck
 from agent.control.api.rotation import RotationApi
 from agent.control.api.routes import RoutesApi
 from agent.control.api.spaces import SpacesApi
@@ -273,6 +274,7 @@ def _routes(base: Foundation, parts: Parts, in_force: ConfigInForce, *more: Part
             leads=apps.leads,
         ),
         DeniedApi(parts.insight.denied, cell=config.cell),
+        _explain(base, parts, apps, reporting),
         CellsApi(config.cell, store=storage.cells, enforcement=enforcement, now=clock.seconds),
         rotation,
         CaApi(parts.leaves, folder=config.paths.ca, store=storage.trust, enforcement=enforcement, now=clock.now),
@@ -309,6 +311,20 @@ def _containers(base: Foundation, parts: Parts, attachments: AttachmentsApi) -> 
 def _policies(base: Foundation, parts: Parts, enforcement: Enforcement) -> PoliciesApi:
     defaults = _outside_defaults(parts)
     return PoliciesApi(parts.policies, known=parts.known, enforcement=enforcement, defaults=defaults, now=base.clock.now)
+
+
+def _explain(base: Foundation, parts: Parts, apps: AppsApi, reporting: tuple[Part, ...]) -> ExplainApi:
+    known = Informants(
+        cell=base.config.cell,
+        pins=base.facts.pins,
+        mtls=base.config.tls.mtls,
+        check=PolicyCheck(parts.policies, known=parts.known, defaults=_outside_defaults(parts)).answer,
+        instances=apps.instances,
+        attached=parts.attaching.attached,
+        peers=parts.tunnels.peers,
+        problems=partial(problems_of, reporting),
+    )
+    return ExplainApi(known, parts.insight.denied)
 
 
 def _outside_defaults(parts: Parts) -> OutsideDefaults:

@@ -1,0 +1,39 @@
+"""`explain`: why a connection passes, or what stands in its way."""
+
+import click
+
+from agent.cli.app_names import PARTY
+from agent.cli.errors import FAILED
+from agent.cli.output import json_option, print_json
+from agent.client.answer import Fields
+from agent.client.location import Location
+
+MARKS = {True: ("ok", "green"), False: ("NO", "red"), None: ("--", "yellow")}
+
+
+@click.command()
+@click.argument("source", metavar="SRC", type=PARTY)
+@click.argument("destination", metavar="DST", type=PARTY)
+@click.argument("port", metavar="PORT")
+@json_option
+@click.pass_obj
+def explain(location: Location, source: str, destination: str, port: str, as_json: bool) -> int:
+    """Say step by step whether SRC can reach DST on PORT (tcp/8080), and what stands in the way. Exit code 1 if anything does.
+
+    Nothing is sent. What listens in a container is seen on its own cell alone.
+    """
+    found = location.client().get("/v1/explain", **{"from": source, "to": destination, "port": port})
+    works = found.flag("works")
+    if as_json:
+        print_json(found)
+    else:
+        for each in found.at("steps").each():
+            click.echo(_line(each))
+        click.echo(click.style("it works", fg="green") if works else click.style("it does not work", fg="red", bold=True))
+    return 0 if works else FAILED
+
+
+def _line(step: Fields) -> str:
+    mark, colour = MARKS[None if step.at("ok").missing else step.flag("ok")]
+    text = f"{click.style(mark, fg=colour)}  {step.text('name')}: {step.text('what')}"
+    return f"{text}\n      {step.text('hint')}" if step.text("hint") else text
