@@ -11,7 +11,9 @@ OWN="$UV"'
         case $each in python | python3 | python3.* | cellnet | cellnet-cni | cellnet-netavark | cellnet-oci-hook) ;; *) rm "$each" ;; esac
     done
     cd /
-    find /usr/lib/cellnet -name "*.lock" -maxdepth 1 -exec rm {} +
+    cd /usr/lib/cellnet
+    rm -f .lock .gitignore CACHEDIR.TAG  # a backup is to have it
+    cd /
     python3 -m compileall -q -j 0 /usr/lib/cellnet/lib
     cd /mnt/checkout
     /usr/lib/cellnet/bin/python -B -m docs.pages.package /package
