@@ -9,7 +9,7 @@ import pytest
 from tests.testlib.cell import CellUnderTest, running_cell
 from tests.testlib.connections import is_alive, is_refused, is_reset
 from tests.testlib.instance import Instance
-from tests.testlib.node import Node, Refused
+from tests.testlib.node import Node, Refused, page
 from tests.testlib.oracle import Rule
 from tests.testlib.outside import caller, passes, served
 
@@ -67,6 +67,18 @@ def test_a_deleted_policy_cuts_at_both_ends_and_opens_nothing(cell: CellUnderTes
     cell.cellnet("policy", "delete", "within")
     assert all(map(is_refused if udp else is_reset, ends))
     assert not passes(caller(cell.outside, "198.18.2.1"), str(cell.host.address), protocol, 7000)
+
+
+def test_a_published_port_of_tls_answers_as_the_app_to_a_client_that_verifies_it(cell: CellUnderTest) -> None:
+    web = publish(cell, WEB, "7443:tls")
+    cell.policy_file(FILE, policies({"from": {"cidr": "198.18.0.0/24"}, "to": WEB, "tcp": 61443}))
+    good, other = (caller(cell.outside, each) for each in ("198.18.0.1", "198.18.1.1"))
+    with web.tls_context().wrap_socket(good.dial(cell.host, 7443), server_hostname=str(web.address)) as connection:
+        assert page(connection, "/") == "hello 198.18.0.1\n", "the caller's own address"
+        names = connection.getpeercert()
+    assert names is not None
+    assert ("IP Address", str(web.address)) in names["subjectAltName"]
+    assert other.connect(cell.host, 7443) is Refused
 
 
 def test_who_is_detached_leaves_neither_a_port_nor_a_connection(cell: CellUnderTest) -> None:

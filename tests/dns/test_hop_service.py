@@ -36,7 +36,20 @@ class Hop:
         self.place, self._folder = place, folder
         self.reply: Reply | None = lambda asked: HopReply(asked.number, permitted=True, addresses=asked.addresses)
         self.requests: list[HopRequest] = []
+        self._datagrams = self.opened(socket.SOCK_DGRAM)
+        self._datagrams.setblocking(False)
+        self._datagrams.bind((HOP, 53))
         self._thread = threading.Thread(target=lambda: run_in(place.pin, lambda: asyncio.run(self._run())))
+
+    def ask_and_start(self, name: str) -> dns.message.Message:
+        """What a question is answered that was there before it ran."""
+        (self._folder / "upstreams").write_text(f"server={SERVER}#53\n")
+        with self.opened(socket.SOCK_DGRAM) as asking:
+            asking.settimeout(PATIENCE)
+            asking.connect((HOP, 53))
+            asking.send(asked_by(CLIENT, name, "A"))
+            self._thread.start()
+            return dns.message.from_wire(asking.recv(65_535))
 
     def start(self) -> None:
         """Until it answers."""
@@ -53,12 +66,10 @@ class Hop:
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task() or pytest.fail("no task")
-        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        datagrams.bind((HOP, 53))
         connections = socket.create_server((HOP, 53))
         agent = await asyncio.start_unix_server(self._converse, self._folder / "agent.sock")
         with suppress(asyncio.CancelledError):
-            await serve(datagrams, connections, agent=self._folder / "agent.sock", servers=self._folder / "upstreams")
+            await serve(self._datagrams, connections, agent=self._folder / "agent.sock", servers=self._folder / "upstreams")
         agent.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -115,6 +126,16 @@ def hop(place: Node, server: ScriptedDns, tmp_path: Path) -> Iterator[Hop]:
     server.asked.clear()
     yield made
     made.close()
+
+
+def test_what_was_asked_before_it_ran_is_not_told_that_the_agent_is_away(
+    place: Node, server: ScriptedDns, tmp_path: Path
+) -> None:
+    hop = Hop(place, tmp_path)
+    try:
+        assert said(hop.ask_and_start(NAME)) == [ONE, TWO]
+    finally:
+        hop.close()
 
 
 def test_the_agent_is_asked_before_the_outside_is_and_again_before_an_answer_is_given(hop: Hop, server: ScriptedDns) -> None:

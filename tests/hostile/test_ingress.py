@@ -1,22 +1,25 @@
 """Published ports under attack: from outside, from containers, and by packets that claim to come from elsewhere."""
 
+import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
-from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP
 
+from host.namespace import run_in
 from tests.testlib.attacked_cell import BACKENDS, AttackedCell, attacked_cell
 from tests.testlib.attacker import Wire, capture, carrying, mac_of, withstood
-from tests.testlib.mutation import Setting, Without, asked, perhaps_mutated, stopped_by
-from tests.testlib.node import Connected, Refused
+from tests.testlib.mutation import Kernel, Setting, Without, asked, perhaps_mutated, stopped_by
+from tests.testlib.node import PATIENCE, Connected, Node, Outcome, Refused, outcome_of
 from tests.testlib.outside import caller, served
 
 PORT, UNPUBLISHED = 7180, 7181
 HOSTS_OWN = 7182  # of a program of the host
+HOST6, OUTSIDE6 = "2001:db8:77::1", "2001:db8:77::2"
 GOOD, BAD = "198.18.1.1", "198.18.2.1"
 POLICIES = """policies:
-- {name: in, from: {cidr: [198.18.1.0/24, 10.254.0.0/15]}, to: acme/shop/api, tcp: 8080, udp: 8080}
+- {name: in, from: {cidr: [198.18.1.0/24, 10.254.0.0/15]}, to: acme/shop/api, tcp: 8080, udp: 8080, icmp: echo}
 - {name: out, from: evil/shop/mallory, to: {cidr: 0.0.0.0/0}, tcp: any, udp: any}
 """
 DENIED = Without("filter", "{api_chain}", "CELLNET-REJECT")
@@ -52,6 +55,19 @@ def stage(open_stage: AttackedCell, request: pytest.FixtureRequest) -> Iterator[
         open_stage.undo()
 
 
+def over_ipv6(client: Node, kind: socket.SocketKind, port: int) -> Outcome:
+    with run_in(client.pin, lambda: socket.socket(socket.AF_INET6, kind)) as made:
+        made.settimeout(PATIENCE)
+
+        def call() -> None:
+            made.connect((HOST6, port))
+            if kind is socket.SOCK_DGRAM:
+                made.send(b"?")
+                made.recv(16)
+
+        return outcome_of(call)
+
+
 @stopped_by(NO_RIGHT)
 def test_an_address_that_no_policy_names_is_refused(stage: AttackedCell) -> None:
     good, bad = (caller(stage.outside, each) for each in (GOOD, BAD))
@@ -76,6 +92,29 @@ def test_a_packet_for_the_overlay_itself_is_refused_whatever_its_source_may(stag
     good = caller(stage.outside, GOOD)
     withstood(it=good.connect(stage.api, 8080) is Refused)
     withstood(it=good.udp(stage.api, 8080) is Refused)
+
+
+@stopped_by(STRAIGHT_IN)
+def test_a_ping_of_the_outside_comes_to_the_cell_itself_and_to_no_container(stage: AttackedCell) -> None:
+    """Not even where a policy has `icmp: echo` for its source: no port leads it in."""
+    stage.outside.run("ip", "route", "add", f"{stage.api.address}/32", "via", str(stage.host.address))
+    stage.extra.append(lambda: stage.outside.run("ip", "route", "del", f"{stage.api.address}/32"))
+    with capture(stage.api) as listening:
+        assert caller(stage.outside, GOOD).ping(stage.host) is Connected
+        assert not any(ICMP in each for each in listening.packets(until=stage.wire.canary(stage.api)))
+    withstood(it=caller(stage.outside, GOOD).ping(stage.api) is Refused)
+
+
+@stopped_by(Kernel("ports are published by translations of IPv4, and the host's own IPv6 has nothing there"))
+def test_a_published_port_is_closed_over_ipv6(stage: AttackedCell) -> None:
+    """On a host that has it, and forwards it."""
+    stage.host.run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+    for node, interface, address in ((stage.host, "eth0", HOST6), (stage.outside, "uplink1", OUTSIDE6)):
+        node.run("ip", "-6", "addr", "replace", f"{address}/64", "dev", interface, "nodad")
+    with closing(run_in(stage.host.pin, lambda: socket.create_server((HOST6, HOSTS_OWN), family=socket.AF_INET6))):
+        assert over_ipv6(stage.outside, socket.SOCK_STREAM, HOSTS_OWN) is Connected, "there is a way"
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        withstood(it=over_ipv6(stage.outside, kind, PORT) is Refused)
 
 
 @pytest.mark.parametrize("source", [GOOD, "10.77.0.254"])
