@@ -19,6 +19,7 @@ LIMITED_DATAGRAMS, LIMITED_ECHOES, LIMITED_CALLS = "cellnet-new-udp", "cellnet-n
 LIMITED_TUNNELS = "cellnet-new-tunnels"
 EXCESS_TUNNELS, EXCESS_TLS = "cellnet-excess", "cellnet-excess-tls"  # sources that have too many open
 LIMITED_QUESTIONS, LIMITED_RESOLVER_CALLS = "cellnet-dns-udp", "cellnet-dns-tcp"
+LIMITED_LONG = "cellnet-dns-long"
 NOTED = "cellnet-noted"  # what each source is refused, as far as the agent hears of it
 NOTES_GROUP = 157  # of NFLOG
 TUNNEL_LINK = "cellnet0"  # matches neither `cnet+` nor a container's link

@@ -8,6 +8,8 @@ open for 150 s, whether anything is asked on them or not.
 from typing import Final
 
 RATE: Final = 1_000  # datagrams a second of one container, as many at once
+LONG_RATE: Final = 5  # of these, questions with a name of very many labels, and
+LONG_BURST: Final = 20  # so many at once
 CALLS_RATE: Final = 50  # new TCP connections a second of one container, and
 CALLS_BURST: Final = 100  # so many at once
 CALLS_OPEN: Final = 4  # of one container, where the cell is no larger than 256 addresses

@@ -62,6 +62,32 @@ All peers come out of one tunnel, so once unwrapped they cannot be told apart. B
 part of the overlay into the outer packet's mark, and this compares it with what is inside.
 """
 
+LABELS: Final = 12  # as many as 64 instructions hold, which are all that `-m bpf` takes
+_LABEL: Final = 20  # after the IP header: UDP has 8 octets, a message of DNS 12 before its first name
+
+
+def _labels() -> tuple[str, ...]:
+    """Go from one label's length to the next; X is as far as they have led, without the lengths themselves."""
+    found: list[str] = []
+    for number in range(LABELS):
+        left = 5 * (LABELS - number - 1)  # instructions until the yes, but for those of this label
+        found += [
+            f"80 0 0 {_LABEL + number}",  # how long it is
+            f"53 {left + 3} 0 192",  # it is elsewhere
+            f"21 {left + 3} 0 0",  # none: the name is over
+            "12 0 0 0",
+            _TAX,
+        ]
+    return tuple(found)
+
+
+LONG_NAME: Final = _bytecode(_HEADER_LENGTH_TO_X, *_labels(), _YES, _NO)
+"""True for a question whose name has twelve labels or more, or goes on elsewhere in the message (a pointer).
+
+dnsmasq takes names that go on in the message's header. They become other names when it asks on with a number of its own, so
+that it knows no answer by them, and each keeps one of its few places for questions for ten seconds.
+"""
+
 
 def part_mark(part: IPv4Network) -> IPv4Address:
     """A cell's part of the overlay as a mark, written as an address.

@@ -11,6 +11,7 @@ from dataplane.tables import (
     LIMITED_CALLS,
     LIMITED_DATAGRAMS,
     LIMITED_ECHOES,
+    LIMITED_LONG,
     LIMITED_QUESTIONS,
     LIMITED_RESOLVER_CALLS,
     LIMITED_TUNNELS,
@@ -39,7 +40,7 @@ def over_limit() -> OverLimit:
         flows=_without_credit(LIMITED_DATAGRAMS, LIMITED_ECHOES, LIMITED_CALLS),
         tunnels=_without_credit(LIMITED_TUNNELS, EXCESS_TUNNELS),
         tls=_without_credit(EXCESS_TLS),
-        questions=_without_credit(LIMITED_QUESTIONS, LIMITED_RESOLVER_CALLS),
+        questions=_without_credit(LIMITED_QUESTIONS, LIMITED_LONG, LIMITED_RESOLVER_CALLS),
     )
 
 

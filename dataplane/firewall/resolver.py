@@ -9,16 +9,19 @@ from collections.abc import Iterator
 from typing import Final
 
 from dataplane.dns.command import HOP
-from dataplane.dns.limits import CALLS_BURST, CALLS_RATE, RATE, open_calls
+from dataplane.dns.limits import CALLS_BURST, CALLS_RATE, LONG_BURST, LONG_RATE, RATE, open_calls
+from dataplane.firewall import bpf
 from dataplane.firewall.matches import FRESH, NOT_A_SYN, hashlimit
 from dataplane.firewall.notes import noted
 from dataplane.state import HostState, Resolver
-from dataplane.tables import LIMITED_QUESTIONS, LIMITED_RESOLVER_CALLS, LOOPBACK_LINK, Note
+from dataplane.tables import LIMITED_LONG, LIMITED_QUESTIONS, LIMITED_RESOLVER_CALLS, LOOPBACK_LINK, Note
 
 PORT: Final = 53
 CHAIN: Final = "CELLNET-RESOLVER"
 UNANSWERED: Final = "CELLNET-UNANSWERED"
 QUESTIONS: Final = f"-p udp {hashlimit(rate=RATE, burst=RATE, name=LIMITED_QUESTIONS)}"
+# Each may keep one of dnsmasq's places for ten seconds. Names that are so long lead back from an address of IPv6
+LONG: Final = f'-p udp -m bpf --bytecode "{bpf.LONG_NAME}" {hashlimit(rate=LONG_RATE, burst=LONG_BURST, name=LIMITED_LONG)}'
 CALLS: Final = f"-p tcp {FRESH} {hashlimit(rate=CALLS_RATE, burst=CALLS_BURST, name=LIMITED_RESOLVER_CALLS)}"
 
 
@@ -59,6 +62,7 @@ def limited(state: HostState) -> dict[str, tuple[str, ...]]:
     most = open_calls(state.subnet.num_addresses)
     rules = (
         f"{QUESTIONS} -g {UNANSWERED}",
+        f"{LONG} -g {UNANSWERED}",
         "-p udp -j ACCEPT",
         f"{NOT_A_SYN} -j CELLNET-REJECT",
         f"{CALLS} -g {UNANSWERED}",

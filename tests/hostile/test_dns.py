@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from scapy.layers.inet import IP, TCP
 
-from dataplane.dns.limits import most_children
+from dataplane.dns.limits import LONG_BURST, most_children
 from host.namespace import run_in
 from tests.testlib.attacked_cell import AttackedCell
 from tests.testlib.attacker import sent_again_and_again, withstood
-from tests.testlib.dns_client import PORT, RESOLVER, Code, ask, ask_once, ask_over_tcp
+from tests.testlib.dns_client import PORT, RESOLVER, Code, Kind, ask, ask_once, ask_over_tcp
 from tests.testlib.dns_floods import connections_in, flooded_by, idle_connections, unanswered
 from tests.testlib.instance import Instance
 from tests.testlib.mutation import Setting, Without, stopped_by
@@ -141,3 +141,16 @@ def test_calls_that_are_never_completed_leave_the_others_theirs(stage: AttackedC
     with sent_again_and_again(stage.wire, *(begun / TCP(sport=20_000 + each, dport=PORT, flags="S") for each in range(200))):
         lost = unanswered(stage.web, times=3)
     withstood(it=not lost, what=f"{lost} questions of another container came to nothing")
+
+
+@once
+def test_of_names_that_are_very_long_some_are_answered_and_of_others_all(stage: AttackedCell) -> None:
+    """Those that lead back from an address of IPv6 are, and those that an attacker has go on elsewhere look so."""
+    for number in range(3 * LONG_BURST):
+        assert ask_once(stage.web, f"{number}.2.3.4.5.6.7.8.9.cell.internal").code is Code.NXDOMAIN
+    back = ".".join("0123456789abcdef" * 2) + ".ip6.arpa"
+    answered = 0
+    for _ in range(3 * LONG_BURST):
+        with suppress(TimeoutError):
+            answered += bool(ask_once(stage.mallory, back, Kind.PTR, seconds=0.02))
+    assert LONG_BURST <= answered < 2 * LONG_BURST

@@ -2,6 +2,7 @@
 is the cell's or the host's.
 """
 
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from dataplane.firewall.outside_matches import name_set
 from lab.segment import OUTSIDE
 from tests.testlib.attacked_cell import BACKENDS, AttackedCell, attacked_cell
 from tests.testlib.attacker import capture, withstood
-from tests.testlib.dns_client import ask
+from tests.testlib.dns_client import PORT, RESOLVER, Code, ask
 from tests.testlib.mutation import Member, Setting, Without, asked, perhaps_mutated, stopped_by
 from tests.testlib.node import Connected, Refused
 from tests.testlib.outside import served
@@ -28,6 +29,7 @@ POLICIES = f"""policies:
 - {{name: own-domain, from: evil/shop/mallory, to: {{host: "{PATTERN}"}}, tcp: any, udp: any}}
 """
 SET = name_set((PATTERN,))
+PLACES = 1_200  # more than dnsmasq has
 PAUSE = 0.5  # for an answer that must not come
 METADATA, FAR, UNASKED = "169.254.169.254", "198.18.0.6", "198.18.0.7"
 
@@ -105,3 +107,16 @@ def test_a_container_does_not_reach_the_hop_itself(scene: Scene) -> None:
         time.sleep(PAUSE)
         found = [each.summary() for each in answers.pending() if IP in each and each[IP].src == hop]
     withstood(it=not found, what=f"{found}")
+
+
+@stopped_by(Without("filter", "CELLNET-RESOLVER", "--bytecode"))
+def test_questions_that_no_answer_fits_leave_the_others_their_names(scene: Scene) -> None:
+    """Names that go on in the message's header, which dnsmasq changes: it waits ten seconds for an answer to each."""
+    mallory, web = scene.stage.mallory, scene.stage.web
+    with web.datagrams() as asking:
+        for number in range(PLACES):
+            header = struct.pack("!6H", 0x0102, 0x0100, 1, 0, 0, 0)
+            asking.sendto(header + b"\4%04d\xc0\1" % number + b"\0\1\0\1", (str(RESOLVER), PORT))
+            time.sleep(0.1 if number % 100 == 0 else 0)
+    found = ask(mallory, NAME)
+    withstood(it=found.code is not Code.REFUSED, what="there is no place for another question")
