@@ -1,16 +1,25 @@
 """Table mangle, before a packet is judged: it gets its sender's tag as a mark."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from dataplane.firewall import bpf
 from dataplane.firewall.matches import CONTAINERS, NOT_A_SYN, OPENER, STRIP_MPTCP, arriving
 from dataplane.state import HostState, Tunnel
 from dataplane.tables import TAG_MASK, TAGS_SET, TUNNEL_LINK, VTEPS_SET, WHOLE_MARK
 
+# A container's reset that no other end gets, as its hops are used up, would close what conntrack has of a connection, and so
+# leave room for another within a limit of open ones. Before the way is chosen: there the last hop is counted
+RESETS_ARRIVE: Final = f"-i {CONTAINERS} -p tcp -m tcp --tcp-flags RST RST -j TTL --ttl-set 64"
+
 
 def mangle_chains(state: HostState) -> Mapping[str, Iterable[str]]:
     """The rules of each chain by its name."""
-    across = {"CELLNET-INPUT": _input(state.tunnel), "CELLNET-PEERS": _peers()} if state.tunnel else {}
+    across: dict[str, Iterable[str]] = (
+        {"CELLNET-INPUT": _input(state.tunnel), "CELLNET-PEERS": _peers()} if state.tunnel else {}
+    )
+    if any(each.limits.connections for each in state.workloads.values()):
+        across["CELLNET-PREROUTING"] = (RESETS_ARRIVE,)
     return {**across, "CELLNET-FORWARD": _forward(state)}
 
 

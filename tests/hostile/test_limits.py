@@ -23,6 +23,7 @@ EVERYWHERE = """policies:
 CALLS, DATAGRAMS, SIZE = 400, 5_000, 1_400
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 PORT = 5353
+OPENED = 1  # a state of TCP
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -78,6 +79,25 @@ def test_it_has_no_more_flows_open_whatever_they_are(stage: AttackedCell) -> Non
     opened = [line for line in listed if ("ESTABLISHED" in line and " dport=8443" in line) or f" dport={PORT}" in line]
     withstood(it=len(opened) <= OPEN, what=f"{len(opened)} flows")
     assert connect_at_once(stage.web, stage.outside, 8443) is Connected
+
+
+@stopped_by(Without("mangle", "CELLNET-PREROUTING", "TTL"))
+def test_it_has_no_more_connections_open_by_resets_that_do_not_arrive(stage: AttackedCell) -> None:
+    """They have one hop left, and end at the cell."""
+    listener, far = stage.outside.listen(8444), []
+    listener.listen(256)
+    for _ in range(2 * OPEN):
+        with suppress(OSError):
+            near = stage.mallory.dial(stage.outside, 8444)
+            far.append(stage.outside.keep(listener.accept()[0]))
+            near.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            near.close()
+        time.sleep(1.2 / NEW)
+    stage.settle()
+    opened = [each for each in far if each.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == OPENED]
+    withstood(it=len(opened) <= OPEN, what=f"{len(opened)} connections")
+    assert len(far) > OPEN, "what has been reset is over, and leaves room"
 
 
 @stopped_by(
