@@ -6,13 +6,14 @@ the same after a restart and a boot. The attach of that name takes its place; wh
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from agent import log
 from agent.attach.address_holders import AddressHolders
 from agent.attach.asked_routes import AskedRoutes
 from agent.attach.container_files import ContainerFiles
-from agent.errors import RAISED
+from agent.errors import RAISED, Conflict
 from agent.model.reservation import Reservation
 from agent.store.ledger import Ledger
 from agent.store.protocols import IndexStore
@@ -55,11 +56,15 @@ class ReservedPlaces:
 
     async def _index(self, asked: Reservation) -> int:
         wanted, held = asked.instance, self.ledger.get(asked.name)
-        before = self.all().get(asked.name)
         if wanted is None and held is not None and held.app == asked.app:
             wanted = held.instance
-        elif wanted is None and before is not None and before.app == asked.app and before.place is not None:
-            wanted = before.place.instance
+        before = self.all().get(asked.name)
+        if wanted is None and before is not None and before.app == asked.app and before.place is not None:
+            with suppress(Conflict):  # another cell has taken it meanwhile
+                return await self._claimed(asked, before.place.instance)
+        return await self._claimed(asked, wanted)
+
+    async def _claimed(self, asked: Reservation, wanted: int | None) -> int:
         avoid = self.ledger.numbers(asked.app, but=asked.name)
         return await self.indexes.claim_index(asked.app, name=asked.name, wanted=wanted, avoid=avoid)
 

@@ -50,6 +50,18 @@ async def test_each_has_a_number_of_its_own_until_it_is_released(places: Reserve
     assert await store.claim_index(WEB, name="d", wanted=None, avoid=()) == 0
 
 
+async def test_reserved_again_it_gets_another_number_where_another_cell_has_taken_its_own(
+    places: ReservedPlaces, store: MemoryStore
+) -> None:
+    first = await places.reserve(Reservation("web", WEB))
+    await store.release_index(WEB, 0, name="web")
+    await store.beside().claim_index(WEB, name="theirs", wanted=0, avoid=())
+    again = await places.reserve(Reservation("web", WEB))
+    assert first.place is not None
+    assert again.place is not None
+    assert (number_of(again), again.place.address) == (1, first.place.address)
+
+
 async def test_a_route_is_claimed_when_it_is_reserved(places: ReservedPlaces, store: MemoryStore) -> None:
     await places.reserve(Reservation("a", WEB, routes=("shop.apps.internal",)))
     assert store.routes()["shop.apps.internal"].space == Space.of(WEB)
