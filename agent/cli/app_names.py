@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SCOPES: Final = ("same-space", "same-org")
 """Words of policies that stand where an app's name could; an app of that name is named in full."""
 
+ALL: Final = ("*", "any", "all")
+ALL_HINT: Final = "write org/space/* for all apps of a space, 0.0.0.0/0 for all of the outside"
+
 
 def full_name(word: str) -> str:
     """`web` -> `acme/shop/web`. Raises InvalidInput."""
@@ -27,7 +30,8 @@ def full_name(word: str) -> str:
 def full_pattern(word: str) -> str:
     """The same for what policies name: `*` is all of the current space; scopes, patterns and what is outside stay. The agent
     judges the rest."""
-    return word if word in SCOPES else lowered(word) if _is_outside(word) else _in_space(lowered(word))
+    hint = ALL_HINT if word in ALL else HINT
+    return word if word in SCOPES else lowered(word) if _is_outside(word) else _in_space(lowered(word), hint=hint)
 
 
 def full_party(word: str) -> str:
@@ -40,12 +44,12 @@ def _is_outside(word: str) -> bool:
     return "." in word or ":" in word
 
 
-def _in_space(word: str) -> str:
+def _in_space(word: str, *, hint: str = HINT) -> str:
     if "/" in word:
         return word
     space = current_space()
     if space is None:
-        raise InvalidInput(f"'{word}' is not an app's name", hint=HINT)
+        raise InvalidInput(f"'{word}' is not an app's name", hint=hint)
     return f"{space}/{word}"
 
 

@@ -62,7 +62,7 @@ def test_policy_check_says_of_an_address_what_is_in_force(cell: CellUnderTest) -
         assert "publishes" not in done.err
     cell.cellnet("detach", "web")
     done = cell.cellnet("policy", "check", "203.0.113.9", WEB, "tcp/8080")
-    assert f"nothing of {WEB} on this cell publishes tcp/8080" in done.err
+    assert f"nothing of {WEB} on this cell publishes tcp/8080, which is a port inside of it" in done.err
 
 
 def _problems(cell: CellUnderTest) -> str:

@@ -135,6 +135,13 @@ def test_without_a_space_a_short_name_says_how_to_set_one(cellnet: Cli) -> None:
         assert cellnet(*command) == Done(2, "", words)
 
 
+@pytest.mark.parametrize("word", ["*", "any", "all"])
+def test_who_means_everything_is_told_how_to_write_it(cellnet: Cli, word: str) -> None:
+    hint = "write org/space/* for all apps of a space, 0.0.0.0/0 for all of the outside"
+    done = cellnet("policy", "allow", "acme/shop/web", word, "tcp/443")
+    assert done == Done(2, "", f"error: '{word}' is not an app's name; hint: {hint}\n")
+
+
 def test_a_target_that_makes_no_sense_is_named_with_its_place(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep_space(SHOP)
     (home / "cellnet/target").write_text("acme\n")

@@ -13,6 +13,7 @@ from tests.control.conftest import Curl
 from tests.testlib.fake_cell import FakeCell, outside_defaults, serving
 
 pytestmark = pytest.mark.usefixtures("every_form")
+INSIDE = ", which is a port inside of it: `cellnet ps` shows what leads where"
 WEB, API = "acme/shop/web", "acme/shop/api"
 FILE = "/etc/cellnet/agent.yaml"
 
@@ -59,8 +60,8 @@ def test_what_may_come_in_is_told_where_no_published_port_leads_there(publishing
     allow(curl, "203.0.113.0/24", WEB, "tcp/80-81", "udp/80", "icmp/echo")
     for port, told in (
         ("tcp/80", []),
-        ("tcp/81", [f"nothing of {WEB} on this cell publishes tcp/81"]),
-        ("udp/80", [f"nothing of {WEB} on this cell publishes udp/80"]),
+        ("tcp/81", [f"nothing of {WEB} on this cell publishes tcp/81{INSIDE}"]),
+        ("udp/80", [f"nothing of {WEB} on this cell publishes udp/80{INSIDE}"]),
         ("icmp/echo", ["a ping from outside is answered by the cell itself"]),
         ("tcp/82", []),
     ):

@@ -148,7 +148,8 @@ class PolicyCheck:
             if kind is Protocol.ICMP:
                 return ("a ping from outside is answered by the cell itself",)
             if not self._defaults.leads_to(question.to, kind.value, port):
-                return (f"nothing of {question.to} on this cell publishes {kind.value}/{port}",)
+                what = f"nothing of {question.to} on this cell publishes {kind.value}/{port}"
+                return (f"{what}, which is a port inside of it: `cellnet ps` shows what leads where",)
         if permit is not None:
             return ()
         return (*await self._ended(question), *await self._by_other_words(question))
