@@ -94,7 +94,6 @@ def test_it_has_no_more_connections_open_by_resets_that_do_not_arrive(stage: Att
             near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             near.close()
         time.sleep(1.2 / NEW)
-    stage.settle()
     opened = [each for each in far if each.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == OPENED]
     withstood(it=len(opened) <= OPEN, what=f"{len(opened)} connections")
     assert len(far) > OPEN, "what has been reset is over, and leaves room"
