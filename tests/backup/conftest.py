@@ -1,6 +1,7 @@
 """A cell on a disk, and folders for more."""
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ MakeHome = Callable[[str], CellOnDisk]
 
 
 @pytest.fixture
-def home(tmp_path: Path, netns: Callable[[str], Netns], capsys: pytest.CaptureFixture[str]) -> MakeHome:
+def home(netns: Callable[[str], Netns], capsys: pytest.CaptureFixture[str]) -> Iterator[MakeHome]:
     """A cell's folder by name, empty, with a host of its own."""
-    return lambda name: CellOnDisk(tmp_path / name, netns(name), capsys)
+    with tempfile.TemporaryDirectory(prefix="cnt-") as root:  # a short path: sockets are below it
+        yield lambda name: CellOnDisk(Path(root) / name, netns(name), capsys)
 
 
 @pytest.fixture
