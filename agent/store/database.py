@@ -148,7 +148,8 @@ class Database(Part):
                 continue
             complaints.about(trouble)
             if self.try_again() and not self.damaged:
-                on_mended()  # what could not be read is read in the next turn, whatever else reads it
+                self._unread.clear()  # by the next turn, or whenever it is asked for: what cannot be read then says so again
+                on_mended()
 
     def set_inspected(self, found: HostRefused | None) -> None:
         """Take what `inspect` has found: damage, or that there is none any more, so that the file is read anew."""

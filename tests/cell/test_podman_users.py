@@ -3,7 +3,8 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -77,10 +78,17 @@ def test_containers_with_user_namespaces_that_podman_chose_are_attached_like_oth
     assert cell.attachments() == []
 
 
-def test_rootless_podman_is_refused_and_its_user_reads_why(cell: CellUnderTest, podman: Podman, tmp_path: Path) -> None:
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder that another user can enter, as those of tests are not."""
+    with tempfile.TemporaryDirectory(prefix="cnt-home-") as made:
+        os.chmod(made, 0o755)
+        yield Path(made)
+
+
+def test_rootless_podman_is_refused_and_its_user_reads_why(cell: CellUnderTest, podman: Podman, home: Path) -> None:
     if not podman.has_cni:
         return  # what podman 5 needs before a rootless one gets to a network is not among a test's packages
-    home = tmp_path / "home"
     for each in ("net.d", "run", "plugins"):
         (home / each).mkdir(parents=True)
     shutil.copy(ROOT / "agent/cni/plugin.py", home / "plugins/cellnet-cni")
@@ -89,10 +97,6 @@ def test_rootless_podman_is_refused_and_its_user_reads_why(cell: CellUnderTest, 
     (home / "containers.conf").write_text(
         f'[network]\nnetwork_backend = "cni"\ncni_plugin_dirs = ["{home}/plugins"]\nnetwork_config_dir = "{home}/net.d"\n'
     )
-    for place in (tmp_path, *tmp_path.parents):
-        if place == Path("/tmp"):
-            break
-        os.chmod(place, 0o755)
     subprocess.run(["chown", "--recursive", "1000:1000", str(home)], check=True)
     user = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "env", "-i", "PATH=/usr/bin:/bin:/usr/sbin:/sbin",
             f"HOME={home}", f"XDG_RUNTIME_DIR={home}/run", f"CONTAINERS_CONF={home}/containers.conf")  # fmt: skip

@@ -110,6 +110,7 @@ def test_connections_that_stay_open_are_few(stage: AttackedCell) -> None:
 
 
 @once
+@pytest.mark.usefixtures("many_files")
 @stopped_by(CALLS, OPEN)
 def test_ten_containers_with_all_that_they_may_hold_leave_the_others_theirs(stage: AttackedCell, ten: list[Instance]) -> None:
     """Each wants a fifth of all that dnsmasq takes, and wants it again."""
