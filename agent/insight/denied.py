@@ -17,6 +17,7 @@ KEPT: Final = 1_000  # one by one
 PAIRS: Final = 4_096
 SHOWN: Final = 3  # pairs in a row of status
 MINUTE: Final = 60
+PAIRS_A_SECOND: Final = 200  # whose count is kept for the last minute's; all are counted
 
 
 class Reason(StrEnum):
@@ -66,6 +67,15 @@ class Tally:
     last: datetime
 
 
+@dataclass(slots=True)
+class _Second:
+    """What was denied within one."""
+
+    at: int
+    total: int
+    pairs: Counter[Pair]
+
+
 @dataclass(frozen=True, slots=True)
 class DeniedRow:
     """Of the last minute; `pairs` are those that were denied most. `lost` were not heard of, since the agent's start."""
@@ -84,7 +94,7 @@ class Denied(Part):
         self._elapsed = elapsed
         self._last: deque[Denial] = deque(maxlen=KEPT)
         self._tallies: OrderedDict[Pair, Tally] = OrderedDict()
-        self._minute: deque[tuple[int, Counter[Pair]]] = deque()
+        self._minute: deque[_Second] = deque()
         self.number = 0
         self.forgotten = 0  # denials of pairs that were given up for others
         self.lost = 0
@@ -102,11 +112,7 @@ class Denied(Part):
                 self.forgotten += self._tallies.popitem(last=False)[1].count
         tally.count, tally.last = tally.count + count, at
         self._tallies.move_to_end(pair)
-        second = int(self._elapsed())
-        if not self._minute or self._minute[-1][0] != second:
-            self._minute.append((second, Counter()))
-            self._forget_minutes(second)
-        self._minute[-1][1][pair] += count
+        self._count(pair, count, at=int(self._elapsed()))
 
     def since(self, number: int) -> tuple[Denial, ...]:
         """Those after `number` that are still kept, the oldest first."""
@@ -119,13 +125,29 @@ class Denied(Part):
     async def rows(self) -> Mapping[str, object]:
         """`denied`."""
         self._forget_minutes(int(self._elapsed()))
-        found = sum((pairs for _, pairs in self._minute), Counter[Pair]())
-        shown = tuple(f"{in_words(pair)} {count} times" for pair, count in found.most_common(SHOWN))
-        return {"denied": DeniedRow(found.total(), shown, self.lost)}
+        found = Counter[Pair]()
+        for each in self._minute:
+            found.update(each.pairs)
+        shown = tuple(f"{in_words(pair)} {times(count)}" for pair, count in found.most_common(SHOWN))
+        return {"denied": DeniedRow(sum(each.total for each in self._minute), shown, self.lost)}
+
+    def _count(self, pair: Pair, count: int, *, at: int) -> None:
+        if not self._minute or self._minute[-1].at != at:
+            self._minute.append(_Second(at, 0, Counter()))
+            self._forget_minutes(at)
+        now = self._minute[-1]
+        now.total += count
+        if pair in now.pairs or len(now.pairs) < PAIRS_A_SECOND:
+            now.pairs[pair] += count
 
     def _forget_minutes(self, second: int) -> None:
-        while self._minute and self._minute[0][0] <= second - MINUTE:
+        while self._minute and self._minute[0].at <= second - MINUTE:
             self._minute.popleft()
+
+
+def times(count: int) -> str:
+    """`once`, `7 times`."""
+    return "once" if count == 1 else f"{count} times"
 
 
 def in_words(pair: Pair) -> str:

@@ -138,7 +138,8 @@ class PoliciesInForce(Part):
     async def if_changed(self, proposal: Proposal) -> tuple[tuple[Policy, ...], tuple[Policy, ...]]:
         """What is in force now, and what would be then. Raises InvalidSource for a text with mistakes, and InvalidInput."""
         held = Written(self._files.directory, self.from_files(), await self.from_store(), self._inside)
-        return await self.in_force(), tuple(filter(self._endings.holds, proposal.on(held)))
+        written = await asyncio.to_thread(proposal.on, held)  # of a mebibyte or more, which readers may ask about
+        return await self.in_force(), tuple(filter(self._endings.holds, written))
 
     async def resolver(self, tags: Mapping[AppName, int]) -> Resolve:
         """What the policies in force mean for a destination, given the tags of the known apps."""

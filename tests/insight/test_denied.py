@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from agent.insight.denied import KEPT, PAIRS, Denied, DeniedRow, Pair, Reason
+from agent.insight.denied import KEPT, PAIRS, PAIRS_A_SECOND, Denied, DeniedRow, Pair, Reason
 from agent.metrics import Metrics
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -63,3 +63,13 @@ async def test_the_row_is_of_the_last_minute() -> None:
     assert (await scene.row()).last_minute == 9
     scene.seconds = 91
     assert (await scene.row()) == DeniedRow(0, (), 0)
+
+
+async def test_a_scan_of_many_ports_is_counted_in_full_though_few_of_its_pairs_are_kept() -> None:
+    scene = Scene()
+    for port in range(1, 10 * PAIRS_A_SECOND + 1):
+        scene.add(port)
+    scene.add(1)
+    found = await scene.row()
+    assert found.last_minute == 10 * PAIRS_A_SECOND + 1
+    assert found.pairs[0] == "acme/shop/web -> acme/shop/api tcp/1 (policy) 2 times"

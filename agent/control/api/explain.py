@@ -15,7 +15,7 @@ from agent.config.config import Mtls
 from agent.control.api.policy_check import asked
 from agent.control.errors import answer
 from agent.errors import HostRefused
-from agent.insight.denied import Denied
+from agent.insight.denied import Denied, times
 from agent.model.attachment import Attachment
 from agent.model.cell import Endpoint
 from agent.model.names import AppName
@@ -112,9 +112,8 @@ class ExplainApi:
         """The last times that this cell refused it."""
         for pair, tally in self._denied.tallies():
             if (pair.source, pair.to, f"{pair.protocol}/{pair.port}") == (query["from"], query["to"], query["port"]):
-                times = "once" if tally.count == 1 else f"{tally.count} times"
                 last = tally.last.isoformat().replace("+00:00", "Z")
-                yield WayStep("refused", None, f"refused here {times}, the last at {last}: {pair.reason}")
+                yield WayStep("refused", None, f"refused here {times(tally.count)}, the last at {last}: {pair.reason}")
 
 
 def _policy(found: Mapping[str, object], query: Mapping[str, str]) -> WayStep:

@@ -106,8 +106,8 @@ class PoliciesApi:
         """All policies that are written, those that have ended included, or those that speak of one app."""
         written, holding = await self._policies.written(), await self._policies.in_force()
         if request.query:
-            held, speaks = frozenset(map(id, holding)), asked_about(request.query)
-            return answer([view(each, ended=id(each) not in held) for each in written if speaks(each)])
+            found = await asyncio.to_thread(_asked_for, written, holding, asked_about(request.query))  # there may be 60,000
+            return answer(found)
         return web.Response(body=await self._list.text(written, holding=holding), content_type=JSON)
 
     async def allow(self, request: web.Request) -> web.Response:
@@ -150,6 +150,13 @@ def asked_about(query: Mapping[str, str]) -> Callable[[Policy], bool]:
     if end == "to":
         return lambda each: isinstance(each.to, Pattern) and each.to.matches(app)
     return lambda each: speaks_of(each, app)
+
+
+def _asked_for(
+    written: tuple[Policy, ...], holding: tuple[Policy, ...], speaks: Callable[[Policy], bool]
+) -> list[Mapping[str, object]]:
+    held = frozenset(map(id, holding))
+    return [view(each, ended=id(each) not in held) for each in written if speaks(each)]
 
 
 def _pattern(text: str) -> Pattern | None:
