@@ -1,5 +1,7 @@
 """`explain`: why a connection passes, or what stands in its way."""
 
+from collections.abc import Sequence
+
 import click
 
 from agent.cli.app_names import PARTY
@@ -27,10 +29,20 @@ def explain(location: Location, source: str, destination: str, port: str, as_jso
     if as_json:
         print_json(found)
     else:
-        for each in found.at("steps").each():
+        steps = list(found.at("steps").each())
+        for each in steps:
             click.echo(_line(each))
-        click.echo(click.style("it works", fg="green") if works else click.style("it does not work", fg="red", bold=True))
+        click.echo(_verdict(steps, works=works))
     return 0 if works else FAILED
+
+
+def _verdict(steps: Sequence[Fields], *, works: bool) -> str:
+    """What listens on another cell is not seen here, so that it works is not known."""
+    if not works:
+        return click.style("it does not work", fg="red", bold=True)
+    if any(each.text("name") == "listener" and each.at("ok").missing for each in steps):
+        return click.style("nothing that is seen on this cell stands in the way", fg="yellow")
+    return click.style("it works", fg="green")
 
 
 def _line(step: Fields) -> str:

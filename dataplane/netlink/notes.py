@@ -4,6 +4,7 @@ What cannot be heard in time the kernel drops, and says that it has: it never wa
 """
 
 import errno
+import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -97,7 +98,7 @@ class Notes:
         _, kind, _, _, _ = HEADER.unpack_from(received)
         number = -struct.unpack_from("=i", received, HEADER.size)[0] if kind == NLMSG_ERROR else 0
         if number:
-            raise OSError(number, errno.errorcode.get(number, "refused"))
+            raise OSError(number, os.strerror(number))
 
 
 def _packets(received: bytes) -> Iterator[NotedPacket]:

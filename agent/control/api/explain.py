@@ -4,7 +4,7 @@ Nothing is sent: a reader's request makes no packet.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,7 +71,8 @@ class ExplainApi:
         question, instances = asked(query), self._known.instances()
         ends = [each for each in (question.source, question.to) if isinstance(each, AppName)]
         there = instances.get(question.to, []) if isinstance(question.to, AppName) else []
-        steps = [_policy(await self._known.check(query), query)]
+        elsewhere = sorted({each.cell for each in there} - {self._known.cell})
+        steps = [_policy(await self._known.check(query), query, elsewhere=elsewhere)]
         steps += [_instances(app, instances.get(app, [])) for app in ends]
         if question.protocol is not Protocol.ICMP:
             steps += [await self._listener(each, question.protocol.value, question.port) for each in there]
@@ -116,8 +117,8 @@ class ExplainApi:
                 yield WayStep("refused", None, f"refused here {times(tally.count)}, the last at {last}: {pair.reason}")
 
 
-def _policy(found: Mapping[str, object], query: Mapping[str, str]) -> WayStep:
-    """What `policy check` says, with what nearly allows it."""
+def _policy(found: Mapping[str, object], query: Mapping[str, str], *, elsewhere: Sequence[str]) -> WayStep:
+    """What `policy check` says, with what nearly allows it. The policy files of cells `elsewhere` are known there alone."""
     source, to, port = query["from"], query["to"], query["port"]
     if found["allowed"]:
         ends = f", until {found['until']}" if found["until"] else ""
@@ -129,6 +130,8 @@ def _policy(found: Mapping[str, object], query: Mapping[str, str]) -> WayStep:
         near.append(f"{source} may reach {to} on {listed(ports)}")
     if isinstance(back := found["reverse"], Mapping):
         near.append(f"the other direction is allowed by {back['by']} ({back['origin']})")
+    if elsewhere:
+        near.append(f"policy files of {listed(elsewhere)} may have one: ask there")
     hint = "; ".join(near) or f"cellnet policy allow {source} {to} {port}"
     return WayStep("policy", False, f"no policy lets {source} reach {to} on {port}", hint)
 
