@@ -14,9 +14,14 @@ make_base() {  # sets up $base, the bare system of $release
     command -v debootstrap >/dev/null || fail "debootstrap is not installed" "run: sudo setup/run release"
     mirror=$(mirrors "$release" | sed -n "s/^deb \([^ ]*\) $release main\$/\1/p" | sed -n 1p)
     [ -n "$mirror" ] || fail "this machine names no mirror of Debian" "see /etc/apt/sources.list.d"
-    rm -rf --one-file-system "$base.new"
-    debootstrap --variant=minbase --include=ca-certificates,git,make,python3,sudo "$release" "$base.new" "$mirror" >"$base.log" 2>&1 ||
-        { tail -n 5 "$base.log" >&2; fail "debootstrap could not make $release" "all it said is in $base.log"; }
+    for pause in 5 20 0; do  # a mirror fails now and then, and debootstrap asks it once
+        rm -rf --one-file-system "$base.new"
+        if debootstrap --variant=minbase --include=ca-certificates,git,make,python3,sudo "$release" "$base.new" "$mirror" \
+            >"$base.log" 2>&1; then break; fi
+        [ "$pause" != 0 ] ||
+            { tail -n 5 "$base.log" >&2; fail "debootstrap could not make $release" "all it said is in $base.log"; }
+        sleep "$pause"
+    done
     rm -f "$base.new"/var/cache/apt/archives/*.deb
     mv "$base.new" "$base"
 }

@@ -44,7 +44,7 @@ def test_containers_of_two_engines_on_one_host_call_each_other_by_policy_and_go_
     assert web.connect(api, 8080) is Refused
     cell.allow("acme/shop/web", "acme/shop/api", "tcp/8080")
     eventually(lambda: web.connect(api, 8080) is Connected)
-    podman("rm", "--force", "--time=0", "api")
+    podman.remove("api")
     assert cell.attachments() == ["default-web"]
     web.close()
     ctr.remove("web")

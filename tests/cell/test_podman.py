@@ -27,8 +27,8 @@ def test_policies_hold_for_containers_which_go_when_podman_removes_them(cell: Ce
     eventually(lambda: cell.attachments() == ["web"])
     podman("start", "api")
     assert cell.client.get("/v1/attachments/api").text("address") == str(podman.address("api"))
-    podman("rm", "--force", "--time=0", "web", "api")
-    assert cell.attachments() == []
+    podman.remove("web", "api")
+    eventually(lambda: cell.attachments() == [])
 
 
 def test_a_container_that_says_no_app_does_not_start_and_its_user_reads_why(cell: CellUnderTest, podman: Podman) -> None:
@@ -47,7 +47,7 @@ def test_a_reservation_says_what_a_container_of_that_name_is(cell: CellUnderTest
     assert "api   acme/shop/api  3 " in cell.cellnet("reservations").out
     cell.cellnet("release", "api")
     assert cell.attachments() == ["api"]
-    podman("rm", "--force", "--time=0", "api")
+    podman.remove("api")
     assert podman.run("api", code=None).code != 0
 
 
@@ -74,7 +74,7 @@ def test_a_reserved_container_knows_its_place_and_has_it_again_after_restarts_of
     podman("start", "api")
     assert podman("exec", "api", "sh", "-c", read).out.splitlines() == inside
     assert podman.address("api") == IPv4Address(address)
-    podman("rm", "--force", "--time=0", "api")
+    podman.remove("api")
     folder = cell.lab.root / "run/cellnet/identity/api"
     assert folder.is_dir()
     cell.cellnet("release", "api")
@@ -127,7 +127,7 @@ def test_the_kill_of_what_watches_a_container_leaves_nothing(cell: CellUnderTest
     podman.container("web", "acme/shop/web")
     pid = int(podman("inspect", "--format={{.State.ConmonPid}}", "web").out)
     os.kill(pid, signal.SIGKILL)
-    podman("rm", "--force", "--time=0", "web")
+    podman.remove("web")
     eventually(lambda: cell.attachments() == [])
 
 
@@ -148,7 +148,7 @@ def test_a_held_namespace_has_environment_and_certificates_for_the_container_tha
     assert inside.splitlines()[0] == cell.client.get("/v1/attachments/web").text("address")
     assert inside.count("BEGIN CERTIFICATE") >= 2
     assert "nameserver 169.254.0.2\n" in podman("exec", "anything", "cat", "/etc/resolv.conf").out
-    podman("rm", "--force", "--time=0", "anything")
+    podman.remove("anything")
     assert cell.attachments() == ["web"]
     cell.cellnet("release", "web")
     assert cell.attachments() == []

@@ -74,8 +74,8 @@ def test_containers_with_user_namespaces_that_podman_chose_are_attached_like_oth
     eventually(lambda: cell.wait_well().flag("ok"))
     assert cell.attachments() == ["api", "web"]
     assert podman("exec", "web", "python3", "-c", CALL).out == "200\n"
-    podman("rm", "--force", "--time=0", "api", "web")
-    assert cell.attachments() == []
+    podman.remove("api", "web")
+    eventually(lambda: cell.attachments() == [])
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The cell's dnsmasq as a process: what it may do, and what becomes of it and of others when one is killed."""
 
+import contextlib
 from pathlib import Path
 
 from lab.cell import Part
@@ -82,7 +83,8 @@ def test_one_that_is_killed_comes_again_though_it_leaves_connections_behind(cell
     assert ask_over_tcp(web, "nothing.apps.internal").code is Code.NXDOMAIN
     assert cell.pid("dns") != before.pid
     idle.settimeout(10)
-    assert idle.recv(1) == b""
+    with contextlib.suppress(ConnectionResetError):  # an end with what was not read yet
+        assert idle.recv(1) == b""
 
 
 def test_connections_of_a_container_that_has_gone_count_for_no_other(cell: CellUnderTest) -> None:

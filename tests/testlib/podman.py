@@ -20,6 +20,7 @@ from lab.children import Finished
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.documents import commands
 from tests.testlib.node import Node
+from tests.testlib.patience import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / ".venv/bin"
@@ -122,6 +123,14 @@ class Podman:
         networks = () if any(each.startswith("--network=") for each in options) else ("--network=cellnet",)
         words = ("run", "--detach", f"--name={name}", *networks, *LIMITS, *options, *inside)
         return self(*words, *(command or ("sleep", "infinity")), code=code)
+
+    def remove(self, *names: str) -> None:
+        """`podman rm`, of what runs too.
+
+        Beside the one that cleans up after what has just ended, podman 4 sometimes finds still mounted what it takes away, or
+        gives a namespace up without a word to the plugin.
+        """
+        eventually(lambda: self("rm", "--force", "--ignore", "--time=0", *names, code=None).code == 0)
 
     def container(
         self, name: str, app: str | None = None, *, command: Sequence[str] = (), options: Sequence[str] = ()
