@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,7 @@ from agent.errors import Conflict
 from agent.model.cell import CellRecord, Endpoint
 from agent.model.names import AppName
 from agent.store.etcd import index_claims
-from agent.store.etcd.client import EtcdClient, put, remove
+from agent.store.etcd.client import EtcdClient, Reading, put, remove
 from agent.store.etcd.heartbeat import Timing
 from agent.store.etcd.name_records import IndexClaim, decode_index, encode_index
 from agent.store.etcd.store import EtcdStore
@@ -233,7 +232,9 @@ async def test_a_restarted_agent_goes_on_with_its_numbers_and_gives_back_what_a_
     await there(cells, client, {0: IndexClaim("one", "a")})
 
 
-async def test_a_number_taken_in_an_outage_is_claimed_afterwards_and_a_clash_is_reported(own: Etcd, tmp_path: Path) -> None:
+async def test_a_number_taken_in_an_outage_is_claimed_afterwards_and_a_clash_is_reported(
+    own: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with contextlib.AsyncExitStack() as stack:
         cells = EtcdCells(own, stack, timing=SOON, seconds=0.5)
         one = cells.store("one")
@@ -250,9 +251,17 @@ async def test_a_number_taken_in_an_outage_is_claimed_afterwards_and_a_clash_is_
         assert await take(one, "d") == 0
         client = EtcdClient(own.config)
         stack.push_async_callback(client.close)
+        gate, read = asyncio.Event(), one.mirror.refresh
+
+        async def refresh() -> Reading:
+            await gate.wait()
+            return await read()
+
+        monkeypatch.setattr(one.mirror, "refresh", refresh)  # what ends the outage for one has another cell's changes, too
         own.start()
         two = cells.store("two")
         await cell(two, "two")
+        gate.set()
         await eventually_async(lambda: one.mirror.problem is None)
         await there(cells, client, {0: IndexClaim("one", "d"), 1: IndexClaim("one", "b"), 2: IndexClaim("one", "c")})
         assert one.problems() == ()

@@ -285,7 +285,9 @@ class Mirror:
         self._copy = Reading(MappingProxyType(self._values), max(revision, self._copy.revision), cluster)
         recovered = self.problem is not None and self._was_reached
         self.problem, self._was_reached = None, True
-        if keys or recovered:
+        if keys:
             self._changed(frozenset(keys))
+        if recovered:  # by itself: what waits for the end of an outage hears of it whatever else has changed
+            self._changed(frozenset())
         async with self._progress:
             self._progress.notify_all()
