@@ -59,8 +59,10 @@ def suggest(location: Location, since: str, app: str | None, as_json: bool) -> N
 
     query = {} if app is None else {"app": app}
     found = location.client().get("/v1/denied/pairs", **query)
-    wishes = list(wished(found.at("pairs").each(), after=datetime.now(UTC) - duration(since)))
+    pairs, after = list(found.at("pairs").each()), datetime.now(UTC) - duration(since)
+    wishes = list(wished(pairs, after=after))
     print_warnings([f"{each.source} asked {each.to} for more ports than are suggested" for each in wishes if each.is_scan])
+    print_warnings(list(seen_elsewhere(pairs, after=after)))
     rules = [each.rule() for each in wishes if not each.is_scan]
     if as_json:
         print_json({"policies": rules})
@@ -83,6 +85,15 @@ def wished(pairs: Iterable[Fields], *, after: datetime) -> Iterator[Wish]:
         wish.count += int(each.text("count"))
         wish.last = max(wish.last, each.text("last"))
     yield from sorted(found.values(), key=lambda each: (KINDS.index(each.kind), -each.count, each.source, each.to))
+
+
+def seen_elsewhere(pairs: Iterable[Fields], *, after: datetime) -> Iterator[str]:
+    """Of calls in tunnels that this cell has refused, whose ports only the cell of their caller knows."""
+    for each in pairs:
+        is_tunnel = (each.text("reason"), each.text("protocol"), each.text("port")) == ("policy", "tcp", "0")
+        if is_tunnel and datetime.fromisoformat(each.text("last")) >= after:
+            source, to = each.text("from"), each.text("to")
+            yield f"{source} called {to} in tunnels: 'cellnet policy suggest' on its own cell has the ports"
 
 
 def _is_named(kind: str, source: str, to: str) -> bool:

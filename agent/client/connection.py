@@ -27,6 +27,8 @@ KINDS: Mapping[str, type[CellnetError]] = {
 ANSWER = re.compile(
     rb"HTTP/1\.\d (?P<status>\d{3}) .*?^content-length: *(?P<length>\d+)", re.DOTALL | re.MULTILINE | re.IGNORECASE
 )
+UNITS = tuple(f"{folder}/systemd/system/cellnet.target" for folder in ("/etc", "/usr/lib", "/lib"))
+"""Where systemd knows an agent's unit, if one of these is there."""
 UNQUOTED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
 
 
@@ -126,7 +128,9 @@ class Client:
 
         failed, what = last_start.read(self.path.parent), f"no agent answers at {self.path}"
         if failed is None:
-            return Unavailable(what, hint=f"'sudo {' '.join((program(), *self.options, 'up'))}' starts one")
+            by_units = not self.options and any(map(os.path.exists, UNITS))  # they are of the default place
+            start = "systemctl start cellnet.target" if by_units else " ".join((program(), *self.options, "up"))
+            return Unavailable(what, hint=f"'sudo {start}' starts one")
         return Unavailable(f"{what}: its last start failed{failed.at and f' at {failed.at}'}: {failed.what}", hint=failed.hint)
 
 

@@ -179,6 +179,7 @@ def _tasks(base: Foundation, parts: Parts) -> tuple[Work, ...]:
         ("firewall", parts.firewall.run),
         ("limits", parts.limits.run),
         ("noted_packets", parts.insight.packets.run),
+        ("untaken_tunnels", parts.insight.tell_tunnels),
         ("files", parts.files.run),
         ("published", parts.published.run),
         ("drain", parts.drain.run),

@@ -5,7 +5,7 @@ What runs them, and what asks them, is agent/daemon/build.py.
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -29,7 +29,7 @@ from agent.config.config import Config, Mtls
 from agent.daemon.container_limits import ContainerLimits
 from agent.daemon.firewall import FirewallPart, passage_of
 from agent.daemon.foundation import Foundation
-from agent.daemon.insight_parts import InsightParts, make_denied, make_insight_parts
+from agent.daemon.insight_parts import InsightParts, make_insight_parts, make_untaken
 from agent.daemon.name_parts import NameParts, make_name_parts
 from agent.daemon.outside_parts import OutsideParts, make_outside_parts
 from agent.daemon.resolver_parts import ResolverParts, make_resolver_parts
@@ -44,8 +44,8 @@ from agent.errors import HostRefused, Unavailable
 from agent.identity.keyring import Keyring
 from agent.identity.leaves import LeafFacts, Leaves
 from agent.identity.names import Naming, app_name
-from agent.insight.denied import Denied
 from agent.insight.refused_calls import tell
+from agent.insight.untaken_tunnels import UntakenTunnels
 from agent.loop.desired import envoy_ports
 from agent.loop.loop import Effects, Reconciler
 from agent.loop.roots_in_force import RootsInForce
@@ -66,6 +66,7 @@ from dataplane.envoy import admin
 from dataplane.envoy.access_log_service import AccessLogService
 from dataplane.envoy.ads import AdsServer
 from dataplane.envoy.foreign_sockets import ForeignSockets
+from dataplane.envoy.refusal import Refusal
 from dataplane.flows.open_connections import open_connections
 from host.durable import make_folder
 
@@ -117,7 +118,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     names, account = make_name_parts(base, stack), envoy_account(config)
     leaves, tags, policies = _leaves(base, holders, names.naming), _tags(base), _policies(base)
     ports = ReservedPorts(lambda each: envoy_ports(each, facts=facts, tunnels=mode.serves), uid=account.pw_uid)
-    ads, pressure, refused, denied = _heard_of_envoy(base, metrics, stack, gid=account.pw_gid)
+    ads, pressure, refused, untaken = _heard_of_envoy(base, metrics, stack, gid=account.pw_gid)
     roots = RootsInForce(leaves, say=announcement.set_roots, before=announcement.roots)
     sources = SnapshotSources(
         trust=storage.trust, cells=storage.cells, ledger=base.ledger, policies=policies, tags=tags, leaves=leaves,
@@ -152,7 +153,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
             on_change=loop.kick,
         ),
         foreign_listeners=_foreign_listeners(base, loop), pressure=pressure, refused=refused, names=names,
-        insight=make_insight_parts(base, denied, policies=policies, names=names, mode=mode),
+        insight=make_insight_parts(base, untaken, policies=policies, names=names, mode=mode),
         resolver=make_resolver_parts(base, loop), outside=outside, published=published,
     )  # fmt: skip
 
@@ -241,15 +242,19 @@ def _holders(base: Foundation, mode: TunnelMode) -> AddressHolders:
 
 def _heard_of_envoy(
     base: Foundation, metrics: Metrics, stack: contextlib.AsyncExitStack, *, gid: int
-) -> tuple[AdsServer, Pressure, RefusedCalls, Denied]:
+) -> tuple[AdsServer, Pressure, RefusedCalls, UntakenTunnels]:
     """What it has taken, how it is, what it has refused, and what was denied by whatever."""
-    clock, paths, denied = base.clock, base.config.paths, make_denied(base, metrics)
+    clock, paths, untaken = base.clock, base.config.paths, make_untaken(base, metrics)
     pressure = Pressure(partial(admin.counters, paths.envoy_admin, COUNTERS), connected=lambda: ads.status().connected)
-    also = partial(tell, denied=denied)
+
+    def also(refusals: Sequence[Refusal]) -> None:
+        tell(refusals, untaken.denied)
+        untaken.take(refusals)
+
     refused = RefusedCalls(metrics=metrics, elapsed=clock.elapsed, now=clock.now, lost=pressure.lost, also=also)
     ads = AdsServer(paths.xds_socket, gid=gid, beside=(AccessLogService(refused.take).handler(),))
     stack.push_async_callback(ads.stop)
-    return ads, pressure, refused, denied
+    return ads, pressure, refused, untaken
 
 
 def _liveness(base: Foundation, ads: AdsServer) -> Liveness:

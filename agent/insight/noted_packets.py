@@ -12,16 +12,19 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from agent.errors import HostRefused
-from agent.insight.denied import Denied, Pair, Reason
+from agent.insight.denied import Pair, Reason
+from agent.insight.untaken_tunnels import PolicyCheck, UntakenTunnels
 from agent.model.names import AppName
-from agent.model.policy import Policy, Protocol
+from agent.model.policy import Protocol
 from agent.model.status import Part, Problem
 from dataplane.netlink.notes import NotedPacket, Notes
+from dataplane.state import INBOUND_PORT
 from dataplane.tables import Note
 
 MESSAGES: Final = 16  # that are taken at once: 512 packets
 REST: Final = 0.1  # seconds between: 5,000 packets a second
 AGAIN: Final = 10.0  # seconds until the kernel is asked again that has refused
+REPORTED: Final = 1.0  # seconds after which Envoy has reported a call, or does not
 GONE: Final = 1_024  # addresses whose app is remembered
 PROTOCOLS: Final = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", socket.IPPROTO_ICMP: "icmp"}
 REASONS: Final = {
@@ -30,8 +33,7 @@ REASONS: Final = {
     Note.FORGED: Reason.SPOOFED,
     Note.UNANSWERED: Reason.RESOLVER,
 }
-
-Check = Callable[[AppName, AppName, Protocol, int], Awaitable[Policy | None]]
+IN_TUNNELS: Final = "in a tunnel: to which ports, its own cell knows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +44,15 @@ class Whereabouts:
     overlay: IPv4Network
     app_at: Callable[[IPv4Address], AppName | None]
     tags: Callable[[], Awaitable[Mapping[AppName, int]]]
-    check: Check
+    check: PolicyCheck
     is_strict: Callable[[], bool]
 
 
 class NotedPackets(Part):
     """`notes` is opened in the namespace of the agent."""
 
-    def __init__(self, denied: Denied, where: Whereabouts, *, notes: Callable[[], Notes] = Notes) -> None:
-        self._denied = denied
+    def __init__(self, untaken: UntakenTunnels, where: Whereabouts, *, notes: Callable[[], Notes] = Notes) -> None:
+        self._untaken, self._denied = untaken, untaken.denied
         self._where = where
         self._open = notes
         self._by_tag: tuple[Mapping[AppName, int], dict[int, AppName]] = ({}, {})
@@ -99,7 +101,16 @@ class NotedPackets(Part):
         reason = REASONS.get(packet.note) or await self._reason(packet, source, to)
         protocol = PROTOCOLS.get(packet.protocol, str(packet.protocol))
         pair = Pair(str(source or packet.source), str(to or packet.to), protocol, packet.port, reason)
-        self._denied.add(pair, source_address=str(packet.source), to_address=str(packet.to))
+        if reason in (Reason.POLICY, Reason.NOBODY) and (packet.protocol, packet.port) == (socket.IPPROTO_TCP, INBOUND_PORT):
+            # what Envoy knows of it may be on its way
+            asyncio.get_running_loop().call_later(REPORTED, self._tell_tunnel, packet, pair._replace(port=0))
+        else:
+            self._denied.add(pair, source_address=str(packet.source), to_address=str(packet.to))
+
+    def _tell_tunnel(self, packet: NotedPacket, pair: Pair) -> None:
+        """One that this cell has refused, unless its caller's Envoy, which knows the port, has reported the call here."""
+        if not self._untaken.is_reported(packet.source, packet.to):
+            self._denied.add(pair, source_address=str(packet.source), to_address=str(packet.to), words=IN_TUNNELS)
 
     async def _reason(self, packet: NotedPacket, source: AppName | None, to: AppName | None) -> Reason:
         """What a chain of refusals at the end of the way means for this packet."""
@@ -111,7 +122,8 @@ class NotedPackets(Part):
             return Reason.INGRESS
         if self._where.app_at(packet.to) is None:
             return Reason.NOBODY
-        if to is None or source is None or packet.protocol != socket.IPPROTO_TCP or not self._where.is_strict():
+        is_plain = packet.protocol == socket.IPPROTO_TCP and packet.port != INBOUND_PORT
+        if to is None or source is None or not is_plain or not self._where.is_strict():
             return Reason.POLICY
         allowing = await self._where.check(source, to, Protocol.TCP, packet.port)
         return Reason.POLICY if allowing is None else Reason.STRICT

@@ -17,8 +17,10 @@ REASONS: Final = {
 
 
 def tell(refusals: Iterable[Refusal], denied: Denied) -> None:
-    """What Envoy reports, one by one."""
+    """What Envoy reports, one by one. Tunnels that were not taken are told elsewhere (`untaken_tunnels.py`)."""
     for each in refusals:
+        if each.check is Check.TUNNEL:
+            continue
         reason = REASONS.get(each.check, Reason.TUNNEL)
         source = app_of(each.caller) if each.verified and each.caller else str(each.source)
         pair = Pair(source, app_of(each.callee) or str(each.destination), "tcp", each.port, reason)

@@ -25,6 +25,8 @@ FORBIDDEN: Final = 403
 CODEC, REMOTE = "http2.", "http2.remote_"
 # In the words of TLS for what it refuses itself, and for what the other end refuses
 OWN_WORDS, OTHERS_WORDS = ":SSL routines:", "_ALERT_"
+# In Envoy's words for a tunnel that was reset before it began
+RESET_WORDS: Final = "Connection refused"
 LAST_PORT: Final = 65_535
 # Where Envoy's filters leave which of their policies has let a stream in
 RBAC, POLICY_ID = "envoy.filters.http.rbac", "enforced_effective_policy_id"
@@ -39,6 +41,7 @@ class Check(StrEnum):
     ADDRESS = auto()  # the caller's certificate is of another address than the tunnel comes from
     CERTIFICATE = auto()  # there is none, or none that verifies
     SERVER = auto()  # at the caller's end: not the certificate of the address that was called
+    TUNNEL = auto()  # at the caller's end: no tunnel was taken there, as its cell does where no policy is between the two
     HANDSHAKE = auto()  # no TLS, or not in time
     METHOD = auto()  # not that of tunnels
     AUTHORITY = auto()  # no address and port of the container's
@@ -151,8 +154,9 @@ def _cause(common: AccessLogCommon) -> tuple[Check | None, str]:
     """With Envoy's words. None where the caller has gone by itself, or its call has come to nothing in another way."""
     if words := common.upstream_transport_failure_reason:
         # a call that is over at once is in the listener's entry, too
-        is_told = common.access_log_type == AccessLogType.TcpConnectionEnd and _is_refused_by_tls(words)
-        return Check.SERVER if is_told else None, words
+        is_told = common.access_log_type == AccessLogType.TcpConnectionEnd
+        found = Check.SERVER if _is_refused_by_tls(words) else Check.TUNNEL if RESET_WORDS in words else None
+        return found if is_told else None, words
     if words := common.downstream_transport_failure_reason:
         if not _is_refused_by_tls(words):
             return None, words

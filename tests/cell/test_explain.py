@@ -13,7 +13,7 @@ from tests.testlib.documents import blocks, commands
 from tests.testlib.instance import Instance
 from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually
-from tests.testlib.shop import API, WEB, web_to_api
+from tests.testlib.shop import API, OTHER, WEB, web_to_api
 
 
 @pytest.fixture(scope="module", params=["none", "strict"])
@@ -86,3 +86,13 @@ def test_the_page_shows_commands_that_work(cell: CellUnderTest) -> None:
     (block,) = blocks("docs/policies.md", test="tests/cell/test_explain.py")
     for command in commands(block):
         cell.cellnet(*shlex.split(command)[1:], code=None)
+
+
+def test_what_no_policy_allows_is_told_and_suggested_with_the_port_that_was_called(cell: CellUnderTest) -> None:
+    """In a tunnel too, whose own port no policy can open."""
+    other, api = cell.run_app(OTHER), cell.run_app(API)
+    other.connect(api, 9100)
+    eventually(lambda: "refused here once" in explained(cell, OTHER, API, "tcp/9100"))
+    eventually(lambda: f"{{from: {OTHER}, to: {API}, tcp: 9100, " in cell.cellnet("policy", "suggest", "--app", OTHER).out)
+    kept = list(cell.client.get("/v1/denied", app=OTHER).at("denied").each())
+    assert [each.text("port") for each in kept] == ["9100"]

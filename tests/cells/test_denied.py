@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import pytest
 
 from tests.cells.conftest import Place
+from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.node import Refused
 from tests.testlib.patience import eventually
-from tests.testlib.shop import API, WEB, web_to_api
+from tests.testlib.shop import API, OTHER, WEB, web_to_api
 
 
 @pytest.fixture(scope="module", params=["none", "strict"])
@@ -28,3 +29,20 @@ def test_a_call_from_another_cell_is_told_by_its_app(cells: CellsUnderTest, plac
     eventually(told)
     assert web.udp(api, 9008, seconds=0.2) is Refused
     eventually(lambda: list(cells[2].client.get("/v1/denied", app=WEB, to=API, port="udp/9008").at("denied").each()))
+
+
+def test_a_call_that_no_policy_allows_at_all_is_told_with_its_port_on_its_own_cell(cells: CellsUnderTest, place: Place) -> None:
+    """In a tunnel the destination's cell does not see the port, and says so."""
+    other, api = place(1, OTHER), place(2, API, 8080)
+    other.connect(api, 9011)
+
+    def ports(cell: CellUnderTest) -> set[str]:
+        return {each.text("port") for each in cell.client.get("/v1/denied", app=OTHER, to=API).at("denied").each()}
+
+    if cells[1].status().at("mutual_tls").text("mode") == "none":
+        eventually(lambda: ports(cells[2]) == {"9011"})
+        return
+    eventually(lambda: ports(cells[1]) == {"9011"} and ports(cells[2]) == {"0"})
+    assert "in a tunnel: to which ports, its own cell knows" in cells[2].cellnet("flows", "--denied").out
+    warned = cells[2].cellnet("policy", "suggest").err
+    assert f"{OTHER} called {API} in tunnels: 'cellnet policy suggest' on its own cell has the ports" in warned

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.client import connection
 from agent.client.answer import Fields
 from agent.client.connection import Client
 from agent.client.location import Location
@@ -85,6 +86,21 @@ def test_an_answer_of_another_shape_is_a_bug_that_names_the_field(answering: Ans
         Fields({}).flag("ok")
     with pytest.raises(Bug, match="array"):
         Fields({"ports": 1}).texts("ports")
+
+
+def test_where_systemd_has_the_units_they_are_what_starts_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (unit := tmp_path / "cellnet.target").touch()
+    monkeypatch.setattr(connection, "UNITS", (str(unit),))
+
+    def hint(*options: str) -> str:
+        with pytest.raises(Unavailable) as caught:
+            Client(tmp_path / "agent.sock", options).get("/v1/status")
+        return caught.value.hint
+
+    assert hint() == "'sudo systemctl start cellnet.target' starts one"
+    assert hint("--root", "/x") == "'sudo cellnet --root /x up' starts one"
+    unit.unlink()
+    assert hint() == "'sudo cellnet up' starts one"
 
 
 def test_a_socket_whose_path_is_long_is_reached(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_a_server_that_is_not_the_one_that_was_called_is_known_at_the_callers_en
 
 
 def test_a_call_that_is_refused_or_answered_by_nobody_is_no_call_to_another_server(scene: Scene) -> None:
-    """Of the first the other end speaks, and once; the others are refused by nobody."""
+    """Of the first the other end speaks, and once; to one that takes no tunnel the call is known with its port."""
     scene.tunnels.allow(Allow(WEB_TAG, "tcp", 8080, 8081))
     scene.pair.api.run("ip", "address", "replace", f"{BARE}/24", "dev", "eth0")
     for address, port in ((API, 9000), (API, 8081), (IPv4Address(BARE), 8080), (IPv4Address(OTHER), 8080)) * 3:
@@ -215,7 +215,9 @@ def test_a_call_that_is_refused_or_answered_by_nobody_is_no_call_to_another_serv
     eventually(lambda: len(scene.cell.refusals) >= 3)
     assert scene.calls_another_server().port == 8080
     assert [each.port for each in scene.cell.refusals if each.check is Check.RIGHTS] == [9000] * 3
-    assert scene.kinds() == {Check.RIGHTS}
+    bare = [(each.source, each.destination, each.port) for each in scene.cell.refusals if each.check is Check.TUNNEL]
+    assert bare == [(WEB, IPv4Address(BARE), 8080)] * 3
+    assert scene.kinds() == {Check.RIGHTS, Check.TUNNEL}
 
 
 @pytest.mark.parametrize(("since", "reason"), [(timedelta(hours=3), REASONS[0]), (timedelta(days=-3), REASONS[1])])
@@ -360,6 +362,12 @@ def test_certificates_that_are_refused_for_their_dates_are_a_problem_for_a_while
     assert problem.what.endswith(f"those of {WEB}, {API}")
     recorder.now += LASTS
     assert list(recorder.calls.problems()) == []
+
+
+def test_a_tunnel_that_is_not_taken_is_no_refusal_of_envoys() -> None:
+    recorder = Recorder()
+    recorder.calls.take([replace(ONE, check=Check.TUNNEL)])
+    assert list(recorder.calls.last) == []
 
 
 def test_no_more_than_so_many_are_kept() -> None:

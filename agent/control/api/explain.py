@@ -110,9 +110,10 @@ class ExplainApi:
         )
 
     def _refused(self, query: Mapping[str, str]) -> Iterator[WayStep]:
-        """The last times that this cell refused it."""
+        """The last times that this cell refused it, or a tunnel for it or another port."""
+        called = (query["port"], "tcp/0") if query["port"].startswith("tcp/") else (query["port"],)
         for pair, tally in self._denied.tallies():
-            if (pair.source, pair.to, f"{pair.protocol}/{pair.port}") == (query["from"], query["to"], query["port"]):
+            if (pair.source, pair.to) == (query["from"], query["to"]) and f"{pair.protocol}/{pair.port}" in called:
                 last = tally.last.isoformat().replace("+00:00", "Z")
                 yield WayStep("refused", None, f"refused here {times(tally.count)}, the last at {last}: {pair.reason}")
 
