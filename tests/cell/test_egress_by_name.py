@@ -5,6 +5,7 @@ import json
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -14,7 +15,7 @@ import dns.message
 import dns.rdatatype
 import pytest
 
-from lab.cell import Part
+from lab.cell import Cell, Part
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest, running_cell
 from tests.testlib.connections import is_alive, is_reset
@@ -24,9 +25,11 @@ from tests.testlib.node import Connected, Node, Refused, pair
 from tests.testlib.outside import served
 from tests.testlib.patience import eventually
 from tests.testlib.scripted_dns import ScriptedDns, scripted_dns
+from tests.testlib.vigilant_cell import VigilantCell
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 FILE = "hosts.yaml"
+BACKENDS = ("nft", "legacy")
 _numbers = itertools.count()
 
 
@@ -39,15 +42,21 @@ class Remote:
     other: str
 
 
-@pytest.fixture(scope="module", params=["nft", "legacy"])
-def kept(request: pytest.FixtureRequest) -> Iterator[tuple[CellUnderTest, ScriptedDns]]:
-    overrides = (f"firewall.backend={request.param}", f"dns.upstreams=['{OUTSIDE.ip}']")
+@contextmanager
+def scene(backend: str, *, kind: type[Cell] = Cell) -> Iterator[tuple[CellUnderTest, ScriptedDns]]:
+    """A cell and its name server outside."""
     with (
-        running_cell(*overrides) as made,
+        running_cell(f"firewall.backend={backend}", f"dns.upstreams=['{OUTSIDE.ip}']", kind=kind) as made,
         served(made.outside, tcp=(443, 8443)),
         scripted_dns(made.outside, at=OUTSIDE.ip) as dns,
     ):
         yield made, dns
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def kept(request: pytest.FixtureRequest) -> Iterator[tuple[CellUnderTest, ScriptedDns]]:
+    with scene(str(request.param)) as made:
+        yield made
 
 
 @pytest.fixture
@@ -294,16 +303,18 @@ def test_what_was_known_of_a_name_is_known_after_a_restart_with_other_policies(c
     assert web.connect(far.address, 443) is Connected
 
 
-@once
-def test_what_another_program_changes_in_a_set_is_mended(cell: CellUnderTest, far: Remote) -> None:
-    web = cell.run_app(WEB)
-    allow(cell, policy(WEB, far.name))
-    assert ask(web, far.name).addresses == [far.address]
-    (name,) = sets(cell)
-    cell.host.run("ipset", "flush", name)
-    cell.host.run("ipset", "add", name, far.other)
-    eventually(lambda: members(cell) == {far.address})
-    eventually(lambda: any("addresses of names" in each.text("what") for each in cell.status().at("last_repairs").each()))
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_another_program_changes_in_a_set_is_mended(backend: str, far: Remote) -> None:
+    with scene(backend, kind=VigilantCell) as (cell, dns_outside):
+        dns_outside.records = {far.name: [f"A {far.address}"]}
+        web = cell.run_app(WEB)
+        allow(cell, policy(WEB, far.name))
+        assert ask(web, far.name).addresses == [far.address]
+        (name,) = sets(cell)
+        cell.host.run("ipset", "flush", name)
+        cell.host.run("ipset", "add", name, far.other)
+        eventually(lambda: members(cell) == {far.address})
+        eventually(lambda: any("addresses of names" in each.text("what") for each in cell.status().at("last_repairs").each()))
 
 
 @once

@@ -1,7 +1,8 @@
 """What asks the outside for names where no policy of a container here names any: it waits, and no first question is lost."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.testlib.dns_client import Code, ask, ask_once, ask_over_tcp
 from tests.testlib.patience import PATIENCE, becomes, eventually
 from tests.testlib.scripted_dns import ScriptedDns, scripted_dns
 from tests.testlib.status import problems
+from tests.testlib.vigilant_cell import VigilantCell
 
 WEB, NAME, FAR = "acme/shop/web", "api.example.com", "198.18.9.1"
 POLICY = json.dumps({"policies": [{"from": WEB, "to": {"host": NAME}, "tcp": 443}]})
@@ -26,6 +28,13 @@ def cell_overrides() -> tuple[str, ...]:
 
 @pytest.fixture
 def dns_outside(cell: CellUnderTest) -> Iterator[ScriptedDns]:
+    with outside_of(cell) as made:
+        yield made
+
+
+@contextmanager
+def outside_of(cell: CellUnderTest) -> Iterator[ScriptedDns]:
+    """A name server that knows the name."""
     with scripted_dns(cell.outside, at=OUTSIDE.ip) as made:
         made.records, made.seconds = {NAME: [f"A {FAR}"]}, 60
         yield made
@@ -69,12 +78,16 @@ def test_a_container_that_comes_after_its_policy_loses_no_question_either(
     assert ask_once(web, NAME, seconds=PATIENCE).addresses == [FAR]
 
 
-def test_what_another_program_does_to_its_call_is_mended(cell: CellUnderTest, dns_outside: ScriptedDns) -> None:
-    web = cell.run_app(WEB)
-    cell.policy_file("hosts.yaml", POLICY)
-    call = cell.lab.root / "run/cellnet/dns/hop.wanted"
-    call.unlink()
-    eventually(call.exists)
-    assert ask(web, NAME).addresses == [FAR]
-    cell.remove_policy_file("hosts.yaml")
-    assert not call.exists()
+def test_what_another_program_does_to_its_call_is_mended(
+    make_cell: Callable[..., CellUnderTest], cell_overrides: Sequence[str]
+) -> None:
+    cell = make_cell(*cell_overrides, kind=VigilantCell)
+    with outside_of(cell):
+        web = cell.run_app(WEB)
+        cell.policy_file("hosts.yaml", POLICY)
+        call = cell.lab.root / "run/cellnet/dns/hop.wanted"
+        call.unlink()
+        eventually(call.exists)
+        assert ask(web, NAME).addresses == [FAR]
+        cell.remove_policy_file("hosts.yaml")
+        assert not call.exists()

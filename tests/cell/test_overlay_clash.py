@@ -10,6 +10,7 @@ from tests.testlib.cell import CellUnderTest
 from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually
 from tests.testlib.shop import three_apps
+from tests.testlib.vigilant_cell import VigilantCell
 
 INSIDE = "10.255.7.0/24"
 
@@ -24,7 +25,7 @@ def problems(cell: CellUnderTest) -> str:
 def test_a_cell_with_containers_starts_and_enforces_beside_a_vpn_and_reports_a_clash(
     make_cell: Callable[..., CellUnderTest],
 ) -> None:
-    cell = make_cell()
+    cell = make_cell(kind=VigilantCell)
     web, api, _ = three_apps(cell)
     cell.stop()
     for route in ("0.0.0.0/1", "128.0.0.0/1", "10.0.0.0/8", INSIDE):

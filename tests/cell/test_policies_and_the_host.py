@@ -11,6 +11,7 @@ from tests.testlib.dns_floods import flooded_by
 from tests.testlib.node import Connected, Refused, TimedOut, Unreachable, outcome_of
 from tests.testlib.patience import eventually
 from tests.testlib.status import is_well, reports
+from tests.testlib.vigilant_cell import VigilantCell
 
 
 def test_the_cell_reaches_its_containers_without_a_policy(cell: CellUnderTest) -> None:
@@ -89,7 +90,7 @@ def _link_local(mac: str) -> str:
 
 
 def test_what_another_programs_rules_eat_is_a_problem_in_status(make_cell: Callable[..., CellUnderTest]) -> None:
-    cell = make_cell("firewall.backend=nft")
+    cell = make_cell("firewall.backend=nft", kind=VigilantCell)
     cell.host.run("iptables-legacy", "-P", "FORWARD", "DROP")
     eventually(lambda: reports(cell, "firewall", "chain FORWARD of iptables-legacy drops what it does not name"))
     cell.host.run(
@@ -99,7 +100,7 @@ def test_what_another_programs_rules_eat_is_a_problem_in_status(make_cell: Calla
 
 
 def test_a_container_that_opens_too_many_flows_is_named(make_cell: Callable[..., CellUnderTest]) -> None:
-    cell = make_cell()
+    cell = make_cell(kind=VigilantCell)
     (web,) = cell.containers("acme/shop/web")
     with web.datagrams() as sender:
 
@@ -113,7 +114,7 @@ def test_a_container_that_opens_too_many_flows_is_named(make_cell: Callable[...,
 
 
 def test_a_container_that_asks_for_too_many_names_is_named(make_cell: Callable[..., CellUnderTest]) -> None:
-    cell = make_cell()
+    cell = make_cell(kind=VigilantCell)
     (web,) = cell.containers("acme/shop/web")
     with flooded_by(web):
         eventually(lambda: reports(cell, "dns", "further ones of web get no answer"))

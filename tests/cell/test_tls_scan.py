@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from tests.testlib.cell import CellUnderTest
 from tests.testlib.instance import TLS_PORT, Instance
 from tests.testlib.node import Refused
 from tests.testlib.patience import eventually
+from tests.testlib.vigilant_cell import VigilantCell
 
 pytestmark = pytest.mark.release
 
@@ -75,8 +76,11 @@ def scanned(web: Instance, api: Instance, findings: Path) -> Mapping[str, tuple[
     return {each["id"]: (each["severity"], each["finding"]) for each in json.loads(findings.read_text())}
 
 
-def test_a_port_that_root_inside_has_closed_is_reported_opened_again_and_counted(cell: CellUnderTest) -> None:
+def test_a_port_that_root_inside_has_closed_is_reported_opened_again_and_counted(
+    make_cell: Callable[..., CellUnderTest],
+) -> None:
     """Envoy is frozen meanwhile, so that there is time to see it closed."""
+    cell = make_cell(kind=VigilantCell)
     web, api = cell.containers(WEB, API)
     cell.policy_file("shop.yaml", POLICY)
     before = int(cell.status().text("repairs"))

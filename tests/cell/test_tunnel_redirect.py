@@ -10,13 +10,14 @@ from tests.testlib.connections import is_alive
 from tests.testlib.node import pair
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, WEB, web_to_api
+from tests.testlib.vigilant_cell import VigilantCell
 
 QUESTION, ANSWER = b"a question in plain text", b"an answer in plain text"
 TWO_LOOKS = 25.0
 
 
 def test_a_strict_stream_waits_for_the_next_look_and_never_leaves_in_plain(make_cell: Callable[..., CellUnderTest]) -> None:
-    cell = make_cell("tls.mtls=strict")
+    cell = make_cell("tls.mtls=strict", kind=VigilantCell)
     web, api = cell.run_app(WEB), cell.run_app(API)
     cell.policy_file("shop.yaml", web_to_api("tcp: 8080"))
     cell.wait_well()

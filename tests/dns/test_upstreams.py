@@ -16,6 +16,7 @@ from agent.dns.upstreams import Choice, chosen, name_servers
 from agent.errors import InvalidInput
 from dataplane.dns.command import HOP, Upstream, arguments
 from host.namespace import run_in
+from lab.cell import Cell
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.dns_client import Answer, Code, Kind, ask, ask_once, ask_over_tcp
@@ -24,6 +25,7 @@ from tests.testlib.instance import Instance
 from tests.testlib.lying_dns import OUTER, lying_dns
 from tests.testlib.outside_dns import MANY, NAME, outside_dns
 from tests.testlib.patience import eventually
+from tests.testlib.vigilant_cell import VigilantCell
 
 RESOLVER, OVERLAY = IPv4Address("169.254.0.2"), IPv4Network("10.255.0.0/16")
 FULL = 4.0  # seconds, in which more questions come to wait than may
@@ -33,6 +35,12 @@ SECOND = IPv4Address("10.77.0.253")
 @pytest.fixture(scope="module")
 def cell_overrides() -> Sequence[str]:
     return ("egress.default=allow",)
+
+
+@pytest.fixture(scope="module")
+def cell_kind() -> type[Cell]:
+    """A flood of questions is a problem in the status until the next look, and no test begins before that."""
+    return VigilantCell
 
 
 @pytest.fixture

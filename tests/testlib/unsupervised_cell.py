@@ -16,11 +16,13 @@ PARTS = (Part.AGENT, Part.ENVOY, Part.DNS)
 
 
 class UnsupervisedCell(Cell):
-    """As Cell, but for what starts it."""
+    """As Cell, but for what starts it: `parts`."""
+
+    parts: ClassVar[tuple[Part, ...]] = PARTS
 
     def start(self) -> None:
         """Start what does not run."""
-        for part in PARTS:
+        for part in self.parts:
             if self.part(part) is None:
                 self.start_part(part)
 
@@ -31,7 +33,7 @@ class UnsupervisedCell(Cell):
 
     def stop(self) -> None:
         """SIGTERM to all."""
-        running = [found for part in PARTS if (found := self.part(part))]
+        running = [found for part in self.parts if (found := self.part(part))]
         for each in running:
             each.send(signal.SIGTERM)
         eventually(lambda: not any(each.lives for each in running))
