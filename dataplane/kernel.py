@@ -15,6 +15,7 @@ from dataplane.apply import Outcome, PlannedEffects, Sockets
 from dataplane.firewall.driver import Firewall
 from dataplane.flows import conntrack
 from dataplane.flows.cut import Clock, Receipt, SweepPhase, sweep
+from dataplane.flows.datagrams import flows_in_use, lives
 from dataplane.flows.judge import NONE_DEPARTED, reached_outside
 from dataplane.flows.plain import plain_flows
 from dataplane.flows.streams import EnvoySockets, unknown_sockets
@@ -115,6 +116,14 @@ class Kernel:
     def plain_flows(self, state: HostState) -> "Future[int]":
         """How many open TCP connections of containers are in no tunnel, see dataplane/flows/plain.py. Raises HostRefused."""
         return self.observe(lambda: len(plain_flows(conntrack.flows(self._flows_to_read), state)))
+
+    def datagram_flows(self, addresses: Collection[IPv4Address], *, resolver: IPv4Address) -> "Future[dict[IPv4Address, int]]":
+        """How many flows of UDP each of these has in use, see dataplane/flows/datagrams.py. Raises HostRefused."""
+        return self.observe(
+            lambda: flows_in_use(
+                conntrack.flows(self._flows_to_read, of=addresses), addresses, resolver=resolver, lives=lives()
+            )
+        )
 
     def _own_addresses(self) -> frozenset[IPv4Address]:
         return frozenset(each.local.ip for each in addresses.read(self._to_write.route))

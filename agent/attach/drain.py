@@ -1,4 +1,5 @@
-"""Before maintenance: names no longer lead to what is to go, its connections have time to end, then it is detached.
+"""Before maintenance: neither names nor published ports lead to what is to go, its connections have time to end, then it is
+detached.
 
 The order is in the database, so an agent that starts again goes on with it, after a reboot too. A cell that is drained takes no
 attach until the order is taken back. What keeps one from going is a problem in `status`, and tried again.
@@ -27,7 +28,9 @@ UNDO = "when the maintenance is over: cellnet drain --undo"
 
 @dataclass(frozen=True, slots=True)
 class DrainingInstance:
-    """`connections` are those of TCP that are open, None before the first look; `until`: when they are cut."""
+    """`connections` are those of TCP that are open, or else the flows of UDP that are in use, None before the first look;
+    `until`: when they are cut.
+    """
 
     name: str
     app: str
@@ -45,8 +48,8 @@ class DrainRow:
 
 
 class Drain(Part):
-    """`count` has how many connections are open at each address, and may fail; `withhold` takes who is named no longer;
-    `now` is seconds since 1970.
+    """`count` has how many connections are open at each address, and may fail; `withhold` takes which instances are named no
+    longer, `announce` whether the whole cell is drained, for the other cells; `now` is seconds since 1970.
     """
 
     def __init__(
@@ -56,12 +59,14 @@ class Drain(Part):
         *,
         count: Callable[[Collection[IPv4Address]], Awaitable[Mapping[IPv4Address, int]]],
         withhold: Callable[[Callable[[Attachment], bool]], None],
+        announce: Callable[[bool], None],
         now: Callable[[], float],
     ) -> None:
         self._ledger = ledger
         self._attaching = attaching
         self._count = count
         self._withhold = withhold
+        self._announce = announce
         self._now = now
         self._order = ledger.drain_order()
         self._open: Mapping[IPv4Address, int] = {}
@@ -92,6 +97,10 @@ class Drain(Part):
         if self._order.cell is None:
             return None
         return Unavailable(f"this cell is drained since {_utc(self._order.cell.since):%Y-%m-%d %H:%M:%S} UTC", hint=UNDO)
+
+    def is_leaving(self, each: Attachment) -> bool:
+        """Whether it is on its way out: its published ports take no new call."""
+        return self._order.time_of(each) is not None
 
     def begin(self, names: Collection[str], *, seconds: float) -> None:
         """Drain these, or the whole cell. Their connections have `seconds` to end. Raises NotFound, HostRefused."""
@@ -139,7 +148,7 @@ class Drain(Part):
         return now >= time.until or (now >= time.since + LINGER and self._open.get(each.address) == 0)
 
     async def _detach(self, each: Attachment) -> None:
-        if self._order.time_of(each) is None:  # taken back meanwhile
+        if not self.is_leaving(each):  # taken back meanwhile
             return
         try:
             await self._attaching.detach(each.name)
@@ -166,6 +175,7 @@ class Drain(Part):
     def _tell(self) -> None:
         order = self._order
         self._withhold(lambda each: order.time_of(each) is not None)
+        self._announce(order.cell is not None)
 
 
 def _utc(seconds: float) -> datetime:

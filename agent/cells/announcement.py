@@ -30,6 +30,7 @@ class Announcement(Part):
         self._domains = domains
         self._record = record
         self.roots = RootsInUse()
+        self._drained = False
         self._wanted: CellRecord | None = None
         self._given: CellRecord | None = None
         self._announced: CellRecord | None = None
@@ -67,9 +68,8 @@ class Announcement(Part):
         self, attachments: tuple[Attachment, ...], *, ready: tuple[Attachment, ...], underlay: IPv4Address | None
     ) -> None:
         """What is so now; cheap where nothing changed. `ready` are those that names lead to."""
-        if underlay is not None and (wanted := replace(self._record(underlay), roots=self.roots)) != self._wanted:
-            self._wanted = wanted
-            self._changed.set()
+        if underlay is not None:
+            self._want(replace(self._record(underlay), roots=self.roots, drained=self._drained))
         if attachments == self._attachments and ready == self._ready:
             return
         self._attachments, self._ready = attachments, ready
@@ -93,7 +93,17 @@ class Announcement(Part):
             return
         self.roots = roots
         if self._wanted is not None:
-            self._wanted = replace(self._wanted, roots=roots)
+            self._want(replace(self._wanted, roots=roots))
+
+    def set_drained(self, drained: bool) -> None:
+        """Whether all that runs here is on its way out from now on."""
+        self._drained = drained
+        if self._wanted is not None:
+            self._want(replace(self._wanted, drained=drained))
+
+    def _want(self, record: CellRecord) -> None:
+        if record != self._wanted:
+            self._wanted = record
             self._changed.set()
 
     def _endpoint(self, each: Attachment, ready: bool) -> Endpoint:

@@ -33,13 +33,14 @@ FAILURES = {
 @dataclass(frozen=True, slots=True)
 class PeerRow:
     """Another cell: its part of the overlay, its address in the underlay, since when its agent is alive (None while it is not),
-    and what its end of the tunnel answered last (None if it was not asked yet)."""
+    what its end of the tunnel answered last (None if it was not asked yet), and whether it is drained."""
 
     name: str
     subnet: IPv4Network
     underlay: IPv4Address
     alive_since: datetime | None
     tunnel: TunnelAnswer | None
+    drained: bool = False
 
 
 class TunnelHealth(Part):
@@ -70,7 +71,8 @@ class TunnelHealth(Part):
 
     def _row(self, peer: Cell) -> PeerRow:
         record, answer = peer.record, self.answers.get(vtep(peer))
-        return PeerRow(record.name, record.subnet, record.underlay, alive_since=moment(peer.alive_since), tunnel=answer)
+        since = moment(peer.alive_since)
+        return PeerRow(record.name, record.subnet, record.underlay, since, tunnel=answer, drained=record.drained)
 
     async def run(self) -> None:
         """Runs until cancelled."""

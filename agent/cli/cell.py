@@ -33,8 +33,8 @@ def list_cells(location: Location, as_json: bool) -> None:
 
 def _row(each: Fields) -> tuple[str, ...]:
     facts = (each.text("name"), each.text("underlay"), each.text("subnet"))
-    here = "this cell" if each.flag("here") else " "
-    return (*facts, moment(each.text("alive_since")), each.text("version"), each.text("mtls"), here)
+    marks = [word for name, word in (("here", "this cell"), ("drained", "drained")) if each.flag(name)]
+    return (*facts, moment(each.text("alive_since")), each.text("version"), each.text("mtls"), ", ".join(marks) or " ")
 
 
 @cell.command()

@@ -32,7 +32,8 @@ DAY = 86_400
 def drain(location: Location, names: tuple[str, ...], timeout: float, undo: bool, as_json: bool) -> None:
     """Detach in order what runs here, or the attachments NAME alone, before maintenance.
 
-    DNS stops naming them at once, on all cells; their TCP connections have time to end; then they are detached. Without a NAME
+    DNS stops naming them at once, on all cells, and their published ports refuse new calls; their TCP connections have time to
+    end, and flows of UDP to fall silent for five seconds; then they are detached. Without a NAME
     the whole cell is drained, and refuses to attach anything until 'cellnet drain --undo', over restarts and reboots.
 
     A connection that an app keeps open without using it takes the whole time. Interrupting this command stops nothing.

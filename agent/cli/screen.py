@@ -110,7 +110,9 @@ def _peers(found: Sequence[Fields]) -> Row:
     text = str(len(found))
     text += f", not alive: {joined(dead)}" if dead else ""
     text += f", tunnel does not answer as it should: {joined(silent)}" if silent else ""
-    return Row("peers", text if dead or silent else f"{text}, all alive", bad=bool(silent))
+    text += "" if dead or silent else ", all alive"
+    drained = [each.text("name") for each in found if each.flag("drained")]
+    return Row("peers", text + (f", drained: {joined(drained)}" if drained else ""), bad=bool(silent))
 
 
 def _mutual_tls(found: Fields) -> Iterator[Row]:

@@ -123,8 +123,9 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     sources = SnapshotSources(
         trust=storage.trust, cells=storage.cells, ledger=base.ledger, policies=policies, tags=tags, leaves=leaves,
         underlay=base.underlay, peers=peers, announcement=announcement, roots=roots, leaving=leaving,
-        mutual_tls=mode.mutual_tls, taken=ports.taken, readiness=names.readiness, endpoint_names=names.endpoints,
-        follow_claims=names.claims.follow, never_outside=outside.never,
+        mutual_tls=mode.mutual_tls, taken=ports.taken, is_drained=lambda each: drain.is_leaving(each),
+        readiness=names.readiness, endpoint_names=names.endpoints, follow_claims=names.claims.follow,
+        never_outside=outside.never,
         departures=Departures(storage.cells, owner=peers.owner, cells=lambda: peers.all, elapsed=clock.elapsed),
     )  # fmt: skip
     await sources.refresh_trust()
@@ -139,7 +140,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
             leaving=leaving, now=clock.seconds, hung=lambda: liveness.problem, closed=lambda: drain.refusal(),
         )
     )  # fmt: skip
-    drain, listeners = _drain(base, loop, attaching, names), _listeners(base, loop, ads)
+    drain, listeners = _drain(base, loop, attaching, names, announcement), _listeners(base, loop, ads)
     rollout_facts = RolloutFacts(lambda: peers.all, lambda: announcement.announced, clock.elapsed)
     return Parts(
         metrics=metrics, leaves=leaves, policies=policies, known=known, tags=tags, announcement=announcement, roots=roots,
@@ -196,13 +197,21 @@ def _files(base: Foundation, leaves: Leaves, policies: PoliciesInForce, known: K
     return made
 
 
-def _drain(base: Foundation, loop: Reconciler, attaching: AttachTransactions, names: NameParts) -> Drain:
+def _drain(
+    base: Foundation, loop: Reconciler, attaching: AttachTransactions, names: NameParts, announcement: Announcement
+) -> Drain:
     async def count(addresses: Collection[IPv4Address]) -> Mapping[IPv4Address, int]:
         state, own = loop.applied(), base.facts.own_ports
         here = [] if state is None else [state.workloads[each] for each in addresses if each in state.workloads]
-        return await asyncio.to_thread(open_connections, here, own_ports=own)
+        found = dict(await asyncio.to_thread(open_connections, here, own_ports=own))
+        idle = frozenset(address for address, number in found.items() if not number)
+        datagrams = await asyncio.wrap_future(base.kernel.datagram_flows(idle, resolver=base.config.dns.address))
+        return found | datagrams
 
-    return Drain(base.ledger, attaching, count=count, withhold=names.readiness.withhold, now=base.clock.seconds)
+    return Drain(
+        base.ledger, attaching, count=count, withhold=names.readiness.withhold, announce=announcement.set_drained,
+        now=base.clock.seconds,
+    )  # fmt: skip
 
 
 def _published(base: Foundation) -> PublishedPorts:
@@ -283,6 +292,7 @@ async def _announcement(base: Foundation, mode: TunnelMode) -> Announcement:
 
     made = Announcement(base.storage.cells, record, cell=config.cell, domains=RouteDomains.of(config.dns))
     known = [each.record for each in await base.storage.cells.cells() if each.record.id == identity]
+    made.set_drained(base.ledger.drain_order().cell is not None)
     made.set_roots(known[0].roots if known else RootsInUse())
     made.update((), ready=(), underlay=base.underlay.address)
     with contextlib.suppress(Unavailable, HostRefused, TimeoutError):  # its task goes on trying

@@ -144,7 +144,7 @@ def _workload(attachment: Attachment, tag: int, snapshot: Snapshot, *, facts: Ce
     allows = snapshot.resolve(attachment.app)
     outside = snapshot.outside(attachment.app)
     listeners = _listeners(attachment, snapshot, facts=facts, known=() if known is None else known.listeners)
-    publish = on_host(attachment.publish, tls_port=facts.tls_port)
+    publish = () if attachment.name in snapshot.drained else on_host(attachment.publish, tls_port=facts.tls_port)
     shape = (attachment.name, attachment.interface, listeners, attachment.limits, publish)
     if known is not None and (known.name, known.interface, known.listeners, known.limits, known.publish) == shape:
         if known.tag == tag and known.allows is allows and known.egress is outside.egress and known.ingress is outside.ingress:

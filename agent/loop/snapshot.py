@@ -26,7 +26,8 @@ from dataplane.state import PLAIN, Leaf, MutualTls
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`leaving` are attachments on their way out; `taken` are ports of Envoy's that programs in containers have.
+    """`leaving` are attachments on their way out, `drained` those whose published ports take no new calls before they go;
+    `taken` are ports of Envoy's that programs in containers have.
 
     `departed` are containers of other cells that are not what they were, with the tags that their addresses have now. In
     `news_in` seconds more may be known of them, or the store may take what it has refused. `names` lead to instances of all
@@ -45,6 +46,7 @@ class Snapshot:
     underlay: UnderlayFacts = DEFAULT_UNDERLAY
     peers: Mapping[IPv4Network, IPv4Address] = field(default_factory=dict)
     leaving: frozenset[str] = frozenset()
+    drained: frozenset[str] = frozenset()
     departed: Mapping[IPv4Address, int] = field(default_factory=dict)
     mutual_tls: MutualTls = PLAIN
     taken: frozenset[ContainerPort] = frozenset()
@@ -55,7 +57,7 @@ class Snapshot:
 @dataclass(frozen=True, slots=True)
 class SnapshotSources:
     """The parts that a snapshot is taken of. `leaving` are names that leave though the ledger could not be written; `taken`: as
-    in Snapshot; `follow_claims` hears of what is attached here."""
+    in Snapshot; `is_drained`: whether it is one of `drained` there; `follow_claims` hears of what is attached here."""
 
     trust: TrustStore
     cells: CellStore
@@ -75,6 +77,7 @@ class SnapshotSources:
     mutual_tls: Callable[[], MutualTls]
     leaving: set[str]
     taken: Callable[[], frozenset[ContainerPort]]
+    is_drained: Callable[[Attachment], bool]
 
     async def take(self) -> Snapshot:
         """The parts as they are now. On the way tags are claimed and given back, and the announcement learns what runs here."""
@@ -103,6 +106,7 @@ class SnapshotSources:
             outside=outside.rights,
             never_outside=self.never_outside.networks(peers, own=self.underlay.address),
             news_in=min((each for each in (self.departures.wait(), self.tags.wait()) if each is not None), default=None),
+            drained=frozenset(held.name for held in attachments if held.publish and self.is_drained(held)),
             leaving=frozenset(self.leaving).union(held.name for held in attachments if held.phase is Phase.DETACHING),
         )
 

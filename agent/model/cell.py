@@ -24,7 +24,7 @@ class CellRecord:
 
     `id` is the machine's lasting one, by which two machines of one name are told apart; `subnet` its part of the overlay,
     `underlay` the address of its tunnel's end, `version` the agent's. `mtls` is how its containers take TCP by now, whatever
-    its configuration asks for.
+    its configuration asks for. `drained`: all that runs there is on its way out, and nothing is attached.
     """
 
     name: str
@@ -34,6 +34,7 @@ class CellRecord:
     version: str
     mtls: Mtls = Mtls.NONE
     roots: RootsInUse = RootsInUse()
+    drained: bool = False
 
     @property
     def takes_tunnels(self) -> bool:

@@ -30,7 +30,7 @@ from host.netlink.socket import NetlinkSocket
 
 CT_NEW, CT_GET, CT_DELETE = 0x100, 0x101, 0x102
 CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_PROTOINFO, CTA_ID, CTA_ZONE, CTA_FILTER = 1, 2, 3, 4, 12, 18, 25
-CTA_MARK = 8
+CTA_TIMEOUT, CTA_MARK = 7, 8
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
 CTA_IP_V4_SRC, CTA_IP_V4_DST = 1, 2
 CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT, CTA_PROTO_ICMP_TYPE = 1, 2, 3, 5
@@ -50,7 +50,7 @@ class Flow:
     the IP protocol's number; ports are 0 where it has none. Of ICMP the type of what either end sends stands for its port: what
     answers an echo is 0. `key` is the original tuple as the kernel wrote it. `mark` is what
     a rule has written there: of a flow from another cell the tag of the container that opened it. `tcp_state` is conntrack's
-    number for how far a TCP connection is.
+    number for how far a TCP connection is. In `seconds_left` it is forgotten, unless a packet of it passes.
     """
 
     protocol: int
@@ -68,6 +68,7 @@ class Flow:
     key: bytes = field(repr=False)
     mark: int = 0
     tcp_state: int = 0
+    seconds_left: int = field(default=0, compare=False)
 
     @property
     def is_over(self) -> bool:
@@ -210,14 +211,14 @@ def _decode(body: bytes, names: Names) -> Flow:
         a, source, b, destination, c, protocol, d, source_port, e, destination_port, \
             f, replier, g, replied, h, _, i, replier_port, j, replied_port = _PLAIN.unpack_from(body)  # fmt: skip
         if (a, b, c, d, e, f, g, h, i, j) == _PLAIN_HEADERS:
-            zone, number, status, mark, state = _rest(body, _PLAIN.size)
+            rest = _rest(body, _PLAIN.size)
             return Flow(
                 protocol,
                 names.get(source) or _name(source, names), source_port,
                 names.get(destination) or _name(destination, names), destination_port,
                 names.get(replier) or _name(replier, names), replier_port,
                 names.get(replied) or _name(replied, names), replied_port,
-                zone, number, status, body[_KEY], mark, state,
+                *rest[:3], body[_KEY], *rest[3:],
             )  # fmt: skip
     return _walk(body, names)
 
@@ -227,9 +228,9 @@ def _name(packed: bytes, names: Names) -> IPv4Address:
     return names.setdefault(packed, IPv4Address(packed))
 
 
-def _rest(body: bytes, start: int) -> tuple[int, int, int, int, int]:
-    """Zone, id, status, mark and TCP's state, from the attributes after `start`."""
-    zone = number = status = mark = state = 0
+def _rest(body: bytes, start: int) -> tuple[int, int, int, int, int, int]:
+    """Zone, id, status, mark, TCP's state and the seconds that are left, from the attributes after `start`."""
+    zone = number = status = mark = state = left = 0
     for kind, begin, end in attributes(body, start=start):
         if kind == CTA_STATUS:
             status = int.from_bytes(body[begin:end], "big")
@@ -237,11 +238,13 @@ def _rest(body: bytes, start: int) -> tuple[int, int, int, int, int]:
             number = int.from_bytes(body[begin:end], "big")
         elif kind == CTA_PROTOINFO:
             state = _tcp_state(body, begin) if end - begin >= _STATE.size else 0
+        elif kind == CTA_TIMEOUT:
+            left = int.from_bytes(body[begin:end], "big")
         elif kind == CTA_MARK:
             mark = int.from_bytes(body[begin:end], "big")
         elif kind == CTA_ZONE:
             zone = int.from_bytes(body[begin:end], "big")
-    return zone, number, status, mark, state
+    return zone, number, status, mark, state, left
 
 
 def _tcp_state(body: bytes, start: int) -> int:
@@ -255,8 +258,8 @@ def _walk(body: bytes, names: Names) -> Flow:
     found = contents(body, start=len(NFGENMSG_IPV4))
     protocol, sent = _tuple(found[CTA_TUPLE_ORIG], names)
     _, answered = _tuple(found[CTA_TUPLE_REPLY], names)
-    zone, number, status, mark, state = _rest(body, len(NFGENMSG_IPV4))
-    return Flow(protocol, *sent, *answered, zone, number, status, found[CTA_TUPLE_ORIG], mark, state)
+    rest = _rest(body, len(NFGENMSG_IPV4))
+    return Flow(protocol, *sent, *answered, *rest[:3], found[CTA_TUPLE_ORIG], *rest[3:])
 
 
 def _tuple(content: bytes, names: Names) -> tuple[int, tuple[IPv4Address, int, IPv4Address, int]]:

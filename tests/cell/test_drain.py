@@ -7,9 +7,10 @@ import pytest
 
 from agent.errors import Unavailable
 from tests.testlib.cell import CellUnderTest
+from tests.testlib.connections import echoed
 from tests.testlib.containers import Attach
 from tests.testlib.names import is_unknown, leads
-from tests.testlib.node import Connected, outcome_of
+from tests.testlib.node import Connected, Refused, outcome_of
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, WEB
 
@@ -105,3 +106,32 @@ def test_what_is_taken_back_in_time_stays_and_has_its_name_again(drained: CellUn
     missing = cell.cellnet("drain", "apu", code=1)
     assert "there is no attachment 'apu'" in missing.err
     assert cell.attachments() == ["api", "web"]
+
+
+def test_a_published_port_refuses_new_calls_while_those_that_are_open_go_on(drained: CellUnderTest) -> None:
+    cell = drained
+    cell.allow("0.0.0.0/0", API, "tcp/8080", "udp/8080")
+    api = cell.run_app(API, port=8080, server=True, options=("--publish", "7000:8080", "--publish", "7000:8080/udp"))
+    stream, asking = cell.outside.dial(cell.host, 7000), cell.outside.datagrams()
+    asking.connect((str(cell.host.address), 7000))
+    assert all(map(echoed, (stream, asking)))
+    begin(cell, "api")
+    assert cell.outside.connect(cell.host, 7000) is Refused
+    assert cell.outside.udp(cell.host, 7000) is Refused
+    assert all(map(echoed, (stream, asking)))
+    assert cell.attachments() == ["api"]
+    cell.client.delete("/v1/drain")
+    assert cell.outside.connect(cell.host, 7000) is Connected
+    assert api.name in cell.attachments()
+
+
+def test_a_flow_of_udp_is_waited_for_until_it_is_silent(drained: CellUnderTest) -> None:
+    cell = drained
+    cell.allow(WEB, API, "udp/8080")
+    api, web = cell.run_app(API, port=8080, server=True), cell.run_app(WEB)
+    asking = web.datagrams()
+    asking.connect((str(api.address), 8080))
+    assert echoed(asking)
+    begin(cell, "api")
+    eventually(lambda: waiting(cell) == {"api": "1"})
+    eventually(lambda: cell.attachments() == ["web"])

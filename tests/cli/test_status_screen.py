@@ -122,6 +122,7 @@ def test_a_healthy_cell_is_one_screen_with_what_an_operator_asks_for(agent: Path
     ("peers", "text"),
     [
         ((peer_row("two"), peer_row("three", tunnel=None)), "2, all alive"),
+        ((replace(peer_row("two"), drained=True), peer_row("three")), "2, all alive, drained: two"),
         ((peer_row("two", alive=False, tunnel=TunnelAnswer.NONE), peer_row("three")), "2, not alive: two"),
         (
             (peer_row("two", tunnel=TunnelAnswer.NONE), peer_row("three", tunnel=TunnelAnswer.ONLY_SMALL), peer_row("four")),

@@ -74,7 +74,7 @@ def test_a_bug_shows_no_secret(curl: Curl) -> None:
 def test_cells_are_listed_and_removed(curl: Curl) -> None:
     one = {
         "name": "one", "underlay": "192.0.2.3", "subnet": "10.255.3.0/24", "alive_since": "2030-01-02T03:04:05Z",
-        "version": "0.1.0", "mtls": "strict", "here": True,
+        "version": "0.1.0", "mtls": "strict", "drained": False, "here": True,
     }  # fmt: skip
     two = {**one, "name": "two", "alive_since": None, "mtls": "none", "here": False}
     assert curl("GET", "/v1/cells") == (200, [one, two])

@@ -70,6 +70,14 @@ def test_a_cells_record_says_how_it_takes_tcp(mtls: Mtls) -> None:
     assert (found.record, found.record.takes_tunnels) == (record, mtls is not Mtls.NONE)
 
 
+@pytest.mark.parametrize("drained", [False, True])
+def test_a_cells_record_says_whether_it_is_drained(drained: bool) -> None:
+    record = replace(cell(2), drained=drained)
+    values = claimed(record) | said(record)
+    assert ("drained" in json.loads(values[KEYS.record("cell-2")].data)) is drained
+    assert [each.record for each in decoded(values).cells()] == [record]
+
+
 def test_a_record_that_says_nothing_of_mutual_tls_takes_no_tunnels() -> None:
     """As those of agents that knew none."""
     values = claimed(cell(2)) | said(cell(2))

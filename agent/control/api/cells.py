@@ -20,7 +20,7 @@ from agent.wording import natural
 @dataclass(frozen=True, slots=True)
 class CellView:
     """A cell of the store. `alive_since` (UTC) is None while its agent gives no sign; `mtls` is the mode of mutual TLS that is
-    in force there; `here`: the one that answers.
+    in force there; `drained`: it takes no attach, until that is taken back; `here`: the one that answers.
     """
 
     name: str
@@ -29,6 +29,7 @@ class CellView:
     alive_since: datetime | None
     version: str
     mtls: Mtls
+    drained: bool
     here: bool
 
 
@@ -58,4 +59,4 @@ class CellsApi:
 
     def _view(self, cell: Cell) -> CellView:
         of, since = cell.record, moment(cell.alive_since)
-        return CellView(of.name, of.underlay, of.subnet, since, of.version, of.mtls, here=of.name == self._name)
+        return CellView(of.name, of.underlay, of.subnet, since, of.version, of.mtls, of.drained, here=of.name == self._name)

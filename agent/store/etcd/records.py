@@ -117,6 +117,7 @@ class SubnetRecord(Record):
 class AnnouncedCell(Record):
     """What a cell publishes of itself. One that says nothing of mutual TLS has none, as an agent that knows none."""
 
+    drained: Annotated[bool, Field(exclude_if=lambda drained: not drained)] = False
     id: Id
     mtls: Annotated[Mtls, Field(strict=False, exclude_if=lambda mode: mode is Mtls.NONE)] = Mtls.NONE
     signs_with: Fingerprints = ()
@@ -214,12 +215,13 @@ def decode_cell(name: str, value: Value) -> CellRecord:
     """What a cell publishes of itself."""
     found = AnnouncedCell.read(value)
     roots = RootsInUse(_sorted(found.trusts), _sorted(found.signs_with))
-    return CellRecord(cell_name(name), found.id, found.subnet, found.underlay, found.version, found.mtls, roots)
+    return CellRecord(cell_name(name), found.id, found.subnet, found.underlay, found.version, found.mtls, roots, found.drained)
 
 
 def encode_cell(record: CellRecord) -> bytes:
     """A cell's record."""
     return AnnouncedCell(
+        drained=record.drained,
         id=record.id,
         mtls=record.mtls,
         signs_with=record.roots.signs_with,
