@@ -85,6 +85,11 @@ class KnownNames:
         with self._lock:
             return any(map(patterns.matches, self._by_address.get(address, ())))
 
+    def names_of(self, address: IPv4Address) -> tuple[str, ...]:
+        """Those that stand for an address, or did so a moment ago."""
+        with self._lock:
+            return tuple(sorted(self._by_address.get(address, ())))
+
     def addresses(self, names: tuple[str, ...]) -> Ends:
         """All of those that these patterns mean, with those that are over."""
         patterns = patterns_of(names)

@@ -6,10 +6,10 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from agent.client.answer import Fields
 from agent.errors import Bug, CellnetError, Conflict, HostRefused, InvalidInput, Unavailable
@@ -29,6 +29,7 @@ ANSWER = re.compile(
 )
 UNITS = tuple(f"{folder}/systemd/system/cellnet.target" for folder in ("/etc", "/usr/lib", "/lib"))
 """Where systemd knows an agent's unit, if one of these is there."""
+DATA = b"data: "
 UNQUOTED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
 
 
@@ -93,6 +94,21 @@ class Client:
             raise _failure(Fields.parse(text).at("error"))
         return text.decode()
 
+    def follow(self, address: str, **query: str) -> Iterator[Fields]:
+        """The data of each server-sent event, until the agent ends. Between two of them nothing may come for a long time."""
+        words = "&".join(f"{key}={quoted(value)}" for key, value in query.items())
+        with self._connect(ANSWER_WITHIN) as connection:
+            connection.sendall(f"GET {address}?{words} HTTP/1.0\r\n\r\n".encode())
+            with connection.makefile("rb") as answer:
+                status, length = _head(answer)
+                if status != 200:
+                    raise _failure(Fields.parse(answer.read(length)).at("error"))
+                connection.settimeout(None)
+                for line in answer:
+                    if line.startswith(DATA):
+                        yield Fields.parse(line[len(DATA) :])
+        raise Unavailable("the agent went away", hint="see its log, then try again")
+
     def _answer(self, request: str, content: bytes, *, within: float) -> tuple[int, bytes, int]:
         """Status, body, and the process that answered."""
         try:
@@ -148,6 +164,15 @@ def _exchange(connection: socket.socket, request: str, content: bytes) -> tuple[
     if found is None or len(body) != int(found["length"]):
         raise ConnectionAbortedError
     return int(found["status"]), body
+
+
+def _head(answer: BinaryIO) -> tuple[int, int]:
+    """Status and length of the body, 0 where it has none. Raises Unavailable."""
+    lines = b"".join(iter(answer.readline, b"\r\n")) if (first := answer.readline()) else b""
+    if not first:
+        raise Unavailable("the agent went away before it answered", hint="see its log, then try again")
+    found = re.search(rb"^content-length: *(\d+)", lines, re.MULTILINE | re.IGNORECASE)
+    return int(first.split()[1]), int(found[1]) if found else 0
 
 
 def quoted(text: str) -> str:

@@ -15,9 +15,11 @@ from aiohttp.typedefs import Middleware
 
 from agent import log
 from agent.control import peer as peers
+from agent.control.api.flows import EVENTS
 from agent.control.api.status import SYNC_LIMIT
 from agent.control.connection_limit import ConnectionLimit
 from agent.control.errors import Handler, failures_as_answers, refusal
+from agent.control.lasting_answers import LastingAnswers
 from agent.control.reader_share import ReaderShare
 from agent.control.socket import BACKLOG, listening
 from agent.model.peer import Peer
@@ -38,9 +40,11 @@ async def serve(routes: Iterable[web.RouteDef], *, path: Path, group: str = GROU
     At its end running requests have 5 s to finish, then they are cancelled.
     """
     readers, connected = peers.group_id(group), dict[socket.socket, Peer]()
-    permission = _permission(connected, readers=readers, limit=limit)
+    lasting = LastingAnswers()
+    permission = _permission(connected, readers=readers, limit=limit, lasting=lasting)
     app = web.Application(client_max_size=BODY_LIMIT, middlewares=[failures_as_answers, permission])
     app.add_routes(routes)
+    app.on_shutdown.append(lasting.end)
     with listening(path, readers=readers) as made:
         runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_WITHIN)
         await runner.setup()
@@ -57,7 +61,9 @@ async def serve(routes: Iterable[web.RouteDef], *, path: Path, group: str = GROU
             connected.clear()  # with the last connections' descriptors: aiohttp keeps what it has built of the handlers
 
 
-def _permission(connected: Mapping[socket.socket, Peer], *, readers: int | None, limit: float) -> Middleware:
+def _permission(
+    connected: Mapping[socket.socket, Peer], *, readers: int | None, limit: float, lasting: LastingAnswers
+) -> Middleware:
     """Refuses what the peer may not do, ends what takes too long, and logs what changes something."""
     share = ReaderShare()
 
@@ -73,6 +79,8 @@ def _permission(connected: Mapping[socket.socket, Peer], *, readers: int | None,
         if allowed < (peers.Permission.READ if reads else peers.Permission.CHANGE):
             return refusal(403, "Forbidden", f"uid {peer.uid} may not do this", hint=_needed(request.method))
         request[peers.PEER] = peer
+        if request.path == EVENTS:
+            return await lasting.give(handler(request))
         async with asyncio.timeout(limit + (SYNC_LIMIT if request.path == "/v1/sync" else 0)):
             async with share.turn(peer.uid):
                 given = await handler(request)

@@ -24,6 +24,7 @@ from agent.control.api.containers import ContainersApi
 from agent.control.api.denied import DeniedApi
 from agent.control.api.drain import DrainApi
 from agent.control.api.explain import ExplainApi, Informants
+from agent.control.api.flows import FlowsApi
 from agent.control.api.policies import PoliciesApi
 from agent.control.api.policy_check import OutsideDefaults, PolicyCheck
 from agent.control.api.rotation import RotationApi
@@ -39,6 +40,7 @@ from agent.daemon.clock import Clock
 from agent.daemon.disk_space import DiskSpace
 from agent.daemon.firewall import clear_other_backend
 from agent.daemon.foundation import Foundation, lay_foundation
+from agent.daemon.insight_parts import InsightParts
 from agent.daemon.live_settings import take
 from agent.daemon.lock import ForeignHolders
 from agent.daemon.parts import Parts, make_parts
@@ -180,6 +182,7 @@ def _tasks(base: Foundation, parts: Parts) -> tuple[Work, ...]:
         ("limits", parts.limits.run),
         ("noted_packets", parts.insight.packets.run),
         ("untaken_tunnels", parts.insight.tell_tunnels),
+        ("followed_flows", parts.insight.followed.run),
         ("files", parts.files.run),
         ("published", parts.published.run),
         ("drain", parts.drain.run),
@@ -218,6 +221,7 @@ def _reporting(base: Foundation, parts: Parts) -> tuple[Part, ...]:
         parts.refused,
         parts.insight.packets,
         parts.insight.denied,
+        parts.insight.followed,
         parts.ports,
         parts.published,
         loop.late_rights,
@@ -274,7 +278,7 @@ def _routes(base: Foundation, parts: Parts, in_force: ConfigInForce, *more: Part
             instances=parts.names.endpoints.instances,
             leads=apps.leads,
         ),
-        DeniedApi(parts.insight.denied, cell=config.cell),
+        *_insight(config, parts.insight),
         _explain(base, parts, apps, reporting),
         CellsApi(config.cell, store=storage.cells, enforcement=enforcement, now=clock.seconds),
         rotation,
@@ -288,6 +292,13 @@ def _routes(base: Foundation, parts: Parts, in_force: ConfigInForce, *more: Part
         ),
     )
     return [route for each in apis for route in each.routes()]
+
+
+def _insight(config: Config, parts: InsightParts) -> tuple[DeniedApi, FlowsApi]:
+    return (
+        DeniedApi(parts.denied, cell=config.cell),
+        FlowsApi(parts.looks, parts.followers, parts.followed, cell=config.cell),
+    )
 
 
 def _apps(base: Foundation, parts: Parts) -> AppsApi:

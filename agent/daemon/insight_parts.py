@@ -1,4 +1,4 @@
-"""The objects that know what was denied."""
+"""The objects that know what was denied, and what flows."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -7,13 +7,21 @@ from functools import partial
 from agent.cells.tunnel_mode import TunnelMode
 from agent.daemon.foundation import Foundation
 from agent.daemon.name_parts import NameParts
-from agent.insight.denied import Denied
+from agent.insight.denied import Denial, Denied
+from agent.insight.flow_looks import FlowLooks
+from agent.insight.followed_flows import FollowedFlows
+from agent.insight.followers import EventKind, Followers
+from agent.insight.named_flows import FlowPlace, NamedFlows
 from agent.insight.noted_packets import NotedPackets, Whereabouts
+from agent.insight.rights_in_force import RightsInForce
 from agent.insight.untaken_tunnels import UntakenTunnels
+from agent.insight.whose import Whose
+from agent.loop.loop import Reconciler
 from agent.metrics import Metrics
-from agent.model.names import AppName
 from agent.model.policy import Policy, Protocol
 from agent.policy.in_force import PoliciesInForce
+from agent.policy.parties import Party
+from dataplane.flows.flow_events import FlowEvents
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +31,9 @@ class InsightParts:
     denied: Denied
     packets: NotedPackets
     tell_tunnels: Callable[[], Coroutine[None, None, None]]
+    followers: Followers
+    looks: FlowLooks
+    followed: FollowedFlows
 
 
 def make_untaken(base: Foundation, metrics: Metrics) -> UntakenTunnels:
@@ -32,18 +43,33 @@ def make_untaken(base: Foundation, metrics: Metrics) -> UntakenTunnels:
 
 
 def make_insight_parts(
-    base: Foundation, untaken: UntakenTunnels, *, policies: PoliciesInForce, names: NameParts, mode: TunnelMode
+    base: Foundation,
+    untaken: UntakenTunnels,
+    *,
+    policies: PoliciesInForce,
+    names: NameParts,
+    mode: TunnelMode,
+    loop: Reconciler,
 ) -> InsightParts:
     """What the others of them need is there."""
 
-    async def check(source: AppName, to: AppName, protocol: Protocol, port: int) -> Policy | None:
+    async def check(source: Party, to: Party, protocol: Protocol, port: int) -> Policy | None:
         return await policies.check(source, to=to, protocol=protocol, port=port)
 
-    where = Whereabouts(
-        overlay=base.facts.overlay,
-        app_at=names.endpoints.app_at,
-        tags=base.storage.tags.tags,
-        check=check,
-        is_strict=lambda: not mode.mutual_tls().plain,
-    )
-    return InsightParts(untaken.denied, NotedPackets(untaken, where), partial(untaken.run, check, where.app_at))
+    facts, clock, cell = base.facts, base.clock, base.config.cell
+    whose = Whose(names.endpoints.app_at, base.storage.tags.tags)
+    where = Whereabouts(facts.overlay, names.endpoints.app_at, whose, check, lambda: not mode.mutual_tls().plain)
+    rights = RightsInForce(check, in_force=policies.in_force, names_of=base.kernel.known_names.names_of)
+    named = NamedFlows(FlowPlace(facts.overlay, facts.subnet, loop.applied), whose, rights, now=clock.seconds)
+    followers, events = Followers(), partial(FlowEvents, within=facts.overlay, without=base.config.dns.address)
+    followed = FollowedFlows(followers, named, overlay=facts.overlay, cell=cell, events=events, now=clock.now)
+    loop.reports.subscribe(followed.cut)
+    untaken.denied.subscribe(partial(_tell_refused, followers, cell))
+    looks = FlowLooks(named, overlay=facts.overlay, now=clock.now, elapsed=clock.elapsed)
+    packets, tell_tunnels = NotedPackets(untaken, where), partial(untaken.run, check, where.app_at)
+    return InsightParts(untaken.denied, packets, tell_tunnels, followers, looks, followed)
+
+
+def _tell_refused(followers: Followers, cell: str, denial: Denial) -> None:
+    view = {"at": f"{denial.at:%Y-%m-%dT%H:%M:%SZ}"}
+    followers.tell(EventKind.REFUSED, denial.pair, lambda: {**view, **denial.view(cell=cell)})

@@ -154,7 +154,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
             on_change=loop.kick,
         ),
         foreign_listeners=_foreign_listeners(base, loop), pressure=pressure, refused=refused, names=names,
-        insight=make_insight_parts(base, untaken, policies=policies, names=names, mode=mode),
+        insight=make_insight_parts(base, untaken, policies=policies, names=names, mode=mode, loop=loop),
         resolver=make_resolver_parts(base, loop), outside=outside, published=published,
     )  # fmt: skip
 

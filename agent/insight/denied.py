@@ -57,6 +57,11 @@ class Denial:
     to_address: str
     words: str = ""
 
+    def view(self, *, cell: str) -> Mapping[str, object]:
+        """As the API has it, without the moment."""
+        place = {"from_address": self.source_address, "to_address": self.to_address, "words": self.words, "cell": cell}
+        return {"number": self.number, **ends_of(self.pair), **place}
+
 
 @dataclass(slots=True)
 class Tally:
@@ -95,6 +100,7 @@ class Denied(Part):
         self._last: deque[Denial] = deque(maxlen=KEPT)
         self._tallies: OrderedDict[Pair, Tally] = OrderedDict()
         self._minute: deque[_Second] = deque()
+        self._subscribers: list[Callable[[Denial], None]] = []
         self.number = 0
         self.forgotten = 0  # denials of pairs that were given up for others
         self.lost = 0
@@ -103,7 +109,10 @@ class Denied(Part):
         """One more, or so many at once."""
         at = self._now().replace(microsecond=0)
         self.number += 1
-        self._last.append(Denial(self.number, at, pair, source_address, to_address, words))
+        denial = Denial(self.number, at, pair, source_address, to_address, words)
+        self._last.append(denial)
+        for tell in self._subscribers:
+            tell(denial)
         self._metrics.denied.labels(pair.reason, pair.protocol).inc(count)
         tally = self._tallies.get(pair)
         if tally is None:
@@ -113,6 +122,10 @@ class Denied(Part):
         tally.count, tally.last = tally.count + count, at
         self._tallies.move_to_end(pair)
         self._count(pair, count, at=int(self._elapsed()))
+
+    def subscribe(self, tell: Callable[[Denial], None]) -> None:
+        """It is told of each from now on, and does not wait."""
+        self._subscribers.append(tell)
 
     def since(self, number: int) -> tuple[Denial, ...]:
         """Those after `number` that are still kept, the oldest first."""
@@ -143,6 +156,11 @@ class Denied(Part):
     def _forget_minutes(self, second: int) -> None:
         while self._minute and self._minute[0].at <= second - MINUTE:
             self._minute.popleft()
+
+
+def ends_of(pair: Pair) -> Mapping[str, object]:
+    """As the API has them."""
+    return {"from": pair.source, "to": pair.to, "protocol": pair.protocol, "port": pair.port, "reason": pair.reason}
 
 
 def times(count: int) -> str:

@@ -5,8 +5,7 @@ A task of its own hears of them, so many at a time; what comes faster the kernel
 
 import asyncio
 import socket
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
@@ -14,6 +13,7 @@ from typing import Final
 from agent.errors import HostRefused
 from agent.insight.denied import Pair, Reason
 from agent.insight.untaken_tunnels import PolicyCheck, UntakenTunnels
+from agent.insight.whose import Whose
 from agent.model.names import AppName
 from agent.model.policy import Protocol
 from agent.model.status import Part, Problem
@@ -25,7 +25,6 @@ MESSAGES: Final = 16  # that are taken at once: 512 packets
 REST: Final = 0.1  # seconds between: 5,000 packets a second
 AGAIN: Final = 10.0  # seconds until the kernel is asked again that has refused
 REPORTED: Final = 1.0  # seconds after which Envoy has reported a call, or does not
-GONE: Final = 1_024  # addresses whose app is remembered
 PROTOCOLS: Final = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", socket.IPPROTO_ICMP: "icmp"}
 REASONS: Final = {
     Note.LIMITED: Reason.LIMIT,
@@ -38,12 +37,12 @@ IN_TUNNELS: Final = "in a tunnel: to which ports, its own cell knows"
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """What is asked: which app has an address now, which tags apps have, which policy lets one app reach another,
-    whether TCP between containers comes in tunnels alone."""
+    """What is asked: which app has an address now, whose an address or a tag is or was, which policy lets one app reach
+    another, whether TCP between containers comes in tunnels alone."""
 
     overlay: IPv4Network
     app_at: Callable[[IPv4Address], AppName | None]
-    tags: Callable[[], Awaitable[Mapping[AppName, int]]]
+    whose: Whose
     check: PolicyCheck
     is_strict: Callable[[], bool]
 
@@ -55,8 +54,6 @@ class NotedPackets(Part):
         self._untaken, self._denied = untaken, untaken.denied
         self._where = where
         self._open = notes
-        self._by_tag: tuple[Mapping[AppName, int], dict[int, AppName]] = ({}, {})
-        self._known: OrderedDict[IPv4Address, AppName] = OrderedDict()
         self._problem: HostRefused | None = None
 
     def problems(self) -> Iterator[Problem]:
@@ -97,7 +94,7 @@ class NotedPackets(Part):
             loop.remove_reader(notes.descriptor)
 
     async def _tell(self, packet: NotedPacket) -> None:
-        source, to = await self._source(packet), self._app_at(packet.to)
+        source, to = await self._source(packet), self._where.whose.at(packet.to)
         reason = REASONS.get(packet.note) or await self._reason(packet, source, to)
         protocol = PROTOCOLS.get(packet.protocol, str(packet.protocol))
         pair = Pair(str(source or packet.source), str(to or packet.to), protocol, packet.port, reason)
@@ -132,18 +129,6 @@ class NotedPackets(Part):
         """By its tag, which it has even if its app has gone, else by its address. Nobody's where the address is forged."""
         if packet.note is Note.FORGED:
             return None
-        tags = await self._where.tags()
-        if self._by_tag[0] is not tags:
-            self._by_tag = (tags, {tag: app for app, tag in tags.items()})
-        return self._by_tag[1].get(packet.tag) or self._app_at(packet.source)
-
-    def _app_at(self, address: IPv4Address) -> AppName | None:
-        """Of one that has gone the app that had it last, as far as it was seen here."""
-        found = self._where.app_at(address)
-        if found is None:
-            return self._known.get(address)
-        self._known[address] = found
-        self._known.move_to_end(address)
-        if len(self._known) > GONE:
-            self._known.popitem(last=False)
-        return found
+        whose = self._where.whose
+        await whose.refresh()
+        return whose.with_tag(packet.tag) or whose.at(packet.source)

@@ -73,7 +73,12 @@ class TurnReports(Part):
         self._overlay = Complaints(self._log, failed="overlay_failed")
         self._last_change: TurnReport | None = None  # the last that changed the kernel
         self._repairs, self._cuts = Events(), Events()
+        self._subscribers: list[Callable[[Receipt], None]] = []
         self.last = TurnReport()
+
+    def subscribe(self, tell: Callable[[Receipt], None]) -> None:
+        """It is told of each cut from now on, and does not wait."""
+        self._subscribers.append(tell)
 
     def problems(self) -> Iterator[Problem]:
         """Of the last turn as a whole. What failed of single containers their attachments report."""
@@ -140,6 +145,8 @@ class TurnReports(Part):
         if cut is None:
             return
         receipt, lines = cut.receipt, cut.lines
+        for tell in self._subscribers:
+            tell(receipt)
         self._metrics.flows_cut.inc(receipt.count)
         self._cuts.add(self._called(self._elapsed()), listed(lines, separator="; "))
         self._log.info(

@@ -123,7 +123,7 @@ def answered(link: NetlinkSocket, connections: Sequence[Ends]) -> tuple[Flow, ..
             if not netlink.vanished(answer):
                 raise HostRefused(f"cannot look up a connection: {answer.strerror}", hint="cellnet needs root") from answer
         # a tuple names its entry whichever way round it is
-        elif (flow := _decode(answer, names)).reply_source == ends.local and flow.reply_source_port == ends.local_port:
+        elif (flow := decode(answer, names)).reply_source == ends.local and flow.reply_source_port == ends.local_port:
             found.append(flow)
     return tuple(found)
 
@@ -183,7 +183,7 @@ def _dump(link: NetlinkSocket, restriction: bytes = b"", *, about: bytes = b"") 
     names: Names = {}
     for body in link.dump(CT_GET, NFGENMSG_IPV4 + restriction, what="connections"):
         if about in body:  # much cheaper than decoding what is not wanted
-            yield _decode(body, names)
+            yield decode(body, names)
 
 
 # Both tuples of a TCP or UDP flow, as every kernel so far writes them where no zone has one direction only: the headers of
@@ -206,7 +206,8 @@ def _headers(direction: int) -> tuple[bytes, ...]:
 _PLAIN_HEADERS = _headers(CTA_TUPLE_ORIG) + _headers(CTA_TUPLE_REPLY)
 
 
-def _decode(body: bytes, names: Names) -> Flow:
+def decode(body: bytes, names: Names) -> Flow:
+    """One entry, as a dump or an event has it. `names` is kept by the caller for as long as it reads."""
     if len(body) >= _PLAIN.size:
         a, source, b, destination, c, protocol, d, source_port, e, destination_port, \
             f, replier, g, replied, h, _, i, replier_port, j, replied_port = _PLAIN.unpack_from(body)  # fmt: skip

@@ -11,6 +11,7 @@ from agent.insight import noted_packets
 from agent.insight.denied import Denied
 from agent.insight.noted_packets import NotedPackets, Whereabouts
 from agent.insight.untaken_tunnels import UntakenTunnels
+from agent.insight.whose import Whose
 from agent.metrics import Metrics
 from agent.model.names import AppName
 from agent.model.policy import Policy, Protocol
@@ -28,7 +29,7 @@ async def no_policy(_source: AppName, _to: AppName, _protocol: Protocol, _port: 
     return None
 
 
-WHERE = Whereabouts(IPv4Network("10.255.0.0/16"), lambda _: None, no_tags, no_policy, lambda: False)
+WHERE = Whereabouts(IPv4Network("10.255.0.0/16"), lambda _: None, Whose(lambda _: None, no_tags), no_policy, lambda: False)
 
 
 async def test_another_program_that_has_the_group_is_a_problem_until_it_has_gone(

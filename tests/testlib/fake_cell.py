@@ -24,6 +24,7 @@ from agent.control.api.cells import CellsApi
 from agent.control.api.config import ConfigApi
 from agent.control.api.denied import DeniedApi
 from agent.control.api.drain import DrainApi
+from agent.control.api.flows import FlowsApi
 from agent.control.api.policies import PoliciesApi
 from agent.control.api.policy_check import OutsideDefaults
 from agent.control.api.rotation import RotationView
@@ -44,6 +45,7 @@ from agent.identity.leaves import CaRow
 from agent.identity.names import NamesHeld, Naming
 from agent.identity.rotation import Step
 from agent.insight.denied import Denied, DeniedRow
+from agent.insight.followers import Followers
 from agent.loop.reports import LastApplyRow
 from agent.metrics import Metrics
 from agent.model.attachment import AttachRequest
@@ -68,6 +70,7 @@ from tests.testlib.fake_config import fake_config
 from tests.testlib.fake_containers import fake_containers
 from tests.testlib.fake_drain import FakeDrain
 from tests.testlib.fake_enforcement import FakeEnforcement
+from tests.testlib.fake_flows import FakeFlowLooks, FakeFollowedFlows
 from tests.testlib.fake_kernel import FACTS
 from tests.testlib.fake_policies import FakePolicies
 from tests.testlib.fake_rotation import FakeRotation
@@ -109,6 +112,7 @@ class FakeCell:
     containers: dict[str, EngineContainer | None] = field(default_factory=dict)  # by name
     reserved: dict[str, Reservation] = field(default_factory=dict)
     denied: Denied = field(default_factory=lambda: Denied(metrics=Metrics(), now=lambda: NOW, elapsed=lambda: 0.0))
+    followers: Followers = field(default_factory=Followers)
     warnings: tuple[str, ...] = ()  # of each attach
     defaults: OutsideDefaults = field(default_factory=outside_defaults)
     rules: list[Policy] = field(default_factory=list)
@@ -295,6 +299,7 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
     apis = (
         attachments,
         DeniedApi(cell.denied, cell="one"),
+        FlowsApi(FakeFlowLooks(NOW), cell.followers, FakeFollowedFlows(), cell="one"),
         fake_containers(cell, attachments),
         ConfigApi(fake_config(), enforcement=enforcement),
         DrainApi(FakeDrain(cell.views), enforced=cell.step),

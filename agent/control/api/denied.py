@@ -6,7 +6,8 @@ from aiohttp import web
 
 from agent.control.errors import answer
 from agent.errors import InvalidInput
-from agent.insight.denied import Denial, Denied, Pair
+from agent.insight.denied import Denial, Denied, ends_of
+from agent.insight.live_flow import Call
 from agent.policy.parties import party_of
 from agent.policy.ports import parse_one
 
@@ -35,36 +36,31 @@ class DeniedApi:
         """How often each pair was denied since the agent's start, the last one first."""
         wanted = asked(dict(request.query))
         found = [
-            {**_ends(pair), "count": each.count, "first": each.first, "last": each.last}
+            {**ends_of(pair), "count": each.count, "first": each.first, "last": each.last}
             for pair, each in self._denied.tallies()
             if wanted(pair)
         ]
         return answer({"forgotten": self._denied.forgotten, "lost": self._denied.lost, "pairs": found[::-1]})
 
     def _view(self, each: Denial) -> Mapping[str, object]:
-        place = {"from_address": each.source_address, "to_address": each.to_address, "words": each.words, "cell": self._cell}
-        return {"number": each.number, "at": each.at, **_ends(each.pair), **place}
+        return {"at": each.at, **each.view(cell=self._cell)}
 
 
-def asked(query: Mapping[str, str]) -> Callable[[Pair], bool]:
-    """Which pairs a query means: `app` at either end and `to` (apps or addresses), `port` as tcp/8080. Raises InvalidInput."""
+def asked(query: Mapping[str, str]) -> Callable[[Call], bool]:
+    """Which calls a query means: `app` at either end and `to` (apps or addresses), `port` as tcp/8080. Raises InvalidInput."""
     if set(query) - set(FILTERS):
         raise InvalidInput(f"the query has {', '.join(sorted(query))}", hint=f"possible: {', '.join(FILTERS)}, each once")
     app, to = (str(party_of(query[end])) if end in query else None for end in ("app", "to"))
     protocol, port = parse_one(query["port"]) if "port" in query else (None, 0)
 
-    def wanted(pair: Pair) -> bool:
+    def wanted(call: Call) -> bool:
         return (
-            (app is None or app in (pair.source, pair.to))
-            and (to is None or to == pair.to)
-            and (protocol is None or (protocol.value, port) == (pair.protocol, pair.port))
+            (app is None or app in (call.source, call.to))
+            and (to is None or to == call.to)
+            and (protocol is None or (protocol.value, port) == (call.protocol, call.port))
         )
 
     return wanted
-
-
-def _ends(pair: Pair) -> Mapping[str, object]:
-    return {"from": pair.source, "to": pair.to, "protocol": pair.protocol, "port": pair.port, "reason": pair.reason}
 
 
 def _number(text: str) -> int:

@@ -1,0 +1,193 @@
+"""Flows as they begin and end, for those who follow: heard of the kernel only while there are any.
+
+A task of its own hears so many in a time; what comes faster the kernel drops, and that is told. Where one container is the
+reason, the kernel passes only some of its events on, so that those of others arrive.
+"""
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import partial
+from ipaddress import IPv4Address, IPv4Network
+from typing import Final
+
+from agent.errors import HostRefused
+from agent.insight.followers import FLOWS, EventKind, Followers
+from agent.insight.live_flow import LiveFlow
+from agent.insight.named_flows import NamedFlows
+from agent.model.status import Part, Problem
+from dataplane.flows import flow_table
+from dataplane.flows.conntrack import Flow
+from dataplane.flows.cut import Receipt
+from dataplane.flows.event_filter import MOST_FLOODING, SAMPLE
+from dataplane.flows.flow_events import Change, FlowEvent, FlowEvents
+from dataplane.flows.flow_table import CountedFlow
+
+SLICE: Final = 64  # events between which other tasks have their turn
+SLICES: Final = 12  # that are taken at once
+REST: Final = 0.05  # seconds between: 15,000 events a second
+FLOOD: Final = SLICE * SLICES // 2  # of one container in that time, while more comes than is taken
+CALM: Final = 20  # times that a container must have been within that
+AGAIN: Final = 10.0  # seconds until the kernel is asked again that has refused
+RECEIPTS: Final = 64  # that wait
+REMEMBERED: Final = 4_096  # flows of which an end was told
+NO_EVENTS: Final = "the kernel tells of no flows: net.netfilter.nf_conntrack_events is 0"
+
+
+class FollowedFlows(Part):
+    """One per agent. `events` is opened in the namespace of the agent; `now` is UTC."""
+
+    def __init__(
+        self,
+        followers: Followers,
+        named: NamedFlows,
+        *,
+        overlay: IPv4Network,
+        cell: str,
+        events: Callable[[], FlowEvents],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._followers = followers
+        self._named = named
+        self._overlay = overlay
+        self._cell = cell
+        self._open = events
+        self._now = now
+        self._receipts: deque[Receipt] = deque(maxlen=RECEIPTS)
+        self._told: OrderedDict[int, None] = OrderedDict()
+        self._floods: dict[IPv4Address, int] = {}  # how often each has been calm since
+        self._problem: HostRefused | None = None
+        self._settled = asyncio.Event()
+
+    def problems(self) -> Iterator[Problem]:
+        """Why those who follow are told nothing."""
+        if self._problem is not None:
+            yield Problem("kernel", self._problem.what, self._problem.hint)
+
+    async def ready(self) -> str:
+        """Once all is heard, or cannot be: why there is nothing to be told of flows, "" if there may be."""
+        await self._settled.wait()
+        if self._problem is not None:
+            return self._problem.what
+        return "" if flow_table.setting("events") else NO_EVENTS
+
+    def cut(self, receipt: Receipt) -> None:
+        """These were cut by the agent. What the kernel has told of is not told twice."""
+        if self._followers.want({EventKind.CUT}):
+            self._receipts.append(receipt)
+            self._followers.changed.set()
+
+    async def run(self) -> None:
+        """Hear and tell while anybody follows. Runs until cancelled."""
+        changed = self._followers.changed
+        while True:
+            await changed.wait()
+            changed.clear()
+            await self._tell_cuts()
+            if not self._followers.want(FLOWS):
+                self._problem = None
+                self._settled.clear()
+                continue
+            try:
+                events = self._open()
+            except HostRefused as error:
+                self._problem = error
+                self._settled.set()
+                await asyncio.sleep(AGAIN)
+                changed.set()
+                continue
+            self._problem = None
+            try:
+                await self._follow(events)
+            finally:
+                self._settled.clear()
+                events.close()
+
+    async def _follow(self, events: FlowEvents) -> None:
+        loop, changed = asyncio.get_running_loop(), self._followers.changed
+        self._floods.clear()
+        self._settled.set()
+        try:
+            while self._followers.want(FLOWS):
+                loop.add_reader(events.descriptor, changed.set)
+                await changed.wait()
+                loop.remove_reader(events.descriptor)  # or a flood would wake the loop without end
+                changed.clear()
+                await self._take(events)
+                await self._tell_cuts()
+                await asyncio.sleep(REST)
+        finally:
+            loop.remove_reader(events.descriptor)
+
+    async def _take(self, events: FlowEvents) -> None:
+        await self._named.refresh()
+        by_source, lost, full = Counter[IPv4Address](), 0, False
+        for _ in range(SLICES):
+            found, dropped = events.take(most=SLICE)
+            lost += dropped
+            for each in found:
+                by_source[self._blamed(each.counted.flow)] += 1
+                await self._tell(each)
+            full = len(found) + dropped == SLICE
+            if not full:
+                break
+            await asyncio.sleep(0)
+        if lost:
+            self._followers.tell_lost(FLOWS, {"dropped": lost, "why": "more flows begin and end than the agent takes in"})
+        self._judge(by_source, events, full=full)
+
+    def _judge(self, by_source: Counter[IPv4Address], events: FlowEvents, *, full: bool) -> None:
+        """Which containers' events leave others' no room."""
+        before = set(self._floods)
+        for source, count in by_source.most_common(MOST_FLOODING):
+            if source in self._floods:
+                if count * SAMPLE > FLOOD:
+                    self._floods[source] = 0
+            elif full and count > FLOOD and len(self._floods) < MOST_FLOODING:
+                self._floods[source] = 0
+        self._floods = {each: calm + 1 for each, calm in self._floods.items() if calm < CALM}
+        events.share(frozenset(self._floods))
+        for each in set(self._floods) - before:
+            what = {"dropped": 0, "why": f"{each} begins too many flows: one of {SAMPLE} is told until it does no longer"}
+            self._followers.tell_lost(FLOWS, what)
+
+    def _blamed(self, flow: Flow) -> IPv4Address:
+        """What begins it, or the container that is called from outside."""
+        return flow.source if flow.source in self._overlay else flow.reply_source
+
+    async def _tell(self, event: FlowEvent) -> None:
+        flow = event.counted.flow
+        if event.change is Change.BEGUN:
+            await self._publish(EventKind.NEW, event)
+        elif self._is_first_end(flow.id):
+            await self._publish(EventKind.CUT if event.change is Change.CUT else EventKind.ENDED, event)
+
+    async def _tell_cuts(self) -> None:
+        if self._receipts:
+            await self._named.refresh()
+        while self._receipts:
+            receipt = self._receipts.popleft()
+            for flow in receipt.flows:
+                if self._is_first_end(flow.id):
+                    await self._publish(EventKind.CUT, FlowEvent(Change.CUT, CountedFlow(flow)))
+            for each in receipt.streams:
+                named = self._named.stream(each)
+                self._followers.tell(EventKind.CUT, named, partial(self._view, named, count=each.count))
+
+    async def _publish(self, kind: EventKind, event: FlowEvent) -> None:
+        named = await self._named.named(event.counted)
+        if named is not None:
+            self._followers.tell(kind, named, partial(self._view, named, count=1))
+
+    def _view(self, flow: LiveFlow, *, count: int) -> dict[str, object]:
+        return {"at": f"{self._now():%Y-%m-%dT%H:%M:%SZ}", "count": count, **flow.view(cell=self._cell)}
+
+    def _is_first_end(self, number: int) -> bool:
+        """Whether no end of this flow was told yet."""
+        if number in self._told:
+            return False
+        self._told[number] = None
+        if len(self._told) > REMEMBERED:
+            self._told.popitem(last=False)
+        return True

@@ -1,0 +1,70 @@
+"""Which policy allows a flow, by name and place. Asked of every flow: what was found is kept while policies stay the same."""
+
+from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Address
+from typing import Final, NamedTuple
+
+from agent.errors import InvalidInput
+from agent.model.policy import Policy, Protocol
+from agent.policy.host_names import parse_host
+from agent.policy.parties import Party
+
+KEPT: Final = 8_192  # answers
+NAMES: Final = 16  # of one address that are asked about
+
+Check = Callable[[Party, Party, Protocol, int], Awaitable[Policy | None]]
+
+
+class Right(NamedTuple):
+    """`policy` is "" where none of a policy's name allows it, both are where nothing does."""
+
+    policy: str = ""
+    origin: str = ""
+
+
+NONE: Final = Right()
+
+
+class RightsInForce:
+    """`in_force` is the same object while policies are the same; `names_of` are those that an address outside stands for."""
+
+    def __init__(
+        self,
+        check: Check,
+        *,
+        in_force: Callable[[], Awaitable[object]],
+        names_of: Callable[[IPv4Address], tuple[str, ...]],
+    ) -> None:
+        self._check = check
+        self._in_force = in_force
+        self._names_of = names_of
+        self._of: object = None
+        self._known: dict[tuple[Party, Party, Protocol, int], Right] = {}
+
+    async def refresh(self) -> None:
+        """Go by the policies as they are now."""
+        now = await self._in_force()
+        if now is not self._of or len(self._known) > KEPT:
+            self._of = now
+            self._known.clear()
+
+    async def right(self, source: Party, to: Party, protocol: Protocol, port: int) -> Right:
+        """As of the last `refresh`. At most one of both is outside."""
+        key = (source, to, protocol, port)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = await self._ask(*key)
+        return found
+
+    async def _ask(self, source: Party, to: Party, protocol: Protocol, port: int) -> Right:
+        ends: list[Party] = [to]
+        if isinstance(to, IPv4Address):
+            ends += [parse_host(name) for name in self._names_of(to)[:NAMES]]
+        for end in ends:
+            try:
+                found = await self._check(source, end, protocol, port)
+            except InvalidInput:  # a name that no policy could have
+                continue
+            if found is not None:
+                return Right(found.name, str(found.origin))
+        return NONE

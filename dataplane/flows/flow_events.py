@@ -1,0 +1,112 @@
+"""What conntrack tells of flows as they begin and end, heard over netlink by who follows. Nothing is told while none does.
+
+What cannot be heard in time the kernel drops, and says that it has: it never waits for who listens.
+"""
+
+import ctypes
+import errno
+import socket
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from ipaddress import IPv4Address, IPv4Network
+from typing import Final
+
+from dataplane.flows.conntrack import CT_NEW, Names
+from dataplane.flows.event_filter import EventFilter
+from dataplane.flows.flow_table import CountedFlow, counted
+from host.errors import HostRefused
+from host.netlink.messages import HEADER, NETLINK_NETFILTER
+from host.netlink.socket import NETLINK_ADD_MEMBERSHIP, SOL_NETLINK
+
+BEGUN, CHANGED, GONE = 1, 2, 3  # NFNLGRP_CONNTRACK_NEW, _UPDATE, _DESTROY
+CREATED: Final = 0x400  # NLM_F_CREATE
+SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
+LARGE: Final = 4 << 20  # octets of the socket's buffer: some thousand events
+RECEIVE: Final = 1 << 13  # more than one event has
+NAMES: Final = 4_096  # addresses that are kept as objects
+
+
+class Change(Enum):
+    """What has become of a flow."""
+
+    BEGUN = auto()
+    ENDED = auto()  # by itself
+    CUT = auto()  # by a program, which is the agent
+
+
+@dataclass(frozen=True, slots=True)
+class FlowEvent:
+    """One event."""
+
+    change: Change
+    counted: CountedFlow
+
+
+class FlowEvents:
+    """The events of the network namespace that the calling thread is in when this is made: of flows with an end in `within`,
+    but for those to `without`. Raises HostRefused."""
+
+    def __init__(self, *, within: IPv4Network, without: IPv4Address) -> None:
+        self._filter = EventFilter(within, without)
+        self._names: Names = {}
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, LARGE)
+            self._attach()
+            self._socket.bind((0, 0))
+            for group in (BEGUN, CHANGED, GONE):
+                self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+        except OSError as error:
+            self._socket.close()
+            hint = "see that the kernel has nf_conntrack_netlink"
+            raise HostRefused(f"what begins and ends cannot be followed: {error.strerror}", hint=hint) from error
+
+    @property
+    def descriptor(self) -> int:
+        """Readable when there is something to take."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
+
+    def take(self, *, most: int) -> tuple[Sequence[FlowEvent], int]:
+        """So many at the most, and how often the kernel had to drop some."""
+        found: list[FlowEvent] = []
+        lost = 0
+        for _ in range(most):
+            try:
+                received = self._socket.recv(RECEIVE)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                lost += 1
+                continue
+            found.append(self._event(received))
+        return found, lost
+
+    def share(self, flooding: frozenset[IPv4Address]) -> None:
+        """Of what these begin or answer only some is heard from now on, so that it leaves room for others'."""
+        if flooding != self._filter.flooding:
+            self._filter = EventFilter(self._filter.within, self._filter.without, flooding)
+            self._attach()
+
+    def _attach(self) -> None:
+        program = self._filter.program()
+        held = ctypes.create_string_buffer(program, len(program))
+        described = struct.pack("@HP", len(program) // 8, ctypes.addressof(held))
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, described)
+
+    def _event(self, received: bytes) -> FlowEvent:
+        _, kind, flags, _, port = HEADER.unpack_from(received)
+        if len(self._names) > NAMES:
+            self._names.clear()
+        found = counted(received[HEADER.size :], self._names)
+        if kind == CT_NEW and flags & CREATED:
+            return FlowEvent(Change.BEGUN, found)
+        return FlowEvent(Change.CUT if port and not found.flow.is_over else Change.ENDED, found)

@@ -1,0 +1,32 @@
+"""Flows that are there by word, for the API of a cell in memory."""
+
+from datetime import datetime
+
+from agent.insight.flow_looks import FlowLook, FlowLooks
+from agent.insight.followed_flows import FollowedFlows
+from agent.insight.live_flow import LiveFlow
+
+FLOW = LiveFlow(
+    "5d2a8c01", "acme/shop/web", "acme/shop/api", "10.255.1.2", 40000, "10.255.1.3", "tcp", 8080, "open",
+    "web-to-api", "/etc/cellnet/policies.d/shop.yaml:3",
+)  # fmt: skip
+
+
+class FakeFlowLooks(FlowLooks):
+    """Sees one flow."""
+
+    def __init__(self, at: datetime) -> None:
+        self._at = at
+
+    async def look(self) -> FlowLook:
+        return FlowLook(self._at, (FLOW,), whole=True, counts_octets=False, keeps_time=False)
+
+
+class FakeFollowedFlows(FollowedFlows):
+    """Hears of none."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def ready(self) -> str:
+        return ""
