@@ -43,6 +43,9 @@ class Metrics:
         self.refused_attaches = counter("cellnet_refused_attaches", "Attaches that failed and were undone", ["kind"])
         self.refused_calls = counter("cellnet_refused_calls", "Calls between containers that Envoy has refused", ["reason"])
         gauge("cellnet_up", "1 while the agent answers").set(1)
+        self.audited = counter(
+            "cellnet_audited", "What passed by a policy in audit alone, as far as it was heard of", ["protocol"]
+        )
         self.denied = counter("cellnet_denied", "What was denied, as far as it was heard of", ["reason", "protocol"])
         self._lost = gauge("cellnet_lost_refusals", "Calls that Envoy has refused and could not report")
         self._attachments = gauge("cellnet_attachments", "Containers attached")

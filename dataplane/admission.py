@@ -51,11 +51,11 @@ def _passing(allow: Allow, *, served: bool, plain: bool, tls_port: int) -> Range
     reserved = sum(allow.first <= port <= allow.last for port in ours | {tls_port})
     tunnelled = served and allow.last - allow.first + 1 > reserved
     if plain:
-        # a range around INBOUND_PORT has it by its other ports, and stays in one piece
+        # a range around INBOUND_PORT has it by its other ports, and stays in one piece; in an audit tunnels pass by their own
         yield from _without(allow, {OUTBOUND_PORT} if tunnelled else ours)
     elif allow.first <= tls_port <= allow.last:
         yield tls_port, tls_port
-    if tunnelled and not (plain and allow.first <= INBOUND_PORT <= allow.last):
+    if tunnelled and (allow.audit or not (plain and allow.first <= INBOUND_PORT <= allow.last)):
         yield INBOUND_PORT, INBOUND_PORT
 
 

@@ -22,7 +22,7 @@ class Allow:
     """One right to reach a workload: packets marked `tag`, `protocol` ("tcp", "udp" or "icmp"), ports first to last inclusive.
 
     With a `group` the right is that of all tags in HostState.groups under that name, and `tag` is 0. Of ICMP it is a right to
-    an echo alone, and both ports are 0.
+    an echo alone, and both ports are 0. With `audit` the first packet of what passes by no other right is noted.
     """
 
     tag: int
@@ -30,6 +30,7 @@ class Allow:
     first: int
     last: int
     group: str = ""
+    audit: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -21,6 +21,7 @@ EXCESS_TUNNELS, EXCESS_TLS = "cellnet-excess", "cellnet-excess-tls"  # sources t
 LIMITED_QUESTIONS, LIMITED_RESOLVER_CALLS = "cellnet-dns-udp", "cellnet-dns-tcp"
 LIMITED_LONG = "cellnet-dns-long"
 NOTED = "cellnet-noted"  # what each source is refused, as far as the agent hears of it
+AUDITED = "cellnet-audited"  # and what of each two ends passes by an audit alone
 NOTES_GROUP = 157  # of NFLOG
 TUNNEL_LINK = "cellnet0"  # matches neither `cnet+` nor a container's link
 CELLFUL = 4096  # addresses for which what follows from one is cached: every turn wants it for all containers
@@ -40,13 +41,14 @@ EITHER_MARK = 0xFFFFFFFE  # the bits in which the two are the same
 
 
 class Note(StrEnum):
-    """Why a packet came to a chain that refuses: as NFLOG's prefix has it."""
+    """Why a packet came to a chain that refuses, or to the one of what an audit lets pass: as NFLOG's prefix has it."""
 
     REFUSED = "refused"
     LIMITED = "limit"
     INVALID = "invalid"
     FORGED = "spoofed"
     UNANSWERED = "resolver"
+    AUDITED = "audit"
 
 
 @lru_cache(maxsize=CELLFUL)

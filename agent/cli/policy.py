@@ -48,9 +48,14 @@ def list_policies(location: Location, app: str | None, to: str | None, as_json: 
         return
     policies = sorted(found.each(), key=_place)
     heads, rows = ["NAME", "FROM", "TO", "PORTS", "ORIGIN"], [list(_row(each)) for each in policies]
-    for head, cell in (("UNTIL", _until), ("NOTE", lambda each: each.text("note") or "-")):
+    extras = (
+        ("MODE", lambda each: each.text("mode") or "-"),
+        ("UNTIL", _until),
+        ("NOTE", lambda each: each.text("note") or "-"),
+    )
+    for head, cell in extras:
         cells = list(map(cell, policies))
-        if any(each != "-" for each in cells):  # most have neither
+        if any(each != "-" for each in cells):  # most have none of them
             heads.append(head)
             rows = [[*row, each] for row, each in zip(rows, cells, strict=True)]
     click.echo(table(heads, rows))
@@ -105,26 +110,28 @@ def origin(where: Fields) -> str:
 @click.argument("destination", metavar="DST", type=PATTERN)
 @click.argument("ports", metavar="PORT...", nargs=-1, required=True)
 @click.option("--name", metavar="NAME", help="Name of the policy. [default: made up]")
+@click.option("--audit", is_flag=True, help="On trial: what no other policy allows passes, and is recorded.")
 @click.option("--until", metavar="WHEN", help="When it ends by itself: 2026-12-31T18:00Z, or 2h from now on.")
 @click.option("--note", metavar="TEXT", default="", help="Why it is there: shown by list and check.")
 @credentials_option
 @json_option
 @click.pass_obj
 def allow(
-    location: Location, source: str, destination: str, ports: tuple[str, ...], name: str | None, until: str | None, note: str,
-    credentials: Path | None, as_json: bool,
+    location: Location, source: str, destination: str, ports: tuple[str, ...], name: str | None, audit: bool, until: str | None,
+    note: str, credentials: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Let SRC reach DST on PORTs (tcp/8080, udp/53, tcp/9000-9010, tcp/any, icmp/echo), kept in the store.
 
     SRC or DST may be a network outside (192.0.2.0/24), and DST the name of a host (api.example.com).
     """
-    asked = {"from": source, "to": destination, "ports": ports, "name": name, "until": until, "note": note}
+    mode = "audit" if audit else None
+    asked = {"from": source, "to": destination, "ports": ports, "name": name, "mode": mode, "until": until, "note": note}
     made = location.client().post("/v1/policies/allow", {**asked, **credentials_field(credentials)})
     print_warnings(made.texts("notices"))
     if as_json:
         print_json(made)
     else:
-        click.echo(f"allowed as {made.text('name')}")
+        click.echo(f"{'in audit' if audit else 'allowed'} as {made.text('name')}")
 
 
 @policy.command()
@@ -257,6 +264,8 @@ def check(location: Location, source: str, destination: str, port: str, as_json:
     elif allowed:
         ends = f", until {found.text('until')}" if found.text("until") else ""
         click.echo(f"{click.style('allowed', fg='green')} by {found.text('by')} ({found.text('origin')}){ends}")
+        if found.text("mode"):
+            click.echo("in audit alone: it passes, and is recorded as what would be refused ('cellnet flows --denied')")
         if note := found.text("note"):
             click.echo(f"note: {note}")
     else:

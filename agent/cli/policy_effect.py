@@ -66,7 +66,7 @@ def show_effect(found: Fields, *, as_json: bool) -> None:
             click.echo(f"{sign} policy {each.text('name')}")
     for name, (sign, colour) in SIGNS.items():
         for each in found.at(name).each():
-            line = f"{sign} {each.text('from')} -> {each.text('to')}  {joined(each.texts('ports'))}"
+            line = f"{sign} {each.text('from')} -> {each.text('to')}  {joined(each.texts('ports'))}{_mode(each)}"
             click.echo(click.style(line, fg=colour))
     if not any(_some(found.at(name)) for name in ("removed", "added")):
         click.echo("nothing changes")
@@ -75,6 +75,10 @@ def show_effect(found: Fields, *, as_json: bool) -> None:
     if (more := found.text("more")) != "0":
         print_warnings([f"{counted(more, 'pair')} of apps besides were not compared"])
     print_warnings(found.texts("notices"))
+
+
+def _mode(edge: Fields) -> str:
+    return " (audit)" if edge.text("mode") else ""
 
 
 def _some(found: Fields) -> bool:
@@ -110,7 +114,10 @@ def matrix(location: Location, app: str | None, form: str, as_json: bool) -> Non
     if as_json:
         print_json(found)
         return
-    rows = [(each.text("from"), each.text("to"), each.texts("ports")) for each in found.each()]
+    rows = [
+        (each.text("from"), each.text("to"), tuple(f"{port}{_mode(each)}" for port in each.texts("ports")))
+        for each in found.each()
+    ]
     match form:
         case "csv":
             click.echo(_csv(rows), nl=False)

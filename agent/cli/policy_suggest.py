@@ -1,4 +1,6 @@
-"""`policy suggest`: the policies that would let through what was refused lately, as a file to look at."""
+"""`policy suggest`: the policies that would let through what was refused lately, or passed by an audit alone, as a file to look
+at.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +27,8 @@ class Wish:
     source: str
     to: str
     ports: dict[str, set[int]] = field(default_factory=dict)
-    count: int = 0
+    refused: int = 0
+    audited: int = 0
     last: str = ""
 
     @property
@@ -41,8 +44,9 @@ class Wish:
         }
         opened = {each: sorted(ports) for each, ports in sorted(self.ports.items()) if each != "icmp"}
         echo = {"icmp": "echo"} if "icmp" in self.ports else {}
-        times = "once" if self.count == 1 else f"{self.count} times"
-        return {**ends, **opened, **echo, "note": f"was refused {times}, the last at {self.last}"}
+        counts = (("was refused", self.refused), ("passed by an audit", self.audited))
+        found = " and ".join(f"{what} {'once' if count == 1 else f'{count} times'}" for what, count in counts if count)
+        return {**ends, **opened, **echo, "note": f"{found}, the last at {self.last}"}
 
 
 @click.command()
@@ -51,7 +55,8 @@ class Wish:
 @json_option
 @click.pass_obj
 def suggest(location: Location, since: str, app: str | None, as_json: bool) -> None:
-    """Write the policies that would let through what this cell refused lately, to be looked at and applied.
+    """Write the policies that would let through what this cell refused lately, or let pass by an audit alone, to be looked at
+    and applied.
 
     What is no policy's matter is left out: forged addresses, limits, ports of the host, and what looks like a scan.
     """
@@ -74,7 +79,8 @@ def wished(pairs: Iterable[Fields], *, after: datetime) -> Iterator[Wish]:
     """One for each two ends, the least wide first, then what was refused most."""
     found: dict[tuple[str, str, str], Wish] = {}
     for each in pairs:
-        kind, source, to = each.text("reason"), each.text("from"), each.text("to")
+        source, to, is_audit = each.text("from"), each.text("to"), each.text("reason") == "audit"
+        kind = _kind(source, to) if is_audit else each.text("reason")
         protocol, port = each.text("protocol"), int(each.text("port"))
         if kind not in KINDS or datetime.fromisoformat(each.text("last")) < after:
             continue
@@ -82,9 +88,19 @@ def wished(pairs: Iterable[Fields], *, after: datetime) -> Iterator[Wish]:
             continue
         wish = found.setdefault((kind, source, to), Wish(kind, source, to))
         wish.ports.setdefault(protocol, set()).add(port)
-        wish.count += int(each.text("count"))
+        wish.refused += 0 if is_audit else int(each.text("count"))
+        wish.audited += int(each.text("count")) if is_audit else 0
         wish.last = max(wish.last, each.text("last"))
-    yield from sorted(found.values(), key=lambda each: (KINDS.index(each.kind), -each.count, each.source, each.to))
+    yield from sorted(
+        found.values(), key=lambda each: (KINDS.index(each.kind), -each.refused - each.audited, each.source, each.to)
+    )
+
+
+def _kind(source: str, to: str) -> str:
+    """Which policies speak of two ends like these."""
+    if "/" not in to:
+        return "egress"
+    return "policy" if "/" in source else "ingress"
 
 
 def seen_elsewhere(pairs: Iterable[Fields], *, after: datetime) -> Iterator[str]:

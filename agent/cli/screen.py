@@ -98,6 +98,8 @@ def _denied(found: Fields) -> Iterator[Row]:
     """Of the last minute, if there was any."""
     if found.text("last_minute") not in ("", "0"):
         yield Row("denied", f"{found.text('last_minute')} in the last minute: {joined(found.texts('pairs'))}")
+    if found.text("audited") not in ("", "0"):
+        yield Row("audit", f"{found.text('audited')} passed in the last minute: {joined(found.texts('audits'))}")
 
 
 def _peers(found: Sequence[Fields]) -> Row:

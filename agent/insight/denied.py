@@ -1,4 +1,5 @@
-"""What was denied: to whom, by whom, why; counted by pair, and the last of it kept one by one.
+"""What was denied: to whom, by whom, why; counted by pair, and the last of it kept one by one. So is what an audit let pass,
+which would be denied without.
 
 All of it is bounded. What comes beyond a bound is counted where it cannot be kept, so that nothing is missing unnoticed.
 """
@@ -34,6 +35,7 @@ class Reason(StrEnum):
     SPOOFED = "spoofed"  # an address that is not its sender's
     INVALID = "invalid"  # of no connection that is known
     TUNNEL = "tunnel"  # Envoy has refused it for another reason than policies
+    AUDIT = "audit"  # it was let through, by a policy in audit alone: else none would allow it
 
 
 class Pair(NamedTuple):
@@ -77,17 +79,22 @@ class _Second:
     """What was denied within one."""
 
     at: int
-    total: int
+    denied: int
+    audited: int
     pairs: Counter[Pair]
 
 
 @dataclass(frozen=True, slots=True)
 class DeniedRow:
-    """Of the last minute; `pairs` are those that were denied most. `lost` were not heard of, since the agent's start."""
+    """Of the last minute; `pairs` are those that were denied most, `audits` those that passed most by an audit alone. `lost`
+    were not heard of, since the agent's start.
+    """
 
     last_minute: int
     pairs: tuple[str, ...]
     lost: int
+    audited: int = 0
+    audits: tuple[str, ...] = ()
 
 
 class Denied(Part):
@@ -113,7 +120,10 @@ class Denied(Part):
         self._last.append(denial)
         for tell in self._subscribers:
             tell(denial)
-        self._metrics.denied.labels(pair.reason, pair.protocol).inc(count)
+        if pair.reason is Reason.AUDIT:
+            self._metrics.audited.labels(pair.protocol).inc(count)
+        else:
+            self._metrics.denied.labels(pair.reason, pair.protocol).inc(count)
         tally = self._tallies.get(pair)
         if tally is None:
             tally = self._tallies[pair] = Tally(0, at, at)
@@ -141,15 +151,18 @@ class Denied(Part):
         found = Counter[Pair]()
         for each in self._minute:
             found.update(each.pairs)
-        shown = tuple(f"{in_words(pair)} {times(count)}" for pair, count in found.most_common(SHOWN))
-        return {"denied": DeniedRow(sum(each.total for each in self._minute), shown, self.lost)}
+        denied, audited = sum(each.denied for each in self._minute), sum(each.audited for each in self._minute)
+        return {"denied": DeniedRow(denied, _most(found, audits=False), self.lost, audited, _most(found, audits=True))}
 
     def _count(self, pair: Pair, count: int, *, at: int) -> None:
         if not self._minute or self._minute[-1].at != at:
-            self._minute.append(_Second(at, 0, Counter()))
+            self._minute.append(_Second(at, 0, 0, Counter()))
             self._forget_minutes(at)
         now = self._minute[-1]
-        now.total += count
+        if pair.reason is Reason.AUDIT:
+            now.audited += count
+        else:
+            now.denied += count
         if pair in now.pairs or len(now.pairs) < PAIRS_A_SECOND:
             now.pairs[pair] += count
 
@@ -161,6 +174,12 @@ class Denied(Part):
 def ends_of(pair: Pair) -> Mapping[str, object]:
     """As the API has them."""
     return {"from": pair.source, "to": pair.to, "protocol": pair.protocol, "port": pair.port, "reason": pair.reason}
+
+
+def _most(found: Counter[Pair], *, audits: bool) -> tuple[str, ...]:
+    """In words those that came most, of one of the two kinds."""
+    chosen = Counter({pair: count for pair, count in found.items() if (pair.reason is Reason.AUDIT) is audits})
+    return tuple(f"{in_words(pair)} {times(count)}" for pair, count in chosen.most_common(SHOWN))
 
 
 def times(count: int) -> str:

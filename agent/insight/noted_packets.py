@@ -31,8 +31,10 @@ REASONS: Final = {
     Note.INVALID: Reason.INVALID,
     Note.FORGED: Reason.SPOOFED,
     Note.UNANSWERED: Reason.RESOLVER,
+    Note.AUDITED: Reason.AUDIT,
 }
 IN_TUNNELS: Final = "in a tunnel: to which ports, its own cell knows"
+WOULD: Final = "passed, and would be refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ class NotedPackets(Part):
             # what Envoy knows of it may be on its way
             asyncio.get_running_loop().call_later(REPORTED, self._tell_tunnel, packet, pair._replace(port=0))
         else:
-            self._denied.add(pair, source_address=str(packet.source), to_address=str(packet.to))
+            words = WOULD if reason is Reason.AUDIT else ""
+            self._denied.add(pair, source_address=str(packet.source), to_address=str(packet.to), words=words)
 
     def _tell_tunnel(self, packet: NotedPacket, pair: Pair) -> None:
         """One that this cell has refused, unless its caller's Envoy, which knows the port, has reported the call here."""

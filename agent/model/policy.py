@@ -107,12 +107,14 @@ class Origin:
 class Opening:
     """What every kind of policy says: which ports are open, whether an echo passes, and where it was written.
 
-    From `until` (UTC) on it allows nothing. `note` is why it is there; nothing goes by it.
+    From `until` (UTC) on it allows nothing. What an `audit` policy alone allows passes, and is recorded. `note` is why it is
+    there; nothing goes by it.
     """
 
     tcp: tuple[Ports, ...] = ()
     udp: tuple[Ports, ...] = ()
     icmp: bool = False
+    audit: bool = False
     until: datetime | None = None
     note: str = ""
     origin: Origin
@@ -166,6 +168,7 @@ class Terms(TypedDict, total=False):
     tcp: tuple[Ports, ...]
     udp: tuple[Ports, ...]
     icmp: bool
+    audit: bool
     until: datetime | None
     note: str
     origin: Required[Origin]
@@ -175,6 +178,10 @@ def policy_of(
     name: str, sources: tuple[Pattern | Scope, ...] | Cidrs, to: Pattern | Cidrs | Hosts, **terms: Unpack[Terms]
 ) -> Policy:
     """The policy of the kind that its ends make it. Raises InvalidInput where they make none."""
+    if terms.get("audit") and not (isinstance(sources, tuple) and isinstance(to, Pattern)):
+        raise InvalidInput(
+            "there is no audit of the outside", hint="an audit is of what passes between apps: leave the mode out"
+        )
     match sources, to:
         case tuple(), Pattern():
             return AppPolicy(name, sources, to, **terms)

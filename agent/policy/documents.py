@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from agent.model.outside import Cidrs, Hosts
 from agent.model.policy import Pattern, Policy, Protocol, Scope
-from agent.policy.terms import written_until
+from agent.policy.terms import AUDIT, written_until
 
 SHORT = 20  # characters of one end in a made-up name
 
@@ -14,6 +14,8 @@ SHORT = 20  # characters of one end in a made-up name
 def document(policy: Policy) -> str:
     """One policy as the text of a file (JSON, which is YAML); agent/policy/language.py reads it again."""
     rule = _opened(policy)
+    if policy.audit:
+        rule["mode"] = AUDIT
     if policy.until is not None:
         rule["until"] = written_until(policy.until)
     if policy.note:
@@ -50,7 +52,7 @@ def written(end: tuple[Pattern | Scope, ...] | Pattern | Cidrs | Hosts) -> objec
 def made_up_name(policy: Policy) -> str:
     """`web-to-api-ce5cb521`: from the first source, to the destination, and a digest of all that is allowed.
 
-    The same with another end or another note has the same name, and so takes its place.
+    The same with another mode, another end or another note has the same name, and so takes its place.
     """
     allowed = json.dumps({"policies": [_opened(replace(policy, name=""))]})
     digest = hashlib.sha256(allowed.encode()).hexdigest()[:8]

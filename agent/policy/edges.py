@@ -4,14 +4,14 @@ Patterns and scopes are given as the apps that they mean; ends outside stay as t
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from agent.model.names import AppName
 from agent.model.outside import Cidrs, Hosts
 from agent.model.policy import AppPolicy, EgressPolicy, IngressPolicy, Pattern, Policy, Ports, Protocol, Scope
 from agent.policy.index import Parts, parts_of
-from agent.policy.ports import merged
+from agent.policy.ports import merged, without
 from agent.policy.resolve import meant
 
 Ends = tuple[str, str]
@@ -20,11 +20,12 @@ Opened = Mapping[Protocol, tuple[Ports, ...]]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Edge:
-    """`source` may reach `to` on `ports` (tcp/8080). Ends are apps, or what is written of the outside."""
+    """`source` may reach `to` on `ports` (tcp/8080), in an `audit` alone. Ends are apps, or what is written of the outside."""
 
     source: str
     to: str
     ports: tuple[str, ...]
+    audit: bool = False
 
 
 class Roll:
@@ -102,40 +103,42 @@ def edges(
     return {ends: {each: merged(ports) for each, ports in opened.items()} for ends, opened in found.items()}
 
 
-def without(one: tuple[Ports, ...], other: tuple[Ports, ...]) -> tuple[Ports, ...]:
-    """The ports of `one` that are not in `other`; both ascending, none overlapping."""
-    found: list[Ports] = []
-    for each in one:
-        first = each.first
-        for taken in other:
-            if taken.last < first or taken.first > each.last:
-                continue
-            if taken.first > first:
-                found.append(Ports(first, taken.first - 1))
-            first = taken.last + 1
-        if first <= each.last:
-            found.append(Ports(first, each.last))
-    return tuple(found)
-
-
 def in_words(opened: Opened) -> tuple[str, ...]:
     """`tcp/8080`, `udp/any`, `icmp/echo`."""
     return tuple(f"{protocol.value}/{ports}" for protocol in Protocol for ports in opened.get(protocol, ()))
 
 
-def gained(before: Mapping[Ends, Opened], after: Mapping[Ends, Opened]) -> tuple[Edge, ...]:
-    """What is open afterwards and was not before; the other way round, what is lost."""
-    found = []
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """What passes between ends: what is `opened`, and what passes by an audit alone."""
+
+    opened: Mapping[Ends, Opened]
+    audited: Mapping[Ends, Opened]
+
+    def beyond(self, other: "Passing") -> tuple[Edge, ...]:
+        """What passes here and does not there, or in an audit here and not in one there, or the other way round."""
+        kinds = ((self.opened, other.opened, False), (self.audited, other.audited, True))
+        return tuple(sorted(edge for here, there, audit in kinds for edge in _gained(here, there, audit=audit)))
+
+
+def passing(policies: Collection[Policy], roll: Roll, *, wanted: Callable[[Ends], bool] = lambda _ends: True) -> Passing:
+    """By policies in force, between ends that are `wanted`."""
+    opened = edges((each for each in policies if not each.audit), roll, wanted=wanted)
+    found = edges((each for each in policies if each.audit), roll, wanted=wanted)
+    return Passing(opened, {ends: more for ends, ports in found.items() if (more := _more(ports, opened.get(ends, {})))})
+
+
+def _gained(after: Mapping[Ends, Opened], before: Mapping[Ends, Opened], *, audit: bool) -> Iterator[Edge]:
     for ends, opened in after.items():
-        held = before.get(ends, {})
-        more = {each: ports for each, all_ in opened.items() if (ports := without(all_, held.get(each, ())))}
-        if more:
-            found.append(Edge(*ends, in_words(more)))
-    return tuple(sorted(found))
+        if more := _more(opened, before.get(ends, {})):
+            yield Edge(*ends, in_words(more), audit)
 
 
-def matrix(policies: Iterable[Policy], roll: Roll, *, app: AppName | None) -> tuple[Edge, ...]:
+def _more(opened: Opened, held: Opened) -> Opened:
+    return {each: ports for each, all_ in opened.items() if (ports := without(all_, held.get(each, ())))}
+
+
+def matrix(policies: Collection[Policy], roll: Roll, *, app: AppName | None) -> tuple[Edge, ...]:
     """All edges, or those of one app."""
     name = None if app is None else str(app)
-    found = edges(policies, roll, wanted=lambda ends: name is None or name in ends)
-    return tuple(sorted(Edge(*ends, in_words(opened)) for ends, opened in found.items()))
+    return passing(policies, roll, wanted=lambda ends: name is None or name in ends).beyond(Passing({}, {}))

@@ -10,8 +10,9 @@ from itertools import chain
 from agent.model.names import AppName
 from agent.model.outside import Cidrs, Hosts
 from agent.model.policy import AppPolicy, EgressPolicy, IngressPolicy, Pattern, Policy, Protocol, Scope, spelled_out
-from agent.policy.edges import Edge, Roll, edges, gained, without
+from agent.policy.edges import Edge, Roll, passing
 from agent.policy.mistaken_names import notices
+from agent.policy.ports import without
 
 MOST = 10_000  # pairs of apps that are compared
 
@@ -35,9 +36,9 @@ def effect(before: tuple[Policy, ...], after: tuple[Policy, ...], *, known: Set[
     roll = Roll(known | named)
     touched = dict.fromkeys(chain.from_iterable(roll.ends(each) for each in (*removed, *added)))
     only = frozenset(list(touched)[:MOST])
-    was, will = (edges(each, roll, wanted=only.__contains__) for each in (before, after))
+    was, will = (passing(each, roll, wanted=only.__contains__) for each in (before, after))
     odd = tuple(_odd(added, after, known=known))
-    return Effect(added, removed, gained(was, will), gained(will, was), odd, more=len(touched) - len(only))
+    return Effect(added, removed, will.beyond(was), was.beyond(will), odd, more=len(touched) - len(only))
 
 
 def _only_in(these: tuple[Policy, ...], those: tuple[Policy, ...]) -> tuple[Policy, ...]:
@@ -53,7 +54,7 @@ def _only_in(these: tuple[Policy, ...], those: tuple[Policy, ...]) -> tuple[Poli
 
 
 def _words(policy: Policy) -> tuple[object, ...]:
-    opening = policy.tcp, policy.udp, policy.icmp, policy.until, policy.note
+    opening = policy.tcp, policy.udp, policy.icmp, policy.audit, policy.until, policy.note
     return (type(policy), policy.name if not policy.origin.line else policy.origin.source, policy.sources, policy.to, *opening)
 
 
@@ -86,6 +87,8 @@ def _patterns(policy: Policy) -> tuple[Pattern, ...]:
 
 def covers(wider: Policy, policy: Policy) -> bool:
     """Whether `wider` allows for as long all that `policy` allows; never of one whose ends outside are written otherwise."""
+    if wider.audit and not policy.audit:
+        return False
     if wider.until is not None and (policy.until is None or wider.until < policy.until):
         return False
     if any(without(policy.ports(each), wider.ports(each)) for each in Protocol):

@@ -27,7 +27,7 @@ from agent.policy.outside_rights import MOST_ENDS, BothWays, OutsideResolver
 from agent.policy.parties import Party
 from agent.policy.ports import merged
 from agent.policy.proposal import Proposal, Written
-from agent.policy.resolve import MOST_RIGHTS, PolicyResolver
+from agent.policy.resolve import MOST_RIGHTS, PolicyResolver, permitting
 from agent.store.protocols import PolicyStore, StoredPolicy
 from agent.wording import listed
 from dataplane.state import Allow
@@ -161,11 +161,8 @@ class PoliciesInForce(Part):
         return self._resolver.groups()
 
     async def check(self, source: Party, *, to: Party, protocol: Protocol, port: int) -> Policy | None:
-        """The policy that lets `source` reach `to`, None if there is none. Raises InvalidInput where no end is an app."""
-        for policy in await self._allowing(source, to):
-            if any(port in ports for ports in policy.ports(protocol)):
-                return policy
-        return None
+        """The policy that lets `source` reach `to`, one in audit last, or None. Raises InvalidInput where no end is an app."""
+        return permitting(await self._allowing(source, to), protocol=protocol, port=port)
 
     async def ended(self, source: Party, *, to: Party, protocol: Protocol, port: int) -> tuple[Policy, ...]:
         """Those that let `source` reach `to` once, and do so no more."""
@@ -193,10 +190,10 @@ class PoliciesInForce(Part):
 
     async def allow(
         self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, writer: StoreCredentials | None,
-        until: datetime | None = None, note: str = "",
+        audit: bool = False, until: datetime | None = None, note: str = "",
     ) -> str:  # fmt: skip
         """Put one into the store with the writer's rights, and return its name."""
-        policy = language.allowed(source, to, ports, name=name, until=until, note=note)
+        policy = language.allowed(source, to, ports, name=name, audit=audit, until=until, note=note)
         require_sound(policy, inside=self._inside)
         await self._store.apply_policies([_stored(policy)], writer=writer)
         return policy.name

@@ -23,10 +23,10 @@ from agent.policy.ends import destination_apps, destination_of, read_destination
 from agent.policy.forms import Form
 from agent.policy.outside_ends import known_host, known_network, require_sound
 from agent.policy.ports import ARGUMENT_HINT, RANGE_HINT, merged, parse_argument, parse_range
-from agent.policy.terms import parse_note, parse_until, read_note, read_until
+from agent.policy.terms import parse_mode, parse_note, parse_until, read_mode, read_note, read_until
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-KEYS = ("name", "from", "to", "tcp", "udp", "icmp", "until", "note")
+KEYS = ("name", "from", "to", "tcp", "udp", "icmp", "mode", "until", "note")
 PARTS = "from, to and tcp, udp or icmp"
 NONE_HINT = "`policies: []` means none"
 STORE = Origin("store")
@@ -68,9 +68,10 @@ def _as_written(name: str, text: str, inside: Inside) -> Policy | None:
         (rule,) = json.loads(text)["policies"]
         sources, to = _known_sources(rule["from"]), _known_destination(rule["to"])
         tcp, udp = (_known_ports(tuple(rule.get(protocol.value, ()))) for protocol in (Protocol.TCP, Protocol.UDP))
+        audit = "mode" in rule and parse_mode(rule["mode"])
         until = parse_until(rule["until"]) if "until" in rule else None
         note = parse_note(rule["note"]) if "note" in rule else ""
-        terms = Terms(tcp=tcp, udp=udp, icmp=rule.get("icmp") == "echo", until=until, note=note, origin=STORE)
+        terms = Terms(tcp=tcp, udp=udp, icmp=rule.get("icmp") == "echo", audit=audit, until=until, note=note, origin=STORE)
         policy = policy_of(_checked_name(name), sources, to, **terms)
         require_sound(policy, inside=inside)
     except (InvalidInput, ValueError, TypeError, LookupError, AttributeError, RecursionError):
@@ -108,8 +109,9 @@ def parse_applied(content: bytes, *, source: str, inside: Inside = NOTHING_INSID
 
 
 def allowed(
-    source: str, to: str, ports: Sequence[str], *, name: str | None = None, until: datetime | None = None, note: str = ""
-) -> Policy:
+    source: str, to: str, ports: Sequence[str], *, name: str | None = None, audit: bool = False, until: datetime | None = None,
+    note: str = "",
+) -> Policy:  # fmt: skip
     """`policy allow SOURCE TO tcp/8080 …` as a policy of the store, which need not take it. Raises InvalidInput.
 
     Without a name one is made up of what is allowed, so that the same call twice is one policy.
@@ -122,7 +124,8 @@ def allowed(
     tcp, udp, icmp = (merged(found for kind, found in given if kind is protocol) for protocol in Protocol)
     caller = source_of(source)
     sources = caller if isinstance(caller, Cidrs) else (caller,)
-    terms = Terms(tcp=tcp, udp=udp, icmp=bool(icmp), until=until, note=parse_note(note) if note else "", origin=STORE)
+    noted = parse_note(note) if note else ""
+    terms = Terms(tcp=tcp, udp=udp, icmp=bool(icmp), audit=audit, until=until, note=noted, origin=STORE)
     policy = policy_of(name or "", sources, destination_of(to), **terms)
     return policy if name else replace(policy, name=made_up_name(policy))
 
@@ -181,6 +184,7 @@ def _policy(rule: Node, report: Report, *, called: str, inside: Inside) -> Polic
         tcp=tcp,
         udp=udp,
         icmp="icmp" in values and _echo(values["icmp"], report),
+        audit="mode" in values and bool(read_mode(values["mode"], report)),
         until=read_until(values["until"], report) if "until" in values else None,
         note=(read_note(values["note"], report) or "") if "note" in values else "",
         origin=Origin(report.file, rule.line, rule.column),

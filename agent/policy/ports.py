@@ -70,3 +70,19 @@ def merged(ranges: Iterable[Ports]) -> tuple[Ports, ...]:
         else:
             result.append(each)
     return tuple(result)
+
+
+def without(one: tuple[Ports, ...], other: tuple[Ports, ...]) -> tuple[Ports, ...]:
+    """The ports of `one` that are not in `other`; both ascending, none overlapping."""
+    found: list[Ports] = []
+    for each in one:
+        first = each.first
+        for taken in other:
+            if taken.last < first or taken.first > each.last:
+                continue
+            if taken.first > first:
+                found.append(Ports(first, taken.first - 1))
+            first = taken.last + 1
+        if first <= each.last:
+            found.append(Ports(first, each.last))
+    return tuple(found)

@@ -6,14 +6,16 @@ the same as before is the same object, so that whoever compares two states sees 
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from agent.model.names import AppName
-from agent.model.policy import AppPolicy, Pattern, Policy, Ports, Protocol, Scope, between_apps
+from agent.model.policy import AppPolicy, Opening, Pattern, Policy, Ports, Protocol, Scope, between_apps
 from agent.policy.index import Parts, PolicyIndex, parts_of
-from agent.policy.ports import merged
+from agent.policy.ports import merged, without
 from dataplane.state import Allow
 
 Policies = tuple[AppPolicy, ...]
+P = TypeVar("P", bound=Opening)
 MOST_RIGHTS = 4096  # to one app: so many lines its containers' chains may have, each of which is written when one changes
 
 
@@ -83,17 +85,18 @@ class Census:
 
 def resolve(policies: Iterable[AppPolicy], *, census: Census, to: AppName) -> frozenset[Allow]:
     """The rights to reach `to` under policies that all concern it; per tag and protocol in as few ranges as possible."""
-    ranges: dict[tuple[int, str, Protocol], set[Ports]] = {}
+    ranges: dict[tuple[int, str, Protocol, bool], set[Ports]] = {}
     for policy in policies:
         sources = {key for source in policy.sources if (key := census.source(meant(source, to=to))) is not None}
         for protocol in Protocol:
             if ports := policy.ports(protocol):
                 for tag, group in sources:
-                    ranges.setdefault((tag, group, protocol), set()).update(ports)
+                    ranges.setdefault((tag, group, protocol, policy.audit), set()).update(ports)
+    opened = {key: merged(found) for key, found in ranges.items()}
     return frozenset(
-        Allow(tag, protocol.value, ports.first, ports.last, group)
-        for (tag, group, protocol), found in ranges.items()
-        for ports in merged(found)
+        Allow(tag, protocol.value, ports.first, ports.last, group, audit)
+        for (tag, group, protocol, audit), found in opened.items()
+        for ports in (without(found, opened.get((tag, group, protocol, False), ())) if audit else found)
     )
 
 
@@ -123,6 +126,12 @@ class _Answer:
         """The names of the others."""
         chosen = frozenset(map(id, self.kept))
         return tuple(each.name for each in self.policies if id(each) not in chosen)
+
+
+def permitting(policies: Iterable[P], *, protocol: Protocol, port: int) -> P | None:
+    """Of those that speak of both ends the one by which a connection passes: one in audit only where there is no other."""
+    found = [each for each in policies if any(port in ports for ports in each.ports(protocol))]
+    return next((each for each in found if not each.audit), found[0] if found else None)
 
 
 class PolicyResolver:
@@ -164,9 +173,8 @@ class PolicyResolver:
         return self._answer(to, concerning, known).allows
 
     def check(self, source: AppName, to: AppName, *, protocol: Protocol, port: int) -> AppPolicy | None:
-        """The first policy that allows it, or None. The apps need not exist."""
-        allowing = (policy for policy in self.allowing(source, to) if any(port in ports for ports in policy.ports(protocol)))
-        return next(allowing, None)
+        """The first policy that allows it, one in audit last; or None. The apps need not exist."""
+        return permitting(self.allowing(source, to), protocol=protocol, port=port)
 
     def ports(self, source: AppName, to: AppName) -> Mapping[Protocol, tuple[Ports, ...]]:
         """All that `source` may reach at `to`."""

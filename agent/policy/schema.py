@@ -9,7 +9,7 @@ from agent.model.policy import ECHO, Scope
 from agent.policy import host_names
 from agent.policy.forms import ENFORCED, Form
 from agent.policy.language import NAME
-from agent.policy.terms import LONGEST_NOTE, MOMENT
+from agent.policy.terms import AUDIT, LONGEST_NOTE, MOMENT
 
 Schema = Mapping[str, object]
 
@@ -51,6 +51,7 @@ def _rule() -> Schema:
             "from": _end({"networks": Form.FROM_CIDR}),
             "to": _end({"networks": Form.TO_CIDR, "names of hosts": Form.TO_HOST}),
             **opening,
+            "mode": _text(f"^{AUDIT}$", "audit: what no other policy allows passes, and is recorded as what would be refused"),
             "until": _text(UNTIL, "2026-12-31T18:00Z: from then on it allows nothing, and what it allowed is cut"),
             "note": {**_text(NOTE, "why it is there: one line"), "maxLength": LONGEST_NOTE},
         },

@@ -1,4 +1,4 @@
-"""What a policy says beside its ends and its ports: until when it holds, and why it is there."""
+"""What a policy says beside its ends and its ports: whether it is on trial, until when it holds, and why it is there."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -12,6 +12,8 @@ from agent.errors import InvalidInput
 MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:\d{2})", re.ASCII)
 MOMENT_HINT = "write day, time and zone: 2026-12-31T18:00Z, or 2026-12-31T19:00+01:00"
 LONGEST_NOTE = 200  # characters
+AUDIT = "audit"
+"""The one mode that a policy may name: what no other policy allows passes by it, and is recorded."""
 
 
 def parse_until(text: str) -> datetime:
@@ -60,4 +62,12 @@ def read_until(node: Node, report: Report) -> datetime | None:
     return reported(lambda: parse_until(node.text), node, report)
 
 
+def parse_mode(text: str) -> bool:
+    """Whether it is a policy on trial. Raises InvalidInput."""
+    if text != AUDIT:
+        raise InvalidInput(f"'{clipped(text)}' is not a mode", hint="write audit, or leave the mode out: then it is in force")
+    return True
+
+
+read_mode = parsed(parse_mode)
 read_note = parsed(parse_note)

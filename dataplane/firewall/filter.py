@@ -26,7 +26,7 @@ from dataplane.firewall.matches import (
     port_match,
     tunnelled,
 )
-from dataplane.firewall.notes import noted
+from dataplane.firewall.notes import audited, noted
 from dataplane.state import INBOUND_PORT, HostState
 from dataplane.tables import (
     CELLFUL,
@@ -93,8 +93,14 @@ def filter_chains(state: HostState) -> Mapping[str, Iterable[str]]:
     for workload in state.workloads.values():
         allows = admitted(workload.allows, state.mutual_tls, tls_port=state.tls_port)
         found.update(rights.of_container(workload.address, allows, tunnels=tunnels))
+    audits = frozenset(each for workload in state.workloads.values() for each in rights.audits(workload.allows))
+    if audits:
+        found[rights.AUDIT] = (audited(), "-j ACCEPT")
+    watched = {each.group for each in audits}
     for group, tags in state.groups.items():
         found.update(rights.of_group(group, tags))
+        if group in watched:
+            found.update(rights.of_group(group, tags, audit=True))
     return found
 
 

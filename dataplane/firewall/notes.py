@@ -3,16 +3,27 @@
 A note stands before what refuses, so that what passes pays nothing. Containers, of this cell and of others, have a share each:
 one that is refused without end hides no other's. All addresses outside have one share together, since there may be any number
 of them; so have the forged ones, of which one container may make any number.
+
+What passes by an audit alone is noted, too, once a flow. There each two ends have a share, so that the calls that are many hide
+no rare ones, and what is refused hides none of them.
 """
 
 from ipaddress import IPv4Network
 from typing import Final
 
-from dataplane.tables import NOTED, NOTES_GROUP, Note
+from dataplane.firewall.matches import FRESH
+from dataplane.tables import AUDITED, NOTED, NOTES_GROUP, Note
 
 SIZE: Final = 64  # bytes of a packet: its headers
 SHARE: Final = f"-m hashlimit --hashlimit-upto 20/sec --hashlimit-burst 50 --hashlimit-mode srcip --hashlimit-name {NOTED}"
 COMMON: Final = "-m limit --limit 50/sec --limit-burst 100"
+
+
+# With a full table the kernel would drop what comes: this is more pairs than the containers here make with those that call them
+WATCHED: Final = (
+    "-m hashlimit --hashlimit-upto 20/sec --hashlimit-burst 50 --hashlimit-mode srcip,dstip "
+    f"--hashlimit-name {AUDITED} --hashlimit-htable-max 262144"
+)
 
 
 def noted(note: Note, overlay: IPv4Network) -> tuple[str, str]:
@@ -23,6 +34,11 @@ def noted(note: Note, overlay: IPv4Network) -> tuple[str, str]:
 def noted_together(note: Note) -> str:
     """The same where no source can be believed."""
     return f"{COMMON} {_to_agent(note)}"
+
+
+def audited() -> str:
+    """The rule that notes the first packet of each flow that comes to it."""
+    return f"{FRESH} {WATCHED} {_to_agent(Note.AUDITED)}"
 
 
 def _to_agent(note: Note) -> str:

@@ -1,12 +1,14 @@
 """Rights as rules: the chain of one container and the chain that a group shares, both in parts where they are long.
 
 A chain is a list that a new connection walks until a rule fits, at some ten nanoseconds a rule. Above 250 rules it is split
-by the lowest bits of the tag into 16 lists. Established packets never come here. Pure, and cached for as long as the rights
+by the lowest bits of the tag into 16 lists. What an audit alone lets pass is asked for behind all of it, in a chain of its own,
+so that it costs no other packet anything. Established packets never come here. Pure, and cached for as long as the rights
 themselves live: of 250 containers usually one has changed.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Final
@@ -19,6 +21,8 @@ from dataplane.tables import CELLFUL, CHAIN_PREFIX, TAG_MASK
 LONGEST = 250
 PARTS = 16
 REFUSE = "-j CELLNET-REJECT"
+AUDIT = "CELLNET-AUDIT"
+ACCEPT, NOTE = "-j ACCEPT", f"-g {AUDIT}"
 # Tunnels that one address may have open to one container, beside other callers' in what Envoy takes for it
 MOST_TUNNELS: Final = 512
 CROWDED: Final = f"{crowded(INBOUND_PORT, MOST_TUNNELS)} -j CELLNET-EXCESS"
@@ -26,7 +30,9 @@ CROWDED: Final = f"{crowded(INBOUND_PORT, MOST_TUNNELS)} -j CELLNET-EXCESS"
 Chains = Mapping[str, tuple[str, ...]]
 
 _containers: Memo[frozenset[Allow], dict[tuple[IPv4Address, bool], Chains]] = Memo(lambda _: {})
-_groups: Memo[frozenset[int], dict[str, Chains]] = Memo(lambda _: {})
+_groups: Memo[frozenset[int], dict[tuple[str, bool], Chains]] = Memo(lambda _: {})
+
+_audits: Memo[frozenset[Allow], frozenset[Allow]] = Memo(lambda allows: frozenset(each for each in allows if each.audit))
 
 
 @lru_cache(maxsize=CELLFUL)
@@ -35,9 +41,14 @@ def container_chain(address: IPv4Address) -> str:
     return f"{CHAIN_PREFIX}{int(address):08x}"
 
 
-def group_chain(name: str) -> str:
+def group_chain(name: str, *, audit: bool = False) -> str:
     """Name of a group's chain; iptables takes 28 characters, so the group's is hashed."""
-    return f"{CHAIN_PREFIX}IN-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return f"{CHAIN_PREFIX}{'AUDIT' if audit else 'IN'}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def audits(allows: frozenset[Allow]) -> frozenset[Allow]:
+    """Those that are an audit's."""
+    return _audits.of(allows)
 
 
 def of_container(address: IPv4Address, allows: frozenset[Allow], *, tunnels: bool = False) -> Chains:
@@ -47,20 +58,38 @@ def of_container(address: IPv4Address, allows: frozenset[Allow], *, tunnels: boo
     """
     known = _containers.of(allows)
     if (address, tunnels) not in known:
-        limit = (CROWDED,) if tunnels else ()
-        groups = tuple(_in_group(each) for each in sorted(allows) if each.group)
-        single = tuple((each.tag, _accept(each)) for each in sorted(allows) if not each.group)
-        known[address, tunnels] = _in_parts(container_chain(address), single, before=(*limit, *groups), end=(REFUSE,))
+        limit, chain = (CROWDED,) if tunnels else (), container_chain(address)
+        audited = _watched(audits(allows), tunnels=tunnels)
+        watched = f"{chain}-audit"
+        end = (f"-g {watched}",) if audited else (REFUSE,)
+        known[address, tunnels] = {
+            **_of_rights(chain, sorted(allows - audits(allows)), before=limit, end=end),
+            **(_of_rights(watched, audited, before=(), end=(REFUSE,)) if audited else {}),
+        }
     return known[address, tunnels]
 
 
-def of_group(name: str, tags: frozenset[int]) -> Chains:
-    """Accepts each tag; a packet with another goes back to where the jump stood."""
-    known = _groups.of(tags)
-    if name not in known:
-        single = tuple((tag, f"{_tagged(tag)} -j ACCEPT") for tag in sorted(tags))
-        known[name] = _in_parts(group_chain(name), single, before=(), end=())
-    return known[name]
+def _watched(allows: frozenset[Allow], *, tunnels: bool) -> tuple[Allow, ...]:
+    """Those of audits in their order. Into tunnels first, without a note: Envoy tells which streams pass by an audit."""
+    ends = {
+        each for each in allows if tunnels and (each.protocol, each.first, each.last) == ("tcp", INBOUND_PORT, INBOUND_PORT)
+    }
+    return (*(replace(each, audit=False) for each in sorted(ends)), *sorted(allows - ends))
+
+
+def _of_rights(chain: str, allows: Collection[Allow], *, before: tuple[str, ...], end: tuple[str, ...]) -> Chains:
+    groups = tuple(_in_group(each) for each in allows if each.group)
+    single = tuple((each.tag, _admit(each)) for each in allows if not each.group)
+    return _in_parts(chain, single, before=(*before, *groups), end=end)
+
+
+def of_group(name: str, tags: frozenset[int], *, audit: bool = False) -> Chains:
+    """Lets each tag pass, in an `audit` with a note; a packet with another goes back to where the jump stood."""
+    known, key = _groups.of(tags), (name, audit)
+    if key not in known:
+        single = tuple((tag, f"{_tagged(tag)} {NOTE if audit else ACCEPT}") for tag in sorted(tags))
+        known[key] = _in_parts(group_chain(name, audit=audit), single, before=(), end=())
+    return known[key]
 
 
 def _in_parts(chain: str, rules: tuple[tuple[int, str], ...], *, before: tuple[str, ...], end: tuple[str, ...]) -> Chains:
@@ -76,11 +105,11 @@ def _in_parts(chain: str, rules: tuple[tuple[int, str], ...], *, before: tuple[s
 
 
 def _in_group(allow: Allow) -> str:
-    return f"-p {allow.protocol}{ports_match(allow)} -j {group_chain(allow.group)}"
+    return f"-p {allow.protocol}{ports_match(allow)} -j {group_chain(allow.group, audit=allow.audit)}"
 
 
-def _accept(allow: Allow) -> str:
-    return f"-p {allow.protocol} {_tagged(allow.tag)}{ports_match(allow)} -j ACCEPT"
+def _admit(allow: Allow) -> str:
+    return f"-p {allow.protocol} {_tagged(allow.tag)}{ports_match(allow)} {NOTE if allow.audit else ACCEPT}"
 
 
 def _tagged(tag: int) -> str:

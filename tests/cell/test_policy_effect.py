@@ -47,7 +47,7 @@ def test_a_file_that_would_be_dropped_in(cell: CellUnderTest, shop: Path) -> Non
 
 def test_the_store_before_it_is_changed(cell: CellUnderTest, shop: Path) -> None:
     found = json.loads(cell.cellnet("policy", "apply", "-f", str(shop), "--dry-run", "--json").out)
-    assert {"from": WEB, "to": API, "ports": ["tcp/9000"]} in found["opens"]
+    assert {"from": WEB, "to": API, "ports": ["tcp/9000"], "mode": None} in found["opens"]
     assert json.loads(cell.cellnet("policy", "list", "--json").out) == []
     cell.cellnet("policy", "apply", "-f", str(shop))
     cell.cellnet("policy", "allow", "zeta/shop/web", "zeta/shop/api", "tcp/1", "--name", "zeta")

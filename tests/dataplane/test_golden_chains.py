@@ -82,6 +82,18 @@ def _mutual_tls(mode: MutualTls) -> HostState:
     return replace(_with_tunnel(state), mutual_tls=mode)
 
 
+def _audited(mode: MutualTls) -> HostState:
+    """Audits beside rights, of apps and of a group, of more apps than a list has, and of what is never a port of theirs."""
+    rights = (
+        Allow(2, "tcp", 8080, 8080), Allow(2, "udp", 9000, 9010, audit=True), Allow(3, "tcp", 1, 65535, audit=True),
+        Allow(0, "tcp", 443, 443, ORG, audit=True), Allow(0, "icmp", 0, 0, ORG),
+    )  # fmt: skip
+    many = (Allow(tag, "tcp", 5000 + tag, 5000 + tag, audit=True) for tag in range(1, 260))
+    placed = (_workload(0, *rights), _workload(1), _workload(200, *many))
+    state = replace(EMPTY, workloads={each.address: each for each in placed}, groups={ORG: frozenset({1, 2})})
+    return replace(_with_tunnel(state), mutual_tls=mode)
+
+
 def _rights() -> HostState:
     """Apps with few networks, with many, with all, and two with the same; and more that is never outside than has rules."""
     few, many = (
@@ -141,6 +153,8 @@ STATES: dict[str, Callable[[], HostState]] = {
     "tunnel_egress": lambda: _with_tunnel(replace(_plain(), egress_allowed=True)),
     "accept": lambda: _mutual_tls(MODES[Mode.ACCEPT]),
     "strict": lambda: _mutual_tls(MODES[Mode.STRICT]),
+    "audit": lambda: _audited(MODES[Mode.NONE]),
+    "audit_accept": lambda: _audited(MODES[Mode.ACCEPT]),
     "rights": _rights,
     "rights_tunnel": lambda: _with_tunnel(replace(_rights(), never_outside=(IPv4Network("127.0.0.0/8"),))),
     "limits": _limits,

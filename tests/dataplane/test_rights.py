@@ -11,13 +11,16 @@ from hypothesis import strategies as st
 
 from dataplane.compile import compile_tables
 from dataplane.firewall.backends import Backend, firewall
-from dataplane.firewall.rights import LONGEST, container_chain, group_chain, of_container, of_group
+from dataplane.firewall.rights import AUDIT, LONGEST, container_chain, group_chain, of_container, of_group
+from dataplane.netlink.notes import NotedPacket, Notes
 from dataplane.plan import plan
 from dataplane.state import Allow, HostState, Workload
+from host.namespace import run_in
 from tests.testlib.chain_walk import Packet, walked
 from tests.testlib.hosts import EMPTY, FIRST, Host, allow, make_host
 from tests.testlib.netns import Netns
 from tests.testlib.node import Connected, Node, Refused
+from tests.testlib.patience import eventually
 
 ORG = "acme/*/*"
 
@@ -29,6 +32,32 @@ def test_a_chain_accepts_the_same_whether_it_is_split_or_not(tags: frozenset[int
     assert all(len(rules) <= LONGEST + 1 for rules in chains.values())
     group = dict(of_group(ORG, tags))
     assert walked(group, group_chain(ORG), Packet(asked)) == ("ACCEPT" if asked in tags else None)
+
+
+@given(
+    rights=st.frozensets(st.tuples(st.integers(1, 600), st.booleans(), st.booleans()), max_size=700),
+    members=st.frozensets(st.integers(1, 600), max_size=20),
+    asked=st.integers(1, 600),
+)
+def test_an_audit_is_asked_only_where_no_right_lets_it_pass(
+    rights: frozenset[tuple[int, bool, bool]], members: frozenset[int], asked: int
+) -> None:
+    allows = frozenset(
+        Allow(0 if grouped else tag, "tcp", 80, 80, ORG if grouped else "", audit) for tag, grouped, audit in rights
+    )
+    chains = {**of_container(FIRST, allows), **of_group(ORG, members), **of_group(ORG, members, audit=True)}
+    passing = {each.audit for each in allows if asked == each.tag or (each.group and asked in members)}
+    expected = "ACCEPT" if False in passing else AUDIT if passing else "CELLNET-REJECT"
+    assert walked(chains, container_chain(FIRST), Packet(asked)) == expected
+
+
+@given(tags=st.frozensets(st.integers(1, 600), max_size=400))
+def test_an_audit_adds_nothing_to_the_way_of_what_a_right_lets_pass(tags: frozenset[int]) -> None:
+    rights = frozenset(Allow(tag, "tcp", 80, 80) for tag in tags)
+    without = of_container(FIRST, rights)
+    audited = of_container(FIRST, rights | {Allow(7, "tcp", 90, 90, audit=True), Allow(0, "tcp", 90, 90, ORG, audit=True)})
+    for name, rules in without.items():
+        assert audited[name][: len(rules) - 1] == rules[:-1]
 
 
 def test_a_member_more_changes_the_groups_chain_and_no_containers() -> None:
@@ -68,6 +97,36 @@ def test_a_group_lets_its_members_in_and_no_others(host: Host) -> None:
     assert member.connect(target, 8080) is Refused
     assert stranger.connect(target, 8080) is Connected
     listener.close()
+
+
+def test_an_audit_lets_in_and_notes_the_first_packet_of_each_flow_and_nothing_that_a_right_lets_in(host: Host) -> None:
+    api = host.workload(0, allow(2, "8080"), Allow(2, "tcp", 1, 65535, audit=True), Allow(0, "udp", 53, 53, ORG, audit=True))
+    state = host.with_workloads(api, host.workload(1), host.workload(2))
+    host.become(replace(state, groups={ORG: frozenset({2})}))
+    assert not host.left_to_do(), str(host.left_to_do())
+    target, caller, stranger = (standpoint(host, number) for number in range(3))
+    notes = run_in(host.netns.path, Notes)
+    listeners = [target.listen(8080), target.listen(8081)]
+    sink = target.datagrams(53)
+    asker = caller.datagrams()
+    for _ in range(5):
+        asker.sendto(b"x", (str(target.address), 53))
+    assert [caller.connect(target, port) for port in (8080, 8081, 8082)] == [Connected, Connected, Refused]
+    assert stranger.connect(target, 8081) is Refused
+    sink.settimeout(5)
+    assert sink.recv(10) == b"x"
+    found: list[NotedPacket] = []
+
+    def told() -> bool:
+        found.extend(notes.take(most=16)[0])
+        return sorted((str(each.note), each.tag, each.port) for each in found) == [
+            ("audit", 2, 53), ("audit", 2, 8081), ("audit", 2, 8082), ("refused", 3, 8081),
+        ]  # fmt: skip
+
+    eventually(told)
+    notes.close()
+    for each in (*listeners, sink, asker):
+        each.close()
 
 
 def test_a_long_list_of_rights_works_and_reads_back(host: Host) -> None:

@@ -17,8 +17,8 @@ class Scene:
             metrics=Metrics(), now=lambda: NOON + timedelta(seconds=self.seconds), elapsed=lambda: self.seconds
         )
 
-    def add(self, port: int, *, count: int = 1) -> None:
-        pair = Pair("acme/shop/web", "acme/shop/api", "tcp", port, Reason.POLICY)
+    def add(self, port: int, *, count: int = 1, reason: Reason = Reason.POLICY) -> None:
+        pair = Pair("acme/shop/web", "acme/shop/api", "tcp", port, reason)
         self.denied.add(pair, source_address="10.255.1.2", to_address="10.255.1.3", count=count)
 
     async def row(self) -> DeniedRow:
@@ -63,6 +63,15 @@ async def test_the_row_is_of_the_last_minute() -> None:
     assert (await scene.row()).last_minute == 9
     scene.seconds = 91
     assert (await scene.row()) == DeniedRow(0, (), 0)
+
+
+async def test_what_an_audit_has_passed_is_counted_by_itself() -> None:
+    scene = Scene()
+    scene.add(1)
+    scene.add(2, count=5, reason=Reason.AUDIT)
+    row = await scene.row()
+    assert (row.last_minute, row.pairs) == (1, ("acme/shop/web -> acme/shop/api tcp/1 (policy) once",))
+    assert (row.audited, row.audits) == (5, ("acme/shop/web -> acme/shop/api tcp/2 (audit) 5 times",))
 
 
 async def test_a_scan_of_many_ports_is_counted_in_full_though_few_of_its_pairs_are_kept() -> None:

@@ -11,10 +11,10 @@ from agent.errors import InvalidInput
 from agent.model.names import AppName, Space
 from agent.model.outside import NOTHING_INSIDE
 from agent.model.policy import AppPolicy, Origin, Pattern, Policy, Ports, Protocol, Scope
-from agent.policy.edges import Edge, Roll, matrix, without
+from agent.policy.edges import Edge, Roll, matrix
 from agent.policy.effect import covers, effect
 from agent.policy.language import parse
-from agent.policy.ports import merged
+from agent.policy.ports import merged, without
 from agent.policy.proposal import Proposal, Written
 from agent.policy.resolve import PolicyResolver
 
@@ -26,8 +26,8 @@ PORTS = st.lists(RANGES, min_size=1, max_size=3).map(merged)
 FOLDER = Path("/etc/cellnet/policies.d")
 
 
-def made(sources: list[Pattern | Scope], to: Pattern, tcp: tuple[Ports, ...], line: int) -> AppPolicy:
-    return AppPolicy(f"p{line}", tuple(sources), to, tcp=tcp, origin=Origin("f", line, 1))
+def made(sources: list[Pattern | Scope], to: Pattern, tcp: tuple[Ports, ...], line: int, *, audit: bool) -> AppPolicy:
+    return AppPolicy(f"p{line}", tuple(sources), to, tcp=tcp, audit=audit, origin=Origin("f", line, 1))
 
 
 SOURCES = st.lists(st.sampled_from([*PATTERNS, *Scope]), min_size=1, max_size=2)
@@ -37,26 +37,28 @@ POLICIES = st.builds(
     st.sampled_from(PATTERNS),
     PORTS,
     st.integers(1, 99),
+    audit=st.booleans(),
 )
 SETS = st.lists(POLICIES, max_size=5).map(tuple)
 
 
-def opened(policies: tuple[Policy, ...]) -> set[tuple[str, str, int]]:
+def opened(policies: tuple[Policy, ...]) -> set[tuple[str, str, int, bool]]:
+    """What passes, and whether by an audit alone."""
     resolver = PolicyResolver()
     resolver.follow(policies)
     return {
-        (str(one), str(other), port)
+        (str(one), str(other), port, found.audit)
         for one in APPS for other in APPS for port in range(1, 10)
-        if resolver.check(one, other, protocol=Protocol.TCP, port=port) is not None
+        if (found := resolver.check(one, other, protocol=Protocol.TCP, port=port)) is not None
     }  # fmt: skip
 
 
-def spelled(edges: tuple[Edge, ...]) -> set[tuple[str, str, int]]:
-    found = set()
+def spelled(edges: tuple[Edge, ...]) -> set[tuple[str, str, int, bool]]:
+    found = set[tuple[str, str, int, bool]]()
     for edge in edges:
         for text in edge.ports:
             first, _, last = text.removeprefix("tcp/").partition("-")
-            found |= {(edge.source, edge.to, port) for port in range(int(first), int(last or first) + 1)}
+            found |= {(edge.source, edge.to, port, edge.audit) for port in range(int(first), int(last or first) + 1)}
     return found
 
 
@@ -72,7 +74,8 @@ def test_pairs_gain_and_lose_what_the_resolver_says(before: tuple[Policy, ...], 
 @given(POLICIES, POLICIES)
 def test_what_covers_another_allows_all_of_it(wider: AppPolicy, policy: AppPolicy) -> None:
     if covers(wider, policy):
-        assert opened((policy,)) <= opened((wider,))
+        assert {each[:3] for each in opened((policy,))} <= {each[:3] for each in opened((wider,))}
+        assert policy.audit or not wider.audit
     assert covers(policy, policy)
 
 

@@ -176,7 +176,8 @@ def policies(draw: st.DrawFn) -> Policy:
     sources, to = draw(
         st.tuples(SOURCES, PATTERNS) | st.tuples(APPS, cidrs() | HOSTS.map(Hosts)) | st.tuples(cidrs(), PATTERNS)
     )
-    terms = Terms(tcp=tcp, udp=udp, icmp=icmp, until=draw(UNTIL), note=draw(NOTE), origin=Origin("store"))
+    audit = draw(st.booleans()) and isinstance(sources, tuple) and isinstance(to, Pattern)
+    terms = Terms(tcp=tcp, udp=udp, icmp=icmp, audit=audit, until=draw(UNTIL), note=draw(NOTE), origin=Origin("store"))
     return policy_of(draw(LABELS), sources, to, **terms)
 
 

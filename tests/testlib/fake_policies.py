@@ -39,12 +39,12 @@ class FakePolicies(PoliciesInForce):
 
     async def allow(
         self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, writer: StoreCredentials | None,
-        until: datetime | None = None, note: str = "",
+        audit: bool = False, until: datetime | None = None, note: str = "",
     ) -> str:  # fmt: skip
         await self.cell.step()
         self.cell.operators.append(writer)
         made = name or f"{source.split('/')[-1]}-to-{to.split('/')[-1]}"
-        self.cell.rules.append(replace(allowed(source, to, ports, until=until, note=note), name=made))
+        self.cell.rules.append(replace(allowed(source, to, ports, audit=audit, until=until, note=note), name=made))
         return made
 
     async def apply(self, document: str, *, writer: StoreCredentials | None) -> tuple[str, ...]:

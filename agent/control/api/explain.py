@@ -15,7 +15,7 @@ from agent.config.config import Mtls
 from agent.control.api.policy_check import asked
 from agent.control.errors import answer
 from agent.errors import HostRefused
-from agent.insight.denied import Denied, times
+from agent.insight.denied import Denied, Reason, times
 from agent.model.attachment import Attachment
 from agent.model.cell import Endpoint
 from agent.model.names import AppName
@@ -115,7 +115,8 @@ class ExplainApi:
         for pair, tally in self._denied.tallies():
             if (pair.source, pair.to) == (query["from"], query["to"]) and f"{pair.protocol}/{pair.port}" in called:
                 last = tally.last.isoformat().replace("+00:00", "Z")
-                yield WayStep("refused", None, f"refused here {times(tally.count)}, the last at {last}: {pair.reason}")
+                did = "passed" if pair.reason is Reason.AUDIT else "refused"
+                yield WayStep("refused", None, f"{did} here {times(tally.count)}, the last at {last}: {pair.reason}")
 
 
 def _policy(found: Mapping[str, object], query: Mapping[str, str], *, elsewhere: Sequence[str]) -> WayStep:
@@ -123,8 +124,9 @@ def _policy(found: Mapping[str, object], query: Mapping[str, str], *, elsewhere:
     source, to, port = query["from"], query["to"], query["port"]
     if found["allowed"]:
         ends = f", until {found['until']}" if found["until"] else ""
+        mode = ", in audit alone: it passes, and is recorded as what would be refused" if found["mode"] else ""
         return WayStep(
-            "policy", True, f"allowed by {found['by']} ({found['origin']}){ends}", "; ".join(_texts(found["notices"]))
+            "policy", True, f"allowed by {found['by']} ({found['origin']}){ends}{mode}", "; ".join(_texts(found["notices"]))
         )
     near = list(_texts(found["notices"]))
     if ports := _texts(found["ports"]):

@@ -23,7 +23,7 @@ from agent.policy.edges import speaks_of
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
 from agent.policy.mistaken_names import notices
-from agent.policy.terms import parse_end
+from agent.policy.terms import parse_end, parse_mode
 
 STRETCH = 100
 """Policies that are written before other tasks have their turn: one or two milliseconds."""
@@ -57,13 +57,14 @@ class PolicyList:
 class AllowBody(OperatorBody):
     """`POST /v1/policies/allow`. Ends as acme/shop/web, 192.0.2.0/24, api.example.com, ports as tcp/8080, udp/9000-9010.
 
-    `until` is a moment (2026-12-31T18:00Z) or a span from now on (2h).
+    `mode` is audit or nothing, `until` a moment (2026-12-31T18:00Z) or a span from now on (2h).
     """
 
     source: str = Field(alias="from")
     to: str
     ports: tuple[str, ...] = Field(min_length=1, max_length=256)
     name: str | None = None
+    mode: str | None = None
     until: str | None = None
     note: str = ""
 
@@ -116,9 +117,11 @@ class PoliciesApi:
         patterns = filter(None, map(_pattern, (body.source, body.to)))
         found = notices(patterns, named=await self._known.named(), is_new=True)
         until = None if body.until is None else parse_end(body.until, now=self._now())
+        audit = body.mode is not None and parse_mode(body.mode)
         name = await self._policies.allow(
-            body.source, to=body.to, ports=body.ports, name=body.name, until=until, note=body.note, writer=body.credentials()
-        )
+            body.source, to=body.to, ports=body.ports, name=body.name, audit=audit, until=until, note=body.note,
+            writer=body.credentials(),
+        )  # fmt: skip
         await self._enforcement.next()
         return answer({"name": name, "notices": found}, status=201)
 

@@ -15,7 +15,7 @@ from agent.policy.known_apps import KnownApps
 from agent.policy.mistaken_names import notices
 from agent.policy.parties import Party, party_of
 from agent.policy.ports import parse_one
-from agent.policy.terms import written_until
+from agent.policy.terms import AUDIT, written_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,13 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """What allows it: a policy's name and place, or a default's key and file. `until` is empty for what does not end."""
+    """What allows it: a policy's name and place, or a default's key and file. `until` is empty for what does not end; with
+    `audit` it passes, and is recorded, since no other policy allows it.
+    """
 
     by: str
     origin: str
+    audit: bool = False
     until: str = ""
     note: str = ""
 
@@ -101,6 +104,7 @@ class PolicyCheck:
             "allowed": permit is not None,
             "by": None if permit is None else permit.by,
             "origin": None if permit is None else permit.origin,
+            "mode": AUDIT if permit is not None and permit.audit else None,
             "until": permit.until or None if permit is not None else None,
             "note": "" if permit is None else permit.note,
             "reverse": None if reverse is None else {"by": reverse.by, "origin": reverse.origin},
@@ -118,7 +122,7 @@ class PolicyCheck:
         policy = await self._policies.check(question.source, to=question.to, protocol=question.protocol, port=question.port)
         if policy is not None:
             until = "" if policy.until is None else written_until(policy.until)
-            return Permit(policy.name, str(policy.origin), until, policy.note)
+            return Permit(policy.name, str(policy.origin), policy.audit, until, policy.note)
         if self._defaults.egress_allowed and not isinstance(question.to, AppName):
             return Permit("egress.default", self._defaults.source)
         if self._defaults.ingress_allowed() and not isinstance(question.source, AppName):

@@ -17,6 +17,7 @@ from agent.policy.effect import Effect, effect
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
 from agent.policy.proposal import Proposal
+from agent.policy.terms import AUDIT
 
 FILE_NAME = re.compile(r"[^./\0][^/\0]*\.yaml")
 MOST_EDGES = 50_000
@@ -88,4 +89,4 @@ def _effect(found: Effect) -> Mapping[str, object]:
 
 
 def _edges(found: Iterable[Edge]) -> list[Mapping[str, object]]:
-    return [{"from": each.source, "to": each.to, "ports": each.ports} for each in found]
+    return [{"from": each.source, "to": each.to, "ports": each.ports, "mode": AUDIT if each.audit else None} for each in found]

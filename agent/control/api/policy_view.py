@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from agent.model.policy import ECHO, Policy
 from agent.policy.documents import written
-from agent.policy.terms import written_until
+from agent.policy.terms import AUDIT, written_until
 
 
 def view(held: Policy, *, ended: bool = False) -> Mapping[str, object]:
@@ -16,6 +16,7 @@ def view(held: Policy, *, ended: bool = False) -> Mapping[str, object]:
         "tcp": list(map(str, held.tcp)),
         "udp": list(map(str, held.udp)),
         "icmp": str(ECHO) if held.icmp else None,
+        "mode": AUDIT if held.audit else None,
         "until": None if held.until is None else written_until(held.until),
         "ended": ended,
         "note": held.note,
