@@ -153,6 +153,7 @@ class PlannedEffects:
             link_rates.put(route, address, plan.rates.put[address])  # before it is up
         if name in plan.links_up.put:
             links.set_up(route, name)
+            interior.await_sending(inside)  # or its first packets would be lost
         routes.put(route, {to: way for to, way in plan.routes.put.items() if way.link == name})  # a route needs its link up
 
     def _attempt(self, address: IPv4Address, effect: Callable[[], None]) -> None:

@@ -8,6 +8,7 @@ million routes there, and reading 100,000 takes 20 s.
 import errno
 import socket
 import struct
+import time
 from contextlib import suppress
 from functools import partial
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -45,6 +46,7 @@ FOR_ENVOY = {
 }
 ABSENT = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EINVAL, errno.EAFNOSUPPORT)
 VISITS = Visits(within=1.0)  # for what takes 2 ms
+SENDING_TRIES, SENDING_PAUSE = 100, 0.002  # seconds
 
 
 def program(address: IPv4Address, interior: Interior) -> None:
@@ -69,6 +71,25 @@ def _program(address: IPv4Address, interior: Interior) -> None:
         neighbours.put(kernel, {NeighbourKey(interior.interface, GATEWAY): interior.gateway_mac})
         _put_route(kernel, routes.message(IPv4Network(GATEWAY), index=link.index, protocol=RTPROT_STATIC))
         _put_route(kernel, routes.message(DEFAULT, index=link.index, gateway=GATEWAY, protocol=RTPROT_STATIC))
+
+
+def await_sending(interior: Interior) -> None:
+    """Return when the container's end sends, a moment after both ends are up: until then the kernel drops its packets unseen.
+
+    From Linux 6.8 on the kernel sees to it when it is asked; before, some other thread of it does, which a busy machine delays.
+    What does not come in time, as its root may see to, is not waited for: a container loses a packet then. Raises HostRefused.
+    """
+    with refused_as(f"cannot look at {interior.interface} in {interior.pin}", hint="is it still there?"):
+        VISITS.call(interior.pin, partial(_await_sending, interior))
+
+
+def _await_sending(interior: Interior) -> None:
+    with connect(NETLINK_ROUTE) as kernel:
+        link = links.look_up(kernel, name=interior.interface)
+        for _ in range(SENDING_TRIES):
+            if link is None or links.is_sending(kernel, link.index):
+                return
+            time.sleep(SENDING_PAUSE)
 
 
 def _lead_back_to_envoy(kernel: NetlinkSocket) -> None:

@@ -21,8 +21,9 @@ from host.netlink.socket import NetlinkSocket, connect
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 LINK = struct.Struct("=BxHiII")  # family, type, index, flags, which flags to change; attributes follow
 IFF_UP = 1
+NOT_YET = (0, 2, 3)  # states of operation: unknown, down, and what is below is down
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
-IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 26, 27, 28, 29, 37
+IFLA_OPERSTATE, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 16, 26, 27, 28, 29, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 VETH_INFO_PEER = 1
@@ -108,6 +109,14 @@ def look_up(kernel: NetlinkSocket, *, name: str = "", index: int = 0) -> Link | 
     named = attribute(IFLA_IFNAME, name.encode() + b"\0") if name else b""
     (answer,) = kernel.ask(RTM_GETLINK, [LINK.pack(0, 0, index, 0, 0) + named + NO_STATISTICS])
     return None if isinstance(answer, OSError) else _link(answer)
+
+
+def is_sending(kernel: NetlinkSocket, index: int) -> bool:
+    """Whether the kernel has begun to send over a link, or never will as it is: one that is down, or has gone."""
+    (answer,) = kernel.ask(RTM_GETLINK, [LINK.pack(0, 0, index, 0, 0) + NO_STATISTICS])
+    if isinstance(answer, OSError) or not LINK.unpack_from(answer)[3] & IFF_UP:
+        return True
+    return contents(answer, start=LINK.size)[IFLA_OPERSTATE][0] not in NOT_YET
 
 
 def far_ends(names: Iterable[str], candidates: Iterable[Path]) -> dict[str, Path | None]:
