@@ -105,7 +105,7 @@ def ask(path: str, request: str, body: Fields | None = None) -> Fields:
         what = f"no agent of cellnet answers at {path}: {error.strerror or error}"
         if isinstance(error, PermissionError) or _is_rootless():
             raise PluginFailure(FORBIDDEN, what, ROOTLESS) from None
-        raise PluginFailure(LATER, what, "see whether 'cellnet up' runs, and its log") from None
+        raise PluginFailure(LATER, what, "see whether cellnet-agent.service, or 'cellnet up', runs, and its log") from None
 
 
 def _is_rootless() -> bool:

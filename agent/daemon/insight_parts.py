@@ -58,7 +58,7 @@ def make_insight_parts(
 
     facts, clock, cell = base.facts, base.clock, base.config.cell
     whose = Whose(names.endpoints.app_at, base.storage.tags.tags)
-    where = Whereabouts(facts.overlay, names.endpoints.app_at, whose, check, lambda: not mode.mutual_tls().plain)
+    where = Whereabouts(facts.overlay, facts.subnet, names.endpoints.app_at, whose, check, lambda: not mode.mutual_tls().plain)
     rights = RightsInForce(check, in_force=policies.in_force, names_of=base.kernel.known_names.names_of)
     named = NamedFlows(FlowPlace(facts.overlay, facts.subnet, loop.applied), whose, rights, now=clock.seconds)
     followers, events = Followers(), partial(FlowEvents, within=facts.overlay, without=base.config.dns.address)

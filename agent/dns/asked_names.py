@@ -84,7 +84,7 @@ class AskedNames(Part):
             return
         away_since = max(self._away_since, self._facts.wanted_since())
         if not self._connected and self._facts.clock() - away_since >= PATIENCE:
-            hint = "`cellnet up` starts it again by itself; without that, `cellnet dns-hop` does: see its log"
+            hint = "its unit, or `cellnet up`, starts it again by itself: see its log (`journalctl -u cellnet-dns-hop`)"
             yield Problem("dns", f"{NOT_FOUND}: what asks the outside for names does not run", hint)
 
     async def rows(self) -> Mapping[str, object]:

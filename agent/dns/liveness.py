@@ -91,7 +91,7 @@ class ResolverLiveness(Part):
             return (Problem("dns", *NOT_FOLLOWING),) if self._strange >= TRIES else ()
         if self._pid is None:
             what = "dnsmasq does not run: containers have no DNS"
-            hint = "`cellnet up` starts it again by itself; without that, `cellnet dns` does: see its log"
+            hint = "its unit, or `cellnet up`, starts it again by itself: see its log (`journalctl -u cellnet-dns`)"
             return (Problem("dns", what, hint), *as_problems("dns", self._obstacle))
         what = f"dnsmasq has not answered for {self._facts.clock() - self._silent_since:.0f} s"
         hint = f"see whether it is stopped (`ps -o pid,stat -p {self._pid}`) or starved; rules are enforced without it"

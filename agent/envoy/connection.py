@@ -35,9 +35,8 @@ class EnvoyConnection(Part):
         status = self._ads.status()
         if not status.connected:
             what = "Envoy is not connected: no TLS, no new attachments"
-            yield Problem(
-                "envoy", what, "`cellnet up` starts it again by itself; without that, `cellnet envoy` does: see its log"
-            )
+            hint = "its unit, or `cellnet up`, starts it again by itself: see its log (`journalctl -u cellnet-envoy`)"
+            yield Problem("envoy", what, hint)
             with suppress(HostRefused):
                 yield from as_problems("envoy", self._obstacle())
         for key, words in status.refused.items():

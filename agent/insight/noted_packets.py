@@ -20,6 +20,7 @@ from agent.model.status import Part, Problem
 from dataplane.netlink.notes import NotedPacket, Notes
 from dataplane.state import INBOUND_PORT
 from dataplane.tables import Note
+from dataplane.tunnel_probe import PORT as PROBE_PORT
 
 MESSAGES: Final = 16  # that are taken at once: 512 packets
 REST: Final = 0.1  # seconds between: 5,000 packets a second
@@ -39,10 +40,11 @@ WOULD: Final = "passed, and would be refused"
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """What is asked: which app has an address now, whose an address or a tag is or was, which policy lets one app reach
-    another, whether TCP between containers comes in tunnels alone."""
+    """What is asked: the overlay and this cell's part of it, which app has an address now, whose an address or a tag is or was,
+    which policy lets one app reach another, whether TCP between containers comes in tunnels alone."""
 
     overlay: IPv4Network
+    part: IPv4Network
     app_at: Callable[[IPv4Address], AppName | None]
     whose: Whose
     check: PolicyCheck
@@ -96,6 +98,8 @@ class NotedPackets(Part):
             loop.remove_reader(notes.descriptor)
 
     async def _tell(self, packet: NotedPacket) -> None:
+        if self._is_probe(packet):
+            return
         source, to = await self._source(packet), self._where.whose.at(packet.to)
         reason = REASONS.get(packet.note) or await self._reason(packet, source, to)
         protocol = PROTOCOLS.get(packet.protocol, str(packet.protocol))
@@ -111,6 +115,14 @@ class NotedPackets(Part):
         """One that this cell has refused, unless its caller's Envoy, which knows the port, has reported the call here."""
         if not self._untaken.is_reported(packet.source, packet.to):
             self._denied.add(pair, source_address=str(packet.source), to_address=str(packet.to), words=IN_TUNNELS)
+
+    def _is_probe(self, packet: NotedPacket) -> bool:
+        """Whether another cell asks by it for the tunnel to this one: that it is refused is the answer."""
+        ends = (packet.source, packet.to) if not packet.leaves and packet.port == PROBE_PORT else ()
+        prefix = self._where.part.prefixlen
+        return bool(ends) and all(
+            each in self._where.overlay and IPv4Network((each, prefix), strict=False).network_address == each for each in ends
+        )
 
     async def _reason(self, packet: NotedPacket, source: AppName | None, to: AppName | None) -> Reason:
         """What a chain of refusals at the end of the way means for this packet."""

@@ -189,9 +189,8 @@ class AdsServer:
                     await self._news.wait()
         except TimeoutError as error:
             if not self._connections:
-                raise Unavailable(
-                    "Envoy is not connected", hint="`cellnet status` says what keeps it; `cellnet up` starts it again by itself"
-                ) from error
+                hint = "`cellnet status` says what keeps it; its unit, or `cellnet up`, starts it again by itself"
+                raise Unavailable("Envoy is not connected", hint=hint) from error
             missing = ", ".join(str(key) for key, version in versions.items() if not self._is_settled(key, version))
             if not missing:
                 return

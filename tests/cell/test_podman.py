@@ -116,7 +116,7 @@ def test_without_an_agent_none_starts_and_those_that_run_can_be_removed(cell: Ce
     done = podman.run("api", options=["--network-alias=acme/shop/api"], code=None)
     assert done.code != 0
     assert "no agent of cellnet answers at" in done.err
-    assert "hint: see whether 'cellnet up' runs" in done.err
+    assert "hint: see whether cellnet-agent.service, or 'cellnet up', runs" in done.err
     podman("rm", "--force", "--time=0", "web", code=None)
     assert podman("ps", "--all", "--format={{.Names}}").out.split() in ([], ["api"])
     cell.start()

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from dataplane.tunnel_probe import PORT as PROBE
 from tests.cells.conftest import Place
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.node import Refused
-from tests.testlib.patience import eventually
+from tests.testlib.patience import becomes, eventually
 from tests.testlib.shop import API, OTHER, WEB, web_to_api
 
 
@@ -46,3 +47,16 @@ def test_a_call_that_no_policy_allows_at_all_is_told_with_its_port_on_its_own_ce
     assert "in a tunnel: to which ports, its own cell knows" in cells[2].cellnet("flows", "--denied").out
     warned = cells[2].cellnet("policy", "suggest").err
     assert f"{OTHER} called {API} in tunnels: 'cellnet policy suggest' on its own cell has the ports" in warned
+
+
+def test_what_cells_ask_each_other_for_their_tunnels_is_not_denied(cells: CellsUnderTest) -> None:
+    """That it is refused is the answer, every ten seconds and from each cell."""
+    end = cells[2].status().at("cell").text("subnet").partition("/")[0]
+    for port in (10, PROBE, 11):
+        cells[1].host.run("bash", "-c", f"exec 3<>/dev/tcp/{end}/{port} || true")
+
+    def ports() -> list[str]:
+        found = cells[2].client.get("/v1/denied", to=end).at("denied").each()
+        return [each.text("port") for each in found]
+
+    becomes(["10", "11"], ports)

@@ -152,7 +152,7 @@ def test_the_status_says_whether_an_add_would_work(cell: CellUnderTest, engine: 
     assert refusal(lambda: newest.call("STATUS")).code == 50
     cell.kill("agent")
     found = refusal(lambda: newest.call("STATUS"))
-    assert (found.code, found.hint) == (50, "hint: see whether 'cellnet up' runs, and its log")
+    assert (found.code, found.hint) == (50, "hint: see whether cellnet-agent.service, or 'cellnet up', runs, and its log")
 
 
 def test_20_containers_at_once_get_20_addresses(cell: CellUnderTest, engine: Engine, netns: MakeNetns) -> None:

@@ -29,7 +29,14 @@ async def no_policy(_source: AppName, _to: AppName, _protocol: Protocol, _port: 
     return None
 
 
-WHERE = Whereabouts(IPv4Network("10.255.0.0/16"), lambda _: None, Whose(lambda _: None, no_tags), no_policy, lambda: False)
+WHERE = Whereabouts(
+    IPv4Network("10.255.0.0/16"),
+    IPv4Network("10.255.1.0/24"),
+    lambda _: None,
+    Whose(lambda _: None, no_tags),
+    no_policy,
+    lambda: False,
+)
 
 
 async def test_another_program_that_has_the_group_is_a_problem_until_it_has_gone(
