@@ -6,6 +6,7 @@
  *   load slowest ADDRESS PORT MS           the same, but what 99 of 100 do not exceed
  *   load requests ADDRESS PORT MS [N]      such bytes in one second, on N kept connections at once
  *   load connections ADDRESS PORT MS [N]   connections opened and closed by both ends, one after the other, in one second
+ *   load paced ADDRESS PORT MS N           N such connections a second, or as many as can be, refused ones as well: how many
  *   load throughput ADDRESS PORT MS [N]    gigabits in one second on N connections at once
  *   load idle ADDRESS PORT N               N connections that have carried a byte each, kept until the end
  *   load paused ADDRESS PORT N             N that are full to the brim, since nothing of what comes back is read
@@ -16,6 +17,7 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <err.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -145,6 +147,20 @@ static double connections(struct sockaddr_in to, long milliseconds) {
     return (double)count * 1e9 / (double)(now() - started);
 }
 
+static double paced(struct sockaddr_in to, long milliseconds, int rate) {
+    int64_t started = now(), end = started + milliseconds * 1000000LL, at;
+    long count = 0;
+    for (; (at = now()) < end || !count; count++) {
+        int64_t due = started + count * 1000000000LL / rate;
+        if (due > at) usleep((useconds_t)((due - at) / 1000));
+        int fd = made();
+        if (connect(fd, (const struct sockaddr *)&to, sizeof to) < 0 && errno != ECONNREFUSED) err(1, "connect");
+        if (read(fd, part, 1) > 0) errx(1, "the connection was not closed in order");
+        close(fd);
+    }
+    return (double)count * 1e9 / (double)(now() - started);
+}
+
 static double throughput(struct sockaddr_in to, long milliseconds) {
     int fd = dialled(&to);
     int64_t started = now(), end = started + milliseconds * 1000000LL;
@@ -218,6 +234,10 @@ int main(int count, char **words) {
     struct sockaddr_in to = place(words[2], atoi(words[3]));
     long much = atol(words[4]);
     if (!strcmp(words[1], "idle") || !strcmp(words[1], "paused")) kept(to, (int)much, !strcmp(words[1], "paused"));
+    if (!strcmp(words[1], "paced") && count == 6) {
+        printf("%.1f\n", paced(to, much, atoi(words[5])));
+        return 0;
+    }
     int processes = count == 6 ? atoi(words[5]) : 1;
     for (size_t each = 0; each < sizeof WHAT / sizeof *WHAT; each++) {
         if (strcmp(words[1], WHAT[each].name)) continue;

@@ -14,6 +14,7 @@ SOURCE = Path(__file__).with_name("load.c")
 PORT = 8080  # the first of those that load.c serves
 LAST_PORT = PORT + 2
 LATENCY, SLOWEST, REQUESTS, CONNECTIONS, THROUGHPUT = "latency", "slowest", "requests", "connections", "throughput"
+PACED = "paced"
 PORTS = {LATENCY: PORT, SLOWEST: PORT, REQUESTS: PORT, CONNECTIONS: PORT + 1, THROUGHPUT: LAST_PORT}
 PATIENCE = 60.0  # seconds
 
@@ -59,6 +60,11 @@ class Ends:
     def measure(self, what: str, *, milliseconds: int) -> float:
         """One figure, in the unit that load.c prints. Raises HostRefused if a connection fails."""
         argv = [self._program, what, self._address, str(PORTS[what]), str(milliseconds)]
+        return float(self._client.call(lambda: run(argv, timeout=PATIENCE)))
+
+    def pace(self, port: int, *, milliseconds: int, rate: int) -> float:
+        """So many connections a second, refused ones as well; how many there were."""
+        argv = [self._program, PACED, self._address, str(port), str(milliseconds), str(rate)]
         return float(self._client.call(lambda: run(argv, timeout=PATIENCE)))
 
     def __enter__(self) -> "Ends":

@@ -7,12 +7,14 @@ reason, the kernel passes only some of its events on, so that those of others ar
 import asyncio
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from agent.errors import HostRefused
+from agent.insight.floods import LASTS, Floods
 from agent.insight.followers import FLOWS, EventKind, Followers
 from agent.insight.live_flow import LiveFlow
 from agent.insight.named_flows import NamedFlows
@@ -20,15 +22,14 @@ from agent.model.status import Part, Problem
 from dataplane.flows import flow_table
 from dataplane.flows.conntrack import Flow
 from dataplane.flows.cut import Receipt
-from dataplane.flows.event_filter import MOST_FLOODING, SAMPLE
+from dataplane.flows.event_filter import SAMPLE
 from dataplane.flows.flow_events import Change, FlowEvent, FlowEvents
 from dataplane.flows.flow_table import CountedFlow
 
 SLICE: Final = 64  # events between which other tasks have their turn
 SLICES: Final = 12  # that are taken at once
 REST: Final = 0.05  # seconds between: 15,000 events a second
-FLOOD: Final = SLICE * SLICES // 2  # of one container in that time, while more comes than is taken
-CALM: Final = 20  # times that a container must have been within that
+FLOOD: Final = 15_000  # of one container in a second, of which not all are told
 AGAIN: Final = 10.0  # seconds until the kernel is asked again that has refused
 RECEIPTS: Final = 64  # that wait
 REMEMBERED: Final = 4_096  # flows of which an end was told
@@ -56,7 +57,7 @@ class FollowedFlows(Part):
         self._now = now
         self._receipts: deque[Receipt] = deque(maxlen=RECEIPTS)
         self._told: OrderedDict[int, None] = OrderedDict()
-        self._floods: dict[IPv4Address, int] = {}  # how often each has been calm since
+        self._floods = Floods(most=FLOOD)
         self._problem: HostRefused | None = None
         self._settled = asyncio.Event()
 
@@ -106,12 +107,14 @@ class FollowedFlows(Part):
 
     async def _follow(self, events: FlowEvents) -> None:
         loop, changed = asyncio.get_running_loop(), self._followers.changed
-        self._floods.clear()
+        self._floods = Floods(most=FLOOD)
         self._settled.set()
         try:
             while self._followers.want(FLOWS):
                 loop.add_reader(events.descriptor, changed.set)
-                await changed.wait()
+                with suppress(TimeoutError):  # what has flooded is heard of again, whether anything happens or not
+                    async with asyncio.timeout(LASTS if self._floods.flooding else None):
+                        await changed.wait()
                 loop.remove_reader(events.descriptor)  # or a flood would wake the loop without end
                 changed.clear()
                 await self._take(events)
@@ -122,35 +125,26 @@ class FollowedFlows(Part):
 
     async def _take(self, events: FlowEvents) -> None:
         await self._named.refresh()
-        by_source, lost, full = Counter[IPv4Address](), 0, False
+        by_source, lost, pressed = Counter[IPv4Address](), 0, events.is_pressed
         for _ in range(SLICES):
             found, dropped = events.take(most=SLICE)
             lost += dropped
             for each in found:
                 by_source[self._blamed(each.counted.flow)] += 1
                 await self._tell(each)
-            full = len(found) + dropped == SLICE
-            if not full:
+            if len(found) + dropped < SLICE:
                 break
             await asyncio.sleep(0)
         if lost:
             self._followers.tell_lost(FLOWS, {"dropped": lost, "why": "more flows begin and end than the agent takes in"})
-        self._judge(by_source, events, full=full)
+        self._judge(by_source, events, pressed=pressed or lost > 0)
 
-    def _judge(self, by_source: Counter[IPv4Address], events: FlowEvents, *, full: bool) -> None:
-        """Which containers' events leave others' no room."""
-        before = set(self._floods)
-        for source, count in by_source.most_common(MOST_FLOODING):
-            if source in self._floods:
-                if count * SAMPLE > FLOOD:
-                    self._floods[source] = 0
-            elif full and count > FLOOD and len(self._floods) < MOST_FLOODING:
-                self._floods[source] = 0
-        self._floods = {each: calm + 1 for each, calm in self._floods.items() if calm < CALM}
-        events.share(frozenset(self._floods))
-        for each in set(self._floods) - before:
-            what = {"dropped": 0, "why": f"{each} begins too many flows: one of {SAMPLE} is told until it does no longer"}
-            self._followers.tell_lost(FLOWS, what)
+    def _judge(self, by_source: Counter[IPv4Address], events: FlowEvents, *, pressed: bool) -> None:
+        begun = self._floods.judge(by_source, pressed=pressed, now=asyncio.get_running_loop().time())
+        events.share(self._floods.flooding)
+        for each in sorted(begun):
+            why = f"{self._named.name_of(each)} begins and ends too many flows: one in {SAMPLE} is told until it does no longer"
+            self._followers.tell_lost(FLOWS, {"dropped": 0, "why": why})
 
     def _blamed(self, flow: Flow) -> IPv4Address:
         """What begins it, or the container that is called from outside."""

@@ -66,6 +66,11 @@ class NamedFlows:
             None if counted.began is None else max(int(self._now() - counted.began), 0),
         )  # fmt: skip
 
+    def name_of(self, address: IPv4Address) -> str:
+        """Its app with the address; the address alone where it is no app's."""
+        app = self._whose.at(address)
+        return str(address) if app is None else f"{app} ({address})"
+
     def stream(self, cut: CutStreams) -> LiveFlow:
         """Streams in a tunnel that were cut."""
         source = (self._whose.with_tag(cut.tag) if cut.tag else None) or self._whose.at(cut.caller)

@@ -22,8 +22,9 @@ from host.netlink.socket import NETLINK_ADD_MEMBERSHIP, SOL_NETLINK
 
 BEGUN, CHANGED, GONE = 1, 2, 3  # NFNLGRP_CONNTRACK_NEW, _UPDATE, _DESTROY
 CREATED: Final = 0x400  # NLM_F_CREATE
-SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
-LARGE: Final = 4 << 20  # octets of the socket's buffer: some thousand events
+SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_MEMINFO = 26, 33, 55
+MEMORY: Final = struct.Struct("=2I")  # of SO_MEMINFO: what waits, and how much may
+LARGE: Final = 8 << 20  # octets, of which the kernel gives twice as many for what waits: 13,000 events
 RECEIVE: Final = 1 << 13  # more than one event has
 NAMES: Final = 4_096  # addresses that are kept as objects
 
@@ -89,6 +90,12 @@ class FlowEvents:
                 continue
             found.append(self._event(received))
         return found, lost
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether so much waits that the kernel will have to drop some before long."""
+        waiting, most = MEMORY.unpack(self._socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMORY.size))
+        return bool(2 * waiting > most)
 
     def share(self, flooding: frozenset[IPv4Address]) -> None:
         """Of what these begin or answer only some is heard from now on, so that it leaves room for others'."""

@@ -177,6 +177,17 @@ def test_the_script_for_dns_asks_beside_a_bare_dnsmasq(tmp_path: Path) -> None:
     assert rows["questions answered", "cellnet, 3 instances"]["bar"] == "x bare dnsmasq at least 1"
 
 
+def test_the_script_for_followers_measures_with_one_beside_without(tmp_path: Path) -> None:
+    found = run("bench_insight", "--milliseconds", "40", results=tmp_path)
+    rows = {(each["what"], each["setting"]): each for each in found}
+    for what in ("request and answer", "new connections"):
+        assert rows[what, "one follows"]["beside"].keys() == {"nobody follows"}
+    for load in ("5,000 new connections a second", "5,000 refusals a second"):
+        assert rows["processor time of the agent", f"{load}, one follows"]["p50"] > 0
+    assert rows["events told", "5,000 new connections a second, one follows"]["p50"] > 0
+    assert rows["explain", "two containers of one cell"]["p50"] > 0
+
+
 @pytest.mark.parametrize(
     "script",
     [
@@ -197,6 +208,7 @@ def test_the_script_for_dns_asks_beside_a_bare_dnsmasq(tmp_path: Path) -> None:
             "command",
             "dns",
             "names",
+            "insight",
         )
     ],
 )

@@ -17,8 +17,8 @@ from agent.insight.followers import FLOWS, TOLD, EventKind, EventWish, Follower,
 
 EVENTS: Final = "/v1/events"
 MOST: Final = 2_000  # flows of one answer
-LOOK: Final = 1.0  # seconds until it is seen that a follower has gone
-SIGN: Final = 15  # of these, after which a follower that is told nothing is sent a sign of life
+LOOK: Final = 0.25  # seconds until it is seen that a follower has gone
+SIGN: Final = 60  # of these, after which a follower that is told nothing is sent a sign of life
 HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
 
 
