@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, str] = {
     "dns": "agent.cli.daemons:dns",
     "dns-hop": "agent.cli.daemons:dns_hop",
     "doctor": "agent.cli.doctor:doctor",
+    "events": "agent.cli.events:events",
     "exec": "agent.cli.exec:execute_in",
     "explain": "agent.cli.explain:explain",
     "flows": "agent.cli.flows:flows",

@@ -63,6 +63,11 @@ class Paths:
         return self.state / "latest-time"
 
     @property
+    def events(self) -> Path:
+        """What the agent did and saw, for `cellnet events`."""
+        return self.state / "events" / "events.jsonl"
+
+    @property
     def host_before(self) -> Path:
         """What the host was before cellnet."""
         return self.run / "host-before"

@@ -17,6 +17,7 @@ from agent import log
 from agent.control import peer as peers
 from agent.control.api.flows import EVENTS
 from agent.control.api.status import SYNC_LIMIT
+from agent.control.changes import Tell, tell_of
 from agent.control.connection_limit import ConnectionLimit
 from agent.control.errors import Handler, failures_as_answers, refusal
 from agent.control.lasting_answers import LastingAnswers
@@ -34,14 +35,17 @@ ASKING = frozenset({"/v1/policies/diff"})
 
 
 @contextlib.asynccontextmanager
-async def serve(routes: Iterable[web.RouteDef], *, path: Path, group: str = GROUP, limit: float = 60.0) -> AsyncIterator[None]:
-    """Answer at `path` for as long as the context lasts; `limit` is the longest that a request may take, in seconds.
+async def serve(
+    routes: Iterable[web.RouteDef], *, path: Path, tell: Tell, group: str = GROUP, limit: float = 60.0
+) -> AsyncIterator[None]:
+    """Answer at `path` for as long as the context lasts; `limit` is the longest that a request may take, in seconds. What
+    clients change is told to `tell`.
 
     At its end running requests have 5 s to finish, then they are cancelled.
     """
     readers, connected = peers.group_id(group), dict[socket.socket, Peer]()
     lasting = LastingAnswers()
-    permission = _permission(connected, readers=readers, limit=limit, lasting=lasting)
+    permission = _permission(connected, tell=tell, readers=readers, limit=limit, lasting=lasting)
     app = web.Application(client_max_size=BODY_LIMIT, middlewares=[failures_as_answers, permission])
     app.add_routes(routes)
     app.on_shutdown.append(lasting.end)
@@ -62,7 +66,7 @@ async def serve(routes: Iterable[web.RouteDef], *, path: Path, group: str = GROU
 
 
 def _permission(
-    connected: Mapping[socket.socket, Peer], *, readers: int | None, limit: float, lasting: LastingAnswers
+    connected: Mapping[socket.socket, Peer], *, tell: Tell, readers: int | None, limit: float, lasting: LastingAnswers
 ) -> Middleware:
     """Refuses what the peer may not do, ends what takes too long, and logs what changes something."""
     share = ReaderShare()
@@ -81,13 +85,19 @@ def _permission(
         request[peers.PEER] = peer
         if request.path == EVENTS:
             return await lasting.give(handler(request))
-        async with asyncio.timeout(limit + (SYNC_LIMIT if request.path == "/v1/sync" else 0)):
-            async with share.turn(peer.uid):
-                given = await handler(request)
+        try:
+            async with asyncio.timeout(limit + (SYNC_LIMIT if request.path == "/v1/sync" else 0)):
+                async with share.turn(peer.uid):
+                    given = await handler(request)
+        except Exception as error:
+            if not reads:
+                tell_of(request, peer, came_to=error, tell=tell)
+            raise
         if not reads:
             log.get("control").info(
                 "control_request", method=request.method, path=request.path, status=given.status, pid=peer.pid
             )
+            tell_of(request, peer, came_to=given, tell=tell)
         return given
 
     return check

@@ -5,9 +5,11 @@ A new part has its place in the list of what reports; what it does for as long a
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -25,6 +27,7 @@ from agent.control.api.denied import DeniedApi
 from agent.control.api.drain import DrainApi
 from agent.control.api.explain import ExplainApi, Informants
 from agent.control.api.flows import FlowsApi
+from agent.control.api.history import HistoryApi
 from agent.control.api.policies import PoliciesApi
 from agent.control.api.policy_check import OutsideDefaults, PolicyCheck
 from agent.control.api.rotation import RotationApi
@@ -53,6 +56,8 @@ from agent.envoy.connection import EnvoyConnection
 from agent.envoy.leaving_envoys import LeavingEnvoys
 from agent.envoy.memory_relief import MemoryRelief
 from agent.envoy.process import envoy_account, envoy_obstacle
+from agent.insight.history import History
+from agent.insight.seen_changes import SeenChanges
 from agent.loop import drift
 from agent.loop.loop import Reconciler
 from agent.metrics import Levels
@@ -73,6 +78,7 @@ class Agent:
     preparations: tuple[Callable[[], Awaitable[None]], ...]
     routes: list[web.RouteDef]
     tasks: tuple[Work, ...]
+    history: History
 
 
 @contextlib.asynccontextmanager
@@ -89,6 +95,7 @@ async def build(
     async with contextlib.AsyncExitStack() as stack:
         base = await lay_foundation(config, clock=clock, stack=stack)
         parts, shared = await make_parts(base, stack), base.storage.shared
+        stack.callback(parts.insight.history.end)
         in_force = ConfigInForce(
             base.current, load=load, take=partial(take, base=base, parts=parts), reread=parts.policies.settle_files
         )
@@ -100,7 +107,8 @@ async def build(
             parts.names.readiness.first_look(parts.attaching.attached())
 
         listener = MetricsListener(config.metrics)
-        routes = _routes(base, parts, in_force, foreign_holders, failures, listener)
+        reporting = (*_reporting(base, parts), in_force, foreign_holders, failures, listener)
+        routes = _routes(base, parts, in_force, reporting)
         yield Agent(
             subnet=base.facts.subnet,
             recover=recover,
@@ -110,13 +118,15 @@ async def build(
                 partial(clear_other_backend, base.kernel, base.backend),
                 parts.ads.start,
                 parts.files.prepare,
+                partial(parts.insight.history.begin, f"cellnet {version('cellnet')} started, pid {os.getpid()}"),
             ),
             routes=routes,
             tasks=(
-                *_tasks(base, parts),
+                *_tasks(base, parts, _seen(base, parts, reporting)),
                 *_metrics_task(config, listener, routes),
                 ("reload", partial(in_force.follow, signals)),
             ),
+            history=parts.insight.history,
         )
 
 
@@ -133,6 +143,13 @@ def _memory_relief(base: Foundation, parts: Parts) -> MemoryRelief:
     return MemoryRelief(parts.loop.served, heap=parts.pressure.heap, find=find, end=end, on_relief=parts.loop.reports.add_ended)
 
 
+def _seen(base: Foundation, parts: Parts, reporting: tuple[Part, ...]) -> SeenChanges:
+    history, cells = parts.insight.history, base.storage.cells
+    made = SeenChanges(history, cell=base.config.cell, cells=cells, problems=partial(problems_of, reporting))
+    base.storage.changes.subscribe(made.kick)
+    return made
+
+
 async def _enforced(loop: Reconciler) -> None:
     """The kernel must be right before any client is served."""
     problem = (await loop.settle()).problem
@@ -140,13 +157,14 @@ async def _enforced(loop: Reconciler) -> None:
         raise problem
 
 
-def _tasks(base: Foundation, parts: Parts) -> tuple[Work, ...]:
+def _tasks(base: Foundation, parts: Parts, seen: SeenChanges) -> tuple[Work, ...]:
     """What runs while clients are served."""
     kick = parts.loop.kick
 
     def changed() -> None:
         kick()
         parts.files.look()
+        seen.kick()
 
     return (
         ("watchdog", watchdog.run),
@@ -180,9 +198,8 @@ def _tasks(base: Foundation, parts: Parts) -> tuple[Work, ...]:
         ("rollout", parts.rollout.run),
         ("firewall", parts.firewall.run),
         ("limits", parts.limits.run),
-        ("noted_packets", parts.insight.packets.run),
-        ("untaken_tunnels", parts.insight.tell_tunnels),
-        ("followed_flows", parts.insight.followed.run),
+        *parts.insight.tasks(),
+        ("seen_changes", seen.run),
         ("files", parts.files.run),
         ("published", parts.published.run),
         ("drain", parts.drain.run),
@@ -219,9 +236,7 @@ def _reporting(base: Foundation, parts: Parts) -> tuple[Part, ...]:
         parts.foreign_listeners,
         parts.pressure,
         parts.refused,
-        parts.insight.packets,
-        parts.insight.denied,
-        parts.insight.followed,
+        *parts.insight.reporting(),
         parts.ports,
         parts.published,
         loop.late_rights,
@@ -242,7 +257,7 @@ def _reporting(base: Foundation, parts: Parts) -> tuple[Part, ...]:
     )
 
 
-def _routes(base: Foundation, parts: Parts, in_force: ConfigInForce, *more: Part) -> list[web.RouteDef]:
+def _routes(base: Foundation, parts: Parts, in_force: ConfigInForce, reports: tuple[Part, ...]) -> list[web.RouteDef]:
     """The API, a class for each subject."""
     config, clock, storage, enforcement = base.config, base.clock, base.storage, Enforcement(parts.loop)
     attachments = AttachmentsApi(
@@ -261,7 +276,7 @@ def _routes(base: Foundation, parts: Parts, in_force: ConfigInForce, *more: Part
         config.cell, parts.leaves, own=lambda: parts.announcement.roots, store=storage.trust, cells=storage.cells,
         shared=storage.shared, elapsed=clock.elapsed, now=clock.now,
     )  # fmt: skip
-    apps, reporting = _apps(base, parts), (*_reporting(base, parts), attachments, rotation, in_force, *more)
+    apps, reporting = _apps(base, parts), (*reports, attachments, rotation)
     apis = (
         attachments,
         _containers(base, parts, attachments),
@@ -278,7 +293,7 @@ def _routes(base: Foundation, parts: Parts, in_force: ConfigInForce, *more: Part
             instances=parts.names.endpoints.instances,
             leads=apps.leads,
         ),
-        *_insight(config, parts.insight),
+        *_insight(base, parts.insight),
         _explain(base, parts, apps, reporting),
         CellsApi(config.cell, store=storage.cells, enforcement=enforcement, now=clock.seconds),
         rotation,
@@ -294,10 +309,12 @@ def _routes(base: Foundation, parts: Parts, in_force: ConfigInForce, *more: Part
     return [route for each in apis for route in each.routes()]
 
 
-def _insight(config: Config, parts: InsightParts) -> tuple[DeniedApi, FlowsApi]:
+def _insight(base: Foundation, parts: InsightParts) -> tuple[DeniedApi, FlowsApi, HistoryApi]:
+    cell = base.config.cell
     return (
-        DeniedApi(parts.denied, cell=config.cell),
-        FlowsApi(parts.looks, parts.followers, parts.followed, cell=config.cell),
+        DeniedApi(parts.denied, cell=cell),
+        FlowsApi(parts.looks, parts.followers, parts.followed, cell=cell),
+        HistoryApi(parts.history, cell=cell, now=base.clock.now),
     )
 
 

@@ -1,4 +1,4 @@
-"""The objects that know what was denied, and what flows."""
+"""The objects that know what was denied, what flows, and what happened."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -11,14 +11,18 @@ from agent.insight.denied import Denial, Denied
 from agent.insight.flow_looks import FlowLooks
 from agent.insight.followed_flows import FollowedFlows
 from agent.insight.followers import EventKind, Followers
+from agent.insight.history import History
+from agent.insight.history_file import HistoryArea, HistoryFile
 from agent.insight.named_flows import FlowPlace, NamedFlows
 from agent.insight.noted_packets import NotedPackets, Whereabouts
 from agent.insight.rights_in_force import RightsInForce
 from agent.insight.untaken_tunnels import UntakenTunnels
 from agent.insight.whose import Whose
 from agent.loop.loop import Reconciler
+from agent.loop.reports import TurnReports
 from agent.metrics import Metrics
 from agent.model.policy import Policy, Protocol
+from agent.model.status import Part
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.parties import Party
 from dataplane.flows.flow_events import FlowEvents
@@ -34,6 +38,20 @@ class InsightParts:
     followers: Followers
     looks: FlowLooks
     followed: FollowedFlows
+    history: History
+
+    def tasks(self) -> tuple[tuple[str, Callable[[], Coroutine[None, None, None]]], ...]:
+        """What they do while clients are served, by name."""
+        return (
+            ("noted_packets", self.packets.run),
+            ("untaken_tunnels", self.tell_tunnels),
+            ("followed_flows", self.followed.run),
+            ("history", self.history.run),
+        )
+
+    def reporting(self) -> tuple[Part, ...]:
+        """Those that have something to say in the status."""
+        return (self.packets, self.denied, self.followed, self.history)
 
 
 def make_untaken(base: Foundation, metrics: Metrics) -> UntakenTunnels:
@@ -67,7 +85,15 @@ def make_insight_parts(
     untaken.denied.subscribe(partial(_tell_refused, followers, cell))
     looks = FlowLooks(named, overlay=facts.overlay, now=clock.now, elapsed=clock.elapsed)
     packets, tell_tunnels = NotedPackets(untaken, where), partial(untaken.run, check, where.app_at)
-    return InsightParts(untaken.denied, packets, tell_tunnels, followers, looks, followed)
+    history = _history(base, loop.reports)
+    return InsightParts(untaken.denied, packets, tell_tunnels, followers, looks, followed, history)
+
+
+def _history(base: Foundation, reports: TurnReports) -> History:
+    made = History(HistoryFile(base.config.paths.events), now=base.clock.now, elapsed=base.clock.elapsed)
+    reports.repairs.follow(partial(made.add, HistoryArea.REPAIRS))
+    reports.cuts.follow(partial(made.add, HistoryArea.CUTS))
+    return made
 
 
 def _tell_refused(followers: Followers, cell: str, denial: Denial) -> None:

@@ -84,7 +84,7 @@ async def _main(config: Config, *, load: Callable[[], Config], foreign_holders: 
         agent.recover()
         running = begin(agent.from_start)
         if await _prepared(agent.preparations, stop, config=config):
-            async with serve(agent.routes, path=config.paths.control_socket):
+            async with serve(agent.routes, path=config.paths.control_socket, tell=agent.history.add):
                 running += begin(agent.tasks)
                 await _ready(agent, stop, config=config)
         for task in running:

@@ -72,7 +72,7 @@ class TurnReports(Part):
         self._failures = Complaints(self._log, failed="workload_failed")
         self._overlay = Complaints(self._log, failed="overlay_failed")
         self._last_change: TurnReport | None = None  # the last that changed the kernel
-        self._repairs, self._cuts = Events(), Events()
+        self.repairs, self.cuts = Events(), Events()
         self._subscribers: list[Callable[[Receipt], None]] = []
         self.last = TurnReport()
 
@@ -90,7 +90,7 @@ class TurnReports(Part):
         last, row = self._last_change, None
         if last is not None:
             row = LastApplyRow(self._called(last.ended), round(last.milliseconds, 3), last.changes)
-        repairs, cuts = self._repairs, self._cuts
+        repairs, cuts = self.repairs, self.cuts
         return {
             "last_apply": row,
             "repairs": repairs.count,
@@ -133,13 +133,13 @@ class TurnReports(Part):
 
     def add_repair(self, what: str) -> None:
         """What another program had broken was put back."""
-        self._repairs.add(self._called(self._elapsed()), what)
+        self.repairs.add(self._called(self._elapsed()), what)
         self._metrics.repairs.inc()
 
     def add_ended(self, count: int, what: str) -> None:
         """Connections that Envoy had no memory left for."""
         self._metrics.flows_cut.inc(count)
-        self._cuts.add(self._called(self._elapsed()), what)
+        self.cuts.add(self._called(self._elapsed()), what)
 
     def _add_cut(self, cut: Cut | None, *, milliseconds: float) -> None:
         if cut is None:
@@ -148,7 +148,7 @@ class TurnReports(Part):
         for tell in self._subscribers:
             tell(receipt)
         self._metrics.flows_cut.inc(receipt.count)
-        self._cuts.add(self._called(self._elapsed()), listed(lines, separator="; "))
+        self.cuts.add(self._called(self._elapsed()), listed(lines, separator="; "))
         self._log.info(
             "flows_cut",
             what=lines[:LOGGED],

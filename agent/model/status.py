@@ -5,7 +5,7 @@ that knows it, and a new part is its own folder and a line there.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, get_args
@@ -56,6 +56,11 @@ class Events:
     def __init__(self) -> None:
         self.count = 0
         self._last: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._also: Callable[[str], None] | None = None
+
+    def follow(self, also: Callable[[str], None]) -> None:
+        """Have each from now on told to another part, too."""
+        self._also = also
 
     @property
     def last(self) -> tuple[Event, ...]:
@@ -66,6 +71,8 @@ class Events:
         """One more."""
         self.count += 1
         self._last.appendleft(Event(at.replace(microsecond=0), what))
+        if self._also is not None:
+            self._also(what)
 
 
 def moment(seconds: float | None) -> datetime | None:

@@ -25,6 +25,7 @@ from agent.control.api.config import ConfigApi
 from agent.control.api.denied import DeniedApi
 from agent.control.api.drain import DrainApi
 from agent.control.api.flows import FlowsApi
+from agent.control.api.history import HistoryApi
 from agent.control.api.policies import PoliciesApi
 from agent.control.api.policy_check import OutsideDefaults
 from agent.control.api.rotation import RotationView
@@ -46,6 +47,8 @@ from agent.identity.names import NamesHeld, Naming
 from agent.identity.rotation import Step
 from agent.insight.denied import Denied, DeniedRow
 from agent.insight.followers import Followers
+from agent.insight.history import History, HistoryRow
+from agent.insight.history_file import HistoryFile
 from agent.loop.reports import LastApplyRow
 from agent.metrics import Metrics
 from agent.model.attachment import AttachRequest
@@ -100,6 +103,11 @@ def outside_defaults() -> OutsideDefaults:
     return OutsideDefaults(inside, lambda address: why if address == server else inside.why(IPv4Network(address)))
 
 
+def in_memory(file: HistoryFile) -> History:
+    """A history that is never written."""
+    return History(file, now=lambda: NOW, elapsed=lambda: 0.0)
+
+
 @dataclass
 class FakeCell:
     """Keeps what it is given. With `folder` it pins the namespaces it is given, so that `exec` can enter them."""
@@ -113,6 +121,7 @@ class FakeCell:
     reserved: dict[str, Reservation] = field(default_factory=dict)
     denied: Denied = field(default_factory=lambda: Denied(metrics=Metrics(), now=lambda: NOW, elapsed=lambda: 0.0))
     followers: Followers = field(default_factory=Followers)
+    history: History = field(default_factory=lambda: in_memory(HistoryFile(Path("/nonexistent/events.jsonl"))))
     warnings: tuple[str, ...] = ()  # of each attach
     defaults: OutsideDefaults = field(default_factory=outside_defaults)
     rules: list[Policy] = field(default_factory=list)
@@ -278,6 +287,7 @@ class FakePart(Part):
             "last_cuts": (),
             "refusals": RefusalsRow(0, 0, {}, ()),
             "denied": DeniedRow(0, (), 0),
+            "history": HistoryRow(0, 0),
             "refused_attaches": 0,
             "last_refused_attaches": (),
             "drain": None,
@@ -300,6 +310,7 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
         attachments,
         DeniedApi(cell.denied, cell="one"),
         FlowsApi(FakeFlowLooks(NOW), cell.followers, FakeFollowedFlows(), cell="one"),
+        HistoryApi(cell.history, cell="one", now=lambda: NOW),
         fake_containers(cell, attachments),
         ConfigApi(fake_config(), enforcement=enforcement),
         DrainApi(FakeDrain(cell.views), enforced=cell.step),
@@ -334,7 +345,7 @@ def serving(cell: FakeCell, path: Path, *, group: str = "cellnet", limit: float 
 
     async def main() -> None:
         with structlog.testing.capture_logs() as cell.log:
-            async with server.serve(routes_of(cell), path=path, group=group, limit=limit):
+            async with server.serve(routes_of(cell), path=path, tell=cell.history.add, group=group, limit=limit):
                 ready.set()
                 await _set(stop)
 

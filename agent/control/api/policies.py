@@ -14,6 +14,7 @@ from agent.control.api.policy_check import OutsideDefaults, PolicyCheck
 from agent.control.api.policy_effect import PolicyEffectApi
 from agent.control.api.policy_view import view
 from agent.control.bodies import OperatorBody, read_body
+from agent.control.changes import NAMES
 from agent.control.enforcement import Enforcement
 from agent.control.errors import JSON, answer
 from agent.errors import InvalidInput
@@ -122,20 +123,21 @@ class PoliciesApi:
             body.source, to=body.to, ports=body.ports, name=body.name, audit=audit, until=until, note=body.note,
             writer=body.credentials(),
         )  # fmt: skip
+        request[NAMES] = (name,)
         await self._enforcement.next()
         return answer({"name": name, "notices": found}, status=201)
 
     async def apply(self, request: web.Request) -> web.Response:
         """A document's policies into the store."""
         body = await read_body(ApplyBody, request)
-        names = await self._policies.apply(body.document, writer=body.credentials())
+        names = request[NAMES] = await self._policies.apply(body.document, writer=body.credentials())
         await self._enforcement.next()
         return answer({"names": names})
 
     async def accept_loss(self, request: web.Request) -> web.Response:
         """What the store has lost is given up."""
         body = await read_body(OperatorBody, request)
-        names = await self._policies.accept_loss(writer=body.credentials())
+        names = request[NAMES] = await self._policies.accept_loss(writer=body.credentials())
         await self._enforcement.next()
         return answer({"names": names})
 

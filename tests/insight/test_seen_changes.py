@@ -1,0 +1,59 @@
+"""Problems and other cells that come and go are told once each, however often they are looked at."""
+
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import cast
+
+from agent.insight.history_file import HistoryFile
+from agent.insight.seen_changes import SeenChanges
+from agent.model.cell import Cell, CellRecord
+from agent.model.status import Problem
+from agent.store.protocols import CellStore
+from tests.testlib.fake_cell import in_memory
+
+
+class Scene:
+    """What a cell sees of itself and of others, and what it tells of it."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.listed: tuple[Cell, ...] = (a_cell("one"), a_cell("two"))
+        self.history = in_memory(HistoryFile(Path("/nonexistent/events.jsonl")))
+        self.seen = SeenChanges(self.history, cell="one", cells=cast("CellStore", self), problems=lambda: self.problems)
+        self.told = 0
+
+    async def cells(self) -> tuple[Cell, ...]:
+        return self.listed
+
+    async def look(self) -> list[str]:
+        """What is new in the history."""
+        await self.seen.look()
+        found = [each.what for each in (await self.history.since(None, area=None, most=100)).entries][self.told :]
+        self.told += len(found)
+        return found
+
+
+def a_cell(name: str, *, alive: bool = True) -> Cell:
+    record = CellRecord(name, "id", IPv4Network("10.255.2.0/24"), IPv4Address("192.0.2.2"), "0.1.0")
+    return Cell(record, 1.0 if alive else None)
+
+
+async def test_a_problem_is_told_when_it_comes_and_when_it_is_over() -> None:
+    scene = Scene()
+    assert await scene.look() == []
+    scene.problems = [Problem("store", "etcd has been silent for 7 s")]
+    assert await scene.look() == ["store: etcd has been silent for 7 s"]
+    scene.problems = [Problem("store", "etcd has been silent for 17 s"), Problem("dns", "dnsmasq does not answer")]
+    assert await scene.look() == ["dns: dnsmasq does not answer"]
+    scene.problems = []
+    assert await scene.look() == ["over, store: etcd has been silent for 17 s", "over, dns: dnsmasq does not answer"]
+
+
+async def test_cells_that_come_and_go_are_told_and_those_of_the_first_look_are_not() -> None:
+    scene = Scene()
+    assert await scene.look() == []
+    scene.listed = (a_cell("one", alive=False), a_cell("two", alive=False), a_cell("three"))
+    where = "(192.0.2.2, 10.255.2.0/24)"
+    assert sorted(await scene.look()) == [f"cell three {where} is new", f"cell two {where} is out of touch"]
+    scene.listed = (a_cell("two"),)
+    assert sorted(await scene.look()) == ["cell three has been removed", f"cell two {where} is back"]
