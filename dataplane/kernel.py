@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dataplane.apply import Outcome, PlannedEffects, Sockets
-from dataplane.firewall.driver import Firewall
+from dataplane.firewall.driver import Firewall, FirewallTables
 from dataplane.flows import conntrack
 from dataplane.flows.cut import Clock, Receipt, SweepPhase, sweep
 from dataplane.flows.datagrams import flows_in_use, lives
@@ -104,6 +104,10 @@ class Kernel:
         chosen = partial(sweep, state, addresses=addresses, leaving=leaving, phase=phase, departed=departed)
         known = partial(chosen, envoy=self._envoy, known=self.known_names, own=self._own_addresses)
         return self.submit(partial(known, link=self._flows, clock=clock))
+
+    def rules(self) -> "Future[FirewallTables]":
+        """The rules that the kernel has of ours. Raises HostRefused."""
+        return self.observe(self._firewall.read)
 
     def open_names(self, function: Callable[[NameSets], Result]) -> "Future[Result]":
         """Put addresses of names into their sets, beside what is applied. Raises HostRefused."""

@@ -29,11 +29,14 @@ def explain(location: Location, source: str, destination: str, port: str, as_jso
     if as_json:
         print_json(found)
     else:
-        steps = list(found.at("steps").each())
-        for each in steps:
-            click.echo(_line(each))
-        click.echo(_verdict(steps, works=works))
+        click.echo(page(found))
     return 0 if works else FAILED
+
+
+def page(found: Fields) -> str:
+    """A line for each step, those with a hint two, and what follows from them."""
+    steps = list(found.at("steps").each())
+    return "\n".join((*map(_line, steps), _verdict(steps, works=found.flag("works"))))
 
 
 def _verdict(steps: Sequence[Fields], *, works: bool) -> str:

@@ -25,7 +25,7 @@ from agent.control.api.config import ConfigApi
 from agent.control.api.containers import ContainersApi
 from agent.control.api.denied import DeniedApi
 from agent.control.api.drain import DrainApi
-from agent.control.api.explain import ExplainApi, Informants
+from agent.control.api.explain import ExplainApi
 from agent.control.api.flows import FlowsApi
 from agent.control.api.history import HistoryApi
 from agent.control.api.policies import PoliciesApi
@@ -41,6 +41,7 @@ from agent.control.names_in_force import NamesInForce
 from agent.daemon import watchdog
 from agent.daemon.clock import Clock
 from agent.daemon.disk_space import DiskSpace
+from agent.daemon.explain_parts import make_explanation
 from agent.daemon.firewall import clear_other_backend
 from agent.daemon.foundation import Foundation, lay_foundation
 from agent.daemon.insight_parts import InsightParts
@@ -343,17 +344,9 @@ def _policies(base: Foundation, parts: Parts, enforcement: Enforcement) -> Polic
 
 
 def _explain(base: Foundation, parts: Parts, apps: AppsApi, reporting: tuple[Part, ...]) -> ExplainApi:
-    known = Informants(
-        cell=base.config.cell,
-        pins=base.facts.pins,
-        mtls=base.config.tls.mtls,
-        check=PolicyCheck(parts.policies, known=parts.known, defaults=_outside_defaults(parts)).answer,
-        instances=apps.instances,
-        attached=parts.attaching.attached,
-        peers=parts.tunnels.peers,
-        problems=partial(problems_of, reporting),
-    )
-    return ExplainApi(known, parts.insight.denied)
+    check = PolicyCheck(parts.policies, known=parts.known, defaults=_outside_defaults(parts))
+    problems = partial(problems_of, reporting)
+    return ExplainApi(make_explanation(base, parts, apps=apps, check=check, problems=problems))
 
 
 def _outside_defaults(parts: Parts) -> OutsideDefaults:

@@ -10,10 +10,17 @@ from agent.complaint import Complaints
 from agent.errors import HostRefused
 from agent.loop.loop import Reconciler
 from agent.model.status import Part
+from agent.wording import listed
 from dataplane.kernel import Kernel
 from dataplane.limit_hits import LimitHits, limit_hits
 from dataplane.state import NO_LIMITS
 
+WORDS = {
+    "new": "connections to outside refused that were too many in a second",
+    "connections": "refused that were too many at once",
+    "received": "packets to it dropped",
+    "sent": "packets from it dropped",
+}
 PERIOD = 2.0  # seconds between two looks
 
 
@@ -46,6 +53,13 @@ class ContainerLimits(Part):
         """How often, by name and what is limited; of those that have come to it."""
         return {
             (name, limit): count for name, hits in self._named().items() for limit, count in hits._asdict().items() if count
+        }
+
+    def in_words(self) -> dict[str, str]:
+        """By name, what was refused of it or dropped."""
+        return {
+            name: listed([f"{count} {WORDS[limit]}" for limit, count in hits._asdict().items() if count], most=4)
+            for name, hits in self._named().items()
         }
 
     def _named(self) -> dict[str, LimitHits]:

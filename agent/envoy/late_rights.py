@@ -63,6 +63,10 @@ class LateRights(Part):
             what = f"Envoy has not taken yet what may reach {listed(names)} through tunnels, and goes by what it had before"
             yield Problem("envoy", what, "what is not allowed any more is cut all the same, again and again; see Envoy's log")
 
+    def is_late(self, address: IPv4Address) -> bool:
+        """Whether Envoy still goes by older ones for this container."""
+        return address in self._late
+
     def want(self, workloads: Collection[Workload], table: ResourceTable) -> None:
         """What is published now; cheap where all rights are as they were."""
         rights = table.named(EXTENSION)

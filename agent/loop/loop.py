@@ -211,6 +211,10 @@ class Reconciler:
         """What is true of the kernel since the last good turn."""
         return self._known.state
 
+    def made(self) -> Applied | None:
+        """The same with the tables that it is; None while a turn goes on, or after one that failed."""
+        return self._known.applied if self.at_rest.is_set() and not self._known.has_failed else None
+
     def served(self) -> Served:
         """What Envoy should have open, of the containers that are in place."""
         return self.envoy.served(self._known)

@@ -219,6 +219,10 @@ class PoliciesInForce(Part):
         """Give up those that are held since the store lost its data."""
         return await self._store.accept_loss(writer=writer)
 
+    def unsettled_files(self) -> tuple[str, ...]:
+        """Names of files whose latest state is not believed yet."""
+        return self._files.waiting()
+
     async def settle_files(self) -> tuple[str, ...]:
         """Read the directory as it is now, wait until what is there can be believed, and return what cannot take effect."""
         self._files.scan(time.monotonic())

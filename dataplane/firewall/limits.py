@@ -12,8 +12,9 @@ from typing import Final
 
 from dataplane import way_out
 from dataplane.firewall.matches import FRESH, hashlimit
+from dataplane.firewall.notes import noted
 from dataplane.state import HostState, Limits, Workload
-from dataplane.tables import LIMIT_SETS
+from dataplane.tables import LIMIT_SETS, Note
 
 CHAIN: Final = "CELLNET-LIMITS"
 WITHIN_LIMITS: Final = f"-g {CHAIN}"
@@ -35,9 +36,9 @@ def limit_chains(state: HostState) -> dict[str, Iterable[str]]:
     for part, workloads in members.items():
         found[f"{CHAIN}-{part:x}"] = (*(rule for each in workloads for rule in _rules(each.address, each.limits)), "-j ACCEPT")
     if any(each.limits.new for each in limited):
-        found[NEW_CHAIN] = _refusal(OVER_NEW)
+        found[NEW_CHAIN] = _refusal(OVER_NEW, state.overlay)
     if any(each.limits.connections for each in limited):
-        found[OPEN_CHAIN] = _refusal(OVER_OPEN)
+        found[OPEN_CHAIN] = _refusal(OVER_OPEN, state.overlay)
     return found
 
 
@@ -73,10 +74,11 @@ def as_kept(rate: int) -> int:
     return SCALE // (SCALE // rate)
 
 
-def _refusal(counted: str) -> tuple[str, ...]:
+def _refusal(counted: str, overlay: IPv4Network) -> tuple[str, ...]:
     """Another answer than that of a missing right, as far as TCP has one."""
     return (
         f"-m set --match-set {counted} src",  # no target: only counted
+        noted(Note.LIMITED, overlay)[0],
         "-p tcp -j REJECT --reject-with tcp-reset",
         "-j REJECT --reject-with icmp-admin-prohibited",
     )

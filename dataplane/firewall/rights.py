@@ -78,9 +78,14 @@ def _watched(allows: frozenset[Allow], *, tunnels: bool) -> tuple[Allow, ...]:
 
 
 def _of_rights(chain: str, allows: Collection[Allow], *, before: tuple[str, ...], end: tuple[str, ...]) -> Chains:
-    groups = tuple(_in_group(each) for each in allows if each.group)
-    single = tuple((each.tag, _admit(each)) for each in allows if not each.group)
+    groups = tuple(rule_of(each) for each in allows if each.group)
+    single = tuple((each.tag, rule_of(each)) for each in allows if not each.group)
     return _in_parts(chain, single, before=(*before, *groups), end=end)
+
+
+def rule_of(allow: Allow) -> str:
+    """The rule of one right, in the container's chain or a part of it."""
+    return _in_group(allow) if allow.group else _admit(allow)
 
 
 def of_group(name: str, tags: frozenset[int], *, audit: bool = False) -> Chains:

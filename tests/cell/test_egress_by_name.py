@@ -20,6 +20,7 @@ from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest, running_cell
 from tests.testlib.connections import is_alive, is_reset
 from tests.testlib.dns_client import Code, Kind, answer, ask, ask_once, ask_over_tcp, exchange
+from tests.testlib.explained import explained
 from tests.testlib.instance import Instance
 from tests.testlib.node import Connected, Node, Refused, pair
 from tests.testlib.outside import served
@@ -113,8 +114,11 @@ def test_an_app_reaches_the_host_that_its_policy_names_as_soon_as_it_has_asked(c
     web, api = cell.run_app(WEB), cell.run_app(API)
     allow(cell, policy(WEB, far.name))
     assert web.connect(far.address, 443) is Refused, "nothing has asked for it"
+    assert "which may be the same: ask by name" in explained(cell, WEB, far.address, "tcp/443")
     assert ask(web, far.name).addresses == [far.address]
     assert web.connect(far.address, 443) is Connected
+    assert f"{far.address} is {far.name}, as the resolver" in explained(cell, WEB, far.address, "tcp/443")
+    assert f"ok  address: {far.name} is {far.address}, as the resolver" in explained(cell, WEB, far.name, "tcp/443")
     assert web.connect(far.address, 8443) is Refused
     assert web.connect(far.other, 443) is Refused
     assert api.connect(far.address, 443) is Refused

@@ -4,21 +4,33 @@ import json
 import shlex
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 
+from agent.errors import Unavailable
+from dataplane.firewall.rights import container_chain
 from host.namespace import run_in
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.documents import blocks, commands
+from tests.testlib.explained import explained
+from tests.testlib.failures import terminate
 from tests.testlib.instance import Instance
 from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, OTHER, WEB, web_to_api
 
+HERE = "policies.d/shop.yaml:2)"
+
 
 @pytest.fixture(scope="module", params=["none", "strict"])
-def cell_overrides(request: pytest.FixtureRequest) -> Sequence[str]:
-    return (f"tls.mtls={request.param}",)
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def cell_overrides(mode: str) -> Sequence[str]:
+    return (f"tls.mtls={mode}", "tls.leaf_lifetime=8s")
 
 
 @pytest.fixture
@@ -30,55 +42,111 @@ def two(cell: CellUnderTest) -> tuple[Instance, Instance]:
     return web, api
 
 
-def explained(cell: CellUnderTest, source: str, to: str, port: str, *, works: bool = False) -> str:
-    return cell.cellnet("explain", source, to, port, code=0 if works else 1).out
-
-
-def test_what_works_is_told_as_such_and_does(cell: CellUnderTest, two: tuple[Instance, Instance]) -> None:
+def test_what_works_is_told_as_such_and_does(cell: CellUnderTest, two: tuple[Instance, Instance], mode: str) -> None:
     web, api = two
-    found = explained(cell, WEB, API, "tcp/9000", works=True)
+    found = cell.cellnet("explain", WEB, API, "tcp/9000").out
     assert f"ok  policy: allowed by shop.yaml:2 ({cell.lab.policies}/shop.yaml:2)" in found
     assert f"ok  {WEB}: runs as {web.name} on cell-{cell.lab.number} ({web.address})" in found
+    assert f"names: {API} is called api.shop.acme.cell.internal" in found
+    port = {"none": "9000:9002", "strict": "15008"}[mode]
+    assert f"ok  kernel: lets it into api: {container_chain(api.address)} -p tcp -m mark --mark" in found
+    assert f"-m tcp --dport {port} -j ACCEPT" in found
+    assert ("ok  certificate: that of api holds until" in found) == (mode == "strict")
     assert f"ok  listener: {api.name} serves tcp/9000" in found
     assert found.endswith("it works\n")
     assert web.connect(api, 9000) is Connected
 
 
-@pytest.mark.usefixtures("two")
-@pytest.mark.parametrize(
-    ("source", "to", "port", "sentences"),
-    [
-        (WEB, API, "tcp/9100", [f"no policy lets {WEB} reach {API} on tcp/9100", f"{WEB} may reach {API} on tcp/9000-9002"]),
-        (WEB, API, "udp/9000", [f"no policy lets {WEB} reach {API} on udp/9000"]),
-        (API, WEB, "tcp/9000", ["the other direction is allowed by shop.yaml:2"]),
-        ("acme/shop/wbe", API, "tcp/9000", ["did you mean acme/shop/web?", "no instance of acme/shop/wbe is attached"]),
-        ("zeta/shop/web", API, "tcp/9000", [f"no policy lets zeta/shop/web reach {API}"]),
-        (WEB, API, "tcp/9001", ["nothing in api serves tcp/9001"]),
-    ],
-)  # fmt: skip
-def test_what_stands_in_the_way_is_told(cell: CellUnderTest, source: str, to: str, port: str, sentences: list[str]) -> None:
-    found = explained(cell, source, to, port)
-    for each in sentences:
-        assert each in found, found
-    assert found.endswith("it does not work\n")
+SENTENCES = [
+    (WEB, API, "tcp/9100", [f"no policy lets {WEB} reach {API} on tcp/9100", f"{WEB} may reach {API} on tcp/9000-9002"]),
+    (WEB, API, "tcp/9100", ["on tcp/9100: it is refused"]),
+    (WEB, API, "udp/9000", [f"no policy lets {WEB} reach {API} on udp/9000"]),
+    (API, WEB, "tcp/9000", ["the other direction is allowed by shop.yaml:2", HERE]),
+    ("acme/shop/wbe", API, "tcp/9000", ["did you mean acme/shop/web?"]),
+    ("acme/shop/wbe", API, "tcp/9000", ["no instance of acme/shop/wbe is attached", "acme/shop/wbe has no tag"]),
+    ("zeta/shop/web", API, "tcp/9000", [f"no policy lets zeta/shop/web reach {API}"]),
+    (WEB, "acme/shop/job", "tcp/9000", ["no instance of acme/shop/job is attached on any cell"]),
+    (WEB, API, "tcp/9001", ["nothing in api serves tcp/9001"]),
+    (WEB, API, "tcp/9002", ["NO  listener: api serves tcp/9002 on 127.0.0.1 only", "have the app listen on 0.0.0.0"]),
+    (WEB, API, "tcp/9106", ["old.yaml:1 allowed it until 2020-01-01T00:00:00Z"]),
+    (WEB, "api.example.com", "tcp/443", ["ok  policy: allowed by out.yaml:1"]),
+    (WEB, "api.example.com", "tcp/443", ["the resolver of this cell knows no address of api.example.com"]),
+    ("203.0.113.9", WEB, "tcp/9000", ["ok  policy: allowed by in.yaml:1"]),
+    ("203.0.113.9", WEB, "tcp/9000", [f"NO  published: no port of this host leads to tcp/9000 of {WEB}"]),
+    (WEB, API, "tcp/9000", ["bad.yaml:1:11: ", "it has no earlier good version: nothing of it is in force"]),
+]  # fmt: skip
 
 
-def test_an_app_that_listens_on_its_loopback_alone_is_told(cell: CellUnderTest, two: tuple[Instance, Instance]) -> None:
+def test_what_stands_in_the_way_is_told(cell: CellUnderTest, two: tuple[Instance, Instance]) -> None:
     web, api = two
     api.keep(run_in(api.pin, lambda: socket.create_server(("127.0.0.1", 9002))))
-    assert f"NO  listener: {api.name} serves tcp/9002 on 127.0.0.1 only" in explained(cell, WEB, API, "tcp/9002")
-    if cell.status().at("mutual_tls").text("mode") == "none":
-        assert web.connect(api, 9002) is Refused
-
-
-def test_what_was_refused_and_a_policy_that_has_ended_are_told(cell: CellUnderTest, two: tuple[Instance, Instance]) -> None:
-    web, api = two
+    cell.policy_file("old.yaml", f"policies: [{{from: {WEB}, to: {API}, tcp: 9106, until: 2020-01-01T00:00Z}}]\n", sync=False)
+    cell.policy_file("out.yaml", f"policies: [{{from: {WEB}, to: {{host: [api.example.com]}}, tcp: 443}}]\n", sync=False)
+    cell.policy_file("in.yaml", f"policies: [{{from: {{cidr: 0.0.0.0/0}}, to: {WEB}, tcp: 9000}}]\n")
+    cell.policy_file("bad.yaml", "policies: none\n", sync=False)
+    eventually(lambda: "bad.yaml" in explained(cell, WEB, API, "tcp/9000"))
+    for source, to, port, sentences in SENTENCES:
+        found = explained(cell, source, to, port)
+        for each in sentences:
+            assert each in found, f"{each}\n\n{found}"
     web.connect(api, 9105)
     eventually(lambda: "refused here once, the last at" in explained(cell, WEB, API, "tcp/9105"))
-    cell.policy_file("old.yaml", f"policies: [{{from: {WEB}, to: {API}, tcp: 9106, until: 2020-01-01T00:00Z}}]\n")
-    assert "old.yaml:1 allowed it until 2020-01-01T00:00:00Z" in explained(cell, WEB, API, "tcp/9106")
     found = json.loads(cell.cellnet("explain", WEB, API, "tcp/9105", "--json", code=1).out)
     assert (found["works"], found["steps"][0]["ok"]) == (False, False)
+
+
+def test_a_mistake_in_a_file_is_told_with_what_stays_in_force(cell: CellUnderTest, two: tuple[Instance, Instance]) -> None:
+    web, api = two
+    cell.policy_file("shop.yaml", web_to_api("tcp: 9000-9002", "tpc: 9003"), sync=False)
+    eventually(lambda: "stays in force (1 policy)" in explained(cell, WEB, API, "tcp/9000"))
+    found = explained(cell, WEB, API, "tcp/9003")
+    assert "shop.yaml:3:" in found
+    assert "ok  policy: allowed by shop.yaml:2" in explained(cell, WEB, API, "tcp/9001")
+    assert web.connect(api, 9000) is Connected
+
+
+def test_rules_that_another_program_changes_are_told(cell: CellUnderTest, two: tuple[Instance, Instance]) -> None:
+    _, api = two
+    chain = container_chain(api.address)
+    sentences = ("is not in the kernel", f"rules of cellnet are not as it has made them: iptables filter {chain}")
+
+    def is_seen() -> bool:
+        """Before the agent has put it back."""
+        cell.host.run("iptables-nft", "-F", chain)
+        found = explained(cell, WEB, API, "tcp/9000")
+        return all(each in found for each in sentences) and found.endswith("it does not work")
+
+    eventually(is_seen)
+    eventually(lambda: explained(cell, WEB, API, "tcp/9000").endswith("it works"))
+
+
+def test_a_plain_call_and_certificates_that_ended_are_told_where_tunnels_alone_pass(
+    cell: CellUnderTest, two: tuple[Instance, Instance], mode: str
+) -> None:
+    web, api = two
+    if mode == "none":
+        assert web.connect(api, 9002) is Refused
+        assert "refused here" not in explained(cell, WEB, API, "tcp/9002"), "nothing serves it, and the kernel let it in"
+        return
+    web.run("nft", "delete", "table", "ip", "cellnet-only-tunnels", code=None)
+    web.run("nft", "delete", "table", "ip", "cellnet")
+    plain = "strict (it came in plain text, where tunnels alone pass)"
+    eventually(lambda: web.connect(api, 9000) and plain in explained(cell, WEB, API, "tcp/9000"))
+    key = cell.lab.root / "var/lib/cellnet/ca/cell.key"
+    kept = key.rename(cell.lab.root / "cell.key")
+    terminate(cell)
+    eventually(lambda: is_told(cell, "NO  certificate: the certificate of web ended at"))
+    kept.rename(key)
+    cell.wait_well()
+    cell.kill("envoy")
+    eventually(lambda: is_told(cell, "NO  Envoy: Envoy is not connected: no call passes"))
+
+
+def is_told(cell: CellUnderTest, sentence: str) -> bool:
+    """By an agent that may be on its way up."""
+    with suppress(Unavailable):
+        return sentence in explained(cell, WEB, API, "tcp/9000")
+    return False
 
 
 @pytest.mark.usefixtures("two")

@@ -9,12 +9,13 @@ import pytest
 
 from agent.client.answer import Fields
 from tests.testlib.cell import CellUnderTest, running_cell
+from tests.testlib.explained import explained
 from tests.testlib.instance import Instance
 from tests.testlib.node import Connected, Refused, connect_at_once
 from tests.testlib.outside import served
 from tests.testlib.patience import eventually
 
-OUTSIDE = "198.18.0.1"
+WEB, OUTSIDE = "acme/shop/web", "198.18.0.1"
 POLICY = "policies: [{from: acme/shop/*, to: {cidr: 198.18.0.0/15}, tcp: [443]}]"
 LIMITS = ("--limit-rate", "50mbit", "--limit-connections", "3", "--limit-new", "9/s")
 
@@ -56,6 +57,9 @@ def test_a_container_with_limits_is_refused_more_and_status_and_metrics_name_it(
     found = limited(cell, "web")
     assert found is not None
     assert found.text("connections") == "1"
+    told = explained(cell, WEB, OUTSIDE, "tcp/443")
+    assert "web has come to its limits: 1 refused that were too many at once" in told
+    eventually(lambda: "limit (more than the container may begin or have open)" in explained(cell, WEB, OUTSIDE, "tcp/443"))
     assert cell.status().flag("ok"), "a limit that does what it should is no problem"
     metrics = cell.host.run(
         "curl", "-s", "--unix-socket", str(cell.lab.root / "run/cellnet/agent.sock"), "http://cell/v1/metrics"

@@ -4,9 +4,11 @@ import json
 import shlex
 
 from agent.client.answer import Fields
+from dataplane.firewall.rights import container_chain
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.connections import is_alive, is_reset
 from tests.testlib.documents import blocks, commands
+from tests.testlib.explained import explained
 from tests.testlib.node import Connected, Refused, pair
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, OTHER, WEB, policies
@@ -40,6 +42,11 @@ def test_what_an_audit_alone_allows_passes_and_is_recorded_once_a_flow(cell: Cel
     eventually(lambda: recorded(cell) == ["tcp/9000", "udp/53"])
     eventually(lambda: f"{WEB} -> {API} tcp/9000 (audit) once" in cell.cellnet("status").out)
     assert "passed, and would be refused" in cell.cellnet("flows", "--denied", "--port", "tcp/9000", "--app", WEB).out
+    told = explained(cell, WEB, API, "tcp/9000")
+    assert "in audit alone: it passes, and is recorded as what would be refused" in told
+    assert f"ok  kernel: lets it into api: {container_chain(api.address)}-audit" in told
+    assert "refused: passed here once, the last at" in told
+    assert told.endswith("it works")
     assert 'cellnet_audited_total{protocol="tcp"} 1.0' in cell.cellnet("metrics").out
 
 

@@ -22,6 +22,7 @@ from tests.testlib.cells import CellsUnderTest
 from tests.testlib.clocked_cell import ClockedCell
 from tests.testlib.connections import ConnectionPair
 from tests.testlib.containers import ServingContainer
+from tests.testlib.explained import explained
 from tests.testlib.failures import LEASE_SECONDS, extra_cell, kill_all_parts, lease_kept, power_off, renumber
 from tests.testlib.instance import TLS_PORT
 from tests.testlib.kernel_changes import tables, undisturbed
@@ -75,6 +76,8 @@ def test_a_cell_that_dies_takes_no_other_with_it_and_comes_back_as_it_was(cells:
         eventually(lambda: not any(is_seen_alive(dead, by=each) for each in living), seconds=LEASE_SECONDS)
         assert endpoints(cells, 3) == ""
         eventually(lambda: leads(web, NAME, api))
+        told = explained(cells[1], WEB, OTHER, "tcp/8080")
+        assert f"the agent of {name_of(dead)} is not alive: what runs there is not known" in told
         assert tie.go_on()
         for each in living:
             eventually(lambda: is_well(each))

@@ -1,0 +1,102 @@
+"""Who knows what of a connection's way: the parts that `explain` asks, in the order of the way."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from functools import partial
+
+from agent.config.config import Mtls
+from agent.control.api.apps import AppsApi
+from agent.control.api.policy_check import PolicyCheck
+from agent.daemon.foundation import Foundation
+from agent.daemon.parts import Parts
+from agent.identity.leaf import validity
+from agent.insight.explain.explanation import Explanation
+from agent.insight.explain.instances import CellSteps, InstanceSteps
+from agent.insight.explain.kernel import KernelFacts, KernelSteps
+from agent.insight.explain.listener import ListenerSteps
+from agent.insight.explain.outside import OutsideFacts, OutsideSteps
+from agent.insight.explain.policies import PolicySteps
+from agent.insight.explain.refusals import ProblemSteps, RefusalSteps
+from agent.insight.explain.tunnels import TunnelFacts, TunnelSteps
+from agent.insight.explain.way import AskedWay
+from agent.model.names import AppName
+from agent.model.status import Problem
+from dataplane.firewall.driver import FirewallTables
+
+
+def make_explanation(
+    base: Foundation, parts: Parts, *, apps: AppsApi, check: PolicyCheck, problems: Callable[[], Iterable[Problem]]
+) -> Explanation:
+    """Once the parts are there. `problems` are those of the status."""
+    cell = base.config.cell
+    informants = (
+        ("policy", _policy(base, parts, check)),
+        ("instances", InstanceSteps(partial(_names, parts))),
+        ("cells", CellSteps(parts.tunnels.peers)),
+        ("kernel", KernelSteps(_kernel(base, parts), cell=cell)),
+        ("encryption", TunnelSteps(_tunnels(base, parts))),
+        ("outside", OutsideSteps(_outside(base, parts))),
+        ("listener", ListenerSteps(cell=cell, pins=base.facts.pins, attached=parts.attaching.attached)),
+        ("refused", RefusalSteps(parts.insight.denied)),
+        ("this cell", ProblemSteps(problems)),
+    )
+    return Explanation(apps.instances, informants)
+
+
+def _policy(base: Foundation, parts: Parts, check: PolicyCheck) -> PolicySteps:
+    names_of = base.kernel.known_names.names_of
+    return PolicySteps(cell=base.config.cell, check=check.answer, unsettled=parts.policies.unsettled_files, names_of=names_of)
+
+
+def _names(parts: Parts, app: AppName, asked: Iterable[str]) -> tuple[str, ...]:
+    naming = parts.names.naming
+    return naming.of(app, asked, naming.held())
+
+
+def _kernel(base: Foundation, parts: Parts) -> KernelFacts:
+    async def read() -> FirewallTables:
+        return await asyncio.wrap_future(base.kernel.rules())
+
+    async def allowed(way: AskedWay) -> bool:
+        found = await parts.policies.check(way.source, to=way.to, protocol=way.protocol, port=way.port)
+        return found is not None
+
+    return KernelFacts(parts.loop.made, read, base.storage.tags.tags, allowed)
+
+
+def _tunnels(base: Foundation, parts: Parts) -> TunnelFacts:
+    config = base.config
+
+    async def modes() -> Mapping[str, Mtls]:
+        found = {each.record.name: each.record.mtls for each in await base.storage.cells.cells()}
+        # a strict cell refuses what is plain from its start on, before it has told the others
+        return found | ({config.cell: Mtls.STRICT} if config.tls.mtls is Mtls.STRICT else {})
+
+    def hung() -> str:
+        problem = parts.liveness.problem
+        return "" if problem is None else problem.what
+
+    def not_after(name: str) -> datetime | None:
+        leaf = parts.leaves.all().get(name)
+        return None if leaf is None else validity(leaf).not_after
+
+    return TunnelFacts(
+        cell=config.cell,
+        tls_port=base.facts.tls_port,
+        modes=modes,
+        not_after=not_after,
+        now=base.clock.now,
+        connected=lambda: parts.ads.status().connected,
+        hung=hung,
+        is_late=parts.loop.late_rights.is_late,
+    )
+
+
+def _outside(base: Foundation, parts: Parts) -> OutsideFacts:
+    return OutsideFacts(
+        cell=base.config.cell,
+        addresses=lambda pattern: base.kernel.known_names.addresses((str(pattern),)),
+        leads_to=parts.published.leads_to,
+        limited=parts.limits.in_words,
+    )

@@ -1,0 +1,47 @@
+"""All that is known of one way, in the order in which a connection meets it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from agent.errors import HostRefused
+from agent.insight.explain.way import AskedWay, Informant, WayStep
+from agent.model.cell import Endpoint
+from agent.model.names import AppName
+from agent.model.policy import Protocol
+from agent.policy.parties import Party
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What was found of `way`."""
+
+    way: AskedWay
+    steps: tuple[WayStep, ...]
+
+    @property
+    def works(self) -> bool:
+        """Whether nothing that is known here stands in the way."""
+        return all(each.ok is not False for each in self.steps)
+
+
+class Explanation:
+    """`instances` are those that run on all cells; `informants` are asked one after the other."""
+
+    def __init__(
+        self, instances: Callable[[], Mapping[AppName, list[Endpoint]]], informants: Iterable[tuple[str, Informant]]
+    ) -> None:
+        self._instances = instances
+        self._informants = tuple(informants)
+
+    async def of(self, source: Party, to: Party, protocol: Protocol, port: int, *, service: str) -> Explained:
+        """Nothing is sent. `service` is protocol and port as they are written."""
+        instances = self._instances()
+        ends = (tuple(instances.get(end, ())) if isinstance(end, AppName) else () for end in (source, to))
+        way = AskedWay(source, to, protocol, port, service, *ends)
+        steps: list[WayStep] = []
+        for name, each in self._informants:
+            try:
+                steps += await each.steps(way)
+            except HostRefused as error:  # what the kernel does not show keeps nothing else from being said
+                steps.append(WayStep(name, None, error.what, error.hint))
+        return Explained(way, tuple(steps))

@@ -1,0 +1,67 @@
+"""What a way out or in depends on besides policies: addresses of names, ports that are published, limits of a container."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from agent.insight.explain.way import AskedWay, WayStep
+from agent.model.names import AppName
+from agent.model.outside import HostPattern
+from agent.model.policy import Protocol
+from agent.wording import listed
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideFacts:
+    """What is asked: the addresses that a name stands for here, whether a port of an app is published here, and in words what
+    containers have been refused since they are attached, as it was more than their limits allow (by name)."""
+
+    cell: str
+    addresses: Callable[[HostPattern], Collection[IPv4Address]]
+    leads_to: Callable[[AppName, str, int], bool]
+    limited: Callable[[], Mapping[str, str]]
+
+
+class OutsideSteps:
+    """Of ways that leave the overlay, or come into it."""
+
+    def __init__(self, facts: OutsideFacts) -> None:
+        self._facts = facts
+
+    async def steps(self, way: AskedWay) -> Iterable[WayStep]:
+        """What matters of it."""
+        if way.is_between_apps:
+            return ()
+        return (*self._name(way), *self._published(way), *self._limits(way))
+
+    def _name(self, way: AskedWay) -> Iterator[WayStep]:
+        """An address is open once the resolver has given it to a container."""
+        if not isinstance(way.to, HostPattern):
+            return
+        found = sorted(self._facts.addresses(way.to))
+        if found:
+            yield WayStep(
+                "address", True, f"{way.to} is {listed(list(map(str, found)))}, as the resolver of this cell answered"
+            )
+            return
+        what = f"the resolver of this cell knows no address of {way.to}: no container has asked it lately"
+        hint = "an app opens the way by asking for the name, at the resolver of its resolv.conf and no other"
+        yield WayStep("address", None, what, hint)
+
+    def _published(self, way: AskedWay) -> Iterator[WayStep]:
+        if isinstance(way.source, AppName) or not isinstance(way.to, AppName) or way.protocol is Protocol.ICMP:
+            return
+        if self._facts.leads_to(way.to, way.protocol.value, way.port):
+            yield WayStep("published", True, f"a port of this host leads to {way.service} of {way.to}")
+            return
+        what = f"no port of this host leads to {way.service} of {way.to}: it is not published"
+        hint = f"attach it with --publish {way.port}:{way.port}; `cellnet ps` shows what leads where"
+        here = not way.called or any(each.cell == self._facts.cell for each in way.called)
+        yield WayStep("published", False if here else None, what, hint)
+
+    def _limits(self, way: AskedWay) -> Iterator[WayStep]:
+        limited = self._facts.limited()
+        for each in way.callers:
+            if each.cell == self._facts.cell and each.name in limited:
+                what = f"{each.name} has come to its limits: {limited[each.name]}"
+                yield WayStep("limits", None, what, "it is refused what is more; `cellnet run --limit-…` sets them")

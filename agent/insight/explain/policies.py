@@ -1,0 +1,71 @@
+"""What policies say of a connection: which one allows it, or what nearly does."""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from ipaddress import IPv4Address
+
+from agent.insight.explain.way import AskedWay, WayStep
+from agent.wording import listed
+
+Check = Callable[[Mapping[str, str]], Awaitable[Mapping[str, object]]]
+
+
+class PolicySteps:
+    """`check` answers as `/v1/policies/check`, `unsettled` names policy files that are not believed yet, `names_of` the names
+    that an address outside stands for, as the resolver of this cell has answered. `cell` is this one.
+    """
+
+    def __init__(
+        self,
+        *,
+        cell: str,
+        check: Check,
+        unsettled: Callable[[], tuple[str, ...]],
+        names_of: Callable[[IPv4Address], tuple[str, ...]],
+    ) -> None:
+        self._cell = cell
+        self._check = check
+        self._unsettled = unsettled
+        self._names_of = names_of
+
+    async def steps(self, way: AskedWay) -> Iterable[WayStep]:
+        """The policy, and files that may change it in a moment."""
+        found = await self._about(way, str(way.to))
+        if not found["allowed"] and isinstance(way.to, IPv4Address):
+            for name in self._names_of(way.to):
+                by_name = await self._about(way, name)
+                if by_name["allowed"]:
+                    words = f"{way.to} is {name}, as the resolver of this cell answered"
+                    return (_policy(by_name | {"notices": (words,)}, way, elsewhere=[]),)
+        elsewhere = sorted({each.cell for each in way.called} - {self._cell})
+        return (_policy(found, way, elsewhere=elsewhere), *self._waiting())
+
+    async def _about(self, way: AskedWay, to: str) -> dict[str, object]:
+        return dict(await self._check({"from": str(way.source), "to": to, "port": way.service}))
+
+    def _waiting(self) -> Iterator[WayStep]:
+        files = self._unsettled()
+        if files:
+            yield WayStep("policy files", None, f"{listed(files)} changes just now", "ask again in a second")
+
+
+def _policy(found: Mapping[str, object], way: AskedWay, *, elsewhere: list[str]) -> WayStep:
+    """The policy files of cells `elsewhere` are known there alone."""
+    if found["allowed"]:
+        ends = f", until {found['until']}" if found["until"] else ""
+        ends += ", in audit alone: it passes, and is recorded as what would be refused" if found["mode"] else ""
+        note = f": {found['note']}" if found["note"] else ""
+        hint = "; ".join(_texts(found["notices"]))
+        return WayStep("policy", True, f"allowed by {found['by']} ({found['origin']}){ends}{note}", hint)
+    near = list(_texts(found["notices"]))
+    if ports := _texts(found["ports"]):
+        near.append(f"{way.source} may reach {way.to} on {listed(ports)}")
+    if isinstance(back := found["reverse"], Mapping):
+        near.append(f"the other direction is allowed by {back['by']} ({back['origin']})")
+    if elsewhere:
+        near.append(f"policy files of {listed(elsewhere)} may have one: ask there")
+    hint = "; ".join(near) or f"cellnet policy allow {way.source} {way.to} {way.service}"
+    return WayStep("policy", False, f"no policy lets {way.source} reach {way.to} on {way.service}", hint)
+
+
+def _texts(found: object) -> tuple[str, ...]:
+    return tuple(map(str, found)) if isinstance(found, Iterable) else ()
