@@ -4,6 +4,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.testlib.cell import CellUnderTest
 from tests.testlib.connections import is_alive, is_reset
 from tests.testlib.node import Connected, Refused, pair
 from tests.testlib.patience import PATIENCE, eventually
+from tests.testlib.vigilant_cell import VigilantCell
 
 SHOP = "policies:\n- {from: acme/shop/web, to: acme/shop/api, tcp: [8080]}\n"
 BACKENDS = ("nft", "legacy")
@@ -24,6 +26,15 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def cell_overrides(backend: str) -> Sequence[str]:
     return (f"firewall.backend={backend}",)
+
+
+@pytest.fixture
+def looking_cell(backend: str, request: pytest.FixtureRequest) -> CellUnderTest:
+    """Where the agent does not hear of a change, as legacy tables report none, one that looks often."""
+    if backend == "nft":
+        return cast("CellUnderTest", request.getfixturevalue("cell"))
+    make: Callable[..., CellUnderTest] = request.getfixturevalue("make_cell")
+    return make(f"firewall.backend={backend}", kind=VigilantCell)
 
 
 def repairs(cell: CellUnderTest) -> int:
@@ -74,7 +85,8 @@ def broken_and_mended(cell: CellUnderTest, damages: Sequence[str]) -> None:
     assert newest.text("at") >= cell.status().at("cell").text("started")  # in seconds
 
 
-def test_repairs_leave_another_programs_table_alone(cell: CellUnderTest, backend: str) -> None:
+def test_repairs_leave_another_programs_table_alone(looking_cell: CellUnderTest, backend: str) -> None:
+    cell = looking_cell
     web, api = cell.containers("acme/shop/web", "acme/shop/api")
     cell.policy_file("shop.yaml", SHOP)
     foreign = "*filter\n:FORWARD ACCEPT\n:DOCKER-USER -\n-A FORWARD -j DOCKER-USER\n-A INPUT -s 192.0.2.1 -j DROP\nCOMMIT\n"
@@ -90,7 +102,8 @@ def test_repairs_leave_another_programs_table_alone(cell: CellUnderTest, backend
     assert re.search(r"-A FORWARD -j CELLNET-FORWARD\n-A FORWARD -j DOCKER-USER", saved)
 
 
-def test_what_was_opened_while_the_rules_were_gone_is_cut_and_the_rest_lives(cell: CellUnderTest, backend: str) -> None:
+def test_what_was_opened_while_the_rules_were_gone_is_cut_and_the_rest_lives(looking_cell: CellUnderTest, backend: str) -> None:
+    cell = looking_cell
     web, api = cell.run_app("acme/shop/web"), cell.run_app("acme/shop/api")
     cell.policy_file("shop.yaml", SHOP)
     allowed, answer = pair(web, api, 8080)

@@ -24,7 +24,7 @@ from tests.testlib.status import reports
 HOUR = timedelta(hours=1)
 RIGHTS = policies(f"from: acme/shop/*, to: {API}, tcp: 8080", f"from: {API}, to: acme/shop/*, tcp: 8080")
 MakeCell = Callable[..., CellUnderTest]
-STRICT, SHORT = "tls.mtls=strict", "tls.leaf_lifetime=20s"
+STRICT, SHORT = "tls.mtls=strict", "tls.leaf_lifetime=12s"
 
 
 @contextmanager

@@ -14,12 +14,13 @@ import pytest
 from dataplane.envoy.limits import CONNECTIONS
 from host.namespace import NamespaceId, run_in
 from lab.processes import Process, in_namespaces
-from tests.testlib.attacked_cell import STRICT, AttackedCell
+from tests.testlib.attacked_cell import STRICT, AttackedCell, attacked_cell
 from tests.testlib.instance import TLS_PORT, Instance
 from tests.testlib.mutual_tls import INBOUND, OUTBOUND
 from tests.testlib.node import Connected, Node, outcome_of
 from tests.testlib.patience import becomes, eventually
 from tests.testlib.port_thief import beside_envoy
+from tests.testlib.vigilant_cell import VigilantCell
 
 FLOOD = "policies:\n- {from: evil/shop/mallory, to: acme/shop/api, tcp: [61443]}\n"
 LISTEN = "0A"
@@ -43,10 +44,12 @@ def _takes(address: str, option: int) -> bool:
         return outcome_of(lambda: made.bind((address, TLS_PORT))) is Connected
 
 
-@once
-def test_root_inside_with_the_number_of_envoys_user_does_not_keep_the_tls_port(stage: AttackedCell) -> None:
+def test_root_inside_with_the_number_of_envoys_user_does_not_keep_the_tls_port() -> None:
     """The kernel lets it bind beside Envoy, and gives it a part of the calls until the agent's next look."""
-    with beside_envoy(stage.cell.envoy_pid, stage.api.pin, address=str(stage.api.address), port=TLS_PORT):
+    with (
+        attacked_cell("nft", kind=VigilantCell) as stage,
+        beside_envoy(stage.cell.envoy_pid, stage.api.pin, address=str(stage.api.address), port=TLS_PORT),
+    ):
         eventually(lambda: not _answers(stage.web, stage.api))
         repair = f"Envoy's port 61443 of {stage.api.name} cleared of another program's socket"
         eventually(lambda: repair in [each.text("what") for each in stage.cell.status().at("last_repairs").each()])

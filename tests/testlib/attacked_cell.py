@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from scapy.packet import Packet
 
 from dataplane.tables import container_mac, host_mac, shaper_interface
+from lab.cell import Cell
 from lab.segment import OUTSIDE
 from tests.testlib.attacker import CANARY_PORT, Wire, capture, captured
 from tests.testlib.cell import CellUnderTest, running_cell
@@ -112,17 +113,18 @@ def attacked_cell(
     frozen: bool = False,
     limits: Sequence[str] = (),
     publish: Sequence[str] = (),
+    kind: type[Cell] = Cell,
 ) -> Iterator[AttackedCell]:
     """A stage with a cell of its own, and perhaps more `policies`, `limits` for mallory and ports that api publishes. `frozen`:
     without its agent.
 
     That would put back what a test takes out; so all attackers that a test may want are made before. `backend` may be
-    STRICT, for a cell with strict mutual TLS.
+    STRICT, for a cell with strict mutual TLS; `kind` is what runs in the cell.
     """
     if backend == STRICT:
         backend, overrides = "nft", (*overrides, "tls.mtls=strict")
     services = f"host_services=[{{protocol: tcp, port: {SERVICE}}}, {{protocol: udp, port: {UDP_SERVICE}}}]"
-    with running_cell(f"firewall.backend={backend}", services, *overrides) as cell:
+    with running_cell(f"firewall.backend={backend}", services, *overrides, kind=kind) as cell:
         cell.policy_file("stage.yaml", POLICIES)
         if policies:
             cell.policy_file("more.yaml", policies)
