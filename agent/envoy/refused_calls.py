@@ -118,10 +118,10 @@ class RefusedCalls(Part):
         return {"refusals": RefusalsRow(self._reasons.total(), self._lost(), reasons, newest)}
 
     def take(self, refusals: Sequence[Refusal]) -> None:
-        """What Envoy reports. A tunnel that was not taken is no refusal of Envoy's."""
+        """What Envoy reports. A tunnel that was not taken, and what an audit let in, is no refusal of Envoy's."""
         now = self._elapsed()
         self._also(refusals)
-        refusals = [each for each in refusals if each.check is not Check.TUNNEL]
+        refusals = [each for each in refusals if each.check not in (Check.TUNNEL, Check.AUDIT)]
         self._dated.take(refusals)
         for check, count in Counter(each.check for each in refusals).items():
             self._reasons[check] += count

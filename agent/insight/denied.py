@@ -16,6 +16,7 @@ from agent.model.status import Part
 
 KEPT: Final = 1_000  # one by one
 PAIRS: Final = 4_096
+WOULD: Final = "passed, and would be refused"  # what an audit let pass
 SHOWN: Final = 3  # pairs in a row of status
 MINUTE: Final = 60
 PAIRS_A_SECOND: Final = 200  # whose count is kept for the last minute's; all are counted

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from agent.errors import HostRefused
-from agent.insight.denied import Pair, Reason
+from agent.insight.denied import WOULD, Pair, Reason
 from agent.insight.untaken_tunnels import PolicyCheck, UntakenTunnels
 from agent.insight.whose import Whose
 from agent.model.names import AppName
@@ -35,7 +35,6 @@ REASONS: Final = {
     Note.AUDITED: Reason.AUDIT,
 }
 IN_TUNNELS: Final = "in a tunnel: to which ports, its own cell knows"
-WOULD: Final = "passed, and would be refused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,18 @@ from collections.abc import Iterable
 from typing import Final
 
 from agent.envoy.refused_calls import app_of
-from agent.insight.denied import Denied, Pair, Reason
+from agent.insight.denied import WOULD, Denied, Pair, Reason
 from dataplane.envoy.refusal import Check, Refusal
 
 REASONS: Final = {
     Check.RIGHTS: Reason.POLICY,
+    Check.AUDIT: Reason.AUDIT,
     Check.RATE: Reason.LIMIT,
     Check.CONNECTIONS: Reason.LIMIT,
     Check.MEMORY: Reason.LIMIT,
 }
 """Those that the kernel has, too; of the others the words say which."""
+WORDS: Final = {Check.RIGHTS: "", Check.AUDIT: WOULD}
 
 
 def tell(refusals: Iterable[Refusal], denied: Denied) -> None:
@@ -24,5 +26,5 @@ def tell(refusals: Iterable[Refusal], denied: Denied) -> None:
         reason = REASONS.get(each.check, Reason.TUNNEL)
         source = app_of(each.caller) if each.verified and each.caller else str(each.source)
         pair = Pair(source, app_of(each.callee) or str(each.destination), "tcp", each.port, reason)
-        words = "" if each.check is Check.RIGHTS else f"{each.check}: {each.words}"
+        words = WORDS.get(each.check, f"{each.check}: {each.words}")
         denied.add(pair, source_address=str(each.source), to_address=str(each.destination), words=words)

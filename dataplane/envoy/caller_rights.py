@@ -30,6 +30,8 @@ from dataplane.state import Allow
 SHARDS: Final = 4
 # Where `admission.py` puts the port that a caller asks for, as a number
 METADATA, PORT = "cellnet", "port"
+# A shard's answers: it lets a stream in by a right, or by an audit's, where it has no other
+RIGHT, AUDIT = "yes", "audit"
 
 Ranges = tuple[tuple[int, int], ...]
 Rights = Mapping[str, Collection[tuple[int, int]]]
@@ -57,19 +59,21 @@ def no_rights(number: int) -> RBAC:
 def caller_rights(
     name: str,
     number: int,
-    allows: Iterable[Allow],
+    allows: Collection[Allow],
     *,
     principals: Mapping[int, str],
     group_principals: Mapping[str, str],
 ) -> TypedExtensionConfig:
     """Shard `number`, of these rights. A tag or a group without a SPIFFE id has none."""
-    exact: dict[str, list[tuple[int, int]]] = {}
-    prefixes: dict[str, list[tuple[int, int]]] = {}
-    for allow in sorted(allows):
-        found = group_principals.get(allow.group) if allow.group else principals.get(allow.tag)
-        if found:
-            (prefixes if allow.group else exact).setdefault(found, []).append((allow.first, allow.last))
-    matchers = list(_by_ports(exact, prefixes))
+    matchers: list[Matcher.MatcherList.FieldMatcher] = []
+    for answer in (RIGHT, AUDIT):  # in this order
+        exact: dict[str, list[tuple[int, int]]] = {}
+        prefixes: dict[str, list[tuple[int, int]]] = {}
+        for allow in sorted(each for each in allows if each.audit is (answer == AUDIT)):
+            found = group_principals.get(allow.group) if allow.group else principals.get(allow.tag)
+            if found:
+                (prefixes if allow.group else exact).setdefault(found, []).append((allow.first, allow.last))
+        matchers += _by_ports(exact, prefixes, answer)
     # Envoy refuses an empty list
     made = no_rights(number)
     if matchers:
@@ -78,7 +82,7 @@ def caller_rights(
     return TypedExtensionConfig(name=name, typed_config=packed(made))
 
 
-def _by_ports(exact: Rights, prefixes: Rights) -> Iterator[Matcher.MatcherList.FieldMatcher]:
+def _by_ports(exact: Rights, prefixes: Rights, answer: str) -> Iterator[Matcher.MatcherList.FieldMatcher]:
     """One for all callers of the same ports. They are tried one after the other, until one has both the port and the caller."""
     found: dict[Ranges, tuple[list[str], list[str]]] = {}
     for place, ids in enumerate((exact, prefixes)):
@@ -86,18 +90,18 @@ def _by_ports(exact: Rights, prefixes: Rights) -> Iterator[Matcher.MatcherList.F
             found.setdefault(tuple(allowed), ([], []))[place].append(identity)
     for ranges, callers in sorted(found.items()):
         yield Matcher.MatcherList.FieldMatcher(
-            predicate=_asked_for(ranges), on_match=Matcher.OnMatch(matcher=_callers(*callers))
+            predicate=_asked_for(ranges), on_match=Matcher.OnMatch(matcher=_callers(*callers, answer))
         )
 
 
-def _callers(exact: Collection[str], prefixes: Collection[str]) -> Matcher:
+def _callers(exact: Collection[str], prefixes: Collection[str], answer: str) -> Matcher:
     """By the one SPIFFE id in the certificate, and by nothing that could stand in for it, such as a DNS name."""
-    by_prefix = _tree(prefix_match_map=_yes_to(prefixes))
+    by_prefix = _tree(prefix_match_map=_yes_to(prefixes, answer))
     if not exact:
         return by_prefix
     # Envoy refuses an empty map, too
     others = Matcher.OnMatch(matcher=by_prefix) if prefixes else None
-    return Matcher(matcher_tree=_tree(exact_match_map=_yes_to(exact)).matcher_tree, on_no_match=others)
+    return Matcher(matcher_tree=_tree(exact_match_map=_yes_to(exact, answer)).matcher_tree, on_no_match=others)
 
 
 def _tree(**matched: Matcher.MatcherTree.MatchMap) -> Matcher:
@@ -106,8 +110,8 @@ def _tree(**matched: Matcher.MatcherTree.MatchMap) -> Matcher:
     )
 
 
-def _yes_to(identities: Iterable[str]) -> Matcher.MatcherTree.MatchMap:
-    yes = Matcher.OnMatch(action=_extension("yes", Action(name="yes", action=rules.RBAC.ALLOW)))
+def _yes_to(identities: Iterable[str], answer: str) -> Matcher.MatcherTree.MatchMap:
+    yes = Matcher.OnMatch(action=_extension("yes", Action(name=answer, action=rules.RBAC.ALLOW)))
     return Matcher.MatcherTree.MatchMap(map=dict.fromkeys(identities, yes))
 
 

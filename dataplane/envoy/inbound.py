@@ -21,7 +21,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from dataplane.envoy import tls
-from dataplane.envoy.access_log import ended_tunnels, refused_streams
+from dataplane.envoy.access_log import audited_streams, ended_tunnels, refused_streams
 from dataplane.envoy.address_tie import tie
 from dataplane.envoy.admission import admission
 from dataplane.envoy.cluster import POOL_IDLE, dial_limits, keepalive
@@ -29,7 +29,7 @@ from dataplane.envoy.container_socket import STAT_PREFIX, dialled_from, fair_sha
 from dataplane.envoy.http import HEADERS_TIMEOUT, NO_ADDRESS
 from dataplane.envoy.limits import APP_BUFFER, FORGOTTEN, HANDSHAKE, TUNNEL_BUFFER, TUNNEL_HEADERS
 from dataplane.envoy.resource import packed
-from dataplane.envoy.rights_filters import rights_filters
+from dataplane.envoy.rights_filters import BY_AUDIT, rights_filters
 from dataplane.envoy.tunnel import http2
 from dataplane.tables import TUNNEL_MARK
 
@@ -87,7 +87,8 @@ def _streams(filters: Collection[HttpFilter], *, cluster_name: str, longest: int
         # zero is never: keepalive finds the dead ones
         stream_idle_timeout=Duration(),
         request_headers_timeout=HEADERS_TIMEOUT,
-        access_log=[refused_streams()],
+        access_log=[refused_streams(), audited_streams(BY_AUDIT)],
+        access_log_options=_Manager.HcmAccessLogOptions(flush_log_on_tunnel_successfully_established=True),
         max_request_headers_kb=UInt32Value(value=TUNNEL_HEADERS),
     )
     return Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager))

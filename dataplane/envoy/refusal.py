@@ -16,8 +16,9 @@ from envoy.config.core.v3.base_pb2 import RequestMethod
 from envoy.data.accesslog.v3.accesslog_pb2 import AccessLogCommon, AccessLogType, HTTPAccessLogEntry, TCPAccessLogEntry
 from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
 
-from dataplane.envoy.access_log import CALLER, CLOSED, PROTOCOL, PROVED
+from dataplane.envoy.access_log import BEGUN, CALLER, CLOSED, POLICY_ID, PROTOCOL, PROVED, RBAC
 from dataplane.envoy.admission import ADMITTED, PORT_DIGITS
+from dataplane.envoy.rights_filters import BY_AUDIT
 from dataplane.state import INBOUND_PORT
 
 FORBIDDEN: Final = 403
@@ -28,14 +29,14 @@ OWN_WORDS, OTHERS_WORDS = ":SSL routines:", "_ALERT_"
 # In Envoy's words for a tunnel that was reset before it began
 RESET_WORDS: Final = "Connection refused"
 LAST_PORT: Final = 65_535
-# Where Envoy's filters leave which of their policies has let a stream in
-RBAC, POLICY_ID = "envoy.filters.http.rbac", "enforced_effective_policy_id"
 LONGEST: Final = 200  # characters of what a caller has written
 _PLACE: Final = re.compile(f"([0-9.]+):({PORT_DIGITS})")
 
 
 class Check(StrEnum):
-    """What a call did not pass."""
+    """What a call did not pass, or would not without an audit."""
+
+    AUDIT = auto()  # it passed: a policy allows it, but one that is in audit
 
     RIGHTS = auto()  # no policy allows it
     ADDRESS = auto()  # the caller's certificate is of another address than the tunnel comes from
@@ -111,12 +112,14 @@ def _of_stream(entry: HTTPAccessLogEntry) -> Refusal:
 
 def _failed_check(entry: HTTPAccessLogEntry) -> Check:
     common, status = entry.common_properties, entry.response.response_code.value
+    if _let_in_by(common) == BY_AUDIT and _came_to_the_app(common):
+        return Check.AUDIT
     if status != FORBIDDEN:
         flags = common.response_flags
         return Check.MEMORY if flags.overload_manager else Check.CONNECTIONS if flags.upstream_overflow else Check.FRAMES
     if common.downstream_local_address.socket_address.port_value != INBOUND_PORT:
         return Check.ADDRESS  # on the port for TLS nothing else is refused (address_tie.py)
-    if _is_admitted(common):
+    if _let_in_by(common) == ADMITTED:
         return Check.RIGHTS
     own, place = str(_address(common.downstream_local_address)), _PLACE.fullmatch(entry.request.authority)
     if entry.request.request_method != RequestMethod.CONNECT or common.custom_tags[PROTOCOL]:
@@ -128,9 +131,17 @@ def _failed_check(entry: HTTPAccessLogEntry) -> Check:
     return Check.RESERVED
 
 
-def _is_admitted(common: AccessLogCommon) -> bool:
+def _let_in_by(common: AccessLogCommon) -> str:
+    """The policy of the last filter that did, empty where none did."""
     found = common.metadata.filter_metadata.get(RBAC)
-    return found is not None and found.fields[POLICY_ID].string_value == ADMITTED
+    return "" if found is None else found.fields[POLICY_ID].string_value
+
+
+def _came_to_the_app(common: AccessLogCommon) -> bool:
+    """Whether it took the stream, or did not for a reason of its own."""
+    flags = common.response_flags
+    is_taken = common.access_log_type == BEGUN
+    return is_taken or (flags.upstream_connection_failure and not (flags.upstream_overflow or flags.overload_manager))
 
 
 def _of_connection(entry: TCPAccessLogEntry) -> Iterator[Refusal]:

@@ -2,6 +2,9 @@
 
 A shard (`caller_rights.py`) refuses nothing by itself. It writes its answer into the stream's metadata, where no caller can
 write, and the last filter reads it. So a shard that has not come, or that Envoy has refused, costs only its own callers.
+
+Envoy tries the last filter's policies in the order of their names, and keeps the name of the one by which a stream is let in:
+that of audits only where no shard lets it in by a right (`access_log.py` has what becomes of it).
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,19 +23,25 @@ from envoy.type.matcher.v3.metadata_pb2 import MetadataMatcher
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
 from envoy.type.matcher.v3.value_pb2 import ValueMatcher
 
-from dataplane.envoy.caller_rights import answers_of, no_rights
+from dataplane.envoy.caller_rights import RIGHT, answers_of, no_rights
 from dataplane.envoy.resource import packed
 from dataplane.envoy.tls import SECRET_TIMEOUT
 
-# Where Envoy's filter puts a shard's answer, and how it spells a yes
-ANSWERS, ANSWER, YES = "envoy.filters.http.rbac", "shadow_engine_result", "allowed"
+# Where Envoy's filter puts a shard's answer: whether it lets a stream in, and by which of its rights
+ANSWERS, ANSWER, YES, BY = "envoy.filters.http.rbac", "shadow_engine_result", "allowed", "shadow_effective_policy_id"
+# Policies of the last filter, in this order
+BY_RIGHT, BY_AUDIT = "rights", "rights-audit"
 
 
 def rights_filters(names: Sequence[str]) -> Iterator[HttpFilter]:
     """The filters, in their order; `names` are those of the shards."""
     yield from (_shard(name, number) for number, name in enumerate(names))
-    any_shard = Policy(permissions=[_said_yes(number) for number in range(len(names))], principals=[Principal(any=True)])
-    allowed = rules.RBAC(action=rules.RBAC.ALLOW, policies={"rights": any_shard})
+    answers = {BY_RIGHT: (BY, RIGHT), BY_AUDIT: (ANSWER, YES)}
+    policies = {
+        name: Policy(permissions=[_said(number, *answer) for number in range(len(names))], principals=[Principal(any=True)])
+        for name, answer in answers.items()
+    }
+    allowed = rules.RBAC(action=rules.RBAC.ALLOW, policies=policies)
     yield HttpFilter(name="rights", typed_config=packed(RBAC(rules=allowed)))
 
 
@@ -49,7 +58,7 @@ def _shard(name: str, number: int) -> HttpFilter:
     return HttpFilter(name=name, config_discovery=source)
 
 
-def _said_yes(number: int) -> Permission:
-    path = [MetadataMatcher.PathSegment(key=f"{answers_of(number)}{ANSWER}")]
-    yes = ValueMatcher(string_match=StringMatcher(exact=YES))
+def _said(number: int, key: str, value: str) -> Permission:
+    path = [MetadataMatcher.PathSegment(key=f"{answers_of(number)}{key}")]
+    yes = ValueMatcher(string_match=StringMatcher(exact=value))
     return Permission(sourced_metadata=SourcedMetadata(metadata_matcher=MetadataMatcher(filter=ANSWERS, path=path, value=yes)))

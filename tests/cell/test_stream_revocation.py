@@ -16,6 +16,7 @@ from tests.testlib.connections import is_alive, is_ended, is_reset
 from tests.testlib.failures import suspended
 from tests.testlib.instance import Instance
 from tests.testlib.node import pair
+from tests.testlib.patience import eventually
 from tests.testlib.shop import API, OTHER, WEB, policies, web_to_api
 from tests.testlib.status import reports
 from tests.testlib.unsupervised_cell import UnsupervisedCell
@@ -98,6 +99,26 @@ def test_every_way_of_revoking_ends_the_stream_and_allowing_again_works_at_once(
     stream[0].setblocking(False)
     with pytest.raises(ConnectionResetError):
         stream[0].recv(1)  # when the command returns, it has been cut
+
+
+def test_a_stream_that_an_audit_lets_in_is_recorded_and_lives_on_once_a_policy_allows_it(cell: CellUnderTest) -> None:
+    web, api = cell.run_app(WEB), cell.run_app(API)
+    wide = f"from: same-space, to: {API}, tcp: 9000-9001"
+    cell.policy_file(FILE, policies(f"{wide}, mode: audit", f"from: {WEB}, to: {API}, tcp: 9001"))
+
+    def recorded() -> list[tuple[str, str, str]]:
+        found = cell.client.get("/v1/denied", to=API).at("denied").each()
+        return [(each.text("from"), each.text("port"), each.text("reason")) for each in found if each.text("reason") == "audit"]
+
+    audited, allowed = pair(web, api, 9000), pair(web, api, 9001)
+    assert is_refused(web, api, 9002)
+    eventually(lambda: recorded() == [(WEB, "9000", "audit")])
+    assert "audit" not in cell.status().at("refusals").at("reasons").fields, "it is none"
+    cell.policy_file(FILE, policies(wide))
+    assert is_alive(*audited)
+    assert is_alive(*allowed)
+    cell.policy_file(FILE, "policies: []\n", sync=False)
+    assert is_cut(audited)
 
 
 def test_a_container_that_goes_takes_its_streams_along_at_both_ends(cell: CellUnderTest) -> None:

@@ -1,6 +1,7 @@
 """Who may use which port through a tunnel: SPIFFE ids and ranges of ports, judged by the callee's Envoy."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -9,12 +10,13 @@ from google.protobuf.duration_pb2 import Duration
 from dataplane.envoy import rights_filters
 from dataplane.envoy.caller_rights import SHARDS
 from dataplane.envoy.container_ports import ContainerPort, await_listening
+from dataplane.envoy.refusal import Check, Refusal
 from dataplane.envoy.translation import Translation, listener_key, rights_keys
 from dataplane.state import INBOUND_PORT, Allow, InboundListener
-from tests.testlib.envoy import API, EnvoyCell, EnvoyPair
-from tests.testlib.envoy_traffic import EchoApp
-from tests.testlib.patience import PATIENCE
-from tests.testlib.tunnel_pair import PRINCIPALS, WEB_TAG, TunnelPair
+from tests.testlib.envoy import API, WEB, EnvoyCell, EnvoyPair
+from tests.testlib.envoy_traffic import EchoApp, dial
+from tests.testlib.patience import PATIENCE, eventually
+from tests.testlib.tunnel_pair import API_TAG, PRINCIPALS, WEB_TAG, TunnelPair
 
 FIRST_TAG, MANY = 1000, 2000
 IDS = {tag: f"spiffe://cell.internal/org/acme/space/space-{tag % 40}/app/application-{tag}" for tag in range(1000, 6000)}
@@ -79,6 +81,35 @@ def test_a_right_is_that_of_an_app_or_of_a_scope(
     tunnels.allow(*allows)
     assert tunnels.reaches() is reached
     assert bool(app.peers) is reached
+
+
+def test_what_an_audit_alone_lets_in_is_told_at_once_and_what_a_right_lets_in_is_not(tunnels: TunnelPair, app: EchoApp) -> None:
+    tunnels.cell.refusals.clear()
+
+    def told(check: Check) -> list[int]:
+        return sorted(each.port for each in tunnels.cell.refusals if each.check is check)
+
+    # of one app and of its space, which are in two shards
+    tunnels.allow(Allow(0, "tcp", 8080, 8080, SHOP), Allow(WEB_TAG, "tcp", 8080, 8082, audit=True))
+    audited = EchoApp(tunnels.pair.api.path, port=8081)
+    try:
+        assert tunnels.reaches()
+        with dial(tunnels.pair.web.path, address=API, port=8081) as connection:
+            connection.sendall(b"hello")
+            eventually(lambda: told(Check.AUDIT) == [8081])
+            assert connection.recv(5) == b"hello", "it lives yet"
+        assert not tunnels.reaches(8082), "nothing listens there"
+        assert not tunnels.reaches(8083)
+        eventually(lambda: 8083 in told(Check.RIGHTS) and told(Check.AUDIT) == [8081, 8082])
+        first = next(each for each in tunnels.cell.refusals if each.check is Check.AUDIT)
+        ends = {"caller": PRINCIPALS[WEB_TAG], "callee": PRINCIPALS[API_TAG]}
+        assert replace(first, words="") == Refusal(Check.AUDIT, WEB, API, 8081, verified=True, **ends)
+        tunnels.allow(Allow(WEB_TAG, "tcp", 8080, 8080), Allow(0, "tcp", 8080, 8081, SHOP, audit=True))
+        assert tunnels.reaches(8080)
+        assert tunnels.reaches(8081)
+        eventually(lambda: told(Check.AUDIT) == [8081, 8081, 8082])
+    finally:
+        audited.close()
 
 
 def test_one_of_two_thousand_rights_is_one_small_push_that_takes_effect_at_once(tunnels: TunnelPair, app: EchoApp) -> None:

@@ -43,6 +43,7 @@ class Steps:
     def __init__(self, random: Random, model: Model) -> None:
         self._random, self._model = random, model
         self._numbers = iter(range(1, 1_000_000))
+        self._rules = iter(range(1_000_000))  # every fourth is an audit's, by which as much passes as by any
 
     def next(self) -> Step:
         """One that can be done now."""
@@ -148,7 +149,8 @@ class Steps:
         return rule
 
     def _between_apps(self) -> Rule:
-        return {"from": self._one_or_two(SOURCES), "to": self._one(DESTINATIONS)}
+        rule: dict[str, object] = {"from": self._one_or_two(SOURCES), "to": self._one(DESTINATIONS)}
+        return {**rule, "mode": "audit"} if next(self._rules) % 4 == 0 else rule
 
     def _out(self) -> Rule:
         return {"from": self._one_or_two(CALLERS), "to": self._one((*NETWORKS, *NAMES))}
