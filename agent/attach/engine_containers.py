@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TypeVar
 from weakref import WeakValueDictionary
@@ -22,6 +23,8 @@ from agent.model.peer import Peer
 Answer = TypeVar("Answer")
 SHORT = 12
 """Characters of an id: what engines show of it."""
+REMEMBERED = 1024
+"""Containers that were taken off, with the addresses that they had."""
 LONGEST = 56  # of a name that gets a number behind it
 
 
@@ -38,12 +41,21 @@ class EngineContainers:
         self._held = held
         self._attach = attach
         self._detach = detach
+        self._had: dict[tuple[str, str], IPv4Address] = {}
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def find(self, identity: str, interface: str) -> Attachment | None:
         """What is attached for a container of an engine."""
         key = (identity, interface)
         return next((each for each, container in self._of_engines() if (container.id, container.interface) == key), None)
+
+    def last_address(self, identity: str, interface: str) -> IPv4Address | None:
+        """What a container has, or had before it was taken off.
+
+        podman takes a container off and asks for its address again where it makes the networks of what runs anew.
+        """
+        found = self.find(identity, interface)
+        return self._had.get((identity, interface)) if found is None else found.address
 
     def _of_engines(self) -> Iterator[tuple[Attachment, EngineContainer]]:
         for each in self._held():
@@ -97,7 +109,12 @@ class EngineContainers:
         """Detach; False if there is none, which is fine."""
         async with self._lock(EngineContainer(identity, interface, "any")):
             found = self.find(identity, interface)
-            return found is not None and await self._detach(found.name)
+            if found is None:
+                return False
+            self._had[identity, interface] = found.address
+            if len(self._had) > REMEMBERED:
+                del self._had[next(iter(self._had))]
+            return await self._detach(found.name)
 
     async def keep(self, network: str, wanted: Collection[tuple[str, str]]) -> tuple[str, ...]:
         """Detach those of a network that are none of `wanted` (id and interface); their names."""

@@ -28,8 +28,7 @@ GATEWAY = "169.254.0.1"
 OURS = ("app", "ports", "routes", "socket")
 """The keys of a network's configuration that are cellnet's."""
 OF_CNI = ("cniVersion", "cniVersions", "name", "type", "args", "capabilities", "runtimeConfig", "prevResult", "dns", "ipMasq")
-NOT_TAKEN = {"ips": "an address", "mac": "a hardware address", "bandwidth": "a bandwidth",
-             "IP": "an address", "MAC": "a hardware address"}  # fmt: skip # the last two as podman 4 has them, in CNI_ARGS
+NOT_TAKEN = {"ips": "an address", "mac": "a hardware address", "bandwidth": "a bandwidth"}
 """What an engine may ask for and cellnet decides itself: to leave that out without a word would be worse."""
 INCOMPATIBLE, NO_VARIABLE, NOT_JSON, BAD_CONFIG, LATER, NOT_READY, FORBIDDEN, BUG = 1, 4, 6, 7, 11, 50, 103, 104
 CODES = {"InvalidInput": BAD_CONFIG, "NotFound": 100, "Conflict": 101, "HostRefused": 102, "Unavailable": LATER}
@@ -189,7 +188,7 @@ def wanted(config: Fields, *, netns: str) -> Fields:
         raise PluginFailure(BAD_CONFIG, what, f"known are {', '.join(OURS)}")
     asked, runtime = arguments(), fields_of(config.get("runtimeConfig") or {}, "runtimeConfig")
     for key, what in NOT_TAKEN.items():
-        if runtime.get(key) or asked.get(key):
+        if runtime.get(key):
             raise PluginFailure(BAD_CONFIG, f"the engine asks for {what}, which cellnet gives itself", "leave it out")
     network = str(config.get("name"))
     aliases = runtime.get("aliases")
@@ -199,6 +198,8 @@ def wanted(config: Fields, *, netns: str) -> Fields:
         "name": asked.get("K8S_POD_NAME"),
         "app": asked.get("CELLNET_APP") or app_in(texts(aliases.get(network)) if isinstance(aliases, dict) else []),
         "default_app": config.get("app"),
+        "address": asked.get("IP"),  # of podman 4, as the next: the agent gives a container only what it had
+        "mac": asked.get("MAC"),
         "publish": [_published(each, "hostPort", "containerPort", "hostIP") for each in _items(runtime.get("portMappings"))],
     }
     return {
@@ -362,13 +363,11 @@ def _netavark(command: str, rest: list[str]) -> Fields | None:
         return None
     if command != "setup" or not rest:
         raise PluginFailure(BAD_CONFIG, f"'{command}' is no command of a plugin", "podman calls it, with a namespace")
-    for key, what in {"static_ips": "an address", "static_mac": "a hardware address"}.items():
-        if asked.get(key):
-            raise PluginFailure(BAD_CONFIG, f"--network asks for {what}, which cellnet gives itself", "leave it out")
     mappings = [_published(each, "host_port", "container_port", "host_ip") for each in _items(told.get("port_mappings"))]
     body: Fields = {
         "network": network.get("name"), "netns": rest[0], "name": told.get("container_name"),
         "app": app_in(texts(asked.get("aliases"))), "default_app": options.get("app"), "publish": mappings,
+        "address": " ".join(texts(asked.get("static_ips"))), "mac": asked.get("static_mac"),
     }  # fmt: skip
     found = ask(path, f"PUT {place}", {key: value for key, value in body.items() if value})
     dns = fields_of(found["dns"], "the agent's answer")

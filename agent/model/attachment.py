@@ -70,7 +70,8 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttachRequest:
-    """What a caller asks for. `netns` is an absolute path as the caller sees it; `instance` None means the lowest free.
+    """What a caller asks for. `netns` is an absolute path as the caller sees it; `instance` None means the lowest free, and
+    `address` is what the container had before, which it gets where it is free.
 
     `owner_pid` None: the namespace at `netns` is the owner, as the `container` of an engine if one has asked.
     Raises InvalidInput at the first field that is wrong.
@@ -92,6 +93,7 @@ class AttachRequest:
     limits: Limits = NO_LIMITS
     publish: tuple[Publication, ...] = ()
     container: EngineContainer | None = None
+    address: IPv4Address | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)

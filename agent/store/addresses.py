@@ -22,6 +22,8 @@ NEXT_UNUSED = """SELECT address FROM (SELECT max(
   coalesce((SELECT max(address) FROM freed WHERE address BETWEEN :first AND :last), :first - 1)) + 1 AS address)
   WHERE address <= :last"""
 LONGEST_FREE = "SELECT address FROM freed WHERE address BETWEEN :first AND :last ORDER BY sequence LIMIT 1"
+WANTED = """SELECT address FROM freed LEFT JOIN last_leaves USING (address)
+  WHERE address = :wanted AND address BETWEEN :first AND :last AND (app IS NULL OR app = :app)"""
 OWN_RESTED = """SELECT address FROM freed JOIN last_leaves USING (address)
   WHERE address BETWEEN :first AND :last AND app = :app AND released <= :rested ORDER BY sequence LIMIT 1"""
 UNNAMED = """SELECT address FROM freed LEFT JOIN last_leaves USING (address)
@@ -31,11 +33,19 @@ GIVE_BACK = """INSERT INTO freed (address, released) SELECT :address, :now
   AND :address NOT IN (SELECT address FROM reservations WHERE address IS NOT NULL)"""
 
 
-def take(connection: sqlite3.Connection, *, subnet: IPv4Network, app: str, proving: ClockBounds | None) -> IPv4Address:
+def take(
+    connection: sqlite3.Connection,
+    *,
+    subnet: IPv4Network,
+    app: str,
+    proving: ClockBounds | None,
+    wanted: IPv4Address | None = None,
+) -> IPv4Address:
     """An address for the attachment or the reservation that this transaction writes. Raises Conflict when all are taken.
 
     Never .0 (the cell's VTEP), .1 (kept for the cell itself) or the broadcast address. `proving`: certificates prove who calls,
-    and it is now; where every free address is named by another app's, the one freed longest ago is given all the same.
+    and it is now; where every free address is named by another app's, the one freed longest ago is given all the same. `wanted`
+    is what the same container had a moment ago: it is its own again where it is free and no other app's has been there.
     """
     values: dict[str, int | str | float] = {
         "first": int(subnet.network_address) + 2, "last": int(subnet.broadcast_address) - 1, "app": app,
@@ -44,6 +54,8 @@ def take(connection: sqlite3.Connection, *, subnet: IPv4Network, app: str, provi
     if proving is not None:
         values |= {"now": proving.earliest, "rested": proving.earliest - REST}
         queries = [OWN_RESTED, NEXT_UNUSED, UNNAMED, LONGEST_FREE]
+    if wanted is not None:
+        values["wanted"], queries = int(wanted), [WANTED, *queries]
     for query in queries:
         found = connection.execute(query, values).fetchone()
         if found is not None:

@@ -104,7 +104,9 @@ class Ledger:
                 name=request.name,
                 app=request.app,
                 instance=self._instance(request),
-                address=place.address if place else self._address(connection, request.app, subnet=subnet, proving=proving),
+                address=place.address
+                if place
+                else self._address(connection, request.app, subnet=subnet, proving=proving, wanted=request.address),
                 interface=request.interface,
                 ports=request.ports,
                 routes=request.routes,
@@ -125,9 +127,15 @@ class Ledger:
         return attachment
 
     def _address(
-        self, connection: sqlite3.Connection, app: AppName, *, subnet: IPv4Network, proving: ClockBounds | None
+        self,
+        connection: sqlite3.Connection,
+        app: AppName,
+        *,
+        subnet: IPv4Network,
+        proving: ClockBounds | None,
+        wanted: IPv4Address | None = None,
     ) -> IPv4Address:
-        return addresses.take(connection, subnet=subnet, app=str(app), proving=proving)
+        return addresses.take(connection, subnet=subnet, app=str(app), proving=proving, wanted=wanted)
 
     def _reserved_place(self, name: str, app: AppName, *, subnet: IPv4Network) -> Place | None:
         """None where the address lies in a subnet that the cell has had before."""

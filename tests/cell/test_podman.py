@@ -99,6 +99,13 @@ def test_what_cellnet_gives_itself_is_refused_and_not_left_out(cell: CellUnderTe
     assert cell.attachments() == []
 
 
+def test_podman_that_makes_networks_anew_gives_a_container_its_address_again(cell: CellUnderTest, podman: Podman) -> None:
+    web = podman.container("web", "acme/shop/web")
+    podman("network", "reload", "web")
+    assert podman.address("web") == web.address
+    assert cell.client.get("/v1/attachments/web").text("address") == str(web.address)
+
+
 def test_inside_the_resolver_is_the_cells_alone_and_knows_the_others(cell: CellUnderTest, podman: Podman) -> None:
     options = cell.cellnet("reserve", "web", "--app=acme/shop/web", "--podman").out.split()
     web = podman.container("web", options=options[1:])

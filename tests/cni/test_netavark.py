@@ -62,8 +62,26 @@ def test_what_is_refused_is_an_error_with_what_and_hint(cell: CellUnderTest, net
     assert "nothing says which app 'web' is; hint: say it with --network-alias" in answer["error"]
     fixed = {"aliases": ["acme/shop/web"], "interface_name": "eth0", "static_ips": ["10.255.1.9"]}
     code, answer = called("setup", place, told=told(cell, network_options=fixed))
-    assert (code, answer["error"]) == (1, "--network asks for an address, which cellnet gives itself; hint: leave it out")
+    assert (code, answer["error"]) == (1, "the engine asks for an address, which cellnet gives itself; hint: leave it out")
     assert cell.attachments() == []
+
+
+def test_an_engine_that_makes_a_network_anew_gets_the_address_that_the_container_had(
+    cell: CellUnderTest, netns: MakeNetns
+) -> None:
+    first, again = str(netns("c").path), {"aliases": ["acme/shop/web"], "interface_name": "eth0"}
+    made = called("setup", first, told=told(cell, network_options=again))[1]["interfaces"]["eth0"]
+    had, mac = made["subnets"][0]["ipnet"].partition("/")[0], made["mac_address"]
+    for _ in range(2):
+        assert called("teardown", first, told=told(cell))[0] == 0
+        asked = {**again, "static_ips": [had], "static_mac": mac}
+        assert called("setup", first, told=told(cell, network_options=asked))[1]["interfaces"]["eth0"] == made
+    assert called("teardown", first, told=told(cell))[0] == 0
+    asked = {**again, "static_ips": [had], "static_mac": "02:00:00:00:00:01"}
+    assert (
+        "a hardware address, which cellnet gives itself"
+        in called("setup", first, told=told(cell, network_options=asked))[1]["error"]
+    )
 
 
 def test_port_mappings_are_published(cell: CellUnderTest, netns: MakeNetns) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated
 
@@ -33,13 +34,17 @@ HOW = (
 
 
 class ContainerBody(Body):
-    """`PUT /v1/containers/{id}/{interface}`. `app` is what the container says of itself, `default_app` its network."""
+    """`PUT /v1/containers/{id}/{interface}`. `app` is what the container says of itself, `default_app` its network. An engine
+    that makes networks anew asks for the `address` and `mac` that the container had.
+    """
 
     network: str
     netns: str
     name: str | None = None
     app: str | None = None
     default_app: str | None = None
+    address: str | None = None
+    mac: str | None = None
     ports: tuple[int | str, ...] = Field(default=(), max_length=256)
     routes: tuple[str, ...] = Field(default=(), max_length=256)
     publish: tuple[PublishBody, ...] = Field(default=(), max_length=256)
@@ -103,9 +108,20 @@ class ContainersApi:
         body, peer = await read_body(ContainerBody, request), request[PEER]
         container = EngineContainer(*_key(request), body.network)
         reserved = self._places.all().get(name_of(container, body.name))
-        asked = _asked(body, container, reserved)
+        asked = replace(_asked(body, container, reserved), address=self._wanted(body, container))
         name = await self._containers.add(asked, peer=peer, exactly=reserved is not None)
         return answer(await self._view(name), status=201)
+
+    def _wanted(self, body: ContainerBody, container: EngineContainer) -> IPv4Address | None:
+        """The address that the container had last, where its engine asks for it. Raises InvalidInput for any other."""
+        had = self._containers.last_address(container.id, container.interface)
+        for asked, own, what in (
+            (body.address, str(had), "an address"),
+            (body.mac, "" if had is None else container_mac(had), "a hardware address"),
+        ):
+            if asked is not None and asked.lower() != own:
+                raise InvalidInput(f"the engine asks for {what}, which cellnet gives itself", hint="leave it out")
+        return None if body.address is None else had
 
     async def show(self, request: web.Request) -> web.Response:
         """What a container of an engine has."""

@@ -1,0 +1,109 @@
+"""podman 5 on Debian 13, by its netavark plugin, in strict mode: attached, enforced, and back with a boot."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.testlib.documents import blocks, commands
+from tests.testlib.machine_cell import MachineCell
+from tests.testlib.machines import Machine, Segment
+from tests.testlib.packages import APT, PLACE, package_of, put
+from tests.testlib.patience import eventually
+
+pytestmark = pytest.mark.timeout(900)  # where a package is built for the first time
+API, WEB, OTHER = "acme/shop/api", "acme/shop/web", "acme/shop/other"
+ROOT = "/root/rootfs"
+# Of a container without an image, in a machine that is one itself
+CONF = """[containers]
+pids_limit = 0
+keyring = false
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+"""
+STORAGE = '[storage]\ndriver = "vfs"\ngraphroot = "/var/lib/containers/storage"\nrunroot = "/run/containers/storage"\n'
+INSIDE = f"--volume /usr:/usr:ro --stop-timeout 0 --rootfs {ROOT}"
+CALL = "import urllib.request as r; print(r.urlopen('http://api:8080/', timeout=5).status)"
+BESIDE = "beside"  # on podman's own network
+
+
+class PodmanCell(MachineCell):
+    """A cell whose containers are podman's."""
+
+    def podman(self, words: str, *, check: bool = True) -> str:
+        """`podman WORDS`; what it prints."""
+        return self.machine.run("podman", *words.split(), check=check).stdout
+
+    def container(self, name: str, app: str, command: str = "sleep infinity") -> None:
+        """One that podman's own unit starts, now and at each boot, with the resolver that the document names."""
+        network = f"--network cellnet --network-alias {app} --dns 169.254.0.2 --dns-search shop.acme.cell.internal"
+        options = f"--restart always {network} --dns-option ndots:2"
+        self.podman(f"create --name {name} {options} {INSIDE} {command}")
+
+    def calls(self, name: str) -> bool:
+        """Whether a container's call to api, by its name, gets an answer."""
+        return self.machine.run("podman", "exec", name, "python3", "-c", CALL, check=False).stdout == "200\n"
+
+
+@pytest.fixture(scope="module")
+def cell(segment: Segment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodmanCell]:
+    """With the package, podman's network as the document makes it, an api, web that may call it and other that may not."""
+    machine = Machine(segment, 1, folder=tmp_path_factory.mktemp("machine"), release="trixie", checkout=False)
+    try:
+        machine.ready().path("/etc/apt/apt.conf.d/90test").write_text(APT)
+        package = package_of("trixie")
+        with put(machine, package):
+            machine.shell(f"cd {PLACE}; apt-get install ./{package.name}", timeout=120)
+        machine.path("/etc/containers/containers.conf").write_text(CONF)
+        machine.path("/etc/containers/storage.conf").write_text(STORAGE)
+        machine.shell(f"mkdir -p {ROOT}; cd {ROOT}; mkdir usr etc proc sys dev tmp run; ln -s usr/{{bin,lib,lib64,sbin}} .")
+        made = PodmanCell(machine, config="tls: {mtls: strict}\n", apps=False)
+        made.write("/etc/cellnet/policies.d/shop.yaml", f"policies: [{{from: {WEB}, to: {API}, tcp: 8080}}]\n")
+        (network,) = blocks("docs/engines.md", test="tests/machines/test_podman_machine.py")
+        machine.shell(f'sudo() {{ "$@"; }}; {"; ".join(commands(network))}')
+        made.container("api", API, "python3 -m http.server 8080")
+        made.container("web", WEB)
+        made.container("other", OTHER)
+        machine.run("systemctl", "enable", "--now", "--quiet", "podman-restart.service")
+        yield made
+    finally:
+        machine.close()
+
+
+def test_a_policy_lets_one_container_of_podman_5_call_another_and_a_third_one_is_refused(cell: PodmanCell) -> None:
+    assert cell.attachments().keys() == {"api", "web", "other"}
+    eventually(lambda: cell.calls("web"))
+    assert not cell.calls("other")
+
+
+def test_the_resolver_inside_is_ours_alone(cell: PodmanCell) -> None:
+    lines = cell.podman("exec web cat /etc/resolv.conf").splitlines()
+    wanted = {"search shop.acme.cell.internal", "nameserver 169.254.0.2", "options ndots:2"}
+    assert set(lines) - {""} == wanted
+
+
+def test_podman_that_makes_its_own_rules_anew_leaves_ours_whole(cell: PodmanCell) -> None:
+    cell.podman(f"run --detach --name {BESIDE} --network podman {INSIDE} sleep infinity")
+    addresses, rules = cell.attachments(), "iptables-save | grep '^-A.*CELLNET'"
+    before = cell.machine.shell(rules)
+    cell.podman("network reload --all")
+    assert cell.attachments() == addresses
+    assert cell.machine.shell(rules) == before
+    eventually(lambda: cell.calls("web"))
+    assert not cell.calls("other")
+    cell.podman(f"rm --force --time 0 {BESIDE}")
+    cell.wait_well()
+
+
+def test_a_boot_brings_its_containers_back_attached_and_enforced(cell: PodmanCell) -> None:
+    cell.machine.reboot()
+    eventually(lambda: cell.attachments().keys() == {"api", "web", "other"}, seconds=60)
+    cell.wait_well()
+    eventually(lambda: cell.calls("web"))
+    assert not cell.calls("other")
+
+
+def test_what_podman_removes_is_attached_no_longer(cell: PodmanCell) -> None:
+    cell.podman("rm --force --time 0 api web other")
+    eventually(lambda: cell.attachments() == {})
