@@ -6,6 +6,8 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from agent.errors import RAISED
+
 BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)  # seconds
 
 
@@ -41,6 +43,8 @@ class Metrics:
         self.repairs = counter("cellnet_repairs", "Times that something changed by others was put back")
         self.flows_cut = counter("cellnet_flows_cut", "Live connections ended because nothing allows them any more")
         self.refused_attaches = counter("cellnet_refused_attaches", "Attaches that failed and were undone", ["kind"])
+        for kind in RAISED:  # a counter that comes to be at 1 has not increased, for Prometheus
+            self.refused_attaches.labels(kind.__name__)
         self.refused_calls = counter("cellnet_refused_calls", "Calls between containers that Envoy has refused", ["reason"])
         gauge("cellnet_up", "1 while the agent answers").set(1)
         self.audited = counter(
