@@ -25,7 +25,7 @@ from agent.model.policy import Policy, Protocol
 from agent.model.status import Part
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.parties import Party
-from dataplane.flows.flow_events import FlowEvents
+from dataplane.flows.event_filter import EventFilter
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +78,12 @@ def make_insight_parts(
     whose = Whose(names.endpoints.app_at, base.storage.tags.tags)
     where = Whereabouts(facts.overlay, facts.subnet, names.endpoints.app_at, whose, check, lambda: not mode.mutual_tls().plain)
     rights = RightsInForce(check, in_force=policies.in_force, names_of=base.kernel.known_names.names_of)
-    named = NamedFlows(FlowPlace(facts.overlay, facts.subnet, loop.applied), whose, rights, now=clock.seconds)
-    followers, events = Followers(), partial(FlowEvents, within=facts.overlay, without=base.config.dns.address)
-    followed = FollowedFlows(followers, named, overlay=facts.overlay, cell=cell, events=events, now=clock.now)
+    place, followers = FlowPlace(facts.overlay, facts.subnet, loop.applied), Followers()
+    named, passes = NamedFlows(place, whose, rights, now=clock.seconds), EventFilter(facts.overlay, base.config.dns.address)
+    followed = FollowedFlows(followers, named, place, cell=cell, passes=passes, now=clock.now)
     loop.reports.subscribe(followed.cut)
     untaken.denied.subscribe(partial(_tell_refused, followers, cell))
-    looks = FlowLooks(named, overlay=facts.overlay, now=clock.now, elapsed=clock.elapsed)
+    looks = FlowLooks(named, place, now=clock.now, elapsed=clock.elapsed)
     packets, tell_tunnels = NotedPackets(untaken, where), partial(untaken.run, check, where.app_at)
     history = _history(base, loop.reports)
     return InsightParts(untaken.denied, packets, tell_tunnels, followers, looks, followed, history)

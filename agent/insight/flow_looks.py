@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
-from ipaddress import IPv4Network
 from typing import Final
 
 from agent.insight.live_flow import LiveFlow
-from agent.insight.named_flows import NamedFlows
-from dataplane.flows import flow_table
+from agent.insight.named_flows import FlowPlace, NamedFlows
+from dataplane.flows import flow_table, tunnel_table
 from dataplane.flows.flow_table import FlowTable
+from dataplane.flows.tunnel_table import StreamTable
 
-AGAIN: Final = 1.0  # seconds for which a look holds
+AGAIN: Final = 1.0  # seconds for which a look holds at least,
+SHARE: Final = 3  # and so many times as long as it took: looks take a quarter of the time at most
 STRETCH: Final = 200  # flows that are named before other tasks have their turn
 
 
@@ -32,10 +32,10 @@ class FlowLooks:
     """One per agent. `now` is UTC, `elapsed` in seconds and never jumps."""
 
     def __init__(
-        self, named: NamedFlows, *, overlay: IPv4Network, now: Callable[[], datetime], elapsed: Callable[[], float]
+        self, named: NamedFlows, place: FlowPlace, *, now: Callable[[], datetime], elapsed: Callable[[], float]
     ) -> None:
         self._named = named
-        self._overlay = overlay
+        self._place = place
         self._now = now
         self._elapsed = elapsed
         self._last: tuple[float, FlowLook] | None = None
@@ -44,28 +44,41 @@ class FlowLooks:
     async def look(self) -> FlowLook:
         """The last one, if it is new enough. Raises HostRefused."""
         async with self._lock:
-            if self._last is None or self._elapsed() - self._last[0] >= AGAIN:
+            began = self._elapsed()
+            if self._last is None or began >= self._last[0]:
                 found = await self._look()
-                self._last = (self._elapsed(), found)
+                ended = self._elapsed()
+                self._last = (ended + max(AGAIN, SHARE * (ended - began)), found)
             return self._last[1]
 
     async def _look(self) -> FlowLook:
-        table, counts, keeps = await asyncio.to_thread(partial(_read, self._overlay))
+        seen = await asyncio.to_thread(_see, self._place)
         await self._named.refresh()
         flows: list[LiveFlow] = []
-        for number, each in enumerate(table.flows, start=1):
-            flow = await self._named.named(each)
-            if flow is not None:
-                flows.append(flow)
+        for number, flow in enumerate(seen.table.flows, start=1):
+            flows += filter(None, [await self._named.named(flow)])
+            if number % STRETCH == 0:
+                await asyncio.sleep(0)
+        for number, (flow, ends) in enumerate(seen.streams.streams, start=1):
+            flows.append(await self._named.stream(flow, ends))
             if number % STRETCH == 0:
                 await asyncio.sleep(0)
         flows.sort(key=lambda flow: (flow.source, flow.to, flow.protocol, flow.port, flow.id))
-        return FlowLook(self._now().replace(microsecond=0), tuple(flows), table.whole, counts, keeps)
+        is_whole = seen.table.whole and seen.streams.whole
+        return FlowLook(self._now().replace(microsecond=0), tuple(flows), is_whole, seen.counts_octets, seen.keeps_time)
 
 
-def _read(overlay: IPv4Network) -> tuple[FlowTable, bool, bool]:
-    return (
-        flow_table.look(within=overlay),
-        bool(flow_table.setting("acct")),
-        bool(flow_table.setting("timestamp")),
-    )
+@dataclass(frozen=True, slots=True)
+class _SeenFlows:
+    table: FlowTable
+    streams: StreamTable
+    counts_octets: bool
+    keeps_time: bool
+
+
+def _see(place: FlowPlace) -> _SeenFlows:
+    table, state = flow_table.look(within=place.overlay), place.state()
+    tunnels = [each.flow for each in table.flows if tunnel_table.is_tunnel(each.flow)]
+    workloads = () if state is None else tuple(state.workloads.values())
+    streams = tunnel_table.look(tunnels, workloads, within=place.overlay, subnet=place.subnet)
+    return _SeenFlows(table, streams, bool(flow_table.setting("acct")), bool(flow_table.setting("timestamp")))

@@ -8,23 +8,27 @@ import asyncio
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import Final
 
 from agent.errors import HostRefused
 from agent.insight.floods import LASTS, Floods
 from agent.insight.followers import FLOWS, EventKind, Followers
 from agent.insight.live_flow import LiveFlow
-from agent.insight.named_flows import NamedFlows
+from agent.insight.named_flows import FlowPlace, NamedFlows
+from agent.insight.stream_events import StreamEvents
+from agent.insight.stream_resets import MOMENT, StreamResets
 from agent.model.status import Part, Problem
 from dataplane.flows import flow_table
-from dataplane.flows.conntrack import Flow
+from dataplane.flows.conntrack import CLOSE, Flow
 from dataplane.flows.cut import Receipt
-from dataplane.flows.event_filter import SAMPLE
+from dataplane.flows.event_filter import SAMPLE, EventFilter
 from dataplane.flows.flow_events import Change, FlowEvent, FlowEvents
 from dataplane.flows.flow_table import CountedFlow
+from dataplane.flows.tunnel_table import StreamEnds, ends_of
 
 SLICE: Final = 64  # events between which other tasks have their turn
 SLICES: Final = 12  # that are taken at once
@@ -37,23 +41,25 @@ NO_EVENTS: Final = "the kernel tells of no flows: net.netfilter.nf_conntrack_eve
 
 
 class FollowedFlows(Part):
-    """One per agent. `events` is opened in the namespace of the agent; `now` is UTC."""
+    """One per agent, which listens in the namespace of the agent, and in those of containers. `now` is UTC."""
 
     def __init__(
         self,
         followers: Followers,
         named: NamedFlows,
+        place: FlowPlace,
         *,
-        overlay: IPv4Network,
         cell: str,
-        events: Callable[[], FlowEvents],
+        passes: EventFilter,
         now: Callable[[], datetime],
     ) -> None:
         self._followers = followers
         self._named = named
-        self._overlay = overlay
+        self._place = place
         self._cell = cell
-        self._open = events
+        self._passes = passes
+        self._streams = StreamEvents(place.state, heard=followers.changed.set)
+        self._resets = StreamResets()
         self._now = now
         self._receipts: deque[Receipt] = deque(maxlen=RECEIPTS)
         self._told: OrderedDict[int, None] = OrderedDict()
@@ -75,7 +81,7 @@ class FollowedFlows(Part):
 
     def cut(self, receipt: Receipt) -> None:
         """These were cut by the agent. What the kernel has told of is not told twice."""
-        if self._followers.want({EventKind.CUT}):
+        if self._followers.want({EventKind.CUT, EventKind.ENDED}):
             self._receipts.append(receipt)
             self._followers.changed.set()
 
@@ -91,7 +97,7 @@ class FollowedFlows(Part):
                 self._settled.clear()
                 continue
             try:
-                events = self._open()
+                events = FlowEvents(self._passes)
             except HostRefused as error:
                 self._problem = error
                 self._settled.set()
@@ -101,27 +107,41 @@ class FollowedFlows(Part):
             self._problem = None
             try:
                 await self._follow(events)
+            except HostRefused as error:
+                self._problem = error
+                await asyncio.sleep(AGAIN)
+                changed.set()
             finally:
                 self._settled.clear()
+                self._streams.close()
                 events.close()
 
     async def _follow(self, events: FlowEvents) -> None:
         loop, changed = asyncio.get_running_loop(), self._followers.changed
         self._floods = Floods(most=FLOOD)
-        self._settled.set()
         try:
             while self._followers.want(FLOWS):
+                again = await self._streams.keep_up()
+                self._settled.set()
                 loop.add_reader(events.descriptor, changed.set)
-                with suppress(TimeoutError):  # what has flooded is heard of again, whether anything happens or not
-                    async with asyncio.timeout(LASTS if self._floods.flooding else None):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._until_next(again)):
                         await changed.wait()
                 loop.remove_reader(events.descriptor)  # or a flood would wake the loop without end
                 changed.clear()
                 await self._take(events)
+                await self._take_streams()
                 await self._tell_cuts()
                 await asyncio.sleep(REST)
         finally:
             loop.remove_reader(events.descriptor)
+
+    def _until_next(self, again: float | None) -> float | None:
+        """Seconds: what has flooded is judged again, and what was reset is told, whether anything happens or not."""
+        if self._streams.is_behind:
+            return 0.0
+        due = (again, LASTS if self._floods.flooding else None, MOMENT if self._resets else None)
+        return min((each for each in due if each is not None), default=None)
 
     async def _take(self, events: FlowEvents) -> None:
         await self._named.refresh()
@@ -135,20 +155,49 @@ class FollowedFlows(Part):
             if len(found) + dropped < SLICE:
                 break
             await asyncio.sleep(0)
-        if lost:
-            self._followers.tell_lost(FLOWS, {"dropped": lost, "why": "more flows begin and end than the agent takes in"})
+        self._tell_lost(lost)
         self._judge(by_source, events, pressed=pressed or lost > 0)
+
+    async def _take_streams(self) -> None:
+        now, left = asyncio.get_running_loop().time(), SLICE * SLICES
+        for address, found, lost in self._streams.take(most=SLICE):
+            for each in found:
+                ends = ends_of(each.counted.flow, address, subnet=self._place.subnet)
+                if ends is not None:
+                    await self._tell_stream(each, ends, now=now)
+            self._tell_lost(lost)
+            left -= len(found)
+            if left <= 0:
+                break
+            await asyncio.sleep(0)
+        for flow in self._resets.due(now=now):
+            self._followers.tell(EventKind.ENDED, flow, partial(self._view, flow, count=1))
+
+    async def _tell_stream(self, event: FlowEvent, ends: StreamEnds, *, now: float) -> None:
+        flow = event.counted.flow
+        if event.change is not Change.BEGUN and not self._is_first_end(flow.id):
+            return
+        named = await self._named.stream(event.counted, ends)
+        if flow.tcp_state == CLOSE:
+            self._resets.add(ends, named, now=now)
+            return
+        kind = EventKind.NEW if event.change is Change.BEGUN else EventKind.ENDED
+        self._followers.tell(kind, named, partial(self._view, named, count=1))
+
+    def _tell_lost(self, times: int) -> None:
+        if times:
+            self._followers.tell_lost(FLOWS, {"dropped": times, "why": "more flows begin and end than the agent takes in"})
 
     def _judge(self, by_source: Counter[IPv4Address], events: FlowEvents, *, pressed: bool) -> None:
         begun = self._floods.judge(by_source, pressed=pressed, now=asyncio.get_running_loop().time())
-        events.share(self._floods.flooding)
+        events.let_pass(replace(self._passes, flooding=self._floods.flooding))
         for each in sorted(begun):
             why = f"{self._named.name_of(each)} begins and ends too many flows: one in {SAMPLE} is told until it does no longer"
             self._followers.tell_lost(FLOWS, {"dropped": 0, "why": why})
 
     def _blamed(self, flow: Flow) -> IPv4Address:
         """What begins it, or the container that is called from outside."""
-        return flow.source if flow.source in self._overlay else flow.reply_source
+        return flow.source if flow.source in self._place.overlay else flow.reply_source
 
     async def _tell(self, event: FlowEvent) -> None:
         flow = event.counted.flow
@@ -166,7 +215,8 @@ class FollowedFlows(Part):
                 if self._is_first_end(flow.id):
                     await self._publish(EventKind.CUT, FlowEvent(Change.CUT, CountedFlow(flow)))
             for each in receipt.streams:
-                named = self._named.stream(each)
+                self._resets.cut(StreamEnds(each.caller, each.target, each.port), now=asyncio.get_running_loop().time())
+                named = self._named.cut_stream(each)
                 self._followers.tell(EventKind.CUT, named, partial(self._view, named, count=each.count))
 
     async def _publish(self, kind: EventKind, event: FlowEvent) -> None:

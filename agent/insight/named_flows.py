@@ -16,7 +16,8 @@ from dataplane.flows.conntrack import CLOSE, LAST_ACK, PROTOCOLS, TIME_WAIT, Flo
 from dataplane.flows.flow_table import CountedFlow
 from dataplane.flows.judge import DESTINATION_TRANSLATED, SOURCE_TRANSLATED
 from dataplane.flows.streams import CutStreams
-from dataplane.state import INBOUND_PORT, HostState
+from dataplane.flows.tunnel_table import StreamEnds, is_tunnel
+from dataplane.state import HostState
 from dataplane.tables import TAG_MASK
 
 ANSWERED: Final = 1 << 1  # IPS_SEEN_REPLY
@@ -42,13 +43,13 @@ class NamedFlows:
     def __init__(self, place: FlowPlace, whose: Whose, rights: RightsInForce, *, now: Callable[[], float]) -> None:
         self._place = place
         self._whose = whose
-        self._allowing = rights
+        self._rights = rights
         self._now = now
 
     async def refresh(self) -> None:
         """Go by tags and policies as they are now."""
         await self._whose.refresh()
-        await self._allowing.refresh()
+        await self._rights.refresh()
 
     async def named(self, counted: CountedFlow) -> LiveFlow | None:
         """As of the last `refresh`. None for what is no flow of an app's, but a tunnel, in which those are."""
@@ -63,15 +64,28 @@ class NamedFlows:
             f"{flow.id:08x}", str(source or flow.source), str(to or flow.reply_source),
             str(flow.source), 0 if flow.protocol == socket.IPPROTO_ICMP else flow.source_port, str(flow.reply_source),
             protocol, port, state_of(flow), right.policy, right.origin, counted.sent, counted.received,
-            None if counted.began is None else max(int(self._now() - counted.began), 0),
+            self._age(counted),
         )  # fmt: skip
+
+    def _age(self, counted: CountedFlow) -> int | None:
+        return None if counted.began is None else max(int(self._now() - counted.began), 0)
 
     def name_of(self, address: IPv4Address) -> str:
         """Its app with the address; the address alone where it is no app's."""
         app = self._whose.at(address)
         return str(address) if app is None else f"{app} ({address})"
 
-    def stream(self, cut: CutStreams) -> LiveFlow:
+    async def stream(self, counted: CountedFlow, ends: StreamEnds) -> LiveFlow:
+        """One in a tunnel. As of the last `refresh`."""
+        flow, source, to = counted.flow, self._whose.at(ends.source), self._whose.at(ends.to)
+        right = NONE if source is None or to is None else await self._rights.right(source, to, Protocol.TCP, ends.port)
+        return LiveFlow(
+            f"{flow.id:08x}", str(source or ends.source), str(to or ends.to), str(ends.source), flow.source_port, str(ends.to),
+            "tcp", ends.port, state_of(flow), right.policy, right.origin, counted.sent, counted.received, self._age(counted),
+            tunnel=True,
+        )  # fmt: skip
+
+    def cut_stream(self, cut: CutStreams) -> LiveFlow:
         """Streams in a tunnel that were cut."""
         source = (self._whose.with_tag(cut.tag) if cut.tag else None) or self._whose.at(cut.caller)
         to = self._whose.at(cut.target)
@@ -96,15 +110,14 @@ class NamedFlows:
 
     async def _asked(self, ends: tuple[Party | None, Party | None], protocol: Protocol, port: int) -> Right:
         source, to = ends
-        return NONE if source is None or to is None else await self._allowing.right(source, to, protocol, port)
+        return NONE if source is None or to is None else await self._rights.right(source, to, protocol, port)
 
     def _is_apps(self, flow: Flow) -> bool:
         """The network has flows that concern no container, and in a tunnel are others' flows."""
         ends = self._inside(flow.source), self._inside(flow.reply_source)
-        is_tunnel = flow.protocol == socket.IPPROTO_TCP and flow.reply_source_port == INBOUND_PORT and ends[1]
         state = self._place.state()
         asks = state is not None and state.resolver is not None and flow.destination == state.resolver.address
-        return any(ends) and not is_tunnel and not asks
+        return any(ends) and not (is_tunnel(flow) and ends[1]) and not asks
 
     def _source(self, flow: Flow) -> AppName | None:
         """Of another cell's container by the tag that came along."""

@@ -10,11 +10,10 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from dataplane.flows.conntrack import CT_NEW, Names
-from dataplane.flows.event_filter import EventFilter
+from dataplane.flows.event_filter import EventFilter, StreamFilter
 from dataplane.flows.flow_table import CountedFlow, counted
 from host.errors import HostRefused
 from host.netlink.messages import HEADER, NETLINK_NETFILTER
@@ -24,7 +23,8 @@ BEGUN, CHANGED, GONE = 1, 2, 3  # NFNLGRP_CONNTRACK_NEW, _UPDATE, _DESTROY
 CREATED: Final = 0x400  # NLM_F_CREATE
 SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_MEMINFO = 26, 33, 55
 MEMORY: Final = struct.Struct("=2I")  # of SO_MEMINFO: what waits, and how much may
-LARGE: Final = 8 << 20  # octets, of which the kernel gives twice as many for what waits: 13,000 events
+LARGE: Final = 8 << 20  # 13,000 events
+SMALL: Final = 512 << 10  # 800
 RECEIVE: Final = 1 << 13  # more than one event has
 NAMES: Final = 4_096  # addresses that are kept as objects
 
@@ -46,16 +46,16 @@ class FlowEvent:
 
 
 class FlowEvents:
-    """The events of the network namespace that the calling thread is in when this is made: of flows with an end in `within`,
-    but for those to `without`. Raises HostRefused."""
+    """The events of the network namespace that the calling thread is in when this is made, as far as they pass; for so many
+    octets of events the kernel has room, and as much again. Raises HostRefused."""
 
-    def __init__(self, *, within: IPv4Network, without: IPv4Address) -> None:
-        self._filter = EventFilter(within, without)
+    def __init__(self, passes: EventFilter | StreamFilter, *, room: int = LARGE) -> None:
+        self._filter = passes
         self._names: Names = {}
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, LARGE)
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, room)
             self._attach()
             self._socket.bind((0, 0))
             for group in (BEGUN, CHANGED, GONE):
@@ -97,10 +97,10 @@ class FlowEvents:
         waiting, most = MEMORY.unpack(self._socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMORY.size))
         return bool(2 * waiting > most)
 
-    def share(self, flooding: frozenset[IPv4Address]) -> None:
-        """Of what these begin or answer only some is heard from now on, so that it leaves room for others'."""
-        if flooding != self._filter.flooding:
-            self._filter = EventFilter(self._filter.within, self._filter.without, flooding)
+    def let_pass(self, passes: EventFilter) -> None:
+        """These alone from now on."""
+        if passes != self._filter:
+            self._filter = passes
             self._attach()
 
     def _attach(self) -> None:
