@@ -20,21 +20,29 @@ Filters = Mapping[str, str]
 @click.command()
 @click.option("--denied", is_flag=True, help="What was refused or dropped, and why.")
 @click.option("--follow", "-f", is_flag=True, help="Go on as it happens, until interrupted.")
+@click.option("--all", "of_all", is_flag=True, help="Of all cells, summed up by pairs: the last minute of each.")
 @click.option("--app", type=PARTY, metavar="APP", help="Only what APP sends, or what is for it.")
 @click.option("--to", type=PARTY, metavar="APP", help="Only what is for APP.")
 @click.option("--port", metavar="PORT", help="Only this port, as tcp/8080.")
 @json_option
 @click.pass_obj
 def flows(
-    location: Location, denied: bool, follow: bool, app: str | None, to: str | None, port: str | None, as_json: bool
-) -> None:
+    location: Location, denied: bool, follow: bool, of_all: bool, app: str | None, to: str | None, port: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Show which apps reach which on this cell, and what allows it.
 
     With --follow: what begins, ends, is cut and is refused, as it happens. With --denied: what was refused lately. A flood is
-    shown in part. With --json each is a line.
+    shown in part. With --all: of all cells, as each has summed it up. With --json each is a line.
     """
     filters = {name: given for name, given in (("app", app), ("to", to), ("port", port)) if given is not None}
-    if denied:
+    if of_all:
+        if follow:
+            raise click.UsageError("--all shows what cells have summed up, and does not follow it")
+        from agent.cli.flows_of_all import show_all
+
+        show_all(location, filters, denied=denied, as_json=as_json)
+    elif denied:
         _denied(location, filters, follow=follow, as_json=as_json)
     elif follow:
         _follow(location, filters, as_json=as_json)

@@ -34,6 +34,7 @@ from agent.control.api.rotation import RotationApi
 from agent.control.api.routes import RoutesApi
 from agent.control.api.spaces import SpacesApi
 from agent.control.api.status import METRICS, StatusApi
+from agent.control.api.summaries import SummariesApi
 from agent.control.config_in_force import ConfigInForce
 from agent.control.enforcement import Enforcement
 from agent.control.metrics_listener import MetricsListener
@@ -310,12 +311,13 @@ def _routes(base: Foundation, parts: Parts, in_force: ConfigInForce, reports: tu
     return [route for each in apis for route in each.routes()]
 
 
-def _insight(base: Foundation, parts: InsightParts) -> tuple[DeniedApi, FlowsApi, HistoryApi]:
+def _insight(base: Foundation, parts: InsightParts) -> tuple[DeniedApi, FlowsApi, HistoryApi, SummariesApi]:
     cell = base.config.cell
     return (
         DeniedApi(parts.denied, cell=cell),
         FlowsApi(parts.looks, parts.followers, parts.followed, cell=cell),
         HistoryApi(parts.history, cell=cell, now=base.clock.now),
+        SummariesApi(parts.summaries, cells=base.storage.cells.cells),
     )
 
 

@@ -16,6 +16,7 @@ from agent.insight.history_file import HistoryArea, HistoryFile
 from agent.insight.named_flows import FlowPlace, NamedFlows
 from agent.insight.noted_packets import NotedPackets, Whereabouts
 from agent.insight.rights_in_force import RightsInForce
+from agent.insight.summaries import Summaries
 from agent.insight.untaken_tunnels import UntakenTunnels
 from agent.insight.whose import Whose
 from agent.loop.loop import Reconciler
@@ -39,6 +40,7 @@ class InsightParts:
     looks: FlowLooks
     followed: FollowedFlows
     history: History
+    summaries: Summaries
 
     def tasks(self) -> tuple[tuple[str, Callable[[], Coroutine[None, None, None]]], ...]:
         """What they do while clients are served, by name."""
@@ -47,11 +49,12 @@ class InsightParts:
             ("untaken_tunnels", self.tell_tunnels),
             ("followed_flows", self.followed.run),
             ("history", self.history.run),
+            ("summaries", self.summaries.run),
         )
 
     def reporting(self) -> tuple[Part, ...]:
         """Those that have something to say in the status."""
-        return (self.packets, self.denied, self.followed, self.history)
+        return (self.packets, self.denied, self.followed, self.history, self.summaries)
 
 
 def make_untaken(base: Foundation, metrics: Metrics) -> UntakenTunnels:
@@ -85,8 +88,9 @@ def make_insight_parts(
     untaken.denied.subscribe(partial(_tell_refused, followers, cell))
     looks = FlowLooks(named, place, now=clock.now, elapsed=clock.elapsed)
     packets, tell_tunnels = NotedPackets(untaken, where), partial(untaken.run, check, where.app_at)
-    history = _history(base, loop.reports)
-    return InsightParts(untaken.denied, packets, tell_tunnels, followers, looks, followed, history)
+    history, store = _history(base, loop.reports), base.storage.summaries
+    summaries = Summaries(store, looks, untaken.denied, now=clock.now, elapsed=clock.elapsed)
+    return InsightParts(untaken.denied, packets, tell_tunnels, followers, looks, followed, history, summaries)
 
 
 def _history(base: Foundation, reports: TurnReports) -> History:

@@ -12,7 +12,8 @@ from agent.store.changes import Changes
 from agent.store.database import Database
 from agent.store.lone_cell import LoneCell
 from agent.store.lone_names import LoneNames
-from agent.store.protocols import CellStore, IndexStore, PolicyStore, RouteStore, TagStore, TrustStore
+from agent.store.lone_summaries import LoneSummaries
+from agent.store.protocols import CellStore, IndexStore, PolicyStore, RouteStore, SummaryStore, TagStore, TrustStore
 from agent.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Storage(Part):
     cells: CellStore
     routes: RouteStore
     indexes: IndexStore
+    summaries: SummaryStore
     changes: Changes
     row: StoreRow
     shared: "EtcdStore | None" = None
@@ -55,7 +57,8 @@ def open_storage(config: Config, database: Database, stack: contextlib.AsyncExit
     if config.store is None:
         own = SqliteStore(database)
         row, names = StoreRow("sqlite", str(config.paths.database)), LoneNames(database, changes=own.changes)
-        return Storage(own, own, own, LoneCell(database, changes=own.changes), names, names, own.changes, row)
+        lone = LoneCell(database, changes=own.changes)
+        return Storage(own, own, own, lone, names, names, LoneSummaries(config.cell), own.changes, row)
     from agent.store.etcd.client import EtcdClient  # a cell of its own need not load what speaks to an etcd
     from agent.store.etcd.disk_copy import DiskCopy
     from agent.store.etcd.store import EtcdStore
@@ -67,4 +70,5 @@ def open_storage(config: Config, database: Database, stack: contextlib.AsyncExit
         client, prefix=config.store.prefix, cell=config.cell, overlay=overlay, domains=domains, disk_copy=disk_copy
     )
     row = StoreRow("etcd", str(config.store))
-    return Storage(etcd, etcd, etcd, etcd, etcd.names.routes, etcd.names.indexes, etcd.changes, row, shared=etcd)
+    routes, indexes = etcd.names.routes, etcd.names.indexes
+    return Storage(etcd, etcd, etcd, etcd, routes, indexes, etcd.summaries, etcd.changes, row, shared=etcd)

@@ -146,12 +146,17 @@ class Denied(Part):
         """By pair, the one that was denied last at the end."""
         yield from self._tallies.items()
 
-    async def rows(self) -> Mapping[str, object]:
-        """`denied`."""
+    def last_minute(self) -> Counter[Pair]:
+        """How often each pair was denied, or passed on trial alone, in it; of a flood of pairs not all."""
         self._forget_minutes(int(self._elapsed()))
         found = Counter[Pair]()
         for each in self._minute:
             found.update(each.pairs)
+        return found
+
+    async def rows(self) -> Mapping[str, object]:
+        """`denied`."""
+        found = self.last_minute()
         denied, audited = sum(each.denied for each in self._minute), sum(each.audited for each in self._minute)
         return {"denied": DeniedRow(denied, _most(found, audits=False), self.lost, audited, _most(found, audits=True))}
 

@@ -184,6 +184,16 @@ class IndexStore(Protocol):
         """The numbers that another cell, or none, has claimed since the last call."""
 
 
+class SummaryStore(Protocol):
+    """What each cell says of its last minute. It is read only when asked for, and nothing follows it."""
+
+    async def publish_summary(self, data: bytes) -> None:
+        """This cell's, in place of its last one; it goes when the cell is not alive. The same again is not written."""
+
+    async def summaries(self) -> Mapping[str, bytes]:
+        """All cells', by name. What they are worth is the reader's to judge: each was written by another machine."""
+
+
 class SharedStore(Protocol):
     """What a store of many cells can do besides."""
 

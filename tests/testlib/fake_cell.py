@@ -32,6 +32,7 @@ from agent.control.api.rotation import RotationView
 from agent.control.api.routes import RoutesApi
 from agent.control.api.spaces import SpacesApi
 from agent.control.api.status import StatusApi
+from agent.control.api.summaries import SummariesApi
 from agent.daemon.firewall import FirewallRow
 from agent.daemon.storage import StoreRow
 from agent.daemon.this_cell import ThisCellRow
@@ -49,6 +50,7 @@ from agent.insight.denied import Denied, DeniedRow
 from agent.insight.followers import Followers
 from agent.insight.history import History, HistoryRow
 from agent.insight.history_file import HistoryFile
+from agent.insight.summaries import SummaryRow
 from agent.loop.reports import LastApplyRow
 from agent.metrics import Metrics
 from agent.model.attachment import AttachRequest
@@ -77,6 +79,7 @@ from tests.testlib.fake_flows import FakeFlowLooks, FakeFollowedFlows
 from tests.testlib.fake_kernel import FACTS
 from tests.testlib.fake_policies import FakePolicies
 from tests.testlib.fake_rotation import FakeRotation
+from tests.testlib.fake_summaries import FakeSummaries
 from tests.testlib.memory_store import MemoryStore
 from tests.testlib.rotation_views import rotation_view
 
@@ -288,6 +291,7 @@ class FakePart(Part):
             "refusals": RefusalsRow(0, 0, {}, ()),
             "denied": DeniedRow(0, (), 0),
             "history": HistoryRow(0, 0),
+            "summary": SummaryRow(NOW, ""),
             "refused_attaches": 0,
             "last_refused_attaches": (),
             "drain": None,
@@ -311,6 +315,7 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
         DeniedApi(cell.denied, cell="one"),
         FlowsApi(FakeFlowLooks(NOW), cell.followers, FakeFollowedFlows(), cell="one"),
         HistoryApi(cell.history, cell="one", now=lambda: NOW),
+        SummariesApi(FakeSummaries(NOW), cells=FakeCells(cell).cells),
         fake_containers(cell, attachments),
         ConfigApi(fake_config(), enforcement=enforcement),
         DrainApi(FakeDrain(cell.views), enforced=cell.step),

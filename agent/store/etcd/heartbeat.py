@@ -75,6 +75,11 @@ class Heartbeat:
         self._complaints = Complaints(log.get("store"), failed="cell_not_written", recovered="cell_written_again")
         self.problem: CellnetError | None = None
 
+    @property
+    def lease(self) -> int:
+        """That of this cell, 0 before it has one."""
+        return self._lease
+
     async def announce(self, record: CellRecord) -> None:
         """See CellStore."""
         self._record, self._clears_former = record, True

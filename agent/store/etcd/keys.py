@@ -17,6 +17,7 @@
     /cellnet/v1/endpoints/CELL/NAME        {"app": …, "instance": 0, "address": …, "ports": […], "routes": […]}, on it too
     /cellnet/v1/ca/trust                   PEM
     /cellnet/v1/ca/rotation                {"former": […], "root": …}: fingerprints
+    /cellnet/summaries/v1/CELL             what flowed there in the last minute, on the cell's lease; no cell watches it
 
 The version in the key is the format's: a cell of a later format can live beside this one.
 """
@@ -42,6 +43,11 @@ class Keys:
     def root(self) -> str:
         """What all keys begin with."""
         return f"{self.prefix.rstrip('/')}/{VERSION}/"
+
+    @property
+    def summaries(self) -> str:
+        """What the keys of cells' summaries begin with: not below `root`, which every cell watches."""
+        return f"{self.prefix.rstrip('/')}/summaries/{VERSION}/"
 
     @property
     def policies(self) -> str:
