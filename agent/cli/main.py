@@ -57,6 +57,7 @@ COMMANDS: Mapping[str, str] = {
     "status": "agent.cli.status:status",
     "sync": "agent.cli.status:sync",
     "teardown": "agent.cli.teardown:teardown",
+    "ui": "agent.cli.ui:ui",
     "up": "agent.cli.daemons:up",
 }
 """Where each subcommand lives: module and name in it."""

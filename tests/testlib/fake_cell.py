@@ -128,6 +128,7 @@ class FakeCell:
     warnings: tuple[str, ...] = ()  # of each attach
     defaults: OutsideDefaults = field(default_factory=outside_defaults)
     rules: list[Policy] = field(default_factory=list)
+    applies: bool = False  # documents that are applied
     problems: list[Problem] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
     detached: list[str] = field(default_factory=list)

@@ -11,7 +11,7 @@ from agent.model.outside import NOTHING_INSIDE
 from agent.model.policy import Policy
 from agent.policy.endings import Endings
 from agent.policy.in_force import PoliciesInForce
-from agent.policy.language import allowed
+from agent.policy.language import allowed, parse_applied
 from agent.policy.outside_rights import OutsideResolver
 from agent.policy.proposal import Proposal, Written
 from agent.policy.resolve import PolicyResolver
@@ -52,7 +52,11 @@ class FakePolicies(PoliciesInForce):
         self.cell.operators.append(writer)
         if "policies" not in document:
             raise InvalidInput("<policies>:1:1: unknown key 'polices'\n  polices: []\n  ^", hint="did you mean 'policies'?")
-        return ("from-a-document",)
+        if not self.cell.applies:
+            return ("from-a-document",)
+        found = {each.name: each for each in parse_applied(document.encode(), source="policies")}
+        self.cell.rules = [*(each for each in self.cell.rules if each.name not in found), *found.values()]
+        return tuple(found)
 
     async def delete(self, name: str, *, writer: StoreCredentials | None) -> bool:
         self.cell.operators.append(writer)
