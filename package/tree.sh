@@ -64,7 +64,10 @@ lay_out() {
     put /usr/lib/systemd/system systemd/*.service systemd/*.target systemd/*.socket
     put /usr/lib/sysusers.d systemd/sysusers.d/*.conf
     put /usr/lib/tmpfiles.d systemd/tmpfiles.d/*.conf
-    put /usr/share/doc/cellnet package/copyright README.md CHANGELOG.md
+    put /usr/share/doc/cellnet package/copyright README.md CHANGELOG.md SECURITY.md
+    for each in docs docs/adr docs/monitor systemd vagrant; do
+        put "/usr/share/doc/cellnet/$each" "$each"/*.md "$each"/*.svg "$each"/*.json "$each"/alerts.yaml
+    done
     put /usr/share/doc/cellnet/examples agent/cni/cellnet.conflist
     rmdir --ignore-fail-on-non-empty "$tree"/usr/lib/systemd/system "$tree"/usr/lib/systemd "$tree"/usr/lib/sysusers.d "$tree"/usr/lib/tmpfiles.d
     describe

@@ -31,7 +31,7 @@ def check(location: Location, file: Path | None, as_json: bool) -> int:
     Compares it with what runs, if an agent does. Exit code 1 if the file is not right.
     """
     from agent.config.problems import InvalidSource
-    from agent.config.written import all_values
+    from agent.config.written import NEED_EMPTY, all_values
 
     chosen = location if file is None else Location(root=location.root, config=file)
     try:
@@ -56,6 +56,8 @@ def check(location: Location, file: Path | None, as_json: bool) -> int:
         click.echo("what runs is the same")
     for each in differing or ():
         how = "a reload takes it" if each["live"] else "needs a restart of the agent"
+        if each["key"] in NEED_EMPTY:
+            how = "needs a cell without containers (cellnet drain), then a restart of the agent"
         click.echo(f"  {each['key']}: {each['file']} instead of {each['running']}; {how}")
     return 0
 

@@ -46,6 +46,10 @@ def changes(running: Config, wanted: Config) -> tuple[KeyChange, ...]:
     )
 
 
+NEED_EMPTY = frozenset({"overlay.network", "overlay.cell_prefix", "store"})
+"""Keys that decide which addresses containers have: an agent that has some does not start with another value."""
+
+
 def is_live(key: str, before: Mapping[str, str], after: Mapping[str, str]) -> bool:
     """Whether a reload takes a key, from one set of all values to the other."""
     if key == UPSTREAMS:  # else dnsmasq has them on its command line, or there is no hop

@@ -11,7 +11,7 @@ from agent import log
 from agent.config.config import Config
 from agent.config.current import CurrentConfig
 from agent.config.file import digest_of, read
-from agent.config.written import KeyChange, all_values, changes, with_live
+from agent.config.written import NEED_EMPTY, KeyChange, all_values, changes, with_live
 from agent.errors import RAISED, HostRefused, InvalidInput
 from agent.model.status import Part, Problem
 
@@ -68,6 +68,8 @@ class ConfigInForce(Part):
             live, others = [each.key for each in differing if each.live], [each for each in differing if not each.live]
             shown = ", ".join(f"{each.key} ({each.after} there, {each.before} here)" for each in differing)
             hint = f"restart the agent to take up {', '.join(each.key for each in others)}" if others else RELOAD
+            if empty := NEED_EMPTY.intersection(each.key for each in others):
+                hint += f": for {', '.join(sorted(empty))} once it has no containers (cellnet drain)"
             more = f"; {RELOAD.replace(' it ', ' ' + ', '.join(live) + ' ')}" if others and live else ""
             yield Problem("config", f"{path} differs from what runs: {shown}", hint + more)
 

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -89,7 +90,9 @@ def test_what_can_be_taken_live_is_and_what_it_no_longer_lets_through_is_cut(
     assert connect_at_once(api, cell.host, SERVICE) is Refused
 
 
-def test_a_signal_reloads_too_and_the_rest_is_named_as_needing_a_restart(cell: CellUnderTest, agent_yaml: AgentYaml) -> None:
+def test_a_signal_reloads_too_and_the_rest_is_named_as_needing_a_restart(
+    cell: CellUnderTest, agent_yaml: AgentYaml, tmp_path: Path
+) -> None:
     agent_yaml.write("service_env_prefixes: [A_]\negress: {default: allow}\n")
     up = cell.lab.part(Part.UP)
     assert up is not None
@@ -101,6 +104,9 @@ def test_a_signal_reloads_too_and_the_rest_is_named_as_needing_a_restart(cell: C
     assert agent_yaml.reload() == "egress.default is still deny: it needs a restart of the agent\n"
     checked = cell.cellnet("config", "check").out
     assert "egress.default: allow instead of deny; needs a restart of the agent\n" in checked
+    (other := tmp_path / "other.yaml").write_text("overlay: {network: 10.99.0.0/16}\n")
+    checked = cell.cellnet("config", "check", str(other)).out
+    assert "10.99.0.0/16 instead of 10.255.0.0/16; needs a cell without containers" in checked
 
 
 def test_a_bad_file_changes_nothing_and_all_its_mistakes_are_shown_by_place(cell: CellUnderTest, agent_yaml: AgentYaml) -> None:

@@ -55,6 +55,14 @@ def test_keys_that_are_otherwise_in_the_file_are_named_with_what_takes_them_up(f
     assert said(in_force)[0][0] == f"cannot read {file}: No such file or directory"
 
 
+def test_a_key_that_decides_containers_addresses_is_named_as_one_for_an_empty_cell(file: Path, in_force: ConfigInForce) -> None:
+    file.write_text(FIRST + "overlay: {network: 10.99.0.0/16}\n")
+    ((_, hint),) = said(in_force)
+    assert hint == (
+        "restart the agent to take up overlay.network: for overlay.network once it has no containers (cellnet drain)"
+    )
+
+
 def test_a_reload_takes_what_can_be_taken_and_names_the_rest(file: Path, in_force: ConfigInForce, taken: list[Config]) -> None:
     file.write_text("tls: {leaf_lifetime: 90m, port: 8443}\nlog: {level: warning}\n")
     assert {each.key: each.live for each in in_force.reload()} == {

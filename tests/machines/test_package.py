@@ -4,6 +4,7 @@ Each step is a fixture that the next one needs, and leaves what it came to for t
 """
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -167,6 +168,17 @@ def test_man_completion_and_the_plugins_of_engines_are_where_they_are_looked_for
     assert json.loads(installed.machine.shell("/usr/libexec/netavark/cellnet info"))["version"]
     conflist = installed.machine.path("/usr/share/doc/cellnet/examples/cellnet.conflist").read_text()
     assert json.loads(conflist)["plugins"][0]["type"] == "cellnet-cni"
+
+
+def test_the_documents_that_messages_name_are_there_with_all_that_they_lead_to(installed: Installed) -> None:
+    place = installed.machine.path("/usr/share/doc/cellnet")
+    code = "".join(each.read_text() for name in ("agent", "dataplane", "host") for each in (ROOT / name).rglob("*.py"))
+    named = set(re.findall(r"\bdocs/[a-z-]+\.md", code))
+    assert len(named) > 8
+    assert {each for each in named if not (place / each).is_file()} == set()
+    readme = (place / "README.md").read_text()
+    ours = [each for each in re.findall(r"\]\((docs/[^)#]+)", readme) if not (place / each).exists()]
+    assert ours == []
 
 
 def test_it_starts_as_it_is_packaged_in_strict_mode(installed: Installed) -> None:

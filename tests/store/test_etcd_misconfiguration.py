@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.etcd import EtcdEndpoint
 from agent.errors import Unavailable
 from agent.store.etcd.client import EtcdClient
 from tests.testlib.etcd import Etcd
@@ -49,6 +50,11 @@ async def test_a_ca_that_is_not_etcds_is_reported(plain: Etcd, tmp_path: Path) -
 async def test_a_ca_that_is_no_certificate_is_reported(plain: Etcd, tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text("x")
     assert "must be PEM" in await hint(plain, ca=tmp_path / "ca.crt")
+
+
+async def test_an_endpoint_where_no_etcd_is_is_reported(plain: Etcd) -> None:
+    nowhere = (EtcdEndpoint("127.0.0.1", 1, tls=True),)
+    assert "store.etcd.endpoints and the network lead to it" in await hint(plain, endpoints=nowhere)
 
 
 async def test_an_etcd_that_wants_a_certificate_is_reported(certificate_etcd: Etcd) -> None:

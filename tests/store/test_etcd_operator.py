@@ -75,8 +75,9 @@ async def cell(etcd: Etcd, tmp_path: Path, root: Path) -> AsyncIterator[Opened]:
 
 async def test_an_operator_may_what_the_cell_may_not_and_the_cell_may_no_more_afterwards(cell: Opened) -> None:
     store = cell.store
-    with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
+    with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this") as refused:
         await store.apply_policies([POLICY])
+    assert "the operator's (--store-credentials FILE)" in refused.value.hint
     await store.apply_policies([POLICY], writer=OPERATOR)
     await store.set_trust(b"PEM", writer=OPERATOR)
     assert await store.policies() == (POLICY,)

@@ -9,6 +9,8 @@ from agent.errors import HostRefused, Unavailable
 from host.errors import Unexpected
 
 AGAIN = "it is tried again by itself"
+REACHED = f"see that etcd runs, and that store.etcd.endpoints and the network lead to it; {AGAIN}"
+OPERATORS = "policies, routes and roots are the operator's (--store-credentials FILE); docs/store.md lists what each role needs"
 # what gRPC reports of a mistake in the settings -> what to do; gRPC cannot distinguish it from an outage
 MISTAKES = {
     "CERTIFICATE_VERIFY_FAILED": "store.etcd.ca must be the CA that issued etcd's certificate, and the clocks must agree",
@@ -41,10 +43,10 @@ def refused(error: Exception, etcd: Etcd) -> Exception:
         return Compacted()
     if code is grpc.StatusCode.PERMISSION_DENIED:
         user = etcd.username or etcd.cert
-        return HostRefused(f"etcd does not let '{user}' do this: {words}", hint="docs/store.md lists what each role needs")
+        return HostRefused(f"etcd does not let '{user}' do this: {words}", hint=OPERATORS)
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
         return HostRefused(f"etcd refuses '{etcd.username}': {words}", hint="look at store.etcd in agent.yaml")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return HostRefused(f"etcd refuses to write: {words}", hint="compact and defragment it, then `etcdctl alarm disarm`")
-    hint = next((each for sign, each in MISTAKES.items() if sign in words), AGAIN)
+    hint = next((each for sign, each in MISTAKES.items() if sign in words), REACHED)
     return Unavailable(f"etcd ({where}) does not answer: {words or code.name}", hint=hint)
