@@ -14,8 +14,9 @@ from typing import TypeVar
 from dataplane.apply import Outcome, PlannedEffects, Sockets
 from dataplane.firewall.driver import Firewall, FirewallTables
 from dataplane.flows import conntrack
-from dataplane.flows.cut import Clock, Receipt, SweepPhase, sweep
+from dataplane.flows.cut import Clock, Forbidden, Receipt, SweepPhase, sweep
 from dataplane.flows.datagrams import flows_in_use, lives
+from dataplane.flows.foreseen import foreseen
 from dataplane.flows.judge import NONE_DEPARTED, reached_outside
 from dataplane.flows.plain import plain_flows
 from dataplane.flows.streams import EnvoySockets, unknown_sockets
@@ -28,6 +29,7 @@ from dataplane.tables import TUNNEL_LINK, Interior, Tables
 from host import sysctl
 from host.errors import all_refused
 from host.namespace import NamespaceThread
+from host.netlink.socket import NetlinkSocket
 
 Result = TypeVar("Result")
 
@@ -121,6 +123,12 @@ class Kernel:
         """How many open TCP connections of containers are in no tunnel, see dataplane/flows/plain.py. Raises HostRefused."""
         return self.observe(lambda: len(plain_flows(conntrack.flows(self._flows_to_read), state)))
 
+    def foresee(self, now: HostState, then: HostState) -> "Future[Forbidden]":
+        """What a change of state would cut, see dataplane/flows/foreseen.py. Raises HostRefused."""
+        own = partial(_addresses, self._to_read.route)
+        look = partial(foreseen, now, then, envoy=self._envoy, known=self.known_names, own=own)
+        return self.observe(lambda: look(link=self._flows_to_read))
+
     def datagram_flows(self, addresses: Collection[IPv4Address], *, resolver: IPv4Address) -> "Future[dict[IPv4Address, int]]":
         """How many flows of UDP each of these has in use, see dataplane/flows/datagrams.py. Raises HostRefused."""
         return self.observe(
@@ -130,7 +138,7 @@ class Kernel:
         )
 
     def _own_addresses(self) -> frozenset[IPv4Address]:
-        return frozenset(each.local.ip for each in addresses.read(self._to_write.route))
+        return _addresses(self._to_write.route)
 
     @all_refused()
     def _read(self, desired: Tables, known: Mapping[IPv4Address, Interior], again: bool) -> Tables:
@@ -165,3 +173,8 @@ class Kernel:
             rates=link_rates.read(route, found, desired.rates),
             names=name_sets.read(),
         )
+
+
+def _addresses(route: NetlinkSocket) -> frozenset[IPv4Address]:
+    """The host's own."""
+    return frozenset(each.local.ip for each in addresses.read(route))

@@ -57,7 +57,7 @@ def ask(location: Location, proposal: RequestBody) -> Fields:
 
 
 def show_effect(found: Fields, *, as_json: bool) -> None:
-    """Policies that come and go, then pairs, each a line; and what is odd, on standard error."""
+    """Policies that come and go, then pairs, each a line, what is cut; and what is odd, on standard error."""
     if as_json:
         print_json(found)
         return
@@ -72,9 +72,20 @@ def show_effect(found: Fields, *, as_json: bool) -> None:
         click.echo("nothing changes")
     elif not any(_some(found.at(name)) for name in SIGNS):
         click.echo("nobody may reach more or less than before")
+    _show_cuts(found.at("cuts"), closes=_some(found.at("closes")))
     if (more := found.text("more")) != "0":
         print_warnings([f"{counted(more, 'pair')} of apps besides were not compared"])
     print_warnings(found.texts("notices"))
+
+
+def _show_cuts(cuts: Fields, *, closes: bool) -> None:
+    """The live connections that would end, with a few of them."""
+    if (count := cuts.text("count")) != "0":
+        click.echo(click.style(f"cuts {counted(count, 'live connection')} of this cell:", fg="red"))
+        for each in cuts.texts("lines"):
+            click.echo(f"  {each}")
+    if closes and (cells := cuts.text("other_cells")) != "0":
+        click.echo(f"what it cuts on {counted(cells, 'other cell')} is not seen here")
 
 
 def _mode(edge: Fields) -> str:

@@ -58,6 +58,7 @@ from agent.envoy.connection import EnvoyConnection
 from agent.envoy.leaving_envoys import LeavingEnvoys
 from agent.envoy.memory_relief import MemoryRelief
 from agent.envoy.process import envoy_account, envoy_obstacle
+from agent.insight.foreseen_cuts import CutForecast
 from agent.insight.history import History
 from agent.insight.seen_changes import SeenChanges
 from agent.loop import drift
@@ -342,7 +343,10 @@ def _containers(base: Foundation, parts: Parts, attachments: AttachmentsApi) -> 
 
 def _policies(base: Foundation, parts: Parts, enforcement: Enforcement) -> PoliciesApi:
     defaults = _outside_defaults(parts)
-    return PoliciesApi(parts.policies, known=parts.known, enforcement=enforcement, defaults=defaults, now=base.clock.now)
+    cuts = CutForecast(base.kernel, applied=parts.loop.applied, tags=base.storage.tags.tags).of
+    return PoliciesApi(
+        parts.policies, known=parts.known, enforcement=enforcement, defaults=defaults, now=base.clock.now, cuts=cuts
+    )
 
 
 def _explain(base: Foundation, parts: Parts, apps: AppsApi, reporting: tuple[Part, ...]) -> ExplainApi:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.testlib.cell import CellUnderTest
+from tests.testlib.connections import is_alive
 from tests.testlib.documents import blocks, commands
-from tests.testlib.node import Connected, Refused
+from tests.testlib.node import Connected, Refused, pair
 from tests.testlib.shop import API, OTHER, WEB, policies
 
 PAGE = "docs/policies.md"
@@ -36,10 +37,24 @@ def test_a_file_that_would_be_dropped_in(cell: CellUnderTest, shop: Path) -> Non
     cell.policy_file("shop.yaml", shop.read_text())
     assert web.connect(api, 9000) is Connected
     assert cell.cellnet("policy", "diff", str(shop)).out == "nothing changes\n"
-    shop.write_text(policies(RULE))
-    assert f"- {API} -> {OTHER}  udp/53\n" in cell.cellnet("policy", "diff", str(shop)).out
+    wider = f"from: {WEB}, to: {API}, tcp: 9000-9001"
+    cell.policy_file("shop.yaml", policies(wider, f"from: same-space, to: {OTHER}, udp: 53"))
+    live, over = pair(web, api, 9001), pair(web, api, 9001)
+    for each in over:
+        each.close()
+    shop.write_text(policies(wider))
+    found = cell.cellnet("policy", "diff", str(shop)).out
+    assert f"- {API} -> {OTHER}  udp/53\n" in found
+    assert "cuts" not in found
     (folder := shop.parent / "new").mkdir()
-    assert f"- {WEB} -> {API}  tcp/9000\n" in cell.cellnet("policy", "diff", str(folder)).out
+    found = cell.cellnet("policy", "diff", str(folder)).out
+    assert f"- {WEB} -> {API}  tcp/9000-9001\n" in found
+    assert "of this cell:\n" in found
+    foreseen = [line.strip() for line in found.splitlines() if line.startswith("  ")]
+    assert f"1 connection of {WEB} ({web.address}) to {API} ({api.address}) tcp/9001" in foreseen
+    assert is_alive(*live), "it is only asked"
+    cell.policy_file("shop.yaml", "policies: []\n")
+    assert "; ".join(foreseen) == next(cell.status().at("last_cuts").each()).text("what")
     shop.write_text("policies: [{from: acme/shop/web}]")
     assert "shop.yaml:1:12: 'to' is missing" in cell.cellnet("policy", "diff", str(shop), code=1).err
     assert "cannot be read" in cell.cellnet("policy", "diff", str(shop.parent / "none.yaml"), code=1).err

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -57,7 +58,7 @@ def last_cut(cell: CellUnderTest) -> str:
     return next(cell.status().at("last_cuts").each()).text("what")
 
 
-def test_exactly_the_streams_that_lost_their_right_end(cell: CellUnderTest) -> None:
+def test_exactly_the_streams_that_lost_their_right_end(cell: CellUnderTest, tmp_path: Path) -> None:
     web, api, other = cell.run_app(WEB), cell.run_app(API), cell.run_app(OTHER)
     kept_right = f"from: {OTHER}, to: {API}, tcp: 9000"
     cell.policy_file(FILE, policies(f"from: {WEB}, to: {API}, tcp: [8080, 8999-9000, 9001, 61443]", kept_right))
@@ -66,11 +67,14 @@ def test_exactly_the_streams_that_lost_their_right_end(cell: CellUnderTest) -> N
     with api.listen(8080) as listener:
         secure = web.dial_tls(api), api.keep(listener.accept()[0])
     assert all(is_alive(*each) for each in (*revoked, *kept, secure))
-    cell.policy_file(FILE, policies(f"from: {WEB}, to: {API}, tcp: [8999, 9001, 61443]", kept_right), sync=False)
+    (change := tmp_path / FILE).write_text(policies(f"from: {WEB}, to: {API}, tcp: [8999, 9001, 61443]", kept_right))
+    foreseen = cell.cellnet("policy", "diff", str(change)).out
+    cell.policy_file(FILE, change.read_text(), sync=False)
     assert all(map(is_cut, revoked))
     assert all(is_alive(*each) for each in (*kept, secure))
     assert is_refused(web, api, 9000)
     assert last_cut(cell) == f"3 streams of {WEB} ({web.address}) to {API} ({api.address}) tcp/9000"
+    assert f"cuts 3 live connections of this cell:\n  {last_cut(cell)}\n" in foreseen
     receipt = next(json.loads(line) for line in reversed(cell.log.splitlines()) if '"flows_cut"' in line)
     assert (receipt["what"], receipt["flows"], receipt["count"]) == ([last_cut(cell)], [], 3)
 

@@ -322,7 +322,9 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
         DrainApi(FakeDrain(cell.views), enforced=cell.step),
         apps,
         SpacesApi(FakeDeclaredApps(cell), known=known, enforcement=enforcement),
-        PoliciesApi(policies, known=known, enforcement=enforcement, defaults=cell.defaults, now=lambda: NOW),
+        PoliciesApi(
+            policies, known=known, enforcement=enforcement, defaults=cell.defaults, now=lambda: NOW, cuts=policies.cuts
+        ),
         cells,
         RoutesApi(cell.names, naming, known=known, in_force=cell.step, instances=lambda: cell.instances, leads=apps.leads),
         FakeCa(cell),

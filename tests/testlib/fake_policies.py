@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import InvalidInput
+from agent.insight.foreseen_cuts import ForeseenCuts
 from agent.model.credentials import StoreCredentials
 from agent.model.outside import NOTHING_INSIDE
 from agent.model.policy import Policy
@@ -36,6 +37,9 @@ class FakePolicies(PoliciesInForce):
 
     async def if_changed(self, proposal: Proposal) -> tuple[tuple[Policy, ...], tuple[Policy, ...]]:
         return self.cell.policies(), proposal.on(Written(Path("/etc"), (), await self.from_store(), NOTHING_INSIDE))
+
+    async def cuts(self, _policies: tuple[Policy, ...]) -> ForeseenCuts:
+        return ForeseenCuts()
 
     async def allow(
         self, source: str, *, to: str, ports: tuple[str, ...], name: str | None, writer: StoreCredentials | None,

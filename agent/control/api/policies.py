@@ -11,7 +11,7 @@ from pydantic import Field
 
 from agent.control.api.one_policy import OnePolicyApi
 from agent.control.api.policy_check import OutsideDefaults, PolicyCheck
-from agent.control.api.policy_effect import PolicyEffectApi
+from agent.control.api.policy_effect import Foresee, PolicyEffectApi
 from agent.control.api.policy_view import view
 from agent.control.bodies import OperatorBody, read_body
 from agent.control.changes import NAMES
@@ -81,14 +81,14 @@ class PoliciesApi:
 
     def __init__(
         self, policies: PoliciesInForce, *, known: KnownApps, enforcement: Enforcement, defaults: OutsideDefaults,
-        now: Callable[[], datetime],
+        now: Callable[[], datetime], cuts: Foresee,
     ) -> None:  # fmt: skip
         self._policies = policies
         self._now = now
         self._known = known
         self._enforcement = enforcement
         self._check = PolicyCheck(policies, known=known, defaults=defaults)
-        self._effect = PolicyEffectApi(policies, known=known)
+        self._effect = PolicyEffectApi(policies, known=known, cuts=cuts)
         self._one = OnePolicyApi(policies, enforcement=enforcement)
         self._list = PolicyList()
 

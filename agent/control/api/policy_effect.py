@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from aiohttp import web
 from pydantic import Field
@@ -11,7 +11,9 @@ from agent.control.api.policy_view import view
 from agent.control.bodies import Body, read_body
 from agent.control.errors import answer
 from agent.errors import InvalidInput
+from agent.insight.foreseen_cuts import ForeseenCuts
 from agent.model.names import AppName, Space
+from agent.model.policy import Policy
 from agent.policy.edges import Edge, Roll, matrix
 from agent.policy.effect import Effect, effect
 from agent.policy.in_force import PoliciesInForce
@@ -19,6 +21,8 @@ from agent.policy.known_apps import KnownApps
 from agent.policy.proposal import Proposal
 from agent.policy.terms import AUDIT
 
+Foresee = Callable[[tuple[Policy, ...]], Awaitable[ForeseenCuts]]
+"""What of the live connections of this cell would be cut under some policies."""
 FILE_NAME = re.compile(r"[^./\0][^/\0]*\.yaml")
 MOST_EDGES = 50_000
 
@@ -44,8 +48,9 @@ class DiffBody(Body):
 class PolicyEffectApi:
     """The handlers. Both only read, and work beside the loop: there may be many pairs."""
 
-    def __init__(self, policies: PoliciesInForce, *, known: KnownApps) -> None:
+    def __init__(self, policies: PoliciesInForce, *, known: KnownApps, cuts: Foresee) -> None:
         self._policies = policies
+        self._cuts = cuts
         self._known = known
 
     def routes(self) -> list[web.RouteDef]:
@@ -59,7 +64,11 @@ class PolicyEffectApi:
         before, after = await self._policies.if_changed(proposal)
         known = await self._known.named()
         found = await asyncio.to_thread(effect, before, after, known=known)
-        return answer({**_effect(found), "deletes": proposal.leaving(await self._policies.from_store())})
+        seen = await self._cuts(after)
+        unseen = 0 if proposal.files or proposal.whole else seen.other_cells  # files are of this cell alone
+        cuts = {"count": seen.count, "lines": seen.lines, "other_cells": unseen}
+        deletes = proposal.leaving(await self._policies.from_store())
+        return answer({**_effect(found), "cuts": cuts, "deletes": deletes})
 
     async def matrix(self, request: web.Request) -> web.Response:
         """Who may reach whom now."""
