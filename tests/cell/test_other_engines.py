@@ -1,20 +1,32 @@
-"""containerd beside podman on one host, Docker, systemd-nspawn: the real ones, and policies hold for their containers."""
+"""containerd beside podman on one host, Docker, systemd-nspawn: the real ones, and policies hold for them in strict mode."""
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from ipaddress import IPv4Address
 
 import pytest
 
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.machine_boot import PROPAGATED
-from tests.testlib.node import Connected, Node, Refused
+from tests.testlib.node import Node
 from tests.testlib.other_engines import Ctr, Docker
 from tests.testlib.patience import eventually
 from tests.testlib.podman import Podman
 
 SERVER = ("/usr/bin/python3", "-m", "http.server", "8080")
+CALL = ("python3", "-c", "import urllib.request as r; print(r.urlopen('http://api:8080/', timeout=5).status)")
+
+
+@pytest.fixture(scope="module")
+def cell_overrides() -> Sequence[str]:
+    return ("tls.mtls=strict",)
+
+
+def calls(cell: CellUnderTest, name: str) -> bool:
+    """Whether a call of an attachment to api, by its name, gets an answer."""
+    return cell.cellnet("exec", name, "--", *CALL, code=None).out == "200\n"
 
 
 @pytest.fixture
@@ -36,14 +48,15 @@ def test_containers_of_two_engines_on_one_host_call_each_other_by_policy_and_go_
     ctr.remove("other")
     cell.cellnet("reserve", "default-web", "--app=acme/shop/web")
     ctr.container("web")
-    api = podman.container("api", "acme/shop/api", command=SERVER)
+    podman.container("api", "acme/shop/api", command=SERVER)
     found = cell.client.get("/v1/attachments/default-web")
     address = found.text("address")
-    web = Node(cell.lab.root / "run/cellnet/netns/default-web", address=api.address)
+    web = Node(cell.lab.root / "run/cellnet/netns/default-web", address=IPv4Address(address))
     assert address in web.run("ip", "addr", "show", "eth0")
-    assert web.connect(api, 8080) is Refused
+    assert not calls(cell, "default-web")
     cell.allow("acme/shop/web", "acme/shop/api", "tcp/8080")
-    eventually(lambda: web.connect(api, 8080) is Connected)
+    eventually(lambda: calls(cell, "default-web"))
+    assert address in podman("logs", "api").err
     podman.remove("api")
     assert cell.attachments() == ["default-web"]
     web.close()
@@ -68,13 +81,7 @@ def test_a_container_of_docker_joins_one_that_is_attached_and_has_its_environmen
     assert address == cell.client.get("/v1/attachments/web").text("address")
     assert "nameserver 169.254.0.2" in lines
     assert lines[-1].startswith("-----BEGIN")
-    call = (
-        "exec",
-        "web",
-        "python3",
-        "-c",
-        "import urllib.request as r; print(r.urlopen('http://api:8080/', timeout=5).status)",
-    )
+    call = ("exec", "web", *CALL)
     assert docker(*call, code=None).code != 0
     cell.allow("acme/shop/web", "acme/shop/api", "tcp/8080")
     eventually(lambda: docker(*call, code=None).out == "200\n")
@@ -87,20 +94,35 @@ def test_a_container_of_systemd_nspawn_joins_a_held_namespace(cell: CellUnderTes
     cell.cellnet("hold", "web", "--app=acme/shop/web")
     run, name = cell.lab.root / "run/cellnet", f"web-{os.getpid()}"
     root = f"--directory={podman.folder / 'rootfs'}"
-    call = "import urllib.request as r; print(r.urlopen('http://api:8080/', timeout=5).status)"
     words = ("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--pipe", "--as-pid2", f"--machine={name}", root,
              f"--network-namespace-path={run / 'held/web'}", f"--bind-ro={run / 'resolv/web'}:/etc/resolv.conf",
              "--bind-ro=/usr", "--resolv-conf=off", "--timezone=off", "--link-journal=no")  # fmt: skip
 
-    def calls() -> str:
-        return subprocess.run([*words, "python3", "-c", call], stdout=subprocess.PIPE, text=True, check=False).stdout
+    def called() -> str:
+        return subprocess.run([*words, *CALL], stdout=subprocess.PIPE, text=True, check=False).stdout
 
-    assert calls() == ""
+    assert called() == ""
     cell.allow("acme/shop/web", "acme/shop/api", "tcp/8080")
-    assert calls() == "200\n"
+    eventually(lambda: called() == "200\n")
     assert cell.client.get("/v1/attachments/web").text("address") in podman("logs", "api").err
     assert cell.attachments() == ["api", "web"]
     cell.cellnet("release", "web")
     assert cell.attachments() == ["api"]
     with suppress(OSError):
         (PROPAGATED / name).rmdir()  # nspawn leaves it where a container has no file system of its own
+
+
+def test_dockerd_that_makes_its_own_rules_and_makes_them_anew_leaves_ours_whole(cell: CellUnderTest, podman: Podman) -> None:
+    podman.container("api", "acme/shop/api", command=SERVER)
+    for name in ("web", "other"):
+        podman.container(name, f"acme/shop/{name}")
+    cell.allow("acme/shop/web", "acme/shop/api", "tcp/8080")
+    docker = Docker(cell, podman)
+    for _ in range(2):
+        with docker.started(network=True):
+            eventually(lambda: "-A FORWARD -j DOCKER-USER" in cell.host.run("iptables", "-S", "FORWARD"))
+            eventually(lambda: calls(cell, "web"))
+            assert not calls(cell, "other")
+    rules = cell.host.run("iptables", "-S", "FORWARD").splitlines()
+    assert rules[1] == "-A FORWARD -j CELLNET-FORWARD"
+    assert cell.wait_well().flag("ok")

@@ -1,7 +1,8 @@
-"""The hook of podman: an annotated container has environment, certificates and resolver, without a word to cellnet before."""
+"""The hook of podman, in strict mode: an annotated container has environment, certificates and resolver, unasked."""
 
 import ast
 import sys
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,6 +13,11 @@ from tests.testlib.podman import ROOT, Podman
 
 SERVER = ("python3", "-m", "http.server", "8080")
 FIRST = "tr '\\0' '\\n' </proc/1/environ"
+
+
+@pytest.fixture(scope="module")
+def cell_overrides() -> Sequence[str]:
+    return ("tls.mtls=strict",)
 
 
 @pytest.fixture

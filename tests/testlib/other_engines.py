@@ -36,7 +36,7 @@ class EngineDaemon:
     def __init__(self, cell: CellUnderTest, name: str) -> None:
         self.cell = cell
         self.folder = cell.lab.root / name
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
 
     @property
     def socket(self) -> Path:
@@ -45,6 +45,7 @@ class EngineDaemon:
     @contextmanager
     def running(self, *argv: str) -> Iterator[None]:
         """Until the block ends."""
+        self.socket.unlink(missing_ok=True)
         words = ["nsenter", f"--net={self.cell.lab.netns}", *argv]
         with (self.folder / "log").open("wb") as log, subprocess.Popen(words, stdout=log, stderr=log) as daemon:
             try:
@@ -110,7 +111,7 @@ class Ctr(EngineDaemon):
 
 
 class Docker(EngineDaemon):
-    """dockerd without a network of its own."""
+    """dockerd, without a network of its own unless it is started with one."""
 
     def __init__(self, cell: CellUnderTest, podman: Podman) -> None:
         super().__init__(cell, "docker")
@@ -118,18 +119,18 @@ class Docker(EngineDaemon):
         self._cgroup = f"cellnet-test-{os.getpid()}"
 
     @contextmanager
-    def started(self) -> Iterator["Docker"]:
-        """Until the block ends; with an image `base`."""
+    def started(self, *, network: bool = False) -> Iterator["Docker"]:
+        """Until the block ends; with an image `base`, or with a `network`: a bridge, and rules of iptables as it likes them."""
         kept = {"data-root": "data", "exec-root": "exec", "pidfile": "pid"}
         places = (f"--host=unix://{self.socket}", *(f"--{what}={self.folder / place}" for what, place in kept.items()))
         limits = ("--default-ulimit=nofile=1024:1024", "--default-ulimit=nproc=1000:1000", f"--cgroup-parent=/{self._cgroup}")
-        network = ("--iptables=false", "--ip6tables=false", "--bridge=none")
-        with self.running(
-            "dockerd", *places, *network, *limits, "--storage-driver=vfs", "--exec-opt=native.cgroupdriver=cgroupfs"
-        ):
-            tar = self.folder / "root.tar"
-            subprocess.run(["tar", "-C", str(self._root), "-cf", str(tar), "."], check=True)
-            self("import", str(tar), "base:latest")
+        networks = () if network else ("--iptables=false", "--bridge=none")
+        engine = (*limits, "--storage-driver=vfs", "--exec-opt=native.cgroupdriver=cgroupfs")
+        with self.running("dockerd", *places, *networks, "--ip6tables=false", *engine):
+            if not network:
+                tar = self.folder / "root.tar"
+                subprocess.run(["tar", "-C", str(self._root), "-cf", str(tar), "."], check=True)
+                self("import", str(tar), "base:latest")
             try:
                 yield self
             finally:
