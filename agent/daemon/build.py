@@ -167,6 +167,7 @@ def _tasks(base: Foundation, parts: Parts, seen: SeenChanges) -> tuple[Work, ...
     def changed() -> None:
         kick()
         parts.files.look()
+        parts.of_cells.look()
         seen.kick()
 
     return (
@@ -204,6 +205,7 @@ def _tasks(base: Foundation, parts: Parts, seen: SeenChanges) -> tuple[Work, ...
         *parts.insight.tasks(),
         ("seen_changes", seen.run),
         ("files", parts.files.run),
+        ("of_cells", parts.of_cells.run),
         ("published", parts.published.run),
         ("drain", parts.drain.run),
         ("owners", OwnerWatch(parts.attaching.sweep, base.ledger).run),
@@ -344,13 +346,14 @@ def _containers(base: Foundation, parts: Parts, attachments: AttachmentsApi) -> 
 def _policies(base: Foundation, parts: Parts, enforcement: Enforcement) -> PoliciesApi:
     defaults = _outside_defaults(parts)
     cuts = CutForecast(base.kernel, applied=parts.loop.applied, tags=base.storage.tags.tags).of
+    known, now = parts.known, base.clock.now
     return PoliciesApi(
-        parts.policies, known=parts.known, enforcement=enforcement, defaults=defaults, now=base.clock.now, cuts=cuts
+        parts.policies, known=known, enforcement=enforcement, defaults=defaults, now=now, cuts=cuts, of_cells=parts.of_cells
     )
 
 
 def _explain(base: Foundation, parts: Parts, apps: AppsApi, reporting: tuple[Part, ...]) -> ExplainApi:
-    check = PolicyCheck(parts.policies, known=parts.known, defaults=_outside_defaults(parts))
+    check = PolicyCheck(parts.policies, known=parts.known, defaults=_outside_defaults(parts), of_cells=parts.of_cells)
     problems = partial(problems_of, reporting)
     return ExplainApi(make_explanation(base, parts, apps=apps, check=check, problems=problems))
 

@@ -46,7 +46,7 @@ def make_explanation(
 
 def _policy(base: Foundation, parts: Parts, check: PolicyCheck) -> PolicySteps:
     names_of = base.kernel.known_names.names_of
-    return PolicySteps(cell=base.config.cell, check=check.answer, unsettled=parts.policies.unsettled_files, names_of=names_of)
+    return PolicySteps(check=check.answer, unsettled=parts.policies.unsettled_files, names_of=names_of)
 
 
 def _names(parts: Parts, app: AppName, asked: Iterable[str]) -> tuple[str, ...]:

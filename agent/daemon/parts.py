@@ -52,12 +52,14 @@ from agent.loop.roots_in_force import RootsInForce
 from agent.loop.snapshot import SnapshotSources
 from agent.metrics import Metrics
 from agent.model.cell import CellRecord, RootsInUse
+from agent.model.names import AppName
 from agent.model.outside import Inside
 from agent.model.resolv_conf import resolv_conf
 from agent.model.routes import RouteDomains
 from agent.policy.endings import Endings
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
+from agent.policy.of_cells import PoliciesOfCells
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.last_leaves import ClockBounds
 from ca.disk import Authorities, load_or_create
@@ -80,6 +82,7 @@ class Parts:
     metrics: Metrics
     leaves: Leaves
     policies: PoliciesInForce
+    of_cells: PoliciesOfCells
     known: KnownApps
     tags: TagsInUse
     announcement: Announcement
@@ -144,7 +147,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     rollout_facts = RolloutFacts(lambda: peers.all, lambda: announcement.announced, clock.elapsed)
     return Parts(
         metrics=metrics, leaves=leaves, policies=policies, known=known, tags=tags, announcement=announcement, roots=roots,
-        ads=ads, loop=loop,
+        ads=ads, loop=loop, of_cells=_of_cells(base, policies),
         firewall=FirewallPart(base.backend, kernel=base.kernel, loop=loop, passage=lambda: passage_of(base.current.config)),
         liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching, drain=drain,
         places=ReservedPlaces(base.ledger, holders, storage.indexes, names.asked, files, attaching.turn_of),
@@ -232,6 +235,15 @@ def _policies(base: Foundation) -> PoliciesInForce:
     return PoliciesInForce(
         config.policies, last_good=config.paths.last_good, store=store, endings=endings, inside=Inside.of(config)
     )
+
+
+def _of_cells(base: Foundation, policies: PoliciesInForce) -> PoliciesOfCells:
+    config, ledger = base.config, base.ledger
+
+    def is_here(app: AppName) -> bool:
+        return any(each.app == app for each in ledger.all())
+
+    return PoliciesOfCells(policies, base.storage.cells, cell=config.cell, is_here=is_here, inside=Inside.of(config))
 
 
 def _tags(base: Foundation) -> TagsInUse:

@@ -120,6 +120,10 @@ class PoliciesInForce(Part):
         """Files first, then the store's by name; without those that have ended."""
         return self._endings.holding(await self.written())
 
+    def holding(self, policies: tuple[Policy, ...]) -> tuple[Policy, ...]:
+        """Without those that have ended."""
+        return self._endings.holding(policies)
+
     async def written(self) -> tuple[Policy, ...]:
         """With those that have ended."""
         files, stored = self._files.policies(), await self.from_store()
@@ -162,7 +166,7 @@ class PoliciesInForce(Part):
 
     async def check(self, source: Party, *, to: Party, protocol: Protocol, port: int) -> Policy | None:
         """The policy that lets `source` reach `to`, one in audit last, or None. Raises InvalidInput where no end is an app."""
-        return permitting(await self._allowing(source, to), protocol=protocol, port=port)
+        return permitting(await self.speaking(source, to), protocol=protocol, port=port)
 
     async def ended(self, source: Party, *, to: Party, protocol: Protocol, port: int) -> tuple[Policy, ...]:
         """Those that let `source` reach `to` once, and do so no more."""
@@ -175,15 +179,13 @@ class PoliciesInForce(Part):
 
     async def open_ports(self, source: Party, *, to: Party) -> tuple[str, ...]:
         """All that `source` may reach at `to`, as tcp/8080. Raises as `check`."""
-        policies = await self._allowing(source, to)
-        found = ((each.value, merged(ports for policy in policies for ports in policy.ports(each))) for each in Protocol)
-        return tuple(f"{protocol}/{ports}" for protocol, ranges in found for ports in ranges)
+        return open_ports(await self.speaking(source, to))
 
     async def egress_of(self, app: AppName) -> tuple[EgressPolicy, ...]:
         """The policies that let an app reach the outside."""
         return (await self.outside()).egress.of(app)
 
-    async def _allowing(self, source: Party, to: Party) -> tuple[Policy, ...]:
+    async def speaking(self, source: Party, to: Party) -> tuple[Policy, ...]:
         """The policies in force that speak of both."""
         self._resolver.follow(await self.in_force())
         return speaking_of(source, to, self._resolver, await self.outside())
@@ -232,6 +234,12 @@ class PoliciesInForce(Part):
             if wakeup is not None and wakeup <= time.monotonic():
                 self._files.scan(time.monotonic())
         return (*(str(each) for each in self._files.unenforced()), *self._stored.problems)
+
+
+def open_ports(policies: tuple[Policy, ...]) -> tuple[str, ...]:
+    """All that these open, as tcp/8080."""
+    found = ((each.value, merged(ports for policy in policies for ports in policy.ports(each))) for each in Protocol)
+    return tuple(f"{protocol}/{ports}" for protocol, ranges in found for ports in ranges)
 
 
 def speaking_of(source: Party, to: Party, apps: PolicyResolver, outside: OutsideResolver) -> tuple[Policy, ...]:

@@ -13,6 +13,8 @@ from agent.store.database import Database
 from agent.store.refusals import no_such_cell, refuse_credentials, still_alive
 from agent.store.subnets import SubnetClaim
 
+NOTHING_PUBLISHED: Mapping[str, bytes] = MappingProxyType({})
+
 
 class LoneCell:
     """A CellStore. Only its subnet is in the file: it announces and publishes all else anew at each start.
@@ -67,6 +69,12 @@ class LoneCell:
             self._endpoints.clear()
             self._endpoints.update(after)
             self._changes.announce()
+
+    async def publish_policies(self, policies: bytes) -> None:
+        """See CellStore. There is no other cell."""
+
+    def published_policies(self) -> Mapping[str, bytes]:
+        return NOTHING_PUBLISHED
 
     def endpoints(self) -> Mapping[IPv4Address, Endpoint]:
         return MappingProxyType(self._endpoints)

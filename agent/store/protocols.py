@@ -114,6 +114,12 @@ class CellStore(Protocol):
     async def publish(self, endpoints: Collection[Endpoint]) -> None:
         """Publish all that runs on this cell, in place of what was before. Other cells see it once the cell is announced."""
 
+    async def publish_policies(self, policies: bytes) -> None:
+        """Publish what this cell's policy files allow, for the others to show, in place of what was before."""
+
+    def published_policies(self) -> Mapping[str, bytes]:
+        """What each cell has published of its files. The same object while neither that nor what runs on any cell changes."""
+
     def endpoints(self) -> Mapping[IPv4Address, Endpoint]:
         """What runs on all cells that are alive. A live view: read it before you wait for anything."""
 

@@ -1,27 +1,41 @@
-"""Asked on another cell than the app's, `explain` says what it cannot see there instead of taking it for well."""
+"""Asked on any cell, `explain` knows the policies of all, and says what it cannot see there instead of taking it for well."""
 
 from tests.cells.conftest import Place
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.explained import explained
+from tests.testlib.node import Connected
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, WEB, web_to_api
 
 
-def test_what_is_seen_on_the_destinations_cell_alone_is_said_to_be_so(cells: CellsUnderTest, place: Place) -> None:
-    place(1, WEB)
-    api = place(2, API)
-    denied = cells[1].cellnet("explain", WEB, API, "tcp/9000", code=1).out
-    assert "policy files of cell-2 may have one: ask there" in denied
-    cells[2].policy_file("shop.yaml", web_to_api("tcp: 9000"))
-    assert "nothing in api serves tcp/9000" in cells[2].cellnet("explain", WEB, API, "tcp/9000", code=1).out
-    cells.allow(WEB, API, "tcp/9000")
-    found = cells[1].cellnet("explain", WEB, API, "tcp/9000").out
+def test_policies_of_all_cells_are_told_on_every_cell_and_what_is_seen_on_one_alone_is_said_to_be_so(
+    cells: CellsUnderTest, place: Place
+) -> None:
+    web, api = place(1, WEB), place(2, API)
+    assert f"no policy lets {WEB} reach {API} on tcp/9000" in explained(cells[1], WEB, API, "tcp/9000")
+    cells[1].policy_file("here.yaml", web_to_api("tcp: 9000"))
+    denied = cells[1].cellnet("policy", "check", WEB, API, "tcp/9000", code=1).err
+    assert "here.yaml:2) is a file's of this cell, and judges what runs here alone" in denied
+    path = cells[2].policy_file("shop.yaml", web_to_api("tcp: 9000"))
+    by = f"allowed by shop.yaml:2 (cell-2:{path}:2)"
+    for each in (1, 3):
+        eventually(lambda each=each: f"ok  policy: {by}" in explained(cells[each], WEB, API, "tcp/9000"))  # type: ignore[misc]
+        assert by in cells[each].cellnet("policy", "check", WEB, API, "tcp/9000").out
+        assert "tcp/9000" in cells[each].cellnet("policy", "matrix", "--app", API).out
+    found = explained(cells[1], WEB, API, "tcp/9000")
     assert f"{api.name} runs on cell-2, and what listens in it is seen there alone" in found
     assert "cell-2 is alive, and its tunnel" in found
-    assert found.endswith("nothing that is seen on this cell stands in the way\n")
+    assert found.endswith("nothing that is seen on this cell stands in the way")
+    assert "nothing in api serves tcp/9000" in explained(cells[2], WEB, API, "tcp/9000")
     api.listen(9000)
-    assert cells[2].cellnet("explain", WEB, API, "tcp/9000").out.endswith("it works\n")
+    assert explained(cells[2], WEB, API, "tcp/9000").endswith("it works")
+    assert web.connect(api, 9000) is Connected
+    place(3, API, name="far")
+    not_there = f"NO  policy: no policy lets {WEB} reach the instances of {API} on cell-3"
+    eventually(lambda: not_there in explained(cells[1], WEB, API, "tcp/9000"))
+    cells[2].remove_policy_file("shop.yaml")
+    eventually(lambda: "NO  policy: no policy lets" in explained(cells[1], WEB, API, "tcp/9000"))
 
 
 def drop(cell: CellUnderTest, packets: str) -> None:

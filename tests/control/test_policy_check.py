@@ -73,7 +73,7 @@ def test_a_network_allows_its_addresses_on_its_ports(curl: Curl) -> None:
     name = allow(curl, WEB, "192.0.2.0/24", "tcp/443", "udp/500-510", "icmp/echo")
     assert check(curl, WEB, "192.0.2.7", "tcp/443") == {
         "allowed": True, "by": name, "origin": "store", "until": None, "note": "", "reverse": None,
-        "ports": ["tcp/443", "udp/500-510", "icmp/echo"], "notices": [],
+        "ports": ["tcp/443", "udp/500-510", "icmp/echo"], "notices": [], "mode": None, "not_on": [],
     }  # fmt: skip
     assert check(curl, WEB, "192.0.2.255", "icmp/echo")["allowed"]
     denied = check(curl, WEB, "192.0.2.7", "tcp/80")
@@ -103,7 +103,7 @@ def test_the_reverse_of_a_call_from_outside_is_one_to_there(curl: Curl) -> None:
     name = allow(curl, WEB, "203.0.113.0/24", "tcp/8080")
     assert check(curl, "203.0.113.9", WEB, "tcp/8080") == {
         "allowed": False, "by": None, "origin": None, "until": None, "note": "",
-        "reverse": {"by": name, "origin": "store"}, "ports": [], "notices": [],
+        "reverse": {"by": name, "origin": "store"}, "ports": [], "notices": [], "mode": None, "not_on": [],
     }  # fmt: skip
 
 

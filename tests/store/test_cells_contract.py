@@ -91,6 +91,24 @@ async def test_what_runs_on_a_cell_is_seen_by_all(cells: Cells) -> None:
         await runs(store, api, job)
 
 
+async def test_what_a_cells_files_allow_is_seen_by_all_and_goes_with_the_cell(cells: Cells) -> None:
+    one, two = cells.store("one"), cells.store("two")
+    first = await cell(one, "one")
+    await cell(two, "two")
+    for policies in (b"some", b"others"):
+        await one.publish_policies(policies)
+        await eventually_async(lambda policies=policies: two.published_policies() == {"one": policies})  # type: ignore[misc]
+    known = two.published_policies()
+    await two.claim_tags([app("web")], now=NOW)
+    assert two.published_policies() is known
+    await one.publish([endpoint(first, "web")])
+    await eventually_async(lambda: two.published_policies() is not known)
+    await cells.lapse(one, "one")
+    assert two.published_policies() == {"one": b"others"}, "the cell comes back"
+    await two.remove_cell("one", now=NOW)
+    await eventually_async(lambda: two.published_policies() == {})
+
+
 async def test_what_is_published_before_the_cell_is_announced_comes_with_it(cells: Cells) -> None:
     one, two = cells.store("one"), cells.store("two")
     subnet = await one.claim_subnet("id-of-one", network=OVERLAY, cell_prefix=24, now=NOW)

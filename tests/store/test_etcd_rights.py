@@ -57,6 +57,8 @@ async def test_a_cells_role_is_enough_for_a_cell(by_password: Config, make: Make
     await store.publish([])
     await runs(store)
     assert [each.record for each in await store.cells()] == [first]
+    await store.publish_policies(b"some")
+    await eventually_async(lambda: store.published_policies() == {"cell-1": b"some"})
     await store.refer([app("web")])
     assert await store.claim_tags([app("web")], now=NOW) == {app("web"): 1}
     await store.release_tags([app("web")], now=NOW)
@@ -85,7 +87,8 @@ async def test_a_cells_role_can_write_neither_policies_nor_routes_nor_another_ce
     with pytest.raises(HostRefused):
         await store.set_trust(b"PEM")
     client = EtcdClient(by_password)
-    others = ("cells/cell-2/apps", "cells/cell-2/record", "cells/cell-2/alive", "cells/cell-11/record", "endpoints/cell-2/web")
+    others = ("cells/cell-2/apps", "cells/cell-2/policies", "cells/cell-2/record", "cells/cell-2/alive", "cells/cell-11/record",
+              "endpoints/cell-2/web")  # fmt: skip
     for key in (*others, "policies/a", "routes/internal/apps/web", "ca/trust", "ca/rotation", "elsewhere"):
         with pytest.raises(HostRefused):
             await client.commit(do=[put(f"/cellnet/v1/{key}", b"[]")])

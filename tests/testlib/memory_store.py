@@ -43,6 +43,7 @@ class SharedRecords:
     alive: dict[str, float] = field(default_factory=dict)
     cells: tuple[Cell, ...] = ()
     endpoints: dict[IPv4Address, Endpoint] = field(default_factory=dict)
+    file_policies: dict[str, bytes] = field(default_factory=dict)
     trust: bytes = b""
     rotation: Rotation | None = None
     routes: Routes = field(default_factory=Routes)
@@ -64,6 +65,7 @@ class MemoryStore:
         self._all.stores.append(self)
         self._name = ""
         self._published: tuple[Endpoint, ...] = ()
+        self._shown: tuple[object, Mapping[str, bytes]] = (None, {})
         self._departed: set[IPv4Address] = set()
         self._claimed: set[tuple[AppName, int]] = set()
 
@@ -184,6 +186,18 @@ class MemoryStore:
         """See CellStore."""
         self._published = tuple(endpoints)
         self._set_cells()
+
+    async def publish_policies(self, policies: bytes) -> None:
+        """See CellStore."""
+        self._all.file_policies[self._name] = policies
+
+    def published_policies(self) -> Mapping[str, bytes]:
+        """See CellStore."""
+        known = {name: each for name, each in self._all.file_policies.items() if name in self._all.records}
+        state = (known, dict(self._all.endpoints))
+        if self._shown[0] != state:
+            self._shown = (state, MappingProxyType(known))
+        return self._shown[1]
 
     def endpoints(self) -> Mapping[IPv4Address, Endpoint]:
         """See CellStore."""

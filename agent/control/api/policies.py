@@ -24,6 +24,7 @@ from agent.policy.edges import speaks_of
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
 from agent.policy.mistaken_names import notices
+from agent.policy.of_cells import PoliciesOfCells
 from agent.policy.terms import parse_end, parse_mode
 
 STRETCH = 100
@@ -81,14 +82,14 @@ class PoliciesApi:
 
     def __init__(
         self, policies: PoliciesInForce, *, known: KnownApps, enforcement: Enforcement, defaults: OutsideDefaults,
-        now: Callable[[], datetime], cuts: Foresee,
+        now: Callable[[], datetime], cuts: Foresee, of_cells: PoliciesOfCells | None = None,
     ) -> None:  # fmt: skip
         self._policies = policies
         self._now = now
         self._known = known
         self._enforcement = enforcement
-        self._check = PolicyCheck(policies, known=known, defaults=defaults)
-        self._effect = PolicyEffectApi(policies, known=known, cuts=cuts)
+        self._check = PolicyCheck(policies, known=known, defaults=defaults, of_cells=of_cells)
+        self._effect = PolicyEffectApi(policies, known=known, cuts=cuts, of_cells=of_cells)
         self._one = OnePolicyApi(policies, enforcement=enforcement)
         self._list = PolicyList()
 

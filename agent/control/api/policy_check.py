@@ -7,14 +7,16 @@ from ipaddress import IPv4Address, IPv4Network
 from agent.errors import InvalidInput
 from agent.model.names import AppName
 from agent.model.outside import LINK, Cidrs, HostPattern, Inside
-from agent.model.policy import Pattern, Protocol
+from agent.model.policy import Pattern, Policy, Protocol
 from agent.policy import forms
 from agent.policy.forms import Form
-from agent.policy.in_force import PoliciesInForce
+from agent.policy.in_force import PoliciesInForce, open_ports
 from agent.policy.known_apps import KnownApps
 from agent.policy.mistaken_names import notices
+from agent.policy.of_cells import PoliciesOfCells
 from agent.policy.parties import Party, party_of
 from agent.policy.ports import parse_one
+from agent.policy.resolve import permitting
 from agent.policy.terms import AUDIT, written_until
 
 
@@ -83,10 +85,26 @@ def asked(query: Mapping[str, str]) -> Question:
     return Question(party_of(query["from"]), party_of(query["to"]), *parse_one(query["port"]))
 
 
-class PolicyCheck:
-    """Answers it."""
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The policy that allows it, all ports that are open there, and the cells that do not allow it though they judge it, too.
+    `is_here`: whether this cell judges it, as the destination runs here, or nowhere.
+    """
 
-    def __init__(self, policies: PoliciesInForce, *, known: KnownApps, defaults: OutsideDefaults) -> None:
+    policy: Policy | None
+    ports: tuple[str, ...]
+    not_on: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    is_here: bool = True
+
+
+class PolicyCheck:
+    """Answers it, for all cells that judge it; without `of_cells` for this one."""
+
+    def __init__(
+        self, policies: PoliciesInForce, *, known: KnownApps, defaults: OutsideDefaults, of_cells: PoliciesOfCells | None = None
+    ) -> None:
+        self._of_cells = of_cells
         self._policies = policies
         self._known = known
         self._defaults = defaults
@@ -97,7 +115,8 @@ class PolicyCheck:
         for form in question.forms:
             forms.require(form)
         obstacle = self._obstacle(question)
-        permit = None if obstacle else await self._permit(question)
+        judgement = Judgement(None, ()) if obstacle else await self._judged(question)
+        permit = None if obstacle else self._permit(question, judgement)
         reverse = await self._reverse(question)
         hints = (obstacle,) if obstacle else await self._elsewhere(question, permit)
         return {
@@ -108,21 +127,42 @@ class PolicyCheck:
             "until": permit.until or None if permit is not None else None,
             "note": "" if permit is None else permit.note,
             "reverse": None if reverse is None else {"by": reverse.by, "origin": reverse.origin},
-            "ports": () if obstacle else await self._policies.open_ports(question.source, to=question.to),
-            "notices": (*await self._mistyped(question), *hints),
+            "ports": judgement.ports,
+            "not_on": judgement.not_on,
+            "notices": (*await self._mistyped(question), *hints, *judgement.notices),
         }
 
     async def _reverse(self, question: Question) -> Permit | None:
         back = question.reversed
         if back is None or self._obstacle(back) or not all(forms.ENFORCED[form] for form in back.forms):
             return None
-        return await self._permit(back)
+        return self._permit(back, await self._judged(back))
 
-    async def _permit(self, question: Question) -> Permit | None:
-        policy = await self._policies.check(question.source, to=question.to, protocol=question.protocol, port=question.port)
+    async def _judged(self, question: Question) -> Judgement:
+        """Of the cells that judge it. Where one of several does not allow it, calls fail now and then: that is said."""
+        source, to, protocol, port = question.source, question.to, question.protocol, question.port
+        here = await self._policies.check(source, to=to, protocol=protocol, port=port)
+        of_cells = self._of_cells
+        by_cell = {} if of_cells is None else await of_cells.speaking(source, to=to)
+        if of_cells is None or not by_cell.keys() - {of_cells.cell}:
+            return Judgement(here, await self._policies.open_ports(source, to=to))
+        found = {cell: permitting(each, protocol=protocol, port=port) for cell, each in by_cell.items()}
+        policy = next((each for each in found.values() if each is not None), None)
+        denying = tuple(cell for cell, each in found.items() if each is None)
+        notices = [f"no policy of {each} allows it, which judges what runs there" for each in denying if policy is not None]
+        if policy is None and here is not None:
+            notices.append(f"{here.name} ({here.origin}) is a file's of this cell, and judges what runs here alone")
+        notices += [why for cell in denying if (why := of_cells.incomplete(cell))]
+        ports = open_ports(tuple(each for speaking in by_cell.values() for each in speaking))
+        return Judgement(policy, ports, denying, tuple(notices), is_here=of_cells.cell in found)
+
+    def _permit(self, question: Question, judgement: Judgement) -> Permit | None:
+        policy = judgement.policy
         if policy is not None:
             until = "" if policy.until is None else written_until(policy.until)
             return Permit(policy.name, str(policy.origin), policy.audit, until, policy.note)
+        if not judgement.is_here:
+            return None
         if self._defaults.egress_allowed and not isinstance(question.to, AppName):
             return Permit("egress.default", self._defaults.source)
         if self._defaults.ingress_allowed() and not isinstance(question.source, AppName):

@@ -18,6 +18,7 @@ from agent.policy.edges import Edge, Roll, matrix
 from agent.policy.effect import Effect, effect
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
+from agent.policy.of_cells import PoliciesOfCells
 from agent.policy.proposal import Proposal
 from agent.policy.terms import AUDIT
 
@@ -48,9 +49,12 @@ class DiffBody(Body):
 class PolicyEffectApi:
     """The handlers. Both only read, and work beside the loop: there may be many pairs."""
 
-    def __init__(self, policies: PoliciesInForce, *, known: KnownApps, cuts: Foresee) -> None:
+    def __init__(
+        self, policies: PoliciesInForce, *, known: KnownApps, cuts: Foresee, of_cells: PoliciesOfCells | None = None
+    ) -> None:
         self._policies = policies
         self._cuts = cuts
+        self._of_cells = of_cells
         self._known = known
 
     def routes(self) -> list[web.RouteDef]:
@@ -71,10 +75,11 @@ class PolicyEffectApi:
         return answer({**_effect(found), "cuts": cuts, "deletes": deletes})
 
     async def matrix(self, request: web.Request) -> web.Response:
-        """Who may reach whom now."""
+        """Who may reach whom now, on any cell."""
         app = _asked(request.query)
-        roll = Roll(await self._known.named())
-        found = await asyncio.to_thread(matrix, await self._policies.in_force(), roll, app=app)
+        roll, of_cells = Roll(await self._known.named()), self._of_cells
+        policies = await (self._policies.in_force() if of_cells is None else of_cells.everywhere())
+        found = await asyncio.to_thread(matrix, policies, roll, app=app)
         if len(found) > MOST_EDGES:
             raise InvalidInput(f"{len(found):,} pairs of apps may reach each other", hint="ask for those of one app")
         return answer(_edges(found))

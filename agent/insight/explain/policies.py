@@ -11,18 +11,16 @@ Check = Callable[[Mapping[str, str]], Awaitable[Mapping[str, object]]]
 
 class PolicySteps:
     """`check` answers as `/v1/policies/check`, `unsettled` names policy files that are not believed yet, `names_of` the names
-    that an address outside stands for, as the resolver of this cell has answered. `cell` is this one.
+    that an address outside stands for, as the resolver of this cell has answered.
     """
 
     def __init__(
         self,
         *,
-        cell: str,
         check: Check,
         unsettled: Callable[[], tuple[str, ...]],
         names_of: Callable[[IPv4Address], tuple[str, ...]],
     ) -> None:
-        self._cell = cell
         self._check = check
         self._unsettled = unsettled
         self._names_of = names_of
@@ -35,9 +33,8 @@ class PolicySteps:
                 by_name = await self._about(way, name)
                 if by_name["allowed"]:
                     words = f"{way.to} is {name}, as the resolver of this cell answered"
-                    return (_policy(by_name | {"notices": (words,)}, way, elsewhere=[]),)
-        elsewhere = sorted({each.cell for each in way.called} - {self._cell})
-        return (_policy(found, way, elsewhere=elsewhere), *self._waiting())
+                    return (_policy(by_name | {"notices": (words,)}, way),)
+        return (_policy(found, way), *_not_on(found, way), *self._waiting())
 
     async def _about(self, way: AskedWay, to: str) -> dict[str, object]:
         return dict(await self._check({"from": str(way.source), "to": to, "port": way.service}))
@@ -48,8 +45,15 @@ class PolicySteps:
             yield WayStep("policy files", None, f"{listed(files)} changes just now", "ask again in a second")
 
 
-def _policy(found: Mapping[str, object], way: AskedWay, *, elsewhere: list[str]) -> WayStep:
-    """The policy files of cells `elsewhere` are known there alone."""
+def _not_on(found: Mapping[str, object], way: AskedWay) -> Iterator[WayStep]:
+    """Where calls to some instances pass, and to others do not."""
+    cells = _texts(found["not_on"]) if found["allowed"] else ()
+    if cells:
+        what = f"no policy lets {way.source} reach the instances of {way.to} on {listed(cells)}"
+        yield WayStep("policy", False, what, "a policy of the store holds on all cells: `cellnet policy allow`")
+
+
+def _policy(found: Mapping[str, object], way: AskedWay) -> WayStep:
     if found["allowed"]:
         ends = f", until {found['until']}" if found["until"] else ""
         ends += ", in audit alone: it passes, and is recorded as what would be refused" if found["mode"] else ""
@@ -61,8 +65,6 @@ def _policy(found: Mapping[str, object], way: AskedWay, *, elsewhere: list[str])
         near.append(f"{way.source} may reach {way.to} on {listed(ports)}")
     if isinstance(back := found["reverse"], Mapping):
         near.append(f"the other direction is allowed by {back['by']} ({back['origin']})")
-    if elsewhere:
-        near.append(f"policy files of {listed(elsewhere)} may have one: ask there")
     hint = "; ".join(near) or f"cellnet policy allow {way.source} {way.to} {way.service}"
     return WayStep("policy", False, f"no policy lets {way.source} reach {way.to} on {way.service}", hint)
 

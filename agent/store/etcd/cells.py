@@ -20,7 +20,7 @@ from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.cell_endpoints import CellEndpoints
 from agent.store.etcd.client import Value, put, remove_below
 from agent.store.etcd.holders import Holders
-from agent.store.etcd.keys import ALIVE, RECORD, Keys
+from agent.store.etcd.keys import ALIVE, POLICIES, RECORD, Keys
 from agent.store.etcd.subnet_claims import SubnetClaims
 from agent.store.etcd.transactions import Plan
 from agent.store.etcd.underlay_addresses import UnderlayAddresses
@@ -57,6 +57,8 @@ class CellsAndEndpoints:
         self._cells: dict[str, Cell] = {}
         self._endpoints: dict[IPv4Address, Endpoint] = {}
         self._departed: set[IPv4Address] = set()
+        self._policies: dict[str, bytes] = {}
+        self._all_policies: Mapping[str, bytes] | None = None
         self._sorted: tuple[Cell, ...] | None = ()
         self.own = set[str]()
         self.subnets = SubnetClaims(keys)
@@ -107,6 +109,12 @@ class CellsAndEndpoints:
         if self._sorted is None:
             self._sorted = tuple(self._cells[name] for name in sorted(self._cells))
         return self._sorted
+
+    def published_policies(self) -> Mapping[str, bytes]:
+        """See CellStore."""
+        if self._all_policies is None:
+            self._all_policies = MappingProxyType(self._policies.copy())
+        return self._all_policies
 
     def giving_signs(self) -> Mapping[str, CellRecord | None]:
         """See CellStore.living."""
@@ -175,6 +183,11 @@ class CellsAndEndpoints:
                 self._records.pop(name, None)
                 if value is not None:
                     self._records[name] = records.decode_cell(name, value)
+            elif what == POLICIES:
+                self._policies.pop(name, None)
+                self._all_policies = None
+                if value is not None:
+                    self._policies[name] = records.bounded_policies(value)
             elif what == ALIVE:
                 self._alive.pop(name, None)
                 if value is not None:
@@ -211,6 +224,7 @@ class CellsAndEndpoints:
                 del self._published[name]
         if gone == come:
             return changed
+        self._all_policies = None
         for address in gone.keys() - come.keys():
             del self._endpoints[address]
         self._endpoints.update(come)

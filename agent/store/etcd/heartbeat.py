@@ -65,6 +65,7 @@ class Heartbeat:
         self._timing = timing
         self._record: CellRecord | None = None
         self._endpoints: Mapping[str, bytes] | None = None  # until the first `publish`, those of an earlier run hold
+        self._policies: bytes | None = None  # the same
         self._lease = 0
         self._kept = 0.0
         self._wrote = 0.0
@@ -90,6 +91,12 @@ class Heartbeat:
     async def publish(self, endpoints: Collection[Endpoint]) -> None:
         """See CellStore."""
         self._endpoints = {self._keys.endpoints_of(each.cell) + each.name: records.encode_endpoint(each) for each in endpoints}
+        if self._record is not None:
+            await self._write_differences(self._record)
+
+    async def publish_policies(self, policies: bytes) -> None:
+        """See CellStore."""
+        self._policies = policies
         if self._record is not None:
             await self._write_differences(self._record)
 
@@ -217,6 +224,9 @@ class Heartbeat:
             do.append(put(alive, records.encode_alive(self._clock() if since is None else since), lease=self._lease))
         if not _has(values.get(subnet), data := records.encode_subnet(record.subnet, SubnetClaim(record.id, record.name))):
             do.append(put(subnet, data))
+        policies = self._policies
+        if policies is not None and not _has(values.get(keys.file_policies(record.name)), policies):
+            do.append(put(keys.file_policies(record.name), policies))
         if self._clears_former:
             former = [each.name for each in self._cells.records.values() if each.id == record.id and each.name != record.name]
             do += [remove_below(prefix) for name in former for prefix in (keys.cell(name), keys.endpoints_of(name))]

@@ -12,6 +12,7 @@
     /cellnet/v1/routes/internal/apps/web   {"apps": ["ORG/SPACE/APP", …], "space": "ORG/SPACE", "without": [the same]}: the
                                            operator's; one without a space has ended what was claimed before
     /cellnet/v1/cells/CELL/apps            ["ORG/SPACE/APP", …]: whose tags this cell needs
+    /cellnet/v1/cells/CELL/policies        {"left_out": 0, "policies": …}: what its files allow, for others to show
     /cellnet/v1/cells/CELL/record          {"id": …, "signs_with": […], "subnet": …, "trusts": […], "underlay": …, "version": …}
     /cellnet/v1/cells/CELL/alive           {"since": seconds since 1970}, on the cell's lease
     /cellnet/v1/endpoints/CELL/NAME        {"app": …, "instance": 0, "address": …, "ports": […], "routes": […]}, on it too
@@ -31,6 +32,7 @@ VERSION = "v1"
 NEEDED = "apps"
 RECORD = "record"
 ALIVE = "alive"
+POLICIES = "policies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,10 @@ class Keys:
     def alive(self, cell: str) -> str:
         """One cell's sign of life."""
         return f"{self.cells}{cell}/{ALIVE}"
+
+    def file_policies(self, cell: str) -> str:
+        """What one cell's policy files allow."""
+        return f"{self.cells}{cell}/{POLICIES}"
 
     def endpoints_of(self, cell: str) -> str:
         """What the keys of one cell's endpoints begin with."""

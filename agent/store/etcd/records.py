@@ -24,6 +24,7 @@ from agent.store.protocols import StoredPolicy
 from agent.store.subnets import SubnetClaim
 from agent.store.tags import LAST_TAG, TagClaim
 
+MOST_PUBLISHED = 32 << 10  # bytes of policies, of each cell: they reach all others
 LATEST = 253_402_300_799  # the last second of the calendar: a later time can be neither shown nor compared
 
 
@@ -216,6 +217,13 @@ def decode_cell(name: str, value: Value) -> CellRecord:
     found = AnnouncedCell.read(value)
     roots = RootsInUse(_sorted(found.trusts), _sorted(found.signs_with))
     return CellRecord(cell_name(name), found.id, found.subnet, found.underlay, found.version, found.mtls, roots, found.drained)
+
+
+def bounded_policies(value: Value) -> bytes:
+    """What a cell publishes of its policy files, which is read where it is shown."""
+    if len(value.data) > MOST_PUBLISHED:
+        raise MalformedRecord(f"it is longer than {MOST_PUBLISHED} bytes")
+    return value.data
 
 
 def encode_cell(record: CellRecord) -> bytes:

@@ -286,6 +286,14 @@ class EtcdStore(Part):
         self.names.set_running(endpoints)
         await self._heartbeat.publish(endpoints)
 
+    async def publish_policies(self, policies: bytes) -> None:
+        """See CellStore."""
+        await self._heartbeat.publish_policies(policies)
+
+    def published_policies(self) -> Mapping[str, bytes]:
+        """See CellStore."""
+        return self._cells.published_policies()
+
     def endpoints(self) -> Mapping[IPv4Address, Endpoint]:
         """See CellStore."""
         return self._cells.endpoints

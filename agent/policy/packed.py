@@ -1,0 +1,78 @@
+"""The policies of one cell's files as a record for the other cells: small, and read without trust in who wrote it. Pure.
+
+A record reaches every cell, so it is compressed and bounded: what does not fit is counted in it.
+"""
+
+import base64
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from agent.errors import InvalidInput
+from agent.model.outside import Inside
+from agent.model.policy import Origin, Policy
+from agent.policy.documents import document
+from agent.policy.language import parse_stored
+from agent.wording import printable
+
+MOST_BYTES: Final = 32 << 10  # of a record: some thousand policies
+MOST_TEXT: Final = 1 << 20  # that it may be when it is unpacked
+LONGEST: Final = 256  # characters of a name or a place
+NAMED: Final = "p"  # in the document: a rule of a file is called after its place, which is no name in the store
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What a record holds; `left_out` did not fit into it, or cannot be read here."""
+
+    policies: tuple[Policy, ...] = ()
+    left_out: int = 0
+
+
+def pack(policies: Sequence[Policy]) -> bytes:
+    """The same bytes for the same policies; the first of them where all are too many."""
+    rows = [_row(each) for each in policies]
+    kept = len(rows)
+    while True:
+        text = json.dumps(rows[:kept], ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape")
+        packed = base64.b64encode(zlib.compress(text, 9)).decode()
+        found = json.dumps({"left_out": len(rows) - kept, "policies": packed}).encode()
+        excess = max(len(text) / MOST_TEXT, len(found) / MOST_BYTES)
+        if excess <= 1:
+            return found
+        kept = min(kept - 1, int(kept / excess))
+
+
+def _row(policy: Policy) -> list[object]:
+    origin = policy.origin
+    return [policy.name, origin.source, origin.line, origin.column, document(replace(policy, name=NAMED))]
+
+
+def unpack(data: bytes, *, cell: str, inside: Inside) -> Unpacked:
+    """What `cell` has published. Raises InvalidInput for what is no such record."""
+    try:
+        found = json.loads(data)
+        reader = zlib.decompressobj()
+        text = reader.decompress(base64.b64decode(found["policies"], validate=True), MOST_TEXT)
+        if reader.unconsumed_tail:
+            raise ValueError("it is too long")
+        rows, left_out = json.loads(text), int(found["left_out"])
+        read = [_read(row, cell=cell, inside=inside) for row in rows]
+    except (ValueError, TypeError, LookupError, RecursionError, zlib.error) as error:
+        what = printable(f"what {cell} says of its policy files makes no sense: {error}")
+        raise InvalidInput(what, hint="its agent writes it anew when a file changes; see that cell") from error
+    policies = tuple(each for each in read if each is not None)
+    return Unpacked(policies, max(left_out, 0) + len(read) - len(policies))
+
+
+def _read(row: Sequence[object], *, cell: str, inside: Inside) -> Policy | None:
+    """None for one that this version cannot read. The place names its cell."""
+    name, source, line, column, text = row
+    try:
+        policy = parse_stored(NAMED, str(text), inside=inside)
+    except InvalidInput:
+        return None
+    place = printable(f"{cell}:{str(source)[:LONGEST]}")
+    return replace(policy, name=printable(str(name)[:LONGEST]), origin=Origin(place, int(str(line)), int(str(column))))
