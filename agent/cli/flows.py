@@ -83,7 +83,7 @@ def _follow(location: Location, filters: Filters, *, as_json: bool) -> None:
 
 def _event(each: Fields) -> tuple[str, ...]:
     kind = each.text("kind")
-    if kind == "refused":
+    if kind in ("refused", "audited"):
         at, *refused = _denied_row(each)
         return (at, kind, *refused)
     times = f"{each.text('count')} connections" if each.text("count") != "1" else ""
@@ -99,7 +99,7 @@ def _row(each: Fields) -> tuple[str, ...]:
 
 def _allowed_by(each: Fields) -> str:
     name, origin = each.text("policy"), each.text("origin")
-    return f"{name} ({origin})" if name else origin
+    return f"{name} ({origin}){', in audit' * each.flag('audit')}" if name else origin
 
 
 def _octets(text: str) -> str:

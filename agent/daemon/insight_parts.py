@@ -7,7 +7,8 @@ from functools import partial
 from agent.cells.tunnel_mode import TunnelMode
 from agent.daemon.foundation import Foundation
 from agent.daemon.name_parts import NameParts
-from agent.insight.denied import Denial, Denied
+from agent.insight.denied import Denial, Denied, Reason
+from agent.insight.earlier_flows import EarlierFlows
 from agent.insight.flow_looks import FlowLooks
 from agent.insight.followed_flows import FollowedFlows
 from agent.insight.followers import EventKind, Followers
@@ -48,6 +49,7 @@ class InsightParts:
             ("noted_packets", self.packets.run),
             ("untaken_tunnels", self.tell_tunnels),
             ("followed_flows", self.followed.run),
+            ("earlier_flows", EarlierFlows(self.looks, self.followed).run),
             ("history", self.history.run),
             ("summaries", self.summaries.run),
         )
@@ -102,4 +104,5 @@ def _history(base: Foundation, reports: TurnReports) -> History:
 
 def _tell_refused(followers: Followers, cell: str, denial: Denial) -> None:
     view = {"at": f"{denial.at:%Y-%m-%dT%H:%M:%SZ}"}
-    followers.tell(EventKind.REFUSED, denial.pair, lambda: {**view, **denial.view(cell=cell)})
+    kind = EventKind.AUDITED if denial.pair.reason is Reason.AUDIT else EventKind.REFUSED
+    followers.tell(kind, denial.pair, lambda: {**view, **denial.view(cell=cell)})

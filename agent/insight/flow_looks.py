@@ -41,11 +41,11 @@ class FlowLooks:
         self._last: tuple[float, FlowLook] | None = None
         self._lock = asyncio.Lock()
 
-    async def look(self) -> FlowLook:
-        """The last one, if it is new enough. Raises HostRefused."""
+    async def look(self, *, new: bool = False) -> FlowLook:
+        """The last one, if it is new enough and no `new` one is asked for. Raises HostRefused."""
         async with self._lock:
             began = self._elapsed()
-            if self._last is None or began >= self._last[0]:
+            if new or self._last is None or began >= self._last[0]:
                 found = await self._look()
                 ended = self._elapsed()
                 self._last = (ended + max(AGAIN, SHARE * (ended - began)), found)

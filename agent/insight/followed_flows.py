@@ -66,6 +66,8 @@ class FollowedFlows(Part):
         self._floods = Floods(most=FLOOD)
         self._problem: HostRefused | None = None
         self._settled = asyncio.Event()
+        self._beginning = asyncio.Condition()
+        self._begun, self._hears = 0, False
 
     def problems(self) -> Iterator[Problem]:
         """Why those who follow are told nothing."""
@@ -78,6 +80,21 @@ class FollowedFlows(Part):
         if self._problem is not None:
             return self._problem.what
         return "" if flow_table.setting("events") else NO_EVENTS
+
+    async def begins(self, *, after: int) -> int:
+        """When flows have begun to be heard of, after the time of this number; its number."""
+        async with self._beginning:
+            await self._beginning.wait_for(lambda: self._begun != after and self._hears)
+        return self._begun
+
+    def goes_on(self, begun: int) -> bool:
+        """Whether what began with this number has not ended."""
+        return self._hears and self._begun == begun
+
+    def end(self, flow: LiveFlow) -> None:
+        """It has ended, unless that is known."""
+        if self._is_first_end(int(flow.id, 16)):
+            self._followers.tell(EventKind.ENDED, flow, partial(self._view, flow, count=1))
 
     def cut(self, receipt: Receipt) -> None:
         """These were cut by the agent. What the kernel has told of is not told twice."""
@@ -112,6 +129,7 @@ class FollowedFlows(Part):
                 await asyncio.sleep(AGAIN)
                 changed.set()
             finally:
+                self._hears = False
                 self._settled.clear()
                 self._streams.close()
                 events.close()
@@ -122,7 +140,7 @@ class FollowedFlows(Part):
         try:
             while self._followers.want(FLOWS):
                 again = await self._streams.keep_up()
-                self._settled.set()
+                await self._begin()
                 loop.add_reader(events.descriptor, changed.set)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._until_next(again)):
@@ -135,6 +153,14 @@ class FollowedFlows(Part):
                 await asyncio.sleep(REST)
         finally:
             loop.remove_reader(events.descriptor)
+
+    async def _begin(self) -> None:
+        if self._hears:
+            return
+        self._begun, self._hears = self._begun + 1, True
+        self._settled.set()
+        async with self._beginning:
+            self._beginning.notify_all()
 
     def _until_next(self, again: float | None) -> float | None:
         """Seconds: what has flooded is judged again, and what was reset is told, whether anything happens or not."""

@@ -26,11 +26,12 @@ class EventKind(StrEnum):
     ENDED = "ended"  # by itself
     CUT = "cut"  # since nothing allows it any longer
     REFUSED = "refused"
+    AUDITED = "audited"  # and let through: a policy in audit alone allows it
     LOST = "lost"  # some of the others were not told
     FOLLOWING = "following"  # from here on all is told
 
 
-TOLD: Final = (EventKind.NEW, EventKind.ENDED, EventKind.CUT, EventKind.REFUSED)
+TOLD: Final = (EventKind.NEW, EventKind.ENDED, EventKind.CUT, EventKind.REFUSED, EventKind.AUDITED)
 FLOWS: Final = frozenset({EventKind.NEW, EventKind.ENDED})
 
 

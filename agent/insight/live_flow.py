@@ -30,7 +30,7 @@ class LiveFlow:
     """`sent` and `received` are octets, by the end that has begun it, None where the kernel does not count; `seconds` since
     then, None where it is not known. `policy` and `origin` are those of what allows it, "" where nothing is found that does.
 
-    `tunnel`: it goes through a tunnel of mutual TLS.
+    `tunnel`: it goes through a tunnel of mutual TLS. `audit`: a policy in audit alone lets it through.
     """
 
     id: str
@@ -48,6 +48,7 @@ class LiveFlow:
     received: int | None = None
     seconds: int | None = None
     tunnel: bool = False
+    audit: bool = False
 
     def view(self, *, cell: str) -> Mapping[str, object]:
         """As the API has it."""
@@ -67,5 +68,6 @@ class LiveFlow:
             "received": self.received,
             "seconds": self.seconds,
             "tunnel": self.tunnel,
+            "audit": self.audit,
             "cell": cell,
         }

@@ -64,7 +64,7 @@ class NamedFlows:
             f"{flow.id:08x}", str(source or flow.source), str(to or flow.reply_source),
             str(flow.source), 0 if flow.protocol == socket.IPPROTO_ICMP else flow.source_port, str(flow.reply_source),
             protocol, port, state_of(flow), right.policy, right.origin, counted.sent, counted.received,
-            self._age(counted),
+            self._age(counted), audit=right.audit,
         )  # fmt: skip
 
     def _age(self, counted: CountedFlow) -> int | None:
@@ -82,7 +82,7 @@ class NamedFlows:
         return LiveFlow(
             f"{flow.id:08x}", str(source or ends.source), str(to or ends.to), str(ends.source), flow.source_port, str(ends.to),
             "tcp", ends.port, state_of(flow), right.policy, right.origin, counted.sent, counted.received, self._age(counted),
-            tunnel=True,
+            tunnel=True, audit=right.audit,
         )  # fmt: skip
 
     def cut_stream(self, cut: CutStreams) -> LiveFlow:
@@ -90,7 +90,7 @@ class NamedFlows:
         source = (self._whose.with_tag(cut.tag) if cut.tag else None) or self._whose.at(cut.caller)
         to = self._whose.at(cut.target)
         ends = str(source or cut.caller), str(to or cut.target)
-        return LiveFlow("", *ends, str(cut.caller), 0, str(cut.target), "tcp", cut.port, "closed", *NONE, tunnel=True)
+        return LiveFlow("", *ends, str(cut.caller), 0, str(cut.target), "tcp", cut.port, "closed", "", "", tunnel=True)
 
     async def right(self, flow: Flow, source: AppName | None, to: AppName | None, *, protocol: str, port: int) -> Right:
         """What allows it. The host's own calls, and those of its services, are no policy's."""

@@ -16,10 +16,11 @@ Check = Callable[[Party, Party, Protocol, int], Awaitable[Policy | None]]
 
 
 class Right(NamedTuple):
-    """`policy` is "" where none of a policy's name allows it, both are where nothing does."""
+    """`policy` is "" where none of a policy's name allows it, both are where nothing does. `audit`: one in audit alone does."""
 
     policy: str = ""
     origin: str = ""
+    audit: bool = False
 
 
 NONE: Final = Right()
@@ -66,5 +67,5 @@ class RightsInForce:
             except InvalidInput:  # a name that no policy could have
                 continue
             if found is not None:
-                return Right(found.name, str(found.origin))
+                return Right(found.name, str(found.origin), found.audit)
         return NONE

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.event_stream import Event, EventStream
-from tests.testlib.node import Refused
+from tests.testlib.node import Refused, pair
 from tests.testlib.patience import becomes, eventually
 from tests.testlib.shop import API, OTHER, WEB, web_to_api
 
@@ -69,6 +69,22 @@ def test_a_connection_that_is_closed_has_ended_at_once_and_once(cell: CellUnderT
         web.get(api, 8080)
         eventually(lambda: len({each["id"] for each in told.of("ended")}) == 2)
         assert len(told.of("ended")) == 2
+
+
+def test_a_flow_that_was_there_before_is_told_as_ended_too_but_not_as_begun(cell: CellUnderTest) -> None:
+    web, api = cell.run_app(WEB), cell.run_app(API)
+    cell.policy_file("shop.yaml", web_to_api("tcp: [9000, 9001]"))
+    (asking, answering), (cut, _) = pair(web, api, 9000), pair(web, api, 9001)
+    with following(cell) as told:
+        eventually(lambda: listed(cell, port="tcp/9000"))
+        asking.close()
+        answering.close()
+        cell.policy_file("shop.yaml", web_to_api("tcp: 9000"))
+        eventually(lambda: told.of("cut", port=9001))
+        eventually(lambda: told.of("ended", **{"from": WEB}, to=API, port=9000, state="closed"))
+        assert not told.of("new")
+        assert not told.of("ended", port=9001)
+    cut.close()
 
 
 def test_what_a_policys_end_cuts_is_told_as_cut_and_not_as_ended(cell: CellUnderTest) -> None:

@@ -52,7 +52,7 @@ class GivenLooks(FlowLooks):
     def __init__(self) -> None:
         self.flows: tuple[LiveFlow, ...] = ()
 
-    async def look(self) -> FlowLook:
+    async def look(self, *, new: bool = False) -> FlowLook:
         return FlowLook(NOON, self.flows, whole=True, counts_octets=False, keeps_time=False)
 
 

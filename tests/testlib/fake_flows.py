@@ -18,7 +18,7 @@ class FakeFlowLooks(FlowLooks):
     def __init__(self, at: datetime) -> None:
         self._at = at
 
-    async def look(self) -> FlowLook:
+    async def look(self, *, new: bool = False) -> FlowLook:
         return FlowLook(self._at, (FLOW,), whole=True, counts_octets=False, keeps_time=False)
 
 
