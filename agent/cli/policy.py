@@ -14,6 +14,7 @@ from agent.cli.output import counted, joined, json_option, print_json, table
 from agent.cli.policy_effect import ask, diff, dry_run_option, matrix, show_effect, show_problems
 from agent.cli.policy_suggest import suggest
 from agent.cli.stored_policies import names_of
+from agent.cli.unused_policies import list_unused
 from agent.client.answer import Fields
 from agent.client.connection import Client, Refused, quoted
 from agent.client.location import Location
@@ -35,12 +36,19 @@ policy.add_command(suggest)
 @policy.command("list")
 @click.option("--app", type=APP, metavar="APP", help="Only those that speak of APP, as the source or the destination.")
 @click.option("--to", type=APP, metavar="APP", help="Only those that open APP to somebody.")
+@click.option("--unused", is_flag=True, help="Only those that no flow of this cell's containers has used.")
+@click.option("--since", metavar="SPAN", help="With --unused: those that were not used for so long, as 7d.")
 @json_option
 @click.pass_obj
-def list_policies(location: Location, app: str | None, to: str | None, as_json: bool) -> None:
+def list_policies(location: Location, app: str | None, to: str | None, unused: bool, since: str | None, as_json: bool) -> None:
     """List the policies of files and of the store."""
-    if app is not None and to is not None:
-        raise click.UsageError("Give --app or --to", click.get_current_context())
+    if sum((app is not None, to is not None, unused)) > 1:
+        raise click.UsageError("Give one of --app, --to and --unused", click.get_current_context())
+    if since is not None and not unused:
+        raise click.UsageError("--since needs --unused", click.get_current_context())
+    if unused:
+        list_unused(location, since, row=_row, as_json=as_json)
+        return
     asked = {name: given for name, given in (("app", app), ("to", to)) if given is not None}
     found = location.client().get("/v1/policies", **asked)
     if as_json:

@@ -68,6 +68,11 @@ class Paths:
         return self.state / "events" / "events.jsonl"
 
     @property
+    def policy_use(self) -> Path:
+        """When flows have used each policy last, for `cellnet policy list --unused`."""
+        return self.state / "events" / "policy-use.json"
+
+    @property
     def host_before(self) -> Path:
         """What the host was before cellnet."""
         return self.run / "host-before"

@@ -35,6 +35,7 @@ from agent.control.api.routes import RoutesApi
 from agent.control.api.spaces import SpacesApi
 from agent.control.api.status import METRICS, StatusApi
 from agent.control.api.summaries import SummariesApi
+from agent.control.api.unused_policies import UnusedPoliciesApi
 from agent.control.config_in_force import ConfigInForce
 from agent.control.enforcement import Enforcement
 from agent.control.metrics_listener import MetricsListener
@@ -45,7 +46,6 @@ from agent.daemon.disk_space import DiskSpace
 from agent.daemon.explain_parts import make_explanation
 from agent.daemon.firewall import clear_other_backend
 from agent.daemon.foundation import Foundation, lay_foundation
-from agent.daemon.insight_parts import InsightParts
 from agent.daemon.live_settings import take
 from agent.daemon.lock import ForeignHolders
 from agent.daemon.parts import Parts, make_parts
@@ -99,6 +99,7 @@ async def build(
         base = await lay_foundation(config, clock=clock, stack=stack)
         parts, shared = await make_parts(base, stack), base.storage.shared
         stack.callback(parts.insight.history.end)
+        stack.callback(parts.insight.use.save)
         in_force = ConfigInForce(
             base.current, load=load, take=partial(take, base=base, parts=parts), reread=parts.policies.settle_files
         )
@@ -298,7 +299,7 @@ def _routes(base: Foundation, parts: Parts, in_force: ConfigInForce, reports: tu
             instances=parts.names.endpoints.instances,
             leads=apps.leads,
         ),
-        *_insight(base, parts.insight),
+        *_insight(base, parts),
         _explain(base, parts, apps, reporting),
         CellsApi(config.cell, store=storage.cells, enforcement=enforcement, now=clock.seconds),
         rotation,
@@ -314,13 +315,14 @@ def _routes(base: Foundation, parts: Parts, in_force: ConfigInForce, reports: tu
     return [route for each in apis for route in each.routes()]
 
 
-def _insight(base: Foundation, parts: InsightParts) -> tuple[DeniedApi, FlowsApi, HistoryApi, SummariesApi]:
-    cell = base.config.cell
+def _insight(base: Foundation, parts: Parts) -> tuple[DeniedApi, FlowsApi, HistoryApi, SummariesApi, UnusedPoliciesApi]:
+    cell, insight, attached = base.config.cell, parts.insight, parts.attaching.attached
     return (
-        DeniedApi(parts.denied, cell=cell),
-        FlowsApi(parts.looks, parts.followers, parts.followed, cell=cell),
-        HistoryApi(parts.history, cell=cell, now=base.clock.now),
-        SummariesApi(parts.summaries, cells=base.storage.cells.cells),
+        DeniedApi(insight.denied, cell=cell),
+        FlowsApi(insight.looks, insight.followers, insight.followed, cell=cell),
+        HistoryApi(insight.history, cell=cell, now=base.clock.now),
+        SummariesApi(insight.summaries, cells=base.storage.cells.cells),
+        UnusedPoliciesApi(insight.use, apps=lambda: {each.app for each in attached()}),
     )
 
 

@@ -16,6 +16,7 @@ from agent.insight.history import History
 from agent.insight.history_file import HistoryArea, HistoryFile
 from agent.insight.named_flows import FlowPlace, NamedFlows
 from agent.insight.noted_packets import NotedPackets, Whereabouts
+from agent.insight.policy_use import PolicyUse
 from agent.insight.rights_in_force import RightsInForce
 from agent.insight.summaries import Summaries
 from agent.insight.untaken_tunnels import UntakenTunnels
@@ -42,6 +43,7 @@ class InsightParts:
     followed: FollowedFlows
     history: History
     summaries: Summaries
+    use: PolicyUse
 
     def tasks(self) -> tuple[tuple[str, Callable[[], Coroutine[None, None, None]]], ...]:
         """What they do while clients are served, by name."""
@@ -91,8 +93,12 @@ def make_insight_parts(
     looks = FlowLooks(named, place, now=clock.now, elapsed=clock.elapsed)
     packets, tell_tunnels = NotedPackets(untaken, where), partial(untaken.run, check, where.app_at)
     history, store = _history(base, loop.reports), base.storage.summaries
-    summaries = Summaries(store, looks, untaken.denied, now=clock.now, elapsed=clock.elapsed)
-    return InsightParts(untaken.denied, packets, tell_tunnels, followers, looks, followed, history, summaries)
+    use = PolicyUse(
+        base.config.paths.policy_use, looks, in_force=policies.in_force, allowing=policies.allowing,
+        names_of=base.kernel.known_names.names_of, now=clock.seconds, elapsed=clock.elapsed,
+    )  # fmt: skip
+    summaries = Summaries(store, looks, untaken.denied, now=clock.now, elapsed=clock.elapsed, beside=use.look)
+    return InsightParts(untaken.denied, packets, tell_tunnels, followers, looks, followed, history, summaries, use)
 
 
 def _history(base: Foundation, reports: TurnReports) -> History:

@@ -4,7 +4,7 @@ Nothing follows them: a cell writes its own once a minute, where it has changed,
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -39,7 +39,7 @@ class AllSummaries:
 
 
 class Summaries(Part):
-    """One per agent. `now` is UTC, `elapsed` in seconds and never jumps."""
+    """One per agent. `now` is UTC, `elapsed` in seconds and never jumps. `beside` is what else looks at flows once a minute."""
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class Summaries(Part):
         now: Callable[[], datetime],
         elapsed: Callable[[], float],
         every: float = EVERY,
+        beside: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
         self._looks = looks
@@ -57,6 +58,7 @@ class Summaries(Part):
         self._now = now
         self._elapsed = elapsed
         self._every = every
+        self._beside = beside
         self._last: CellSummary | None = None
         self._row = SummaryRow(None, "")
         self._read: tuple[float, AllSummaries] | None = None
@@ -71,6 +73,7 @@ class Summaries(Part):
         await asyncio.sleep(min(FIRST, self._every))
         while True:
             try:
+                await self._beside()
                 await self._publish()
             except RAISED as error:
                 self._row = replace(self._row, problem=error.what)

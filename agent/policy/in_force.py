@@ -168,6 +168,11 @@ class PoliciesInForce(Part):
         """The policy that lets `source` reach `to`, one in audit last, or None. Raises InvalidInput where no end is an app."""
         return permitting(await self.speaking(source, to), protocol=protocol, port=port)
 
+    async def allowing(self, source: Party, to: Party, protocol: Protocol, port: int) -> tuple[Policy, ...]:
+        """All that let `source` reach `to`. Raises as `check`."""
+        found = await self.speaking(source, to)
+        return tuple(each for each in found if any(port in ports for ports in each.ports(protocol)))
+
     async def ended(self, source: Party, *, to: Party, protocol: Protocol, port: int) -> tuple[Policy, ...]:
         """Those that let `source` reach `to` once, and do so no more."""
         resolver, outside = PolicyResolver(), OutsideResolver()

@@ -63,7 +63,12 @@ class Scene:
         self.seconds = 0.0
         self.store, self.looks = CountingStore(), GivenLooks()
         self.denied = Denied(metrics=Metrics(), now=self.now, elapsed=lambda: self.seconds)
-        self.summaries = Summaries(self.store, self.looks, self.denied, now=self.now, elapsed=lambda: self.seconds, every=0.005)
+        self.summaries = Summaries(
+            self.store, self.looks, self.denied, now=self.now, elapsed=lambda: self.seconds, every=0.005, beside=self.beside
+        )
+
+    async def beside(self) -> None:
+        pass
 
     def now(self) -> datetime:
         return NOON + timedelta(seconds=self.seconds)

@@ -33,6 +33,7 @@ from agent.control.api.routes import RoutesApi
 from agent.control.api.spaces import SpacesApi
 from agent.control.api.status import StatusApi
 from agent.control.api.summaries import SummariesApi
+from agent.control.api.unused_policies import UnusedPoliciesApi
 from agent.daemon.firewall import FirewallRow
 from agent.daemon.storage import StoreRow
 from agent.daemon.this_cell import ThisCellRow
@@ -78,6 +79,7 @@ from tests.testlib.fake_enforcement import FakeEnforcement
 from tests.testlib.fake_flows import FakeFlowLooks, FakeFollowedFlows
 from tests.testlib.fake_kernel import FACTS
 from tests.testlib.fake_policies import FakePolicies
+from tests.testlib.fake_policy_use import FakePolicyUse
 from tests.testlib.fake_rotation import FakeRotation
 from tests.testlib.fake_summaries import FakeSummaries
 from tests.testlib.memory_store import MemoryStore
@@ -322,6 +324,7 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
         DrainApi(FakeDrain(cell.views), enforced=cell.step),
         apps,
         SpacesApi(FakeDeclaredApps(cell), known=known, enforcement=enforcement),
+        UnusedPoliciesApi(FakePolicyUse(NOW, cell.policies), apps=lambda: ()),
         PoliciesApi(
             policies, known=known, enforcement=enforcement, defaults=cell.defaults, now=lambda: NOW, cuts=policies.cuts
         ),
