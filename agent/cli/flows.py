@@ -85,7 +85,7 @@ def _event(each: Fields) -> tuple[str, ...]:
     kind = each.text("kind")
     if kind in ("refused", "audited"):
         at, *refused = _denied_row(each)
-        return (at, kind, *refused)
+        return (at, kind.ljust(7), *refused)
     times = f"{each.text('count')} connections" if each.text("count") != "1" else ""
     rest = filter(None, (times, _allowed_by(each)))
     return (moment(each.text("at")), kind.ljust(7), _end(each, "from"), _end(each, "to"), _port(each), *rest)

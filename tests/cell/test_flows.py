@@ -1,9 +1,12 @@
 """What flows on a cell is listed by apps, with the policy that allows it, and told as it begins and comes to an end."""
 
 import json
+import shlex
 from pathlib import Path
 
+from lab import children
 from tests.testlib.cell import CellUnderTest
+from tests.testlib.documents import blocks, commands
 from tests.testlib.event_stream import Event, EventStream
 from tests.testlib.node import Refused, pair
 from tests.testlib.patience import becomes, eventually
@@ -110,3 +113,28 @@ def test_the_kernel_is_asked_for_events_only_while_somebody_follows_flows(cell: 
         with following(cell), following(cell):
             assert subscriptions(cell) == 1
         becomes(0, lambda: subscriptions(cell))
+
+
+def test_the_command_follows(cell: CellUnderTest, tmp_path: Path) -> None:
+    web, api = cell.run_app(WEB), cell.run_app(API)
+    path = cell.policy_file("shop.yaml", web_to_api("name: shop, tcp: 9000"))
+    api.listen(9000)
+    log = tmp_path / "follow"
+    process = children.start([*children.CELLNET, "flows", "-f", "--to", API], netns=cell.lab.netns, root=cell.lab.root, log=log)
+    try:
+        eventually(lambda: subscriptions(cell))
+        web.dial(api, 9000)
+        web.connect(api, 9001)
+        ends = f"{WEB} ({web.address})  {API} ({api.address})"
+        eventually(lambda: f"  new      {ends}  tcp/9000  shop ({path}:2)" in log.read_text())
+        eventually(lambda: f"  refused  {ends}  tcp/9001  policy" in log.read_text())
+    finally:
+        process.kill()
+        process.wait()
+    becomes(0, lambda: subscriptions(cell))
+
+
+def test_the_page_shows_commands_that_work(cell: CellUnderTest) -> None:
+    (block,) = blocks("docs/policies.md", test="tests/cell/test_flows.py")
+    for command in commands(block):
+        cell.cellnet(*shlex.split(command)[1:])
