@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tests.testlib.documents import ROOT
 from tests.testlib.machine_cell import PORT, TLS_PORT, UNITS, MachineCell
 from tests.testlib.machines import Machine
 from tests.testlib.patience import eventually
@@ -13,6 +14,9 @@ AGENT, ENVOY, DNS, HOP = UNITS
 EXPOSURE = {AGENT: 5.7, ENVOY: 3.1, DNS: 2.5, HOP: 2.6}
 """As `systemd-analyze security` has it, from 0 to 10; what is left has its reason in systemd/README.md."""
 PLAIN = ("call", "stream")
+
+
+TIMER = re.compile(r"^# (/etc/systemd/system/\S+)\n(.*?)(?=^# |^```)", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +129,17 @@ def test_a_teardown_stops_the_units_and_leaves_nothing_on_the_host(cell: Machine
     assert cell.machine.run("sh", "-c", look).stdout == f"{forwarding}\n"
     cell.machine.run("systemctl", "start", "cellnet.target")
     cell.wait_well()
+
+
+def test_the_timer_of_the_page_about_monitoring_writes_the_metrics_again_and_again(cell: MachineCell) -> None:
+    machine, written = cell.machine, cell.machine.path("/var/lib/node_exporter/cellnet.prom")
+    written.parent.mkdir()
+    for place, unit in TIMER.findall((ROOT / "docs/monitor.md").read_text()):
+        cell.write(place, unit.replace("=15s", "=1s"))
+    machine.shell("systemctl daemon-reload; systemctl start cellnet-metrics.timer")
+    eventually(lambda: written.exists() and "\ncellnet_up 1.0\n" in written.read_text())
+    first = written.stat().st_mtime_ns
+    eventually(lambda: written.stat().st_mtime_ns != first)
+    machine.run("systemctl", "stop", AGENT)
+    eventually(lambda: "\ncellnet_up 0.0\n" in written.read_text())
+    machine.shell(f"systemctl start {AGENT}; systemctl stop cellnet-metrics.timer")
