@@ -17,7 +17,7 @@ from agent.store.ledger import Ledger
 from agent.store.portable import cell_id_of, portable, with_later_leaves
 from agent.wording import listed
 
-STOP = "stop cellnet first: `systemctl stop 'cellnet*'`, or end `cellnet up`; containers and their traffic stay as they are"
+STOP = "stop cellnet first: `systemctl stop cellnet.target 'cellnet-*'`, or `cellnet up`; containers and their traffic stay"
 ANOTHER = "--another-cell restores it all the same; never let two hosts be the same cell"
 
 

@@ -95,6 +95,15 @@ def test_the_target_takes_all_units_along(cell: MachineCell) -> None:
     assert cell.connects("web", TLS_PORT)
 
 
+def test_a_stop_as_the_page_has_it_waits_for_the_end_of_all_units(cell: MachineCell) -> None:
+    stop = "systemctl stop cellnet.target 'cellnet-*'"
+    assert f"`{stop}` waits for their end" in (ROOT / "systemd/README.md").read_text()
+    cell.machine.shell(stop)
+    assert {cell.pid(unit) for unit in UNITS} == {0}
+    cell.machine.run("systemctl", "start", "cellnet.target")
+    cell.wait_well()
+
+
 def test_an_agent_that_stands_still_is_started_anew(cell: MachineCell) -> None:
     cell.write(f"/run/systemd/system/{AGENT}.d/soon.conf", "[Service]\nWatchdogSec=2\n")
     cell.machine.shell(f"systemctl daemon-reload; systemctl restart {AGENT}", timeout=60)
