@@ -9,11 +9,12 @@ from agent.config import texts
 from agent.config.paths import below
 from agent.config.problems import Report
 from agent.config.source import Node, Scalar, Table
-from agent.config.values import Kind, Reader, described, kind, listing, parsed, table
+from agent.config.values import Kind, Reader, described, integer, kind, listing, parsed, table
 from agent.errors import InvalidInput
 
 ENDPOINT = re.compile(r"(https?)://([A-Za-z0-9.-]+):([1-9][0-9]{0,4})/?")
 PREFIX = re.compile(r"(/[A-Za-z0-9._-]+)+")
+DEFAULT_QUOTA = 2 << 30  # bytes: etcd's own, unless its --quota-backend-bytes says otherwise
 WHAT = "`sqlite`, or {etcd: {endpoints: ['https://HOST:2379']}}"
 
 
@@ -31,7 +32,7 @@ class EtcdEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class Etcd:
-    """One etcd. A user comes with a password's file; a certificate with its key."""
+    """One etcd. A user comes with a password's file; a certificate with its key. `quota` is its own for its data, in bytes."""
 
     endpoints: tuple[EtcdEndpoint, ...]
     prefix: str = "/cellnet"
@@ -40,6 +41,7 @@ class Etcd:
     key: Path | None = None
     username: str | None = None
     password_file: Path | None = None
+    quota: int = DEFAULT_QUOTA
 
     def __str__(self) -> str:
         return f"{', '.join(map(str, self.endpoints))} {self.prefix}"
@@ -85,6 +87,7 @@ READERS: Mapping[str, Reader[object]] = {
     "key": parsed(texts.path),
     "username": parsed(username),
     "password_file": parsed(texts.path),
+    "quota": integer(low=1 << 20, high=1 << 40, what="a number of bytes"),
 }
 
 

@@ -40,6 +40,7 @@ PASSED_ON = {
     "agent/envoy/connection.py envoy",
     "agent/envoy/liveness.py envoy",
     "agent/identity/leaves.py identity",
+    "agent/insight/followed_flows.py kernel",
     "agent/insight/noted_packets.py kernel",
     "agent/loop/hop_calls.py dns",
     "agent/loop/mass_loss.py store",

@@ -130,6 +130,11 @@ class EtcdClient:
         answer = await self._call("KV/Range", asked, rpc.RangeResponse)
         return not answer.kvs and answer.count == count
 
+    async def size(self) -> tuple[int, int]:
+        """Bytes of the data of the member that answers, and its quota for them, 0 where it does not say (before 3.6)."""
+        answer = await self._call("Maintenance/Status", rpc.StatusRequest(), rpc.StatusResponse)
+        return answer.dbSize, answer.dbSizeQuota
+
     async def commit(self, *, when: Sequence[rpc.Compare] = (), do: Sequence[rpc.RequestOp]) -> int | None:
         """`do` if all of `when` hold, all at once: the revision that it made; None, and nothing done, if one does not.
 

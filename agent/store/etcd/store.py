@@ -31,6 +31,7 @@ from agent.store.etcd.mirror import Mirror
 from agent.store.etcd.names import Names
 from agent.store.etcd.operator import client_of
 from agent.store.etcd.policies_and_tags import PoliciesAndTags
+from agent.store.etcd.room import EtcdRoom
 from agent.store.etcd.routes_and_names import RoutesAndNames
 from agent.store.etcd.summaries import EtcdSummaries
 from agent.store.etcd.transactions import Plan, joined, nested, tag_plans
@@ -86,6 +87,7 @@ class EtcdStore(Part):
         self._commits = Commits(client, self.mirror, keys=self._keys)
         self.names = Names(self._commits, self._names, cells=self._cells, changes=self.changes, cell=cell, pause=timing.again)
         self._heartbeat = Heartbeat(client, self.mirror, keys=self._keys, cells=self._cells, clock=clock, timing=timing)
+        self._room = EtcdRoom(client, every=2 * timing.check)
         self.summaries = EtcdSummaries(client, self._keys, cell=cell, lease=lambda: self._heartbeat.lease)
         if copy is not None:
             self._begin_with(disk_copy.load_first() if disk_copy else FirstSeen())
@@ -104,6 +106,7 @@ class EtcdStore(Part):
             tasks.create_task(self.mirror.run())
             tasks.create_task(self._heartbeat.run())
             tasks.create_task(self.names.run())
+            tasks.create_task(self._room.run())
 
     def problems(self) -> tuple[Problem, ...]:
         """What keeps the cells from knowing of each other."""
@@ -117,6 +120,7 @@ class EtcdStore(Part):
                 Problem("store", flood, "look at that cell; docs/store.md says how to take its rights away")
                 for flood in (*self._cells.floods(), *self.names.floods())
             ),
+            *self._room.problems(),
             *self.names.problems(),
             *_malformed_problems(self._senseless()),
         )
