@@ -17,14 +17,16 @@ MARKS = {True: ("ok", "green"), False: ("NO", "red"), None: ("--", "yellow")}
 @click.argument("source", metavar="SRC", type=PARTY)
 @click.argument("destination", metavar="DST", type=PARTY)
 @click.argument("port", metavar="PORT")
+@click.option("--try", "is_tried", is_flag=True, help="Call it for real, from inside SRC; for root.")
 @json_option
 @click.pass_obj
-def explain(location: Location, source: str, destination: str, port: str, as_json: bool) -> int:
+def explain(location: Location, source: str, destination: str, port: str, is_tried: bool, as_json: bool) -> int:
     """Say step by step whether SRC can reach DST on PORT (tcp/8080), and what stands in the way. Exit code 1 if anything does.
 
-    Nothing is sent. What listens in a container is seen on its own cell alone.
+    Nothing is sent, unless with --try. What listens in a container is seen on its own cell alone.
     """
-    found = location.client().get("/v1/explain", **{"from": source, "to": destination, "port": port})
+    client, question = location.client(), {"from": source, "to": destination, "port": port}
+    found = client.post("/v1/explain/try", question) if is_tried else client.get("/v1/explain", **question)
     works = found.flag("works")
     if as_json:
         print_json(found)
@@ -43,7 +45,10 @@ def _verdict(steps: Sequence[Fields], *, works: bool) -> str:
     """What listens on another cell is not seen here, so that it works is not known."""
     if not works:
         return click.style("it does not work", fg="red", bold=True)
-    if any(each.text("name") == "listener" and each.at("ok").missing for each in steps):
+    if any(each.text("name") == "try" and each.at("ok").missing for each in steps):
+        return click.style("nothing refused it", fg="yellow")
+    is_tried = any(each.text("name") == "try" for each in steps)
+    if not is_tried and any(each.text("name") == "listener" and each.at("ok").missing for each in steps):
         return click.style("nothing that is seen on this cell stands in the way", fg="yellow")
     return click.style("it works", fg="green")
 

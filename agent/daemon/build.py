@@ -43,7 +43,7 @@ from agent.control.names_in_force import NamesInForce
 from agent.daemon import watchdog
 from agent.daemon.clock import Clock
 from agent.daemon.disk_space import DiskSpace
-from agent.daemon.explain_parts import make_explanation
+from agent.daemon.explain_parts import make_explanation, make_tries
 from agent.daemon.firewall import clear_other_backend
 from agent.daemon.foundation import Foundation, lay_foundation
 from agent.daemon.live_settings import take
@@ -357,7 +357,7 @@ def _policies(base: Foundation, parts: Parts, enforcement: Enforcement) -> Polic
 def _explain(base: Foundation, parts: Parts, apps: AppsApi, reporting: tuple[Part, ...]) -> ExplainApi:
     check = PolicyCheck(parts.policies, known=parts.known, defaults=_outside_defaults(parts), of_cells=parts.of_cells)
     problems = partial(problems_of, reporting)
-    return ExplainApi(make_explanation(base, parts, apps=apps, check=check, problems=problems))
+    return ExplainApi(make_explanation(base, parts, apps=apps, check=check, problems=problems), make_tries(base, parts))
 
 
 def _outside_defaults(parts: Parts) -> OutsideDefaults:

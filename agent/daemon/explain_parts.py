@@ -1,9 +1,10 @@
 """Who knows what of a connection's way: the parts that `explain` asks, in the order of the way."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from functools import partial
+from ipaddress import IPv4Address
 
 from agent.config.config import Mtls
 from agent.control.api.apps import AppsApi
@@ -18,9 +19,11 @@ from agent.insight.explain.listener import ListenerSteps
 from agent.insight.explain.outside import OutsideFacts, OutsideSteps
 from agent.insight.explain.policies import PolicySteps
 from agent.insight.explain.refusals import ProblemSteps, RefusalSteps
+from agent.insight.explain.tries import Tries, TryPlace
 from agent.insight.explain.tunnels import TunnelFacts, TunnelSteps
 from agent.insight.explain.way import AskedWay
 from agent.model.names import AppName
+from agent.model.outside import HostPattern
 from agent.model.status import Problem
 from dataplane.firewall.driver import FirewallTables
 
@@ -42,6 +45,13 @@ def make_explanation(
         ("this cell", ProblemSteps(problems)),
     )
     return Explanation(apps.instances, informants)
+
+
+def make_tries(base: Foundation, parts: Parts) -> Tries:
+    """What calls for real."""
+    config = base.config
+    place = TryPlace(config.cell, base.facts.pins, config.dns.address, lambda: config.tls.mtls is not Mtls.NONE)
+    return Tries(place, known=partial(_addresses, base), elapsed=base.clock.elapsed, calls=parts.insight.tried)
 
 
 def _policy(base: Foundation, parts: Parts, check: PolicyCheck) -> PolicySteps:
@@ -96,7 +106,11 @@ def _tunnels(base: Foundation, parts: Parts) -> TunnelFacts:
 def _outside(base: Foundation, parts: Parts) -> OutsideFacts:
     return OutsideFacts(
         cell=base.config.cell,
-        addresses=lambda pattern: base.kernel.known_names.addresses((str(pattern),)),
+        addresses=partial(_addresses, base),
         leads_to=parts.published.leads_to,
         limited=parts.limits.in_words,
     )
+
+
+def _addresses(base: Foundation, host: HostPattern) -> Collection[IPv4Address]:
+    return base.kernel.known_names.addresses((str(host),))

@@ -19,6 +19,7 @@ from agent.insight.noted_packets import NotedPackets, Whereabouts
 from agent.insight.policy_use import PolicyUse
 from agent.insight.rights_in_force import RightsInForce
 from agent.insight.summaries import Summaries
+from agent.insight.tried_calls import TriedCalls
 from agent.insight.untaken_tunnels import UntakenTunnels
 from agent.insight.whose import Whose
 from agent.loop.loop import Reconciler
@@ -44,6 +45,7 @@ class InsightParts:
     history: History
     summaries: Summaries
     use: PolicyUse
+    tried: TriedCalls
 
     def tasks(self) -> tuple[tuple[str, Callable[[], Coroutine[None, None, None]]], ...]:
         """What they do while clients are served, by name."""
@@ -91,14 +93,15 @@ def make_insight_parts(
     loop.reports.subscribe(followed.cut)
     untaken.denied.subscribe(partial(_tell_refused, followers, cell))
     looks = FlowLooks(named, place, now=clock.now, elapsed=clock.elapsed)
-    packets, tell_tunnels = NotedPackets(untaken, where), partial(untaken.run, check, where.app_at)
+    tried = TriedCalls()
+    packets, tell_tunnels = NotedPackets(untaken, where, tried=tried), partial(untaken.run, check, where.app_at)
     history, store = _history(base, loop.reports), base.storage.summaries
     use = PolicyUse(
         base.config.paths.policy_use, looks, in_force=policies.in_force, allowing=policies.allowing,
         names_of=base.kernel.known_names.names_of, now=clock.seconds, elapsed=clock.elapsed,
     )  # fmt: skip
     summaries = Summaries(store, looks, untaken.denied, now=clock.now, elapsed=clock.elapsed, beside=use.look)
-    return InsightParts(untaken.denied, packets, tell_tunnels, followers, looks, followed, history, summaries, use)
+    return InsightParts(untaken.denied, packets, tell_tunnels, followers, looks, followed, history, summaries, use, tried)
 
 
 def _history(base: Foundation, reports: TurnReports) -> History:

@@ -12,6 +12,7 @@ from typing import Final
 
 from agent.errors import HostRefused
 from agent.insight.denied import WOULD, Pair, Reason
+from agent.insight.tried_calls import TRIED, TriedCalls
 from agent.insight.untaken_tunnels import PolicyCheck, UntakenTunnels
 from agent.insight.whose import Whose
 from agent.model.names import AppName
@@ -51,9 +52,17 @@ class Whereabouts:
 
 
 class NotedPackets(Part):
-    """`notes` is opened in the namespace of the agent."""
+    """`tried` are calls of `explain --try`; `notes` is opened in the namespace of the agent."""
 
-    def __init__(self, untaken: UntakenTunnels, where: Whereabouts, *, notes: Callable[[], Notes] = Notes) -> None:
+    def __init__(
+        self,
+        untaken: UntakenTunnels,
+        where: Whereabouts,
+        *,
+        tried: TriedCalls | None = None,
+        notes: Callable[[], Notes] = Notes,
+    ) -> None:
+        self._tried = tried or TriedCalls()
         self._untaken, self._denied = untaken, untaken.denied
         self._where = where
         self._open = notes
@@ -107,7 +116,8 @@ class NotedPackets(Part):
             # what Envoy knows of it may be on its way
             asyncio.get_running_loop().call_later(REPORTED, self._tell_tunnel, packet, pair._replace(port=0))
         else:
-            words = WOULD if reason is Reason.AUDIT else ""
+            tried = TRIED if self._tried.has(packet.source, packet.source_port) else ""
+            words = WOULD if reason is Reason.AUDIT else tried
             self._denied.add(pair, source_address=str(packet.source), to_address=str(packet.to), words=words)
 
     def _tell_tunnel(self, packet: NotedPacket, pair: Pair) -> None:

@@ -45,6 +45,7 @@ class NotedPacket:
     port: int
     tag: int
     leaves: bool
+    source_port: int = 0
 
 
 class Notes:
@@ -122,10 +123,17 @@ def _packet(found: dict[int, bytes]) -> NotedPacket | None:
         return None
     source, to = ENDS.unpack_from(packet, 12)
     length, protocol, is_first = (packet[0] & 15) * 4, packet[9], not packet[6] & 0x1F and not packet[7]
-    port = 0
+    source_port = port = 0
     if protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP) and is_first and len(packet) >= length + PORTS.size:
-        port = PORTS.unpack_from(packet, length)[1]
+        source_port, port = PORTS.unpack_from(packet, length)
     mark = int.from_bytes(found.get(NFULA_MARK, b""), "big")
     return NotedPacket(
-        note, protocol, IPv4Address(source), IPv4Address(to), port, mark & TAG_MASK, NFULA_IFINDEX_OUTDEV in found
+        note,
+        protocol,
+        IPv4Address(source),
+        IPv4Address(to),
+        port,
+        mark & TAG_MASK,
+        NFULA_IFINDEX_OUTDEV in found,
+        source_port,
     )

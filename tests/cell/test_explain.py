@@ -6,11 +6,15 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 
+import click
 import pytest
+from scapy.layers.inet import IP
 
-from agent.errors import Unavailable
+from agent.cli.explain import page
+from agent.errors import Conflict, InvalidInput, Unavailable
 from dataplane.firewall.rights import container_chain
 from host.namespace import run_in
+from tests.testlib.attacker import capture
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.documents import blocks, commands
 from tests.testlib.explained import explained
@@ -140,6 +144,51 @@ def test_a_plain_call_and_certificates_that_ended_are_told_where_tunnels_alone_p
     cell.wait_well()
     cell.kill("envoy")
     eventually(lambda: is_told(cell, "NO  Envoy: Envoy is not connected: no call passes"))
+
+
+def tried(cell: CellUnderTest, source: str, to: str, port: str) -> str:
+    return click.unstyle(page(cell.client.post("/v1/explain/try", {"from": source, "to": to, "port": port})))
+
+
+def test_nothing_that_a_reader_asks_makes_a_packet(cell: CellUnderTest, two: tuple[Instance, Instance]) -> None:
+    web, api = two
+    with capture(cell.host, web.interface) as at_web, capture(cell.host, api.interface) as at_api:
+        for source, to, port, _ in SENTENCES:
+            explained(cell, source, to, port)
+            cell.client.get("/v1/policies/check", **{"from": source, "to": to, "port": port})
+        assert [each for each in (*at_web.pending(), *at_api.pending()) if IP in each] == []
+        tried(cell, WEB, API, "udp/9100")
+        assert [each for each in at_web.pending() if IP in each], "a try does"
+
+
+def test_a_try_is_a_real_call_that_is_limited_and_marked(
+    cell: CellUnderTest, two: tuple[Instance, Instance], mode: str
+) -> None:
+    _, api = two
+    refuses = {"none": "refuses the call", "strict": "takes the call and closes it before any byte"}[mode]
+    there = f"try: called from web, api ({api.address})"
+    found = cell.cellnet("explain", WEB, API, "tcp/9000", "--try").out
+    assert f"ok  {there} answers after" in found
+    assert found.endswith("it works\n")
+    found = cell.cellnet("explain", WEB, API, "tcp/9100", "--try", code=1).out
+    assert f"NO  {there} {refuses}" in found
+    for port, words in (("udp/9000", "refuses the call"), ("icmp/echo", "refuses the call"), ("tcp/9001", refuses)):
+        assert f"NO  {there} {words}" in tried(cell, WEB, API, port)
+    eventually(lambda: "by `explain --try`" in cell.cellnet("flows", "--denied", "--port", "udp/9000").out)
+    api.datagrams(53)
+    cell.policy_file("more.yaml", web_to_api("udp: 53", "icmp: echo"))
+    assert f"ok  {there} answers after" in tried(cell, WEB, API, "icmp/echo")
+    assert f"--  {there} was sent an empty datagram, and nothing refused it" in tried(cell, WEB, API, "udp/53")
+    with pytest.raises(Conflict, match="no instance of acme/shop/job runs on this cell"):
+        tried(cell, "acme/shop/job", API, "tcp/9000")
+    with pytest.raises(InvalidInput, match="nothing can be tried from outside"):
+        tried(cell, "203.0.113.9", API, "tcp/9000")
+    with suppress(Conflict):
+        for _ in range(30):
+            tried(cell, WEB, API, "icmp/echo")
+    with pytest.raises(Conflict, match="30 calls were tried within a minute"):
+        tried(cell, WEB, API, "icmp/echo")
+    assert cell.log.count('"event": "tried"') >= 7
 
 
 def is_told(cell: CellUnderTest, sentence: str) -> bool:
