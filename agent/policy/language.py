@@ -22,7 +22,7 @@ from agent.policy.documents import document, made_up_name
 from agent.policy.ends import destination_apps, destination_of, read_destination, read_sources, source_apps, source_of
 from agent.policy.forms import Form
 from agent.policy.outside_ends import known_host, known_network, require_sound
-from agent.policy.ports import ARGUMENT_HINT, RANGE_HINT, merged, parse_argument, parse_range
+from agent.policy.ports import ARGUMENT_HINT, RANGE_HINT, merged, not_a_tunnels, parse_argument, parse_range
 from agent.policy.terms import parse_mode, parse_note, parse_until, read_mode, read_note, read_until
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -179,7 +179,7 @@ def _policy(rule: Node, report: Report, *, called: str, inside: Inside) -> Polic
     source, target = values.get("from", BROKEN), values.get("to", BROKEN)
     sources = read_sources(source, report, inside=inside, to_outside=isinstance(target, Table))
     to = read_destination(target, report, inside=inside)
-    tcp, udp = (_ports(values[key], report) if key in values else () for key in ("tcp", "udp"))
+    tcp, udp = (_ports(values[key], report, protocol=key) if key in values else () for key in ("tcp", "udp"))
     terms = Terms(
         tcp=tcp,
         udp=udp,
@@ -225,15 +225,15 @@ def _echo(node: Node, report: Report) -> bool:
     return form is not None and reported(lambda: forms.require(form), node, report) is not None
 
 
-def _ports(node: Node, report: Report) -> tuple[Ports, ...]:
+def _ports(node: Node, report: Report, *, protocol: str) -> tuple[Ports, ...]:
     items = node.items if isinstance(node, Listing) else (node,)
     if not items:
         report.wrong(node, "an empty list opens no port", hint="leave the key out, or write any for every port")
-    found = (_range(item, report) for item in items)
+    found = (_range(item, report, protocol=protocol) for item in items)
     return merged(each for each in found if each is not None)
 
 
-def _range(node: Node, report: Report) -> Ports | None:
+def _range(node: Node, report: Report, *, protocol: str) -> Ports | None:
     if not isinstance(node, Scalar) or kind(node) is Kind.NULL:
         report.wrong(node, f"expected a port, found {described(node)}", hint=RANGE_HINT)
         return None
@@ -241,6 +241,6 @@ def _range(node: Node, report: Report) -> Ports | None:
         report.wrong(node, f"'{clipped(node.text)}' is not a port or a range of ports", hint="several are a list: [80, 443]")
         return None
     if kind(node) in (Kind.TEXT, Kind.INTEGER):
-        return reported(lambda: parse_range(node.text), node, report)
+        return reported(lambda: not_a_tunnels(protocol, parse_range(node.text)), node, report)
     report.wrong(node, f"expected a port, found {described(node)}", hint="write a plain decimal number, such as 8080")
     return None

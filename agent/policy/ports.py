@@ -45,12 +45,16 @@ def parse_argument(text: str) -> tuple[Protocol, Ports]:
         return Protocol.ICMP, ECHO
     if not slash or protocol not in ("tcp", "udp"):
         raise InvalidInput(f"'{text}' is not a protocol and a port", hint=ARGUMENT_HINT)
-    found = parse_range(ports)
-    if protocol == "tcp" and found.first == found.last and found.first in TUNNEL_PORTS:
+    return Protocol(protocol), not_a_tunnels(protocol, parse_range(ports))
+
+
+def not_a_tunnels(protocol: str, ports: Ports) -> Ports:
+    """The same, unless it is an end of tunnels and nothing else. Raises InvalidInput."""
+    if protocol == "tcp" and ports.first == ports.last and ports.first in TUNNEL_PORTS:
         raise InvalidInput(
-            f"port {found.first} is cellnet's own in every container", hint="name the port of the app: tunnels need no policy"
+            f"port {ports.first} is cellnet's own in every container", hint="name the port of the app: tunnels need no policy"
         )
-    return Protocol(protocol), found
+    return ports
 
 
 def parse_one(text: str) -> tuple[Protocol, int]:

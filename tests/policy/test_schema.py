@@ -23,7 +23,7 @@ BEYOND_A_SCHEMA = {
     "name-twice",
     "tag",
 }
-BEYOND_A_SCHEMA |= {"outside-own-networks", "twice", "two-documents", "utf-16"}
+BEYOND_A_SCHEMA |= {"outside-own-networks", "tunnel-ports", "twice", "two-documents", "utf-16"}
 
 
 def accepts(schema: Mapping[str, Any], value: object) -> bool:
