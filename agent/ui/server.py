@@ -31,7 +31,7 @@ FILES: Final = (
 )  # fmt: skip
 QUESTIONS: Final = (
     "status", "apps", "policies", "policies/matrix", "policies/check", "denied", "denied/pairs", "cells", "attachments",
-    "explain", "flows", "ca",
+    "explain", "flows", "history", "summaries",
 )  # fmt: skip
 STREAM: Final = "events"
 BODY_LIMIT: Final = 64 << 10

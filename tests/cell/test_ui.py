@@ -148,6 +148,10 @@ def test_two_apps_are_clicked_allowed_and_undone(cell: CellUnderTest, shop: tupl
     page.key("Enter")
     page.eventually("document.querySelector('.verdict')?.textContent.startsWith('Done: undone')")
     assert api.connect(web, 8080) is Refused
+    page.click("#changes-tab")
+    page.eventually("document.querySelectorAll('#changes table').length === 2")
+    assert "undone" in page.text("#changes table")
+    assert "policy deleted from the store" in page.text("#changes")
 
 
 def test_a_hostile_note_is_text(cell: CellUnderTest, shop: tuple[Instance, Instance], page: Page) -> None:
@@ -172,6 +176,21 @@ def test_it_is_used_by_keyboard_alone(shop: tuple[Instance, Instance], page: Pag
     assert page.text("#panel h2") in (WEB, API)
     page.key("Escape")
     page.eventually("document.querySelector('#panel h2').textContent === 'This cell'")
+
+
+def test_it_fits_on_a_phone_and_in_the_dark(shop: tuple[Instance, Instance], page: Page) -> None:
+    page.look(width=390, height=844, dark=True)
+    for each in ("map", "list", "cells", "changes"):
+        page.click(f"#{each}-tab")
+        page.eventually(f"document.querySelector('#{each}').checkVisibility()")
+        assert page.js("document.documentElement.scrollWidth <= innerWidth")
+    assert page.js("getComputedStyle(document.body).backgroundColor") == "rgb(17, 22, 28)"
+
+
+def test_a_name_that_leads_here_shows_nothing(page: Page) -> None:
+    """The browser believes that rebound.example is 127.0.0.1."""
+    page.open(str(page.js("location.origin")).replace("127.0.0.1", "rebound.example"))
+    assert "is not how this page is called" in page.text("body")
 
 
 def test_an_agent_that_is_lost_is_shown_and_one_that_is_back_too(

@@ -4,6 +4,8 @@ import { get, post } from "./ask.js";
 import { button, byId, counted, el, failure, moment, table } from "./elements.js";
 import { isApp } from "./world.js";
 
+const DAY = 86_400; // seconds
+
 export class ChangesView {
   constructor(world, panel, { changed }) {
     Object.assign(this, { world, panel, changed });
@@ -64,9 +66,10 @@ export class ChangesView {
   async list() {
     const place = byId("changes");
     try {
-      const found = await get("changes");
+      const [found, history] = await Promise.all([get("changes"), get("history", { since: DAY, most: 500 })]);
       const rows = found.map((each) => [moment(each.at), words(each), diff(each.diff), each.undone ? "undone" : button("Undo…", () => this.undo(each), { disabled: !this.world.mayChange })]);
-      place.replaceChildren(table("Changes made here", ["At", "What", "What it did", ""], rows, "No policy was changed on this page yet. What other ways changed is in `cellnet policy list`."));
+      const events = history.events.reverse().map((each) => [moment(each.at), each.area, el("span", { class: "lines" }, each.what), each.by ? `${each.by.command} (uid ${each.by.uid}, pid ${each.by.pid})` : "–"]);
+      place.replaceChildren(table("Changes made here", ["At", "What", "What it did", ""], rows, "No policy was changed on this page yet. "), table("What happened on this cell within a day", ["At", "Area", "What", "By"], events, "Nothing is recorded of the last day."));
     } catch (error) {
       place.replaceChildren(failure(error));
     }
@@ -83,10 +86,12 @@ export function diff(found) {
     ...found.added.map((each) => line("more", `+ policy ${each.name}`)),
     ...found.opens.map((each) => line("more", `+ ${pair(each)}`)),
     ...found.closes.map((each) => line("less", `− ${pair(each)}`)),
-    ...(found.cuts ?? []).map((each) => line("less", `cuts ${each.from} → ${each.to}`)),
   ];
   if (!found.removed.length && !found.added.length) lines.push(line("soft", "nothing changes"));
   else if (!found.opens.length && !found.closes.length) lines.push(line("soft", "nobody may reach more or less than before"));
+  const { count, lines: cut, other_cells: unseen } = found.cuts;
+  if (count) lines.push(line("less", `cuts ${counted(count, "live connection")} of this cell:`), ...cut.map((each) => line("less", each)));
+  if (found.closes.length && unseen) lines.push(line("soft", `what it cuts on ${counted(unseen, "other cell")} is not seen here`));
   if (found.more) lines.push(line("soft", `${counted(found.more, "pair")} of apps besides were not compared`));
   return [el("ul", { class: "diff" }, lines), found.notices.map((each) => el("p", { class: "notice" }, each))].flat().reduce((all, each) => (all.append(each), all), el("div"));
 }

@@ -50,7 +50,8 @@ function grid(nodes) {
   return Array.from({ length: Math.ceil(nodes.length / down) }, (_, at) => nodes.slice(at * down, (at + 1) * down));
 }
 
-// Columns by how many calls lead to an app; a cycle is entered where it is met first.
+// Columns by the longest way of calls that leads to an app; a cycle is entered where it is met first. Where that takes too many
+// columns, by the shortest.
 function ranks(nodes, edges) {
   const here = new Map(nodes.map((each) => [each.name, { node: each, rank: 0, callers: [], calls: [] }]));
   let some = false;
@@ -70,6 +71,7 @@ function ranks(nodes, edges) {
     return each.rank;
   };
   for (const each of here.values()) rank(each);
+  if (Math.max(...[...here.values()].map((each) => each.rank)) >= Math.max(5, Math.sqrt(nodes.length * 1.5))) nearest([...here.values()]);
   const columns = [];
   for (const each of here.values()) (columns[each.rank] ??= []).push(each);
   const found = columns.filter(Boolean);
@@ -82,4 +84,17 @@ function ranks(nodes, edges) {
   }
   const split = found.flatMap((column) => Array.from({ length: Math.ceil(column.length / high) }, (_, at) => column.slice(at * high, (at + 1) * high)));
   return split.map((column) => column.map((each) => each.node));
+}
+
+function nearest(all) {
+  for (const each of all) each.rank = Infinity;
+  const byCallers = [...all].sort((one, other) => one.callers.length - other.callers.length || other.calls.length - one.calls.length);
+  for (const root of byCallers) {
+    if (root.rank !== Infinity) continue;
+    root.rank = 0;
+    for (let wave = [root], rank = 1; wave.length; rank++) {
+      wave = [...new Set(wave.flatMap((each) => each.calls))].filter((each) => each.rank > rank);
+      for (const each of wave) each.rank = rank;
+    }
+  }
 }

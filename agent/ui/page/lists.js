@@ -17,13 +17,13 @@ export class Lists {
   list() {
     const { apps, policies } = this.world;
     const edges = [...this.world.edges(Date.now()).values()];
-    const look = JSON.stringify([apps, policies, edges.map((each) => [each.key, each.ports, each.flows, each.refused?.count]), this.filter, this.#all]);
+    const look = JSON.stringify([apps, policies, edges.map((each) => [each.key, each.ports, each.flows, each.elsewhere, [...(each.refused?.ports ?? [])]]), this.filter, this.#all]);
     if (look === this.#shown) return;
     this.#shown = look;
     const fits = (...texts) => !this.filter || texts.some((each) => each.toLowerCase().includes(this.filter));
     const focused = document.activeElement?.dataset?.at;
     const pairs = edges.filter((each) => fits(each.from, each.to)).sort((one, other) => Boolean(other.refused) - Boolean(one.refused) || one.key.localeCompare(other.key));
-    const rows = pairs.map((each) => [each.from, button(each.to, () => this.acts.edge(each.from, each.to), { class: "link", "data-at": `edge ${each.key}` }), [...each.ports, ...each.trial.map((one) => `${one} on trial`)].join(", ") || "–", each.flows || "–", each.refused ? el("span", { class: "bad" }, [...each.refused.ports].map(([port, why]) => `${port} (${why})`).join(", ")) : "–"]);
+    const rows = pairs.map((each) => [each.from, button(each.to, () => this.acts.edge(each.from, each.to), { class: "link", "data-at": `edge ${each.key}` }), [...each.ports, ...each.trial.map((one) => `${one} on trial`)].join(", ") || "–", [each.flows, each.elsewhere && `${each.elsewhere} on other cells`].filter(Boolean).join(", ") || "–", each.refused ? el("span", { class: "bad" }, [...each.refused.ports].map(([port, why]) => `${port} (${why})`).join(", ")) : "–"]);
     byId("list").replaceChildren(
       ...this.#cut("Connections", ["From", "To", "Allowed", "Live", "Refused, last minute"], rows, "No policy allows anything, and nothing was refused."),
       ...this.#cut("Apps", ["App", "Instances", "Ready", "Cells", "Routes"], apps.filter((each) => fits(each.app)).map((each) => [button(each.app, () => this.acts.app(each.app), { class: "link", "data-at": `app ${each.app}` }), each.instances.length, each.instances.filter((one) => one.ready).length, [...new Set(each.instances.map((one) => one.cell))].join(", ") || "–", each.routes.join(", ") || "–"]), "There are no apps."),
@@ -44,12 +44,14 @@ export class Lists {
       ["root", moment(status.ca.root_not_after)], ["this cell", moment(status.ca.cell_not_after)], ["the first leaf to end", moment(status.ca.next_expiry)],
     ].filter(([, at]) => at);
     const tunnels = new Map(status.peers.map((each) => [each.name, each.tunnel]));
-    byId("cells").replaceChildren(
+    const parts = [
       el("h2", {}, status.problems.length ? "Problems" : "All is well"),
       el("ul", { class: "problems" }, status.problems.map(problem)),
       table("Cells", ["Name", "Containers' network", "Address", "Alive since", "Tunnel", "Mutual TLS", "Version"], cells.map((each) => [el("b", {}, each.name, each.here ? " (here)" : ""), each.subnet, each.underlay, each.alive_since ? moment(each.alive_since) : el("span", { class: "bad" }, "no sign of life"), each.here ? "–" : (tunnels.get(each.name) ?? "not asked yet"), each.mtls, each.version]), "No cell is known."),
+      this.world.summaries.silent.length > 0 && el("p", { class: "notice" }, `Nothing is known of what flows on ${this.world.summaries.silent.join(", ")}.`),
       table("Certificates end", ["Whose", "At (UTC)"], ends || [], "There are no certificates yet."),
       table("Here", ["What", ""], [["store", `${status.store.kind} ${status.store.location ?? ""}`], ["firewall", `${status.firewall?.backend}, ${status.firewall?.rules} rules`], ["Envoy", status.envoy?.connected ? `${status.envoy.version}, ${status.envoy.listeners} listeners` : "not connected"], ["repairs", status.repairs], ["connections cut", status.cuts]], ""),
-    );
+    ];
+    byId("cells").replaceChildren(...parts.filter(Boolean));
   }
 }

@@ -9,7 +9,7 @@ import { Panel } from "./panel.js";
 import { Refusals } from "./refusals.js";
 import { keyOf, World } from "./world.js";
 
-const LOOKS = { refusals: 2000, status: 2000, flows: 2000, rest: 5000 }; // milliseconds
+const LOOKS = { refusals: 2000, status: 2000, flows: 2000, rest: 5000, summaries: 10_000 }; // milliseconds
 
 const world = new World();
 const acts = {
@@ -62,7 +62,7 @@ function draw() {
   document.title = `${status.ok ? "" : "! "}${status.cell.name} – cellnet`;
 }
 
-const due = { refusals: 0, status: 0, flows: 0, rest: 0 };
+const due = { refusals: 0, status: 0, flows: 0, rest: 0, summaries: 0 };
 const texts = new Map();
 
 // Whether an answer is another than the last.
@@ -86,6 +86,7 @@ async function look(all = false) {
       const [apps, policies, matrix, cells] = await Promise.all([get("apps"), get("policies"), open(), get("cells")]);
       Object.entries({ apps, policies, matrix, cells }).forEach(([name, found]) => take(name, found));
     }
+    if (world.cells.length > 1 && turn("summaries")) take("summaries", await get("summaries"));
     banner(null);
   } catch (error) {
     banner(error);

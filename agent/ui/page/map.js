@@ -7,7 +7,12 @@ import { View } from "./view.js";
 import { OUTSIDE } from "./world.js";
 
 const NEAR = 9; // pixels from an arrow that count as on it
+
+const LETTERS = 13; // of a name
 const SVG = "http://www.w3.org/2000/svg";
+
+// Text that is clipped by its element would be a layer of its own for each app: moving the map would take ten times as long.
+const cut = (text, most = LETTERS) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
 export class AppMap {
   picking = false;
@@ -55,7 +60,7 @@ export class AppMap {
     this.#size = [found.wide, found.high];
     this.#spaces.forEach((each) => each.remove());
     this.#spaces = found.boxes.map((each) => {
-      const made = el("div", { class: each.name === OUTSIDE ? "space outside" : "space" }, el("span", {}, each.name === OUTSIDE ? "outside of all apps" : each.name));
+      const made = el("div", { class: each.name === OUTSIDE ? "space outside" : "space" }, el("span", { title: each.name }, cut(each.name === OUTSIDE ? "outside of all apps" : each.name, Math.floor((each.wide - 30) / 7))));
       Object.assign(made.style, { left: `${each.x}px`, top: `${each.y}px`, width: `${each.wide}px`, height: `${each.high}px` });
       return made;
     });
@@ -83,7 +88,7 @@ export class AppMap {
   }
 
   #button(node) {
-    return el("button", { type: "button", class: "app", tabindex: "-1", "data-name": node.name }, el("b", {}, node.label), el("i"));
+    return el("button", { type: "button", class: "app", tabindex: "-1", "data-name": node.name }, el("b", {}, cut(node.label)), el("i"));
   }
 
   #dress(node, refused) {
@@ -125,7 +130,7 @@ export class AppMap {
         held.element.setAttribute("d", path(held.points));
         Object.assign(held, { from, to });
       }
-      const look = ["edge", (edge.ports.length || edge.trial.length) && "policy", edge.flows && "flow", edge.refused && "refused"].filter(Boolean).join(" ");
+      const look = ["edge", (edge.ports.length || edge.trial.length) && "policy", (edge.flows || edge.elsewhere) && "flow", edge.refused && "refused"].filter(Boolean).join(" ");
       if (held.look !== look) held.element.setAttribute("class", (held.look = look));
     }
     byId("edges").append(...made);

@@ -67,7 +67,7 @@ export class Panel {
 
   #neighbours(title, edges, end) {
     if (!edges.length) return [el("h3", {}, title), el("p", { class: "soft" }, "nothing")];
-    const words = (each) => [each.ports.length ? each.ports.join(", ") : each.trial.length ? `on trial ${each.trial.join(", ")}` : "not allowed", each.flows ? counted(each.flows, "live connection") : "", each.refused ? `refused ${[...each.refused.ports.keys()].join(", ")}` : ""].filter(Boolean).join("; ");
+    const words = (each) => [each.ports.length ? each.ports.join(", ") : each.trial.length ? `on trial ${each.trial.join(", ")}` : "not allowed", each.flows ? counted(each.flows, "live connection") : "", each.elsewhere ? `${each.elsewhere} on other cells` : "", each.refused ? `refused ${[...each.refused.ports.keys()].join(", ")}` : ""].filter(Boolean).join("; ");
     return [el("h3", {}, title), el("ul", { class: "plain" }, edges.slice(0, 200).map((each) => el("li", {}, button(each[end], () => this.acts.edge(each.from, each.to), { class: "link" }), el("span", { class: each.refused ? "bad" : "soft" }, words(each)))))];
   }
 

@@ -1,6 +1,7 @@
 // Moving and zooming the map: one transform, set at most once a frame, so that nothing is laid out anew.
 
 const [LEAST, MOST] = [0.08, 2.5];
+const FAR = 0.3;
 const STILL = 250; // milliseconds after which it is drawn sharp again
 
 export class View {
@@ -61,8 +62,16 @@ export class View {
     this.#asked = true;
     requestAnimationFrame(() => {
       this.#asked = false;
+      this.#far();
       this.#world.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.scale})`;
     });
+  }
+
+  // From far away names of spaces are shown in place of apps'.
+  #far() {
+    const far = this.scale < FAR;
+    if (far) this.#world.style.setProperty("--name", `${Math.round(Math.min(90, 11 / this.scale))}px`);
+    this.#world.classList.toggle("far", far);
   }
 
   #down(event) {

@@ -11,6 +11,7 @@ export class World {
   flows = [];
   status = null;
   cells = [];
+  summaries = { flows: [], denied: [], silent: [] }; // of all cells, at most ten seconds old
   mayChange = false;
   denials = []; // the newest first
   refused = new Map(); // by ends: when last, how often, on which ports and why
@@ -19,9 +20,8 @@ export class World {
     for (const each of found) {
       const key = keyOf(each.from, each.to);
       const held = this.refused.get(key) ?? { from: each.from, to: each.to, count: 0, ports: new Map() };
-      const port = each.port ? `${each.protocol}/${each.port}` : each.protocol;
       Object.assign(held, { count: held.count + 1, last: now, at: each.at });
-      held.ports.set(port, each.reason);
+      held.ports.set(portOf(each), each.reason);
       this.refused.set(key, held);
     }
     this.denials = [...found].reverse().concat(this.denials).slice(0, 1000);
@@ -32,12 +32,19 @@ export class World {
     const found = new Map();
     const edge = (from, to) => {
       const key = keyOf(from, to);
-      if (!found.has(key)) found.set(key, { key, from, to, ports: [], trial: [], flows: 0, refused: null });
+      if (!found.has(key)) found.set(key, { key, from, to, ports: [], trial: [], flows: 0, elsewhere: 0, refused: null });
       return found.get(key);
     };
     for (const each of this.matrix) edge(each.from, each.to)[each.mode === "audit" ? "trial" : "ports"] = each.ports;
     for (const each of this.flows) edge(each.from, each.to).flows += 1;
+    const here = this.status?.cell.name;
+    for (const each of this.summaries.flows) if (each.cell !== here) edge(each.from, each.to).elsewhere += each.count;
     for (const each of this.refused.values()) if (now - each.last < RED) edge(each.from, each.to).refused = each;
+    for (const each of this.summaries.denied) {
+      if (each.cell === here) continue;
+      const held = edge(each.from, each.to);
+      held.refused = { ports: new Map(held.refused?.ports).set(portOf(each), `${each.reason} on ${each.cell}`) };
+    }
     return found;
   }
 
@@ -67,6 +74,7 @@ export class World {
   }
 }
 
+export const portOf = ({ protocol, port }) => (port ? `${protocol}/${port}` : protocol);
 export const keyOf = (from, to) => `${from} ${to}`;
 export const isApp = (name) => /^[^/\s]+\/[^/\s]+\/[^/\s]+$/.test(name);
 export const spaceOf = (name) => name.split("/").slice(0, 2).join("/");
