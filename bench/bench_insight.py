@@ -1,5 +1,6 @@
 """What it costs to follow what happens: the data path with a follower beside itself without, and the agent's processor time
-while thousands of connections begin and are refused. And how long the agent takes to explain.
+while thousands of connections begin and are refused. And how long the agent takes to explain, and what the page of
+`cellnet ui` takes in a browser.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from agent.errors import HostRefused
 from bench.comparison import Figure, ratio
 from bench.event_follower import LOST, EventFollower
 from bench.load import CONNECTIONS, LATENCY, PORTS, SLOWEST, Ends, compiled, processor_seconds
+from bench.page import page_figures
 from bench.scene import Scene, opened
 from bench.script import compared, options
 from bench.shop import API, WEB
@@ -24,6 +26,7 @@ from host.process import run
 from lab.cell import Part
 
 RATE = 5_000
+PAGES = 5  # rounds of the page at most: each is a browser of its own
 NOTICED = 0.5  # seconds after which the agent knows that a follower has gone
 REFUSING = 9_999  # a port that no policy opens
 POLICY = f"policies: [{{from: {WEB}, to: {API}, tcp: [{PORTS[LATENCY]}-{PORTS[LATENCY] + 2}]}}]\n"
@@ -137,9 +140,10 @@ def figures(place: Place, *, rounds: int, milliseconds: int) -> Iterator[Figure]
 
 
 def measured(*, rounds: int, milliseconds: int) -> tuple[Figure, ...]:
-    """On a cell of its own."""
+    """On a cell of its own; then the page, whose agent exists on paper alone."""
     with ready() as place:
-        return tuple(figures(place, rounds=rounds, milliseconds=milliseconds))
+        found = tuple(figures(place, rounds=rounds, milliseconds=milliseconds))
+    return (*found, *page_figures(rounds=min(rounds, PAGES)))
 
 
 @click.command()
