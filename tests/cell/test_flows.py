@@ -49,6 +49,8 @@ def test_a_flow_is_listed_by_apps_with_what_allows_it(cell: CellUnderTest) -> No
     assert "is not counted" in shown.err
     (line,) = cell.cellnet("flows", "--port", "tcp/9000", "--json").out.splitlines()
     assert json.loads(line)["policy"] == "shop"
+    cell.policy_file("shop.yaml", web_to_api("name: renamed, tcp: 9000"))
+    becomes(["renamed"], lambda: [each["policy"] for each in listed(cell, port="tcp/9000")])
 
 
 def test_what_begins_ends_and_is_refused_is_told_as_it_happens(cell: CellUnderTest) -> None:
