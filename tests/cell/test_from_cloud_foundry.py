@@ -26,4 +26,4 @@ def test_a_user_of_cloud_foundry_sees_what_the_page_shows(
     instead = {"/root/": re.escape(f"{tmp_path}/"), **({} if mode == "none" else closed)}
     with closing(Shell(make_cell(f"tls.mtls={mode}"), home=tmp_path)) as shell:
         shown, whole = blocks(PAGE, test=THIS), mode == "strict"
-        assert shell.play(*(shown if whole else shown[:-FROM_OUTSIDE]), instead=instead) == (32 if whole else 23)
+        assert shell.play(*(shown if whole else shown[:-FROM_OUTSIDE]), instead=instead) == (33 if whole else 23)
