@@ -60,7 +60,9 @@ from agent.envoy.memory_relief import MemoryRelief
 from agent.envoy.process import envoy_account, envoy_obstacle
 from agent.insight.foreseen_cuts import CutForecast
 from agent.insight.history import History
+from agent.insight.history_file import HistoryArea
 from agent.insight.seen_changes import SeenChanges
+from agent.insight.seen_policies import SeenPolicies
 from agent.loop import drift
 from agent.loop.loop import Reconciler
 from agent.metrics import Levels
@@ -149,7 +151,14 @@ def _memory_relief(base: Foundation, parts: Parts) -> MemoryRelief:
 
 def _seen(base: Foundation, parts: Parts, reporting: tuple[Part, ...]) -> SeenChanges:
     history, cells = parts.insight.history, base.storage.cells
-    made = SeenChanges(history, cell=base.config.cell, cells=cells, problems=partial(problems_of, reporting))
+    made = SeenChanges(
+        history,
+        cell=base.config.cell,
+        cells=cells,
+        problems=partial(problems_of, reporting),
+        policies=SeenPolicies(history, written=parts.policies.written),
+    )
+    parts.leaves.report_to(partial(history.add, HistoryArea.CERTIFICATES))
     base.storage.changes.subscribe(made.kick)
     return made
 

@@ -21,6 +21,7 @@ from agent.identity.trust import CellTrust
 from agent.model.attachment import Attachment
 from agent.model.status import Part, Problem, as_problems
 from agent.pacing import wait_for_event
+from agent.wording import listed
 from ca.certificate import Validity
 from ca.disk import Authorities, Certificates
 from ca.names import Identity
@@ -77,6 +78,7 @@ class Leaves(Part):
         self._names: dict[str, Names] = {}  # that each leaf was issued for
         self._held = facts.naming.held()
         self._wake, self._renewed = asyncio.Event(), asyncio.Event()
+        self._tell: Callable[[str], None] = lambda _what: None
         self._log = log.get("identity")
         self._failures = Complaints(self._log, failed="renewal_failed")
         self._issuer = Issuer(authorities, folder=folder, trust_domain=facts.trust_domain, now=now, needed=needed)
@@ -86,6 +88,10 @@ class Leaves(Part):
     def authorities(self) -> Authorities | Certificates:
         """What this cell vouches with."""
         return self._issuer.authorities
+
+    def report_to(self, tell: Callable[[str], None]) -> None:
+        """Have what is issued and renewed from now on told to another part, too."""
+        self._tell = tell
 
     def set_lifetime(self, lifetime: timedelta) -> None:
         """From now on certificates are issued for so long; those that are there keep their time."""
@@ -134,26 +140,28 @@ class Leaves(Part):
         """At the start: take what is on tmpfs for these attachments, issue what is missing or unfit, sweep the rest."""
         self.keyring.open()
         self.trust.open()
-        here, self._held = tuple(attachments), self._facts.naming.held()
+        here, self._held, issued = tuple(attachments), self._facts.naming.held(), list[str]()
         kept = self.keyring.load({each.name: each.key_owner for each in here})
         for attachment in here:
             leaf = kept.get(attachment.name)
             if leaf is not None and self._unfit(leaf, attachment) is None:
                 self._keep(attachment, leaf)
-            else:
-                self._issue_when_possible(attachment, leaf)
+            elif self._issue_when_possible(attachment, leaf):
+                issued.append(attachment.name)
         self.keyring.sweep(self._attachments)
+        if issued:
+            self._tell(f"certificates issued at the start: {listed(issued)}")
 
     def _keep(self, attachment: Attachment, leaf: Leaf) -> None:
         self._remember(attachment, validity(leaf))
         self._adopt(attachment, leaf)
 
-    def _issue_when_possible(self, attachment: Attachment, kept: Leaf | None) -> None:
-        """Now, or when what stands in the way has gone: one container's TLS must not keep the others waiting. Until then
-        what was kept serves on where only this cell's clock speaks against it: others may see it otherwise.
+    def _issue_when_possible(self, attachment: Attachment, kept: Leaf | None) -> bool:
+        """Now, which is True, or when what stands in the way has gone: one container's TLS must not keep the others waiting.
+        Until then what was kept serves on where only this cell's clock speaks against it: others may see it otherwise.
         """
         try:
-            self.ensure(attachment)
+            self._issue(attachment)
         except RAISED as error:
             name, now = attachment.name, self._now()
             self._attachments[name] = attachment
@@ -162,6 +170,8 @@ class Leaves(Part):
             issuer_ends = self.authorities.cell.valid.not_after
             self._renewals[name] = Renewal(name, Validity(now, now), issuer_ends).failed(now=now)
             self._failures.about(error, key=name, name=name)
+            return False
+        return True
 
     def all(self) -> Mapping[str, Leaf]:
         """By attachment name."""
@@ -178,6 +188,11 @@ class Leaves(Part):
 
     def ensure(self, attachment: Attachment) -> None:
         """Issue a leaf for the names that hold, and keep it. Raises InvalidInput, HostRefused."""
+        self._issue(attachment)
+        ends = self._renewals[attachment.name].valid.not_after
+        self._tell(f"certificate issued for {attachment.name} ({attachment.app}), until {ends:%Y-%m-%d %H:%M:%S}")
+
+    def _issue(self, attachment: Attachment) -> None:
         self.follow()
         leaf = issue(self._issuer.cell(), identity=self._identity(attachment), now=self._now(), lifetime=self._facts.lifetime)
         self._remember(attachment, validity(leaf))
@@ -239,22 +254,25 @@ class Leaves(Part):
         changed = self._issuer.renew()
         if changed:
             self._follow_issuer()
+            ends = self.authorities.cell.valid.not_after
+            self._tell(f"another certificate of the cell, or another root: until {ends:%Y-%m-%d %H:%M:%S}")
         self.trust.retry()
-        renewed = 0
+        renewed = list[str]()
         for name in due(self._renewals.values(), now=now):
             await asyncio.sleep(0)  # all leaves of an app may be due at once, and each takes a millisecond
             if name not in self._renewals:
                 continue  # detached meanwhile
             try:
-                self.ensure(self._attachments[name])
+                self._issue(self._attachments[name])
                 self._failures.over(key=name)
-                renewed += 1
+                renewed.append(name)
             except RAISED as error:
                 self._renewals[name] = self._renewals[name].failed(now=now)
                 self._failures.about(error, key=name, name=name)
         self._forget_failures(now)
         if renewed:
-            self._log.info("renewed", leaves=renewed)
+            self._log.info("renewed", leaves=len(renewed))
+            self._tell(f"certificates renewed: {listed(sorted(renewed))}")
         return bool(renewed) or changed
 
     def _forget_failures(self, now: datetime) -> None:

@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 from agent.insight.history import History
 from agent.insight.history_file import HistoryArea
+from agent.insight.seen_policies import SeenPolicies
 from agent.model.cell import Cell
 from agent.model.status import Area, Problem
 from agent.pacing import wait_for_event
@@ -21,11 +22,20 @@ Standing: TypeAlias = Mapping[tuple[Area, str], Problem]
 class SeenChanges:
     """One per agent. `problems` are those that `status` has; `kick` says that there may be something new."""
 
-    def __init__(self, history: History, *, cell: str, cells: CellStore, problems: Callable[[], Iterable[Problem]]) -> None:
+    def __init__(
+        self,
+        history: History,
+        *,
+        cell: str,
+        cells: CellStore,
+        problems: Callable[[], Iterable[Problem]],
+        policies: SeenPolicies,
+    ) -> None:
         self._history = history
         self._cell = cell
         self._store = cells
         self._problems = problems
+        self._policies = policies
         self._standing: Standing = {}
         self._cells: tuple[Cell, ...] | None = None
         self._kicked = asyncio.Event()
@@ -46,6 +56,7 @@ class SeenChanges:
         """Compare."""
         self._compare_problems()
         await self._compare_cells()
+        await self._policies.look()
 
     def _compare_problems(self) -> None:
         # numbers in them may change from one look to the next

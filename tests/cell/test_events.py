@@ -7,7 +7,7 @@ from agent.insight.history import UNFINISHED
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.documents import blocks, commands
 from tests.testlib.patience import eventually
-from tests.testlib.shop import API, WEB
+from tests.testlib.shop import API, WEB, web_to_api
 
 
 def told(cell: CellUnderTest, area: str) -> list[Fields]:
@@ -26,6 +26,8 @@ def test_changes_refusals_problems_and_repairs_are_told_over_a_restart(cell: Cel
     eventually(lambda: tells(cell, "problems", "bad.yaml:2"))
     cell.remove_policy_file("bad.yaml")
     eventually(lambda: tells(cell, "problems", "over, policies: "))
+    cell.policy_file("shop.yaml", web_to_api("tcp: 8080"))
+    eventually(lambda: tells(cell, "policies", "shop.yaml: added "))
     cell.host.run("iptables-nft", "-F", "CELLNET-FORWARD")
     eventually(lambda: tells(cell, "repairs", "chains"))
     eventually(lambda: "chains" in (cell.lab.root / "var/lib/cellnet/events/events.jsonl").read_text())
@@ -38,6 +40,7 @@ def test_changes_refusals_problems_and_repairs_are_told_over_a_restart(cell: Cel
     assert tells(cell, "attach", "refused, attach: web: ")
     assert tells(cell, "problems", "bad.yaml:2")
     assert tells(cell, "repairs", "chains")
+    assert tells(cell, "certificates", f"certificate issued for api ({API}), until ")
 
 
 def test_the_page_shows_commands_that_work(cell: CellUnderTest) -> None:

@@ -98,3 +98,20 @@ async def test_an_end_that_comes_together_with_a_new_leaf_is_an_end(scene: LeafS
     running.cancel()
     await asyncio.wait({running}, timeout=10)
     assert running.cancelled()
+
+
+async def test_what_is_issued_and_renewed_is_told_once(scene: LeafScene) -> None:
+    told = list[str]()
+    leaves = scene.leaves()
+    leaves.report_to(told.append)
+    leaves.load([WEB])
+    leaves.ensure(API)
+    assert told == [
+        "certificates issued at the start: web", "certificate issued for api (acme/shop/api), until 2026-11-22 12:00:00",
+    ]  # fmt: skip
+    scene.now += DAY * 0.6
+    await scene.run_until(leaves, lambda: len(told) == 3)
+    assert told[2] == "certificates renewed: api, web"
+    scene.now += 60 * DAY
+    await scene.run_until(leaves, lambda: len(told) == 5)
+    assert told[3].startswith("another certificate of the cell, or another root: until ")

@@ -6,8 +6,12 @@ from typing import cast
 
 from agent.insight.history_file import HistoryFile
 from agent.insight.seen_changes import SeenChanges
+from agent.insight.seen_policies import SeenPolicies
 from agent.model.cell import Cell, CellRecord
+from agent.model.outside import NOTHING_INSIDE
+from agent.model.policy import Policy
 from agent.model.status import Problem
+from agent.policy.language import parse, parse_stored
 from agent.store.protocols import CellStore
 from tests.testlib.fake_cell import in_memory
 
@@ -19,8 +23,18 @@ class Scene:
         self.problems: list[Problem] = []
         self.listed: tuple[Cell, ...] = (a_cell("one"), a_cell("two"))
         self.history = in_memory(HistoryFile(Path("/nonexistent/events.jsonl")))
-        self.seen = SeenChanges(self.history, cell="one", cells=cast("CellStore", self), problems=lambda: self.problems)
+        self.seen = SeenChanges(
+            self.history,
+            cell="one",
+            cells=cast("CellStore", self),
+            problems=lambda: self.problems,
+            policies=SeenPolicies(self.history, written=self.written),
+        )
         self.told = 0
+        self.policies: tuple[Policy, ...] = ()
+
+    async def written(self) -> tuple[Policy, ...]:
+        return self.policies
 
     async def cells(self) -> tuple[Cell, ...]:
         return self.listed
@@ -57,3 +71,22 @@ async def test_cells_that_come_and_go_are_told_and_those_of_the_first_look_are_n
     assert sorted(await scene.look()) == [f"cell three {where} is new", f"cell two {where} is out of touch"]
     scene.listed = (a_cell("two"),)
     assert sorted(await scene.look()) == ["cell three has been removed", f"cell two {where} is back"]
+
+
+def in_file(*rules: str, name: str = "shop") -> tuple[Policy, ...]:
+    text = "policies:\n" + "".join(f"- {{{rule}, from: acme/shop/web, to: acme/shop/api}}\n" for rule in rules)
+    return parse(text.encode(), source=f"/etc/{name}.yaml", inside=NOTHING_INSIDE)
+
+
+async def test_changes_of_policies_are_told_by_file_and_name_and_other_lines_are_none() -> None:
+    scene = Scene()
+    stored = (
+        parse_stored("d", "policies: [{name: d, from: acme/shop/web, to: acme/shop/api, tcp: 4}]", inside=NOTHING_INSIDE),
+    )
+    scene.policies = in_file("name: a, tcp: 1", "name: b, tcp: 2") + stored
+    assert await scene.look() == []
+    scene.policies = in_file("name: c, tcp: 3", "name: a, tcp: 1", "name: b, tcp: 5") + stored
+    assert await scene.look() == ["/etc/shop.yaml: added c; changed b"]
+    scene.policies = in_file("name: a, tcp: 1", name="new")
+    assert await scene.look() == ["/etc/new.yaml: added a", "/etc/shop.yaml: removed a, b, c", "store: removed d"]
+    assert await scene.look() == []
