@@ -22,6 +22,7 @@ from tests.testlib.cells import CellsUnderTest
 from tests.testlib.instance import Instance
 from tests.testlib.oracle import Mode, Rule, opened
 from tests.testlib.patience import eventually
+from tests.testlib.status import reports
 from tests.walk.beyond import Beyond
 from tests.walk.calls import Call, Outcome
 from tests.walk.held_streams import HeldStreams
@@ -51,6 +52,7 @@ class World:
         self._marks = 0
         self._unplugged: dict[int, float] = {}
         self._recovered = 0.0
+        self._unconnected: set[int] = set()  # cells whose Envoy and agent have to find each other anew
         for each in cells:  # or a cell reports refusals only now and then: a table of them is more than it reports in a second
             each.host.run("sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_msgs_per_sec=100000",
                           "net.ipv4.icmp_msgs_burst=10000")  # fmt: skip
@@ -166,11 +168,13 @@ class World:
         self._held.forget(number)
         lab = self._cells[number].lab
         former = lab.kill(Part.ENVOY, again=True)
+        self._unconnected.add(number)
         # its sockets are there for a moment longer, and are not to be taken for those of the next one
         eventually(lambda: (found := lab.part(Part.ENVOY)) is not None and found.pid != former.pid)
 
     def start(self, number: int) -> None:
         self._cells[number].start(well=False)
+        self._unconnected.add(number)
         self.model.cells[number].agent = self.model.cells[number].envoy = True
 
     def partition(self, number: int) -> None:
@@ -211,6 +215,9 @@ class World:
             missing = cell.client.post("/v1/sync", {"timeout": 20.0}).texts("missing")
             spoiled = {name for name, rules in self.model.cells[number].disk.items() if rules is None}
             assert {Path(each.partition(":")[0]).name for each in missing} == spoiled, f"cell {number}: {missing}"
+            if number in self._unconnected and self.model.cells[number].envoy:
+                eventually(partial(_envoy_has_all, cell), seconds=PATIENCE)
+                self._unconnected.remove(number)
         self.model.settle()
         for number, cell in running.items():
             listed = {name: what for name, what in _stored(cell).items() if name != MARKER}
@@ -315,6 +322,11 @@ def _options(made_of: Container) -> list[str]:
 
 def _heard(cell: CellUnderTest, rule: Rule) -> bool:
     return _stored(cell).get(str(rule["name"])) == _meaning(rule)
+
+
+def _envoy_has_all(cell: CellUnderTest) -> bool:
+    """Whether Envoy goes by what the agent that runs now has for it: until then it judges streams as it did before."""
+    return cell.status().at("envoy").flag("connected") and not reports(cell, "envoy")
 
 
 def _stored(cell: CellUnderTest) -> dict[str, Meaning]:
