@@ -4,7 +4,7 @@ It is worked out when it is asked for: at an attach, for `cellnet exec`, and for
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from agent.attach.service_variables import ServiceVariables, service_variables
@@ -12,8 +12,7 @@ from agent.identity.keyring import Keyring
 from agent.model.attachment import Attachment
 from agent.model.names import AppName
 from agent.model.place import Place
-from agent.model.policy import Pattern
-from agent.policy.in_force import PoliciesInForce
+from agent.model.policy import Pattern, Policy
 from agent.policy.known_apps import KnownApps
 from agent.policy.mistaken_names import notices
 from agent.policy.reach import Reach
@@ -37,13 +36,15 @@ class Environment:
 
 
 class Environments:
-    """Those of this cell's instances. `prefixes` are those of service variables; `name_of` gives an app's DNS name."""
+    """Those of this cell's instances. `policies` are those that hold on any cell, the same object while nothing changes;
+    `prefixes` are those of service variables; `name_of` gives an app's DNS name.
+    """
 
     def __init__(
         self,
         keyring: Keyring,
         *,
-        policies: PoliciesInForce,
+        policies: Callable[[], Awaitable[tuple[Policy, ...]]],
         known: KnownApps,
         prefixes: Sequence[str],
         name_of: Callable[[AppName], str],
@@ -67,7 +68,7 @@ class Environments:
     async def basis(self) -> object:
         """What they depend on besides the attachments: the same object as long as that is the same."""
         if self._prefixes:
-            policies, known = await self._policies.in_force(), await self._known.all()
+            policies, known = await self._policies(), await self._known.all()
             if self._basis[0] is not policies or self._basis[1] is not known:
                 self._reach.follow(policies, known=known)
                 self._basis = (policies, known)

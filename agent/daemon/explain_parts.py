@@ -55,8 +55,14 @@ def make_tries(base: Foundation, parts: Parts) -> Tries:
 
 
 def _policy(base: Foundation, parts: Parts, check: PolicyCheck) -> PolicySteps:
-    names_of = base.kernel.known_names.names_of
-    return PolicySteps(check=check.answer, unsettled=parts.policies.unsettled_files, names_of=names_of)
+    names_of, unsettled = base.kernel.known_names.names_of, parts.policies.unsettled_files
+    return PolicySteps(check=check.answer, unsettled=unsettled, cut_off=partial(_cut_off, base), names_of=names_of)
+
+
+def _cut_off(base: Foundation) -> str:
+    shared = base.storage.shared
+    problem = None if shared is None else shared.mirror.problem
+    return "" if problem is None else problem.what
 
 
 def _names(parts: Parts, app: AppName, asked: Iterable[str]) -> tuple[str, ...]:

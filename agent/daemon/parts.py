@@ -134,7 +134,8 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     await sources.refresh_trust()
     loop = _loop(base, sources, metrics, ads)
     known = KnownApps(storage.tags, storage.routes, now=clock.seconds)
-    files = _files(base, leaves, policies, known, leaving)
+    of_cells = _of_cells(base, policies)
+    files = _files(base, leaves, of_cells, known, leaving)
     liveness, published = _liveness(base, ads), _published(base)
     attaching = AttachTransactions(
         AttachParts(
@@ -147,7 +148,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     rollout_facts = RolloutFacts(lambda: peers.all, lambda: announcement.announced, clock.elapsed)
     return Parts(
         metrics=metrics, leaves=leaves, policies=policies, known=known, tags=tags, announcement=announcement, roots=roots,
-        ads=ads, loop=loop, of_cells=_of_cells(base, policies),
+        ads=ads, loop=loop, of_cells=of_cells,
         firewall=FirewallPart(base.backend, kernel=base.kernel, loop=loop, passage=lambda: passage_of(base.current.config)),
         liveness=liveness, tunnels=TunnelHealth(loop.applied, lambda: peers.all), attaching=attaching, drain=drain,
         places=ReservedPlaces(base.ledger, holders, storage.indexes, names.asked, files, attaching.turn_of),
@@ -179,12 +180,12 @@ def _loop(base: Foundation, sources: SnapshotSources, metrics: Metrics, ads: Ads
     return made
 
 
-def _files(base: Foundation, leaves: Leaves, policies: PoliciesInForce, known: KnownApps, leaving: set[str]) -> ContainerFiles:
+def _files(base: Foundation, leaves: Leaves, of_cells: PoliciesOfCells, known: KnownApps, leaving: set[str]) -> ContainerFiles:
     config = base.config
     domain, paths = config.dns.domain, config.paths
     environments = Environments(
         leaves.keyring,
-        policies=policies,
+        policies=of_cells.everywhere,
         known=known,
         prefixes=config.service_env_prefixes,
         name_of=partial(app_name, domain=domain),

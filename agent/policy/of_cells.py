@@ -32,7 +32,7 @@ class OneCell:
     data: bytes
     unpacked: Unpacked
     problem: str = ""
-    apps: frozenset[AppName] = frozenset()
+    apps: frozenset[AppName] | None = None
     spelled_out: tuple[Policy, ...] = ()
 
 
@@ -57,6 +57,7 @@ class PoliciesOfCells:
         self._resolvers: dict[str, tuple[PolicyResolver, OutsideResolver]] = {}
         self._seen: object = None
         self._elsewhere: tuple[Policy, ...] = ()
+        self._everywhere: tuple[tuple[Policy, ...], tuple[Policy, ...], tuple[Policy, ...]] = ((), (), ())
         self._written: tuple[Policy, ...] | None = None
         self._changed = asyncio.Event()
         self._reading = asyncio.Lock()
@@ -94,8 +95,11 @@ class PoliciesOfCells:
         return self._elsewhere
 
     async def everywhere(self) -> tuple[Policy, ...]:
-        """The same after what is in force on this cell."""
-        return await self._policies.in_force() + await self.elsewhere()
+        """The same after what is in force on this cell; the same object, too, while nothing changes."""
+        here, elsewhere = await self._policies.in_force(), await self.elsewhere()
+        if self._everywhere[0] is not here or self._everywhere[1] is not elsewhere:
+            self._everywhere = (here, elsewhere, here + elsewhere)
+        return self._everywhere[2]
 
     async def speaking(self, source: Party, *, to: Party) -> Mapping[str, tuple[Policy, ...]]:
         """By each cell that judges it, the policies by which `source` may reach `to` there; the store's hold on all of them.
@@ -136,33 +140,34 @@ class PoliciesOfCells:
         if published is self._seen:
             return
         async with self._reading:
-            running = _apps_by_cell((each.cell, each.app) for each in self._store.endpoints().values())
             others = {name: data for name, data in published.items() if name != self._cell}
             for name, data in others.items():
                 held = self._others.get(name)
                 if held is None or held.data != data:
-                    held = await asyncio.to_thread(self._unpacked, name, data)
-                apps = frozenset(running.get(name, ()))
-                if held.apps != apps or self._others.get(name) is not held:
-                    held.apps, held.spelled_out = apps, tuple(_spelled_out(held.unpacked.policies, apps))
-                self._others[name] = held
+                    self._others[name] = await asyncio.to_thread(self._unpacked, name, data)
             for name in self._others.keys() - others.keys():
                 del self._others[name]
                 self._resolvers.pop(name, None)
+            self._spell_out()
             self._seen = published
+
+    def _spell_out(self) -> None:
+        """For the apps that run there now. Where no cell has policies in files, what runs is not looked at: it may be much."""
+        with_policies = {name: each for name, each in self._others.items() if each.unpacked.policies}
+        running: dict[str, set[AppName]] = {name: set() for name in with_policies}
+        for endpoint in self._store.endpoints().values() if running else ():
+            if endpoint.cell in running:
+                running[endpoint.cell].add(endpoint.app)
+        for name, each in with_policies.items():
+            if each.apps is None or each.apps != running[name]:
+                each.apps = frozenset(running[name])
+                each.spelled_out = tuple(_spelled_out(each.unpacked.policies, each.apps))
 
     def _unpacked(self, name: str, data: bytes) -> OneCell:
         try:
             return OneCell(data, unpack(data, cell=name, inside=self._inside))
         except InvalidInput as error:
             return OneCell(data, Unpacked(), error.what)
-
-
-def _apps_by_cell(running: Iterable[tuple[str, AppName]]) -> Mapping[str, set[AppName]]:
-    found: dict[str, set[AppName]] = {}
-    for cell, app in running:
-        found.setdefault(cell, set()).add(app)
-    return found
 
 
 def _spelled_out(policies: Iterable[Policy], apps: frozenset[AppName]) -> Iterator[Policy]:

@@ -1,5 +1,9 @@
 """Asked on any cell, `explain` knows the policies of all, and says what it cannot see there instead of taking it for well."""
 
+from collections.abc import Sequence
+
+import pytest
+
 from tests.cells.conftest import Place
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
@@ -7,6 +11,11 @@ from tests.testlib.explained import explained
 from tests.testlib.node import Connected
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, WEB, web_to_api
+
+
+@pytest.fixture(scope="module")
+def cell_overrides() -> Sequence[str]:
+    return ("service_env_prefixes=[TO_]",)
 
 
 def test_policies_of_all_cells_are_told_on_every_cell_and_what_is_seen_on_one_alone_is_said_to_be_so(
@@ -23,6 +32,8 @@ def test_policies_of_all_cells_are_told_on_every_cell_and_what_is_seen_on_one_al
         eventually(lambda each=each: f"ok  policy: {by}" in explained(cells[each], WEB, API, "tcp/9000"))  # type: ignore[misc]
         assert by in cells[each].cellnet("policy", "check", WEB, API, "tcp/9000").out
         assert "tcp/9000" in cells[each].cellnet("policy", "matrix", "--app", API).out
+    environment = cells[1].lab.root / "run/cellnet/env" / web.name
+    eventually(lambda: "TO_api=api.shop.acme.cell.internal" in environment.read_text())
     found = explained(cells[1], WEB, API, "tcp/9000")
     assert f"{api.name} runs on cell-2, and what listens in it is seen there alone" in found
     assert "cell-2 is alive, and its tunnel" in found
@@ -36,6 +47,8 @@ def test_policies_of_all_cells_are_told_on_every_cell_and_what_is_seen_on_one_al
     eventually(lambda: not_there in explained(cells[1], WEB, API, "tcp/9000"))
     cells[2].remove_policy_file("shop.yaml")
     eventually(lambda: "NO  policy: no policy lets" in explained(cells[1], WEB, API, "tcp/9000"))
+    cells[1].remove_policy_file("here.yaml")
+    eventually(lambda: "TO_" not in environment.read_text())
 
 
 def drop(cell: CellUnderTest, packets: str) -> None:

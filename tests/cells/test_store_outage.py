@@ -13,6 +13,7 @@ from agent.errors import Unavailable
 from tests.cells.conftest import Place
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.connections import ConnectionPair
+from tests.testlib.explained import explained
 from tests.testlib.kernel_changes import undisturbed
 from tests.testlib.netns import Netns
 from tests.testlib.node import Connected, Refused, connect_at_once
@@ -54,6 +55,7 @@ def test_without_etcd_all_goes_on_and_what_needs_it_is_refused_with_the_reason(
     with undisturbed(*cells):
         stop(cells, how)
         told(cells)
+        assert "this cell does not hear of the store" in explained(cells[1], WEB, API, "tcp/8080")
         assert tie.go_on()
     assert connect_at_once(place(3, OTHER), api, 8080) is Connected
     assert connect_at_once(place(1, WEB, name="second"), api, 8080) is Connected

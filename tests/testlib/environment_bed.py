@@ -24,7 +24,7 @@ def container_files(
     held = store or MemoryStore()
     environments = Environments(
         Keyring(folder / "keys"),
-        policies=policies_in(folder, held),
+        policies=policies_in(folder, held).in_force,
         known=KnownApps(held, held, now=lambda: now),
         prefixes=prefixes,
         name_of=partial(app_name, domain=DOMAIN),

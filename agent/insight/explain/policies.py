@@ -10,7 +10,8 @@ Check = Callable[[Mapping[str, str]], Awaitable[Mapping[str, object]]]
 
 
 class PolicySteps:
-    """`check` answers as `/v1/policies/check`, `unsettled` names policy files that are not believed yet, `names_of` the names
+    """`check` answers as `/v1/policies/check`, `unsettled` names policy files that are not believed yet, `cut_off` says why
+    this cell does not hear of the store (empty where it does), `names_of` the names
     that an address outside stands for, as the resolver of this cell has answered.
     """
 
@@ -19,10 +20,12 @@ class PolicySteps:
         *,
         check: Check,
         unsettled: Callable[[], tuple[str, ...]],
+        cut_off: Callable[[], str],
         names_of: Callable[[IPv4Address], tuple[str, ...]],
     ) -> None:
         self._check = check
         self._unsettled = unsettled
+        self._cut_off = cut_off
         self._names_of = names_of
 
     async def steps(self, way: AskedWay) -> Iterable[WayStep]:
@@ -40,6 +43,9 @@ class PolicySteps:
         return dict(await self._check({"from": str(way.source), "to": to, "port": way.service}))
 
     def _waiting(self) -> Iterator[WayStep]:
+        if why := self._cut_off():
+            what = f"this cell does not hear of the store: what was changed there since is not in force here ({why})"
+            yield WayStep("policies of the store", None, what, "see 'cellnet status'")
         files = self._unsettled()
         if files:
             yield WayStep("policy files", None, f"{listed(files)} changes just now", "ask again in a second")

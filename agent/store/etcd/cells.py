@@ -59,6 +59,7 @@ class CellsAndEndpoints:
         self._departed: set[IPv4Address] = set()
         self._policies: dict[str, bytes] = {}
         self._all_policies: Mapping[str, bytes] | None = None
+        self._are_policies_other = False  # than at the last update
         self._sorted: tuple[Cell, ...] | None = ()
         self.own = set[str]()
         self.subnets = SubnetClaims(keys)
@@ -148,7 +149,8 @@ class CellsAndEndpoints:
         if subnets:
             concerned.update(name for name, record in self._records.items() if record.subnet in subnets)
         concerned.update(other for name in tuple(concerned) for other in self.underlays.beside(name))
-        return self._judge(concerned, publishing) or bool(subnets)
+        shown, self._are_policies_other = self._are_policies_other, False
+        return self._judge(concerned, publishing) or bool(subnets) or shown
 
     def removal(self, name: str, *, unchanged: Callable[[str], rpc.Compare], now: float) -> Plan:
         """The transaction that forgets a cell, whatever its record: all that it wrote, if it is still dead. Its subnet rests.
@@ -185,7 +187,7 @@ class CellsAndEndpoints:
                     self._records[name] = records.decode_cell(name, value)
             elif what == POLICIES:
                 self._policies.pop(name, None)
-                self._all_policies = None
+                self._all_policies, self._are_policies_other = None, True
                 if value is not None:
                     self._policies[name] = records.bounded_policies(value)
             elif what == ALIVE:
