@@ -9,10 +9,11 @@ import click
 from agent.cli.app_names import APP, PARTY, PATTERN, SPACE, full_pattern
 from agent.cli.completion import policy_names
 from agent.cli.credentials import credentials_field, credentials_option
-from agent.cli.errors import FAILED, print_error, print_warning, print_warnings
+from agent.cli.errors import FAILED, print_error, print_warnings
 from agent.cli.output import counted, joined, json_option, print_json, table
 from agent.cli.policy_effect import ask, diff, dry_run_option, matrix, show_effect, show_problems
 from agent.cli.policy_suggest import suggest
+from agent.cli.policy_validate import validate
 from agent.cli.stored_policies import names_of
 from agent.cli.unused_policies import list_unused
 from agent.client.answer import Fields
@@ -31,6 +32,7 @@ def policy() -> None:
 policy.add_command(diff)
 policy.add_command(matrix)
 policy.add_command(suggest)
+policy.add_command(validate)
 
 
 @policy.command("list")
@@ -288,45 +290,6 @@ def _show_reverse(reverse: Fields, *, source: str, destination: str) -> None:
     if not reverse.missing:
         ends = f"{destination} to {source}"
         click.echo(f"the other direction, {ends}, is allowed by {reverse.text('by')} ({reverse.text('origin')})")
-
-
-@policy.command()
-@click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
-@json_option
-@click.pass_obj
-def validate(location: Location, paths: tuple[Path, ...], as_json: bool) -> int:
-    """Check policy files, without an agent, and print every mistake with its line. Exit code 1 if there is one.
-
-    Where this host's configuration has mutual TLS, it also says what a file opens that is not encrypted.
-    """
-    from agent.cli.validation import check_file, host_facts
-
-    facts = host_facts(location)
-    found = [check_file(path, facts=facts) for path in paths]
-    if as_json:
-        print_json({"ok": all(each.ok for each in found), "files": [each.json() for each in found]})
-    else:
-        for each in found:
-            show_problems(each)
-            if each.warning:
-                print_warning(each.warning)
-            if each.ok:
-                click.echo(f"{each.path}: {counted(str(each.policies), 'policy', plural='policies')}")
-            if each.of_udp and facts.mutual_tls:
-                print_warning(f"{each.path}: {_plain_udp(each.of_udp)}")
-            if each.from_outside and facts.mutual_tls:
-                print_warning(f"{each.path}: {_plain_calls(each.from_outside)}")
-    return 0 if all(each.ok for each in found) else FAILED
-
-
-def _plain_udp(policies: int) -> str:
-    opens = "1 policy opens" if policies == 1 else f"{policies} policies open"
-    return f"{opens} UDP, which mutual TLS leaves in plain, as it does published ports and the host's own calls"
-
-
-def _plain_calls(policies: int) -> str:
-    lets = "1 policy lets" if policies == 1 else f"{policies} policies let"
-    return f"{lets} the outside in to ports that mutual TLS leaves in plain; what is published as `tls` is encrypted"
 
 
 @policy.command()

@@ -30,14 +30,20 @@ def proposed(location: Location, path: Path) -> RequestBody | None:
     from agent.cli.validation import check_file, host_facts
 
     facts, is_folder = host_facts(location), path.is_dir()
-    paths = sorted(each for each in path.glob("*.yaml") if not each.name.startswith(".")) if is_folder else [path]
-    checked = [check_file(each, facts=facts) for each in paths]
+    checked = [check_file(each, facts=facts) for each in files_of(path)]
     for each in checked:
         show_problems(each)
     if not all(each.ok for each in checked):
         return None
-    files = {_called(each.path): each.content.decode(errors="surrogateescape") for each in checked}
+    files = {called(each.path): each.content.decode(errors="surrogateescape") for each in checked}
     return {"files": files, "whole": is_folder}
+
+
+def files_of(path: Path) -> list[Path]:
+    """A file alone, or those of a folder that the agent would read."""
+    if not path.is_dir():
+        return [path]
+    return sorted(each for each in path.glob("*.yaml") if not each.name.startswith("."))
 
 
 def show_problems(checked: "Checked") -> None:
@@ -46,7 +52,7 @@ def show_problems(checked: "Checked") -> None:
         click.echo(f"{click.style('error:', fg='red', bold=True)} {problem}", err=True)
 
 
-def _called(path: Path) -> str:
+def called(path: Path) -> str:
     """Standard input, and a file of another name, is as if it were put beside the others."""
     return path.name if path.suffix == ".yaml" else f"{re.sub('[^A-Za-z0-9_-]', '-', path.name)}.yaml"
 

@@ -10,18 +10,18 @@ from agent.config.config import Mtls
 from agent.config.problems import InvalidSource, Mistake
 from agent.errors import RAISED
 from agent.model.outside import NOTHING_INSIDE, Inside
-from agent.model.policy import IngressPolicy, Ports, between_apps
+from agent.model.policy import IngressPolicy, Policy, Ports, between_apps
 from agent.policy.language import parse
 from dataplane.state import TLS_PORT
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One file, its `content` as it was read: how many policies it holds, how many open UDP between apps, and how many let the
-    outside in to other ports than that where TLS is terminated; or its mistakes."""
+    """One file, its `content` as it was read: the policies that are `found` in it, how many open UDP between apps, and how many
+    let the outside in to other ports than that where TLS is terminated; or its mistakes."""
 
     path: Path
-    policies: int = 0
+    found: tuple[Policy, ...] = ()
     of_udp: int = 0
     from_outside: int = 0
     problems: tuple[Mistake, ...] = ()
@@ -45,7 +45,7 @@ class Checked:
         return {
             "file": str(self.path),
             "ok": self.ok,
-            "policies": self.policies,
+            "policies": len(self.found),
             "problems": [
                 {"line": each.line or None, "column": each.column or None, "message": each.message, "hint": each.hint}
                 for each in self.problems
@@ -60,7 +60,7 @@ def check_file(path: Path, *, facts: "HostFacts") -> Checked:
         found = parse(content, source=str(path), inside=facts.inside)
         of_udp, tls = sum(bool(each.udp) for each in between_apps(found)), (Ports(facts.tls_port, facts.tls_port),)
         within = [each for each in found if isinstance(each, IngressPolicy) and (each.udp or each.tcp not in ((), tls))]
-        return Checked(path, policies=len(found), of_udp=of_udp, from_outside=len(within), content=content)
+        return Checked(path, found, of_udp=of_udp, from_outside=len(within), content=content)
     except InvalidSource as error:
         return Checked(path, problems=error.problems)
     except OSError as error:

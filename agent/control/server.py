@@ -30,7 +30,7 @@ BODY_LIMIT = 4 << 20
 """Bytes: a policy file of 1 MiB, written as a JSON string."""
 SHUTDOWN_WITHIN = 5.0
 READING = frozenset({"GET", "HEAD"})
-ASKING = frozenset({"/v1/policies/diff"})
+ASKING = frozenset({"/v1/policies/diff", "/v1/policies/validate"})
 """What has a body and changes nothing: a question that is too long for an address."""
 
 

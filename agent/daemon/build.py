@@ -299,7 +299,7 @@ def _routes(base: Foundation, parts: Parts, in_force: ConfigInForce, reports: tu
         DrainApi(parts.drain, enforced=enforcement.next),
         apps,
         SpacesApi(base.declared, known=parts.known, enforcement=enforcement),
-        _policies(base, parts, enforcement),
+        _policies(base, parts, enforcement, apps),
         RoutesApi(
             storage.routes,
             parts.names.naming,
@@ -354,13 +354,14 @@ def _containers(base: Foundation, parts: Parts, attachments: AttachmentsApi) -> 
     )
 
 
-def _policies(base: Foundation, parts: Parts, enforcement: Enforcement) -> PoliciesApi:
+def _policies(base: Foundation, parts: Parts, enforcement: Enforcement, apps: AppsApi) -> PoliciesApi:
     defaults = _outside_defaults(parts)
     cuts = CutForecast(base.kernel, applied=parts.loop.applied, tags=base.storage.tags.tags).of
     known, now = parts.known, base.clock.now
     return PoliciesApi(
-        parts.policies, known=known, enforcement=enforcement, defaults=defaults, now=now, cuts=cuts, of_cells=parts.of_cells
-    )
+        parts.policies, known=known, enforcement=enforcement, defaults=defaults, now=now, cuts=cuts,
+        running=lambda: {*apps.instances(), *base.declared.all()}, of_cells=parts.of_cells,
+    )  # fmt: skip
 
 
 def _explain(base: Foundation, parts: Parts, apps: AppsApi, reporting: tuple[Part, ...]) -> ExplainApi:

@@ -28,5 +28,8 @@ class KnownApps:
 
     async def named(self) -> frozenset[AppName]:
         """Without those that are only remembered."""
-        routed = frozenset(app for route in self._routes.routes().values() for app in route.apps)
-        return routed.union(await self._tags.tags())
+        return self.routed().union(await self._tags.tags())
+
+    def routed(self) -> frozenset[AppName]:
+        """Those that a route leads to."""
+        return frozenset(app for route in self._routes.routes().values() for app in route.apps)

@@ -60,6 +60,23 @@ def test_a_file_that_would_be_dropped_in(cell: CellUnderTest, shop: Path) -> Non
     assert "cannot be read" in cell.cellnet("policy", "diff", str(shop.parent / "none.yaml"), code=1).err
 
 
+def test_a_folder_is_validated_beside_what_the_cluster_has(cell: CellUnderTest, shop: Path) -> None:
+    shop.write_text(policies(f"name: twin, {RULE}", f"from: acme/shop/wbe, to: {API}, tcp: 1"))
+    cell.policy_file("shop.yaml", shop.read_text())
+    cell.cellnet("policy", "allow", "same-space", API, "tcp/9000-9010", "--name", "twin")
+    found = cell.cellnet("policy", "validate", "--cluster", str(shop.parent))
+    assert found.out == f"{shop}: 2 policies\n"
+    assert found.err.splitlines() == [
+        f"warning: {shop}:2:3: twin is the name of another policy, too (store)",
+        f"warning: {shop}:2:3: twin allows nothing that twin (store) does not allow",
+        f"warning: {shop}:3:3: nothing of acme/shop/wbe runs here or is named; did you mean {WEB}?",
+    ]
+    assert cell.cellnet("policy", "validate", "--cluster", "--strict", str(shop), code=1).out == found.out
+    assert cell.cellnet("policy", "validate", str(shop)).err == ""
+    shop.write_text(policies(RULE, "from: 17"))
+    assert "shop.yaml:3:" in cell.cellnet("policy", "validate", "--cluster", str(shop), code=1).err
+
+
 def test_the_store_before_it_is_changed(cell: CellUnderTest, shop: Path) -> None:
     found = json.loads(cell.cellnet("policy", "apply", "-f", str(shop), "--dry-run", "--json").out)
     assert {"from": WEB, "to": API, "ports": ["tcp/9000"], "mode": None} in found["opens"]

@@ -171,6 +171,26 @@ def test_validate_shows_every_mistake_with_its_line_and_a_caret(cellnet: Cli, tm
     assert "cannot be read" in cellnet("policy", "validate", str(tmp_path / "none.yaml")).err
 
 
+def test_validate_warns_of_what_two_files_of_a_folder_say(cellnet: Cli, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("policies:\n  - {name: one, from: same-space, to: acme/shop/*, tcp: any}\n")
+    (tmp_path / "b.yaml").write_text("policies:\n  - {name: one, from: acme/shop/web, to: acme/shop/api, tcp: 80}\n")
+    (tmp_path / ".c.yaml").write_text("nothing")
+    done = cellnet("policy", "validate", str(tmp_path))
+    first, second = (tmp_path / name for name in ("a.yaml", "b.yaml"))
+    assert (done.code, done.out) == (0, f"{first}: 1 policy\n{second}: 1 policy\n")
+    assert done.err.splitlines() == [
+        f"warning: {first}:2:5: one is the name of another policy, too ({second}:2)",
+        f"warning: {second}:2:5: one is the name of another policy, too ({first}:2)",
+        f"warning: {second}:2:5: one allows nothing that one ({first}:2) does not allow",
+    ]
+    assert cellnet("policy", "validate", "--strict", str(tmp_path)).code == 1
+    assert cellnet("policy", "validate", str(second), "--strict") == Done(0, f"{second}: 1 policy\n", "")
+    found = json.loads(cellnet("policy", "validate", "--json", str(tmp_path)).out)
+    assert [(each["file"], each["line"], each["column"]) for each in found["warnings"]] == [
+        (str(each), 2, 5) for each in (first, second, second)
+    ]
+
+
 def test_validate_warns_of_a_name_that_the_agent_does_not_read(cellnet: Cli, tmp_path: Path) -> None:
     path = tmp_path / "shop.yml"
     path.write_text("policies: []\n")
@@ -185,7 +205,7 @@ def test_validate_says_what_mutual_tls_leaves_in_plain(cellnet: Cli, tmp_path: P
     config.parent.mkdir(parents=True)
     config.write_text(f"tls: {{mtls: {mode}}}\n")
     ends = "from: acme/shop/web, to: acme/shop/api"
-    path.write_text(f"policies:\n  - {{{ends}, udp: 53}}\n  - {{{ends}, tcp: 80}}\n  - {{{ends}, tcp: 80, udp: any}}\n")
+    path.write_text(f"policies:\n  - {{{ends}, udp: 53}}\n  - {{{ends}, tcp: 80}}\n  - {{{ends}, tcp: 81, udp: 54}}\n")
     said = "2 policies open UDP, which mutual TLS leaves in plain, as it does published ports and the host's own calls"
     warning = f"warning: {path}: {said}\n" if is_warned else ""
     assert cellnet("policy", "validate", str(path)) == Done(0, f"{path}: 3 policies\n", warning)
@@ -198,9 +218,9 @@ def test_validate_says_what_mutual_tls_leaves_in_plain_of_the_outside(
     config, path = tmp_path / "etc/cellnet/agent.yaml", tmp_path / "shop.yaml"
     config.parent.mkdir(parents=True)
     config.write_text(f"tls: {{mtls: {mode}, port: 7443}}\n")
-    ends = "from: {cidr: 0.0.0.0/0}, to: acme/shop/api"
+    ends, other = (f"from: {{cidr: 0.0.0.0/0}}, to: acme/shop/{app}" for app in ("api", "db"))
     path.write_text(
-        f"policies: [{{{ends}, tcp: 7443}}, {{{ends}, tcp: [80, 7443]}}, {{{ends}, udp: 53}}, {{{ends}, icmp: echo}}]\n"
+        f"policies: [{{{other}, tcp: 7443}}, {{{ends}, tcp: [80, 7443]}}, {{{ends}, udp: 53}}, {{{ends}, icmp: echo}}]\n"
     )
     said = "2 policies let the outside in to ports that mutual TLS leaves in plain; what is published as `tls` is encrypted"
     warning = f"warning: {path}: {said}\n" if is_warned else ""

@@ -227,10 +227,10 @@ def test_policies_are_allowed_listed_checked_and_deleted(curl: Curl) -> None:
     assert curl("POST", "/v1/policies/allow", body) == (201, {"name": "web-to-api", "notices": []})
     assert curl("GET", "/v1/policies") == (200, [
         {"name": "p", "from": ["acme/shop/x"], "to": "acme/shop/y", "tcp": [], "udp": ["53-60"], "icmp": None,
-         "until": None, "ended": False, "note": "",
+         "mode": None, "until": None, "ended": False, "note": "",
          "origin": {"source": "/etc/p.yaml", "line": 3, "column": 5}},
         {"name": "web-to-api", "from": ["acme/shop/web"], "to": "acme/shop/api", "tcp": ["8080"], "udp": ["any"], "icmp": None,
-         "until": None, "ended": False, "note": "",
+         "mode": None, "until": None, "ended": False, "note": "",
          "origin": {"source": "store", "line": None, "column": None}},
     ])  # fmt: skip
     there = "/v1/policies/check?from=acme/shop/web&to=acme/shop/api&port=tcp/8080"
@@ -241,18 +241,20 @@ def test_policies_are_allowed_listed_checked_and_deleted(curl: Curl) -> None:
             "allowed": True,
             "by": "web-to-api",
             "origin": "store",
+            "mode": None,
             "until": None,
             "note": "",
             "reverse": None,
             "ports": ["tcp/8080", "udp/any"],
             "notices": [],
+            "not_on": [],
         },
     )
     assert curl("GET", back) == (
         200,
-        {"allowed": False, "by": None, "origin": None, "until": None, "note": "",
+        {"allowed": False, "by": None, "origin": None, "mode": None, "until": None, "note": "",
          "reverse": {"by": "web-to-api", "origin": "store"}, "ports": [],
-         "notices": []},
+         "notices": [], "not_on": []},
     )  # fmt: skip
     assert curl("DELETE", "/v1/policies/web-to-api") == (200, {"deleted": True})
     assert curl("POST", "/v1/policies/apply", {"document": "policies: []"}) == (200, {"names": ["from-a-document"]})
@@ -265,6 +267,7 @@ def test_status_has_exactly_the_documented_fields(curl: Curl) -> None:
     assert list(given) == [
         "ok", "problems", "cell", "store", "peers", "mutual_tls", "policies", "firewall", "limited", "envoy", "dns", "hosts",
         "ca", "rotation", "last_apply", "repairs", "last_repairs", "cuts", "last_cuts", "refusals", "denied",
+        "history", "summary",
         "refused_attaches", "last_refused_attaches", "drain", "names", "early_addresses", "last_early_addresses",
     ]  # fmt: skip
     assert given["firewall"] == {"backend": "nft", "rules": 74}

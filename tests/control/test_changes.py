@@ -10,7 +10,12 @@ from tests.testlib.fake_cell import routes_of
 
 ALLOW = {"from": "acme/shop/web", "to": "acme/shop/api", "ports": ["tcp/8080"], "name": "web-to-api"}
 SECRET = "correct-horse"
-READING = {("POST", "/v1/policies/diff"), ("POST", "/v1/sync"), ("POST", "/v1/containers/keep")}
+READING = {
+    ("POST", "/v1/policies/diff"),
+    ("POST", "/v1/policies/validate"),
+    ("POST", "/v1/sync"),
+    ("POST", "/v1/containers/keep"),
+}
 """What has a body and changes nothing, and what only says that an engine still has its containers."""
 
 
@@ -51,6 +56,7 @@ def test_what_is_done_all_the_time_and_what_only_reads_is_not_told(curl: Curl) -
     assert curl("DELETE", "/v1/attachments/web")[0] == 200
     assert curl("GET", "/v1/status")[0] == 200
     assert curl("POST", "/v1/policies/diff", {})[0] == 200
+    assert curl("POST", "/v1/policies/validate", {})[0] == 200
     assert told(curl) == []
 
 

@@ -12,8 +12,9 @@ from agent.model.names import AppName, Space
 from agent.model.outside import NOTHING_INSIDE
 from agent.model.policy import AppPolicy, Origin, Pattern, Policy, Ports, Protocol, Scope
 from agent.policy.edges import Edge, Roll, matrix
-from agent.policy.effect import covers, effect
+from agent.policy.effect import effect
 from agent.policy.language import parse
+from agent.policy.oddities import covers
 from agent.policy.ports import merged, without
 from agent.policy.proposal import Proposal, Written
 from agent.policy.resolve import PolicyResolver
@@ -140,7 +141,7 @@ def test_what_is_odd_about_policies_that_come_is_said() -> None:
     )
     found = effect(held.files, Proposal({"b.yaml": text}).on(held), known=APPS)
     assert "nothing of acme/shop/wbe runs here or is named; did you mean acme/shop/web?" in found.notices
-    assert "2 policies are called all" in found.notices
+    assert f"all is the name of another policy, too ({FOLDER}/a.yaml:2)" in found.notices
     assert f"all allows nothing that all ({FOLDER}/a.yaml:2) does not allow" in found.notices
 
 

@@ -28,8 +28,10 @@ class FakeKnownApps(KnownApps):
     async def named(self) -> frozenset[AppName]:
         attached = {AppName.parse(each.app) for each in self.cell.views.values()}
         spelled = {AppName(*parts) for parts in spelled_out(self.cell.rules)}
-        routed = {app for route in self.cell.names.routes().values() for app in route.apps}
-        return frozenset(attached | spelled | routed | self.cell.declared | {each.app for each in self.cell.elsewhere})
+        return frozenset(attached | spelled | self.routed() | self.cell.declared | {each.app for each in self.cell.elsewhere})
+
+    def routed(self) -> frozenset[AppName]:
+        return frozenset(app for route in self.cell.names.routes().values() for app in route.apps)
 
 
 class FakeDeclaredApps(DeclaredApps):

@@ -326,7 +326,13 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
         SpacesApi(FakeDeclaredApps(cell), known=known, enforcement=enforcement),
         UnusedPoliciesApi(FakePolicyUse(NOW, cell.policies), apps=lambda: ()),
         PoliciesApi(
-            policies, known=known, enforcement=enforcement, defaults=cell.defaults, now=lambda: NOW, cuts=policies.cuts
+            policies,
+            known=known,
+            enforcement=enforcement,
+            defaults=cell.defaults,
+            now=lambda: NOW,
+            cuts=policies.cuts,
+            running=apps.instances,
         ),
         cells,
         RoutesApi(cell.names, naming, known=known, in_force=cell.step, instances=lambda: cell.instances, leads=apps.leads),

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from aiohttp import web
@@ -82,14 +82,15 @@ class PoliciesApi:
 
     def __init__(
         self, policies: PoliciesInForce, *, known: KnownApps, enforcement: Enforcement, defaults: OutsideDefaults,
-        now: Callable[[], datetime], cuts: Foresee, of_cells: PoliciesOfCells | None = None,
+        now: Callable[[], datetime], cuts: Foresee, running: Callable[[], Iterable[AppName]],
+        of_cells: PoliciesOfCells | None = None,
     ) -> None:  # fmt: skip
         self._policies = policies
         self._now = now
         self._known = known
         self._enforcement = enforcement
         self._check = PolicyCheck(policies, known=known, defaults=defaults, of_cells=of_cells)
-        self._effect = PolicyEffectApi(policies, known=known, cuts=cuts, of_cells=of_cells)
+        self._effect = PolicyEffectApi(policies, known=known, cuts=cuts, running=running, of_cells=of_cells)
         self._one = OnePolicyApi(policies, enforcement=enforcement)
         self._list = PolicyList()
 

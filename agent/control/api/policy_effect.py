@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import PurePath
 
 from aiohttp import web
 from pydantic import Field
@@ -18,6 +19,7 @@ from agent.policy.edges import Edge, Roll, matrix
 from agent.policy.effect import Effect, effect
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
+from agent.policy.oddities import Oddity, oddities
 from agent.policy.of_cells import PoliciesOfCells
 from agent.policy.proposal import Proposal
 from agent.policy.terms import AUDIT
@@ -47,19 +49,27 @@ class DiffBody(Body):
 
 
 class PolicyEffectApi:
-    """The handlers. Both only read, and work beside the loop: there may be many pairs."""
+    """The handlers. All only read, and work beside the loop: there may be many pairs. `running` are the apps that have
+    instances, or are declared.
+    """
 
     def __init__(
-        self, policies: PoliciesInForce, *, known: KnownApps, cuts: Foresee, of_cells: PoliciesOfCells | None = None
-    ) -> None:
+        self, policies: PoliciesInForce, *, known: KnownApps, cuts: Foresee, running: Callable[[], Iterable[AppName]],
+        of_cells: PoliciesOfCells | None = None,
+    ) -> None:  # fmt: skip
         self._policies = policies
+        self._running = running
         self._cuts = cuts
         self._of_cells = of_cells
         self._known = known
 
     def routes(self) -> list[web.RouteDef]:
         """One for each method and address."""
-        return [web.post("/v1/policies/diff", self.diff), web.get("/v1/policies/matrix", self.matrix)]
+        return [
+            web.post("/v1/policies/diff", self.diff),
+            web.post("/v1/policies/validate", self.validate),
+            web.get("/v1/policies/matrix", self.matrix),
+        ]
 
     async def diff(self, request: web.Request) -> web.Response:
         """What a change would do."""
@@ -73,6 +83,15 @@ class PolicyEffectApi:
         cuts = {"count": seen.count, "lines": seen.lines, "other_cells": unseen}
         deletes = proposal.leaving(await self._policies.from_store())
         return answer({**_effect(found), "cuts": cuts, "deletes": deletes})
+
+    async def validate(self, request: web.Request) -> web.Response:
+        """What is odd about policies of files beside all that are written, whether they are there already or not."""
+        body = await read_body(DiffBody, request)
+        _, after = await self._policies.if_changed(body.proposal())
+        ours = [each for each in after if each.origin.line and PurePath(each.origin.source).name in body.files]
+        existing = self._known.routed().union(self._running())
+        found = await asyncio.to_thread(lambda: list(oddities(ours, after, known=existing)))
+        return answer({"warnings": [_oddity(each) for each in found]})
 
     async def matrix(self, request: web.Request) -> web.Response:
         """Who may reach whom now, on any cell."""
@@ -89,6 +108,11 @@ def _asked(query: Mapping[str, str]) -> AppName | None:
     if set(query) - {"app"}:
         raise InvalidInput(f"the query has {', '.join(sorted(query))}", hint="give app=, once, or nothing")
     return AppName.parse(query["app"]) if "app" in query else None
+
+
+def _oddity(found: Oddity) -> Mapping[str, object]:
+    where = found.origin
+    return {"file": PurePath(where.source).name, "line": where.line, "column": where.column, "message": found.what}
 
 
 def _effect(found: Effect) -> Mapping[str, object]:
