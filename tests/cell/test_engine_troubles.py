@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from host import namespace
+from lab.cell import Cell
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cni import Engine, PluginError, address_in
 from tests.testlib.patience import eventually
 from tests.testlib.podman import Podman
+from tests.testlib.prompt_cell import PromptCell
 
 AT_ONCE = 20
 MANY = 250
@@ -29,6 +31,11 @@ ORDERS = tuple(itertools.permutations(("agent", "engine")))
 @pytest.fixture(scope="module")
 def cell_overrides() -> Sequence[str]:
     return ("tls.mtls=strict",)
+
+
+@pytest.fixture(scope="module")
+def cell_kind() -> type[Cell]:
+    return PromptCell
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 
 from agent.errors import Unavailable
 from lab.apps import log_of
+from lab.cell import Cell
 from tests.cells.conftest import Place
 from tests.testlib import certificates, http_app
 from tests.testlib.cells import CellsUnderTest
@@ -24,6 +25,7 @@ from tests.testlib.containers import ServingContainer
 from tests.testlib.instance import TLS_PORT, Instance
 from tests.testlib.node import Connected, Node, Refused, connect_at_once, one_datagram, pair, reachable_ports
 from tests.testlib.patience import eventually
+from tests.testlib.prompt_cell import PromptCell
 from tests.testlib.shop import API, OTHER, WEB, policies, web_to_api
 
 MEGABYTES = 10
@@ -31,6 +33,11 @@ MTU = 1450  # the underlay's 1500 without what a tunnel puts around a packet
 IP_AND_UDP = 28  # octets of headers
 IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_MTU = 10, 2, 14
 EVERYTHING = web_to_api("tcp: [8080, 9000, 61443], udp: 8080")
+
+
+@pytest.fixture(scope="module")
+def cell_kind() -> type[Cell]:
+    return PromptCell
 
 
 # whole

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from host.namespace import run_in
 from tests.cells.conftest import Place
 from tests.mutual_tls.captures import Captures, captured
 from tests.testlib.cells import CellsUnderTest
@@ -15,7 +16,7 @@ from tests.testlib.containers import ServingContainer
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 PORT = 8080
-UNDER_ATTACK = 1.0  # seconds
+UNDER_ATTACK, ATTEMPT = 1.0, 0.3  # seconds
 
 Disturbance = Callable[[ServingContainer, ServingContainer], None]
 
@@ -47,16 +48,21 @@ def _loopback_down(web: ServingContainer, api: ServingContainer) -> None:
 def _said(web: ServingContainer, api: ServingContainer, captures: Captures, disturb: Disturbance) -> None:
     """The payload goes to and fro on a live connection and on new ones, while something happens."""
     live = web.dial(api, PORT)
-    live.settimeout(0.3)
     exchange(live, captures.payload)
+    live.settimeout(ATTEMPT)
     disturb(web, api)
     until = time.monotonic() + UNDER_ATTACK
     while time.monotonic() < until:
         with contextlib.suppress(OSError):
             exchange(live, captures.payload)
-        with contextlib.suppress(OSError), web.dial(api, PORT) as new:
-            new.settimeout(0.3)
+        with contextlib.suppress(OSError), dialled(web, api) as new:
             exchange(new, captures.payload)
+
+
+def dialled(web: ServingContainer, api: ServingContainer) -> socket.socket:
+    """A new connection, which an attack may have come to nothing."""
+    there = (str(api.address), PORT)
+    return run_in(web.pin, lambda: socket.create_connection(there, timeout=ATTEMPT))
 
 
 def exchange(connection: socket.socket, payload: bytes) -> bool:

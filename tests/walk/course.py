@@ -14,6 +14,7 @@ from random import Random
 from lab.segment import OUTSIDE
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.oracle import Mode
+from tests.testlib.prompt_cell import PromptCell
 from tests.walk.calls import Call, Outcome
 from tests.walk.model import Model
 from tests.walk.steps import Steps
@@ -36,7 +37,8 @@ def walk(make_cells: Callable[..., CellsUnderTest], mode: Mode, *, usual: tuple[
     """
     seed, count = way = (int(os.environ.get("WALK_SEED", usual[0])), int(os.environ.get("WALK_STEPS", usual[1])))
     model = Model(cells, mode)
-    world = World(make_cells(cells, f"tls.mtls={mode.value}", f"dns.upstreams=['{OUTSIDE.ip}']"), model)
+    overrides = (f"tls.mtls={mode.value}", f"dns.upstreams=['{OUTSIDE.ip}']")
+    world = World(make_cells(cells, *overrides, kind=PromptCell), model)
     steps = Steps(Random(seed), model)
     seen: Counter[Outcome | None] = Counter()
     done: Counter[str] = Counter()
