@@ -36,10 +36,18 @@ class PodmanCell(MachineCell):
         return self.machine.run("podman", *words.split(), check=check).stdout
 
     def container(self, name: str, app: str, command: str = "sleep infinity") -> None:
-        """One that podman's own unit starts, now and at each boot, with the resolver that the document names."""
-        network = f"--network cellnet --network-alias {app} --dns 169.254.0.2 --dns-search shop.acme.cell.internal"
-        options = f"--restart always {network} --dns-option ndots:2"
+        """One that podman's own unit starts, now and at each boot: api with the package's hook, others with the document's
+        resolver.
+        """
+        dns = "--dns 169.254.0.2 --dns-search shop.acme.cell.internal --dns-option ndots:2"
+        options = (
+            f"--restart always --network cellnet --network-alias {app} {'--annotation cellnet=yes' if app == API else dns}"
+        )
         self.podman(f"create --name {name} {options} {INSIDE} {command}")
+
+    def environment(self, name: str) -> list[str]:
+        """Of a container's first process."""
+        return self.machine.run("podman", "exec", name, "sh", "-c", "tr '\\0' '\\n' </proc/1/environ").stdout.splitlines()
 
     def calls(self, name: str) -> bool:
         """Whether a container's call to api, by its name, gets an answer."""
@@ -83,6 +91,13 @@ def test_the_resolver_inside_is_ours_alone(cell: PodmanCell) -> None:
     assert set(lines) - {""} == wanted
 
 
+def test_the_packages_hook_gives_environment_certificates_and_resolver(cell: PodmanCell) -> None:
+    found = dict(line.split("=", 1) for line in cell.environment("api"))
+    assert found["CF_INSTANCE_INTERNAL_IP"] == cell.attachments()["api"]
+    assert cell.podman(f"exec api head -1 {found['CF_INSTANCE_KEY']}").startswith("-----BEGIN")
+    assert "search shop.acme.cell.internal acme.cell.internal\n" in cell.podman("exec api cat /etc/resolv.conf")
+
+
 def test_podman_that_makes_its_own_rules_anew_leaves_ours_whole(cell: PodmanCell) -> None:
     cell.podman(f"run --detach --name {BESIDE} --network podman {INSIDE} sleep infinity")
     addresses, rules = cell.attachments(), "iptables-save | grep '^-A.*CELLNET'"
@@ -102,6 +117,7 @@ def test_a_boot_brings_its_containers_back_attached_and_enforced(cell: PodmanCel
     cell.wait_well()
     eventually(lambda: cell.calls("web"))
     assert not cell.calls("other")
+    assert f"CF_INSTANCE_INTERNAL_IP={cell.attachments()['api']}" in cell.environment("api")
 
 
 def test_what_podman_removes_is_attached_no_longer(cell: PodmanCell) -> None:
