@@ -29,6 +29,7 @@ from agent.control.api.explain import ExplainApi
 from agent.control.api.flows import FlowsApi
 from agent.control.api.history import HistoryApi
 from agent.control.api.policies import PoliciesApi
+from agent.control.api.policy_changes import PolicyChangesApi
 from agent.control.api.policy_check import OutsideDefaults, PolicyCheck
 from agent.control.api.rotation import RotationApi
 from agent.control.api.routes import RoutesApi
@@ -324,7 +325,9 @@ def _routes(base: Foundation, parts: Parts, in_force: ConfigInForce, reports: tu
     return [route for each in apis for route in each.routes()]
 
 
-def _insight(base: Foundation, parts: Parts) -> tuple[DeniedApi, FlowsApi, HistoryApi, SummariesApi, UnusedPoliciesApi]:
+def _insight(
+    base: Foundation, parts: Parts
+) -> tuple[DeniedApi, FlowsApi, HistoryApi, SummariesApi, UnusedPoliciesApi, PolicyChangesApi]:
     cell, insight, attached = base.config.cell, parts.insight, parts.attaching.attached
     return (
         DeniedApi(insight.denied, cell=cell),
@@ -332,6 +335,7 @@ def _insight(base: Foundation, parts: Parts) -> tuple[DeniedApi, FlowsApi, Histo
         HistoryApi(insight.history, cell=cell, now=base.clock.now),
         SummariesApi(insight.summaries, cells=base.storage.cells.cells),
         UnusedPoliciesApi(insight.use, apps=lambda: {each.app for each in attached()}),
+        PolicyChangesApi(insight.trail),
     )
 
 
@@ -359,7 +363,7 @@ def _policies(base: Foundation, parts: Parts, enforcement: Enforcement, apps: Ap
     cuts = CutForecast(base.kernel, applied=parts.loop.applied, tags=base.storage.tags.tags).of
     known, now = parts.known, base.clock.now
     return PoliciesApi(
-        parts.policies, known=known, enforcement=enforcement, defaults=defaults, now=now, cuts=cuts,
+        parts.policies, known=known, enforcement=enforcement, defaults=defaults, now=now, cuts=cuts, trail=parts.insight.trail,
         running=lambda: {*apps.instances(), *base.declared.all()}, of_cells=parts.of_cells,
     )  # fmt: skip
 

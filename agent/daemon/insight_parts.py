@@ -16,6 +16,7 @@ from agent.insight.history import History
 from agent.insight.history_file import HistoryArea, HistoryFile
 from agent.insight.named_flows import FlowPlace, NamedFlows
 from agent.insight.noted_packets import NotedPackets, Whereabouts
+from agent.insight.policy_trail import PolicyTrail
 from agent.insight.policy_use import PolicyUse
 from agent.insight.rights_in_force import RightsInForce
 from agent.insight.summaries import Summaries
@@ -45,6 +46,7 @@ class InsightParts:
     history: History
     summaries: Summaries
     use: PolicyUse
+    trail: PolicyTrail
     tried: TriedCalls
 
     def tasks(self) -> tuple[tuple[str, Callable[[], Coroutine[None, None, None]]], ...]:
@@ -101,7 +103,10 @@ def make_insight_parts(
         names_of=base.kernel.known_names.names_of, now=clock.seconds, elapsed=clock.elapsed,
     )  # fmt: skip
     summaries = Summaries(store, looks, untaken.denied, now=clock.now, elapsed=clock.elapsed, beside=use.look)
-    return InsightParts(untaken.denied, packets, tell_tunnels, followers, looks, followed, history, summaries, use, tried)
+    trail = PolicyTrail(base.storage.trail, history, cell, clock.now)
+    return InsightParts(
+        untaken.denied, packets, tell_tunnels, followers, looks, followed, history, summaries, use, trail, tried
+    )  # fmt: skip
 
 
 def _history(base: Foundation, reports: TurnReports) -> History:

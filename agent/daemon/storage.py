@@ -13,8 +13,9 @@ from agent.store.database import Database
 from agent.store.lone_cell import LoneCell
 from agent.store.lone_names import LoneNames
 from agent.store.lone_summaries import LoneSummaries
-from agent.store.protocols import CellStore, IndexStore, PolicyStore, RouteStore, SummaryStore, TagStore, TrustStore
+from agent.store.protocols import CellStore, IndexStore, PolicyStore, RouteStore, SummaryStore, TagStore, TrailStore, TrustStore
 from agent.store.sqlite import SqliteStore
+from agent.store.sqlite_trail import SqliteTrail
 
 if TYPE_CHECKING:
     from agent.store.etcd.store import EtcdStore
@@ -39,6 +40,7 @@ class Storage(Part):
     routes: RouteStore
     indexes: IndexStore
     summaries: SummaryStore
+    trail: TrailStore
     changes: Changes
     row: StoreRow
     shared: "EtcdStore | None" = None
@@ -58,7 +60,7 @@ def open_storage(config: Config, database: Database, stack: contextlib.AsyncExit
         own = SqliteStore(database)
         row, names = StoreRow("sqlite", str(config.paths.database)), LoneNames(database, changes=own.changes)
         lone = LoneCell(database, changes=own.changes)
-        return Storage(own, own, own, lone, names, names, LoneSummaries(config.cell), own.changes, row)
+        return Storage(own, own, own, lone, names, names, LoneSummaries(config.cell), SqliteTrail(database), own.changes, row)
     from agent.store.etcd.client import EtcdClient  # a cell of its own need not load what speaks to an etcd
     from agent.store.etcd.disk_copy import DiskCopy
     from agent.store.etcd.store import EtcdStore
@@ -71,4 +73,4 @@ def open_storage(config: Config, database: Database, stack: contextlib.AsyncExit
     )
     row = StoreRow("etcd", str(config.store))
     routes, indexes = etcd.names.routes, etcd.names.indexes
-    return Storage(etcd, etcd, etcd, etcd, routes, indexes, etcd.summaries, etcd.changes, row, shared=etcd)
+    return Storage(etcd, etcd, etcd, etcd, routes, indexes, etcd.summaries, etcd.trail, etcd.changes, row, shared=etcd)

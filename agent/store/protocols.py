@@ -8,7 +8,7 @@ etcd that fell silent in the middle of a change may still take it when it goes o
 operator's change is written: None is this cell itself. A store without users raises InvalidInput for any other.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
@@ -20,6 +20,8 @@ from agent.model.names import AppName, Space
 from agent.model.rotation import Rotation
 from agent.model.routes import Routes
 from agent.store.changes import Changes
+
+MOST_CHANGES = 200
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -198,6 +200,16 @@ class SummaryStore(Protocol):
 
     async def summaries(self) -> Mapping[str, bytes]:
         """All cells', by name. What they are worth is the reader's to judge: each was written by another machine."""
+
+
+class TrailStore(Protocol):
+    """Who changed which policies of the store: the newest MOST_CHANGES of it, as the callers have written them."""
+
+    async def add_change(self, data: bytes, *, writer: StoreCredentials | None = None) -> None:
+        """One more, after the others; the oldest go."""
+
+    async def changes(self) -> Sequence[bytes]:
+        """All that are kept, the oldest first."""
 
 
 class SharedStore(Protocol):

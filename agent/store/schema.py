@@ -83,6 +83,8 @@ MIGRATIONS: tuple[Migration, ...] = (
         "ALTER TABLE reservations ADD COLUMN address INTEGER",
         "CREATE UNIQUE INDEX reserved_addresses ON reservations (address)",
     ),
+    # who changed which policies of the store (JSON), the newest
+    ("CREATE TABLE policy_changes (sequence INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB NOT NULL) STRICT",),
 )
 
 

@@ -21,6 +21,8 @@ def tells(cell: CellUnderTest, area: str, words: str) -> bool:
 def test_changes_refusals_problems_and_repairs_are_told_over_a_restart(cell: CellUnderTest) -> None:
     cell.run_app(API)
     cell.cellnet("policy", "allow", WEB, API, "tcp/8080", "--name", "web-to-api")
+    shown = cell.cellnet("events", "--store").out
+    assert "put web-to-api  uid 0, " in shown
     cell.cellnet("attach", "--app", WEB, "--netns", "/nonexistent", "--name", "web", code=1)
     cell.policy_file("bad.yaml", "policies:\n- {from: acme, to: acme/shop/api, tcp: 1}\n", sync=False)
     eventually(lambda: tells(cell, "problems", "bad.yaml:2"))

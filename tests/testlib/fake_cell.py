@@ -27,6 +27,7 @@ from agent.control.api.drain import DrainApi
 from agent.control.api.flows import FlowsApi
 from agent.control.api.history import HistoryApi
 from agent.control.api.policies import PoliciesApi
+from agent.control.api.policy_changes import PolicyChangesApi
 from agent.control.api.policy_check import OutsideDefaults
 from agent.control.api.rotation import RotationView
 from agent.control.api.routes import RoutesApi
@@ -51,6 +52,7 @@ from agent.insight.denied import Denied, DeniedRow
 from agent.insight.followers import Followers
 from agent.insight.history import History, HistoryRow
 from agent.insight.history_file import HistoryFile
+from agent.insight.policy_trail import PolicyTrail
 from agent.insight.summaries import SummaryRow
 from agent.loop.reports import LastApplyRow
 from agent.metrics import Metrics
@@ -83,6 +85,7 @@ from tests.testlib.fake_policy_use import FakePolicyUse
 from tests.testlib.fake_rotation import FakeRotation
 from tests.testlib.fake_summaries import FakeSummaries
 from tests.testlib.memory_store import MemoryStore
+from tests.testlib.memory_trail import MemoryTrail
 from tests.testlib.rotation_views import rotation_view
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -127,6 +130,7 @@ class FakeCell:
     denied: Denied = field(default_factory=lambda: Denied(metrics=Metrics(), now=lambda: NOW, elapsed=lambda: 0.0))
     followers: Followers = field(default_factory=Followers)
     history: History = field(default_factory=lambda: in_memory(HistoryFile(Path("/nonexistent/events.jsonl"))))
+    trail: MemoryTrail = field(default_factory=MemoryTrail)
     warnings: tuple[str, ...] = ()  # of each attach
     defaults: OutsideDefaults = field(default_factory=outside_defaults)
     rules: list[Policy] = field(default_factory=list)
@@ -312,7 +316,7 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
     metrics = "# TYPE cellnet_attachments gauge\ncellnet_attachments 1.0\n"
     cells = CellsApi("one", store=cast("CellStore", FakeCells(cell)), enforcement=enforcement, now=NOW.timestamp)
     status = StatusApi((FakePart(cell),), policies=policies, shared=None, enforcement=enforcement, metrics=lambda: metrics)
-    attachments = FakeAttachments(cell)
+    attachments, trail = FakeAttachments(cell), PolicyTrail(cell.trail, cell.history, "one", lambda: NOW)
     apis = (
         attachments,
         DeniedApi(cell.denied, cell="one"),
@@ -325,6 +329,7 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
         apps,
         SpacesApi(FakeDeclaredApps(cell), known=known, enforcement=enforcement),
         UnusedPoliciesApi(FakePolicyUse(NOW, cell.policies), apps=lambda: ()),
+        PolicyChangesApi(trail),
         PoliciesApi(
             policies,
             known=known,
@@ -333,6 +338,7 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
             now=lambda: NOW,
             cuts=policies.cuts,
             running=apps.instances,
+            trail=trail,
         ),
         cells,
         RoutesApi(cell.names, naming, known=known, in_force=cell.step, instances=lambda: cell.instances, leads=apps.leads),

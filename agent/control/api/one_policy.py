@@ -8,7 +8,7 @@ from pydantic import ConfigDict
 
 from agent.control.api.policy_view import view
 from agent.control.bodies import OperatorBody, read_body
-from agent.control.enforcement import Enforcement
+from agent.control.enforced_change import Enforced
 from agent.control.errors import answer, not_found
 from agent.errors import InvalidInput
 from agent.policy.in_force import PoliciesInForce
@@ -35,9 +35,9 @@ class RuleBody(OperatorBody):
 class OnePolicyApi:
     """The handlers. A change is answered when its effect is there; the same one again changes nothing."""
 
-    def __init__(self, policies: PoliciesInForce, *, enforcement: Enforcement) -> None:
+    def __init__(self, policies: PoliciesInForce, *, enforced: Enforced) -> None:
         self._policies = policies
-        self._enforcement = enforcement
+        self._enforced = enforced
 
     def routes(self) -> list[web.RouteDef]:
         """One for each method."""
@@ -52,15 +52,17 @@ class OnePolicyApi:
         """Into the store, in the place of what has its name there."""
         name, body = request.match_info["name"], await read_body(RuleBody, request)
         await self._policies.apply(body.document(name), writer=body.credentials())
-        await self._enforcement.next()
+        await self._enforced(request, "put", (name,), writer=body.credentials())
         return await self._shown(name)
 
     async def delete(self, request: web.Request) -> web.Response:
         """Out of the store."""
         name, body = request.match_info["name"], await read_body(OperatorBody, request)
         gone = await self._policies.delete(name, writer=body.credentials())
-        await self._enforcement.next()
-        return answer({"deleted": True}) if gone else _missing(name)
+        if not gone:
+            return _missing(name)
+        await self._enforced(request, "deleted", (name,), writer=body.credentials())
+        return answer({"deleted": True})
 
     async def _shown(self, name: str) -> web.Response:
         holding = await self._policies.in_force()

@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 
 from aiohttp import web
 from pydantic import Field
@@ -14,10 +15,11 @@ from agent.control.api.policy_check import OutsideDefaults, PolicyCheck
 from agent.control.api.policy_effect import Foresee, PolicyEffectApi
 from agent.control.api.policy_view import view
 from agent.control.bodies import OperatorBody, read_body
-from agent.control.changes import NAMES
+from agent.control.enforced_change import enforced
 from agent.control.enforcement import Enforcement
 from agent.control.errors import JSON, answer
 from agent.errors import InvalidInput
+from agent.insight.policy_trail import PolicyTrail
 from agent.model.names import AppName
 from agent.model.policy import Pattern, Policy
 from agent.policy.edges import speaks_of
@@ -82,16 +84,16 @@ class PoliciesApi:
 
     def __init__(
         self, policies: PoliciesInForce, *, known: KnownApps, enforcement: Enforcement, defaults: OutsideDefaults,
-        now: Callable[[], datetime], cuts: Foresee, running: Callable[[], Iterable[AppName]],
+        now: Callable[[], datetime], cuts: Foresee, running: Callable[[], Iterable[AppName]], trail: PolicyTrail,
         of_cells: PoliciesOfCells | None = None,
     ) -> None:  # fmt: skip
         self._policies = policies
         self._now = now
         self._known = known
-        self._enforcement = enforcement
         self._check = PolicyCheck(policies, known=known, defaults=defaults, of_cells=of_cells)
         self._effect = PolicyEffectApi(policies, known=known, cuts=cuts, running=running, of_cells=of_cells)
-        self._one = OnePolicyApi(policies, enforcement=enforcement)
+        self._enforced = partial(enforced, enforcement=enforcement, trail=trail)
+        self._one = OnePolicyApi(policies, enforced=self._enforced)
         self._list = PolicyList()
 
     def routes(self) -> list[web.RouteDef]:
@@ -125,22 +127,21 @@ class PoliciesApi:
             body.source, to=body.to, ports=body.ports, name=body.name, audit=audit, until=until, note=body.note,
             writer=body.credentials(),
         )  # fmt: skip
-        request[NAMES] = (name,)
-        await self._enforcement.next()
+        await self._enforced(request, "put", (name,), writer=body.credentials())
         return answer({"name": name, "notices": found}, status=201)
 
     async def apply(self, request: web.Request) -> web.Response:
         """A document's policies into the store."""
         body = await read_body(ApplyBody, request)
-        names = request[NAMES] = await self._policies.apply(body.document, writer=body.credentials())
-        await self._enforcement.next()
+        names = await self._policies.apply(body.document, writer=body.credentials())
+        await self._enforced(request, "put", names, writer=body.credentials())
         return answer({"names": names})
 
     async def accept_loss(self, request: web.Request) -> web.Response:
         """What the store has lost is given up."""
         body = await read_body(OperatorBody, request)
-        names = request[NAMES] = await self._policies.accept_loss(writer=body.credentials())
-        await self._enforcement.next()
+        names = await self._policies.accept_loss(writer=body.credentials())
+        await self._enforced(request, "given up", names, writer=body.credentials())
         return answer({"names": names})
 
     async def check(self, request: web.Request) -> web.Response:

@@ -19,6 +19,7 @@
     /cellnet/v1/ca/trust                   PEM
     /cellnet/v1/ca/rotation                {"former": […], "root": …}: fingerprints
     /cellnet/summaries/v1/CELL             what flowed there in the last minute, on the cell's lease; no cell watches it
+    /cellnet/trail/v1/MICROSECONDS-CELL    {"at": …, "cell": …, "done": …, "names": […], "uid": 0, …}: who changed policies
 
 The version in the key is the format's: a cell of a later format can live beside this one.
 """
@@ -50,6 +51,11 @@ class Keys:
     def summaries(self) -> str:
         """What the keys of cells' summaries begin with: not below `root`, which every cell watches."""
         return f"{self.prefix.rstrip('/')}/summaries/{VERSION}/"
+
+    @property
+    def trail(self) -> str:
+        """Who changed policies, by moment; not below `root` either."""
+        return f"{self.prefix.rstrip('/')}/trail/{VERSION}/"
 
     @property
     def policies(self) -> str:

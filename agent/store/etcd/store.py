@@ -34,6 +34,7 @@ from agent.store.etcd.policies_and_tags import PoliciesAndTags
 from agent.store.etcd.room import EtcdRoom
 from agent.store.etcd.routes_and_names import RoutesAndNames
 from agent.store.etcd.summaries import EtcdSummaries
+from agent.store.etcd.trail import EtcdTrail
 from agent.store.etcd.transactions import Plan, joined, nested, tag_plans
 from agent.store.protocols import StoredPolicy, by_name
 from agent.store.refusals import no_such_policy
@@ -87,6 +88,7 @@ class EtcdStore(Part):
         self._commits = Commits(client, self.mirror, keys=self._keys)
         self.names = Names(self._commits, self._names, cells=self._cells, changes=self.changes, cell=cell, pause=timing.again)
         self._heartbeat = Heartbeat(client, self.mirror, keys=self._keys, cells=self._cells, clock=clock, timing=timing)
+        self.trail = EtcdTrail(client, self._keys, cell=cell, clock=clock)
         self._room = EtcdRoom(client, every=2 * timing.check)
         self.summaries = EtcdSummaries(client, self._keys, cell=cell, lease=lambda: self._heartbeat.lease)
         if copy is not None:
