@@ -18,7 +18,7 @@ from dataplane import admission
 from dataplane.admission import admitted
 from dataplane.compile import compile_tables
 from dataplane.firewall.filter import filter_chains
-from dataplane.firewall.rights import container_chain
+from dataplane.firewall.rights import AUDIT, container_chain
 from dataplane.flows.conntrack import Flow
 from dataplane.flows.judge import forbidden
 from dataplane.state import Allow, HostState, Tunnel, Workload
@@ -32,8 +32,8 @@ ASKED = (1, 80, 8080, 15000, 15001, 15002, 15007, 15008, 15009, 61442, 61443, 61
 NUMBERS = {"tcp": 6, "udp": 17}
 
 PORTS = st.sampled_from([
-    "any", "80", "8080", "15001", "15008", "61443", "15001-15002", "15007-15008", "15008-15009", "15000-15010", "61443-61444",
-    "1-61443", "61000-65535", "15001-15001",
+    "any", "80", "8080", "61443", "15001-15002", "15007-15008", "15008-15009", "15000-15010", "61443-61444",
+    "1-61443", "61000-65535",
 ])  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def rules(draw: st.DrawFn) -> Rule:
     }
     for protocol in draw(st.sampled_from([("tcp",), ("udp",), ("tcp", "udp")])):
         rule[protocol] = draw(st.lists(PORTS, min_size=1, max_size=3))
-    return rule
+    return {**rule, "mode": "audit"} if draw(st.booleans()) else rule
 
 
 def host_state(found: list[Rule], mode: Mode) -> HostState:
@@ -85,11 +85,18 @@ def test_rules_and_judge_admit_what_the_language_says_in_each_mode(found: list[R
     state = host_state(found, mode)
     chains, afar = filter_of(state), subnet_of(2)[9]
     tag, api, known = APPS.index(source) + 1, FIRST + 2, Known(files={"a.yaml": found})
+    noting = {name: lines for name, lines in chains.items() if name != AUDIT}
+    firm = Known(files={"a.yaml": [each for each in found if "mode" not in each]})
     for protocol in ("tcp", "udp"):
         for port in ASKED:
             right = arrives(source, to=API, protocol=protocol, port=port, known=known, mode=mode)
             target = walked(chains, container_chain(api), Packet(tag, protocol, port))
             assert target == ("ACCEPT" if right else "CELLNET-REJECT"), (protocol, port)
+            is_tunnel = (protocol, port) == ("tcp", 15008) and mode is not Mode.NONE  # Envoy notes its streams
+            is_noted = (
+                right and not is_tunnel and not arrives(source, to=API, protocol=protocol, port=port, known=firm, mode=mode)
+            )
+            assert walked(noting, container_chain(api), Packet(tag, protocol, port)) == (AUDIT if is_noted else target)
             assert forbidden(flow(afar, api, protocol, port, tag=tag), state) is not right, (protocol, port)
             if source != FOREIGN:
                 assert forbidden(flow(FIRST + tag, api, protocol, port), state) is not right, (protocol, port)
