@@ -104,7 +104,8 @@ def test_what_an_audit_alone_lets_in_is_told_at_once_and_what_a_right_lets_in_is
         first = next(each for each in tunnels.cell.refusals if each.check is Check.AUDIT)
         ends = {"caller": PRINCIPALS[WEB_TAG], "callee": PRINCIPALS[API_TAG]}
         assert replace(first, words="") == Refusal(Check.AUDIT, WEB, API, 8081, verified=True, **ends)
-        tunnels.allow(Allow(WEB_TAG, "tcp", 8080, 8080), Allow(0, "tcp", 8080, 8081, SHOP, audit=True))
+        # of two scopes, which are in the same shard
+        tunnels.allow(Allow(0, "tcp", 8080, 8080, ACME), Allow(0, "tcp", 8080, 8081, SHOP, audit=True))
         assert tunnels.reaches(8080)
         assert tunnels.reaches(8081)
         eventually(lambda: told(Check.AUDIT) == [8081, 8081, 8082])
