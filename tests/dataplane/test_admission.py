@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.model.names import AppName
@@ -80,6 +80,7 @@ def flow(source: IPv4Address, target: IPv4Address, protocol: str, port: int, *, 
     return Flow(NUMBERS[protocol], source, 40000, target, port, target, port, source, 40000, 0, 1, 0, b"", tag)
 
 
+@example(found=[{"from": WEB, "to": API, "tcp": ["any"], "mode": "audit"}], mode=Mode.ACCEPT, source=WEB)
 @given(found=st.lists(rules(), max_size=4), mode=st.sampled_from(Mode), source=st.sampled_from(APPS))
 def test_rules_and_judge_admit_what_the_language_says_in_each_mode(found: list[Rule], mode: Mode, source: str) -> None:
     state = host_state(found, mode)
