@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Final
 
 import aiohttp
 from aiohttp import web
+from pydantic import Field
 
 from agent.config.listen import ListenAddress
-from agent.control.bodies import read_body
+from agent.control.bodies import Body, read_body
 from agent.control.errors import JSON, answer, failures_as_answers, refusal
 from agent.errors import HostRefused
 from agent.ui.agent_link import AgentLink, Answered, failed
@@ -51,6 +52,18 @@ class Served:
         return f"http://{self.listen}/#{self.token}"
 
 
+class CallForReal(Body):
+    """`POST /v1/explain/try`."""
+
+    source: str = Field(alias="from", max_length=300)
+    to: str = Field(max_length=300)
+    port: str = Field(max_length=30)
+
+    def query(self) -> Mapping[str, str]:
+        """As the agent takes it."""
+        return {"from": self.source, "to": self.to, "port": self.port}
+
+
 class Page:
     """The handlers."""
 
@@ -72,6 +85,7 @@ class Page:
             web.get("/v1/me", self.me),
             *(web.get(f"/v1/{name}", self.question) for name in QUESTIONS),
             web.get(f"/v1/{STREAM}", self.events),
+            web.post("/v1/explain/try", self.call),
             web.get("/v1/changes", self.list_changes),
             web.post("/v1/changes", self.change),
             web.post("/v1/changes/preview", self.preview),
@@ -102,6 +116,11 @@ class Page:
         """What the agent answers, as it is."""
         async with self._turns:
             return _passed_on(await self._agent.ask("GET", request.path_qs))
+
+    async def call(self, request: web.Request) -> web.Response:
+        """A call for real, from inside the source: the agent does it for root alone, and bounds it."""
+        asked = await read_body(CallForReal, request)
+        return self._unless_reader() or _passed_on(await self._agent.ask("POST", request.path, asked.query()))
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """What the agent tells as it happens, for as long as the page listens."""

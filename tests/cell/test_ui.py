@@ -78,6 +78,11 @@ def test_an_arrow_names_its_policy_with_file_and_line(shop: tuple[Instance, Inst
     page.eventually("document.querySelector('#panel .policy') !== null")
     assert "policies.d/shop.yaml:2" in page.text("#panel .policy")
     assert "It works" in page.text("#panel .verdict")
+    page.js(
+        "[...document.querySelectorAll('#panel .acts button')].find((each) => each.textContent === 'Call for real').click()"
+    )
+    page.eventually("document.querySelector('#panel .steps').textContent.includes('try: ')")
+    assert "It works" in page.text("#panel .verdict")
 
 
 def test_every_figure_is_the_commands_own(cell: CellUnderTest, shop: tuple[Instance, Instance], page: Page) -> None:

@@ -1,16 +1,22 @@
 """What the page's server refuses: others' pages, names that lead to this host, used tokens, users who did not call it."""
 
+import os
+import socket
 import subprocess
+from contextlib import suppress
 from http.client import HTTPConnection, RemoteDisconnected
+from ipaddress import IPv4Address
 
 import pytest
 
 from agent.ui.door import is_address
 from agent.ui.server import FILES, QUESTIONS
-from agent.ui.visitors import CONNECTIONS, users_of
+from agent.ui.visitors import CONNECTIONS, owner, users_of
+from dataplane.flows.sockdiag import Ends
 from tests.testlib.patience import eventually
 from tests.ui.conftest import Serve, Visitor
 
+LOOPBACK = IPv4Address("127.0.0.1")
 CHANGE = {"from": "acme/shop/web", "to": "acme/shop/api", "ports": ["tcp/8080"]}
 
 
@@ -86,6 +92,7 @@ def test_a_reader_may_look_at_what_a_change_would_do_and_make_none(serve: Serve)
     refused = reader("POST", "/v1/changes", CHANGE)
     assert refused.status == 403
     assert refused.json["error"]["hint"] == "sudo cellnet ui"
+    assert reader("POST", "/v1/explain/try", {"from": "acme/shop/web", "to": "acme/shop/api", "port": "tcp/80"}).status == 403
     assert reader("GET", "/v1/policies").json == []
 
 
@@ -103,6 +110,20 @@ def test_another_users_connection_is_cut(serve: Serve) -> None:
     assert subprocess.run([*as_other, *call], capture_output=True).stdout == b"000"
     with pytest.raises((RemoteDisconnected, ConnectionResetError)):
         serve(users=frozenset({65534}))("GET", "/")
+
+
+def test_a_socket_that_its_process_has_closed_is_nobodys() -> None:
+    """What is on its way still would be read; older kernels call such a socket root's."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        made = socket.create_connection(server.getsockname())
+        ends = Ends(LOOPBACK, made.getsockname()[1], LOOPBACK, server.getsockname()[1])
+        assert owner(ends) == os.geteuid()
+        made.setblocking(False)
+        with suppress(BlockingIOError):
+            while made.send(bytes(1 << 20)):
+                pass
+        made.close()
+        assert owner(ends) is None
 
 
 def test_the_browser_is_that_of_the_user_who_called_sudo() -> None:

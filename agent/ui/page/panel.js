@@ -1,6 +1,6 @@
 // Beside the map: the cell as a whole, one app, or one pair of apps with the reasons why they can connect or cannot.
 
-import { get } from "./ask.js";
+import { get, post } from "./ask.js";
 import { button, counted, el, failure, moment, octets } from "./elements.js";
 import { denialLine } from "./refusals.js";
 import { isApp, keyOf, short } from "./world.js";
@@ -106,12 +106,9 @@ export class Panel {
   }
 
   #explained(query, explained, check) {
-    const unsure = explained.steps.some((each) => each.name === "listener" && each.ok === null);
-    const [kind, verdict] = !explained.works ? ["no", "It does not work"] : unsure ? ["", "Nothing that is seen on this cell stands in the way"] : ["yes", "It works"];
     const policy = check.allowed && this.world.policies.find((each) => each.name === check.by && placeOf(each) === check.origin);
     return [
-      el("p", { class: `verdict ${kind}` }, `${query.port}: ${verdict}`),
-      el("ol", { class: "steps" }, explained.steps.map((each) => el("li", { class: each.ok === null ? "open" : each.ok ? "yes" : "no" }, `${each.name}: ${each.what}`, each.hint && el("small", {}, each.hint)))),
+      this.#verdict(query, explained),
       check.allowed && [
         el("h3", {}, "Policy"),
         el("p", { class: "policy" }, el("b", {}, check.by), el("br"), el("span", { class: "soft" }, check.origin === "store" ? "in the store" : check.origin)),
@@ -120,6 +117,22 @@ export class Panel {
       ],
       !check.allowed && el("div", { class: "acts" }, button(`Allow ${query.port}…`, () => this.acts.allow(query), { class: "first", disabled: !this.world.mayChange })),
     ].flat().filter(Boolean);
+  }
+
+  #verdict(query, { steps, works }) {
+    const made = el("div", {});
+    const [kind, words] = verdict(steps, works);
+    const call = button("Call for real", async () => {
+      call.disabled = true;
+      const found = await post("explain/try", query).then((said) => this.#verdict(query, said), failure);
+      made.replaceWith(found);
+    }, { disabled: !this.world.mayChange, title: "A connection from inside the source, by root alone" });
+    made.append(
+      el("p", { class: `verdict ${kind}`, role: "status" }, `${query.port}: ${words}`),
+      el("ol", { class: "steps" }, steps.map((each) => el("li", { class: each.ok === null ? "open" : each.ok ? "yes" : "no" }, `${each.name}: ${each.what}`, each.hint && el("small", {}, each.hint)))),
+      isApp(query.from) ? el("div", { class: "acts" }, call) : "",
+    );
+    return made;
   }
 
   put(title, ...children) {
@@ -146,6 +159,15 @@ export const figures = (rows) => el("dl", { class: "figures" }, rows.map(([name,
 export const problem = (each) => el("li", {}, el("b", {}, `${each.area}: `), each.what, each.hint && el("span", { class: "soft" }, `\n${each.hint}`));
 
 export const placeOf = ({ origin }) => (origin.line === null ? origin.source : `${origin.source}:${origin.line}`);
+
+// As `cellnet explain` says it.
+function verdict(steps, works) {
+  const open = (name) => steps.some((each) => each.name === name && each.ok === null);
+  if (!works) return ["no", "It does not work"];
+  if (open("try")) return ["", "Nothing refused it"];
+  const tried = steps.some((each) => each.name === "try");
+  return !tried && open("listener") ? ["", "Nothing that is seen on this cell stands in the way"] : ["yes", "It works"];
+}
 
 const first = ([each]) => each && each.replace(/any$/, "8080").replace(/-\d+$/, "");
 
