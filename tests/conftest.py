@@ -29,6 +29,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     run, worker = os.environ["PYTEST_XDIST_TESTRUNUID"], os.environ["PYTEST_XDIST_WORKER"]
     os.environ["XTABLES_LOCKFILE"] = f"/run/cellnet-test-{run}-{worker}.lock"
 
+# Hundreds of agents are started: each would compile all of cellnet anew where what is compiled may not be kept.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Envoy's user must reach what tests make, /run/netns among it, whatever the umask of the shell that runs them.
 os.umask(0o022)
 
