@@ -64,6 +64,13 @@ async def test_the_rule_that_lets_it_in_is_told_as_it_stands(allows: tuple[Allow
     assert "\n" not in told
 
 
+async def test_into_tunnels_an_audit_lets_all_calls_of_a_caller() -> None:
+    scene = Scene(replace(ALLOW, audit=True), mutual_tls=MutualTls(served=True, redirected=True, plain=False))
+    told = (await scene.told()).splitlines()[0]
+    assert told.startswith(f"True lets it into api: {CHAIN.chain}-audit")
+    assert told.endswith("--dport 15008 -j ACCEPT; ")
+
+
 async def test_in_tunnels_the_kernel_lets_the_tunnel_in_and_envoy_the_call() -> None:
     scene = Scene(ALLOW, mutual_tls=MutualTls(served=True, redirected=True, plain=False))
     told = (await scene.told()).splitlines()

@@ -23,6 +23,8 @@ FAR = IPv4Address("192.0.2.9")
 RULES = """policies:
 - {from: acme/shop/web, to: acme/shop/*, tcp: 80}
 - {from: acme/shop/*, to: {cidr: [192.0.2.0/24]}, tcp: 443}
+- {from: acme/shop/db, to: {cidr: [192.0.2.0/24]}, tcp: 443}
+- {from: acme/shop/web, to: acme/shop/db, tcp: 81}
 """
 
 
@@ -82,7 +84,8 @@ async def test_a_file_of_another_cell_counts_for_what_runs_there_alone(sides: tu
     await one.runs(WEB, DB)
     assert await one.of_cells.elsewhere() is known
     await two.runs(API, DB)
-    assert await one.by(WEB, DB) == {"two": [f"{place}:2"]}
+    assert await one.by(WEB, DB) == {"two": [f"{place}:2", f"{place}:5"]}
+    assert await one.by(DB, FAR) == {"two": [f"{place}:3", f"{place}:4"]}
 
 
 async def test_a_cell_that_lies_is_named_and_counts_for_nothing(sides: tuple[Side, Side]) -> None:

@@ -367,3 +367,13 @@ def _noting(judged: list[str], kept: CellsAndEndpoints):  # type: ignore[no-unty
         return really(name)
 
     return judge
+
+
+def test_what_a_cell_says_of_its_policy_files_is_bounded_and_a_change_of_it_is_one() -> None:
+    cells, key = CellsAndEndpoints(KEYS, cell="cell-1", overlay=OVERLAY), KEYS.file_policies("cell-2")
+    assert cells.update([key], {key: Value(b"some", 1)})
+    assert (cells.published_policies(), cells.malformed) == ({"cell-2": b"some"}, {})
+    assert cells.update([key], {key: Value(bytes(records.MOST_PUBLISHED + 1), 2)})
+    assert (cells.published_policies(), list(cells.malformed)) == ({}, [key])
+    assert cells.update([key], {})
+    assert (cells.published_policies(), cells.malformed, list(cells.names)) == ({}, {}, [])

@@ -108,7 +108,7 @@ def _standing(workload: Workload, way: AskedWay, *, tag: int, state: HostState, 
     held = {
         text: key.chain
         for key, rules in found.chains.items()
-        if key.table == "filter" and key.chain.split("-", 2)[:2] == chain.split("-", 2)
+        if key.chain.split("-", 2)[:2] == chain.split("-", 2)
         for text in rules
     }
     tls = state.tls_port
