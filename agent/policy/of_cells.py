@@ -7,6 +7,7 @@ alone, and only shown: nothing here is enforced, and a cell that lies misleads a
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final
 
 from agent import log
@@ -22,6 +23,7 @@ from agent.policy.parties import Party
 from agent.policy.resolve import PolicyResolver
 from agent.store.protocols import CellStore
 
+MOST_SPELLED_OUT: Final = 50_000  # policies of one cell by the apps that run there: some thousand rules for all of a space
 PAUSE: Final = 2.0  # seconds between two writes: each reaches every cell
 
 
@@ -34,6 +36,7 @@ class OneCell:
     problem: str = ""
     apps: frozenset[AppName] | None = None
     spelled_out: tuple[Policy, ...] = ()
+    is_whole: bool = True
 
 
 class PoliciesOfCells:
@@ -121,6 +124,8 @@ class PoliciesOfCells:
             return ""
         if found is None:
             return f"{cell} has not published its policy files: its agent is older, or has not reached the store"
+        if not found.is_whole:
+            return f"{cell} has too many policies of files for too many apps: not all of them are known here"
         more = found.unpacked.left_out
         return found.problem or (f"{more} policies of files on {cell} are not known here: they are too many" if more else "")
 
@@ -148,10 +153,10 @@ class PoliciesOfCells:
             for name in self._others.keys() - others.keys():
                 del self._others[name]
                 self._resolvers.pop(name, None)
-            self._spell_out()
+            await self._spell_out()
             self._seen = published
 
-    def _spell_out(self) -> None:
+    async def _spell_out(self) -> None:
         """For the apps that run there now. Where no cell has policies in files, what runs is not looked at: it may be much."""
         with_policies = {name: each for name, each in self._others.items() if each.unpacked.policies}
         running: dict[str, set[AppName]] = {name: set() for name in with_policies}
@@ -160,14 +165,20 @@ class PoliciesOfCells:
                 running[endpoint.cell].add(endpoint.app)
         for name, each in with_policies.items():
             if each.apps is None or each.apps != running[name]:
-                each.apps = frozenset(running[name])
-                each.spelled_out = tuple(_spelled_out(each.unpacked.policies, each.apps))
+                apps = frozenset(running[name])
+                found = await asyncio.to_thread(_within_bounds, each.unpacked.policies, apps)
+                each.apps, each.spelled_out, each.is_whole = apps, found[:MOST_SPELLED_OUT], len(found) <= MOST_SPELLED_OUT
 
     def _unpacked(self, name: str, data: bytes) -> OneCell:
         try:
             return OneCell(data, unpack(data, cell=name, inside=self._inside))
         except InvalidInput as error:
             return OneCell(data, Unpacked(), error.what)
+
+
+def _within_bounds(policies: Iterable[Policy], apps: frozenset[AppName]) -> tuple[Policy, ...]:
+    """One more than may be, where there are more: a cell that lies may have written thousands for all of its apps."""
+    return tuple(islice(_spelled_out(policies, apps), MOST_SPELLED_OUT + 1))
 
 
 def _spelled_out(policies: Iterable[Policy], apps: frozenset[AppName]) -> Iterator[Policy]:

@@ -19,6 +19,7 @@ from agent.wording import printable
 
 MOST_BYTES: Final = 32 << 10  # of a record: some thousand policies
 MOST_TEXT: Final = 1 << 20  # that it may be when it is unpacked
+MOST_NUMBER: Final = 1 << 31  # of a line, a column, or policies
 LONGEST: Final = 256  # characters of a name or a place
 NAMED: Final = "p"  # in the document: a rule of a file is called after its place, which is no name in the store
 
@@ -58,13 +59,13 @@ def unpack(data: bytes, *, cell: str, inside: Inside) -> Unpacked:
         text = reader.decompress(base64.b64decode(found["policies"], validate=True), MOST_TEXT)
         if reader.unconsumed_tail:
             raise ValueError("it is too long")
-        rows, left_out = json.loads(text), int(found["left_out"])
+        rows, left_out = json.loads(text), _number(found["left_out"], least=0)
         read = [_read(row, cell=cell, inside=inside) for row in rows]
     except (ValueError, TypeError, LookupError, RecursionError, zlib.error) as error:
         what = printable(f"what {cell} says of its policy files makes no sense: {error}")
         raise InvalidInput(what, hint="its agent writes it anew when a file changes; see that cell") from error
     policies = tuple(each for each in read if each is not None)
-    return Unpacked(policies, max(left_out, 0) + len(read) - len(policies))
+    return Unpacked(policies, left_out + len(read) - len(policies))
 
 
 def _read(row: Sequence[object], *, cell: str, inside: Inside) -> Policy | None:
@@ -75,4 +76,12 @@ def _read(row: Sequence[object], *, cell: str, inside: Inside) -> Policy | None:
     except InvalidInput:
         return None
     place = printable(f"{cell}:{str(source)[:LONGEST]}")
-    return replace(policy, name=printable(str(name)[:LONGEST]), origin=Origin(place, int(str(line)), int(str(column))))
+    where = Origin(place, _number(line, least=1), _number(column, least=1))  # a line 0 is what the store's policies have
+    return replace(policy, name=printable(str(name)[:LONGEST]), origin=where)
+
+
+def _number(value: object, *, least: int) -> int:
+    """JSON has also infinity, and numbers with more digits than can be shown."""
+    if type(value) is not int or not least <= value <= MOST_NUMBER:
+        raise ValueError(f"a number from {least} to {MOST_NUMBER:,} is expected")
+    return value

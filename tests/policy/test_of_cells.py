@@ -10,9 +10,12 @@ import pytest
 from agent.model.cell import CellRecord, Endpoint
 from agent.model.names import AppName
 from agent.model.outside import HostPattern
+from agent.policy import of_cells
 from agent.policy.endings import Endings
 from agent.policy.in_force import PoliciesInForce
+from agent.policy.language import parse
 from agent.policy.of_cells import PoliciesOfCells
+from agent.policy.packed import pack
 from tests.testlib.memory_store import MemoryStore
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
@@ -86,6 +89,26 @@ async def test_a_file_of_another_cell_counts_for_what_runs_there_alone(sides: tu
     await two.runs(API, DB)
     assert await one.by(WEB, DB) == {"two": [f"{place}:2", f"{place}:5"]}
     assert await one.by(DB, FAR) == {"two": [f"{place}:3", f"{place}:4"]}
+
+
+async def test_no_cell_has_others_spell_out_more_than_they_can(
+    sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_cells, "MOST_SPELLED_OUT", 5)
+    one, two = sides
+    await two.runs(API, DB)
+    rules = "".join(f"- {{from: acme/*/*, to: acme/*/*, tcp: {port}}}\n" for port in range(1, 5))
+    await two.store.publish_policies(pack(parse(f"policies:\n{rules}".encode(), source="f")))
+    assert len(await one.of_cells.elsewhere()) == 5
+    assert "not all of them are known here" in one.of_cells.incomplete("two")
+
+
+async def test_a_cell_whose_numbers_are_none_breaks_no_reader(sides: tuple[Side, Side]) -> None:
+    """What other cells write is read for every attach, too."""
+    one, two = sides
+    await two.store.publish_policies(b'{"left_out": Infinity, "policies": "eJyLjgUAARUAuQ=="}')
+    assert await one.of_cells.everywhere() == ()
+    assert "makes no sense" in one.of_cells.incomplete("two")
 
 
 async def test_a_cell_that_lies_is_named_and_counts_for_nothing(sides: tuple[Side, Side]) -> None:

@@ -21,6 +21,7 @@ TEXT = """policies:
 - {from: {cidr: 0.0.0.0/0}, to: acme/shop/web, tcp: 80}
 - {from: acme/shop/web, to: {host: ["*.example.org"]}, tcp: 443}
 """
+GOOD = "policies: [{name: p, from: acme/shop/web, to: acme/shop/api, tcp: 80}]"
 
 
 def read(data: bytes, *, cell: str = "cell-2") -> Unpacked:
@@ -63,6 +64,18 @@ def test_what_does_not_fit_is_counted() -> None:
 def test_what_is_no_such_record_is_refused_with_its_cell(data: bytes) -> None:
     with pytest.raises(InvalidInput, match="what cell-2 says of its policy files makes no sense"):
         read(data)
+
+
+@pytest.mark.parametrize(
+    "number", ["Infinity", "-Infinity", "NaN", "1e999", "9" * 4300, "-1", "1.5", "true", "null", '"1"', "[]", "{}"]
+)
+def test_no_number_that_a_cell_writes_breaks_a_reader(number: str) -> None:
+    with pytest.raises(InvalidInput, match="makes no sense"):
+        read(rows(left_out="#").replace(b'"#"', number.encode()))
+    for place in (f"{number}, 1", f"1, {number}", "0, 1"):
+        text = f'[["p", "f", {place}, {json.dumps(GOOD)}]]'.encode()
+        with pytest.raises(InvalidInput, match="makes no sense"):
+            read(json.dumps({"left_out": 0, "policies": base64.b64encode(zlib.compress(text)).decode()}).encode())
 
 
 def test_a_policy_that_cannot_be_read_is_left_out_alone_and_no_text_reaches_a_terminal_raw() -> None:
