@@ -84,6 +84,8 @@ def _permission(
             return refusal(403, "Forbidden", f"uid {peer.uid} may not do this", hint=_needed(request.method))
         request[peers.PEER] = peer
         if request.path == EVENTS:
+            async with share.turn(peer.uid):
+                pass  # it goes on without end, but who asks again and again waits as for any other answer
             return await lasting.give(handler(request))
         try:
             async with asyncio.timeout(limit + (SYNC_LIMIT if request.path == "/v1/sync" else 0)):

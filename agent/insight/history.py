@@ -56,6 +56,7 @@ class History(Part):
         self._batch = batch
         self._waiting: deque[HistoryEntry] = deque()
         self._disk = threading.Lock()
+        self._one = asyncio.Lock()  # who reads waits here: a thread that waits for the disk is one that others lack
         self._wake = asyncio.Event()
         self._minute: tuple[float, Counter[HistoryArea]] = (elapsed(), Counter())
         self._unwritten: Counter[HistoryArea] = Counter()  # lost, and not an entry yet
@@ -130,7 +131,8 @@ class History(Part):
 
     async def since(self, moment: datetime | None, *, area: HistoryArea | None, most: int) -> Found:
         """The newest `most` of those that are not older than `moment`, what still waits included. Raises OSError."""
-        return await asyncio.to_thread(self._find, moment, area, most)
+        async with self._one:
+            return await asyncio.to_thread(self._find, moment, area, most)
 
     def _find(self, moment: datetime | None, area: HistoryArea | None, most: int) -> Found:
         found, damaged = list[HistoryEntry](), 0

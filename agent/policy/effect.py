@@ -5,7 +5,7 @@ about those that come.
 from collections import Counter
 from collections.abc import Set
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 from agent.model.names import AppName
 from agent.model.policy import Policy, spelled_out
@@ -13,6 +13,7 @@ from agent.policy.edges import Edge, Roll, passing
 from agent.policy.oddities import oddities
 
 MOST = 10_000  # pairs of apps that are compared
+COUNTED = 200_000  # that are counted: a star for each of ten thousand apps would fill all memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ def effect(before: tuple[Policy, ...], after: tuple[Policy, ...], *, known: Set[
     added, removed = _only_in(after, before), _only_in(before, after)
     named = {AppName(*parts) for parts in spelled_out((*added, *removed))}
     roll = Roll(known | named)
-    touched = dict.fromkeys(chain.from_iterable(roll.ends(each) for each in (*removed, *added)))
+    touched = dict.fromkeys(islice(chain.from_iterable(roll.ends(each) for each in (*removed, *added)), COUNTED))
     only = frozenset(list(touched)[:MOST])
     was, will = (passing(each, roll, wanted=only.__contains__) for each in (before, after))
     odd = tuple(dict.fromkeys(each.what for each in oddities(added, after, known=known)))

@@ -3,7 +3,7 @@ policy says already. Pure.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -14,7 +14,9 @@ from agent.model.policy import AppPolicy, EgressPolicy, IngressPolicy, Origin, P
 from agent.policy.mistaken_names import notices
 from agent.policy.ports import without
 
-COMPARED: Final = 200_000  # pairs of policies, of which each takes some microseconds
+# A reader may ask, so that both are bounds of a few seconds
+COMPARED: Final = 200_000  # pairs of policies, and of eight of their sources each
+JUDGED: Final = 400_000  # pairs of a name that is no app's and an app that it may be meant for
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +33,37 @@ def oddities(policies: Sequence[Policy], among: Iterable[Policy], *, known: Set[
     for each in among:
         by_end[each.to].append(each)
         by_name[each.name].append(each)
-    left = COMPARED
+    left, judge = COMPARED, _judge(known) if known is not None else lambda _policy: ()
     for each in policies:
-        if known is not None:
-            yield from (Oddity(each.origin, what) for what in notices(_patterns(each), named=known))
+        yield from (Oddity(each.origin, what) for what in judge(each))
         twin = next((other for other in by_name[each.name] if other is not each), None)
         if twin is not None:
             yield Oddity(each.origin, f"{each.name} is the name of another policy, too ({twin.origin})")
         for other in chain.from_iterable(by_end[end] for end in _wider_ends(each.to)):
-            left -= 1
+            left -= 1 + _sources(each) * _sources(other) // 8
             if left < 0:
                 break
             if other is not each and covers(other, each):
                 yield Oddity(each.origin, f"{each.name} allows nothing that {other.name} ({other.origin}) does not allow")
                 break
+
+
+def _judge(known: Set[AppName]) -> Callable[[Policy], Iterable[str]]:
+    """Which of a policy's names no app has, as long as not too many were looked for."""
+    found: dict[Pattern, tuple[str, ...]] = {}
+    most = JUDGED // max(len(known), 1)
+
+    def judge(policy: Policy) -> Iterator[str]:
+        for pattern in dict.fromkeys(each for each in _patterns(policy) if each.exact() not in known):
+            if pattern not in found and len(found) < most:
+                found[pattern] = notices([pattern], named=known)
+            yield from found.get(pattern, ())
+
+    return judge
+
+
+def _sources(policy: Policy) -> int:
+    return len(policy.sources) if isinstance(policy.sources, tuple) else 1
 
 
 def _wider_ends(end: Pattern | Cidrs | Hosts) -> Iterator[object]:

@@ -89,6 +89,20 @@ def test_some_requests_of_a_user_are_worked_on_at_once_and_root_does_not_wait(ce
     assert [each.communicate(timeout=30)[0] for each in asked] == ["200"] * 10
 
 
+def test_who_asks_for_events_again_and_again_waits_for_a_turn_too(cell: CountingCell, path: Path) -> None:
+    cell.waits = True
+    reader = ("setpriv", f"--reuid={READER}", f"--regid={READER}", f"--groups={GID}")
+    held = [asking(path, "/v1/status", *reader) for _ in range(AT_ONCE)]
+    eventually(lambda: cell.asked == AT_ONCE)
+    events = asking(path, "/v1/events?kind=none", *reader)
+    with pytest.raises(subprocess.TimeoutExpired):
+        events.wait(2)
+    assert asking(path, "/v1/events?kind=none").communicate(timeout=30)[0] == "400"
+    cell.waits = False
+    cell.gate.set()
+    assert [each.communicate(timeout=30)[0] for each in (*held, events)] == ["200", "200", "400"]
+
+
 def test_roots_request_is_answered_before_most_of_those_that_readers_sent_earlier(path: Path) -> None:
     with ExitStack() as stack:
         readers = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(40)]

@@ -5,7 +5,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -44,6 +44,18 @@ class Agents:
 
 async def told(history: History, area: HistoryArea | None = None, *, most: int = 10_000) -> list[str]:
     return [each.what for each in (await history.since(None, area=area, most=most)).entries]
+
+
+class WaitingFile(HistoryFile):
+    """A disk that answers once it is `free`."""
+
+    def __init__(self, newest: Path) -> None:
+        super().__init__(newest)
+        self.free = threading.Event()
+
+    def lines(self) -> Iterator[bytes]:
+        assert self.free.wait(60)
+        return super().lines()
 
 
 @pytest.fixture
@@ -200,3 +212,15 @@ async def test_what_is_being_written_when_the_agent_stops_is_there_once(agents: 
     task.cancel()
     history.end()
     assert await told(agents.start()) == ["started", "the agent stopped"]
+
+
+async def test_many_who_read_take_no_threads_from_others(tmp_path: Path) -> None:
+    file = WaitingFile(tmp_path / "events.jsonl")
+    history = History(file, now=lambda: NOON, elapsed=lambda: 0.0)
+    reading = [asyncio.create_task(history.since(None, area=None, most=1)) for _ in range(40)]
+    try:
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "a thread"), 20) == "a thread"
+    finally:
+        file.free.set()
+    assert {each.entries for each in await asyncio.gather(*reading)} == {()}
