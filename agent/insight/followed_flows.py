@@ -5,6 +5,7 @@ reason, the kernel passes only some of its events on, so that those of others ar
 """
 
 import asyncio
+import socket
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,6 +16,7 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from agent.errors import HostRefused
+from agent.insight.connection_rate import MANY, ConnectionRate
 from agent.insight.floods import LASTS, Floods
 from agent.insight.followers import FLOWS, EventKind, Followers
 from agent.insight.live_flow import LiveFlow
@@ -32,11 +34,12 @@ from dataplane.flows.tunnel_table import StreamEnds, ends_of
 
 SLICE: Final = 64  # events between which other tasks have their turn
 SLICES: Final = 12  # that are taken at once
+MORE: Final = 8  # times as many, where they are of what floods and not told
 REST: Final = 0.05  # seconds between: 15,000 events a second
 FLOOD: Final = 15_000  # of one container in a second, of which not all are told
 AGAIN: Final = 10.0  # seconds until the kernel is asked again that has refused
 RECEIPTS: Final = 64  # that wait
-REMEMBERED: Final = 4_096  # flows of which an end was told
+REMEMBERED: Final = 65_536  # flows of which an end was told
 NO_EVENTS: Final = "the kernel tells of no flows: net.netfilter.nf_conntrack_events is 0"
 
 
@@ -64,6 +67,7 @@ class FollowedFlows(Part):
         self._receipts: deque[Receipt] = deque(maxlen=RECEIPTS)
         self._told: OrderedDict[int, None] = OrderedDict()
         self._floods = Floods(most=FLOOD)
+        self._rate, self._connections = ConnectionRate(), 0
         self._problem: HostRefused | None = None
         self._settled = asyncio.Event()
         self._beginning = asyncio.Condition()
@@ -137,6 +141,8 @@ class FollowedFlows(Part):
     async def _follow(self, events: FlowEvents) -> None:
         loop, changed = asyncio.get_running_loop(), self._followers.changed
         self._floods = Floods(most=FLOOD)
+        self._rate = ConnectionRate()
+        self._told.clear()
         try:
             while self._followers.want(FLOWS):
                 again = await self._streams.keep_up()
@@ -166,23 +172,30 @@ class FollowedFlows(Part):
         """Seconds: what has flooded is judged again, and what was reset is told, whether anything happens or not."""
         if self._streams.is_behind:
             return 0.0
-        due = (again, LASTS if self._floods.flooding else None, MOMENT if self._resets else None)
+        is_judged = self._floods.flooding or self._rate.is_high
+        due = (again, LASTS if is_judged else None, MOMENT if self._resets else None)
         return min((each for each in due if each is not None), default=None)
 
     async def _take(self, events: FlowEvents) -> None:
         await self._named.refresh()
-        by_source, lost, pressed = Counter[IPv4Address](), 0, events.is_pressed
-        for _ in range(SLICES):
+        by_source, lost, pressed, left = Counter[IPv4Address](), 0, events.is_pressed, SLICE * SLICES
+        flooding = self._floods.flooding
+        for _ in range(MORE * SLICES):
             found, dropped = events.take(most=SLICE)
             lost += dropped
             for each in found:
-                by_source[self._blamed(each.counted.flow)] += 1
+                source = self._blamed(each.counted.flow)
+                by_source[source] += 1
+                if source in flooding and by_source[source] % SAMPLE:
+                    continue  # from before it was known: what is behind it is not heard of before all of it is taken
+                left -= 1
                 await self._tell(each)
-            if len(found) + dropped < SLICE:
+            if left <= 0 or len(found) + dropped < SLICE:
                 break
             await asyncio.sleep(0)
         self._tell_lost(lost)
         self._judge(by_source, events, pressed=pressed or lost > 0)
+        self._judge_rate(events)
 
     async def _take_streams(self) -> None:
         now, left = asyncio.get_running_loop().time(), SLICE * SLICES
@@ -221,6 +234,15 @@ class FollowedFlows(Part):
             why = f"{self._named.name_of(each)} begins and ends too many flows: one in {SAMPLE} is told until it does no longer"
             self._followers.tell_lost(FLOWS, {"dropped": 0, "why": why})
 
+    def _judge_rate(self, events: FlowEvents) -> None:
+        was_high, rate = self._rate.is_high, self._rate
+        rate.add(self._connections, now=asyncio.get_running_loop().time())
+        self._connections = 0
+        events.ask_for_ends(at_once=not rate.is_high)
+        if rate.is_high and not was_high:
+            why = f"more than {MANY:,} connections begin in a second: until they are fewer, their ends are told minutes late"
+            self._followers.tell_lost({EventKind.ENDED}, {"dropped": 0, "why": why})
+
     def _blamed(self, flow: Flow) -> IPv4Address:
         """What begins it, or the container that is called from outside."""
         return flow.source if flow.source in self._place.overlay else flow.reply_source
@@ -228,6 +250,7 @@ class FollowedFlows(Part):
     async def _tell(self, event: FlowEvent) -> None:
         flow = event.counted.flow
         if event.change is Change.BEGUN:
+            self._connections += flow.protocol == socket.IPPROTO_TCP
             await self._publish(EventKind.NEW, event)
         elif self._is_first_end(flow.id):
             await self._publish(EventKind.CUT if event.change is Change.CUT else EventKind.ENDED, event)

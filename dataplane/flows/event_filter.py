@@ -1,7 +1,7 @@
 """Which of conntrack's events reach the socket of who follows: a program that the kernel runs on each. Pure.
 
-Classic BPF on netlink's message. Of a flow pass its beginning, and its end once: of TCP when both ends have closed or one has
-reset it, though the entry stays for two minutes more; of all others, and of TCP that came to no end, when the entry goes.
+Classic BPF on netlink's message. Of a flow pass its beginning and its end: of TCP when both ends have closed or one has reset
+it, and once more when the entry goes, two minutes later; of all others when the entry goes.
 """
 
 import socket
@@ -87,14 +87,11 @@ _Line = str | tuple[int, int] | tuple[int, int, str, str]
 
 def _beginning_and_end() -> Iterator[_Line]:
     """What is neither passes no further than here."""
-    yield from ((_OCTET, _KIND), (_EQUAL, _DELETED, "over", ""))
+    yield from ((_OCTET, _KIND), (_EQUAL, _DELETED, "share", ""))
     yield from ((_OCTET, _FLAGS), (_BITS, _CREATED, "share", ""))
     yield from ((_LOAD, _SENDER), (_EQUAL, 0, "", "share"))  # a program has changed it: the agent, before it cuts
     yield from _state("no")
     yield from ((_EQUAL, TIME_WAIT, "share", ""), (_EQUAL, CLOSE, "share", "no"))
-    yield "over"
-    yield from _state("share")  # what has none is no TCP
-    yield from ((_EQUAL, TIME_WAIT, "no", ""), (_EQUAL, CLOSE, "no", "share"))
     yield "share"
 
 

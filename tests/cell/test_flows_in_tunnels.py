@@ -22,6 +22,7 @@ def test_a_stream_is_listed_once_and_told_once(cell: CellUnderTest) -> None:
     with EventStream(cell.client.path) as told:
         asking, answering = pair(web, api, 9000)
         eventually(lambda: told.of("new", tunnel=True))
+        eventually(lambda: list(cell.client.get("/v1/flows", port="tcp/9000").at("flows").each()))  # a look holds for a second
         (flow,) = cell.client.get("/v1/flows", port="tcp/9000").at("flows").each()
         assert (flow.text("from"), flow.text("to"), flow.text("policy"), flow.text("state")) == (WEB, API, "shop", "open")
         assert flow.flag("tunnel")

@@ -66,26 +66,38 @@ def heard(events: FlowEvents, *, most: int = 10_000) -> list[FlowEvent]:
     return list(events.take(most=most)[0])
 
 
-def test_a_connection_has_one_end_though_its_entry_stays_and_goes_later(host: Host) -> None:
-    events = host.hears()
+def changes(events: FlowEvents, host: Host) -> list[Change]:
+    """What is heard of one connection until the kernel has forgotten it."""
     host.netns.run("sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_timeout_time_wait=1")
     host.call(HERE, THERE)
     found: list[FlowEvent] = []
 
-    def last() -> int:
+    def is_over() -> bool:
         found.extend(heard(events))
-        return found[-1].counted.flow.protocol if len(found) > 1 else 0
+        return "dport=8080" not in host.netns.run("conntrack", "-L", "-p", "tcp")
 
-    eventually(last)
-    eventually(lambda: "dport=8080" not in host.netns.run("conntrack", "-L", "-p", "tcp"))
+    eventually(is_over)
     host.send(HERE, THERE)
-    eventually(lambda: last() == socket.IPPROTO_UDP)
-    assert [(each.change, each.counted.flow.protocol) for each in found] == [
-        (Change.BEGUN, socket.IPPROTO_TCP),
-        (Change.ENDED, socket.IPPROTO_TCP),
-        (Change.BEGUN, socket.IPPROTO_UDP),
-    ]
-    assert found[0].counted.flow.id == found[1].counted.flow.id
+    eventually(lambda: found.extend(heard(events)) or found[-1].counted.flow.protocol == socket.IPPROTO_UDP)  # type: ignore[func-returns-value]
+    assert len({each.counted.flow.id for each in found[:-1]}) == 1
+    return [each.change for each in found[:-1]]
+
+
+def test_the_end_of_a_connection_is_told_at_once_and_when_its_entry_goes(host: Host) -> None:
+    assert changes(host.hears(), host) == [Change.BEGUN, Change.ENDED, Change.ENDED]
+
+
+def test_where_ends_are_not_asked_for_one_is_told_when_the_entry_goes(host: Host) -> None:
+    events = host.hears()
+    events.ask_for_ends(at_once=False)
+    assert changes(events, host) == [Change.BEGUN, Change.ENDED]
+
+
+def test_they_are_told_again_where_they_are_asked_for_again(host: Host) -> None:
+    events = host.hears()
+    for at_once in (False, True):
+        events.ask_for_ends(at_once=at_once)
+    assert changes(events, host) == [Change.BEGUN, Change.ENDED, Change.ENDED]
 
 
 def test_what_concerns_no_container_and_what_asks_for_names_does_not_pass(host: Host) -> None:
