@@ -115,6 +115,19 @@ def test_every_figure_is_the_commands_own(cell: CellUnderTest, shop: tuple[Insta
     page.eventually("document.querySelector('#list').innerText.includes('tcp/8080')")
 
 
+def test_what_an_audit_lets_pass_is_no_refusal(cell: CellUnderTest, shop: tuple[Instance, Instance], page: Page) -> None:
+    web, api = shop
+    cell.policy_file("trial.yaml", f"policies: [{{from: {WEB}, to: {API}, tcp: 9050, mode: audit}}]\n")
+    api.listen(9050)
+    assert web.connect(api, 9050) is Connected
+    eventually(lambda: "audit" in cell.cellnet("flows", "--denied", "--port", "tcp/9050").out)
+    assert web.connect(api, 9051) is Refused
+    page.click("#list-tab")
+    page.eventually("document.querySelector('#list').innerText.includes('tcp/9051 (policy')")
+    page.eventually("document.querySelector('#list').innerText.includes('tcp/9050 on trial')")
+    assert "9050 (audit" not in page.text("#list")
+
+
 def test_a_refusal_turns_red_as_it_happens_and_says_why(
     cell: CellUnderTest, shop: tuple[Instance, Instance], page: Page
 ) -> None:

@@ -33,8 +33,9 @@ export class Refusals {
       return false;
     }
     this.#after = found.number;
-    const fresh = this.#first ? found.denied.filter((each) => now - Date.parse(each.at) < 60_000) : found.denied;
-    if (this.#first) this.world.denials = found.denied.filter((each) => !fresh.includes(each)).reverse();
+    const denied = found.denied.filter((each) => each.reason !== "audit"); // that passed
+    const fresh = this.#first ? denied.filter((each) => now - Date.parse(each.at) < 60_000) : denied;
+    if (this.#first) this.world.denials = denied.filter((each) => !fresh.includes(each)).reverse();
     this.world.noteDenied(fresh, now);
     if (!this.#first) this.#untold.push(...fresh);
     this.#first = false;
