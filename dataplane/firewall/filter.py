@@ -27,7 +27,7 @@ from dataplane.firewall.matches import (
     tunnelled,
 )
 from dataplane.firewall.notes import audited, noted
-from dataplane.state import INBOUND_PORT, HostState
+from dataplane.state import INBOUND_PORT, Allow, HostState
 from dataplane.tables import (
     CELLFUL,
     EXCESS_TLS,
@@ -90,10 +90,13 @@ def filter_chains(state: HostState) -> Mapping[str, Iterable[str]]:
     tunnels = state.mutual_tls.served
     if tunnels:
         found["CELLNET-EXCESS"] = (EXCESS.format(EXCESS_TUNNELS), "-j CELLNET-LIMITED")
+    audits = frozenset[Allow]()
     for workload in state.workloads.values():
         allows = admitted(workload.allows, state.mutual_tls, tls_port=state.tls_port)
-        found.update(rights.of_container(workload.address, allows, tunnels=tunnels))
-    audits = frozenset(each for workload in state.workloads.values() for each in rights.audits(workload.allows))
+        made = rights.of_container(workload.address, allows, tunnels=tunnels)
+        found.update(made)
+        if len(made) > 1:  # an audit has a chain of its own; each turn asks for all containers
+            audits |= rights.audits(workload.allows)
     if audits:
         found[rights.AUDIT] = (audited(), "-j ACCEPT")
     watched = {each.group for each in audits}
