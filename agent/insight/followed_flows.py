@@ -136,6 +136,7 @@ class FollowedFlows(Part):
                 self._hears = False
                 self._settled.clear()
                 self._streams.close()
+                self._told.clear()
                 events.close()
 
     async def _follow(self, events: FlowEvents) -> None:
