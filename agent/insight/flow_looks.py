@@ -39,16 +39,22 @@ class FlowLooks:
         self._now = now
         self._elapsed = elapsed
         self._last: tuple[float, FlowLook] | None = None
+        self._rested = 0.0  # when even a new one may be taken
         self._lock = asyncio.Lock()
 
     async def look(self, *, new: bool = False) -> FlowLook:
-        """The last one, if it is new enough and no `new` one is asked for. Raises HostRefused."""
+        """The last one, if it is new enough and no `new` one is asked for; that comes once the last has its rest. Raises
+        HostRefused.
+        """
         async with self._lock:
+            if new:
+                await asyncio.sleep(self._rested - self._elapsed())  # a follower may come and go again and again
             began = self._elapsed()
             if new or self._last is None or began >= self._last[0]:
                 found = await self._look()
                 ended = self._elapsed()
-                self._last = (ended + max(AGAIN, SHARE * (ended - began)), found)
+                self._rested = ended + SHARE * (ended - began)
+                self._last = (max(ended + AGAIN, self._rested), found)
             return self._last[1]
 
     async def _look(self) -> FlowLook:
