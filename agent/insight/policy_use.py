@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ from agent.policy.parties import Party, party_of
 from host.durable import PUBLIC, Write, make_folder, replace
 
 SAVED: Final = 600.0  # seconds between two writes
+NEW: Final = 2_000  # calls that are asked about in one look: a container may make 65,000
+KEPT: Final = 16_384  # answers
 STRETCH: Final = 200  # calls or policies after which other tasks have their turn
 NAMES: Final = 16  # of one address that are asked about
 WORDS: Final = {each.value: each for each in Protocol}
@@ -84,6 +87,7 @@ class PolicyUse:
         self._elapsed = elapsed
         self._policies: tuple[Policy, ...] | None = None
         self._known: dict[str, Watched] = {}
+        self._answers: dict[tuple[str, str, str, int], frozenset[str]] = {}  # which policies allow a call between apps
         self._saved = elapsed()
         self._turn = asyncio.Lock()
         self._complaints = Complaints(log.get("insight"), failed="policy_use_not_kept", recovered="policy_use_kept")
@@ -144,6 +148,7 @@ class PolicyUse:
             if number % STRETCH == 0:
                 await asyncio.sleep(0)
         self._policies = policies
+        self._answers.clear()
 
     async def _calls(self) -> set[tuple[str, str, str, int]]:
         look = await self._looks.look()
@@ -151,14 +156,23 @@ class PolicyUse:
 
     async def _take(self, calls: set[tuple[str, str, str, int]]) -> None:
         now = int(self._now())
-        for number, (source, to, protocol, port) in enumerate(calls, start=1):
-            if protocol in WORDS:
-                for each in await self._used(party_of(source), party_of(to), WORDS[protocol], port):
-                    key = _key(each)
-                    if key in self._known:
-                        self._known[key] = Watched(self._known[key].since, now)
+        new = [each for each in calls if each not in self._answers and each[2] in WORDS]
+        if len(new) > NEW:
+            new = await asyncio.to_thread(_fairly, new)
+        for number, call in enumerate(new[:NEW], start=1):
+            source, to, protocol, port = call
+            found = await self._used(party_of(source), party_of(to), WORDS[protocol], port)
+            self._answers[call] = frozenset(map(_key, found))
             if number % STRETCH == 0:
                 await asyncio.sleep(0)
+        for key in frozenset().union(*(self._answers[call] for call in calls if call in self._answers)):
+            if key in self._known:
+                self._known[key] = Watched(self._known[key].since, now)
+        outside = [call for call in self._answers if not ("/" in call[0] and "/" in call[1])]
+        for call in (
+            outside if len(self._answers) < KEPT else tuple(self._answers)
+        ):  # names may come to stand for other addresses
+            del self._answers[call]
 
     async def _used(self, source: Party, to: Party, protocol: Protocol, port: int) -> list[Policy]:
         names = self._names_of(to)[:NAMES] if isinstance(to, IPv4Address) else ()
@@ -182,6 +196,17 @@ def concerns(policy: Policy, apps: Collection[AppName]) -> bool:
     """Whether this cell judges what the policy allows: at the destination, to the outside at the source."""
     ends = policy.sources if isinstance(policy, EgressPolicy) else (policy.to,)
     return any(end.matches(app) for end in ends for app in apps)
+
+
+def _fairly(calls: list[tuple[str, str, str, int]]) -> list[tuple[str, str, str, int]]:
+    """The first of each two ends, then the second of each, and so on: those that call without end come last."""
+    seen = Counter[tuple[str, str, str]]()
+    ranked = list[tuple[int, tuple[str, str, str, int]]]()
+    for each in calls:
+        seen[each[:3]] += 1
+        ranked.append((seen[each[:3]], each))
+    ranked.sort(key=lambda each: each[0])
+    return [each for _, each in ranked]
 
 
 def _key(policy: Policy) -> str:

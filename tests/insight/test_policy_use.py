@@ -8,7 +8,7 @@ import pytest
 
 from agent.insight.flow_looks import FlowLook, FlowLooks
 from agent.insight.live_flow import LiveFlow
-from agent.insight.policy_use import SAVED, PolicyUse
+from agent.insight.policy_use import NEW, SAVED, PolicyUse
 from agent.model.names import AppName
 from agent.model.outside import NOTHING_INSIDE
 from agent.model.policy import Policy, Protocol
@@ -24,6 +24,7 @@ DIRECT = "- {name: direct, from: acme/shop/web, to: acme/shop/api, tcp: 8080}\n"
 WIDE = "- {name: wide, from: same-space, to: acme/shop/*, tcp: any}\n"
 OTHER = "- {name: other, from: acme/shop/web, to: acme/shop/api, tcp: 9000}\n"
 ELSEWHERE = "- {name: elsewhere, from: acme/shop/web, to: acme/shop/db, tcp: 5432}\n"
+BACK = "- {name: back, from: acme/shop/api, to: acme/shop/web, tcp: 9000}\n"
 OUT = "- {name: out, from: acme/shop/web, to: {host: [api.example.com]}, tcp: [443]}\n"
 
 
@@ -176,3 +177,30 @@ async def test_what_cannot_be_written_stops_nothing(scene: Scene, tmp_path: Path
     await scene.use.look()
     scene.use.save()
     assert set(await scene.unused()) == {"direct", "other"}
+
+
+async def test_a_container_that_calls_without_end_costs_a_bound_and_hides_no_other_for_long(scene: Scene) -> None:
+    scene.held = policies(WIDE, OTHER)
+    asked = list[int]()
+    allowing = scene.allowing
+
+    async def counting(source: Party, to: Party, protocol: Protocol, port: int) -> tuple[Policy, ...]:
+        asked.append(port)
+        return await allowing(source, to, protocol, port) if port == 9000 else ()
+
+    scene.allowing = counting  # type: ignore[method-assign]
+    scene.start()
+    flood = [flow(port) for port in range(1, 4 * NEW)]
+    scene.flows.flows = flood
+    await scene.use.look()
+    assert len(asked) == NEW
+    other = LiveFlow("1", "acme/shop/api", "acme/shop/web", "10.255.1.3", 1, "10.255.1.2", "tcp", 9000, "open", "", "")
+    scene.held = policies(WIDE, BACK)
+    scene.flows.flows = [*flood, other]
+    await scene.use.look()
+    assert await scene.unused() == {}
+    assert len(asked) == 3 * NEW
+
+
+def flow(port: int) -> LiveFlow:
+    return LiveFlow("1", "acme/shop/web", "acme/shop/api", "10.255.1.2", 1, "10.255.1.3", "tcp", port, "open", "", "")
