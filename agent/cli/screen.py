@@ -92,6 +92,8 @@ def rows(found: Fields) -> Iterator[Row]:
     yield from _refused(found.at("refusals"))
     yield from _limited(list(found.at("limited").each()))
     yield from _denied(found.at("denied"))
+    if problem := found.at("summary").text("problem"):
+        yield Row("summary", f"not published for other cells: {problem}")
 
 
 def _denied(found: Fields) -> Iterator[Row]:

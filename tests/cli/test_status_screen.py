@@ -30,6 +30,7 @@ from agent.envoy.connection import EnvoyRow
 from agent.envoy.listeners import TlsState
 from agent.envoy.refused_calls import RefusalsRow, RefusedCall
 from agent.identity.rotation import Step
+from agent.insight.summaries import SummaryRow
 from agent.model.status import Event, Problem
 from agent.policy.in_force import PoliciesRow
 from dataplane.tunnel_probe import TunnelAnswer
@@ -298,3 +299,10 @@ def test_containers_that_come_to_their_limits_are_named_on_a_row_of_their_own(ag
     cell.rows = {"limited": (LimitedRow("job", 0, 12, 0, 0), LimitedRow("web", 3, 0, 4211, 7))}
     text = "refused or dropped: job (12 open too many), web (3 new too many, 4211 packets in, 7 packets out)"
     assert f"  limited      {text}\n" in on_a_terminal(agent, 160)
+
+
+def test_what_keeps_a_cells_summary_from_the_others_is_on_a_row_of_its_own(agent: Path, cell: FakeCell) -> None:
+    assert "  summary " not in on_a_terminal(agent, 160)
+    cell.rows = {"summary": SummaryRow(None, "etcd does not let 'cell-1' do this")}
+    text = "not published for other cells: etcd does not let 'cell-1' do this"
+    assert f"  summary      {text}\n" in on_a_terminal(agent, 160)

@@ -204,3 +204,10 @@ async def test_a_container_that_calls_without_end_costs_a_bound_and_hides_no_oth
 
 def flow(port: int) -> LiveFlow:
     return LiveFlow("1", "acme/shop/web", "acme/shop/api", "10.255.1.2", 1, "10.255.1.3", "tcp", port, "open", "", "")
+
+
+async def test_a_flow_that_goes_on_uses_a_policy_that_comes_to_allow_it(scene: Scene) -> None:
+    scene.flows.see("acme/shop/api", 8080)
+    await scene.use.look()
+    scene.held = policies(DIRECT, WIDE)
+    assert await scene.unused() == {}
