@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from agent.errors import HostRefused
+from agent.insight.followers import EventKind
 from bench.comparison import Figure, ratio
 from bench.event_follower import LOST, EventFollower
 from bench.load import CONNECTIONS, LATENCY, PORTS, SLOWEST, Ends, compiled, processor_seconds
@@ -35,7 +36,7 @@ NAMES = {LATENCY: "request and answer", SLOWEST: "request and answer, p99", CONN
 UNITS = {LATENCY: "µs", SLOWEST: "µs", CONNECTIONS: "1/s"}
 NEW, REFUSALS = f"{RATE:,} new connections a second", f"{RATE:,} refusals a second"
 MADE, PROCESSOR, TOLD, MISSED, EXPLAINED = (
-    "connections made", "processor time of the agent", "events told", "told that some were lost", "explain",
+    "connections made", "processor time of the agent", "connections told", "told that some were lost", "explain",
 )  # fmt: skip
 OF_LOAD = {MADE: "1/s", PROCESSOR: "ms/s", TOLD: "1/s", MISSED: "1/s"}
 Key = tuple[str, str]
@@ -98,8 +99,8 @@ def load_values(place: Place, load: str, setting: str, *, milliseconds: int) -> 
         found = {MADE: made, PROCESSOR: processor}
         if follower is not None:
             time.sleep(0.5)  # what waits is told, too
-            lost = follower.counts[LOST]
-            found |= {TOLD: (follower.counts.total() - 1 - lost) / took, MISSED: lost / took}
+            told = follower.counts[EventKind.NEW if load == NEW else EventKind.REFUSED]
+            found |= {TOLD: told / took, MISSED: follower.counts[LOST] / took}
     place.forget()
     yield from (((what, f"{load}, {setting}"), value) for what, value in found.items())
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 KIND = re.compile(rb"^event: (\w+)$", re.MULTILINE)
+DROPPED = re.compile(rb'"kind": "lost", "dropped": [1-9]')
 FOLLOWING, LOST = "following", "lost"
 WITHIN = 10.0  # seconds
 
@@ -39,6 +40,8 @@ class EventFollower:
         with suppress(OSError):
             while part := self._socket.recv(1 << 20):
                 whole, _, rest = (rest + part).rpartition(b"\n")
-                self.counts.update(each.decode() for each in KIND.findall(whole))
+                found = Counter(each.decode() for each in KIND.findall(whole))
+                found[LOST] = len(DROPPED.findall(whole))  # what is only told late is not lost
+                self.counts.update(found)
                 if self.counts[FOLLOWING]:
                     self._begun.set()

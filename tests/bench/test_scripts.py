@@ -184,7 +184,7 @@ def test_the_script_for_followers_measures_with_one_beside_without(tmp_path: Pat
         assert rows[what, "one follows"]["beside"].keys() == {"nobody follows"}
     for load in ("5,000 new connections a second", "5,000 refusals a second"):
         assert rows["processor time of the agent", f"{load}, one follows"]["p50"] > 0
-    assert rows["events told", "5,000 new connections a second, one follows"]["p50"] > 0
+    assert rows["connections told", "5,000 new connections a second, one follows"]["p50"] > 0
     assert rows["explain", "two containers of one cell"]["p50"] > 0
     for what in ("page seen", "memory of its process", "all of a frame's work, p95"):
         assert rows[what, "500 apps, 2,000 arrows"]["p50"] > 0
