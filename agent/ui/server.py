@@ -19,7 +19,7 @@ from agent.control.errors import JSON, answer, failures_as_answers, refusal
 from agent.errors import HostRefused
 from agent.ui.agent_link import AgentLink, Answered, failed
 from agent.ui.changes import Asked, PolicyChanges, shown
-from agent.ui.door import ENTER, cookie_name, door
+from agent.ui.door import ENTER, HEADERS, cookie_name, door
 from agent.ui.entrance import Entrance
 from agent.ui.visitors import CONNECTIONS, NewVisitor
 from host.errors import refused_as
@@ -124,7 +124,7 @@ class Page:
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """What the agent tells as it happens, for as long as the page listens."""
-        made = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        made = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
         try:
             async with self._agent.stream(request.path_qs) as given:
                 if given.status != 200:

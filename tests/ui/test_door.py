@@ -3,13 +3,13 @@
 import os
 import socket
 import subprocess
-from contextlib import suppress
+from contextlib import closing, suppress
 from http.client import HTTPConnection, RemoteDisconnected
 from ipaddress import IPv4Address
 
 import pytest
 
-from agent.ui.door import is_address
+from agent.ui.door import HEADERS, is_address
 from agent.ui.server import FILES, QUESTIONS
 from agent.ui.visitors import CONNECTIONS, owner, users_of
 from dataplane.flows.sockdiag import Ends
@@ -82,6 +82,19 @@ def test_only_the_files_of_the_page_are_served_with_a_policy_that_allows_no_fore
         assert given.headers["X-Content-Type-Options"] == "nosniff"
     for name in ("server.py", "../server.py", "%2e%2e/server.py", "page/", "index.html"):
         assert visitor("GET", f"/{name}").status == 404, name
+
+
+@pytest.mark.parametrize("address", ["/", "/none", "/v1/status", "/v1/events?kind=none", "/v1/changes", "/enter"])
+def test_no_answer_lacks_what_keeps_other_pages_from_it(visitor: Visitor, address: str) -> None:
+    assert visitor("GET", address).headers.items() >= HEADERS.items()
+
+
+def test_nor_does_what_is_told_as_it_happens(visitor: Visitor) -> None:
+    connection = HTTPConnection("127.0.0.1", visitor.served.listen.port, timeout=20)
+    connection.request("GET", "/v1/events", headers={"Cookie": visitor.cookie})
+    with closing(connection), connection.getresponse() as told:
+        assert told.status == 200
+        assert dict(told.getheaders()).items() >= HEADERS.items()
 
 
 def test_a_reader_may_look_at_what_a_change_would_do_and_make_none(serve: Serve) -> None:
