@@ -55,7 +55,10 @@ class FlowEvents:
         self._names: Names = {}
         self._at_once = True
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+        except OSError as error:  # there may be no descriptor left
+            raise _refused(error) from error
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, room)
             self._attach()
@@ -64,8 +67,7 @@ class FlowEvents:
                 self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
         except OSError as error:
             self._socket.close()
-            hint = "see that the kernel has nf_conntrack_netlink"
-            raise HostRefused(f"what begins and ends cannot be followed: {error.strerror}", hint=hint) from error
+            raise _refused(error) from error
 
     @property
     def descriptor(self) -> int:
@@ -87,7 +89,7 @@ class FlowEvents:
                 break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
-                    raise
+                    raise _refused(error) from error
                 lost += 1
                 continue
             found.append(self._event(received))
@@ -125,3 +127,8 @@ class FlowEvents:
         if kind == CT_NEW and flags & CREATED:
             return FlowEvent(Change.BEGUN, found)
         return FlowEvent(Change.CUT if port and found.flow.tcp_state not in (LAST_ACK, TIME_WAIT) else Change.ENDED, found)
+
+
+def _refused(error: OSError) -> HostRefused:
+    hint = "see that the kernel has nf_conntrack_netlink"
+    return HostRefused(f"what begins and ends cannot be followed: {error.strerror}", hint=hint)

@@ -1,5 +1,7 @@
 """Of the kernel's events those pass that a follower is told of: a flow's beginning, and its end once, of containers alone."""
 
+import os
+import resource
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +13,7 @@ import pytest
 from dataplane.flows import flow_table
 from dataplane.flows.event_filter import SAMPLE, EventFilter, StreamFilter
 from dataplane.flows.flow_events import Change, FlowEvent, FlowEvents
+from host.errors import HostRefused
 from host.namespace import run_in
 from tests.testlib.netns import Netns
 from tests.testlib.patience import eventually
@@ -157,3 +160,16 @@ def test_octets_and_age_are_known_where_the_kernel_keeps_them(host: Host) -> Non
     known = {each.flow.source: (each.sent, each.began is not None) for each in table.flows}
     assert known == {HERE: (None, False), THERE: (29, True)}
     assert table.whole
+
+
+def test_where_no_descriptor_is_left_following_is_refused_as_by_the_kernel() -> None:
+    """An error of another kind would end the agent's task."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        with pytest.raises(HostRefused, match="cannot be followed: Too many open files"):
+            FlowEvents(StreamFilter(IPv4Address("10.255.1.2")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
