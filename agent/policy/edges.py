@@ -7,12 +7,15 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from agent.errors import InvalidInput
 from agent.model.names import AppName
 from agent.model.outside import Cidrs, Hosts
 from agent.model.policy import AppPolicy, EgressPolicy, IngressPolicy, Pattern, Policy, Ports, Protocol, Scope
 from agent.policy.index import Parts, parts_of
 from agent.policy.ports import merged, without
 from agent.policy.resolve import meant
+
+MOST_LOOKED_AT = 100_000_000  # pairs, of half a minute: beyond that the answer would come too late, and a thread would go on
 
 Ends = tuple[str, str]
 Opened = Mapping[Protocol, tuple[Ports, ...]]
@@ -92,11 +95,15 @@ def outside_in_words(end: Cidrs | Hosts) -> str:
 def edges(
     policies: Iterable[Policy], roll: Roll, *, wanted: Callable[[Ends], bool] = lambda _ends: True
 ) -> Mapping[Ends, Opened]:
-    """All that policies open, by ends; of those that are `wanted`."""
+    """All that policies open, by ends; of those that are `wanted`. Raises InvalidInput where there are too many to look at."""
+    left = MOST_LOOKED_AT
     found: dict[Ends, dict[Protocol, set[Ports]]] = defaultdict(lambda: defaultdict(set))
     for policy in policies:
         opened = {each: ports for each in Protocol if (ports := policy.ports(each))}
         for ends in roll.ends(policy):
+            left -= 1
+            if left < 0:
+                raise InvalidInput(f"more than {MOST_LOOKED_AT:,} pairs of apps are meant", hint="name fewer by stars at once")
             if wanted(ends):
                 for protocol, ports in opened.items():
                     found[ends][protocol].update(ports)

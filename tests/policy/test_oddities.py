@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from agent.errors import InvalidInput
 from agent.model.names import AppName
+from agent.policy import edges as edges_module
 from agent.policy import effect as effect_module
 from agent.policy import oddities as module
 from agent.policy.effect import effect
@@ -54,3 +56,12 @@ def test_pairs_beyond_what_memory_holds_are_not_counted(monkeypatch: pytest.Monk
     policies = parse(b"policies: [{from: acme/shop/*, to: acme/shop/*, tcp: 80}]", source="f")
     found = effect((), policies, known=KNOWN)
     assert (len(found.opens), found.more) == (10, 90)
+
+
+def test_stars_for_more_pairs_than_can_be_looked_at_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    policies = parse(b"policies: [{from: acme/shop/*, to: acme/shop/*, tcp: 80}]", source="f")
+    monkeypatch.setattr(edges_module, "MOST_LOOKED_AT", 50 * 50)
+    assert len(effect((), policies, known=KNOWN).opens) == 50 * 50
+    monkeypatch.setattr(edges_module, "MOST_LOOKED_AT", 50 * 50 - 1)
+    with pytest.raises(InvalidInput, match="more than 2,499 pairs"):
+        effect((), policies, known=KNOWN)
