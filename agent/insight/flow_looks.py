@@ -8,6 +8,7 @@ from typing import Final
 
 from agent.insight.live_flow import LiveFlow
 from agent.insight.named_flows import FlowPlace, NamedFlows
+from agent.reader_threads import in_reader_thread
 from dataplane.flows import flow_table, tunnel_table
 from dataplane.flows.flow_table import FlowTable
 from dataplane.flows.tunnel_table import StreamTable
@@ -58,7 +59,7 @@ class FlowLooks:
             return self._last[1]
 
     async def _look(self) -> FlowLook:
-        seen = await asyncio.to_thread(_see, self._place)
+        seen = await in_reader_thread(lambda: _see(self._place))
         await self._named.refresh()
         flows: list[LiveFlow] = []
         for number, flow in enumerate(seen.table.flows, start=1):

@@ -10,6 +10,7 @@ from agent.model.names import AppName
 from agent.model.policy import Policy
 from agent.policy.outside_rights import OutsideResolver
 from agent.policy.resolve import PolicyResolver
+from agent.reader_threads import in_reader_thread
 from dataplane.flows.cut import Receipt
 from dataplane.flows.streams import counted
 from dataplane.kernel import Kernel
@@ -50,7 +51,7 @@ class CutForecast:
             now, tags = self._applied(), await self._tags()
             if now is None:
                 return ForeseenCuts()
-            then = await asyncio.to_thread(under, policies, now, tags)
+            then = await in_reader_thread(lambda: under(policies, now, tags))
             found = await asyncio.wrap_future(self._kernel.foresee(now, then))
             receipt = Receipt(found.flows, 0, 0, 0.0, 0.0, streams=counted(found.streams))
             return ForeseenCuts(receipt.count, cut_lines(receipt, now, tags)[:EXAMPLES], len(now.peers))

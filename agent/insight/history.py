@@ -16,6 +16,7 @@ from typing import Final
 from agent.insight.history_file import Caller, HistoryArea, HistoryEntry, HistoryFile
 from agent.model.status import Part, Problem
 from agent.pacing import Backoff, wait_for_event
+from agent.reader_threads import in_reader_thread
 from agent.wording import printable
 
 BATCH: Final = 1.0  # seconds: what comes meanwhile is one write
@@ -132,7 +133,7 @@ class History(Part):
     async def since(self, moment: datetime | None, *, area: HistoryArea | None, most: int) -> Found:
         """The newest `most` of those that are not older than `moment`, what still waits included. Raises OSError."""
         async with self._one:
-            return await asyncio.to_thread(self._find, moment, area, most)
+            return await in_reader_thread(lambda: self._find(moment, area, most))
 
     def _find(self, moment: datetime | None, area: HistoryArea | None, most: int) -> Found:
         found, damaged = list[HistoryEntry](), 0

@@ -28,6 +28,7 @@ from agent.policy.parties import Party
 from agent.policy.ports import merged
 from agent.policy.proposal import Proposal, Written
 from agent.policy.resolve import MOST_RIGHTS, PolicyResolver, permitting
+from agent.reader_threads import in_reader_thread
 from agent.store.protocols import PolicyStore, StoredPolicy
 from agent.wording import listed
 from dataplane.state import Allow
@@ -142,7 +143,7 @@ class PoliciesInForce(Part):
     async def if_changed(self, proposal: Proposal) -> tuple[tuple[Policy, ...], tuple[Policy, ...]]:
         """What is in force now, and what would be then. Raises InvalidSource for a text with mistakes, and InvalidInput."""
         held = Written(self._files.directory, self.from_files(), await self.from_store(), self._inside)
-        written = await asyncio.to_thread(proposal.on, held)  # of a mebibyte or more, which readers may ask about
+        written = await in_reader_thread(lambda: proposal.on(held))  # of a mebibyte or more, which readers may ask about
         return await self.in_force(), tuple(filter(self._endings.holds, written))
 
     async def resolver(self, tags: Mapping[AppName, int]) -> Resolve:

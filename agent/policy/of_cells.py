@@ -7,6 +7,7 @@ alone, and only shown: nothing here is enforced, and a cell that lies misleads a
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -21,6 +22,7 @@ from agent.policy.outside_rights import OutsideResolver
 from agent.policy.packed import Unpacked, pack, unpack
 from agent.policy.parties import Party
 from agent.policy.resolve import PolicyResolver
+from agent.reader_threads import in_reader_thread
 from agent.store.protocols import CellStore
 
 MOST_SPELLED_OUT: Final = 50_000  # policies of one cell by the apps that run there: some thousand rules for all of a space
@@ -149,7 +151,7 @@ class PoliciesOfCells:
             for name, data in others.items():
                 held = self._others.get(name)
                 if held is None or held.data != data:
-                    self._others[name] = await asyncio.to_thread(self._unpacked, name, data)
+                    self._others[name] = await in_reader_thread(partial(self._unpacked, name, data))
             for name in self._others.keys() - others.keys():
                 del self._others[name]
                 self._resolvers.pop(name, None)
@@ -166,7 +168,7 @@ class PoliciesOfCells:
         for name, each in with_policies.items():
             if each.apps is None or each.apps != running[name]:
                 apps = frozenset(running[name])
-                found = await asyncio.to_thread(_within_bounds, each.unpacked.policies, apps)
+                found = await in_reader_thread(partial(_within_bounds, each.unpacked.policies, apps))
                 each.apps, each.spelled_out, each.is_whole = apps, found[:MOST_SPELLED_OUT], len(found) <= MOST_SPELLED_OUT
 
     def _unpacked(self, name: str, data: bytes) -> OneCell:

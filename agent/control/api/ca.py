@@ -1,6 +1,5 @@
 """`/v1/ca`: the certificates of this cell's authorities, and the roots that all cells trust."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -17,6 +16,7 @@ from agent.identity.ca_errors import as_invalid_input
 from agent.identity.leaves import Leaves
 from agent.identity.trust import added, checked
 from agent.model.credentials import StoreCredentials
+from agent.reader_threads import in_reader_thread
 from agent.store.protocols import TrustStore
 from ca.show import Shown, Summary, show, summaries
 
@@ -56,7 +56,7 @@ class CaApi:
     async def shown(self) -> Shown:
         """The certificates of this cell's authorities; `bundle` is what everything here trusts."""
         with as_invalid_input():
-            found = await asyncio.to_thread(show, self._folder)
+            found = await in_reader_thread(lambda: show(self._folder))
         return replace(found, bundle=self._leaves.trust.bundle)
 
     async def publish_trust(self, roots: str | None, *, add: bool, writer: StoreCredentials | None) -> tuple[Summary, ...]:

@@ -28,6 +28,7 @@ from agent.policy.known_apps import KnownApps
 from agent.policy.mistaken_names import notices
 from agent.policy.of_cells import PoliciesOfCells
 from agent.policy.terms import parse_end, parse_mode
+from agent.reader_threads import in_reader_thread
 
 STRETCH = 100
 """Policies that are written before other tasks have their turn: one or two milliseconds."""
@@ -112,8 +113,8 @@ class PoliciesApi:
         """All policies that are written, those that have ended included, or those that speak of one app."""
         written, holding = await self._policies.written(), await self._policies.in_force()
         if request.query:
-            found = await asyncio.to_thread(_asked_for, written, holding, asked_about(request.query))  # there may be 60,000
-            return answer(found)
+            asked = partial(_asked_for, written, holding, asked_about(request.query))
+            return answer(await in_reader_thread(asked))  # there may be 60,000
         return web.Response(body=await self._list.text(written, holding=holding), content_type=JSON)
 
     async def allow(self, request: web.Request) -> web.Response:

@@ -1,6 +1,5 @@
 """`/v1/policies/diff` and `/v1/policies/matrix`: who may reach whom, and what a change would make of that."""
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import PurePath
@@ -23,6 +22,7 @@ from agent.policy.oddities import Oddity, oddities
 from agent.policy.of_cells import PoliciesOfCells
 from agent.policy.proposal import Proposal
 from agent.policy.terms import AUDIT
+from agent.reader_threads import in_reader_thread
 
 Foresee = Callable[[tuple[Policy, ...]], Awaitable[ForeseenCuts]]
 """What of the live connections of this cell would be cut under some policies."""
@@ -77,7 +77,7 @@ class PolicyEffectApi:
         proposal = body.proposal()
         before, after = await self._policies.if_changed(proposal)
         known = await self._known.named()
-        found = await asyncio.to_thread(effect, before, after, known=known)
+        found = await in_reader_thread(lambda: effect(before, after, known=known))
         seen = await self._cuts(after)
         unseen = 0 if proposal.files or proposal.whole else seen.other_cells  # files are of this cell alone
         cuts = {"count": seen.count, "lines": seen.lines, "other_cells": unseen}
@@ -90,7 +90,7 @@ class PolicyEffectApi:
         _, after = await self._policies.if_changed(body.proposal())
         ours = [each for each in after if each.origin.line and PurePath(each.origin.source).name in body.files]
         existing = self._known.routed().union(self._running())
-        found = await asyncio.to_thread(lambda: list(oddities(ours, after, known=existing)))
+        found = await in_reader_thread(lambda: list(oddities(ours, after, known=existing)))
         return answer({"warnings": [_oddity(each) for each in found]})
 
     async def matrix(self, request: web.Request) -> web.Response:
@@ -98,7 +98,7 @@ class PolicyEffectApi:
         app = _asked(request.query)
         roll, of_cells = Roll(await self._known.named()), self._of_cells
         policies = await (self._policies.in_force() if of_cells is None else of_cells.everywhere())
-        found = await asyncio.to_thread(matrix, policies, roll, app=app)
+        found = await in_reader_thread(lambda: matrix(policies, roll, app=app))
         if len(found) > MOST_EDGES:
             raise InvalidInput(f"{len(found):,} pairs of apps may reach each other", hint="ask for those of one app")
         return answer(_edges(found))
