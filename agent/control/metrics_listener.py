@@ -9,15 +9,15 @@ import contextlib
 import hmac
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from typing import Final, cast
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from agent import log
+from agent.bounded_visitor import BoundedVisitor
 from agent.complaint import Complaints
 from agent.config.config import MetricsSettings
 from agent.control.errors import Handler
@@ -26,7 +26,6 @@ from agent.model.status import Part, Problem
 from host.errors import refused_as
 from host.trust import require_trusted
 
-CONNECTIONS: Final = 32
 HANDSHAKE, LONGEST = 5.0, 30.0  # seconds, of a connection
 LOOK, AGAIN = 1.0, 5.0  # seconds between looks at its files, and attempts
 BACKLOG = 16
@@ -76,8 +75,9 @@ class MetricsListener(Part):
         try:
             assert runner.server is not None
             with refused_as(f"metrics are not served at {settings.listen}", hint="see `ip address` and `ss -ltnp`"):
+                visitors = partial(BoundedVisitor, runner.server, set[asyncio.Transport](), longest=LONGEST)
                 server = await asyncio.get_running_loop().create_server(
-                    partial(_NewVisitor, runner.server, set[asyncio.Transport]()), str(settings.listen.address),
+                    visitors, str(settings.listen.address),
                     settings.listen.port, ssl=context, ssl_handshake_timeout=HANDSHAKE, backlog=BACKLOG,
                 )  # fmt: skip
             async with server:
@@ -138,23 +138,3 @@ def _permission(token: bytes | None) -> Middleware:
         return await handler(request)
 
     return check
-
-
-class _NewVisitor(asyncio.Protocol):
-    """A connection whose handshake is done, until the server has it."""
-
-    def __init__(self, server: Callable[[], asyncio.Protocol], visitors: set[asyncio.Transport]) -> None:
-        self._server, self._visitors = server, visitors
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Hand it over, unless there are too many."""
-        made = cast("asyncio.Transport", transport)
-        self._visitors -= {each for each in self._visitors if each.is_closing()}
-        if len(self._visitors) >= CONNECTIONS:
-            made.abort()
-            return
-        self._visitors.add(made)
-        asyncio.get_running_loop().call_later(LONGEST, made.abort)
-        protocol = self._server()
-        made.set_protocol(protocol)
-        protocol.connection_made(made)

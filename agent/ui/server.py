@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp import web
 from pydantic import Field
 
+from agent.bounded_visitor import CONNECTIONS
 from agent.config.listen import ListenAddress
 from agent.control.bodies import Body, read_body
 from agent.control.errors import JSON, answer, failures_as_answers, refusal
@@ -21,7 +22,7 @@ from agent.ui.agent_link import AgentLink, Answered, failed
 from agent.ui.changes import Asked, PolicyChanges, shown
 from agent.ui.door import ENTER, HEADERS, cookie_name, door
 from agent.ui.entrance import Entrance
-from agent.ui.visitors import CONNECTIONS, NewVisitor
+from agent.ui.visitors import NewVisitor
 from host.errors import refused_as
 
 PAGE: Final = Path(__file__).parent / "page"

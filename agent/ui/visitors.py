@@ -5,12 +5,12 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address
-from typing import Final, cast
+from typing import Final
 
+from agent.bounded_visitor import BoundedVisitor
 from dataplane.flows.sockdiag import Ends, find
 from host.errors import HostRefused
 
-CONNECTIONS: Final = 32
 LONGEST: Final = 3600.0  # seconds, of a connection
 
 
@@ -32,28 +32,16 @@ def owner(ends: Ends) -> int | None:
     return None
 
 
-class NewVisitor(asyncio.Protocol):
+class NewVisitor(BoundedVisitor):
     """A connection before the server has it. Others' and too many are cut off."""
 
     def __init__(
         self, server: Callable[[], asyncio.Protocol], visitors: set[asyncio.Transport], *, users: frozenset[int]
     ) -> None:
-        self._server, self._visitors, self._users = server, visitors, users
+        super().__init__(server, visitors, longest=LONGEST)
+        self._users = users
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Hand it over."""
-        made = cast("asyncio.Transport", transport)
-        self._visitors -= {each for each in self._visitors if each.is_closing()}
-        if len(self._visitors) >= CONNECTIONS or not self._is_welcome(made):
-            made.abort()
-            return
-        self._visitors.add(made)
-        asyncio.get_running_loop().call_later(LONGEST, made.abort)
-        protocol = self._server()
-        made.set_protocol(protocol)
-        protocol.connection_made(made)
-
-    def _is_welcome(self, made: asyncio.Transport) -> bool:
+    def is_welcome(self, made: asyncio.Transport) -> bool:
         """What comes from elsewhere has no user that could be seen: there the token alone decides."""
         (here, port), (there, from_port) = made.get_extra_info("sockname"), made.get_extra_info("peername")
         if not IPv4Address(there).is_loopback and here != there:

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, load_pem_private_key
 
+from agent.bounded_visitor import CONNECTIONS
 from agent.config.config import MetricsSettings
 from agent.config.listen import ListenAddress
 from agent.config.load import loaded
@@ -189,8 +190,7 @@ async def test_a_client_that_holds_connections_leaves_room_after_a_while(
     async with served(here):
         await until_served(here, client, BEARER)
         held = [
-            await asyncio.open_connection(str(here.listen.address), here.listen.port, ssl=client)
-            for _ in range(metrics_listener.CONNECTIONS)
+            await asyncio.open_connection(str(here.listen.address), here.listen.port, ssl=client) for _ in range(CONNECTIONS)
         ]
         assert await asked(here, client, BEARER) == ""
         await until_served(here, client, BEARER)

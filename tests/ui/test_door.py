@@ -9,9 +9,10 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from agent.bounded_visitor import CONNECTIONS
 from agent.ui.door import HEADERS, is_address
 from agent.ui.server import FILES, QUESTIONS
-from agent.ui.visitors import CONNECTIONS, owner, users_of
+from agent.ui.visitors import owner, users_of
 from dataplane.flows.sockdiag import Ends
 from tests.testlib.patience import eventually
 from tests.ui.conftest import Serve, Visitor
