@@ -4,7 +4,6 @@ What cannot be heard in time the kernel drops, and says that it has: it never wa
 """
 
 import ctypes
-import errno
 import socket
 import struct
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from dataplane.flows.event_filter import EventFilter, StreamFilter
 from dataplane.flows.flow_table import CountedFlow, counted
 from host.errors import HostRefused
 from host.netlink.messages import HEADER, NETLINK_NETFILTER
+from host.netlink.multicast import take_waiting
 from host.netlink.socket import NETLINK_ADD_MEMBERSHIP, SOL_NETLINK
 
 BEGUN, CHANGED, GONE = 1, 2, 3  # NFNLGRP_CONNTRACK_NEW, _UPDATE, _DESTROY
@@ -80,20 +80,11 @@ class FlowEvents:
 
     def take(self, *, most: int) -> tuple[Sequence[FlowEvent], int]:
         """So many at the most, and how often the kernel had to drop some."""
-        found: list[FlowEvent] = []
-        lost = 0
-        for _ in range(most):
-            try:
-                received = self._socket.recv(RECEIVE)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise _refused(error) from error
-                lost += 1
-                continue
-            found.append(self._event(received))
-        return found, lost
+        try:
+            received, lost = take_waiting(self._socket, most=most, size=RECEIVE)
+        except OSError as error:
+            raise _refused(error) from error
+        return [self._event(each) for each in received], lost
 
     @property
     def is_pressed(self) -> bool:

@@ -3,7 +3,6 @@
 What cannot be heard in time the kernel drops, and says that it has: it never waits for who listens.
 """
 
-import errno
 import os
 import socket
 import struct
@@ -15,6 +14,7 @@ from typing import Final
 from dataplane.tables import NOTES_GROUP, TAG_MASK, Note
 from host.errors import HostRefused
 from host.netlink.messages import HEADER, NETLINK_NETFILTER, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, attribute, contents
+from host.netlink.multicast import take_waiting
 
 # linux/netfilter/nfnetlink_log.h
 ULOG: Final = 4 << 8
@@ -77,20 +77,8 @@ class Notes:
 
     def take(self, *, most: int) -> tuple[Sequence[NotedPacket], int]:
         """Packets, of so many messages at the most, and how often the kernel had to drop some."""
-        found: list[NotedPacket] = []
-        lost = 0
-        for _ in range(most):
-            try:
-                received = self._socket.recv(RECEIVE)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                lost += 1
-                continue
-            found += _packets(received)
-        return found, lost
+        received, lost = take_waiting(self._socket, most=most, size=RECEIVE)
+        return [packet for each in received for packet in _packets(each)], lost
 
     def _configure(self, content: bytes) -> None:
         body = GENERIC.pack(socket.AF_UNSPEC, 0, NOTES_GROUP) + content
