@@ -21,7 +21,7 @@ from agent.store.protocols import CellStore, IndexStore, PolicyStore, RouteStore
 from agent.store.sqlite import SqliteStore
 from agent.store.tags import LAST_TAG
 from tests.testlib import disks
-from tests.testlib.etcd import Etcd
+from tests.testlib.etcd import Etcd, SmallEtcd
 from tests.testlib.etcd_data_loss import LossyEtcd, StoreWithDisk
 from tests.testlib.memory_store import MemoryStore
 from tests.testlib.secured_etcd import secured
@@ -132,6 +132,21 @@ def own(tmp_path: Path) -> Iterator[Etcd]:
     etcd.start()
     yield etcd
     etcd.kill()
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[SmallEtcd]:
+    """One whose quota is small."""
+    etcd = SmallEtcd(tmp_path / "etcd")
+    etcd.start()
+    yield etcd
+    etcd.kill()
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[contextlib.AsyncExitStack]:
+    async with contextlib.AsyncExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture

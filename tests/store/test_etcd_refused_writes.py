@@ -1,11 +1,9 @@
 """An etcd that answers and takes nothing: the status knows without a change to be written; what was refused is tried again."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-
-import pytest
 
 from agent.model.policy import AppPolicy, Origin, Pattern, Ports
 from agent.policy.tags_in_use import TagsInUse
@@ -19,20 +17,6 @@ from tests.testlib.stores import NOW, EtcdCells, cell
 
 WEB = app("web")
 SOON = Timing(again=0.1, check=0.1, lease=1)
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[SmallEtcd]:
-    etcd = SmallEtcd(tmp_path / "etcd")
-    etcd.start()
-    yield etcd
-    etcd.kill()
-
-
-@pytest.fixture
-async def stack() -> AsyncIterator[contextlib.AsyncExitStack]:
-    async with contextlib.AsyncExitStack() as stack:
-        yield stack
 
 
 def reports(store: EtcdStore, words: str) -> Callable[[], bool]:

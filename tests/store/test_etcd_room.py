@@ -1,11 +1,8 @@
 """An etcd whose data comes near its quota is reported long before it takes no writes."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
-
-import pytest
 
 from agent.store.etcd.client import EtcdClient
 from agent.store.etcd.heartbeat import Timing
@@ -17,20 +14,6 @@ from tests.testlib.stores import EtcdCells, cell
 
 QUOTA = 2 << 20  # a SmallEtcd's
 SOON = Timing(again=0.1, check=0.1)
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[SmallEtcd]:
-    etcd = SmallEtcd(tmp_path / "etcd")
-    etcd.start()
-    yield etcd
-    etcd.kill()
-
-
-@pytest.fixture
-async def stack() -> AsyncIterator[contextlib.AsyncExitStack]:
-    async with contextlib.AsyncExitStack() as stack:
-        yield stack
 
 
 def warns(store: EtcdStore, words: str) -> bool:
