@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -33,17 +34,22 @@ class EarlierFlows:
             try:
                 await self._follow(begun)
             except HostRefused:  # whoever asks for a look is told why
+                self._followed.know_earlier(begun)
                 await asyncio.sleep(EVERY)
 
     async def _follow(self, begun: int) -> None:
         look = await self._looks.look(new=True)
         self._open = {each.id: each for each in look.flows[:MOST] if each.state != CLOSED}
+        self._followed.know_earlier(begun)
         while self._open and self._followed.goes_on(begun):
-            await asyncio.sleep(EVERY)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EVERY):
+                    await self._followed.begins(after=begun)
             if not self._followed.goes_on(begun):
                 return
             ended = list(self._ended(await self._looks.look()))
-            await asyncio.sleep(MOMENT)
+            if ended:
+                await asyncio.sleep(MOMENT)
             for each in ended:
                 self._followed.end(each)
 

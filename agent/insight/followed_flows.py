@@ -72,6 +72,7 @@ class FollowedFlows(Part):
         self._settled = asyncio.Event()
         self._beginning = asyncio.Condition()
         self._begun, self._hears = 0, False
+        self._asked, self._looked, self._earlier = 0, 0, 0
 
     def problems(self) -> Iterator[Problem]:
         """Why those who follow are told nothing."""
@@ -79,10 +80,20 @@ class FollowedFlows(Part):
             yield Problem("kernel", self._problem.what, self._problem.hint)
 
     async def ready(self) -> str:
-        """Once all is heard, or cannot be: why there is nothing to be told of flows, "" if there may be."""
-        await self._settled.wait()
-        if self._problem is not None:
-            return self._problem.what
+        """Once all is heard, or cannot be: why there is nothing to be told of flows, "" if there may be.
+
+        In containers that have come since the last look at them, too, as others may have followed before; and the ends of what
+        has begun before.
+        """
+        self._asked += 1
+        asked = self._asked
+        self._streams.look_anew()
+        self._followers.changed.set()
+        while self._looked < asked or self._earlier != self._begun:
+            if self._problem is not None:
+                return self._problem.what
+            self._settled.clear()
+            await self._settled.wait()
         return "" if flow_table.setting("events") else NO_EVENTS
 
     async def begins(self, *, after: int) -> int:
@@ -90,6 +101,11 @@ class FollowedFlows(Part):
         async with self._beginning:
             await self._beginning.wait_for(lambda: self._begun != after and self._hears)
         return self._begun
+
+    def know_earlier(self, begun: int) -> None:
+        """What had begun before the time of this number is known, as far as it can be: its ends are told."""
+        self._earlier = begun
+        self._settled.set()
 
     def goes_on(self, begun: int) -> bool:
         """Whether what began with this number has not ended."""
@@ -130,6 +146,7 @@ class FollowedFlows(Part):
                 await self._follow(events)
             except HostRefused as error:
                 self._problem = error
+                self._settled.set()
                 await asyncio.sleep(AGAIN)
                 changed.set()
             finally:
@@ -146,8 +163,11 @@ class FollowedFlows(Part):
         self._told.clear()
         try:
             while self._followers.want(FLOWS):
+                asked = self._asked
                 again = await self._streams.keep_up()
+                self._looked = asked
                 await self._begin()
+                self._settled.set()
                 loop.add_reader(events.descriptor, changed.set)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._until_next(again)):
@@ -165,7 +185,6 @@ class FollowedFlows(Part):
         if self._hears:
             return
         self._begun, self._hears = self._begun + 1, True
-        self._settled.set()
         async with self._beginning:
             self._beginning.notify_all()
 

@@ -47,6 +47,10 @@ class StreamEvents:
                     loop.add_reader(events.descriptor, partial(self._note, workload.address))
         return max(self._again - loop.time(), 0.0)
 
+    def look_anew(self) -> None:
+        """At the next call, whenever the last look was."""
+        self._again = 0.0
+
     def take(self, *, most: int) -> Iterator[tuple[IPv4Address, Collection[FlowEvent], int]]:
         """Of each container that something was heard of: its address, so many events at the most, how often some were lost."""
         loop = asyncio.get_running_loop()

@@ -1,6 +1,7 @@
 """Streams in tunnels of mutual TLS are listed and told as flows of apps, and each of them once."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
@@ -58,6 +59,16 @@ def test_a_container_that_comes_later_is_heard_of_too(cell: CellUnderTest) -> No
             return bool(told.of("new", tunnel=True))
 
         eventually(called)
+
+
+def test_who_follows_beside_another_is_told_of_the_latest_containers_from_the_first_call_on(cell: CellUnderTest) -> None:
+    cell.policy_file("shop.yaml", web_to_api("tcp: 9000"))
+    with EventStream(cell.client.path):
+        for number in range(3):
+            web, api = cell.run_app(WEB, name=f"web-{number}"), cell.run_app(API, name=f"api-{number}")
+            with EventStream(cell.client.path) as told:
+                pair(web, api, 9000)
+                eventually(partial(told.of, "new", tunnel=True))
 
 
 def test_containers_are_listened_in_only_while_somebody_follows(cell: CellUnderTest) -> None:

@@ -95,7 +95,7 @@ def test_one_that_does_not_run_is_reported_until_it_does(alone: CellUnderTest) -
     cell = alone
     cell.kill("dns")
     eventually(lambda: reports(cell, "dns", NOT_RUNNING))
-    assert reports(cell, "dns", "`cellnet dns` does: see its log")
+    assert reports(cell, "dns", "starts it again by itself: see its log (`journalctl -u cellnet-dns`)")
     cell.start()
     assert is_well(cell)
 
