@@ -14,10 +14,11 @@ make_base() {  # sets up $base, the bare system of $release
     command -v debootstrap >/dev/null || fail "debootstrap is not installed" "run: sudo setup/run release"
     mirror=$(mirrors "$release" | sed -n "s/^deb \([^ ]*\) $release main\$/\1/p" | sed -n 1p)
     [ -n "$mirror" ] || fail "this machine names no mirror of Debian" "see /etc/apt/sources.list.d"
-    for pause in 5 20 0; do  # a mirror fails now and then, and debootstrap asks it once
+    for pause in 5 40 0; do  # a mirror fails now and then, and debootstrap asks it once
         rm -rf --one-file-system "$base.new"
         if debootstrap --variant=minbase --include=ca-certificates,git,make,python3,sudo "$release" "$base.new" "$mirror" \
             >"$base.log" 2>&1; then break; fi
+        wget -nv -O /dev/null "$mirror/dists/$release/Release" >>"$base.log" 2>&1 || :  # debootstrap does not say why
         [ "$pause" != 0 ] ||
             { tail -n 5 "$base.log" >&2; fail "debootstrap could not make $release" "all it said is in $base.log"; }
         sleep "$pause"
