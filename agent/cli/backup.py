@@ -54,9 +54,11 @@ def backup(location: Location, file: Path, encrypt: bool, passphrase_file: Path 
 
 
 def _refuse_other_file(path: Path) -> None:
-    """Raises Conflict where something else than a backup would be lost."""
+    """Raises Conflict where something else than a backup would be lost, and InvalidInput without a folder."""
     from agent.backup.seal import is_backup
 
+    if not path.absolute().parent.is_dir():
+        raise InvalidInput(f"there is no folder {path.absolute().parent}", hint="make it, or name another")
     try:
         with path.open("rb") as there:
             beginning = there.read(BEGINNING)

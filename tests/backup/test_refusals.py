@@ -157,5 +157,6 @@ def test_where_no_agent_has_run_there_is_nothing_to_back_up(home: MakeHome, back
 
 
 def test_a_backup_that_cannot_be_written_leaves_nothing(cell: CellOnDisk, tmp_path: Path) -> None:
-    assert "cannot write" in cell.cellnet("backup", str(tmp_path / "nowhere/cell.backup"), code=1)
+    assert f"there is no folder {tmp_path}/nowhere" in cell.cellnet("backup", str(tmp_path / "nowhere/cell.backup"), code=2)
+    assert "cannot write" in cell.cellnet("backup", "/proc/cell.backup", code=1)
     assert "No such file" in cell.cellnet("restore", str(tmp_path / "nowhere/cell.backup"), code=1)
