@@ -1,6 +1,6 @@
 // What the page asks of the process that serves it.
 
-export class Failure extends Error {
+class Failure extends Error {
   constructor(status, { kind, what, hint }) {
     super(what);
     Object.assign(this, { status, kind, what, hint: hint || "" });

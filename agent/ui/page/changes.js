@@ -78,7 +78,7 @@ export class ChangesView {
 
 const words = ({ kind, name }) => `${{ allow: "allowed by", delete: "deleted", undo: "undone" }[kind]} ${name}`;
 
-export function diff(found) {
+function diff(found) {
   const line = (kind, text) => el("li", { class: kind }, text);
   const pair = (each) => `${each.from} → ${each.to}  ${each.ports.join(", ")}${each.mode ? ` (${each.mode})` : ""}`;
   const lines = [

@@ -44,7 +44,7 @@ export function distance(points, box, x, y, most) {
   return best;
 }
 
-export function pointAt([a, b, c, d], t) {
+function pointAt([a, b, c, d], t) {
   const u = 1 - t;
   const [p, q, r, s] = [u * u * u, 3 * u * u * t, 3 * u * t * t, t * t * t];
   return [p * a[0] + q * b[0] + r * c[0] + s * d[0], p * a[1] + q * b[1] + r * c[1] + s * d[1]];

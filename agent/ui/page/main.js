@@ -7,7 +7,7 @@ import { Lists } from "./lists.js";
 import { AppMap } from "./map.js";
 import { Panel } from "./panel.js";
 import { Refusals } from "./refusals.js";
-import { keyOf, World } from "./world.js";
+import { keyOf, RED, World } from "./world.js";
 
 const LOOKS = { refusals: 2000, status: 2000, flows: 2000, rest: 5000, summaries: 10_000 }; // milliseconds
 
@@ -92,7 +92,7 @@ async function look(all = false) {
     banner(error);
     return;
   }
-  const faded = [...world.refused.values()].some((each) => now - each.last > 60_000 && now - each.last < 62_500);
+  const faded = [...world.refused.values()].some((each) => now - each.last > RED && now - each.last < RED + 2500);
   if (fresh || faded) {
     if (view !== "changes") draw();
     panel.refresh();

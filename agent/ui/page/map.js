@@ -26,7 +26,6 @@ export class AppMap {
 
   constructor(world, { onApp, onEdge, onNothing }) {
     this.world = world;
-    this.onApp = onApp;
     this.view = new View(byId("frame"), byId("world"), {
       click: (x, y) => {
         const found = this.edgeAt(x, y);

@@ -154,7 +154,7 @@ export class Panel {
   }
 }
 
-export const figures = (rows) => el("dl", { class: "figures" }, rows.map(([name, value, kind]) => el("div", { class: kind || null }, el("dt", {}, name), el("dd", { "data-figure": name }, value))));
+const figures = (rows) => el("dl", { class: "figures" }, rows.map(([name, value, kind]) => el("div", { class: kind || null }, el("dt", {}, name), el("dd", { "data-figure": name }, value))));
 
 export const problem = (each) => el("li", {}, el("b", {}, `${each.area}: `), each.what, each.hint && el("span", { class: "soft" }, `\n${each.hint}`));
 

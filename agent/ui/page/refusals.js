@@ -2,7 +2,7 @@
 
 import { get } from "./ask.js";
 import { button, byId, counted, el } from "./elements.js";
-import { short } from "./world.js";
+import { portOf, RED, short } from "./world.js";
 
 const QUIET = 3000; // milliseconds between two announcements
 
@@ -34,7 +34,7 @@ export class Refusals {
     }
     this.#after = found.number;
     const denied = found.denied.filter((each) => each.reason !== "audit"); // that passed
-    const fresh = this.#first ? denied.filter((each) => now - Date.parse(each.at) < 60_000) : denied;
+    const fresh = this.#first ? denied.filter((each) => now - Date.parse(each.at) < RED) : denied;
     if (this.#first) this.world.denials = denied.filter((each) => !fresh.includes(each)).reverse();
     this.world.noteDenied(fresh, now);
     if (!this.#first) this.#untold.push(...fresh);
@@ -54,11 +54,10 @@ export class Refusals {
 }
 
 export function denialLine(each, open, at) {
-  const port = each.port ? `${each.protocol}/${each.port}` : each.protocol;
   return [
     el("time", { datetime: each.at }, each.at.slice(11, 19)),
     button(`${short(each.from)} → ${short(each.to)}`, open, { class: "link", "data-at": at }),
-    ` ${port} `,
+    ` ${portOf(each)} `,
     el("span", { class: "why" }, `${each.reason} ${each.words}`.trimEnd()),
   ];
 }

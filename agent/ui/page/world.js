@@ -1,6 +1,6 @@
 // What is known of the cell, and what of it the map shows: apps by space, and who may reach whom, does, or was refused.
 
-const RED = 60_000; // milliseconds that a refusal is shown
+export const RED = 60_000; // milliseconds that a refusal is shown
 const MOST_OUTSIDE = 60;
 export const OUTSIDE = "outside";
 
@@ -14,13 +14,13 @@ export class World {
   summaries = { flows: [], denied: [], silent: [] }; // of all cells, at most ten seconds old
   mayChange = false;
   denials = []; // the newest first
-  refused = new Map(); // by ends: when last, how often, on which ports and why
+  refused = new Map(); // by ends: when last, on which ports and why
 
   noteDenied(found, now) {
     for (const each of found) {
       const key = keyOf(each.from, each.to);
-      const held = this.refused.get(key) ?? { from: each.from, to: each.to, count: 0, ports: new Map() };
-      Object.assign(held, { count: held.count + 1, last: now, at: each.at });
+      const held = this.refused.get(key) ?? { from: each.from, to: each.to, ports: new Map() };
+      held.last = now;
       held.ports.set(portOf(each), each.reason);
       this.refused.set(key, held);
     }
@@ -77,5 +77,5 @@ export class World {
 export const portOf = ({ protocol, port }) => (port ? `${protocol}/${port}` : protocol);
 export const keyOf = (from, to) => `${from} ${to}`;
 export const isApp = (name) => /^[^/\s]+\/[^/\s]+\/[^/\s]+$/.test(name);
-export const spaceOf = (name) => name.split("/").slice(0, 2).join("/");
+const spaceOf = (name) => name.split("/").slice(0, 2).join("/");
 export const short = (name) => (isApp(name) ? name.split("/")[2] : name);
