@@ -21,7 +21,7 @@ from agent.store.protocols import CellStore, IndexStore, PolicyStore, RouteStore
 from agent.store.sqlite import SqliteStore
 from agent.store.tags import LAST_TAG
 from tests.testlib import disks
-from tests.testlib.etcd import Etcd, SmallEtcd
+from tests.testlib.etcd import Etcd, SmallEtcd, running
 from tests.testlib.etcd_data_loss import LossyEtcd, StoreWithDisk
 from tests.testlib.memory_store import MemoryStore
 from tests.testlib.secured_etcd import secured
@@ -57,10 +57,7 @@ def ledger(database: Database) -> Ledger:
 @pytest.fixture(scope="session")
 def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
     """One for all tests that leave it well; each store has a prefix of its own."""
-    etcd = Etcd(tmp_path_factory.mktemp("etcd"))
-    etcd.start()
-    yield etcd
-    etcd.kill()
+    yield from running(Etcd(tmp_path_factory.mktemp("etcd")))
 
 
 @pytest.fixture(params=["memory", "sqlite", "etcd"])
@@ -128,19 +125,13 @@ def indexes(names: tuple[RouteStore, IndexStore]) -> IndexStore:
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Etcd]:
     """An etcd that the test may ruin."""
-    etcd = Etcd(tmp_path / "etcd")
-    etcd.start()
-    yield etcd
-    etcd.kill()
+    yield from running(Etcd(tmp_path / "etcd"))
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[SmallEtcd]:
     """One whose quota is small."""
-    etcd = SmallEtcd(tmp_path / "etcd")
-    etcd.start()
-    yield etcd
-    etcd.kill()
+    yield from running(SmallEtcd(tmp_path / "etcd"))
 
 
 @pytest.fixture
@@ -152,10 +143,7 @@ async def stack() -> AsyncIterator[contextlib.AsyncExitStack]:
 @pytest.fixture
 def lossy(tmp_path: Path) -> Iterator[LossyEtcd]:
     """The same, which can lose its data."""
-    etcd = LossyEtcd(tmp_path / "etcd")
-    etcd.start()
-    yield etcd
-    etcd.kill()
+    yield from running(LossyEtcd(tmp_path / "etcd"))
 
 
 @pytest.fixture

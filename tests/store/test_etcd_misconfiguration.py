@@ -10,7 +10,7 @@ import pytest
 from agent.config.etcd import EtcdEndpoint
 from agent.errors import Unavailable
 from agent.store.etcd.client import EtcdClient
-from tests.testlib.etcd import Etcd
+from tests.testlib.etcd import Etcd, running
 from tests.testlib.secured_etcd import certify
 
 
@@ -18,10 +18,7 @@ def started(folder: Path, *, ask: bool = False) -> Iterator[Etcd]:
     certify(folder, "ca")
     for name in ("server", "root"):
         certify(folder, name, issuer="ca")
-    etcd = Etcd(folder / "etcd", certificates=folder, ask=ask)
-    etcd.start()
-    yield etcd
-    etcd.kill()
+    yield from running(Etcd(folder / "etcd", certificates=folder, ask=ask))
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,10 @@
 
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import TypeVar
 
 from agent.config.etcd import Etcd as Config
 from agent.config.etcd import EtcdEndpoint
@@ -55,6 +56,16 @@ class Etcd(etcd.Etcd):
         here = self._certificates
         files = {"cacert": "ca.crt"} | ({"cert": "root.crt", "key": "root.key"} if self._ask else {})
         return [f"--{option}={here / name}" for option, name in files.items()] if here else []
+
+
+AnyEtcd = TypeVar("AnyEtcd", bound=Etcd)
+
+
+def running(etcd: AnyEtcd) -> Iterator[AnyEtcd]:
+    """For a fixture: started, and killed after the tests."""
+    etcd.start()
+    yield etcd
+    etcd.kill()
 
 
 def secret_file(path: Path, text: str) -> Path:
