@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,10 +19,10 @@ from agent import log
 from agent.complaint import Complaints
 from agent.errors import HostRefused, InvalidInput
 from agent.insight.flow_looks import FlowLooks
+from agent.insight.names_outside import NamesOf, meanings
 from agent.model.names import AppName
 from agent.model.policy import EgressPolicy, Policy, Protocol
 from agent.policy.difference import difference
-from agent.policy.host_names import parse_host
 from agent.policy.parties import Party, party_of
 from host.durable import PUBLIC, Write, make_folder, replace
 
@@ -31,7 +30,6 @@ SAVED: Final = 600.0  # seconds between two writes
 NEW: Final = 2_000  # calls that are asked about in one look: a container may make 65,000
 KEPT: Final = 16_384  # answers
 STRETCH: Final = 200  # calls or policies after which other tasks have their turn
-NAMES: Final = 16  # of one address that are asked about
 WORDS: Final = {each.value: each for each in Protocol}
 
 Allowing = Callable[[Party, Party, Protocol, int], Awaitable[Iterable[Policy]]]
@@ -74,7 +72,7 @@ class PolicyUse:
         *,
         in_force: Callable[[], Awaitable[tuple[Policy, ...]]],
         allowing: Allowing,
-        names_of: Callable[[IPv4Address], tuple[str, ...]],
+        names_of: NamesOf,
         now: Callable[[], float],
         elapsed: Callable[[], float],
     ) -> None:
@@ -175,10 +173,9 @@ class PolicyUse:
             del self._answers[call]
 
     async def _used(self, source: Party, to: Party, protocol: Protocol, port: int) -> list[Policy]:
-        names = self._names_of(to)[:NAMES] if isinstance(to, IPv4Address) else ()
         found = list[Policy]()
-        for end in (to, *map(parse_host, names)):
-            with contextlib.suppress(InvalidInput):  # no policy could speak of it
+        for end in meanings(to, self._names_of):
+            with contextlib.suppress(InvalidInput):  # no end is an app: no policy could speak of it
                 found += await self._allowing(source, end, protocol, port)
         return found
 

@@ -1,16 +1,13 @@
 """Which policy allows a flow, by name and place. Asked of every flow: what was found is kept while policies stay the same."""
 
 from collections.abc import Awaitable, Callable
-from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
-from agent.errors import InvalidInput
+from agent.insight.names_outside import NamesOf, meanings
 from agent.model.policy import Policy, Protocol
-from agent.policy.host_names import parse_host
 from agent.policy.parties import Party
 
 KEPT: Final = 8_192  # answers
-NAMES: Final = 16  # of one address that are asked about
 
 Check = Callable[[Party, Party, Protocol, int], Awaitable[Policy | None]]
 
@@ -29,13 +26,7 @@ NONE: Final = Right()
 class RightsInForce:
     """`in_force` is the same object while policies are the same; `names_of` are those that an address outside stands for."""
 
-    def __init__(
-        self,
-        check: Check,
-        *,
-        in_force: Callable[[], Awaitable[object]],
-        names_of: Callable[[IPv4Address], tuple[str, ...]],
-    ) -> None:
+    def __init__(self, check: Check, *, in_force: Callable[[], Awaitable[object]], names_of: NamesOf) -> None:
         self._check = check
         self._in_force = in_force
         self._names_of = names_of
@@ -58,14 +49,8 @@ class RightsInForce:
         return found
 
     async def _ask(self, source: Party, to: Party, protocol: Protocol, port: int) -> Right:
-        ends: list[Party] = [to]
-        if isinstance(to, IPv4Address):
-            ends += [parse_host(name) for name in self._names_of(to)[:NAMES]]
-        for end in ends:
-            try:
-                found = await self._check(source, end, protocol, port)
-            except InvalidInput:  # a name that no policy could have
-                continue
+        for end in meanings(to, self._names_of):
+            found = await self._check(source, end, protocol, port)
             if found is not None:
                 return Right(found.name, str(found.origin), found.audit)
         return NONE

@@ -58,7 +58,7 @@ class Scene:
     def start(self) -> PolicyUse:
         self.use = PolicyUse(
             self.path, self.flows, in_force=self.in_force, allowing=self.allowing,
-            names_of=lambda address: ("api.example.com",) if address == IPv4Address("192.0.2.7") else (),
+            names_of=lambda address: ("x-.example.org", "api.example.com") if address == IPv4Address("192.0.2.7") else (),
             now=lambda: NOON + self.seconds, elapsed=lambda: self.seconds,
         )  # fmt: skip
         return self.use

@@ -1,9 +1,12 @@
 """What policies say of a connection: which one allows it, or what nearly does."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from ipaddress import IPv4Address
 
+from agent.errors import InvalidInput
 from agent.insight.explain.way import AskedWay, WayStep
+from agent.insight.names_outside import MOST, NamesOf
 from agent.wording import listed
 
 Check = Callable[[Mapping[str, str]], Awaitable[Mapping[str, object]]]
@@ -21,7 +24,7 @@ class PolicySteps:
         check: Check,
         unsettled: Callable[[], tuple[str, ...]],
         cut_off: Callable[[], str],
-        names_of: Callable[[IPv4Address], tuple[str, ...]],
+        names_of: NamesOf,
     ) -> None:
         self._check = check
         self._unsettled = unsettled
@@ -32,8 +35,10 @@ class PolicySteps:
         """The policy, and files that may change it in a moment."""
         found = await self._about(way, str(way.to))
         if not found["allowed"] and isinstance(way.to, IPv4Address):
-            for name in self._names_of(way.to):
-                by_name = await self._about(way, name)
+            for name in self._names_of(way.to)[:MOST]:
+                by_name: dict[str, object] = {"allowed": False}
+                with suppress(InvalidInput):  # no policy could name it, nor a question
+                    by_name = await self._about(way, name)
                 if by_name["allowed"]:
                     words = f"{way.to} is {name}, as the resolver of this cell answered"
                     return (_policy(by_name | {"notices": (words,)}, way),)
