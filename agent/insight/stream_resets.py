@@ -4,7 +4,7 @@ The kernel says of no socket who has destroyed it. So a reset waits for that mom
 not cut a stream between the same ends.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -20,16 +20,18 @@ class StreamResets:
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[float, StreamEnds, LiveFlow]] = deque(maxlen=MOST)
-        self._cut: dict[StreamEnds, float] = {}
+        self._cut: OrderedDict[StreamEnds, float] = OrderedDict()  # the oldest first
 
     def cut(self, ends: StreamEnds, *, now: float) -> None:
         """The agent has cut what was between these."""
+        self._forget(now)
         self._cut[ends] = now + MOMENT
+        self._cut.move_to_end(ends)
         self._waiting = deque((each for each in self._waiting if each[1] != ends), maxlen=MOST)
 
     def add(self, ends: StreamEnds, flow: LiveFlow, *, now: float) -> None:
         """One was reset."""
-        self._cut = {each: until for each, until in self._cut.items() if until > now}
+        self._forget(now)
         if ends not in self._cut:
             self._waiting.append((now + MOMENT, ends, flow))
 
@@ -40,3 +42,8 @@ class StreamResets:
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
+
+    def _forget(self, now: float) -> None:
+        """What was cut so long ago that its resets have come, or never do."""
+        while self._cut and next(iter(self._cut.values())) <= now:
+            self._cut.popitem(last=False)

@@ -1,5 +1,6 @@
 """A stream that the agent has cut is not told as ended, too, whichever of both is heard of first."""
 
+import tracemalloc
 from ipaddress import IPv4Address
 
 from agent.insight.live_flow import LiveFlow
@@ -33,3 +34,25 @@ def test_a_cut_is_over_after_a_moment() -> None:
     resets.cut(ENDS, now=1.0)
     resets.add(ENDS, FLOW, now=1.0 + 2 * MOMENT)
     assert list(resets.due(now=9.0)) == [FLOW]
+
+
+def test_a_cut_is_over_after_a_moment_though_another_was_made_again_since() -> None:
+    resets = StreamResets()
+    resets.cut(ENDS, now=1.0)
+    resets.cut(OTHER, now=1.2)
+    resets.cut(ENDS, now=1.4)
+    resets.add(ENDS, FLOW, now=1.8)
+    resets.add(OTHER, FLOW, now=1.8)
+    assert list(resets.due(now=9.0)) == [FLOW]
+
+
+def test_cuts_of_which_no_reset_comes_are_not_kept() -> None:
+    resets = StreamResets()
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            resets.cut(StreamEnds(WEB, API, number), now=float(number))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 100_000  # octets
