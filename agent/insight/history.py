@@ -78,7 +78,7 @@ class History(Part):
             self._unwritten[area] += 1
             self._wake.set()
         else:
-            self._put(HistoryEntry(self._now().replace(microsecond=0), area, printable(what), by))
+            self._put(area, printable(what), by=by)
 
     def problems(self) -> Iterator[Problem]:
         """Why nothing is kept."""
@@ -121,7 +121,7 @@ class History(Part):
         """The agent stops: what waits is written now."""
         if not self._begun:
             return
-        self._put(HistoryEntry(self._now().replace(microsecond=0), HistoryArea.AGENT, STOPPED))
+        self._put(HistoryArea.AGENT, STOPPED)
         with contextlib.suppress(OSError):
             self._write()
 
@@ -149,7 +149,7 @@ class History(Part):
 
     def _backwards(self, area: HistoryArea | None) -> Iterator[HistoryEntry | None]:
         """The newest first, those that wait included; None for a damaged line. Of other areas not all."""
-        yield from reversed([self._waiting[number] for number in range(len(self._waiting))])
+        yield from reversed(self._all_waiting())
         wanted = b"" if area is None else f'"{area}"'.encode()
         for line in self._file.lines():
             if wanted in line:
@@ -161,14 +161,18 @@ class History(Part):
     def _write(self) -> None:
         """What waits, in whatever thread; what comes meanwhile waits on."""
         with self._disk:
-            batch = [self._waiting[number] for number in range(len(self._waiting))]
+            batch = self._all_waiting()
             if batch:
                 self._file.append(batch)
             for _each in batch:
                 self._waiting.popleft()
 
-    def _put(self, entry: HistoryEntry) -> None:
-        self._waiting.append(entry)
+    def _all_waiting(self) -> list[HistoryEntry]:
+        """In whatever thread: what is added meanwhile must not end the reading."""
+        return [self._waiting[number] for number in range(len(self._waiting))]
+
+    def _put(self, area: HistoryArea, what: str, *, by: Caller | None = None) -> None:
+        self._waiting.append(HistoryEntry(self._now().replace(microsecond=0), area, what, by))
         self._kept += 1
         self._wake.set()
 
@@ -178,7 +182,5 @@ class History(Part):
             return
         for area, count in self._unwritten.items():
             words = "one more event came than is kept" if count == 1 else f"{count} more events came than are kept"
-            self._put(
-                HistoryEntry(self._now().replace(microsecond=0), area, f"{words} in one minute or while the disk took none")
-            )
+            self._put(area, f"{words} in one minute or while the disk took none")
         self._unwritten.clear()

@@ -166,11 +166,10 @@ class PolicyUse:
         for key in frozenset().union(*(self._answers[call] for call in calls if call in self._answers)):
             if key in self._known:
                 self._known[key] = Watched(self._known[key].since, now)
-        outside = [call for call in self._answers if not ("/" in call[0] and "/" in call[1])]
-        for call in (
-            outside if len(self._answers) < KEPT else tuple(self._answers)
-        ):  # names may come to stand for other addresses
-            del self._answers[call]
+        if len(self._answers) >= KEPT:
+            self._answers.clear()
+        # names may come to stand for other addresses
+        self._answers = {call: keys for call, keys in self._answers.items() if "/" in call[0] and "/" in call[1]}
 
     async def _used(self, source: Party, to: Party, protocol: Protocol, port: int) -> list[Policy]:
         found = list[Policy]()
