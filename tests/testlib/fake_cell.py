@@ -69,6 +69,7 @@ from agent.model.policy import Pattern, Policy
 from agent.model.reservation import Reservation
 from agent.model.status import Part, Problem
 from agent.policy.in_force import PoliciesRow
+from agent.policy.of_cells import PoliciesOfCells
 from agent.store.protocols import CellStore
 from ca.show import Shown, Summary
 from dataplane.tunnel_probe import TunnelAnswer
@@ -339,6 +340,7 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
             cuts=policies.cuts,
             running=apps.instances,
             trail=trail,
+            of_cells=PoliciesOfCells(policies, cell.names, cell="one", is_here=lambda _: False),
         ),
         cells,
         RoutesApi(cell.names, naming, known=known, in_force=cell.step, instances=lambda: cell.instances, leads=apps.leads),

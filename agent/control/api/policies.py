@@ -86,7 +86,7 @@ class PoliciesApi:
     def __init__(
         self, policies: PoliciesInForce, *, known: KnownApps, enforcement: Enforcement, defaults: OutsideDefaults,
         now: Callable[[], datetime], cuts: Foresee, running: Callable[[], Iterable[AppName]], trail: PolicyTrail,
-        of_cells: PoliciesOfCells | None = None,
+        of_cells: PoliciesOfCells,
     ) -> None:  # fmt: skip
         self._policies = policies
         self._now = now

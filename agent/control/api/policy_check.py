@@ -99,10 +99,10 @@ class Judgement:
 
 
 class PolicyCheck:
-    """Answers it, for all cells that judge it; without `of_cells` for this one."""
+    """Answers it, for all cells that judge it."""
 
     def __init__(
-        self, policies: PoliciesInForce, *, known: KnownApps, defaults: OutsideDefaults, of_cells: PoliciesOfCells | None = None
+        self, policies: PoliciesInForce, *, known: KnownApps, defaults: OutsideDefaults, of_cells: PoliciesOfCells
     ) -> None:
         self._of_cells = of_cells
         self._policies = policies
@@ -143,8 +143,8 @@ class PolicyCheck:
         source, to, protocol, port = question.source, question.to, question.protocol, question.port
         here = await self._policies.check(source, to=to, protocol=protocol, port=port)
         of_cells = self._of_cells
-        by_cell = {} if of_cells is None else await of_cells.speaking(source, to=to)
-        if of_cells is None or not by_cell.keys() - {of_cells.cell}:
+        by_cell = await of_cells.speaking(source, to=to)
+        if not by_cell.keys() - {of_cells.cell}:
             return Judgement(here, await self._policies.open_ports(source, to=to))
         found = {cell: permitting(each, protocol=protocol, port=port) for cell, each in by_cell.items()}
         policy = next((each for each in found.values() if each is not None), None)

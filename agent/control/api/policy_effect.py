@@ -55,7 +55,7 @@ class PolicyEffectApi:
 
     def __init__(
         self, policies: PoliciesInForce, *, known: KnownApps, cuts: Foresee, running: Callable[[], Iterable[AppName]],
-        of_cells: PoliciesOfCells | None = None,
+        of_cells: PoliciesOfCells,
     ) -> None:  # fmt: skip
         self._policies = policies
         self._running = running
@@ -96,8 +96,7 @@ class PolicyEffectApi:
     async def matrix(self, request: web.Request) -> web.Response:
         """Who may reach whom now, on any cell."""
         app = _asked(request.query)
-        roll, of_cells = Roll(await self._known.named()), self._of_cells
-        policies = await (self._policies.in_force() if of_cells is None else of_cells.everywhere())
+        roll, policies = Roll(await self._known.named()), await self._of_cells.everywhere()
         found = await in_reader_thread(lambda: matrix(policies, roll, app=app))
         if len(found) > MOST_EDGES:
             raise InvalidInput(f"{len(found):,} pairs of apps may reach each other", hint="ask for those of one app")
