@@ -15,6 +15,12 @@ HEADERS = 28  # octets of IPv4 and UDP
 MTU_DISCOVER, NEVER_FRAGMENT = 10, 2  # IP_MTU_DISCOVER, IP_PMTUDISC_DO
 
 
+def is_probe(source: IPv4Address, to: IPv4Address, port: int, *, cell_prefix: int) -> bool:
+    """Whether it is a cell's question to another: from one VTEP to the other, which have the first address of a cell's part."""
+    rest = (1 << (32 - cell_prefix)) - 1
+    return port == PORT and not (int(source) & rest or int(to) & rest)
+
+
 class TunnelAnswer(Enum):
     """What came back."""
 

@@ -19,6 +19,7 @@ from dataplane.flows.streams import CutStreams
 from dataplane.flows.tunnel_table import StreamEnds, is_tunnel
 from dataplane.state import HostState
 from dataplane.tables import TAG_MASK
+from dataplane.tunnel_probe import is_probe
 
 ANSWERED: Final = 1 << 1  # IPS_SEEN_REPLY
 ESTABLISHED: Final = 3
@@ -113,11 +114,14 @@ class NamedFlows:
         return NONE if source is None or to is None else await self._rights.right(source, to, protocol, port)
 
     def _is_apps(self, flow: Flow) -> bool:
-        """The network has flows that concern no container, and in a tunnel are others' flows."""
+        """The network has flows that concern no container, such as what cells ask each other; in a tunnel are others' flows."""
         ends = self._inside(flow.source), self._inside(flow.reply_source)
         state = self._place.state()
         asks = state is not None and state.resolver is not None and flow.destination == state.resolver.address
-        return any(ends) and not (is_tunnel(flow) and ends[1]) and not asks
+        asks_tunnel = all(ends) and is_probe(
+            flow.source, flow.reply_source, flow.reply_source_port, cell_prefix=self._place.subnet.prefixlen
+        )
+        return any(ends) and not (is_tunnel(flow) and ends[1]) and not asks and not asks_tunnel
 
     def _source(self, flow: Flow) -> AppName | None:
         """Of another cell's container by the tag that came along."""

@@ -21,7 +21,7 @@ from agent.model.status import Part, Problem
 from dataplane.netlink.notes import NotedPacket, Notes
 from dataplane.state import INBOUND_PORT
 from dataplane.tables import Note
-from dataplane.tunnel_probe import PORT as PROBE_PORT
+from dataplane.tunnel_probe import is_probe
 
 MESSAGES: Final = 16  # that are taken at once: 512 packets
 REST: Final = 0.1  # seconds between: 5,000 packets a second
@@ -127,11 +127,9 @@ class NotedPackets(Part):
 
     def _is_probe(self, packet: NotedPacket) -> bool:
         """Whether another cell asks by it for the tunnel to this one: that it is refused is the answer."""
-        ends = (packet.source, packet.to) if not packet.leaves and packet.port == PROBE_PORT else ()
-        prefix = self._where.part.prefixlen
-        return bool(ends) and all(
-            each in self._where.overlay and IPv4Network((each, prefix), strict=False).network_address == each for each in ends
-        )
+        if packet.leaves or not all(each in self._where.overlay for each in (packet.source, packet.to)):
+            return False
+        return is_probe(packet.source, packet.to, packet.port, cell_prefix=self._where.part.prefixlen)
 
     async def _reason(self, packet: NotedPacket, source: AppName | None, to: AppName | None) -> Reason:
         """What a chain of refusals at the end of the way means for this packet."""

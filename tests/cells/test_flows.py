@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 
+from dataplane.tunnel_probe import PORT as PROBE
 from tests.cells.conftest import Place
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.event_stream import Event, EventStream
@@ -40,3 +41,12 @@ def test_a_flow_between_cells_is_known_on_both_by_apps_and_port(cells: CellsUnde
             eventually(partial(has, cells, number, wanted))
         assert not [each for each in (*listed(cells, 1), *listed(cells, 2)) if each["port"] == 15008]
         assert not [each for told in (here, there) for each in told.events if each.get("port") == 15008]
+
+
+def test_what_cells_ask_each_other_for_their_tunnels_is_no_flow(cells: CellsUnderTest) -> None:
+    """No app has a part in it, and each cell asks each other one every ten seconds."""
+    end = cells[2].status().at("cell").text("subnet").partition("/")[0]
+    for port in (10, PROBE, 11):
+        cells[1].host.run("bash", "-c", f"echo > /dev/udp/{end}/{port}")
+    eventually(lambda: {10, 11} <= {each["port"] for each in listed(cells, 1) if each["to"] == end})
+    assert [each for each in (*listed(cells, 1), *listed(cells, 2)) if each["port"] == PROBE] == []
