@@ -6,7 +6,7 @@ A change is what `policy apply` and `policy delete` make of the store. It is sho
 import json
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal, cast
 
 from pydantic import Field, model_validator
@@ -116,8 +116,7 @@ class PolicyChanges:
         method, body = ("DELETE", {}) if found.before is None else ("PUT", _rule(found.before))
         done = await self._agent.ask(method, _address(found.name), {**body, **self._rights()})
         if done.is_well:
-            undone = PolicyChange(found.number, found.at, found.kind, found.name, found.before, found.diff, undone=True)
-            self._made = deque((undone if each is found else each for each in self._made), maxlen=KEPT)
+            self._made = deque((replace(each, undone=True) if each is found else each for each in self._made), maxlen=KEPT)
         return self._remembered(done, "undo", found.name, now, _object(seen))
 
     def _found(self, number: int) -> PolicyChange | Answered:
@@ -140,15 +139,7 @@ class PolicyChanges:
         self._count += 1
         made = PolicyChange(self._count, self._now(), kind, name, before, diff)
         self._made.append(made)
-        return Answered(200, json.dumps(shown(made)).encode())
-
-
-def shown(change: PolicyChange) -> Json:
-    """For the page."""
-    return {
-        "number": change.number, "at": change.at, "kind": change.kind, "name": change.name, "before": change.before,
-        "diff": change.diff, "undone": change.undone,
-    }  # fmt: skip
+        return Answered(200, json.dumps(asdict(made)).encode())
 
 
 def _undoing(change: PolicyChange) -> Json:

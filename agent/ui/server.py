@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ from agent.control.bodies import Body, read_body
 from agent.control.errors import JSON, answer, failures_as_answers, refusal
 from agent.errors import HostRefused
 from agent.ui.agent_link import AgentLink, Answered, failed
-from agent.ui.changes import Asked, PolicyChanges, shown
+from agent.ui.changes import Asked, PolicyChanges
 from agent.ui.door import ENTER, HEADERS, cookie_name, door
 from agent.ui.entrance import Entrance
 from agent.ui.visitors import NewVisitor
@@ -140,7 +140,7 @@ class Page:
 
     async def list_changes(self, _request: web.Request) -> web.Response:
         """Those that were made here."""
-        return answer(list(map(shown, self._changes.made)))
+        return answer(list(map(asdict, self._changes.made)))
 
     async def preview(self, request: web.Request) -> web.Response:
         """What a change would do."""

@@ -9,15 +9,14 @@ from agent.errors import HostRefused, Unavailable
 from agent.model.status import Problem
 from agent.store.etcd.client import EtcdClient
 
-EVERY: Final = 60.0  # seconds between two looks
 MUCH: Final = 0.6
 MIB: Final = 1 << 20
 
 
 class EtcdRoom:
-    """Looks while `run` runs. An etcd that does not answer, or does not tell this user, is no matter of it."""
+    """Looks every `every` seconds while `run` runs. An etcd that does not answer, or does not tell this user, is no matter of it."""
 
-    def __init__(self, client: EtcdClient, *, every: float = EVERY) -> None:
+    def __init__(self, client: EtcdClient, *, every: float) -> None:
         self._client = client
         self._every = every
         self._used: tuple[int, int] = (0, 1)
