@@ -1,12 +1,11 @@
 """`events`: what the agent of this cell did and saw."""
 
-import json
 from collections.abc import Callable, Sequence
 
 import click
 
 from agent.cli.errors import print_warnings
-from agent.cli.output import joined, json_option, moment, table
+from agent.cli.output import joined, json_option, moment, print_json_lines, table
 from agent.client.answer import Fields
 from agent.client.location import Location
 
@@ -41,8 +40,7 @@ def events(location: Location, since: str, area: str | None, most: int, store: b
 
 def _print(each: Sequence[Fields], heads: Sequence[str], row: Callable[[Fields], tuple[str, ...]], *, as_json: bool) -> None:
     if as_json:
-        for one in each:
-            click.echo(json.dumps(one.value))
+        print_json_lines(each)
     else:
         click.echo(table(heads, list(map(row, each))))
 

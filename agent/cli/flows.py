@@ -1,12 +1,12 @@
 """`flows`: what flows and what was denied, now or as it happens."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import click
 
 from agent.cli.app_names import PARTY
-from agent.cli.output import json_option, moment, table
+from agent.cli.output import json_option, moment, print_json_lines, table
 from agent.client.answer import Fields
 from agent.client.location import Location
 
@@ -54,7 +54,7 @@ def _present(location: Location, filters: Filters, *, as_json: bool) -> None:
     found = location.client().get("/v1/flows", **filters)
     each = list(found.at("flows").each())
     if as_json:
-        _print_lines(each)
+        print_json_lines(each)
         return
     click.echo(table(HEADS, list(map(_row, each))))
     if left_out := int(found.text("left_out")):
@@ -68,7 +68,7 @@ def _present(location: Location, filters: Filters, *, as_json: bool) -> None:
 def _follow(location: Location, filters: Filters, *, as_json: bool) -> None:
     for each in location.client().follow("/v1/events", **filters):
         if as_json:
-            _print_lines([each])
+            print_json_lines([each])
             continue
         kind = each.text("kind")
         if kind == "following":
@@ -127,7 +127,7 @@ def _denied(location: Location, filters: Filters, *, follow: bool, as_json: bool
     for found in _answers(location, filters, follow=follow):
         each = list(found.at("denied").each())
         if as_json:
-            _print_lines(each)
+            print_json_lines(each)
         elif follow:
             for one in each:
                 click.echo("  ".join(_denied_row(one)))
@@ -149,13 +149,6 @@ def _answers(location: Location, filters: Filters, *, follow: bool) -> Iterator[
             return
         after = number
         time.sleep(POLL)
-
-
-def _print_lines(each: Sequence[Fields]) -> None:
-    import json
-
-    for one in each:
-        click.echo(json.dumps(one.value))
 
 
 def _denied_row(each: Fields) -> tuple[str, ...]:

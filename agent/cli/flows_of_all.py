@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import click
 
 from agent.cli.errors import print_warnings
-from agent.cli.output import joined, table
+from agent.cli.output import joined, print_json_lines, table
 from agent.client.answer import Fields
 from agent.client.location import Location
 
@@ -18,10 +18,7 @@ def show_all(location: Location, filters: Mapping[str, str], *, denied: bool, as
     found = location.client().get("/v1/summaries", **filters)
     each = list(found.at("denied" if denied else "flows").each())
     if as_json:
-        import json
-
-        for one in each:
-            click.echo(json.dumps(one.value))
+        print_json_lines(each)
     else:
         click.echo(table(DENIED_HEADS if denied else HEADS, [_row(one, denied=denied) for one in each]))
     print_warnings(_missing(found, "more_denied" if denied else "more_flows"))

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import click
@@ -25,6 +25,12 @@ def json_option(command: Command) -> Command:
 def print_json(content: Fields | object) -> None:
     """Indented, in the order in which the agent wrote it."""
     click.echo(json.dumps(content.value if isinstance(content, Fields) else content, indent=2, ensure_ascii=False))
+
+
+def print_json_lines(rows: Iterable[Fields]) -> None:
+    """Each on a line, for what may be long or goes on."""
+    for each in rows:
+        click.echo(json.dumps(each.value))
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -3,7 +3,6 @@
 It needs neither a port nor another program. `browser.page()` has the words of a test.
 """
 
-import base64
 import itertools
 import json
 import os
@@ -65,7 +64,7 @@ class Browser:
                     return params
             self.events.append(self._next(until))
 
-    def page(self, *, width: int = 1280, height: int = 800, dark: bool = False) -> "Page":
+    def page(self) -> "Page":
         """A new one, empty."""
         context = self.ask("Target.createBrowserContext")["browserContextId"]
         target = self.ask("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
@@ -73,7 +72,7 @@ class Browser:
         made = Page(self, session, target)
         made.ask("Page.enable")
         made.ask("Runtime.enable")
-        made.look(width=width, height=height, dark=dark)
+        made.look(width=1280, height=800)
         return made
 
     def _next(self, until: float) -> dict[str, Any]:
@@ -156,10 +155,6 @@ class Page:
         for kind in ("keyDown", "keyUp"):
             given = text if kind == "keyDown" else {}
             self.ask("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=codes[name], **given)
-
-    def picture(self, path: Path) -> None:
-        """A picture of what is seen, as PNG."""
-        path.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"]))
 
     def complaints(self) -> list[str]:
         """Errors of scripts, and what the page's own policy has stopped."""
