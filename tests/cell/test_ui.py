@@ -172,6 +172,18 @@ def test_two_apps_are_clicked_allowed_and_undone(cell: CellUnderTest, shop: tupl
     assert "policy deleted from the store" in page.text("#changes")
 
 
+def test_a_check_that_is_left_does_not_come_back_with_what_is_allowed_next(shop: tuple[Instance, Instance], page: Page) -> None:
+    page.click(app(WEB))
+    page.click("#panel .acts button:last-child")
+    page.eventually("document.querySelector('#hint').hidden === false")
+    page.key("Escape")
+    page.eventually("document.querySelector('#hint').hidden")
+    page.click("#allow")
+    page.click(app(WEB))
+    page.click(app(API))
+    page.eventually("document.querySelector('#panel h2').textContent === 'Allow a connection'")
+
+
 def test_a_hostile_note_is_text(cell: CellUnderTest, shop: tuple[Instance, Instance], page: Page) -> None:
     note = "<img src=x onerror=document.title='taken'><script>document.title='taken'</script>"
     cell.cellnet("policy", "allow", WEB, OTHER, "tcp/1", "--note", note)

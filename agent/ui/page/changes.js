@@ -99,13 +99,15 @@ function diff(found) {
 // Two apps, one after the other, on the map.
 export class Picking {
   #from = null;
+  #done = null;
 
-  constructor(map, { done }) {
-    Object.assign(this, { map, done });
+  constructor(map) {
+    this.map = map;
   }
 
-  begin(from = null) {
+  begin(from, done) {
     this.#from = from;
+    this.#done = done;
     this.map.picking = true;
     byId("frame").classList.add("picking");
     this.#say();
@@ -125,7 +127,7 @@ export class Picking {
       this.#say();
     } else {
       this.end();
-      this.done({ from: this.#from, to: name });
+      this.#done({ from: this.#from, to: name });
     }
   }
 

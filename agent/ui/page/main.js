@@ -16,8 +16,8 @@ const acts = {
   app: (name) => (map.picking ? picking.take(name) : (map.choose(name), panel.app(name), panel.focus())),
   edge: (from, to, port) => (map.choose(keyOf(from, to)), panel.edge(from, to, port), panel.focus()),
   nothing: () => (picking.end(), map.choose(""), panel.cell()),
-  pick: (from) => (show("map"), picking.begin(from)),
-  check: (from) => (show("map"), picking.begin(from), (picking.then = "check")),
+  pick: (from) => (show("map"), picking.begin(from, (asked) => changes.allow(asked))),
+  check: (from) => (show("map"), picking.begin(from, (asked) => acts.edge(asked.from, asked.to))),
   allow: (asked) => changes.allow(asked),
   remove: (name) => changes.remove(name),
 };
@@ -26,13 +26,7 @@ const panel = new Panel(byId("panel"), world, acts);
 const lists = new Lists(world, acts);
 const refusals = new Refusals(world, () => (due.refusals = due.status = 0));
 const changes = new ChangesView(world, panel, { changed: () => look(true) });
-const picking = new Picking(map, {
-  done: (asked) => {
-    const isCheck = picking.then === "check";
-    picking.then = null;
-    isCheck ? acts.edge(asked.from, asked.to) : changes.allow(asked);
-  },
-});
+const picking = new Picking(map);
 
 const tabs = [...document.querySelectorAll("[role=tab]")];
 let view = "map";
