@@ -8,10 +8,8 @@ import asyncio
 import os
 import tempfile
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from socket import socket
 from typing import Final
 
 import click
@@ -22,11 +20,11 @@ from agent.insight.cell_summary import LARGEST
 from agent.store.etcd.client import EtcdClient
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.summaries import EtcdSummaries
+from bench.load import processor_seconds
 from lab.etcd import Etcd
+from tests.testlib.etcd import free_port
 
 AT_ONCE: Final = 16  # cells that write at the same moment
-TICKS: Final = os.sysconf("SC_CLK_TCK")
-CPU_FIELDS: Final = slice(11, 13)  # of /proc/PID/stat, after the name: user and system time
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class SummaryLoad:
 
 async def measure(cells: int, folder: Path) -> SummaryLoad:
     """One summary of each of so many cells, written and read."""
-    etcd = Etcd(folder / "etcd", netns=None, host="127.0.0.1", port=_free_port(), peer_port=_free_port())
+    etcd = Etcd(folder / "etcd", netns=None, host="127.0.0.1", port=free_port(), peer_port=free_port())
     etcd.start()
     client = EtcdClient(Config((endpoint(etcd.url),)))
     try:
@@ -54,28 +52,17 @@ async def measure(cells: int, folder: Path) -> SummaryLoad:
                 one = EtcdSummaries(client, keys, cell=f"cell-{number}", lease=lambda: lease)
                 await one.publish_summary(os.urandom(LARGEST // 2).hex().encode())
 
-        (before, _), began = await client.size(), _processor(process.pid)
+        (before, _), began = await client.size(), processor_seconds(process.pid)
         await asyncio.gather(*map(write, range(cells)))
-        written, (after, _) = _processor(process.pid), await client.size()
+        written, (after, _) = processor_seconds(process.pid), await client.size()
         start = time.monotonic()
         found = await EtcdSummaries(client, keys, cell="cell-0", lease=lambda: lease).summaries()
         took = (time.monotonic() - start) * 1000
         assert len(found) == cells
-        return SummaryLoad(written - began, _processor(process.pid) - written, took, after - before)
+        return SummaryLoad(written - began, processor_seconds(process.pid) - written, took, after - before)
     finally:
         await client.close()
         etcd.kill()
-
-
-def _processor(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[CPU_FIELDS])) / TICKS
-
-
-def _free_port() -> int:
-    with closing(socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @click.command()

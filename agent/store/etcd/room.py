@@ -14,7 +14,7 @@ MIB: Final = 1 << 20
 
 
 class EtcdRoom:
-    """Looks every `every` seconds while `run` runs. An etcd that does not answer, or does not tell this user, is no matter of it."""
+    """Looks every so many seconds while `run` runs. An etcd that does not answer, or not to this user, is no matter of it."""
 
     def __init__(self, client: EtcdClient, *, every: float) -> None:
         self._client = client
