@@ -8,7 +8,7 @@ import asyncio
 import socket
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -134,27 +134,14 @@ class FollowedFlows(Part):
                 self._settled.clear()
                 continue
             try:
-                events = FlowEvents(self._passes)
+                with closing(FlowEvents(self._passes)) as events:
+                    self._problem = None
+                    await self._follow(events)
             except HostRefused as error:
                 self._problem = error
                 self._settled.set()
                 await asyncio.sleep(AGAIN)
                 changed.set()
-                continue
-            self._problem = None
-            try:
-                await self._follow(events)
-            except HostRefused as error:
-                self._problem = error
-                self._settled.set()
-                await asyncio.sleep(AGAIN)
-                changed.set()
-            finally:
-                self._hears = False
-                self._settled.clear()
-                self._streams.close()
-                self._told.clear()
-                events.close()
 
     async def _follow(self, events: FlowEvents) -> None:
         loop, changed = asyncio.get_running_loop(), self._followers.changed
@@ -180,6 +167,10 @@ class FollowedFlows(Part):
                 await asyncio.sleep(REST)
         finally:
             loop.remove_reader(events.descriptor)
+            self._hears = False
+            self._settled.clear()
+            self._streams.close()
+            self._told.clear()
 
     async def _begin(self) -> None:
         if self._hears:
