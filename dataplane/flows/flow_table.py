@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 from dataplane.flows import conntrack
 from dataplane.flows.conntrack import CT_GET, Flow, Names, decode
 from host.netlink.messages import NFGENMSG_IPV4, attributes, contents
-from host.netlink.socket import NetlinkSocket
 
 CTA_COUNTERS_ORIG, CTA_COUNTERS_REPLY, CTA_TIMESTAMP = 9, 10, 20
 CTA_COUNTERS_BYTES, CTA_TIMESTAMP_START = 2, 1
@@ -41,17 +40,12 @@ class FlowTable(NamedTuple):
     whole: bool
 
 
-def read(link: NetlinkSocket, *, within: IPv4Network) -> FlowTable:
-    """Those with an end in this network. `link` is of no use afterwards. Raises HostRefused."""
-    bodies = link.dump(CT_GET, NFGENMSG_IPV4, what="connections", most=MOST)
+def look(*, within: IPv4Network) -> FlowTable:
+    """Those of the calling thread's namespace that have an end in this network. Raises HostRefused."""
+    with conntrack.connect() as link:
+        bodies = link.dump(CT_GET, NFGENMSG_IPV4, what="connections", most=MOST)
     concerns, names = _concerning(within), Names()
     return FlowTable(tuple(counted(each, names) for each in bodies if concerns(each)), len(bodies) <= MOST)
-
-
-def look(*, within: IPv4Network) -> FlowTable:
-    """The same of the table of the calling thread's namespace. Raises HostRefused."""
-    with conntrack.connect() as link:
-        return read(link, within=within)
 
 
 def counted(body: bytes, names: Names) -> CountedFlow:
