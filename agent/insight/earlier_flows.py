@@ -9,12 +9,11 @@ from typing import Final
 from agent.errors import HostRefused
 from agent.insight.flow_looks import FlowLook, FlowLooks
 from agent.insight.followed_flows import FollowedFlows
-from agent.insight.live_flow import LiveFlow
+from agent.insight.live_flow import CLOSED, LiveFlow
 
 MOST: Final = 16_384  # of which an end is told
 EVERY: Final = 2.0  # seconds between two looks
 MOMENT: Final = 0.5  # seconds after which what was cut is known as cut
-CLOSED: Final = "closed"
 
 
 class EarlierFlows:

@@ -16,7 +16,7 @@ from agent.insight.live_flow import Call
 
 WAITING: Final = 1_000  # events, for each follower
 MOST: Final = 32
-EACH: Final = 8  # of one user who is not root; root's are bounded by MOST alone
+EACH: Final = 8  # of one user who is not root; so many as MOST again are root's alone
 
 
 class EventKind(StrEnum):

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+CLOSED: Final = "closed"  # a state: the kernel forgets it before long
 
 
 class Call(Protocol):

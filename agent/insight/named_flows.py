@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
-from agent.insight.live_flow import LiveFlow
+from agent.insight.live_flow import CLOSED, LiveFlow
 from agent.insight.rights_in_force import NONE, Right, RightsInForce
 from agent.insight.whose import Whose
 from agent.model.names import AppName
@@ -60,7 +60,7 @@ class NamedFlows:
         protocol = PROTOCOLS.get(flow.protocol, str(flow.protocol))
         source, to = self._source(flow), self._whose.at(flow.reply_source) if self._inside(flow.reply_source) else None
         port = 0 if flow.protocol == socket.IPPROTO_ICMP else flow.reply_source_port
-        right = await self.right(flow, source, to, protocol=protocol, port=port)
+        right = await self._right(flow, source, to, protocol=protocol, port=port)
         return LiveFlow(
             f"{flow.id:08x}", str(source or flow.source), str(to or flow.reply_source),
             str(flow.source), 0 if flow.protocol == socket.IPPROTO_ICMP else flow.source_port, str(flow.reply_source),
@@ -79,7 +79,7 @@ class NamedFlows:
     async def stream(self, counted: CountedFlow, ends: StreamEnds) -> LiveFlow:
         """One in a tunnel. As of the last `refresh`."""
         flow, source, to = counted.flow, self._whose.at(ends.source), self._whose.at(ends.to)
-        right = NONE if source is None or to is None else await self._rights.right(source, to, Protocol.TCP, ends.port)
+        right = await self._asked((source, to), Protocol.TCP, ends.port)
         return LiveFlow(
             f"{flow.id:08x}", str(source or ends.source), str(to or ends.to), str(ends.source), flow.source_port, str(ends.to),
             "tcp", ends.port, state_of(flow), right.policy, right.origin, counted.sent, counted.received, self._age(counted),
@@ -91,9 +91,9 @@ class NamedFlows:
         source = (self._whose.with_tag(cut.tag) if cut.tag else None) or self._whose.at(cut.caller)
         to = self._whose.at(cut.target)
         ends = str(source or cut.caller), str(to or cut.target)
-        return LiveFlow("", *ends, str(cut.caller), 0, str(cut.target), "tcp", cut.port, "closed", "", "", tunnel=True)
+        return LiveFlow("", *ends, str(cut.caller), 0, str(cut.target), "tcp", cut.port, CLOSED, "", "", tunnel=True)
 
-    async def right(self, flow: Flow, source: AppName | None, to: AppName | None, *, protocol: str, port: int) -> Right:
+    async def _right(self, flow: Flow, source: AppName | None, to: AppName | None, *, protocol: str, port: int) -> Right:
         """What allows it. The host's own calls, and those of its services, are no policy's."""
         word, state = WORDS.get(protocol), self._place.state()
         ends = source or self._outside(flow.source), to or self._outside(flow.reply_source)
@@ -142,5 +142,5 @@ def state_of(flow: Flow) -> str:
     if flow.protocol != socket.IPPROTO_TCP:
         return "open" if flow.status & ANSWERED else "unanswered"
     if flow.tcp_state in OVER:
-        return "closed"
+        return CLOSED
     return "opening" if flow.tcp_state < ESTABLISHED else "open" if flow.tcp_state == ESTABLISHED else "closing"

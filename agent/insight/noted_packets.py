@@ -18,6 +18,7 @@ from agent.insight.whose import Whose
 from agent.model.names import AppName
 from agent.model.policy import Protocol
 from agent.model.status import Part, Problem
+from dataplane.flows.conntrack import PROTOCOLS
 from dataplane.netlink.notes import NotedPacket, Notes
 from dataplane.state import INBOUND_PORT
 from dataplane.tables import Note
@@ -27,7 +28,6 @@ MESSAGES: Final = 16  # that are taken at once: 512 packets
 REST: Final = 0.1  # seconds between: 5,000 packets a second
 AGAIN: Final = 10.0  # seconds until the kernel is asked again that has refused
 REPORTED: Final = 1.0  # seconds after which Envoy has reported a call, or does not
-PROTOCOLS: Final = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", socket.IPPROTO_ICMP: "icmp"}
 REASONS: Final = {
     Note.LIMITED: Reason.LIMIT,
     Note.INVALID: Reason.INVALID,

@@ -13,6 +13,7 @@ from agent.errors import RAISED
 from agent.insight.cell_summary import CellSummary
 from agent.insight.denied import Denied
 from agent.insight.flow_looks import FlowLooks
+from agent.insight.live_flow import CLOSED
 from agent.model.status import Part
 from agent.store.protocols import SummaryStore
 
@@ -90,7 +91,7 @@ class Summaries(Part):
     async def _publish(self) -> None:
         look = await self._looks.look()
         at = self._now().replace(microsecond=0)
-        found = CellSummary.of(at, (each for each in look.flows if each.state != "closed"), self._denied.last_minute())
+        found = CellSummary.of(at, (each for each in look.flows if each.state != CLOSED), self._denied.last_minute())
         if self._last is not None and replace(found, at=self._last.at) == self._last:
             found = self._last
         await self._store.publish_summary(found.data())
