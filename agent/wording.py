@@ -4,12 +4,18 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 
 def listed(names: Sequence[str], *, most: int = 3, separator: str = ", ") -> str:
     """`a, b, c and 4 more`: the first `most`, and how many there are besides."""
     more = len(names) - most
     return separator.join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def written_moment(at: datetime) -> str:
+    """`2030-01-02T03:04:05Z`; `at` is UTC."""
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def printable(text: str) -> str:

@@ -30,6 +30,7 @@ from agent.model.policy import Policy, Protocol
 from agent.model.status import Part
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.parties import Party
+from agent.wording import written_moment
 from dataplane.flows.event_filter import EventFilter
 
 
@@ -117,6 +118,6 @@ def _history(base: Foundation, reports: TurnReports) -> History:
 
 
 def _tell_refused(followers: Followers, cell: str, denial: Denial) -> None:
-    view = {"at": f"{denial.at:%Y-%m-%dT%H:%M:%SZ}"}
+    view = {"at": written_moment(denial.at)}
     kind = EventKind.AUDITED if denial.pair.reason is Reason.AUDIT else EventKind.REFUSED
     followers.tell(kind, denial.pair, lambda: {**view, **denial.view(cell=cell)})

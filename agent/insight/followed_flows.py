@@ -24,6 +24,7 @@ from agent.insight.named_flows import FlowPlace, NamedFlows
 from agent.insight.stream_events import StreamEvents
 from agent.insight.stream_resets import MOMENT, StreamResets
 from agent.model.status import Part, Problem
+from agent.wording import written_moment
 from dataplane.flows import flow_table
 from dataplane.flows.conntrack import CLOSE, Flow
 from dataplane.flows.cut import Receipt
@@ -285,7 +286,7 @@ class FollowedFlows(Part):
             self._followers.tell(kind, named, partial(self._view, named, count=1))
 
     def _view(self, flow: LiveFlow, *, count: int) -> dict[str, object]:
-        return {"at": f"{self._now():%Y-%m-%dT%H:%M:%SZ}", "count": count, **flow.view(cell=self._cell)}
+        return {"at": written_moment(self._now()), "count": count, **flow.view(cell=self._cell)}
 
     def _is_first_end(self, number: int) -> bool:
         """Whether no end of this flow was told yet."""

@@ -16,12 +16,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from agent.wording import written_moment
 from host.durable import SECRET, make_folder
 
 MOST: Final = 2 << 20  # bytes of each of the two files
 LONGEST: Final = 1_000  # characters of what an entry says
 TAIL: Final = 16 << 10  # bytes in which the last line ends
-FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class HistoryArea(StrEnum):
@@ -59,7 +59,7 @@ class HistoryEntry:
     def line(self) -> bytes:
         """As it is on disk."""
         by = None if self.by is None else [self.by.uid, self.by.pid, self.by.command]
-        return json.dumps([self.at.strftime(FORMAT), self.area, self.what[:LONGEST], by]).encode() + b"\n"
+        return json.dumps([written_moment(self.at), self.area, self.what[:LONGEST], by]).encode() + b"\n"
 
     @classmethod
     def parse(cls, line: bytes) -> "HistoryEntry":

@@ -1,13 +1,13 @@
 """The last times that this cell refused it, and what is wrong with this cell."""
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
 from typing import Final
 
 from agent.insight.denied import Denied, Pair, Reason, times
 from agent.insight.explain.way import AskedWay, WayStep
 from agent.model.policy import Protocol
 from agent.model.status import Problem
+from agent.wording import written_moment
 
 CONCERNING: Final = frozenset(
     {"kernel", "store", "overlay", "cell", "firewall", "envoy", "dns", "policies", "tags", "identity"}
@@ -35,7 +35,9 @@ class RefusalSteps:
         ends = (str(way.source), str(way.to), way.protocol.value)
         ports = {way.port, 0} if way.protocol is Protocol.TCP else {way.port}  # 0: a tunnel, for it or for another port
         return (
-            WayStep("refused", None, f"{_did(pair)} here {times(each.count)}, the last at {_moment(each.last)}: {_why(pair)}")
+            WayStep(
+                "refused", None, f"{_did(pair)} here {times(each.count)}, the last at {written_moment(each.last)}: {_why(pair)}"
+            )
             for pair, each in self._denied.tallies()
             if pair[:3] == ends and pair.port in ports
         )
@@ -62,10 +64,6 @@ def _did(pair: Pair) -> str:
 
 def _why(pair: Pair) -> str:
     return f"{pair.reason} ({WORDS[pair.reason]})" if pair.reason in WORDS else str(pair.reason)
-
-
-def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _in_two_lines(problem: Problem) -> tuple[str, str]:

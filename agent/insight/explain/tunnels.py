@@ -9,6 +9,7 @@ from agent.config.config import Mtls
 from agent.insight.explain.way import AskedWay, WayStep
 from agent.model.cell import Endpoint
 from agent.model.policy import Protocol
+from agent.wording import written_moment
 
 PLAIN = WayStep("encryption", None, "it goes in plain text")
 GUIDE = "docs/mutual-tls.md has the order in which cells change: accept everywhere, then strict"
@@ -63,7 +64,7 @@ class TunnelSteps:
         ends, now = self._facts.not_after(name), self._facts.now()
         if ends is None:
             return WayStep("certificate", False, f"{name} has no certificate", "status says why it gets none")
-        words = ends.strftime("%Y-%m-%dT%H:%M:%SZ")
+        words = written_moment(ends)
         if ends <= now:
             hint = "status says why it is not renewed; see also that the clocks of the cells agree"
             return WayStep("certificate", False, f"the certificate of {name} ended at {words}", hint)
