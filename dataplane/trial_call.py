@@ -29,7 +29,7 @@ ANSWER_TO_DATAGRAM: Final = 1.0  # an app may have nothing to say to an empty on
 ECHO, ECHO_ANSWER, RESOLVER_PORT = 8, 0, 53
 REFUSALS: Final = (errno.ECONNREFUSED, errno.ECONNRESET, errno.EPERM)
 Begun = Callable[[int], None]
-"""Hears of the source's port before anything is sent."""
+"""Hears of the source's port, or the number that an echo bears, before anything is sent."""
 
 
 class CallEnd(Enum):
@@ -123,11 +123,12 @@ def _send(call: TrialCall, begun: Begun) -> CallResult:
         return _result(CallEnd.SENT, started)
 
 
-def _ping(call: TrialCall, _begun: Begun) -> CallResult:
+def _ping(call: TrialCall, begun: Begun) -> CallResult:
     number, started = os.getpid() & 0xFFFF, time.monotonic()
     with socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP) as asking:
         try:
             asking.bind((str(call.source), 0))
+            begun(number)
             asking.sendto(_echo(number), (str(call.to), 0))
         except OSError as error:
             return _failed(error.errno or 0, started)

@@ -69,7 +69,7 @@ class InsightParts:
 def make_untaken(base: Foundation, metrics: Metrics) -> UntakenTunnels:
     """First of them, with what was denied: Envoy is asked what it refuses before there is a loop."""
     denied = Denied(metrics=metrics, now=base.clock.now, elapsed=base.clock.elapsed)
-    return UntakenTunnels(denied, elapsed=base.clock.elapsed)
+    return UntakenTunnels(denied, TriedCalls(elapsed=base.clock.elapsed), elapsed=base.clock.elapsed)
 
 
 def make_insight_parts(
@@ -96,8 +96,7 @@ def make_insight_parts(
     loop.reports.subscribe(followed.cut)
     untaken.denied.subscribe(partial(_tell_refused, followers, cell))
     looks = FlowLooks(named, place, now=clock.now, elapsed=clock.elapsed)
-    tried = TriedCalls()
-    packets, tell_tunnels = NotedPackets(untaken, where, tried=tried), partial(untaken.run, check, where.app_at)
+    packets, tell_tunnels = NotedPackets(untaken, where), partial(untaken.run, check, where.app_at)
     history, store = _history(base, loop.reports), base.storage.summaries
     use = PolicyUse(
         base.config.paths.policy_use, looks, in_force=policies.in_force, allowing=policies.allowing,
@@ -106,7 +105,7 @@ def make_insight_parts(
     summaries = Summaries(store, looks, untaken.denied, now=clock.now, elapsed=clock.elapsed, beside=use.look)
     trail = PolicyTrail(base.storage.trail, history, cell, clock.now)
     return InsightParts(
-        untaken.denied, packets, tell_tunnels, followers, looks, followed, history, summaries, use, trail, tried
+        untaken.denied, packets, tell_tunnels, followers, looks, followed, history, summaries, use, trail, untaken.tried
     )  # fmt: skip
 
 

@@ -270,7 +270,7 @@ def _heard_of_envoy(
     pressure = Pressure(partial(admin.counters, paths.envoy_admin, COUNTERS), connected=lambda: ads.status().connected)
 
     def also(refusals: Sequence[Refusal]) -> None:
-        tell(refusals, untaken.denied)
+        tell(refusals, untaken.denied, untaken.tried)
         untaken.take(refusals)
 
     refused = RefusedCalls(metrics=metrics, elapsed=clock.elapsed, now=clock.now, lost=pressure.lost, also=also)

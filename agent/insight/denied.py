@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from agent.insight.tried_calls import TRIED
 from agent.metrics import Metrics
 from agent.model.status import Part
 
@@ -113,11 +114,14 @@ class Denied(Part):
         self.forgotten = 0  # denials of pairs that were given up for others
         self.lost = 0
 
-    def add(self, pair: Pair, *, source_address: str, to_address: str, words: str = "", count: int = 1) -> None:
-        """One more, or so many at once."""
+    def add(
+        self, pair: Pair, *, source_address: str, to_address: str, words: str = "", count: int = 1, tried: bool = False
+    ) -> None:
+        """One more, or so many at once. What was `tried` is marked, and in no tally: no app has asked for it."""
         at = self._now().replace(microsecond=0)
         self.number += 1
-        denial = Denial(self.number, at, pair, source_address, to_address, words)
+        said = "; ".join(filter(None, (words, TRIED if tried else "")))
+        denial = Denial(self.number, at, pair, source_address, to_address, said)
         self._last.append(denial)
         for tell in self._subscribers:
             tell(denial)
@@ -125,13 +129,8 @@ class Denied(Part):
             self._metrics.audited.labels(pair.protocol).inc(count)
         else:
             self._metrics.denied.labels(pair.reason, pair.protocol).inc(count)
-        tally = self._tallies.get(pair)
-        if tally is None:
-            tally = self._tallies[pair] = Tally(0, at, at)
-            if len(self._tallies) > PAIRS:
-                self.forgotten += self._tallies.popitem(last=False)[1].count
-        tally.count, tally.last = tally.count + count, at
-        self._tallies.move_to_end(pair)
+        if not tried:
+            self._tally(pair, count, at=at)
         self._count(pair, count, at=int(self._elapsed()))
 
     def subscribe(self, tell: Callable[[Denial], None]) -> None:
@@ -159,6 +158,15 @@ class Denied(Part):
         found = self.last_minute()
         denied, audited = sum(each.denied for each in self._minute), sum(each.audited for each in self._minute)
         return {"denied": DeniedRow(denied, _most(found, audits=False), self.lost, audited, _most(found, audits=True))}
+
+    def _tally(self, pair: Pair, count: int, *, at: datetime) -> None:
+        tally = self._tallies.get(pair)
+        if tally is None:
+            tally = self._tallies[pair] = Tally(0, at, at)
+            if len(self._tallies) > PAIRS:
+                self.forgotten += self._tallies.popitem(last=False)[1].count
+        tally.count, tally.last = tally.count + count, at
+        self._tallies.move_to_end(pair)
 
     def _count(self, pair: Pair, count: int, *, at: int) -> None:
         if not self._minute or self._minute[-1].at != at:

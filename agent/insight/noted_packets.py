@@ -12,7 +12,6 @@ from typing import Final
 
 from agent.errors import HostRefused
 from agent.insight.denied import WOULD, Pair, Reason
-from agent.insight.tried_calls import TRIED, TriedCalls
 from agent.insight.untaken_tunnels import PolicyCheck, UntakenTunnels
 from agent.insight.whose import Whose
 from agent.model.names import AppName
@@ -52,18 +51,10 @@ class Whereabouts:
 
 
 class NotedPackets(Part):
-    """`tried` are calls of `explain --try`; `notes` is opened in the namespace of the agent."""
+    """`notes` is opened in the namespace of the agent."""
 
-    def __init__(
-        self,
-        untaken: UntakenTunnels,
-        where: Whereabouts,
-        *,
-        tried: TriedCalls | None = None,
-        notes: Callable[[], Notes] = Notes,
-    ) -> None:
-        self._tried = tried or TriedCalls()
-        self._untaken, self._denied = untaken, untaken.denied
+    def __init__(self, untaken: UntakenTunnels, where: Whereabouts, *, notes: Callable[[], Notes] = Notes) -> None:
+        self._untaken, self._denied, self._tried = untaken, untaken.denied, untaken.tried
         self._where = where
         self._open = notes
         self._problem: HostRefused | None = None
@@ -116,9 +107,8 @@ class NotedPackets(Part):
             # what Envoy knows of it may be on its way
             asyncio.get_running_loop().call_later(REPORTED, self._tell_tunnel, packet, pair._replace(port=0))
         else:
-            tried = TRIED if self._tried.has(packet.source, packet.source_port) else ""
-            words = WOULD if reason is Reason.AUDIT else tried
-            self._denied.add(pair, source_address=str(packet.source), to_address=str(packet.to), words=words)
+            tried, words = self._tried.has(packet.source, packet.source_port), WOULD if reason is Reason.AUDIT else ""
+            self._denied.add(pair, source_address=str(packet.source), to_address=str(packet.to), words=words, tried=tried)
 
     def _tell_tunnel(self, packet: NotedPacket, pair: Pair) -> None:
         """One that this cell has refused, unless its caller's Envoy, which knows the port, has reported the call here."""

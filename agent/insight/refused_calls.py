@@ -5,6 +5,7 @@ from typing import Final
 
 from agent.envoy.refused_calls import app_of
 from agent.insight.denied import WOULD, Denied, Pair, Reason
+from agent.insight.tried_calls import TriedCalls, TriedWay
 from dataplane.envoy.refusal import Check, Refusal
 
 REASONS: Final = {
@@ -18,7 +19,7 @@ REASONS: Final = {
 WORDS: Final = {Check.RIGHTS: "", Check.AUDIT: WOULD}
 
 
-def tell(refusals: Iterable[Refusal], denied: Denied) -> None:
+def tell(refusals: Iterable[Refusal], denied: Denied, tried: TriedCalls) -> None:
     """What Envoy reports, one by one. Tunnels that were not taken are told elsewhere (`untaken_tunnels.py`)."""
     for each in refusals:
         if each.check is Check.TUNNEL:
@@ -27,4 +28,6 @@ def tell(refusals: Iterable[Refusal], denied: Denied) -> None:
         source = app_of(each.caller) if each.verified and each.caller else str(each.source)
         pair = Pair(source, app_of(each.callee) or str(each.destination), "tcp", each.port, reason)
         words = WORDS.get(each.check, f"{each.check}: {each.words}")
-        denied.add(pair, source_address=str(each.source), to_address=str(each.destination), words=words)
+        ends = str(each.source), str(each.destination)
+        is_tried = tried.take(TriedWay(each.source, each.destination, each.port))
+        denied.add(pair, source_address=ends[0], to_address=ends[1], words=words, tried=is_tried)

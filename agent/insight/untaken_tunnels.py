@@ -11,6 +11,7 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from agent.insight.denied import Denied, Pair, Reason
+from agent.insight.tried_calls import TriedCalls, TriedWay
 from agent.model.names import AppName
 from agent.model.policy import Policy, Protocol
 from dataplane.envoy.refusal import Check, Refusal
@@ -26,8 +27,9 @@ AppAt = Callable[[IPv4Address], AppName | None]
 class UntakenTunnels:
     """`elapsed` is in seconds and never jumps."""
 
-    def __init__(self, denied: Denied, *, elapsed: Callable[[], float]) -> None:
+    def __init__(self, denied: Denied, tried: TriedCalls, *, elapsed: Callable[[], float]) -> None:
         self.denied = denied
+        self.tried = tried
         self._elapsed = elapsed
         self._waiting = asyncio.Queue[Refusal](WAITING)
         self._reported: OrderedDict[tuple[IPv4Address, IPv4Address], float] = OrderedDict()
@@ -62,7 +64,8 @@ class UntakenTunnels:
         else:
             reason, words = Reason.TUNNEL, f"{call.check}: {call.words}"
         pair = Pair(str(source or call.source), str(to or call.destination), "tcp", call.port, reason)
-        self.denied.add(pair, source_address=str(call.source), to_address=str(call.destination), words=words)
+        tried = self.tried.take(TriedWay(call.source, call.destination, call.port))
+        self.denied.add(pair, source_address=str(call.source), to_address=str(call.destination), words=words, tried=tried)
 
     def _remember(self, call: Refusal) -> None:
         ends = (call.source, call.destination)

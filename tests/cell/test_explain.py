@@ -5,6 +5,7 @@ import shlex
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 import click
 import pytest
@@ -22,7 +23,7 @@ from tests.testlib.failures import terminate
 from tests.testlib.instance import Instance
 from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually
-from tests.testlib.shop import API, OTHER, WEB, web_to_api
+from tests.testlib.shop import API, OTHER, WEB, policies, web_to_api
 
 HERE = "policies.d/shop.yaml:2)"
 
@@ -174,7 +175,16 @@ def test_a_try_is_a_real_call_that_is_limited_and_marked(
     assert f"NO  {there} {refuses}" in found
     for port, words in (("udp/9000", "refuses the call"), ("icmp/echo", "refuses the call"), ("tcp/9001", refuses)):
         assert f"NO  {there} {words}" in tried(cell, WEB, API, port)
-    eventually(lambda: "by `explain --try`" in cell.cellnet("flows", "--denied", "--port", "udp/9000").out)
+    for port in ("udp/9000", "tcp/9100"):
+        eventually(partial(is_marked, cell, port))
+        assert not is_tallied(cell, port), "what was tried no app has asked for"
+    assert not is_tallied(cell, "icmp/echo")
+    assert "refused: refused here" not in explained(cell, WEB, API, "tcp/9100")
+    api.listen(9005)
+    cell.policy_file("audit.yaml", policies(f"from: {WEB}, to: {API}, tcp: 9005, mode: audit"))
+    tried(cell, WEB, API, "tcp/9005")
+    eventually(lambda: "passed, and would be refused; by `explain --try`" in cell.cellnet("flows", "--denied").out)
+    assert not is_tallied(cell, "tcp/9005")
     api.datagrams(53)
     cell.policy_file("more.yaml", web_to_api("udp: 53", "icmp: echo"))
     assert f"ok  {there} answers after" in tried(cell, WEB, API, "icmp/echo")
@@ -189,6 +199,15 @@ def test_a_try_is_a_real_call_that_is_limited_and_marked(
     with pytest.raises(Conflict, match="30 calls were tried within a minute"):
         tried(cell, WEB, API, "icmp/echo")
     assert cell.log.count('"event": "tried"') >= 7
+
+
+def is_marked(cell: CellUnderTest, port: str) -> bool:
+    return "policy by `explain --try`" in cell.cellnet("flows", "--denied", "--port", port).out
+
+
+def is_tallied(cell: CellUnderTest, port: str) -> bool:
+    """Whether `policy suggest` would write a policy for it."""
+    return bool(list(cell.client.get("/v1/denied/pairs", app=WEB, to=API, port=port).at("pairs").each()))
 
 
 def is_told(cell: CellUnderTest, sentence: str) -> bool:

@@ -47,6 +47,9 @@ def test_a_call_that_no_policy_allows_at_all_is_told_with_its_port_on_its_own_ce
     assert "in a tunnel: to which ports, its own cell knows" in cells[2].cellnet("flows", "--denied").out
     warned = cells[2].cellnet("policy", "suggest").err
     assert f"{OTHER} called {API} in tunnels: 'cellnet policy suggest' on its own cell has the ports" in warned
+    cells[1].cellnet("explain", OTHER, API, "tcp/9012", "--try", code=1)
+    eventually(lambda: "policy by `explain --try`" in cells[1].cellnet("flows", "--denied", "--port", "tcp/9012").out)
+    assert "9012" not in cells[1].cellnet("policy", "suggest").out
 
 
 def test_what_cells_ask_each_other_for_their_tunnels_is_not_denied(cells: CellsUnderTest) -> None:

@@ -39,6 +39,9 @@ def test_policies_of_all_cells_are_told_on_every_cell_and_what_is_seen_on_one_al
     assert "cell-2 is alive, and its tunnel" in found
     assert found.endswith("nothing that is seen on this cell stands in the way")
     assert "nothing in api serves tcp/9000" in explained(cells[2], WEB, API, "tcp/9000")
+    unserved = cells[1].cellnet("explain", WEB, API, "tcp/9000", "--try", code=1).out
+    assert "try: it may be that nothing serves tcp/9000 there\n" in unserved
+    assert "another program's rules" not in unserved
     api.listen(9000)
     assert explained(cells[2], WEB, API, "tcp/9000").endswith("it works")
     assert web.connect(api, 9000) is Connected

@@ -10,6 +10,7 @@ import pytest
 from agent.insight import noted_packets
 from agent.insight.denied import Denied
 from agent.insight.noted_packets import NotedPackets, Whereabouts
+from agent.insight.tried_calls import TriedCalls
 from agent.insight.untaken_tunnels import UntakenTunnels
 from agent.insight.whose import Whose
 from agent.metrics import Metrics
@@ -46,7 +47,8 @@ async def test_another_program_that_has_the_group_is_a_problem_until_it_has_gone
     host = netns("noted")
     other = run_in(host.path, Notes)
     denied = Denied(metrics=Metrics(), now=lambda: datetime.now(UTC), elapsed=lambda: 0.0)
-    packets = NotedPackets(UntakenTunnels(denied, elapsed=lambda: 0.0), WHERE, notes=lambda: run_in(host.path, Notes))
+    untaken = UntakenTunnels(denied, TriedCalls(elapsed=lambda: 0.0), elapsed=lambda: 0.0)
+    packets = NotedPackets(untaken, WHERE, notes=lambda: run_in(host.path, Notes))
     task = asyncio.create_task(packets.run())
     await eventually_async(lambda: len(list(packets.problems())) == 1)
     (problem,) = packets.problems()

@@ -42,7 +42,7 @@ class ExplainApi:
         body = await read_body(TryBody, request)
         found = await self._explained({"from": body.source, "to": body.to, "port": body.port})
         tries = await self._tries.make(found.way)
-        steps = (*tries, *verdict(tries, expected=found.works))
+        steps = (*tries, *verdict(tries, found))
         return answer({"works": all(each.ok is not False for each in steps), "steps": (*found.steps, *steps)})
 
     async def _explained(self, query: dict[str, str]) -> Explained:

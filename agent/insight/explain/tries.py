@@ -15,8 +15,9 @@ from typing import Final
 
 from agent import log
 from agent.errors import Conflict, HostRefused, InvalidInput
+from agent.insight.explain.explanation import Explained
 from agent.insight.explain.way import AskedWay, WayStep
-from agent.insight.tried_calls import TriedCalls
+from agent.insight.tried_calls import TriedCalls, TriedWay
 from agent.model.cell import Endpoint
 from agent.model.names import AppName
 from agent.model.outside import HostPattern
@@ -33,7 +34,7 @@ WORDS: Final = {
     CallEnd.CLOSED: (
         False,
         "takes the call and closes it before any byte",
-        "Envoy does so where it refuses it",
+        "Envoy does so where it refuses it, or nothing serves the port",
     ),
     CallEnd.SILENT: (False, f"does not answer within {trial_call.PATIENCE:g} seconds", "see the way between the cells"),
     CallEnd.SENT: (None, "was sent an empty datagram, and nothing refused it", "whether the app takes it is not known"),
@@ -118,7 +119,8 @@ class Tries:
         pin = self._place.pins / caller.name
         call = TrialCall(pin, caller.address, address, way.protocol.value, way.port, held)
         try:
-            result = await asyncio.to_thread(trial_call.make, call, begun=partial(self._calls.add, caller.address))
+            tried = TriedWay(caller.address, address, way.port)
+            result = await asyncio.to_thread(trial_call.make, call, begun=partial(self._calls.add, tried))
         except HostRefused as error:
             return WayStep("try", None, error.what, error.hint)
         return _step(caller.name, name, result)
@@ -130,10 +132,14 @@ def _step(caller: str, name: str, result: CallResult) -> WayStep:
     return WayStep("try", ok, f"called from {caller}, {name} {words}{why} after {result.milliseconds:.1f} ms", hint)
 
 
-def verdict(steps: Sequence[WayStep], *, expected: bool) -> Iterator[WayStep]:
-    """What follows where it came otherwise than expected, or nothing could be called."""
+def verdict(steps: Sequence[WayStep], found: Explained) -> Iterator[WayStep]:
+    """What follows where calls came otherwise than what was found, or nothing could be called."""
+    works, way = all(each.ok is not False for each in steps), found.way
     if not steps:
         yield WayStep("try", False, "there is nothing to call", "no instance runs, or the name has no address")
-    elif expected != all(each.ok is not False for each in steps):
+    elif not works and found.works and any((each.name, each.ok) == ("listener", None) for each in found.steps):
+        hint = f"its own cell sees that: run there cellnet explain {way.source} {way.to} {way.service}"
+        yield WayStep("try", None, f"it may be that nothing serves {way.service} there", hint)
+    elif works != found.works:
         what = "this is otherwise than all that is known says"
         yield WayStep("try", None, what, "another program's rules, or the app's own, may decide: see docs/operate.md")
