@@ -98,7 +98,7 @@ def test_a_drained_cell_takes_no_attach_over_a_restart_and_says_how_to_take_it_b
     cell.kill("agent", again=True)
     cell.wait_well()
     eventually(lambda: waiting(cell) == {"api": "1", "web": "1"})
-    assert "this cell, drained" in cell.cellnet("cell", "list").out
+    eventually(lambda: "this cell, drained" in cell.cellnet("cell", "list").out)
     assert is_unknown(web, NAME)
     with pytest.raises(Unavailable, match="this cell is drained since") as refused:
         attach("acme/shop/more")

@@ -56,7 +56,7 @@ def test_containers_of_two_engines_on_one_host_call_each_other_by_policy_and_go_
     assert not calls(cell, "default-web")
     cell.allow("acme/shop/web", "acme/shop/api", "tcp/8080")
     eventually(lambda: calls(cell, "default-web"))
-    assert address in podman("logs", "api").err
+    eventually(lambda: address in podman("logs", "api").err)
     podman.remove("api")
     assert cell.attachments() == ["default-web"]
     web.close()
@@ -104,7 +104,8 @@ def test_a_container_of_systemd_nspawn_joins_a_held_namespace(cell: CellUnderTes
     assert called() == ""
     cell.allow("acme/shop/web", "acme/shop/api", "tcp/8080")
     eventually(lambda: called() == "200\n")
-    assert cell.client.get("/v1/attachments/web").text("address") in podman("logs", "api").err
+    address = cell.client.get("/v1/attachments/web").text("address")
+    eventually(lambda: address in podman("logs", "api").err)
     assert cell.attachments() == ["api", "web"]
     cell.cellnet("release", "web")
     assert cell.attachments() == ["api"]
@@ -123,6 +124,6 @@ def test_dockerd_that_makes_its_own_rules_and_makes_them_anew_leaves_ours_whole(
             eventually(lambda: "-A FORWARD -j DOCKER-USER" in cell.host.run("iptables", "-S", "FORWARD"))
             eventually(lambda: calls(cell, "web"))
             assert not calls(cell, "other")
-    rules = cell.host.run("iptables", "-S", "FORWARD").splitlines()
-    assert rules[1] == "-A FORWARD -j CELLNET-FORWARD"
+    first = "-A FORWARD -j CELLNET-FORWARD"
+    eventually(lambda: cell.host.run("iptables", "-S", "FORWARD").splitlines()[1] == first)
     assert cell.wait_well().flag("ok")

@@ -30,7 +30,7 @@ def test_every_cell_stops_naming_a_drained_one_and_its_call_through_a_tunnel_end
     eventually(lambda: leads(web, NAME, staying))
     eventually(lambda: [each.text("connections") for each in first.client.get("/v1/drain").at("waiting").each()] == ["1"])
     eventually(lambda: "all alive, drained: cell-1\n" in second.cellnet("status").out)
-    assert "this cell, drained" in first.cellnet("cell", "list").out
+    eventually(lambda: "this cell, drained" in first.cellnet("cell", "list").out)
     stream.sendall(b"?")
     stream.close()
     eventually(lambda: first.attachments() == [])
