@@ -15,9 +15,9 @@ from agent.model.outside import Inside
 from agent.model.policy import Origin, Policy
 from agent.policy.documents import document
 from agent.policy.language import parse_stored
+from agent.store.protocols import MOST_PUBLISHED
 from agent.wording import printable
 
-MOST_BYTES: Final = 32 << 10  # of a record: some thousand policies
 MOST_TEXT: Final = 1 << 20  # that it may be when it is unpacked
 MOST_NUMBER: Final = 1 << 31  # of a line, a column, or policies
 LONGEST: Final = 256  # characters of a name or a place
@@ -40,7 +40,7 @@ def pack(policies: Sequence[Policy]) -> bytes:
         text = json.dumps(rows[:kept], ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape")
         packed = base64.b64encode(zlib.compress(text, 9)).decode()
         found = json.dumps({"left_out": len(rows) - kept, "policies": packed}).encode()
-        excess = max(len(text) / MOST_TEXT, len(found) / MOST_BYTES)
+        excess = max(len(text) / MOST_TEXT, len(found) / MOST_PUBLISHED)
         if excess <= 1:
             return found
         kept = min(kept - 1, int(kept / excess))

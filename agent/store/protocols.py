@@ -22,6 +22,8 @@ from agent.model.routes import Routes
 from agent.store.changes import Changes
 
 MOST_CHANGES = 200
+MOST_PUBLISHED = 32 << 10
+"""Bytes of what a cell publishes of its policy files, some thousand policies: they reach all others."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -117,7 +119,7 @@ class CellStore(Protocol):
         """Publish all that runs on this cell, in place of what was before. Other cells see it once the cell is announced."""
 
     async def publish_policies(self, policies: bytes) -> None:
-        """Publish what this cell's policy files allow, for the others to show, in place of what was before."""
+        """Publish what this cell's policy files allow, for the others to show, in place of what was before: MOST_PUBLISHED."""
 
     def published_policies(self) -> Mapping[str, bytes]:
         """What each cell has published of its files. The same object while neither that nor what runs on any cell changes."""

@@ -11,7 +11,8 @@ from agent.errors import InvalidInput
 from agent.model.outside import NOTHING_INSIDE
 from agent.model.policy import Origin, Policy
 from agent.policy.language import parse
-from agent.policy.packed import MOST_BYTES, MOST_TEXT, Unpacked, pack, unpack
+from agent.policy.packed import MOST_TEXT, Unpacked, pack, unpack
+from agent.store.protocols import MOST_PUBLISHED
 
 FILE = "/etc/cellnet/policies.d/shop.yaml"
 TEXT = """policies:
@@ -49,7 +50,7 @@ def test_what_does_not_fit_is_counted() -> None:
                    for each in range(12_000))  # fmt: skip
     policies = parse(f"policies:\n{many}".encode(), source=FILE)
     data = pack(policies)
-    assert len(data) <= MOST_BYTES
+    assert len(data) <= MOST_PUBLISHED
     found = read(data)
     assert 1_000 < len(found.policies) == 12_000 - found.left_out
     assert found.policies[0] == there(policies[0])

@@ -16,6 +16,7 @@ from agent.store.etcd import records
 from agent.store.etcd.cells import CellsAndEndpoints
 from agent.store.etcd.client import Value
 from agent.store.etcd.keys import Keys
+from agent.store.protocols import MOST_PUBLISHED
 from agent.store.subnets import SubnetClaim
 from tests.testlib.samples import ROUTE_DOMAINS, app
 
@@ -373,7 +374,7 @@ def test_what_a_cell_says_of_its_policy_files_is_bounded_and_a_change_of_it_is_o
     cells, key = CellsAndEndpoints(KEYS, cell="cell-1", overlay=OVERLAY), KEYS.file_policies("cell-2")
     assert cells.update([key], {key: Value(b"some", 1)})
     assert (cells.published_policies(), cells.malformed) == ({"cell-2": b"some"}, {})
-    assert cells.update([key], {key: Value(bytes(records.MOST_PUBLISHED + 1), 2)})
+    assert cells.update([key], {key: Value(bytes(MOST_PUBLISHED + 1), 2)})
     assert (cells.published_policies(), list(cells.malformed)) == ({}, [key])
     assert cells.update([key], {})
     assert (cells.published_policies(), cells.malformed, list(cells.names)) == ({}, {}, [])

@@ -20,11 +20,10 @@ from agent.model.names import AppName
 from agent.model.rotation import Rotation
 from agent.model.routes import RouteDomains
 from agent.store.etcd.client import Value
-from agent.store.protocols import StoredPolicy
+from agent.store.protocols import MOST_PUBLISHED, StoredPolicy
 from agent.store.subnets import SubnetClaim
 from agent.store.tags import LAST_TAG, TagClaim
 
-MOST_PUBLISHED = 32 << 10  # bytes of policies, of each cell: they reach all others
 LATEST = 253_402_300_799  # the last second of the calendar: a later time can be neither shown nor compared
 
 
