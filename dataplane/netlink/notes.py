@@ -23,7 +23,7 @@ NFULA_PACKET_HDR, NFULA_MARK, NFULA_IFINDEX_OUTDEV, NFULA_PAYLOAD, NFULA_PREFIX 
 NFULA_CFG_CMD, NFULA_CFG_MODE, NFULA_CFG_TIMEOUT, NFULA_CFG_QTHRESH = 1, 2, 4, 5
 BIND: Final = 1
 COPY: Final = struct.Struct(">IBx").pack(64, 2)  # so many bytes of each packet
-TIMEOUT: Final = struct.pack(">I", 10)  # hundredths of a second that some wait for more
+TIMEOUT: Final = struct.pack(">I", 1)  # hundredths of a second that some wait for more: a user asks right after the call
 GATHER: Final = struct.pack(">I", 32)  # packets in one message at most
 GENERIC: Final = struct.Struct(">BBH")  # family, version, group
 RECEIVE: Final = 1 << 17
