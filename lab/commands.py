@@ -4,7 +4,7 @@ import os
 
 import click
 
-from agent.cli.child import NOT_EXECUTABLE, NOT_FOUND, execute
+from agent.cli.containers.child import NOT_EXECUTABLE, NOT_FOUND, execute
 from agent.cli.errors import print_error
 from agent.cli.output import json_option, print_json
 from agent.client.answer import Fields

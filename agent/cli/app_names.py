@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from agent.cli.target import HINT, current_space
+from agent.cli.current_space import HINT, current_space
 from agent.errors import InvalidInput
 from agent.model.names import AppName, Space, lowered
 

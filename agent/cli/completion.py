@@ -59,7 +59,7 @@ def cell_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
 def app_names(ctx: click.Context, incomplete: str) -> list[str]:
     """Apps that begin so, those of the current space by their last part alone, too."""
     with suppress(Exception):
-        from agent.cli.target import current_space
+        from agent.cli.current_space import current_space
 
         space, names = current_space(), [each.text("app") for each in _asked(ctx, "/v1/apps").each()]
         near = [] if space is None else [name.removeprefix(f"{space}/") for name in names if name.startswith(f"{space}/")]

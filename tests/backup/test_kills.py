@@ -11,7 +11,10 @@ from tests.backup.conftest import MakeHome
 from tests.testlib.cell_on_disk import CellOnDisk
 from tests.testlib.fork_server import ForkServer, RunCommand, fork_server
 
-LOADS = "agent.cli.main agent.cli.backup agent.backup.capture agent.backup.admission agent.backup.replacement agent.daemon.main"
+LOADS = (
+    "agent.cli.main agent.cli.this_cell.backup agent.backup.capture"
+    " agent.backup.admission agent.backup.replacement agent.daemon.main"
+)
 
 
 @pytest.fixture(scope="module")

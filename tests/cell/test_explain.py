@@ -11,7 +11,7 @@ import click
 import pytest
 from scapy.layers.inet import IP
 
-from agent.cli.explain import page
+from agent.cli.insight.explain import page
 from agent.errors import Conflict, InvalidInput, Unavailable
 from dataplane.firewall.rights import container_chain
 from host.namespace import run_in

@@ -98,7 +98,7 @@ def test_killed_before_any_effect_it_goes_on_when_it_is_run_again_without_an_age
     busy(cell, place)
     cell.kill("up")
     kills, last, stopped = 0, 1, "begun"
-    with fork_server(loads="agent.cli.teardown agent.daemon.teardown agent.config.load") as server:
+    with fork_server(loads="agent.cli.this_cell.teardown agent.daemon.teardown agent.config.load") as server:
         while stopped:
             made = server.fork(RunCommand(cell.lab.root, cell.lab.netns, cell.lab.log, ("teardown", "--force")))
             made.go(killed_before=last, with_tools=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli.target import current_space, keep_space, target_file
+from agent.cli.current_space import current_space, keep_space, target_file
 from agent.errors import HostRefused, InvalidInput
 from agent.model.app_port import AppPort
 from agent.model.cell import Endpoint

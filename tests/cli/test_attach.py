@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli.attachments import as_the_agent_finds_it
+from agent.cli.containers.attachments import as_the_agent_finds_it
 from agent.model.key_owner import KeyOwner
 from tests.cli.conftest import Cli, Done
 from tests.testlib.fake_cell import FakeCell

@@ -315,7 +315,7 @@ def test_errors_are_coloured_on_a_terminal_only(tmp_path: Path) -> None:
     assert "\x1b[31m" in seen.stdout
 
 
-@pytest.mark.parametrize("module", ["click", "click.core", "agent.cli.attachments", "agent.client.connection"])
+@pytest.mark.parametrize("module", ["click", "click.core", "agent.cli.containers.attachments", "agent.client.connection"])
 def test_an_interrupt_during_an_import_is_quiet(agent: Path, module: str) -> None:
     """The module's source stands for a Ctrl-C at this moment."""
     code = (

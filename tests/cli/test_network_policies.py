@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli.cf.network_policy import network_policies_of
-from agent.cli.stored_policies import names_of
+from agent.cli.policy.stored import names_of
 from agent.client.answer import Fields
 from agent.model.policy import ANY_PORT, AppPolicy, Origin, Pattern, Ports, Scope
 from tests.cli.conftest import Cli, Done, completed

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli.resolver_mounts import own_nsswitch
+from agent.cli.containers.resolver_mounts import own_nsswitch
 from lab.children import opened
 from tests.testlib.fake_cell import FakeCell, serving
 from tests.testlib.patience import eventually

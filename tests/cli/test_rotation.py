@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli.cells.rotation import ORDER
 from agent.cli.main import run
-from agent.cli.rotation import ORDER
 from agent.errors import Conflict, Unavailable
 from agent.identity.rotation import Step
 from agent.model.credentials import StoreCredentials
@@ -35,7 +35,7 @@ def cell(tmp_path: Path) -> Iterator[FakeCell]:
 def rotate(cell: FakeCell, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
     """`cellnet ca rotate`, from a folder with a root's certificate."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("agent.cli.rotation.POLL", 0.01)
+    monkeypatch.setattr("agent.cli.cells.rotation.POLL", 0.01)
     (tmp_path / "root.crt").write_text("PEM")
 
     def call(*arguments: str) -> tuple[int, str, str]:

@@ -21,8 +21,8 @@ SOURCE = Path(__file__).parent / "getaddrinfo.c"
 TEXT = resolv_conf(AppName("acme", "shop", "web"), nameserver=RESOLVER, domain="cell.internal").text
 AS_THE_COMMAND_LINE_DOES = """
 import os, sys
-from agent.cli.identity_mounts import private_mounts
-from agent.cli.resolver_mounts import bind_resolver
+from agent.cli.containers.identity_mounts import private_mounts
+from agent.cli.containers.resolver_mounts import bind_resolver
 private_mounts()
 bind_resolver(sys.argv[1])
 os.execvp(sys.argv[2], sys.argv[2:])

@@ -2,7 +2,7 @@
 
 import click
 
-from agent.cli.explain import page
+from agent.cli.insight.explain import page
 from tests.testlib.cell import CellUnderTest
 
 

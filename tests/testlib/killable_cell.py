@@ -43,5 +43,5 @@ class KillableCell(UnsupervisedCell):
 @contextmanager
 def killable_cells() -> Iterator[type[KillableCell]]:
     """The kind of cell, for as long as such cells are needed."""
-    with fork_server(loads="agent.daemon.main agent.cli.daemons agent.config.load") as KillableCell.fork_server:
+    with fork_server(loads="agent.daemon.main agent.cli.this_cell.daemons agent.config.load") as KillableCell.fork_server:
         yield KillableCell

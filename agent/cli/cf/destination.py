@@ -7,7 +7,7 @@ import click
 
 from agent.cli.app_names import AppParameter, full_name
 from agent.cli.completion import org_names, space_names
-from agent.cli.target import COMMAND, current_space
+from agent.cli.current_space import COMMAND, current_space
 from agent.errors import InvalidInput
 
 Command = TypeVar("Command", bound=Callable[..., object])

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from agent.cli.policy import origin
-from agent.cli.stored_policies import is_stored
+from agent.cli.policy.commands import origin
+from agent.cli.policy.stored import is_stored
 from agent.client.answer import Fields
 from agent.model.names import AppName, Space
 from agent.model.policy import Pattern, Ports, Scope

@@ -9,10 +9,10 @@ from agent.cli.app_names import APP
 from agent.cli.cf.destination import destination_name, destination_options
 from agent.cli.cf.network_policy import NetworkPolicy, network_policies_of
 from agent.cli.credentials import credentials_field, credentials_option
+from agent.cli.current_space import COMMAND, current_space
 from agent.cli.errors import print_warning, print_warnings
 from agent.cli.output import json_option, print_json, table
-from agent.cli.stored_policies import names_of
-from agent.cli.target import COMMAND, current_space
+from agent.cli.policy.stored import names_of
 from agent.client.connection import Refused, quoted
 from agent.client.location import Location
 from agent.errors import InvalidInput

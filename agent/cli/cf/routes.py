@@ -7,10 +7,10 @@ from typing import TypeVar
 import click
 
 from agent.cli.app_names import APP
+from agent.cli.apps.route import mapped, taken_from, unmapped
 from agent.cli.completion import domain_names, host_names
 from agent.cli.credentials import credentials_option
 from agent.cli.output import json_option, print_json
-from agent.cli.route import mapped, taken_from, unmapped
 from agent.client.location import Location
 from agent.model.names import lowered
 

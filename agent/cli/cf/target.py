@@ -5,9 +5,9 @@ import os
 import click
 
 from agent.cli.completion import org_names, space_names
+from agent.cli.current_space import COMMAND, VARIABLE, current_space, keep_space, kept_space, target_file
 from agent.cli.errors import print_warning
 from agent.cli.output import json_option, print_json
-from agent.cli.target import COMMAND, VARIABLE, current_space, keep_space, kept_space, target_file
 from agent.client.connection import Refused
 from agent.client.location import Location
 from agent.model.names import Space, lowered

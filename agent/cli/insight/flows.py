@@ -39,7 +39,7 @@ def flows(
     if of_all:
         if follow:
             raise click.UsageError("--all shows what cells have summed up, and does not follow it")
-        from agent.cli.flows_of_all import show_all
+        from agent.cli.insight.flows_of_all import show_all
 
         show_all(location, filters, denied=denied, as_json=as_json)
     elif denied:

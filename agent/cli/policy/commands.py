@@ -11,11 +11,11 @@ from agent.cli.completion import policy_names
 from agent.cli.credentials import credentials_field, credentials_option
 from agent.cli.errors import FAILED, print_error, print_warnings
 from agent.cli.output import counted, joined, json_option, print_json, table
-from agent.cli.policy_effect import ask, diff, dry_run_option, matrix, show_effect, show_problems
-from agent.cli.policy_suggest import suggest
-from agent.cli.policy_validate import validate
-from agent.cli.stored_policies import names_of
-from agent.cli.unused_policies import list_unused
+from agent.cli.policy.effect import ask, diff, dry_run_option, matrix, show_effect, show_problems
+from agent.cli.policy.stored import names_of
+from agent.cli.policy.suggest import suggest
+from agent.cli.policy.unused import list_unused
+from agent.cli.policy.validate import validate
 from agent.client.answer import Fields
 from agent.client.connection import Client, Refused, quoted
 from agent.client.location import Location
@@ -158,7 +158,7 @@ def apply(location: Location, path: Path, dry_run: bool, credentials: Path | Non
 
     One without a name gets the name that 'policy allow' makes up, so it is replaced by its equal only.
     """
-    from agent.cli.validation import check_file, host_facts
+    from agent.cli.policy.file_check import check_file, host_facts
 
     checked = check_file(path, facts=host_facts(location))
     if not checked.ok:

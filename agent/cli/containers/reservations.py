@@ -4,13 +4,13 @@ import shlex
 
 import click
 
-from agent.cli import held_namespaces
-from agent.cli.attach_options import AttachOptions, named_options
 from agent.cli.completion import reserved_names
+from agent.cli.containers import held_namespaces
+from agent.cli.containers.attach_options import AttachOptions, named_options
+from agent.cli.containers.key_owner_option import key_owner_field, key_owner_option
+from agent.cli.containers.podman_options import place_options, podman_option
 from agent.cli.errors import print_warnings
-from agent.cli.key_owner_option import key_owner_field, key_owner_option
 from agent.cli.output import joined, json_option, print_json, table
-from agent.cli.podman_options import place_options, podman_option
 from agent.client.answer import Fields
 from agent.client.connection import attachment_address, quoted
 from agent.client.location import Location, need_root

@@ -7,13 +7,13 @@ from types import FrameType
 
 import click
 
-from agent.cli.app_user import AppUser, find_user
-from agent.cli.attach_options import AttachOptions, attach_options, attach_request
-from agent.cli.child import CannotRun, Child, Command, Surroundings, start, unblock_signals
+from agent.cli.containers.app_user import AppUser, find_user
+from agent.cli.containers.attach_options import AttachOptions, attach_options, attach_request
+from agent.cli.containers.child import CannotRun, Child, Command, Surroundings, start, unblock_signals
+from agent.cli.containers.identity_mounts import missing_folders
+from agent.cli.containers.lasting_resolver import LastingResolver
+from agent.cli.containers.resolver_mounts import resolv_conf_of
 from agent.cli.errors import print_error, print_warning
-from agent.cli.identity_mounts import missing_folders
-from agent.cli.lasting_resolver import LastingResolver
-from agent.cli.resolver_mounts import resolv_conf_of
 from agent.client.connection import Client, Reply, attachment_address
 from agent.client.location import Location, need_root
 from agent.errors import RAISED, InvalidInput

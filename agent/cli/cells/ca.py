@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
+from agent.cli.cells.rotation import certificate_in, rotate
 from agent.cli.credentials import credentials_field, credentials_option
 from agent.cli.output import json_option, moment, print_json
 from agent.cli.passphrase import new_passphrase, passphrase_of, passphrase_option, refusals_reported
-from agent.cli.rotation import certificate_in, rotate
 from agent.client.answer import Fields
 from agent.client.location import Location, need_root
 

@@ -17,7 +17,7 @@ from agent.client.connection import RequestBody
 from agent.client.location import Location
 
 if TYPE_CHECKING:
-    from agent.cli.validation import Checked
+    from agent.cli.policy.file_check import Checked
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say what it would change, and change nothing.")
 SIGNS = {"opens": ("+", "green"), "closes": ("-", "red")}
@@ -27,7 +27,7 @@ def proposed(location: Location, path: Path) -> RequestBody | None:
     """A file, or all files of a folder in place of the agent's, as `POST /v1/policies/diff` takes them. None where they have
     mistakes, which are shown.
     """
-    from agent.cli.validation import check_file, host_facts
+    from agent.cli.policy.file_check import check_file, host_facts
 
     facts, is_folder = host_facts(location), path.is_dir()
     checked = [check_file(each, facts=facts) for each in files_of(path)]

@@ -20,10 +20,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from agent.cli.app_user import AppUser
-from agent.cli.identity_mounts import bind_here, private_mounts
-from agent.cli.resolver_mounts import bind_resolver
-from agent.cli.sysfs import mount_own_sysfs
+from agent.cli.containers.app_user import AppUser
+from agent.cli.containers.identity_mounts import bind_here, private_mounts
+from agent.cli.containers.resolver_mounts import bind_resolver
+from agent.cli.containers.sysfs import mount_own_sysfs
 from agent.errors import HostRefused
 from host import syscalls
 

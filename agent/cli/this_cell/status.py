@@ -7,7 +7,7 @@ import click
 
 from agent.cli.errors import FAILED
 from agent.cli.output import joined, json_option, print_json
-from agent.cli.screen import Terminal, screen
+from agent.cli.this_cell.screen import Terminal, screen
 from agent.client.answer import Fields
 from agent.client.connection import ANSWER_WITHIN, Client, Refused
 from agent.client.location import Location

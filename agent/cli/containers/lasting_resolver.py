@@ -10,8 +10,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from agent.cli.identity_mounts import private_mounts
-from agent.cli.resolver_mounts import ETC, files_of, trees_of
+from agent.cli.containers.identity_mounts import private_mounts
+from agent.cli.containers.resolver_mounts import ETC, files_of, trees_of
 from host import syscalls
 
 CHANGES = fcntl.DN_CREATE | fcntl.DN_DELETE | fcntl.DN_RENAME | fcntl.DN_MULTISHOT

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
-from agent.cli.child import NOT_EXECUTABLE, NOT_FOUND, execute
 from agent.cli.completion import attachment_names
+from agent.cli.containers.child import NOT_EXECUTABLE, NOT_FOUND, execute
+from agent.cli.containers.identity_mounts import bind_here, missing_folders, private_mounts
+from agent.cli.containers.resolver_mounts import bind_resolver, resolv_conf_of
+from agent.cli.containers.sysfs import mount_own_sysfs
 from agent.cli.errors import print_error
-from agent.cli.identity_mounts import bind_here, missing_folders, private_mounts
-from agent.cli.resolver_mounts import bind_resolver, resolv_conf_of
-from agent.cli.sysfs import mount_own_sysfs
 from agent.client.connection import Client, Refused, Reply, attachment_address
 from agent.client.location import Location, need_root
 from agent.errors import HostRefused

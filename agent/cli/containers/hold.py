@@ -4,11 +4,11 @@ import shlex
 
 import click
 
-from agent.cli import held_namespaces
-from agent.cli.attach_options import AttachOptions, attach_request, named_options
-from agent.cli.key_owner_option import key_owner_field, key_owner_option
+from agent.cli.containers import held_namespaces
+from agent.cli.containers.attach_options import AttachOptions, attach_request, named_options
+from agent.cli.containers.key_owner_option import key_owner_field, key_owner_option
+from agent.cli.containers.podman_options import place_options, podman_option
 from agent.cli.output import json_option, print_json
-from agent.cli.podman_options import place_options, podman_option
 from agent.client.location import Location, need_root
 from agent.model.key_owner import KeyOwner
 

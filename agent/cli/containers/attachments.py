@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from agent.cli.apps import served
-from agent.cli.attach_options import AttachOptions, attach_options, attach_request
+from agent.cli.apps.apps import served
 from agent.cli.completion import attachment_names
-from agent.cli.key_owner_option import key_owner_field, key_owner_option
+from agent.cli.containers.attach_options import AttachOptions, attach_options, attach_request
+from agent.cli.containers.key_owner_option import key_owner_field, key_owner_option
 from agent.cli.output import joined, json_option, print_json, table
 from agent.client.answer import Fields
 from agent.client.connection import attachment_address

@@ -8,12 +8,12 @@ import click
 
 from agent.cli.errors import FAILED, print_warning
 from agent.cli.output import counted, json_option, print_json
-from agent.cli.policy_effect import called, files_of, show_problems
+from agent.cli.policy.effect import called, files_of, show_problems
 from agent.client.connection import RequestBody
 from agent.client.location import Location
 
 if TYPE_CHECKING:
-    from agent.cli.validation import Checked
+    from agent.cli.policy.file_check import Checked
 
 
 class Warned(NamedTuple):
@@ -39,7 +39,7 @@ def validate(location: Location, paths: tuple[Path, ...], cluster: bool, strict:
 
     Where this host's configuration has mutual TLS, it also says what a file opens that is not encrypted.
     """
-    from agent.cli.validation import check_file, host_facts
+    from agent.cli.policy.file_check import check_file, host_facts
 
     facts = host_facts(location)
     found = [check_file(each, facts=facts) for path in paths for each in files_of(path)]

@@ -1,0 +1,1 @@
+"""Apps, their spaces and their routes."""

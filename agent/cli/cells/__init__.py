@@ -1,0 +1,1 @@
+"""The cells that share a store, and the root that they trust."""

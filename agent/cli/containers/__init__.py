@@ -1,0 +1,1 @@
+"""Attachments, and the commands that run in them."""

@@ -1,0 +1,1 @@
+"""`policy`: which apps may reach which."""
