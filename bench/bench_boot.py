@@ -15,8 +15,8 @@ import click
 
 from bench.comparison import Figure
 from bench.script import Stopwatch, compared, options, repeat
-from tests.testlib.machine_cell import MachineCell
-from tests.testlib.machines import Machine, Segment
+from tests.testlib.machines.cell import MachineCell
+from tests.testlib.machines.machine import Machine, Segment
 from tests.testlib.patience import eventually
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +38,7 @@ RestartSec=20ms
 WantedBy=multi-user.target
 """
 COMMANDS = {
-    "api": (f"--port {PORT}", f"python3 -IS {ROOT}/tests/testlib/echo_app.py {PORT}"),
+    "api": (f"--port {PORT}", f"python3 -IS {ROOT}/tests/testlib/in_containers/echo_app.py {PORT}"),
     "web": ("", f"python3 -IS {ROOT}/bench/first_call.py api.shop.acme.cell.internal {PORT} {FIRST}"),
 }
 

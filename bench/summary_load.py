@@ -22,7 +22,7 @@ from agent.store.etcd.keys import Keys
 from agent.store.etcd.summaries import EtcdSummaries
 from bench.load import processor_seconds
 from lab.etcd import Etcd
-from tests.testlib.etcd import free_port
+from tests.testlib.stores.etcd import free_port
 
 AT_ONCE: Final = 16  # cells that write at the same moment
 

@@ -9,7 +9,7 @@ from agent.model.attachment import Attachment
 from agent.model.status import Event
 from agent.store.ledger import Ledger
 from ca.certificate import Validity
-from tests.testlib.attach_bed import holders
+from tests.testlib.beds.attach import holders
 from tests.testlib.samples import OWNER, request
 
 NOON, DAY = datetime(2026, 11, 21, 12, tzinfo=UTC), timedelta(days=1)

@@ -7,7 +7,7 @@ from agent.config.config import Dns
 from agent.errors import Conflict, InvalidInput, Unavailable
 from agent.identity.names import NamesHeld, Naming
 from agent.model.names import AppName, Space
-from tests.testlib.memory_store import MemoryStore
+from tests.testlib.fakes.store import MemoryStore
 from tests.testlib.samples import app
 
 WEB, API, FOREIGN = app("web"), app("api"), AppName("acme", "other", "web")

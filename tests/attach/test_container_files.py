@@ -15,8 +15,8 @@ from agent.model.attachment import Attachment
 from agent.model.reservation import Reservation
 from agent.store.ledger import Ledger
 from agent.store.protocols import StoredPolicy
-from tests.testlib.environment_bed import container_files
-from tests.testlib.memory_store import MemoryStore
+from tests.testlib.beds.environment import container_files
+from tests.testlib.fakes.store import MemoryStore
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import OWNER, app, request
 

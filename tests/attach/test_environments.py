@@ -9,8 +9,8 @@ from agent.attach.container_files import ContainerFiles
 from agent.store.ledger import Ledger
 from agent.store.protocols import StoredPolicy
 from agent.store.tags import REST
-from tests.testlib.environment_bed import container_files
-from tests.testlib.memory_store import MemoryStore
+from tests.testlib.beds.environment import container_files
+from tests.testlib.fakes.store import MemoryStore
 from tests.testlib.samples import FIRST, WEB, app, attachment
 
 PREFIX = "WARP_IST_"

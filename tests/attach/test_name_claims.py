@@ -14,7 +14,7 @@ from agent.identity.names import NamesHeld, Naming
 from agent.model.attachment import Attachment
 from agent.model.names import AppName
 from tests.testlib.beside import beside
-from tests.testlib.memory_store import MemoryStore
+from tests.testlib.fakes.store import MemoryStore
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import FIRST, SECOND, app, attachment
 

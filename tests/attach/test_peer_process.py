@@ -15,7 +15,7 @@ from agent.control.peer import SO_PEERPIDFD, Options, peer_of
 from agent.errors import Conflict
 from agent.model.peer import Peer
 from agent.store.ledger import Ledger
-from tests.testlib.attach_bed import Obliging, attaching
+from tests.testlib.beds.attach import Obliging, attaching
 from tests.testlib.samples import request
 
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")

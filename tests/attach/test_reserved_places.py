@@ -13,9 +13,9 @@ from agent.errors import Conflict
 from agent.model.names import Space
 from agent.model.reservation import Reservation
 from agent.store.ledger import Ledger
-from tests.testlib.attach_bed import holders
-from tests.testlib.environment_bed import container_files
-from tests.testlib.memory_store import MemoryStore
+from tests.testlib.beds.attach import holders
+from tests.testlib.beds.environment import container_files
+from tests.testlib.fakes.store import MemoryStore
 from tests.testlib.samples import API, NAMING, OWNER, WEB, request
 
 

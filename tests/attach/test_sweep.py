@@ -15,8 +15,8 @@ from agent.model.owner import ProcessOwner
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.ledger import Ledger
 from host import process
-from tests.testlib.attach_bed import Obliging, attaching
-from tests.testlib.memory_store import MemoryStore
+from tests.testlib.beds.attach import Obliging, attaching
+from tests.testlib.fakes.store import MemoryStore
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app, request
 

@@ -9,7 +9,7 @@ import pytest
 from agent.config.file import pending_file
 from tests.backup.conftest import MakeHome
 from tests.testlib.cell_on_disk import CellOnDisk
-from tests.testlib.fork_server import ForkServer, RunCommand, fork_server
+from tests.testlib.crashes.fork_server import ForkServer, RunCommand, fork_server
 
 LOADS = (
     "agent.cli.main agent.cli.this_cell.backup agent.backup.capture"

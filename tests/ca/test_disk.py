@@ -21,7 +21,7 @@ from ca.pem import certificates, chain_bytes, fits, key_bytes, private_key
 from ca.show import show
 from ca.verify import verify
 from tests.testlib.certificates import identity
-from tests.testlib.disk_crashes import interrupted
+from tests.testlib.crashes.disk_writes import interrupted
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -15,7 +15,7 @@ from ca.pem import certificates
 from ca.replacement import adopt, discard, is_locked, prepare, waiting_root
 from ca.verify import verify
 from tests.testlib.certificates import identity
-from tests.testlib.disk_crashes import interrupted
+from tests.testlib.crashes.disk_writes import interrupted
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)

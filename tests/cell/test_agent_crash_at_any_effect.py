@@ -8,11 +8,11 @@ import pytest
 
 from lab.cell import Cell
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.churn import FILE, POLICIES, Churn
 from tests.testlib.connections import LiveConnections
+from tests.testlib.crashes.churn import FILE, POLICIES, Churn
+from tests.testlib.crashes.killable_cell import killable_cells
 from tests.testlib.footprint import expected, footprint, interior
 from tests.testlib.instance import TLS_PORT
-from tests.testlib.killable_cell import killable_cells
 from tests.testlib.netns import Netns
 from tests.testlib.node import Connected
 from tests.testlib.shop import follows_policy, three_apps

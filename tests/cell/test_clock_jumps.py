@@ -15,8 +15,8 @@ from agent.errors import HostRefused
 from ca.certificate import LARGEST_SKEW
 from ca.pem import certificates
 from lab.cell import Cell
+from tests.testlib.agents.clocked import DAY, FIRST_OFFSET, ClockedCell
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.clocked_cell import DAY, FIRST_OFFSET, ClockedCell
 from tests.testlib.connections import LiveConnections
 from tests.testlib.containers import Attach
 from tests.testlib.failures import terminate

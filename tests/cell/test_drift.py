@@ -8,11 +8,11 @@ from typing import cast
 
 import pytest
 
+from tests.testlib.agents.vigilant import VigilantCell
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.connections import is_alive, is_reset
 from tests.testlib.node import Connected, Refused, pair
 from tests.testlib.patience import PATIENCE, eventually
-from tests.testlib.vigilant_cell import VigilantCell
 
 SHOP = "policies:\n- {from: acme/shop/web, to: acme/shop/api, tcp: [8080]}\n"
 BACKENDS = ("nft", "legacy")

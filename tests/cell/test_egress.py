@@ -8,8 +8,8 @@ import pytest
 
 from tests.testlib.cell import CellUnderTest, running_cell
 from tests.testlib.connections import is_alive, is_reset
+from tests.testlib.engines.guest import guest_of
 from tests.testlib.failures import foreign_change
-from tests.testlib.guest import guest_of
 from tests.testlib.instance import Instance
 from tests.testlib.node import Connected, Node, Refused, pair
 from tests.testlib.oracle import Rule

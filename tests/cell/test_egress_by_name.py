@@ -17,16 +17,16 @@ import pytest
 
 from lab.cell import Cell, Part
 from lab.segment import OUTSIDE
+from tests.testlib.agents.vigilant import VigilantCell
 from tests.testlib.cell import CellUnderTest, running_cell
 from tests.testlib.connections import is_alive, is_reset
-from tests.testlib.dns_client import Code, Kind, answer, ask, ask_once, ask_over_tcp, exchange
+from tests.testlib.dns.client import Code, Kind, answer, ask, ask_once, ask_over_tcp, exchange
+from tests.testlib.dns.scripted_server import ScriptedDns, scripted_dns
 from tests.testlib.explained import explained
 from tests.testlib.instance import Instance
 from tests.testlib.node import Connected, Node, Refused, pair
 from tests.testlib.outside import served
 from tests.testlib.patience import eventually
-from tests.testlib.scripted_dns import ScriptedDns, scripted_dns
-from tests.testlib.vigilant_cell import VigilantCell
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 FILE = "hosts.yaml"

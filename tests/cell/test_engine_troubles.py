@@ -14,11 +14,11 @@ import pytest
 
 from host import namespace
 from lab.cell import Cell
+from tests.testlib.agents.prompt import PromptCell
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.cni import Engine, PluginError, address_in
+from tests.testlib.engines.cni import Engine, PluginError, address_in
+from tests.testlib.engines.podman import Podman
 from tests.testlib.patience import eventually
-from tests.testlib.podman import Podman
-from tests.testlib.prompt_cell import PromptCell
 
 AT_ONCE = 20
 MANY = 250

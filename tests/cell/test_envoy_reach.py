@@ -13,7 +13,7 @@ from dataplane.envoy.command import bundled_envoy
 from lab import children
 from lab.cell import Cell, Part
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.dns_client import ask
+from tests.testlib.dns.client import ask
 from tests.testlib.patience import eventually
 from tests.testlib.shop import follows_policy, three_apps
 

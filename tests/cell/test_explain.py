@@ -15,7 +15,7 @@ from agent.cli.insight.explain import page
 from agent.errors import Conflict, InvalidInput, Unavailable
 from dataplane.firewall.rights import container_chain
 from host.namespace import run_in
-from tests.testlib.attacker import capture
+from tests.testlib.attacks.attacker import capture
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.documents import blocks, commands
 from tests.testlib.explained import explained

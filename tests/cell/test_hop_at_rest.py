@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from lab.segment import OUTSIDE
+from tests.testlib.agents.vigilant import VigilantCell
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.dns_client import Code, ask, ask_once, ask_over_tcp
+from tests.testlib.dns.client import Code, ask, ask_once, ask_over_tcp
+from tests.testlib.dns.scripted_server import ScriptedDns, scripted_dns
 from tests.testlib.patience import PATIENCE, becomes, eventually
-from tests.testlib.scripted_dns import ScriptedDns, scripted_dns
 from tests.testlib.status import problems
-from tests.testlib.vigilant_cell import VigilantCell
 
 WEB, NAME, FAR = "acme/shop/web", "api.example.com", "198.18.9.1"
 POLICY = json.dumps({"policies": [{"from": WEB, "to": {"host": NAME}, "tcp": 443}]})

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest
+from tests.testlib.dns.scripted_server import scripted_dns
 from tests.testlib.outside import served
-from tests.testlib.scripted_dns import scripted_dns
 
 CALL = "import socket, sys; print(socket.create_connection((sys.argv[1], 443), 5).getpeername()[0])"
 RULES = [{"from": "acme/shop/web", "to": {"host": "*.example.com"}, "tcp": 443}]

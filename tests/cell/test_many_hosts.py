@@ -11,11 +11,11 @@ from dataplane.firewall.outside_matches import name_set
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.connections import is_alive
-from tests.testlib.dns_client import ask
+from tests.testlib.dns.client import ask
+from tests.testlib.dns.scripted_server import ScriptedDns, scripted_dns
 from tests.testlib.node import Connected, Node, Refused, pair
 from tests.testlib.outside import served
 from tests.testlib.patience import eventually
-from tests.testlib.scripted_dns import ScriptedDns, scripted_dns
 from tests.testlib.status import is_well
 
 FILE, BELOW = "hosts.yaml", "*.example.org"

@@ -13,11 +13,11 @@ from lab.children import environment
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.documents import blocks, run_in_shell, steps
-from tests.testlib.etcd import Etcd, secret_file
 from tests.testlib.instance import Instance
 from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually
-from tests.testlib.secured_etcd import ROOT_USER, SECRET, add_operator, secured
+from tests.testlib.stores.etcd import Etcd, secret_file
+from tests.testlib.stores.secured_etcd import ROOT_USER, SECRET, add_operator, secured
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 _running = ExitStack()

@@ -9,11 +9,11 @@ from ipaddress import IPv4Address
 import pytest
 
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.machine_boot import PROPAGATED
+from tests.testlib.engines.docker_and_containerd import Ctr, Docker
+from tests.testlib.engines.podman import Podman
+from tests.testlib.machines.boot import PROPAGATED
 from tests.testlib.node import Node
-from tests.testlib.other_engines import Ctr, Docker
 from tests.testlib.patience import eventually
-from tests.testlib.podman import Podman
 
 SERVER = ("/usr/bin/python3", "-m", "http.server", "8080")
 CALL = ("python3", "-c", "import urllib.request as r; print(r.urlopen('http://api:8080/', timeout=5).status)")

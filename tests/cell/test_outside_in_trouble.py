@@ -14,14 +14,14 @@ import pytest
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest, running_cell
 from tests.testlib.connections import echoed, is_alive
-from tests.testlib.dns_client import ask
+from tests.testlib.dns.client import ask
+from tests.testlib.dns.scripted_server import scripted_dns
 from tests.testlib.failures import boot_anew, foreign_change
 from tests.testlib.instance import Instance
 from tests.testlib.node import Connected, Node, Outcome, Refused, connect_at_once, pair
 from tests.testlib.oracle import Rule
 from tests.testlib.outside import caller, served
 from tests.testlib.patience import becomes
-from tests.testlib.scripted_dns import scripted_dns
 
 WEB, JOB, FILE, NAME, PORT = "acme/shop/web", "acme/shop/job", "outside.yaml", "api.example.com", 7000
 HOST, NO_HOST = "198.19.200.1", "198.19.200.2"

@@ -6,11 +6,11 @@ from contextlib import suppress
 import pytest
 
 from agent.errors import Unavailable
+from tests.testlib.agents.vigilant import VigilantCell
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually
 from tests.testlib.shop import three_apps
-from tests.testlib.vigilant_cell import VigilantCell
 
 INSIDE = "10.255.7.0/24"
 

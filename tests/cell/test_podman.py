@@ -9,9 +9,9 @@ import pytest
 
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.documents import blocks
+from tests.testlib.engines.podman import Podman, podman_of
 from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually
-from tests.testlib.podman import Podman, podman_of
 
 SERVER = ("python3", "-m", "http.server", "8080")
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.documents import blocks
+from tests.testlib.engines.podman import ROOT, Podman
 from tests.testlib.patience import eventually
-from tests.testlib.podman import ROOT, Podman
 
 SERVER = ("python3", "-m", "http.server", "8080")
 FIRST = "tr '\\0' '\\n' </proc/1/environ"

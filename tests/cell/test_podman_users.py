@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.testlib.cell import CellUnderTest
+from tests.testlib.engines.podman import LIMITS, ROOT, STORAGE, Podman
 from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually
-from tests.testlib.podman import LIMITS, ROOT, STORAGE, Podman
 
 SERVER = ("python3", "-m", "http.server", "8080")
 CALL = "import urllib.request as r; print(r.urlopen('http://api:8080/', timeout=5).status)"

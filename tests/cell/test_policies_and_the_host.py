@@ -6,12 +6,12 @@ from contextlib import suppress
 
 from dataplane.tables import host_mac
 from host.namespace import run_in
+from tests.testlib.agents.vigilant import VigilantCell
+from tests.testlib.attacks.dns_floods import flooded_by
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.dns_floods import flooded_by
 from tests.testlib.node import Connected, Refused, TimedOut, Unreachable, outcome_of
 from tests.testlib.patience import eventually
 from tests.testlib.status import is_well, reports
-from tests.testlib.vigilant_cell import VigilantCell
 
 
 def test_the_cell_reaches_its_containers_without_a_policy(cell: CellUnderTest) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from agent.policy.terms import written_until
 from lab.cell import Cell
+from tests.testlib.agents.clocked import ClockedCell
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.clocked_cell import ClockedCell
 from tests.testlib.connections import is_alive, is_reset
 from tests.testlib.documents import blocks, commands
 from tests.testlib.failures import terminate

@@ -12,9 +12,9 @@ from lab.cell import Cell
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.certificates import TRUST_DOMAIN
 from tests.testlib.documents import blocks, commands
-from tests.testlib.etcd import secret_file
 from tests.testlib.instance import Instance
 from tests.testlib.patience import eventually
+from tests.testlib.stores.etcd import secret_file
 from tests.testlib.tls_load import mutual_tls_call, tls_call, tls_load
 
 WEB, API = "acme/shop/web", "acme/shop/api"

@@ -12,9 +12,9 @@ from agent.errors import Unavailable
 from lab.cell import Cell
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.etcd import SmallEtcd
 from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually
+from tests.testlib.stores.etcd import SmallEtcd
 
 WEB, API, JOB = "acme/shop/web", "acme/shop/api", "acme/shop/job"
 SHARED = "/cellnet/v1/"

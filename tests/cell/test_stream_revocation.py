@@ -11,7 +11,7 @@ import pytest
 
 from host.namespace import run_in
 from lab.cell import Cell
-from tests.testlib.bed_streams import dialled_as
+from tests.testlib.beds.streams import dialled_as
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.connections import is_alive, is_ended, is_reset
 from tests.testlib.failures import suspended

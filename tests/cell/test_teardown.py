@@ -12,7 +12,7 @@ from lab import folders
 from lab.cell import Cell
 from tests.testlib.cell import BASE, CellUnderTest
 from tests.testlib.containers import put
-from tests.testlib.fork_server import RunCommand, fork_server
+from tests.testlib.crashes.fork_server import RunCommand, fork_server
 from tests.testlib.host_picture import differences, of_others, picture
 from tests.testlib.netns import Netns
 from tests.testlib.patience import eventually

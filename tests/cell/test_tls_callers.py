@@ -17,16 +17,16 @@ from ca.pem import chain_bytes, key_bytes
 from lab.apps import log_of
 from lab.cell import Cell
 from tests.testlib import certificates
+from tests.testlib.agents.swift import SwiftCell
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.instance import TLS_PORT, Instance
 from tests.testlib.patience import eventually
-from tests.testlib.swift_cell import SwiftCell
 
 pytestmark = pytest.mark.release
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 POLICY = f"policies:\n- {{from: [{WEB}, acme/shop/other], to: {API}, tcp: 61443}}\n"
-HTTP_APP = Path(certificates.__file__).parent / "http_app.py"
+HTTP_APP = Path(certificates.__file__).parent / "in_containers" / "http_app.py"
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.testlib.agents.vigilant import VigilantCell
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.instance import TLS_PORT, Instance
 from tests.testlib.node import Refused
 from tests.testlib.patience import eventually
-from tests.testlib.vigilant_cell import VigilantCell
 
 pytestmark = pytest.mark.release
 

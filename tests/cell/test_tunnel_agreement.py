@@ -7,12 +7,12 @@ import pytest
 
 from ca.leaf import Issued
 from dataplane.state import INBOUND_PORT
+from tests.testlib.attacks.tunnel_caller import Answer, TunnelCaller
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.instance import Instance
 from tests.testlib.node import Refused
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, OTHER, WEB, policies
-from tests.testlib.tunnel_caller import Answer, TunnelCaller
 
 MALLORY = "evil/shop/mallory"
 REFUSED, UNHEARD = Answer("403"), Answer("")

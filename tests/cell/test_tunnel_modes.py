@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.connections import is_alive, is_reset
-from tests.testlib.mutual_tls import INBOUND, OUTBOUND, can_take, is_in_force, mutual_tls, set_mode, tunnel_ends
 from tests.testlib.node import pair
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, OTHER, WEB, web_to_api
 from tests.testlib.status import problems, reports
+from tests.testlib.tunnels.mutual_tls import INBOUND, OUTBOUND, can_take, is_in_force, mutual_tls, set_mode, tunnel_ends
 
 
 def test_a_program_that_has_a_port_of_tunnels_is_named_and_others_go_on(make_cell: Callable[..., CellUnderTest]) -> None:

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from dataplane.tables import host_interface
-from tests.testlib.attacker import capture
+from tests.testlib.agents.vigilant import VigilantCell
+from tests.testlib.attacks.attacker import capture
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.connections import is_alive
 from tests.testlib.node import pair
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, WEB, web_to_api
-from tests.testlib.vigilant_cell import VigilantCell
 
 QUESTION, ANSWER = b"a question in plain text", b"an answer in plain text"
 TWO_LOOKS = 25.0

@@ -10,9 +10,9 @@ from pathlib import Path
 from cryptography import x509
 
 from ca.pem import certificates
-from tests.testlib.bystander import Bystander
+from tests.testlib.agents.clocked import DAY, ClockedCell
+from tests.testlib.attacks.bystander import Bystander
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.clocked_cell import DAY, ClockedCell
 from tests.testlib.connections import echoed
 from tests.testlib.disks import SmallDisksCell, full
 from tests.testlib.failures import terminate

@@ -6,10 +6,10 @@ import pytest
 
 from agent.errors import Bug, HostRefused, Unavailable
 from lab.cell import Cell
+from tests.testlib.agents.faulty import CALLS, WORDS, FaultyCell
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.connections import LiveConnections
 from tests.testlib.containers import Attach
-from tests.testlib.faulty_cell import CALLS, WORDS, FaultyCell
 from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, OTHER, policies, three_apps

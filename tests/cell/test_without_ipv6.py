@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from lab.cell import Cell
+from tests.testlib.agents.without_ipv6 import CellWithoutIpv6
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.cell_without_ipv6 import CellWithoutIpv6
 from tests.testlib.node import Connected, Refused
 
 

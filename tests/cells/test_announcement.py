@@ -16,7 +16,7 @@ from agent.config.config import Mtls
 from agent.errors import Conflict, Unavailable
 from agent.model.attachment import Attachment, Phase
 from agent.model.cell import CellRecord, Endpoint, RootsInUse
-from tests.testlib.memory_store import MemoryStore
+from tests.testlib.fakes.store import MemoryStore
 from tests.testlib.samples import API, FIRST, ROUTE_DOMAINS, SECOND, WEB, attachment
 
 OVERLAY, MINE, THEIRS = (IPv4Network(each) for each in ("10.255.0.0/16", "10.255.1.0/24", "10.255.2.0/24"))

@@ -17,9 +17,9 @@ from ipaddress import IPv4Address
 import pytest
 
 from tests.cells.conftest import Place
+from tests.testlib.agents.clocked import ClockedCell
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
-from tests.testlib.clocked_cell import ClockedCell
 from tests.testlib.connections import ConnectionPair
 from tests.testlib.containers import ServingContainer
 from tests.testlib.explained import explained

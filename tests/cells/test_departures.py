@@ -7,7 +7,7 @@ from agent.cells.departures import ANNOUNCE_SECONDS, Departures
 from agent.cells.peers import Peers
 from agent.model.cell import CellRecord, Endpoint
 from agent.model.names import AppName
-from tests.testlib.memory_store import MemoryStore
+from tests.testlib.fakes.store import MemoryStore
 from tests.testlib.samples import API, WEB
 
 OVERLAY, MINE, THEIRS = (IPv4Network(each) for each in ("10.255.0.0/16", "10.255.1.0/24", "10.255.2.0/24"))

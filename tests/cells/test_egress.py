@@ -3,11 +3,11 @@
 from lab.segment import OUTSIDE
 from tests.cells.conftest import Place
 from tests.testlib.cells import CellsUnderTest
-from tests.testlib.dns_client import ask
+from tests.testlib.dns.client import ask
+from tests.testlib.dns.scripted_server import scripted_dns
 from tests.testlib.node import Connected
 from tests.testlib.outside import passes, served
 from tests.testlib.patience import eventually
-from tests.testlib.scripted_dns import scripted_dns
 from tests.testlib.shop import WEB
 
 EVERYWHERE = f"policies:\n- {{from: {WEB}, to: {{cidr: 0.0.0.0/0}}, tcp: any, udp: any, icmp: echo}}\n"

@@ -6,8 +6,8 @@ from pathlib import Path
 from agent.store.etcd.keys import Keys
 from lab import children
 from tests.cells.conftest import Place
+from tests.testlib.attacks.flooding_cell import FILLED, RECORD
 from tests.testlib.cells import CellsUnderTest
-from tests.testlib.flooding_cell import FILLED, RECORD
 from tests.testlib.node import Connected, Refused, connect_at_once
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, WEB
@@ -19,7 +19,7 @@ def test_a_revoke_elsewhere_is_enforced_while_a_cell_floods(cells: CellsUnderTes
     web, api = place(1, WEB), place(2, API, 8080)
     cells.allow(WEB, API, "tcp/8080")
     keys, log = Keys(PREFIX), tmp_path / "flood"
-    module = [sys.executable, "-P", "-m", "tests.testlib.flooding_cell", cells.etcd.url, PREFIX]
+    module = [sys.executable, "-P", "-m", "tests.testlib.attacks.flooding_cell", cells.etcd.url, PREFIX]
     argv = ["env", f"PYTHONPATH={Path(__file__).parents[2]}", *module]
     flooding = children.start(argv, netns=cells.segment.netns, root=tmp_path, log=log)
     try:

@@ -13,15 +13,24 @@ from itertools import permutations
 import pytest
 
 from tests.cells.conftest import Place
-from tests.testlib import call_load
+from tests.testlib.agents.swift import SwiftCell
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.connections import echoed, is_reset
 from tests.testlib.containers import ServingContainer
-from tests.testlib.mutual_tls import INBOUND, OUTBOUND, can_take, is_in_force, mutual_tls, restart_agent, set_mode, tunnel_ends
+from tests.testlib.in_containers import call_load
 from tests.testlib.node import pair
 from tests.testlib.patience import eventually
-from tests.testlib.swift_cell import SwiftCell
+from tests.testlib.tunnels.mutual_tls import (
+    INBOUND,
+    OUTBOUND,
+    can_take,
+    is_in_force,
+    mutual_tls,
+    restart_agent,
+    set_mode,
+    tunnel_ends,
+)
 
 PORT, HELD = 8080, 9000
 APPS = {"acme/shop/web": 1, "acme/shop/api": 1, "acme/shop/db": 2, "acme/bank/job": 3}

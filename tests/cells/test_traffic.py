@@ -18,14 +18,15 @@ from agent.errors import Unavailable
 from lab.apps import log_of
 from lab.cell import Cell
 from tests.cells.conftest import Place
-from tests.testlib import certificates, http_app
+from tests.testlib import certificates
+from tests.testlib.agents.prompt import PromptCell
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.connections import LiveConnections, echoed, is_alive, is_ended
 from tests.testlib.containers import ServingContainer
+from tests.testlib.in_containers import http_app
 from tests.testlib.instance import TLS_PORT, Instance
 from tests.testlib.node import Connected, Node, Refused, connect_at_once, one_datagram, pair, reachable_ports
 from tests.testlib.patience import eventually
-from tests.testlib.prompt_cell import PromptCell
 from tests.testlib.shop import API, OTHER, WEB, policies, web_to_api
 
 MEGABYTES = 10

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli.main import run
-from tests.testlib.fake_cell import FakeCell, serving
+from tests.testlib.fakes.cell import FakeCell, serving
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from agent.model.cell import Endpoint
 from agent.model.names import Space
 from agent.policy.documents import written
 from tests.cli.conftest import Cli, Done, completed
-from tests.testlib.fake_cell import FakeCell
+from tests.testlib.fakes.cell import FakeCell
 from tests.testlib.samples import API
 
 SHOP = Space("acme", "shop")

@@ -9,7 +9,7 @@ import pytest
 from agent.cli.containers.attachments import as_the_agent_finds_it
 from agent.model.key_owner import KeyOwner
 from tests.cli.conftest import Cli, Done
-from tests.testlib.fake_cell import FakeCell
+from tests.testlib.fakes.cell import FakeCell
 
 
 @pytest.mark.usefixtures("agent")

@@ -9,7 +9,7 @@ import pytest
 
 from agent.cli.main import run
 from agent.model.credentials import StoreCredentials
-from tests.testlib.fake_cell import FakeCell, serving
+from tests.testlib.fakes.cell import FakeCell, serving
 
 SECRET = "correct-horse"
 Cli = Callable[..., tuple[int, str, str]]

@@ -17,7 +17,7 @@ from agent.errors import Conflict
 from agent.model.policy import AppPolicy, Origin, Ports
 from agent.model.status import Problem
 from tests.cli.conftest import Cli, Done
-from tests.testlib.fake_cell import FakeCell, an_app, serving
+from tests.testlib.fakes.cell import FakeCell, an_app, serving
 
 CELLNET = [sys.executable, "-m", "agent"]
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.cli.conftest import Cli
-from tests.testlib.fake_cell import FakeCell
+from tests.testlib.fakes.cell import FakeCell
 
 
 @pytest.mark.usefixtures("agent")

@@ -7,7 +7,7 @@ import pytest
 from agent.model.limits import as_written, limits_of, parse_rate
 from dataplane.state import Limits
 from tests.cli.conftest import Cli
-from tests.testlib.fake_cell import FakeCell
+from tests.testlib.fakes.cell import FakeCell
 
 ATTACH = ("attach", "--app", "acme/shop/api", "--netns", "/run/netns/x")
 ALL = ("--limit-rate", "100mbit", "--limit-connections", "200", "--limit-new", "50/s")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Cli, Done, completed
-from tests.testlib.fake_cell import FakeCell
+from tests.testlib.fakes.cell import FakeCell
 
 HOST, DOMAIN = "backend.apps.internal", "apps.internal"
 

@@ -11,7 +11,7 @@ from agent.cli.policy.stored import names_of
 from agent.client.answer import Fields
 from agent.model.policy import ANY_PORT, AppPolicy, Origin, Pattern, Ports, Scope
 from tests.cli.conftest import Cli, Done, completed
-from tests.testlib.fake_cell import FakeCell, an_app
+from tests.testlib.fakes.cell import FakeCell, an_app
 
 PORT = ("--protocol", "tcp", "--port", "8080")
 FILE = Origin("/etc/cellnet/policies.d/a.yaml", 3, 5)

@@ -8,7 +8,7 @@ from agent.cli.app_names import full_party, full_pattern
 from agent.errors import InvalidInput
 from agent.policy.language import parse
 from tests.cli.conftest import Cli, Done
-from tests.testlib.fake_cell import FakeCell
+from tests.testlib.fakes.cell import FakeCell
 
 pytestmark = pytest.mark.usefixtures("every_form", "agent")
 WEB = "acme/shop/web"

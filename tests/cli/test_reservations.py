@@ -7,7 +7,7 @@ import pytest
 from agent.model.app_port import AppPort
 from agent.model.key_owner import KeyOwner
 from tests.cli.conftest import Cli
-from tests.testlib.fake_cell import FakeCell
+from tests.testlib.fakes.cell import FakeCell
 
 SEARCH = "--dns-search=shop.acme.cell.internal --dns-search=acme.cell.internal"
 DNS = f"--dns=169.254.0.2 {SEARCH} --dns-option=ndots:2 --dns-option=edns0"

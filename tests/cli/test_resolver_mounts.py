@@ -11,7 +11,7 @@ import pytest
 
 from agent.cli.containers.resolver_mounts import own_nsswitch
 from lab.children import opened
-from tests.testlib.fake_cell import FakeCell, serving
+from tests.testlib.fakes.cell import FakeCell, serving
 from tests.testlib.patience import eventually
 
 OURS = "nameserver 169.254.0.2\nsearch shop.acme.cell.internal acme.cell.internal\noptions ndots:2 edns0\n"

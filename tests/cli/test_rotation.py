@@ -12,8 +12,8 @@ from agent.cli.main import run
 from agent.errors import Conflict, Unavailable
 from agent.identity.rotation import Step
 from agent.model.credentials import StoreCredentials
-from tests.testlib.fake_cell import FakeCell, serving
-from tests.testlib.rotation_views import rotation_view
+from tests.testlib.fakes.cell import FakeCell, serving
+from tests.testlib.fakes.rotation_views import rotation_view
 
 Cli = Callable[..., tuple[int, str, str]]
 NONE, TRUST, SIGN, END, DONE = (

@@ -10,7 +10,7 @@ import pytest
 
 from agent.model.names import Space
 from tests.cli.conftest import Cli
-from tests.testlib.fake_cell import FakeCell
+from tests.testlib.fakes.cell import FakeCell
 
 HOST = "shop.apps.internal"
 

@@ -15,7 +15,7 @@ import pytest
 from agent.errors import HostRefused
 from host.process import start_time
 from lab.children import opened
-from tests.testlib.fake_cell import FakeCell, serving
+from tests.testlib.fakes.cell import FakeCell, serving
 from tests.testlib.patience import eventually
 from tests.testlib.users import NOBODY
 

@@ -11,7 +11,7 @@ import pytest
 from agent.model.key_owner import KeyOwner
 from host.process import start_time
 from lab.children import opened
-from tests.testlib.fake_cell import FakeCell, serving
+from tests.testlib.fakes.cell import FakeCell, serving
 from tests.testlib.patience import eventually
 
 WHO = 'echo $(id -u) $(id -g) $(id -G) $HOME $USER $LOGNAME; grep -E "^Cap(Eff|Prm|Amb)" /proc/self/status'

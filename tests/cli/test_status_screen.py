@@ -34,7 +34,7 @@ from agent.insight.summaries import SummaryRow
 from agent.model.status import Event, Problem
 from agent.policy.in_force import PoliciesRow
 from dataplane.tunnel_probe import TunnelAnswer
-from tests.testlib.fake_cell import NOW, FakeCell, peer_row
+from tests.testlib.fakes.cell import NOW, FakeCell, peer_row
 
 CODE = re.compile(r"\x1b\[[0-9;]*m")
 LONG = "a" * 63

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.cni import PLUGINS
+from tests.testlib.engines.cni import PLUGINS
 from tests.testlib.netns import Netns
 
 MakeNetns = Callable[[str], Netns]

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.cni import Engine, PluginError, address_in
+from tests.testlib.engines.cni import Engine, PluginError, address_in
 from tests.testlib.netns import Netns
 from tests.testlib.patience import eventually
 

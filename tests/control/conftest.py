@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.testlib.fake_cell import FakeCell, serving
+from tests.testlib.fakes.cell import FakeCell, serving
 
 
 @dataclass

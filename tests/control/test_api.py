@@ -15,7 +15,7 @@ from agent.model.key_owner import KeyOwner
 from agent.model.policy import AppPolicy, Origin, Ports
 from agent.model.status import Problem
 from tests.control.conftest import Curl
-from tests.testlib.fake_cell import FakeCell, an_app, serving
+from tests.testlib.fakes.cell import FakeCell, an_app, serving
 
 WEB = {"app": "acme/shop/web", "netns": "/run/netns/web"}
 

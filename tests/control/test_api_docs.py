@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from tests.testlib.fake_cell import FakeCell, routes_of, serving
+from tests.testlib.fakes.cell import FakeCell, routes_of, serving
 
 PAGE = Path(__file__).parents[2] / "docs/api.md"
 EXAMPLE = re.compile(r"^\$ (curl .*)\n(.*)$", re.MULTILINE)

@@ -9,7 +9,7 @@ from agent.control.api.attachments import AttachmentsApi
 from agent.envoy.listeners import TlsState
 from agent.identity.keyring import Keyring
 from agent.metrics import Metrics
-from tests.testlib.fake_kernel import FACTS
+from tests.testlib.fakes.kernel import FACTS
 from tests.testlib.samples import FIRST, NAMING, app, attachment
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)

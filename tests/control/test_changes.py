@@ -6,7 +6,7 @@ from agent.control.changes import REFUSED, TOLD
 from agent.errors import HostRefused
 from agent.insight.history_file import HistoryEntry
 from tests.control.conftest import Curl
-from tests.testlib.fake_cell import routes_of
+from tests.testlib.fakes.cell import routes_of
 
 ALLOW = {"from": "acme/shop/web", "to": "acme/shop/api", "ports": ["tcp/8080"], "name": "web-to-api"}
 SECRET = "correct-horse"

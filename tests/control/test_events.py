@@ -11,7 +11,7 @@ from agent.insight.denied import Pair, Reason
 from agent.insight.followers import EACH, MOST, TOLD, WAITING, EventKind, EventWish, Followers
 from tests.control.conftest import Curl
 from tests.testlib.event_stream import EventStream
-from tests.testlib.fake_cell import FakeCell, serving
+from tests.testlib.fakes.cell import FakeCell, serving
 from tests.testlib.patience import eventually
 
 ALL = EventWish(frozenset(TOLD), lambda _: True)

@@ -21,8 +21,8 @@ from agent.control import metrics_listener
 from agent.control.metrics_listener import MetricsListener
 from agent.errors import InvalidInput
 from tests.testlib.certificates import client_context, identity, make_ca
-from tests.testlib.etcd import free_port
 from tests.testlib.patience import eventually_async
+from tests.testlib.stores.etcd import free_port
 
 TEXT = "cellnet_up 1.0\n"
 Settings = Callable[..., MetricsSettings]

@@ -10,7 +10,7 @@ import pytest
 from agent.policy.forms import ENFORCED, Form
 from agent.policy.language import allowed
 from tests.control.conftest import Curl
-from tests.testlib.fake_cell import FakeCell, outside_defaults, serving
+from tests.testlib.fakes.cell import FakeCell, outside_defaults, serving
 
 pytestmark = pytest.mark.usefixtures("every_form")
 INSIDE = ", which is a port inside of it: `cellnet ps` shows what leads where"

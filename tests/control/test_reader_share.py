@@ -20,7 +20,7 @@ from agent.control.api.policies import STRETCH, PolicyList
 from agent.control.api.policy_view import view
 from agent.control.reader_share import AT_ONCE
 from agent.model.policy import AppPolicy, Origin, Ports
-from tests.testlib.fake_cell import FakeCell, an_app, serving
+from tests.testlib.fakes.cell import FakeCell, an_app, serving
 from tests.testlib.patience import eventually
 
 READERS = "daemon"

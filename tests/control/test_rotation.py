@@ -21,7 +21,7 @@ from agent.model.rotation import Rotation
 from ca.authority import Authority, make_root
 from ca.pem import fingerprint
 from tests.testlib.certificates import TODAY, TRUST_DOMAIN
-from tests.testlib.memory_store import MemoryStore
+from tests.testlib.fakes.store import MemoryStore
 
 OLD, NEW, OTHER = (make_root(trust_domain=TRUST_DOMAIN, now=TODAY, lifetime=timedelta(days=99)) for _ in range(3))
 NAMES = {fingerprint(each.certificate): word for each, word in ((OLD, "old"), (NEW, "new"), (OTHER, "other"))}

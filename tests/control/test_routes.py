@@ -10,8 +10,8 @@ from agent.model.credentials import StoreCredentials
 from agent.model.names import Space
 from agent.model.routes import Routes
 from tests.control.conftest import Curl
-from tests.testlib.fake_cell import FakeCell, serving
-from tests.testlib.memory_store import MemoryStore
+from tests.testlib.fakes.cell import FakeCell, serving
+from tests.testlib.fakes.store import MemoryStore
 
 SHOP = "/v1/routes/shop.apps.internal"
 DONE = {"unmapped": True, "notices": []}

@@ -16,7 +16,7 @@ from agent.control.peer import Permission, peer_of, permission_of
 from agent.control.socket import listening
 from agent.errors import Conflict, HostRefused
 from agent.model.peer import Peer
-from tests.testlib.fake_cell import FakeCell, serving
+from tests.testlib.fakes.cell import FakeCell, serving
 
 READERS = "daemon"
 GID = grp.getgrnam(READERS).gr_gid

@@ -11,7 +11,7 @@ from agent.daemon.clock import Clock
 from agent.errors import Conflict
 from agent.model.names import AppName
 from agent.policy.tags_in_use import TagsInUse
-from tests.testlib.memory_store import MemoryStore
+from tests.testlib.fakes.store import MemoryStore
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOUR, DAY = 3600.0, 24 * 3600.0

@@ -15,7 +15,7 @@ from agent.loop.loop import Reconciler
 from dataplane.kernel import Kernel
 from dataplane.limit_hits import LimitHits
 from dataplane.state import NO_LIMITS, HostState, Limits, Workload
-from tests.testlib.fake_kernel import done
+from tests.testlib.fakes.kernel import done
 from tests.testlib.hosts import EMPTY, FIRST
 
 GONE = IPv4Address("10.255.1.9")

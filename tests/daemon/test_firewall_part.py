@@ -16,7 +16,7 @@ from dataplane.firewall.flow_limits import OverLimit, over_limit
 from dataplane.firewall.foreign import Passage
 from dataplane.kernel import Kernel
 from dataplane.state import HostState, Workload
-from tests.testlib.fake_kernel import done
+from tests.testlib.fakes.kernel import done
 from tests.testlib.hosts import EMPTY, FIRST, OVERLAY
 
 AFAR = IPv4Address("10.255.2.9")

@@ -24,8 +24,8 @@ from dataplane.flows.judge import forbidden
 from dataplane.state import Allow, HostState, Tunnel, Workload
 from tests.testlib.chain_walk import Packet, walked
 from tests.testlib.hosts import EMPTY, FIRST, allow, subnet_of, underlay_of
-from tests.testlib.modes import BACK, MODES
 from tests.testlib.oracle import Known, Mode, Rule, arrives, leaves
+from tests.testlib.tunnels.modes import BACK, MODES
 
 WEB, API, DB, BLOG, FOREIGN = APPS = ("acme/shop/web", "acme/shop/api", "acme/shop/db", "acme/blog/web", "zeta/shop/web")
 ASKED = (1, 80, 8080, 15000, 15001, 15002, 15007, 15008, 15009, 61442, 61443, 61444, 65535)

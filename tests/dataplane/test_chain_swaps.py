@@ -20,8 +20,8 @@ from dataplane.firewall.restore import restore_text
 from dataplane.plan import Delta, diff
 from dataplane.state import HostState
 from dataplane.tables import ChainKey
-from tests.testlib import connect_load
 from tests.testlib.hosts import FIRST, Host, allow, make_host
+from tests.testlib.in_containers import connect_load
 from tests.testlib.netns import Netns
 
 BACKENDS: dict[str, NftFirewall | LegacyFirewall] = {"nft": NftFirewall(), "legacy": LegacyFirewall()}

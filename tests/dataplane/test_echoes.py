@@ -12,10 +12,10 @@ from dataplane.flows import conntrack
 from dataplane.flows.conntrack import Flow
 from dataplane.state import Allow
 from tests.testlib.hosts import Host, allow
-from tests.testlib.modes import MODES
 from tests.testlib.netns import Netns
 from tests.testlib.node import Connected, Node, Refused
 from tests.testlib.oracle import Mode
+from tests.testlib.tunnels.modes import MODES
 from tests.testlib.two_hosts import DB, WEB, TwoHosts, two_hosts
 
 FIREWALLS: dict[str, list[Firewall]] = {

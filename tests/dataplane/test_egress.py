@@ -16,11 +16,11 @@ from dataplane.state import HostState, OutsideRight
 from dataplane.tables import OUTSIDE_SETS
 from host.namespace import run_in
 from tests.testlib.hosts import WORLD
-from tests.testlib.modes import MODES
 from tests.testlib.netns import Netns
 from tests.testlib.node import Node, Refused
 from tests.testlib.oracle import Mode
 from tests.testlib.outside import passes, served
+from tests.testlib.tunnels.modes import MODES
 from tests.testlib.two_hosts import TwoHosts, two_hosts
 
 FIREWALLS: dict[str, Callable[[], Firewall]] = {"nft": NftFirewall, "legacy": LegacyFirewall}

@@ -30,9 +30,9 @@ from dataplane.state import (
 )
 from dataplane.tables import Tables
 from tests.testlib.hosts import EMPTY, make_host, underlay_of
-from tests.testlib.modes import MODES
 from tests.testlib.netns import Netns
 from tests.testlib.oracle import Mode
+from tests.testlib.tunnels.modes import MODES
 
 GOLDEN = Path(__file__).parent / "golden"
 ORG = "acme/*/*"

@@ -15,11 +15,11 @@ from dataplane.state import INBOUND_PORT, HostState, OutsideRight, PublishedPort
 from dataplane.tables import OUTSIDE_SETS, ChainKey
 from tests.testlib.connections import is_alive
 from tests.testlib.hosts import allow, underlay_of
-from tests.testlib.modes import MODES
 from tests.testlib.netns import Netns
 from tests.testlib.node import Connected, Node, Refused, connect_at_once
 from tests.testlib.oracle import Mode
 from tests.testlib.outside import answering, caller, passes, served
+from tests.testlib.tunnels.modes import MODES
 from tests.testlib.two_hosts import OTHER, WEB, TwoHosts, two_hosts
 
 FIREWALLS: dict[str, Callable[[], Firewall]] = {"nft": NftFirewall, "legacy": LegacyFirewall}

@@ -15,10 +15,10 @@ from dataplane.firewall.nft import NftFirewall
 from dataplane.plan import plan
 from dataplane.state import Allow, HostService, MutualTls
 from host.errors import HostRefused
+from tests.testlib.beds.redirect import held_by_root
 from tests.testlib.envoy import ENVOY_ID
 from tests.testlib.hosts import EMPTY, FIRST, Host, allow, make_host
 from tests.testlib.netns import Netns
-from tests.testlib.redirect_bed import held_by_root
 
 pytestmark = pytest.mark.release
 

@@ -19,8 +19,8 @@ from dataplane.firewall.rights import container_chain
 from dataplane.netlink.links import address_of
 from dataplane.state import NO_LIMITS, Allow, HostService, HostState, Limits, MutualTls, OutsideRight, Workload
 from dataplane.tables import ChainKey, Tables, host_interface, host_mac, is_of_links
+from tests.testlib.crashes.fork_server import ApplyState, ForkServer, KillableProcess, fork_server
 from tests.testlib.envoy import ENVOY_ID
-from tests.testlib.fork_server import ApplyState, ForkServer, KillableProcess, fork_server
 from tests.testlib.hosts import FIRST, Host, allow, make_host
 from tests.testlib.netns import Netns
 from tests.testlib.reachability import Call, Callers, callers, permitted

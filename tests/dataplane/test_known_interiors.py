@@ -11,8 +11,8 @@ from dataplane.compile import compile_tables
 from dataplane.state import HostState, Leaf, Listener, MutualTls, OutboundListener, TlsListener, Workload
 from dataplane.tables import Tables
 from tests.testlib.hosts import EMPTY, FIRST
-from tests.testlib.modes import BACK, MODES
 from tests.testlib.oracle import Mode
+from tests.testlib.tunnels.modes import BACK, MODES
 
 SECOND = FIRST + 1
 LEAF = Leaf(b"", b"")

@@ -27,12 +27,12 @@ from host import process
 from host.errors import HostRefused
 from host.namespace import NamespaceId, NamespaceThread
 from lab import processes
-from tests.testlib.fork_server import ApplyState, fork_server
+from tests.testlib.crashes.fork_server import ApplyState, fork_server
 from tests.testlib.hosts import EMPTY, FIRST, Host, allow, make_host
-from tests.testlib.modes import MODES
 from tests.testlib.netns import Netns
 from tests.testlib.oracle import Mode
 from tests.testlib.patience import PATIENCE, eventually
+from tests.testlib.tunnels.modes import MODES
 
 pytestmark = pytest.mark.release
 

@@ -21,11 +21,11 @@ from dataplane.firewall.rights import MOST_TUNNELS
 from dataplane.state import INBOUND_PORT
 from host.namespace import run_in
 from tests.testlib.hosts import allow
-from tests.testlib.modes import MODES
 from tests.testlib.netns import Netns
 from tests.testlib.node import PATIENCE, Connected, Node, Outcome, Refused, connect_at_once, outcome_of
 from tests.testlib.oracle import Mode
 from tests.testlib.patience import eventually
+from tests.testlib.tunnels.modes import MODES
 from tests.testlib.two_hosts import DB, WEB, TwoHosts, two_hosts
 
 TLS_PORT = 61443

@@ -14,13 +14,13 @@ from dataplane.flows.cut import Receipt
 from dataplane.state import INBOUND_PORT, Allow, HostState, MutualTls
 from dataplane.tables import TUNNEL_LINK
 from host.namespace import run_in
-from tests.testlib.attacker import capture
+from tests.testlib.attacks.attacker import capture
 from tests.testlib.connections import is_alive, is_reset
 from tests.testlib.hosts import Host, allow
-from tests.testlib.modes import BACK, MODES
 from tests.testlib.netns import Netns
 from tests.testlib.node import Node, Refused, connect_at_once, outcome_of, pair, reachable_ports
 from tests.testlib.oracle import Mode
+from tests.testlib.tunnels.modes import BACK, MODES
 from tests.testlib.two_hosts import API, DB, OTHER, WEB, TwoHosts, two_hosts
 
 ORG, TLS = "acme/*/*", 61443

@@ -7,9 +7,9 @@ from ipaddress import IPv4Address
 import pytest
 
 from host.namespace import run_in
+from tests.testlib.beds.redirect import API, APP_PORT, OUTSIDE, PLAIN_TOO, STRICT, Bed, redirect_bed
 from tests.testlib.netns import Netns
 from tests.testlib.node import Node
-from tests.testlib.redirect_bed import API, APP_PORT, OUTSIDE, PLAIN_TOO, STRICT, Bed, redirect_bed
 
 
 @pytest.fixture

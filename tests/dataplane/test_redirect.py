@@ -19,10 +19,8 @@ from dataplane.state import INBOUND_PORT, Leaf, Listener, MutualTls, OutboundLis
 from dataplane.tables import ORIGINAL_SOURCE_MARK, TUNNEL_MARK, Redirect
 from host.errors import HostRefused
 from host.namespace import run_in
-from tests.testlib.attacker import CANARY_PORT, Capture, capture
-from tests.testlib.hosts import EMPTY
-from tests.testlib.node import Reset, outcome_of
-from tests.testlib.redirect_bed import (
+from tests.testlib.attacks.attacker import CANARY_PORT, Capture, capture
+from tests.testlib.beds.redirect import (
     API,
     APP_PORT,
     EXEMPT,
@@ -40,6 +38,8 @@ from tests.testlib.redirect_bed import (
     redirect_bed,
     works,
 )
+from tests.testlib.hosts import EMPTY
+from tests.testlib.node import Reset, outcome_of
 
 SECRET = b"in plain text"
 LEAF, CELL = Leaf(b"", b""), IPv4Network("10.255.1.0/32")

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.testlib.beds.dns import DnsBed, dns_bed
 from tests.testlib.containers import attach  # noqa: F401 -- a fixture
-from tests.testlib.dns_bed import DnsBed, dns_bed
 from tests.testlib.netns import Netns
 
 

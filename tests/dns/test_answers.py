@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from tests.testlib.dns_bed import DnsBed
-from tests.testlib.dns_client import Answer, Code, Kind, ask, ask_over_tcp, exchange, question
+from tests.testlib.beds.dns import DnsBed
+from tests.testlib.dns.client import Answer, Code, Kind, ask, ask_over_tcp, exchange, question
 from tests.testlib.patience import eventually
 
 APP = "api.shop.acme.cell.internal"

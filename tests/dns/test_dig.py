@@ -4,8 +4,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from tests.testlib.dns_bed import DnsBed
-from tests.testlib.dns_client import RESOLVER
+from tests.testlib.beds.dns import DnsBed
+from tests.testlib.dns.client import RESOLVER
 from tests.testlib.patience import eventually
 
 FEW, MANY, FIRST = "api.shop.acme.cell.internal", "many.apps.internal", IPv4Address("10.255.4.0")

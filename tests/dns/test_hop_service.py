@@ -18,10 +18,10 @@ from dataplane.dns.hop.permits import HopReply, HopRequest
 from dataplane.dns.hop.quota import BURST
 from dataplane.dns.hop.service import AT_ONCE, serve
 from host.namespace import run_in
+from tests.testlib.dns.scripted_server import ScriptedDns, scripted_dns
 from tests.testlib.netns import Netns
 from tests.testlib.node import Node
 from tests.testlib.patience import PATIENCE, eventually
-from tests.testlib.scripted_dns import ScriptedDns, scripted_dns
 
 HOP, SERVER = "127.0.0.2", IPv4Address("127.0.0.53")
 NAME, ONE, TWO = "api.example.com", "192.0.2.1", "192.0.2.2"

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from dataplane.firewall.backends import Backend, firewall
-from tests.testlib.dns_bed import dns_bed
-from tests.testlib.dns_client import Code, ask, ask_over_tcp
+from tests.testlib.beds.dns import dns_bed
+from tests.testlib.dns.client import Code, ask, ask_over_tcp
 from tests.testlib.netns import Netns
 
 REDIRECTED = (

@@ -16,7 +16,7 @@ from host.namespace import run_in
 from lab.cell import Part
 from lab.children import CELLNET
 from tests.testlib.cell import CellUnderTest, running_cell
-from tests.testlib.dns_client import RESOLVER, Code, ask, ask_once
+from tests.testlib.dns.client import RESOLVER, Code, ask, ask_once
 from tests.testlib.failures import suspended
 from tests.testlib.node import Node
 from tests.testlib.patience import eventually

@@ -12,8 +12,8 @@ from scapy.layers.dns import DNS, DNSQR, DNSRR, DNSRROPT
 from scapy.packet import fuzz
 
 from host.namespace import run_in
-from tests.testlib.dns_bed import DnsBed
-from tests.testlib.dns_client import HEADER, INTERNET, PORT, RESOLVER, Code, Kind, ask, ask_over_tcp, question
+from tests.testlib.beds.dns import DnsBed
+from tests.testlib.dns.client import HEADER, INTERNET, PORT, RESOLVER, Code, Kind, ask, ask_over_tcp, question
 
 EXAMPLES = 300
 ODD = {

@@ -7,8 +7,8 @@ import pytest
 
 from agent.loop.names_table import NamesTable
 from dataplane.dns.hosts_files import Names
-from tests.testlib.dns_bed import DnsBed
-from tests.testlib.dns_client import Code, Kind, ask, ask_over_tcp
+from tests.testlib.beds.dns import DnsBed
+from tests.testlib.dns.client import Code, Kind, ask, ask_over_tcp
 from tests.testlib.patience import eventually
 
 FIRST, COUNT, EACH = IPv4Address("10.255.8.0"), 2_500, 5

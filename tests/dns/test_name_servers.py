@@ -14,10 +14,10 @@ import pytest
 from dataplane.dns.hop import name_servers
 from dataplane.dns.hop.messages import MOST, FoundAddresses, accepted, addresses_in, query_for
 from dataplane.dns.hop.name_servers import servers_in
-from tests.testlib.hop_questions import FORGED, NAME, RIGHT, SERVER, addresses, asked
+from tests.testlib.dns.hop_questions import FORGED, NAME, RIGHT, SERVER, addresses, asked
+from tests.testlib.dns.scripted_server import ScriptedDns, scripted_dns
 from tests.testlib.netns import Netns
 from tests.testlib.node import Node
-from tests.testlib.scripted_dns import ScriptedDns, scripted_dns
 
 
 @pytest.fixture

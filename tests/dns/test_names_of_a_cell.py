@@ -13,7 +13,7 @@ from host.namespace import run_in
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.containers import Attach
-from tests.testlib.dns_client import Code, Kind, ask, ask_over_tcp
+from tests.testlib.dns.client import Code, Kind, ask, ask_over_tcp
 from tests.testlib.names import addresses, is_unknown, leads
 from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually

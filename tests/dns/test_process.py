@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lab.cell import Part
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.dns_client import Code, ask, ask_once, ask_over_tcp
+from tests.testlib.dns.client import Code, ask, ask_once, ask_over_tcp
 from tests.testlib.node import Node
 from tests.testlib.patience import eventually
 

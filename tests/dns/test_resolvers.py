@@ -13,8 +13,8 @@ import pytest
 from agent.model.names import AppName
 from agent.model.resolv_conf import resolv_conf
 from host.namespace import run_in
-from tests.testlib.dns_bed import DnsBed
-from tests.testlib.dns_client import RESOLVER, ask
+from tests.testlib.beds.dns import DnsBed
+from tests.testlib.dns.client import RESOLVER, ask
 from tests.testlib.patience import PATIENCE, eventually
 
 SOURCE = Path(__file__).parent / "getaddrinfo.c"

@@ -11,9 +11,9 @@ import pytest
 
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.dns_client import EDNS, HEADER, INTERNET, PORT, RECURSION_WANTED, RESOLVER, ask, ask_once, question
+from tests.testlib.dns.client import EDNS, HEADER, INTERNET, PORT, RECURSION_WANTED, RESOLVER, ask, ask_once, question
+from tests.testlib.dns.scripted_server import ScriptedDns, scripted_dns
 from tests.testlib.instance import Instance
-from tests.testlib.scripted_dns import ScriptedDns, scripted_dns
 
 NAME, ADDRESS = "api.example.com", "198.18.100.1"
 CHAOS, TKEY, TSIG, ANY_CLASS = 3, 249, 250, 255

@@ -18,14 +18,14 @@ from dataplane.dns.command import HOP, Upstream, arguments
 from host.namespace import run_in
 from lab.cell import Cell
 from lab.segment import OUTSIDE
+from tests.testlib.agents.vigilant import VigilantCell
+from tests.testlib.attacks.dns_floods import flooded_by, unanswered
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.dns_client import Answer, Code, Kind, ask, ask_once, ask_over_tcp
-from tests.testlib.dns_floods import flooded_by, unanswered
+from tests.testlib.dns.client import Answer, Code, Kind, ask, ask_once, ask_over_tcp
+from tests.testlib.dns.lying_server import OUTER, lying_dns
+from tests.testlib.dns.outside_server import MANY, NAME, outside_dns
 from tests.testlib.instance import Instance
-from tests.testlib.lying_dns import OUTER, lying_dns
-from tests.testlib.outside_dns import MANY, NAME, outside_dns
 from tests.testlib.patience import eventually
-from tests.testlib.vigilant_cell import VigilantCell
 
 RESOLVER, OVERLAY = IPv4Address("169.254.0.2"), IPv4Network("10.255.0.0/16")
 FULL = 4.0  # seconds, in which more questions come to wait than may

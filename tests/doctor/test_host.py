@@ -21,8 +21,8 @@ from agent.model.status import Problem
 from ca.disk import load_or_create
 from dataplane.firewall.backends import Backend
 from tests.doctor.conftest import ETCD, Configured, inside
-from tests.testlib.etcd import Etcd
 from tests.testlib.netns import Netns
+from tests.testlib.stores.etcd import Etcd
 
 NOW = datetime.now(UTC)
 TRACES = (

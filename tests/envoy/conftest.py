@@ -6,7 +6,7 @@ import pytest
 
 from tests.testlib.envoy import EnvoyCell, EnvoyPair
 from tests.testlib.envoy_traffic import EchoApp
-from tests.testlib.tunnel_pair import TunnelPair
+from tests.testlib.tunnels.pair import TunnelPair
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.testlib.envoy import API, PORT, WEB, EnvoyCell, EnvoyPair
 from tests.testlib.envoy_traffic import TIMEOUT, EchoApp, read_exactly
 from tests.testlib.patience import PATIENCE, eventually
 
-SCRIPT = str(Path(__file__).parent.parent / "testlib" / "http_app.py")
+SCRIPT = str(Path(__file__).parent.parent / "testlib" / "in_containers" / "http_app.py")
 SPEAKS_HTTP, ELSEWHERE = IPv4Address("10.255.1.4"), IPv4Address("10.255.1.5")
 GREETING = b"220 ready"
 HERE, OTHER = IPAddress(WEB), IPAddress(ip_address("10.255.1.9"))

@@ -16,7 +16,7 @@ from dataplane.state import INBOUND_PORT, Allow, InboundListener
 from tests.testlib.envoy import API, WEB, EnvoyCell, EnvoyPair
 from tests.testlib.envoy_traffic import EchoApp, dial
 from tests.testlib.patience import PATIENCE, eventually
-from tests.testlib.tunnel_pair import API_TAG, PRINCIPALS, WEB_TAG, TunnelPair
+from tests.testlib.tunnels.pair import API_TAG, PRINCIPALS, WEB_TAG, TunnelPair
 
 FIRST_TAG, MANY = 1000, 2000
 IDS = {tag: f"spiffe://cell.internal/org/acme/space/space-{tag % 40}/app/application-{tag}" for tag in range(1000, 6000)}

@@ -16,7 +16,7 @@ from host.netlink.messages import SocketState
 from tests.testlib.envoy import API, ENVOY_ID, WEB, EnvoyCell, EnvoyPair
 from tests.testlib.envoy_traffic import EchoApp, dial, exchange
 from tests.testlib.patience import eventually
-from tests.testlib.tunnel_pair import API_TAG, WEB_TAG, TunnelPair, serve
+from tests.testlib.tunnels.pair import API_TAG, WEB_TAG, TunnelPair, serve
 
 OVER = (SocketState.TIME_WAIT, SocketState.CLOSED)  # the kernel's; what was destroyed, until its process looks at it
 

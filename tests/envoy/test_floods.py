@@ -15,14 +15,14 @@ from dataplane.envoy.limits import HANDSHAKES_AT_ONCE
 from dataplane.envoy.overload import HEAP_PER_DESCRIPTOR, LISTENERS, OWN_DESCRIPTORS
 from dataplane.state import INBOUND_PORT, Allow
 from host.namespace import run_in
-from tests.testlib.bystander import Bystander
+from tests.testlib.attacks.bystander import Bystander
+from tests.testlib.attacks.http2_client import CANCEL, Frame, Http2Client, frame, request_frame
+from tests.testlib.attacks.tunnel_caller import TunnelCaller
 from tests.testlib.certificates import identity
 from tests.testlib.envoy import API, WEB, EnvoyCell, EnvoyPair
 from tests.testlib.envoy_traffic import EchoApp, dial, exchange
-from tests.testlib.http2_client import CANCEL, Frame, Http2Client, frame, request_frame
 from tests.testlib.patience import eventually
-from tests.testlib.tunnel_caller import TunnelCaller
-from tests.testlib.tunnel_pair import API_TAG, WEB_TAG, TunnelPair, serve
+from tests.testlib.tunnels.pair import API_TAG, WEB_TAG, TunnelPair, serve
 
 pytestmark = pytest.mark.usefixtures("many_files")
 PATIENCE_OF_HANDSHAKES = 2  # seconds, instead of ten

@@ -13,11 +13,11 @@ from typing import TypeVar
 import pytest
 
 from dataplane.state import INBOUND_PORT, OUTBOUND_PORT, Allow
+from tests.testlib.attacks.tunnel_caller import Answer, Headers, TunnelCaller
 from tests.testlib.certificates import identity
 from tests.testlib.envoy import API, PORT, WEB, EnvoyCell, EnvoyPair
 from tests.testlib.envoy_traffic import EchoApp, dial, read_exactly
-from tests.testlib.tunnel_caller import Answer, Headers, TunnelCaller
-from tests.testlib.tunnel_pair import WEB_TAG, TunnelPair
+from tests.testlib.tunnels.pair import WEB_TAG, TunnelPair
 
 Asked = TypeVar("Asked")
 LOOPBACK_ADDRESS, OUTSIDE = IPv4Address("127.0.0.1"), IPv4Address("192.0.2.1")

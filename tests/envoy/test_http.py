@@ -15,7 +15,7 @@ from tests.testlib.envoy import API, PORT, WEB, EnvoyCell, EnvoyPair
 from tests.testlib.envoy_traffic import dial_tls
 from tests.testlib.netns import Netns
 
-SCRIPT = str(Path(__file__).parent.parent / "testlib" / "http_app.py")
+SCRIPT = str(Path(__file__).parent.parent / "testlib" / "in_containers" / "http_app.py")
 FORGED = "By=spiffe://cell.internal/x;URI=spiffe://cell.internal/org/acme/space/shop/app/admin"
 
 

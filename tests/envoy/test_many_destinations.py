@@ -12,14 +12,14 @@ import pytest
 
 from dataplane.state import Allow
 from host.namespace import run_in
-from tests.testlib.bystander import Bystander
+from tests.testlib.attacks.bystander import Bystander
+from tests.testlib.attacks.http2_client import Http2Client
+from tests.testlib.attacks.tunnel_caller import TunnelCaller
 from tests.testlib.certificates import identity
 from tests.testlib.envoy import API, WEB, EnvoyCell, EnvoyPair
 from tests.testlib.envoy_traffic import EchoApp, dial, exchange
-from tests.testlib.http2_client import Http2Client
 from tests.testlib.patience import eventually
-from tests.testlib.tunnel_caller import TunnelCaller
-from tests.testlib.tunnel_pair import API_TAG, WEB_TAG, TunnelPair, serve
+from tests.testlib.tunnels.pair import API_TAG, WEB_TAG, TunnelPair, serve
 
 PLACES, AT_ONCE, IN_A_TUNNEL, FEW = 16_000, 500, 100, 50
 NOBODYS = IPv4Network("10.255.64.0/18")  # of the overlay

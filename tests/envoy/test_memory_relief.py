@@ -18,11 +18,11 @@ from dataplane.envoy.stuck_connections import end, stuck_connections
 from dataplane.envoy.translation import listener_key
 from dataplane.state import INBOUND_PORT, OUTBOUND_PORT, Allow, InboundListener
 from host.namespace import run_in
-from tests.testlib.bystander import Bystander
+from tests.testlib.attacks.bystander import Bystander
 from tests.testlib.envoy import API, ENVOY_ID, WEB, EnvoyCell, EnvoyPair
 from tests.testlib.envoy_traffic import EchoApp, dial, exchange
 from tests.testlib.patience import eventually
-from tests.testlib.tunnel_pair import API_TAG, WEB_TAG, TunnelPair, serve
+from tests.testlib.tunnels.pair import API_TAG, WEB_TAG, TunnelPair, serve
 
 LITTLE_MEMORY = 128 << 20
 MANY = 150

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from h2.connection import H2Connection
 
 from dataplane.state import INBOUND_PORT
+from tests.testlib.attacks.tunnel_caller import CONFIGURATION, TunnelCaller
 from tests.testlib.certificates import identity
 from tests.testlib.envoy import API, WEB, EnvoyCell, EnvoyPair
 from tests.testlib.envoy_traffic import EchoApp, dial, exchange
 from tests.testlib.patience import PATIENCE, eventually
-from tests.testlib.tunnel_caller import CONFIGURATION, TunnelCaller
-from tests.testlib.tunnel_pair import WEB_TAG, TunnelPair
+from tests.testlib.tunnels.pair import WEB_TAG, TunnelPair
 
 LONGEST = 1
 

@@ -2,11 +2,11 @@
 
 from dataplane.envoy.translation import listener_key
 from dataplane.state import Allow, InboundListener
-from tests.testlib.bystander import Bystander
+from tests.testlib.attacks.bystander import Bystander
 from tests.testlib.envoy import API
 from tests.testlib.envoy_traffic import EchoApp, dial, exchange
 from tests.testlib.patience import eventually
-from tests.testlib.tunnel_pair import WEB_TAG, TunnelPair
+from tests.testlib.tunnels.pair import WEB_TAG, TunnelPair
 
 CHANGES = 200
 ALWAYS = Allow(WEB_TAG, "tcp", 8080, 8080)

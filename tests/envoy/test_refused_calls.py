@@ -21,13 +21,13 @@ from ca.leaf import Issued
 from dataplane.envoy import access_log_service, admin, container_socket, inbound
 from dataplane.envoy.refusal import Check, Refusal
 from dataplane.state import INBOUND_PORT, Allow, Leaf, TargetHttp
+from tests.testlib.attacks.http2_client import Http2Client
+from tests.testlib.attacks.tunnel_caller import TunnelCaller
 from tests.testlib.certificates import TODAY, client_context, identity, make_ca
 from tests.testlib.envoy import API, WEB, EnvoyCell, EnvoyPair
 from tests.testlib.envoy_traffic import EchoApp, dial, dial_tls
-from tests.testlib.http2_client import Http2Client
 from tests.testlib.patience import eventually
-from tests.testlib.tunnel_caller import TunnelCaller
-from tests.testlib.tunnel_pair import SPACE, WEB_TAG, TunnelPair, serve
+from tests.testlib.tunnels.pair import SPACE, WEB_TAG, TunnelPair, serve
 
 FEW = 40  # connections, and handshakes at once
 OTHER, BARE = "10.255.1.9", "10.255.1.8"  # nobody's, and one at which nothing listens

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dataplane.envoy.resource import CLUSTER, EXTENSION, LISTENER, SECRET, Resource, ResourceKey
 from dataplane.envoy.stream import MOST_TYPES, Stream
 from dataplane.envoy.table import ResourceTable
-from tests.testlib.fake_envoy import TYPES, FakeEnvoy
+from tests.testlib.fakes.envoy import TYPES, FakeEnvoy
 from tests.testlib.work import work
 
 keys = st.builds(ResourceKey, st.sampled_from(TYPES), st.sampled_from([f"n{each}" for each in range(6)]))

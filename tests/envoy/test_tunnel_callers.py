@@ -16,11 +16,11 @@ from ca.authority import Authority
 from ca.leaf import Issued
 from ca.pem import certificates, private_key
 from dataplane.state import Allow
+from tests.testlib.attacks.tunnel_caller import Answer, TunnelCaller
 from tests.testlib.certificates import TODAY, Ca, identity, make_ca, odd_leaf
 from tests.testlib.envoy import API, WEB, EnvoyCell, EnvoyPair
 from tests.testlib.envoy_traffic import EchoApp
-from tests.testlib.tunnel_caller import Answer, TunnelCaller
-from tests.testlib.tunnel_pair import SPACE, WEB_TAG, TunnelPair
+from tests.testlib.tunnels.pair import SPACE, WEB_TAG, TunnelPair
 
 OWN, OTHER = str(WEB), "10.255.1.9"
 HERE, ID = IPAddress(WEB), UniformResourceIdentifier(f"{SPACE}web")

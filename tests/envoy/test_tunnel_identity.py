@@ -7,7 +7,7 @@ from socket import socket
 import pytest
 
 from tests.testlib.envoy import EnvoyCell, LoopThread
-from tests.testlib.tunnel_crowd import FIRST, FIRST_PORT, GreetingApp, TunnelCrowd
+from tests.testlib.tunnels.crowd import FIRST, FIRST_PORT, GreetingApp, TunnelCrowd
 
 APPS, EACH = 20, 50
 

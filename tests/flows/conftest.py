@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.testlib.conntrack_bed import ConntrackBed
+from tests.testlib.beds.conntrack import ConntrackBed
 from tests.testlib.netns import Netns
 
 

@@ -14,8 +14,8 @@ import pytest
 from dataplane.flows import conntrack, cut, sockdiag
 from dataplane.flows.sockdiag import Ends
 from host.namespace import run_in
+from tests.testlib.beds.conntrack import PATIENCE, ConntrackBed, pair
 from tests.testlib.connections import BROKEN, is_alive, is_reset
-from tests.testlib.conntrack_bed import PATIENCE, ConntrackBed, pair
 
 
 class Talker:

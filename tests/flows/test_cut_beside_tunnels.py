@@ -5,8 +5,8 @@ import socket
 import pytest
 
 from dataplane.tables import ORIGINAL_SOURCE_MARK, TUNNEL_MARK
+from tests.testlib.beds.conntrack import ConntrackBed, pair
 from tests.testlib.connections import is_alive
-from tests.testlib.conntrack_bed import ConntrackBed, pair
 
 
 @pytest.mark.parametrize("mark", [TUNNEL_MARK, ORIGINAL_SOURCE_MARK])

@@ -4,8 +4,8 @@ import pytest
 
 from dataplane.flows import cut
 from dataplane.flows.cut import SweepPhase
+from tests.testlib.beds.conntrack import ConntrackBed, pair
 from tests.testlib.connections import is_reset
-from tests.testlib.conntrack_bed import ConntrackBed, pair
 
 
 class IntrusiveClock:

@@ -9,8 +9,8 @@ from agent.loop.revocation import DELAY, NOWHERE, RETRY, Revocation
 from dataplane.firewall.nft import NftFirewall
 from dataplane.kernel import Kernel
 from dataplane.state import MutualTls
+from tests.testlib.beds.conntrack import BedContainer, ConntrackBed, pair
 from tests.testlib.connections import is_alive, is_reset
-from tests.testlib.conntrack_bed import BedContainer, ConntrackBed, pair
 
 
 class Clock:

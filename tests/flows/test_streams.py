@@ -11,9 +11,9 @@ from dataplane.flows import streams
 from dataplane.flows.streams import CutStreams
 from dataplane.state import INBOUND_PORT, Allow, Tunnel
 from dataplane.tables import ORIGINAL_SOURCE_MARK
-from tests.testlib.bed_streams import AppEnd, arrive, call, lead_to_envoy
+from tests.testlib.beds.conntrack import BedContainer, ConntrackBed, pair
+from tests.testlib.beds.streams import AppEnd, arrive, call, lead_to_envoy
 from tests.testlib.connections import is_alive, is_reset
-from tests.testlib.conntrack_bed import BedContainer, ConntrackBed, pair
 
 FAR, AFAR = IPv4Address("10.200.2.2"), IPv4Network("10.200.2.0/24")
 FAR_TAG, OTHER_TAG = 40, 41

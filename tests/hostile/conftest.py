@@ -5,9 +5,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.testlib.attacked_cell import BACKENDS, AttackedCell, attacked_cell
-from tests.testlib.attacked_hosts import AttackedHosts, attacked_hosts
-from tests.testlib.attacker import AttackSucceeded
+from tests.testlib.attacks.attacked_cell import BACKENDS, AttackedCell, attacked_cell
+from tests.testlib.attacks.attacked_hosts import AttackedHosts, attacked_hosts
+from tests.testlib.attacks.attacker import AttackSucceeded
 from tests.testlib.mutation import Kernel, asked, perhaps_mutated
 
 # (test, what was taken out) -> what came of it -> case -> backends

@@ -8,8 +8,8 @@ from scapy.layers.inet import ICMP, IP
 
 from dataplane.firewall.flow_limits import OverLimit, over_limit
 from host.namespace import run_in
-from tests.testlib.attacked_hosts import AttackedHosts
-from tests.testlib.attacker import withstood
+from tests.testlib.attacks.attacked_hosts import AttackedHosts
+from tests.testlib.attacks.attacker import withstood
 from tests.testlib.connections import is_alive
 from tests.testlib.mutation import With, Without, stopped_by
 from tests.testlib.node import Node, echo, pair, udp_pair

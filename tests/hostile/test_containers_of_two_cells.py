@@ -6,9 +6,9 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.packet import Packet
 
-from tests.testlib.attacked_cell import captured_segment
-from tests.testlib.attacked_hosts import SERVICE, UDP_SERVICE, AttackedHosts
-from tests.testlib.attacker import captured, carrying, withstood
+from tests.testlib.attacks.attacked_cell import captured_segment
+from tests.testlib.attacks.attacked_hosts import SERVICE, UDP_SERVICE, AttackedHosts
+from tests.testlib.attacks.attacker import captured, carrying, withstood
 from tests.testlib.connections import is_alive
 from tests.testlib.mutation import At, Kernel, Setting, With, Without, stopped_by
 from tests.testlib.node import Refused, TimedOut, outcome_of, pair

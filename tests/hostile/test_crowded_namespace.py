@@ -9,8 +9,8 @@ import pytest
 from dataplane.netlink import interior
 from dataplane.tables import Interior, container_mac, host_mac
 from host.netlink.socket import NetlinkSocket
+from tests.testlib.beds.redirect import STRICT, redirect_bed
 from tests.testlib.netns import Netns
-from tests.testlib.redirect_bed import STRICT, redirect_bed
 
 ADDRESS = IPv4Address("10.255.1.2")
 

@@ -6,8 +6,8 @@ import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.packet import Packet
 
-from tests.testlib.attacked_cell import AttackedCell
-from tests.testlib.attacker import Wire, withstood
+from tests.testlib.attacks.attacked_cell import AttackedCell
+from tests.testlib.attacks.attacker import Wire, withstood
 from tests.testlib.mutation import Without, stopped_by
 from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually

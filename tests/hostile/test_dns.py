@@ -10,10 +10,10 @@ from scapy.layers.inet import IP, TCP
 
 from dataplane.dns.limits import LONG_BURST, most_children
 from host.namespace import run_in
-from tests.testlib.attacked_cell import AttackedCell
-from tests.testlib.attacker import sent_again_and_again, withstood
-from tests.testlib.dns_client import PORT, RESOLVER, Code, Kind, ask, ask_once, ask_over_tcp
-from tests.testlib.dns_floods import connections_in, flooded_by, idle_connections, unanswered
+from tests.testlib.attacks.attacked_cell import AttackedCell
+from tests.testlib.attacks.attacker import sent_again_and_again, withstood
+from tests.testlib.attacks.dns_floods import connections_in, flooded_by, idle_connections, unanswered
+from tests.testlib.dns.client import PORT, RESOLVER, Code, Kind, ask, ask_once, ask_over_tcp
 from tests.testlib.instance import Instance
 from tests.testlib.mutation import Setting, Without, stopped_by
 from tests.testlib.node import Node

@@ -11,8 +11,8 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from dataplane.tables import container_mac, host_mac
-from tests.testlib.attacked_cell import BACKENDS, AttackedCell, attacked_cell
-from tests.testlib.attacker import capture, withstood
+from tests.testlib.attacks.attacked_cell import BACKENDS, AttackedCell, attacked_cell
+from tests.testlib.attacks.attacker import capture, withstood
 from tests.testlib.mutation import Setting, With, Without, asked, perhaps_mutated, stopped_by
 from tests.testlib.node import Connected, Refused
 

@@ -16,13 +16,13 @@ from scapy.layers.inet import IP, UDP
 from dataplane.dns.command import HOP
 from dataplane.firewall.outside_matches import name_set
 from lab.segment import OUTSIDE
-from tests.testlib.attacked_cell import BACKENDS, AttackedCell, attacked_cell
-from tests.testlib.attacker import capture, withstood
-from tests.testlib.dns_client import PORT, RESOLVER, Code, ask
+from tests.testlib.attacks.attacked_cell import BACKENDS, AttackedCell, attacked_cell
+from tests.testlib.attacks.attacker import capture, withstood
+from tests.testlib.dns.client import PORT, RESOLVER, Code, ask
+from tests.testlib.dns.scripted_server import ScriptedDns, scripted_dns
 from tests.testlib.mutation import Member, Setting, Without, asked, perhaps_mutated, stopped_by
 from tests.testlib.node import Connected, Refused
 from tests.testlib.outside import served
-from tests.testlib.scripted_dns import ScriptedDns, scripted_dns
 
 PATTERN, NAME = "*.evil.example", "x.evil.example"
 POLICIES = f"""policies:

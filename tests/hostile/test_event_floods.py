@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from scapy.layers.inet import IP, TCP
 
-from tests.testlib.attacked_cell import AttackedCell
-from tests.testlib.attacker import withstood
+from tests.testlib.attacks.attacked_cell import AttackedCell
+from tests.testlib.attacks.attacker import withstood
 from tests.testlib.event_stream import EventStream
 from tests.testlib.patience import PATIENCE, eventually
 

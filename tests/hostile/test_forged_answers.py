@@ -16,12 +16,12 @@ import pytest
 from dataplane.dns.hop.messages import FoundAddresses, accepted
 from dataplane.dns.hop.name_servers import Server
 from host.namespace import run_in
-from tests.testlib.attacker import withstood
-from tests.testlib.hop_questions import FORGED, NAME, RIGHT, SERVER, addresses, asked, forged
+from tests.testlib.attacks.attacker import withstood
+from tests.testlib.dns.hop_questions import FORGED, NAME, RIGHT, SERVER, addresses, asked, forged
+from tests.testlib.dns.scripted_server import ScriptedDns, scripted_dns
 from tests.testlib.mutation import Code, Ground, perhaps_mutated, stopped_by
 from tests.testlib.netns import Netns
 from tests.testlib.node import Node
-from tests.testlib.scripted_dns import ScriptedDns, scripted_dns
 
 ELSEWHERE = IPv4Address("127.0.0.66")
 MODULE = "dataplane.dns.hop.name_servers"

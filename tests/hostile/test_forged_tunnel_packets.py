@@ -13,8 +13,8 @@ import pytest
 from scapy.layers.inet import IP, UDP
 
 from dataplane.firewall.bpf import part_mark
-from tests.testlib.attacked_hosts import API, VXLAN_PORT, AttackedHosts, send_to_tunnel
-from tests.testlib.attacker import Wire, mac_of, withstood
+from tests.testlib.attacks.attacked_hosts import API, VXLAN_PORT, AttackedHosts, send_to_tunnel
+from tests.testlib.attacks.attacker import Wire, mac_of, withstood
 from tests.testlib.mutation import At, Kernel, Member, With, Without, stopped_by
 from tests.testlib.netns import Netns
 from tests.testlib.node import Connected, Node

@@ -12,8 +12,8 @@ from scapy.layers.l2 import ARP, Ether
 
 from dataplane.tables import container_mac, host_mac
 from host.namespace import run_in
-from tests.testlib.attacked_cell import SERVICE, UDP_SERVICE, AttackedCell
-from tests.testlib.attacker import Wire, capture, carrying, has_something, mac_of, withstood
+from tests.testlib.attacks.attacked_cell import SERVICE, UDP_SERVICE, AttackedCell
+from tests.testlib.attacks.attacker import Wire, capture, carrying, has_something, mac_of, withstood
 from tests.testlib.mutation import Setting, Without, stopped_by
 from tests.testlib.netns import Netns
 from tests.testlib.node import Connected, Node, Refused

@@ -7,8 +7,8 @@ import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Packet
 
-from tests.testlib.attacked_cell import AttackedCell
-from tests.testlib.attacker import withstood
+from tests.testlib.attacks.attacked_cell import AttackedCell
+from tests.testlib.attacks.attacker import withstood
 from tests.testlib.mutation import Kernel, Without, stopped_by
 from tests.testlib.node import Refused
 

@@ -8,8 +8,8 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 
 from host.namespace import run_in
-from tests.testlib.attacked_cell import BACKENDS, AttackedCell, attacked_cell
-from tests.testlib.attacker import Wire, capture, carrying, mac_of, withstood
+from tests.testlib.attacks.attacked_cell import BACKENDS, AttackedCell, attacked_cell
+from tests.testlib.attacks.attacker import Wire, capture, carrying, mac_of, withstood
 from tests.testlib.mutation import Kernel, Setting, Without, asked, perhaps_mutated, stopped_by
 from tests.testlib.node import PATIENCE, Connected, Node, Outcome, Refused, outcome_of
 from tests.testlib.outside import caller, served

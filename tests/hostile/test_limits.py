@@ -10,8 +10,8 @@ import pytest
 
 from dataplane.netlink.link_rates import LEAST_BYTES
 from host.namespace import run_in
-from tests.testlib.attacked_cell import BACKENDS, AttackedCell, attacked_cell
-from tests.testlib.attacker import withstood
+from tests.testlib.attacks.attacked_cell import BACKENDS, AttackedCell, attacked_cell
+from tests.testlib.attacks.attacker import withstood
 from tests.testlib.mutation import Ran, Without, asked, perhaps_mutated, stopped_by
 from tests.testlib.node import Connected, Node, Outcome, connect_at_once, one_datagram, outcome_of
 

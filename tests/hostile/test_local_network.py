@@ -6,8 +6,8 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.packet import Packet
 
-from tests.testlib.attacked_cell import AttackedCell, captured_segment, conntrack_state
-from tests.testlib.attacker import Wire, capture, captured, carrying, mac_of, withstood
+from tests.testlib.attacks.attacked_cell import AttackedCell, captured_segment, conntrack_state
+from tests.testlib.attacks.attacker import Wire, capture, captured, carrying, mac_of, withstood
 from tests.testlib.connections import is_alive
 from tests.testlib.mutation import Setting, Without, stopped_by
 from tests.testlib.node import Connected, Refused, pair

@@ -19,16 +19,16 @@ import pytest
 from ca.authority import Authority
 from ca.disk import load
 from ca.leaf import Issued, issue_leaf
-from tests.testlib.attacker import capture
+from tests.testlib.attacks.attacker import capture
+from tests.testlib.attacks.tunnel_caller import Answer, TunnelCaller
 from tests.testlib.cells import CellsUnderTest, running_cells
 from tests.testlib.certificates import TRUST_DOMAIN, identity, make_ca, server_context
 from tests.testlib.containers import ServingContainer
 from tests.testlib.instance import is_listening
-from tests.testlib.mutual_tls import INBOUND
 from tests.testlib.node import Refused
 from tests.testlib.patience import eventually
 from tests.testlib.status import listed
-from tests.testlib.tunnel_caller import Answer, TunnelCaller
+from tests.testlib.tunnels.mutual_tls import INBOUND
 
 WEB, API, ROGUE = "acme/shop/web", "acme/shop/api", "evil/shop/rogue"
 RECORD = "/cellnet/v1/cells/cell-2/record"

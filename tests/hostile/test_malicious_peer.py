@@ -13,9 +13,9 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet
 
 from host.namespace import run_in
-from tests.testlib.attacked_hosts import API, UDP_SERVICE, WEB, AttackedHosts
-from tests.testlib.attacker import has_something, withstood
-from tests.testlib.dns_client import PORT, RESOLVER
+from tests.testlib.attacks.attacked_hosts import API, UDP_SERVICE, WEB, AttackedHosts
+from tests.testlib.attacks.attacker import has_something, withstood
+from tests.testlib.dns.client import PORT, RESOLVER
 from tests.testlib.mutation import At, Kernel, Setting, With, Without, stopped_by
 
 ORIGIN = At("cell 2", Without("mangle", "CELLNET-PEERS", "-m bpf"))

@@ -13,8 +13,8 @@ from scapy.packet import Packet, Raw
 
 from dataplane.tables import ORIGINAL_SOURCE_MARK
 from host.namespace import run_in
-from tests.testlib.attacked_cell import AttackedCell
-from tests.testlib.attacker import capture, captured, carrying, withstood
+from tests.testlib.attacks.attacked_cell import AttackedCell
+from tests.testlib.attacks.attacker import capture, captured, carrying, withstood
 from tests.testlib.instance import Instance
 from tests.testlib.mutation import Kernel, Setting, With, Without, stopped_by
 from tests.testlib.node import Connected, Node, Outcome, Refused, outcome_of, pair

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 
-from tests.testlib.attacked_cell import AttackedCell
-from tests.testlib.attacker import Wire, capture, carrying, mac_of, withstood
+from tests.testlib.attacks.attacked_cell import AttackedCell
+from tests.testlib.attacks.attacker import Wire, capture, carrying, mac_of, withstood
 from tests.testlib.mutation import Setting, Without, stopped_by
 from tests.testlib.netns import Netns
 from tests.testlib.node import Connected, Node, Refused

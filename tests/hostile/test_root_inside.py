@@ -12,8 +12,8 @@ from scapy.layers.l2 import ARP, Ether
 
 from dataplane.tables import container_mac
 from host.namespace import run_in
-from tests.testlib.attacked_cell import STRICT, AttackedCell
-from tests.testlib.attacker import capture, carrying, withstood
+from tests.testlib.attacks.attacked_cell import STRICT, AttackedCell
+from tests.testlib.attacks.attacker import capture, carrying, withstood
 from tests.testlib.connections import is_reset
 from tests.testlib.instance import Instance
 from tests.testlib.mutation import Kernel, Setting, Without, stopped_by

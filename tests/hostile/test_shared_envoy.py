@@ -14,13 +14,13 @@ import pytest
 from dataplane.envoy.limits import CONNECTIONS
 from host.namespace import NamespaceId, run_in
 from lab.processes import Process, in_namespaces
-from tests.testlib.attacked_cell import STRICT, AttackedCell, attacked_cell
+from tests.testlib.agents.vigilant import VigilantCell
+from tests.testlib.attacks.attacked_cell import STRICT, AttackedCell, attacked_cell
+from tests.testlib.attacks.port_thief import beside_envoy
 from tests.testlib.instance import TLS_PORT, Instance
-from tests.testlib.mutual_tls import INBOUND, OUTBOUND
 from tests.testlib.node import Connected, Node, outcome_of
 from tests.testlib.patience import becomes, eventually
-from tests.testlib.port_thief import beside_envoy
-from tests.testlib.vigilant_cell import VigilantCell
+from tests.testlib.tunnels.mutual_tls import INBOUND, OUTBOUND
 
 FLOOD = "policies:\n- {from: evil/shop/mallory, to: acme/shop/api, tcp: [61443]}\n"
 LISTEN = "0A"

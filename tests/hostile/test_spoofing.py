@@ -3,8 +3,8 @@
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
 
-from tests.testlib.attacked_cell import AttackedCell, captured_segment, conntrack_state
-from tests.testlib.attacker import carrying, withstood
+from tests.testlib.attacks.attacked_cell import AttackedCell, captured_segment, conntrack_state
+from tests.testlib.attacks.attacker import carrying, withstood
 from tests.testlib.connections import is_alive
 from tests.testlib.mutation import Kernel, Setting, Without, stopped_by
 from tests.testlib.node import Connected, pair

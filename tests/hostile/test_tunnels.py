@@ -10,17 +10,17 @@ from scapy.layers.inet import IP, TCP
 from scapy.packet import Packet
 
 from host.namespace import run_in
-from tests.testlib.attacked_cell import STRICT, AttackedCell
-from tests.testlib.attacker import Capture, capture, captured, withstood
-from tests.testlib.bystander import Bystander
+from tests.testlib.attacks.attacked_cell import STRICT, AttackedCell
+from tests.testlib.attacks.attacker import Capture, capture, captured, withstood
+from tests.testlib.attacks.bystander import Bystander
+from tests.testlib.attacks.port_thief import beside_envoy
 from tests.testlib.connections import is_alive
 from tests.testlib.instance import TLS_PORT, Instance
 from tests.testlib.mutation import Setting, Without, stopped_by
-from tests.testlib.mutual_tls import INBOUND, OUTBOUND
 from tests.testlib.netns import Netns
 from tests.testlib.node import Refused, pair
 from tests.testlib.patience import eventually
-from tests.testlib.port_thief import beside_envoy
+from tests.testlib.tunnels.mutual_tls import INBOUND, OUTBOUND
 
 RIGHT = "policies:\n- {from: evil/shop/other, to: acme/shop/api, tcp: [8085]}\n"
 UNDER_ATTACK = 1.0  # seconds

@@ -13,7 +13,7 @@ from agent.model.policy import Policy
 from agent.model.status import Problem
 from agent.policy.language import parse, parse_stored
 from agent.store.protocols import CellStore
-from tests.testlib.fake_cell import in_memory
+from tests.testlib.fakes.cell import in_memory
 
 
 class Scene:

@@ -27,9 +27,9 @@ from dataplane.state import (
     TargetHttp,
     TlsListener,
 )
-from tests.testlib.modes import BACK, MODES
 from tests.testlib.oracle import Mode
 from tests.testlib.samples import API, FIRST, SECOND, WEB, attachment
+from tests.testlib.tunnels.modes import BACK, MODES
 
 FACTS = CellFacts(
     overlay=IPv4Network("10.255.0.0/16"),

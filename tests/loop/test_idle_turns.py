@@ -15,10 +15,10 @@ from dataplane.compile import compile_tables
 from dataplane.state import HostState
 from dataplane.tables import Tables
 from tests.testlib.beside import beside
-from tests.testlib.fake_kernel import FACTS, NO_NAMES, FakeKernel, SilentEdge, empty_snapshot
+from tests.testlib.fakes.kernel import FACTS, NO_NAMES, FakeKernel, SilentEdge, empty_snapshot
 from tests.testlib.hosts import subnet_of
-from tests.testlib.modes import MODES
 from tests.testlib.oracle import Mode
+from tests.testlib.tunnels.modes import MODES
 
 
 @pytest.mark.parametrize("mode", Mode)

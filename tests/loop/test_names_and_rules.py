@@ -14,7 +14,7 @@ from agent.metrics import Metrics
 from dataplane.apply import Outcome
 from dataplane.dns.hosts_files import HostsFolder, Names
 from tests.testlib.beside import beside
-from tests.testlib.fake_kernel import FACTS, FakeKernel, SilentEdge, empty_snapshot
+from tests.testlib.fakes.kernel import FACTS, FakeKernel, SilentEdge, empty_snapshot
 
 WEB, API = IPv4Address("10.255.1.2"), IPv4Address("10.255.1.200")
 BOTH: Names = {WEB: ("web.internal",), API: ("api.internal",)}

@@ -12,7 +12,7 @@ from agent.loop.snapshot import Snapshot
 from agent.metrics import Metrics
 from dataplane.tables import Tables
 from tests.testlib.beside import beside
-from tests.testlib.fake_kernel import FACTS, NO_NAMES, FakeKernel, SilentEdge, empty_snapshot
+from tests.testlib.fakes.kernel import FACTS, NO_NAMES, FakeKernel, SilentEdge, empty_snapshot
 from tests.testlib.patience import eventually_async
 
 

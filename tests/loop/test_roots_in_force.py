@@ -14,7 +14,7 @@ from agent.loop.roots_in_force import RootsInForce, careful
 from agent.model.cell import RootsInUse
 from dataplane.state import HostState, Leaf, TlsListener, Workload
 from tests.testlib.beside import beside
-from tests.testlib.fake_kernel import FACTS
+from tests.testlib.fakes.kernel import FACTS
 from tests.testlib.patience import eventually_async
 
 OLD, NEW = "0" * 64, "1" * 64

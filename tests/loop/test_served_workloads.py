@@ -17,7 +17,7 @@ from dataplane.envoy.translation import Translation, listener_key, of_workload
 from dataplane.state import HostState, InboundListener, Leaf, TlsListener, Workload
 from dataplane.tables import Tables
 from host.errors import HostRefused
-from tests.testlib.fake_kernel import SilentEdge
+from tests.testlib.fakes.kernel import SilentEdge
 
 WEB, API = IPv4Address("10.255.1.2"), IPv4Address("10.255.1.3")
 

@@ -20,11 +20,11 @@ from dataplane.envoy.resource import Resource
 from dataplane.envoy.table import ResourceTable
 from dataplane.state import Leaf
 from tests.testlib.beside import beside
-from tests.testlib.fake_envoy import FakeEnvoy
-from tests.testlib.fake_kernel import FACTS, NO_NAMES, FakeKernel, SilentEdge
-from tests.testlib.modes import MODES
+from tests.testlib.fakes.envoy import FakeEnvoy
+from tests.testlib.fakes.kernel import FACTS, NO_NAMES, FakeKernel, SilentEdge
 from tests.testlib.oracle import Mode
 from tests.testlib.samples import attachment
+from tests.testlib.tunnels.modes import MODES
 from tests.testlib.work import counted
 
 FIRST = IPv4Address("10.255.1.2")

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.testlib.machines import Machine, Segment, boot_all
+from tests.testlib.machines.machine import Machine, Segment, boot_all
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.testlib.machine_boot import PROPAGATED, hierarchies
-from tests.testlib.machines import Machine, Segment, boot_all
+from tests.testlib.machines.boot import PROPAGATED, hierarchies
+from tests.testlib.machines.machine import Machine, Segment, boot_all
 from tests.testlib.netns import PREFIX
 
 

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from tests.testlib.machine_cell import MachineCell
-from tests.testlib.machines import Machine
+from tests.testlib.machines.cell import MachineCell
+from tests.testlib.machines.machine import Machine
 from tests.testlib.patience import eventually
 
 CONFLIST = {"cniVersion": "1.0.0", "name": "cellnet", "type": "cellnet-cni"}

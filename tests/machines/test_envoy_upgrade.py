@@ -1,7 +1,7 @@
 """`systemctl reload cellnet-envoy`: a second Envoy takes over; with mutual TLS all calls and streams go through one of them."""
 
-from tests.testlib.machine_cell import MachineCell
-from tests.testlib.machines import Machine
+from tests.testlib.machines.cell import MachineCell
+from tests.testlib.machines.machine import Machine
 from tests.testlib.patience import eventually
 
 ENVOY = "cellnet-envoy.service"

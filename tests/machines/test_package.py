@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.testlib.documents import ROOT, blocks, commands
-from tests.testlib.machine_cell import HERE, UNITS, Exchanges, MachineCell, RestlessCaller
-from tests.testlib.machines import Machine, Segment
-from tests.testlib.packages import APT, NEWER, PLACE, files, network, newer_package, package_of, put
+from tests.testlib.machines.cell import IN_CONTAINERS, UNITS, Exchanges, MachineCell, RestlessCaller
+from tests.testlib.machines.machine import Machine, Segment
+from tests.testlib.machines.packages import APT, NEWER, PLACE, files, network, newer_package, package_of, put
 
 pytestmark = pytest.mark.timeout(900)  # where a package is built for the first time
 RELEASES = ("bookworm", "trixie")
@@ -81,9 +81,9 @@ def installed(
     with ExitStack() as undo:
         machine = Machine(segment, 1, folder=folder / "machine", release=release, checkout=False)
         undo.callback(machine.close)
-        machine.ready().path(str(HERE)).mkdir(parents=True)
+        machine.ready().path(str(IN_CONTAINERS)).mkdir(parents=True)
         for script in ("echo_app.py", "restless_caller.py"):
-            shutil.copy(HERE / script, machine.path(str(HERE)))
+            shutil.copy(IN_CONTAINERS / script, machine.path(str(IN_CONTAINERS)))
         machine.path("/etc/apt/apt.conf.d/90test").write_text(APT)
         before = files(machine), network(machine)
         with put(machine, package):

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.testlib.documents import blocks, commands
-from tests.testlib.machine_cell import MachineCell
-from tests.testlib.machines import Machine, Segment
-from tests.testlib.packages import APT, PLACE, package_of, put
+from tests.testlib.machines.cell import MachineCell
+from tests.testlib.machines.machine import Machine, Segment
+from tests.testlib.machines.packages import APT, PLACE, package_of, put
 from tests.testlib.patience import eventually
 
 pytestmark = pytest.mark.timeout(900)  # where a package is built for the first time

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.testlib.machine_cell import PORT, MachineCell
-from tests.testlib.machines import Machine
+from tests.testlib.machines.cell import PORT, MachineCell
+from tests.testlib.machines.machine import Machine
 from tests.testlib.patience import eventually
 
 SLEEP = "sleep infinity"
@@ -45,7 +45,7 @@ WantedBy=multi-user.target
 def cell(machine: Machine) -> MachineCell:
     """With three containers that the boot starts, and one that it does not."""
     made = MachineCell(machine, apps=False)
-    app = APP.format(folder=Path(__file__).resolve().parents[1] / "testlib", port=PORT)
+    app = APP.format(folder=Path(__file__).resolve().parents[1] / "testlib" / "in_containers", port=PORT)
     for name, ports, command in (
         ("api", f"--port {PORT}", app),
         ("web", "", "sleep infinity"),

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.testlib.machine_cell import PORT, MachineCell
-from tests.testlib.machines import Machine
+from tests.testlib.machines.cell import PORT, MachineCell
+from tests.testlib.machines.machine import Machine
 from tests.testlib.patience import eventually
 
 UFW = ("ufw --force enable", "ufw reload", "ufw --force disable")

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from tests.testlib.documents import ROOT
-from tests.testlib.machine_cell import PORT, TLS_PORT, UNITS, MachineCell
-from tests.testlib.machines import Machine
+from tests.testlib.machines.cell import PORT, TLS_PORT, UNITS, MachineCell
+from tests.testlib.machines.machine import Machine
 from tests.testlib.patience import eventually
 
 AGENT, ENVOY, DNS, HOP = UNITS

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.testlib.documents import ROOT
-from tests.testlib.machines import Machine, Segment, boot_all
-from tests.testlib.packages import package_of
+from tests.testlib.machines.machine import Machine, Segment, boot_all
+from tests.testlib.machines.packages import package_of
+from tests.testlib.machines.restarted import restarted
 from tests.testlib.patience import eventually
-from tests.testlib.restarted_machine import restarted
 
 DOCUMENT = "docs/install.md"
 BLOCK = re.compile(

@@ -15,9 +15,9 @@ from agent.policy.documents import document, made_up_name
 from agent.policy.endings import SLACK, Endings
 from agent.policy.language import allowed, parse, parse_stored
 from agent.policy.terms import LONGEST_NOTE, parse_end, parse_until
+from tests.testlib.beds.policies import policies_in
 from tests.testlib.disks import read_only, small_disk
-from tests.testlib.memory_store import MemoryStore
-from tests.testlib.policies_bed import policies_in
+from tests.testlib.fakes.store import MemoryStore
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

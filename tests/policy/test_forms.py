@@ -14,8 +14,8 @@ from agent.policy.forms import ENFORCED, Form
 from agent.policy.language import allowed, parse
 from agent.policy.schema import schema
 from agent.store.protocols import StoredPolicy
-from tests.testlib.memory_store import MemoryStore
-from tests.testlib.policies_bed import policies_in
+from tests.testlib.beds.policies import policies_in
+from tests.testlib.fakes.store import MemoryStore
 
 INSIDE = Inside(IPv4Network("10.255.0.0/16"), ("cell.internal", "apps.internal"))
 RULES = {

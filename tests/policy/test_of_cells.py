@@ -16,10 +16,10 @@ from agent.policy.in_force import PoliciesInForce
 from agent.policy.language import parse
 from agent.policy.of_cells import PoliciesOfCells
 from agent.policy.packed import pack
-from tests.testlib.memory_store import MemoryStore
+from tests.testlib.fakes.store import MemoryStore
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
-from tests.testlib.stores import cell, endpoint
+from tests.testlib.stores.shared import cell, endpoint
 
 WEB, API, DB = app("web"), app("api"), app("db")
 FAR = IPv4Address("192.0.2.9")

@@ -12,8 +12,8 @@ from agent.model.policy import Protocol
 from agent.policy.documents import document
 from agent.policy.language import allowed, parse_applied, parse_stored
 from agent.store.protocols import StoredPolicy
-from tests.testlib.memory_store import MemoryStore
-from tests.testlib.policies_bed import policies_in
+from tests.testlib.beds.policies import policies_in
+from tests.testlib.fakes.store import MemoryStore
 
 pytestmark = pytest.mark.usefixtures("every_form")
 INSIDE = Inside(IPv4Network("10.255.0.0/16"), ("cell.internal", "apps.internal"))

@@ -13,8 +13,8 @@ from agent.policy import documents, language
 from agent.policy.in_force import StoredPolicies
 from agent.policy.resolve import MOST_RIGHTS
 from agent.store.protocols import StoredPolicy
-from tests.testlib.memory_store import MemoryStore
-from tests.testlib.policies_bed import policies_in
+from tests.testlib.beds.policies import policies_in
+from tests.testlib.fakes.store import MemoryStore
 
 COUNT = 300
 

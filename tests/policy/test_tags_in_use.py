@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from agent.model.names import AppName
 from agent.model.policy import AppPolicy, Origin, Pattern, Ports, Scope
 from agent.policy.tags_in_use import TagsInUse
-from tests.testlib.memory_store import MemoryStore
+from tests.testlib.fakes.store import MemoryStore
 
 WEEK = 7 * 24 * 3600
 WEB, API = AppName("acme", "shop", "web"), AppName("acme", "shop", "api")

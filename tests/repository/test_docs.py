@@ -129,7 +129,7 @@ def test_every_command_that_a_document_shows_is_run_by_the_test_that_it_names(do
     shown, run = text.count("```console\n"), [each["test"] for each in BLOCK.finditer(text)]
     assert len(run) == shown > 0
     for test in set(run):
-        assert document in (ROOT / test).read_text() + (ROOT / "tests/testlib/secured_etcd.py").read_text(), test
+        assert document in (ROOT / test).read_text() + (ROOT / "tests/testlib/stores/secured_etcd.py").read_text(), test
         assert re.search(r"blocks|rights\(|add_operator\(", (ROOT / test).read_text()), test
 
 

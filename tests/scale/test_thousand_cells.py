@@ -17,16 +17,16 @@ import pytest
 
 from agent.errors import Unavailable
 from agent.store.etcd import records
-from tests.testlib import large_store
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.containers import ServingContainer
 from tests.testlib.kernel_changes import tables
-from tests.testlib.large_store import BELOW, CELLS, POLICIES, record
 from tests.testlib.node import Connected, Refused, connect_at_once
 from tests.testlib.patience import eventually
 from tests.testlib.resource_use import resident
 from tests.testlib.shop import API, WEB
+from tests.testlib.stores import large_store
+from tests.testlib.stores.large_store import BELOW, CELLS, POLICIES, record
 
 LONG = 90.0  # seconds: that it does not hang
 MEMORY = 600 << 20  # bytes
@@ -41,7 +41,7 @@ def one(make_cells: Callable[..., CellsUnderTest]) -> CellsUnderTest:
     made = make_cells(1, f"overlay.network={large_store.NETWORK}")
     cell = made[1]
     cell.kill("agent")
-    argv = [sys.executable, "-P", "-m", "tests.testlib.large_store", made.etcd.url]
+    argv = [sys.executable, "-P", "-m", "tests.testlib.stores.large_store", made.etcd.url]
     filling = ["nsenter", f"--net={made.segment.netns}", "--", "env", f"PYTHONPATH={Path(__file__).parents[2]}", *argv]
     subprocess.run(filling, check=True, timeout=180)
     return made

@@ -21,10 +21,10 @@ from agent.store.protocols import CellStore, IndexStore, PolicyStore, RouteStore
 from agent.store.sqlite import SqliteStore
 from agent.store.tags import LAST_TAG
 from tests.testlib import disks
-from tests.testlib.etcd import Etcd, SmallEtcd, running
-from tests.testlib.etcd_data_loss import LossyEtcd, StoreWithDisk
-from tests.testlib.memory_store import MemoryStore
-from tests.testlib.secured_etcd import secured
+from tests.testlib.fakes.store import MemoryStore
+from tests.testlib.stores.data_loss import LossyEtcd, StoreWithDisk
+from tests.testlib.stores.etcd import Etcd, SmallEtcd, running
+from tests.testlib.stores.secured_etcd import secured
 
 
 class Store(TagStore, PolicyStore, TrustStore, Protocol):

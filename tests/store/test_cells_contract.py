@@ -11,10 +11,10 @@ from agent.errors import Conflict, InvalidInput
 from agent.model.app_port import AppPort
 from agent.model.cell import Cell, RootsInUse
 from agent.store.protocols import CellStore
-from tests.testlib.etcd import Etcd
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
-from tests.testlib.stores import DAY, NOW, OVERLAY, Cells, EtcdCells, MemoryCells, cell, endpoint, runs
+from tests.testlib.stores.etcd import Etcd
+from tests.testlib.stores.shared import DAY, NOW, OVERLAY, Cells, EtcdCells, MemoryCells, cell, endpoint, runs
 
 
 @pytest.fixture(params=["memory", "etcd"])

@@ -18,7 +18,7 @@ from agent.store.protocols import CellStore, StoredPolicy
 from agent.store.sqlite import SqliteStore
 from agent.store.tags import REST
 from tests.store.conftest import Store
-from tests.testlib.memory_store import MemoryStore
+from tests.testlib.fakes.store import MemoryStore
 from tests.testlib.samples import app
 
 NOW = 1_700_000_000.0

@@ -10,14 +10,14 @@ import pytest
 from agent.store.database import Database
 from agent.store.ledger import Ledger
 from agent.store.sqlite import SqliteStore
-from tests.testlib.ledger_steps import SUBNET, contents, step
 from tests.testlib.samples import OWNER, request
+from tests.testlib.stores.ledger_steps import SUBNET, contents, step
 
 ROOT = Path(__file__).parents[2]
 
 
 def start(path: Path, seed: int, *word: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "tests.testlib.ledger_steps", str(path), str(seed), *word]
+    command = [sys.executable, "-m", "tests.testlib.stores.ledger_steps", str(path), str(seed), *word]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
 
 

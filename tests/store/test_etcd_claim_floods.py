@@ -9,7 +9,7 @@ from agent.store.etcd import name_records
 from agent.store.etcd.claim_quotas import ClaimQuotas
 from agent.store.etcd.client import Value
 from agent.store.etcd.write_rates import FEW, WINDOW
-from tests.testlib.name_view import BLOG, CLAIM, HOST, KEYS, SHOP, NameView, Values
+from tests.testlib.stores.name_view import BLOG, CLAIM, HOST, KEYS, SHOP, NameView, Values
 
 
 def test_of_a_cells_claims_so_many_count_and_it_is_named() -> None:

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from agent.store.etcd.client import EtcdClient, put, remove, untouched
-from tests.testlib.etcd import Etcd
+from tests.testlib.stores.etcd import Etcd
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from agent.errors import InvalidInput, Unavailable
 from agent.model.names import AppName
 from agent.store.protocols import StoredPolicy
-from tests.testlib.etcd_data_loss import NOW, LossyEtcd, StoreWithDisk
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
+from tests.testlib.stores.data_loss import NOW, LossyEtcd, StoreWithDisk
 
 WEB, API, DB, NEW = app("web"), app("api"), app("db"), app("new")
 NETWORK = IPv4Network("10.255.0.0/16")

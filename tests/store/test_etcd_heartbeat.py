@@ -15,11 +15,11 @@ from agent.store.etcd.client import EtcdClient, put
 from agent.store.etcd.heartbeat import Timing
 from agent.store.etcd.store import EtcdStore
 from agent.store.protocols import StoredPolicy
-from tests.testlib.etcd import Etcd
 from tests.testlib.patience import eventually_async
-from tests.testlib.relay import Relay
 from tests.testlib.samples import app
-from tests.testlib.stores import NOW, OVERLAY, EtcdCells, cell, endpoint, runs
+from tests.testlib.stores.etcd import Etcd
+from tests.testlib.stores.relay import Relay
+from tests.testlib.stores.shared import NOW, OVERLAY, EtcdCells, cell, endpoint, runs
 
 SHORT = Timing(lease=1, again=0.1)
 

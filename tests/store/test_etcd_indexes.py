@@ -14,10 +14,10 @@ from agent.store.etcd.client import EtcdClient, Reading, put, remove
 from agent.store.etcd.heartbeat import Timing
 from agent.store.etcd.name_records import IndexClaim, decode_index, encode_index
 from agent.store.etcd.store import EtcdStore
-from tests.testlib.etcd import Etcd
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
-from tests.testlib.stores import NOW, EtcdCells, cell
+from tests.testlib.stores.etcd import Etcd
+from tests.testlib.stores.shared import NOW, EtcdCells, cell
 
 WEB = app("web")
 SOON = Timing(again=0.1)

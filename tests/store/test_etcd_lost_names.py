@@ -11,10 +11,10 @@ from agent.model.names import Space
 from agent.store.etcd.client import EtcdClient, put
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.name_records import IndexClaim, decode_index, encode_index, encode_route_claim
-from tests.testlib.etcd_data_loss import LossyEtcd, StoreWithDisk
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
-from tests.testlib.stores import cell
+from tests.testlib.stores.data_loss import LossyEtcd, StoreWithDisk
+from tests.testlib.stores.shared import cell
 
 WEB, API = app("web"), app("api")
 SHOP, BLOG = Space.of(WEB), Space("acme", "blog")

@@ -11,9 +11,9 @@ from agent.config.etcd import Etcd as Config
 from agent.errors import Unavailable
 from agent.store.etcd.store import EtcdStore
 from agent.store.protocols import StoredPolicy
-from tests.testlib.etcd import Etcd
 from tests.testlib.patience import eventually_async
-from tests.testlib.stores import EtcdCells
+from tests.testlib.stores.etcd import Etcd
+from tests.testlib.stores.shared import EtcdCells
 
 
 class Member(Etcd):

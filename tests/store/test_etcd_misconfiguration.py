@@ -10,8 +10,8 @@ import pytest
 from agent.config.etcd import EtcdEndpoint
 from agent.errors import Unavailable
 from agent.store.etcd.client import EtcdClient
-from tests.testlib.etcd import Etcd, running
-from tests.testlib.secured_etcd import certify
+from tests.testlib.stores.etcd import Etcd, running
+from tests.testlib.stores.secured_etcd import certify
 
 
 def started(folder: Path, *, ask: bool = False) -> Iterator[Etcd]:

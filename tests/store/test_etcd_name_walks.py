@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from agent.model.cell import Endpoint
 from agent.model.names import AppName, Space
 from agent.model.routes import Route, Routes, names_above
-from tests.testlib.name_view import BLOG, HOST, KEYS, PRESS, SHOP, WEB, NameView
+from tests.testlib.stores.name_view import BLOG, HOST, KEYS, PRESS, SHOP, WEB, NameView
 
 HOSTS = [HOST, f"a.{HOST}", f"b.a.{HOST}", "other.apps.internal"]
 APPS: dict[Space, AppName] = {SHOP: WEB, BLOG: PRESS}

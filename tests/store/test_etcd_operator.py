@@ -26,8 +26,8 @@ from agent.store.etcd.client import EtcdClient, put
 from agent.store.etcd.operator import OperatorAccess, client_of
 from agent.store.etcd.store import EtcdStore
 from agent.store.protocols import StoredPolicy
-from tests.testlib.etcd import Etcd, secret_file
-from tests.testlib.secured_etcd import SECRET, add_operator, certify, secured
+from tests.testlib.stores.etcd import Etcd, secret_file
+from tests.testlib.stores.secured_etcd import SECRET, add_operator, certify, secured
 
 OPERATOR = StoreCredentials(username="operator", password=SECRET)
 POLICY, OTHER = StoredPolicy("a", "1"), StoredPolicy("b", "1")

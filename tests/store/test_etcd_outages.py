@@ -20,9 +20,9 @@ from agent.store.etcd.disk_copy import DiskCopy
 from agent.store.etcd.errors import NoSuchLease
 from agent.store.etcd.store import EtcdStore
 from agent.store.protocols import StoredPolicy
-from tests.testlib.etcd import Etcd
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
+from tests.testlib.stores.etcd import Etcd
 
 NUMBERS = itertools.count()
 NOW = 1_700_000_000.0

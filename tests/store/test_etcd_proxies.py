@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent.store.etcd.client import EtcdClient, put
-from tests.testlib.etcd import Etcd
+from tests.testlib.stores.etcd import Etcd
 
 VARIABLES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 ADDRESS = ("GRPC_ADDRESS_HTTP_PROXY", "GRPC_ADDRESS_HTTP_PROXY_ENABLED_ADDRESSES")

@@ -9,11 +9,11 @@ from agent.model.policy import AppPolicy, Origin, Pattern, Ports
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.etcd.heartbeat import Timing
 from agent.store.etcd.store import EtcdStore
-from tests.testlib.etcd import SmallEtcd
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
-from tests.testlib.secured_etcd import ROOT_USER, secured
-from tests.testlib.stores import NOW, EtcdCells, cell
+from tests.testlib.stores.etcd import SmallEtcd
+from tests.testlib.stores.secured_etcd import ROOT_USER, secured
+from tests.testlib.stores.shared import NOW, EtcdCells, cell
 
 WEB = app("web")
 SOON = Timing(again=0.1, check=0.1, lease=1)

@@ -14,11 +14,11 @@ from agent.model.names import Space
 from agent.store.etcd.client import EtcdClient, put, remove
 from agent.store.etcd.store import EtcdStore
 from agent.store.protocols import StoredPolicy
-from tests.testlib.etcd import Etcd, secret_file
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
-from tests.testlib.secured_etcd import ROOT_USER, certify, rights, secured
-from tests.testlib.stores import cell, endpoint, runs
+from tests.testlib.stores.etcd import Etcd, secret_file
+from tests.testlib.stores.secured_etcd import ROOT_USER, certify, rights, secured
+from tests.testlib.stores.shared import cell, endpoint, runs
 
 NOW = 1_700_000_000.0
 Make = Callable[[Config], EtcdStore]

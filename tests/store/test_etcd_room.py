@@ -7,10 +7,10 @@ from pathlib import Path
 from agent.store.etcd.client import EtcdClient
 from agent.store.etcd.heartbeat import Timing
 from agent.store.etcd.store import EtcdStore
-from tests.testlib.etcd import SmallEtcd, secret_file
 from tests.testlib.patience import eventually_async
-from tests.testlib.secured_etcd import secured
-from tests.testlib.stores import EtcdCells, cell
+from tests.testlib.stores.etcd import SmallEtcd, secret_file
+from tests.testlib.stores.secured_etcd import secured
+from tests.testlib.stores.shared import EtcdCells, cell
 
 QUOTA = 2 << 20  # a SmallEtcd's
 SOON = Timing(again=0.1, check=0.1)

@@ -9,7 +9,7 @@ from agent.model.routes import Route
 from agent.store.etcd import name_records
 from agent.store.etcd.client import Value
 from agent.store.etcd.first_claims import REST
-from tests.testlib.name_view import BLOG, CLAIM, HOST, KEYS, OPERATORS, PRESS, SHOP, WEB, NameView
+from tests.testlib.stores.name_view import BLOG, CLAIM, HOST, KEYS, OPERATORS, PRESS, SHOP, WEB, NameView
 
 
 def mapped(space: Space, *apps: AppName, host: str = HOST) -> Route:

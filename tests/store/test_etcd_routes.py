@@ -15,11 +15,11 @@ from agent.store.etcd.client import EtcdClient, put, remove
 from agent.store.etcd.heartbeat import Timing
 from agent.store.etcd.name_records import encode_route_claim
 from agent.store.etcd.store import EtcdStore
-from tests.testlib.etcd import Etcd, SmallEtcd
-from tests.testlib.etcd_data_loss import LossyEtcd, StoreWithDisk
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
-from tests.testlib.stores import EtcdCells, cell
+from tests.testlib.stores.data_loss import LossyEtcd, StoreWithDisk
+from tests.testlib.stores.etcd import Etcd, SmallEtcd
+from tests.testlib.stores.shared import EtcdCells, cell
 
 WEB, PRESS = app("web"), AppName.parse("acme/blog/press")
 SHOP, BLOG = Space.of(WEB), Space.of(PRESS)

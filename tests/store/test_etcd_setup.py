@@ -11,8 +11,8 @@ from agent.config.load import load
 from agent.store.etcd.client import EtcdClient
 from agent.store.etcd.store import EtcdStore
 from tests.testlib.documents import ROOT, blocks, run_in_shell
-from tests.testlib.etcd import free_port
 from tests.testlib.samples import app
+from tests.testlib.stores.etcd import free_port
 
 SETTINGS, CONFIG = "```sh\n# /etc/default/etcd\n", "```yaml\n# /etc/cellnet/agent.yaml\n"
 ADDRESS = "192.0.2.5"

@@ -11,9 +11,9 @@ from agent.errors import HostRefused, Unavailable
 from agent.store.etcd.client import EtcdClient, put
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.summaries import EtcdSummaries
-from tests.testlib.etcd import Etcd, secret_file
-from tests.testlib.secured_etcd import secured
-from tests.testlib.stores import EtcdCells, cell
+from tests.testlib.stores.etcd import Etcd, secret_file
+from tests.testlib.stores.secured_etcd import secured
+from tests.testlib.stores.shared import EtcdCells, cell
 
 
 @pytest.fixture

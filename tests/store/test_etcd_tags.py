@@ -9,10 +9,10 @@ import pytest
 from agent.errors import Conflict
 from agent.store.etcd.store import EtcdStore
 from agent.store.tags import REST
-from tests.testlib.etcd import Etcd
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
-from tests.testlib.stores import NOW, EtcdCells
+from tests.testlib.stores.etcd import Etcd
+from tests.testlib.stores.shared import NOW, EtcdCells
 
 WEB = app("web")
 

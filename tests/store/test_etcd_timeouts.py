@@ -6,7 +6,7 @@ import pytest
 
 from agent.errors import Unavailable
 from agent.store.etcd.client import EtcdClient, put
-from tests.testlib.etcd import Etcd
+from tests.testlib.stores.etcd import Etcd
 
 
 async def test_every_call_to_a_silent_etcd_ends_as_unavailable_and_works_again_when_it_speaks(tmp_path: Path) -> None:

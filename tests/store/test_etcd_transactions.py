@@ -6,8 +6,8 @@ import pytest
 
 from agent.errors import InvalidInput
 from agent.store.protocols import StoredPolicy
-from tests.testlib.etcd_data_loss import StoreWithDisk
 from tests.testlib.patience import eventually_async
+from tests.testlib.stores.data_loss import StoreWithDisk
 
 Cells = Callable[[str], StoreWithDisk]
 

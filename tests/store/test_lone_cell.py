@@ -14,7 +14,7 @@ from agent.store.database import Database
 from agent.store.lone_cell import LoneCell
 from agent.store.sqlite import SqliteStore
 from tests.testlib.samples import app
-from tests.testlib.stores import NOW, cell, endpoint
+from tests.testlib.stores.shared import NOW, cell, endpoint
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from agent.store.etcd.keys import Keys
 from agent.store.etcd.trail import EtcdTrail
 from agent.store.protocols import MOST_CHANGES, TrailStore
 from agent.store.sqlite_trail import SqliteTrail
-from tests.testlib.etcd import Etcd, secret_file
-from tests.testlib.secured_etcd import SECRET, add_operator, secured
-from tests.testlib.stores import EtcdCells
+from tests.testlib.stores.etcd import Etcd, secret_file
+from tests.testlib.stores.secured_etcd import SECRET, add_operator, secured
+from tests.testlib.stores.shared import EtcdCells
 
 
 @pytest.fixture(params=["sqlite", "etcd"])

@@ -12,7 +12,7 @@ from tests.testlib.node import Node, Target, address_of, page
 from tests.testlib.patience import PATIENCE
 
 TLS_PORT = 61443
-SCRIPT = Path(__file__).parent / "echo_app.py"
+SCRIPT = Path(__file__).parent / "in_containers" / "echo_app.py"
 LISTENING = "0A"  # a state in /proc/net/tcp
 
 

@@ -2,7 +2,7 @@
 
 from cryptography import x509
 
-from tests.testlib.dns_client import Code, ask
+from tests.testlib.dns.client import Code, ask
 from tests.testlib.instance import Instance
 from tests.testlib.node import Node
 

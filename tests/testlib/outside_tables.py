@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from lab.segment import OUTSIDE
 from tests.testlib.cell import CellUnderTest
-from tests.testlib.dns_client import ask
+from tests.testlib.dns.client import ask
+from tests.testlib.dns.scripted_server import scripted_dns
 from tests.testlib.instance import Instance
 from tests.testlib.node import Node
 from tests.testlib.oracle import Known, Mode, Rule, arrives, comes_in, goes_out
 from tests.testlib.outside import caller, passes, served
-from tests.testlib.scripted_dns import scripted_dns
 
 WEB, API, JOB, OTHER = APPS = ("acme/shop/web", "acme/shop/api", "acme/batch/job", "evil/shop/web")
 NETWORKS: tuple[Rule, ...] = (

@@ -18,7 +18,7 @@ from agent.ui.agent_link import AgentLink
 from agent.ui.changes import PolicyChanges
 from agent.ui.server import Served
 from agent.ui.server import serving as page_serving
-from tests.testlib.fake_cell import FakeCell, serving
+from tests.testlib.fakes.cell import FakeCell, serving
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.testlib.fake_cell import FakeCell, serving
+from tests.testlib.fakes.cell import FakeCell, serving
 from tests.ui.conftest import Visitor, served_page
 
 ALLOW = {"from": "acme/shop/web", "to": "acme/shop/api", "ports": ["tcp/8080", "udp/53"], "note": "until the move"}

@@ -8,11 +8,11 @@ from functools import partial
 
 from lab.segment import OUTSIDE
 from tests.testlib.cells import CellsUnderTest
-from tests.testlib.dns_client import ask
+from tests.testlib.dns.client import ask
+from tests.testlib.dns.scripted_server import scripted_dns
 from tests.testlib.node import Node
 from tests.testlib.outside import served
 from tests.testlib.patience import becomes, eventually
-from tests.testlib.scripted_dns import scripted_dns
 from tests.walk.calls import Call, Outcome
 from tests.walk.held_streams import HeldStreams
 from tests.walk.model import Model

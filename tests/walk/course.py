@@ -12,9 +12,9 @@ from collections.abc import Callable
 from random import Random
 
 from lab.segment import OUTSIDE
+from tests.testlib.agents.prompt import PromptCell
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.oracle import Mode
-from tests.testlib.prompt_cell import PromptCell
 from tests.walk.calls import Call, Outcome
 from tests.walk.model import Model
 from tests.walk.steps import Steps

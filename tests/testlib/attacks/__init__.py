@@ -1,0 +1,1 @@
+"""What an attacker does, what is attacked, and what shall go on beside it."""

@@ -1,0 +1,1 @@
+"""Processes that are killed before any of their effects."""

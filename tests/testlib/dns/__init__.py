@@ -1,0 +1,1 @@
+"""Questions for names, and name servers of the outside."""

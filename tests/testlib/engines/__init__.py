@@ -1,0 +1,1 @@
+"""Container engines of this machine on a test's cell."""

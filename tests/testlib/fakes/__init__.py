@@ -1,0 +1,1 @@
+"""Parts of an agent on memory: for tests of what stands on them."""

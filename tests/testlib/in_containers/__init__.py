@@ -1,0 +1,1 @@
+"""Scripts that run inside a container: apps that answer, and callers."""

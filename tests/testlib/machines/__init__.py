@@ -1,0 +1,1 @@
+"""Machines of a test: a Debian with systemd, its package, and a cell on it."""

@@ -1,0 +1,1 @@
+"""Stores: an etcd, what is in it, and what becomes of it."""

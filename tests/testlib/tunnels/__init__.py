@@ -1,0 +1,1 @@
+"""Containers that call each other through tunnels, and the modes of mutual TLS."""
