@@ -21,10 +21,10 @@ import click
 from agent.config.etcd import Etcd as Config
 from agent.config.etcd import endpoint
 from agent.model.names import AppName, Space
-from agent.policy import language
-from agent.policy.documents import document
 from agent.policy.endings import Endings
 from agent.policy.in_force import PoliciesInForce
+from agent.policy.language import language
+from agent.policy.language.documents import document
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.database import Database
 from agent.store.etcd import records

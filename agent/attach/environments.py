@@ -15,7 +15,7 @@ from agent.model.place import Place
 from agent.model.policy import Pattern, Policy
 from agent.policy.known_apps import KnownApps
 from agent.policy.mistaken_names import notices
-from agent.policy.reach import Reach
+from agent.policy.rights.reach import Reach
 from agent.wording import listed
 
 KEPT = 8

@@ -11,8 +11,8 @@ from agent.backup.contents import AGENT_YAML, DATABASE, ETCD_FILES, METRICS_FILE
 from agent.config.config import Config
 from agent.config.file import read
 from agent.errors import HostRefused, NotFound
-from agent.policy.lastgood import LastGood
-from agent.policy.reading import Unbelievable, opened
+from agent.policy.directory.lastgood import LastGood
+from agent.policy.directory.reading import Unbelievable, opened
 from agent.store.portable import cell_id_of, portable
 from ca.copies import copied
 from ca.errors import CaRefused

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Final
 
 from agent.errors import InvalidInput
-from agent.policy.reading import SUFFIX
+from agent.policy.directory.reading import SUFFIX
 from ca.copies import MODES
 
 AGENT_YAML, DATABASE = "agent.yaml", "cellnet.db"

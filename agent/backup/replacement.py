@@ -20,8 +20,8 @@ from agent.config.config import Config
 from agent.config.file import pending_file
 from agent.config.load import loaded
 from agent.errors import HostRefused
-from agent.policy.lastgood import GoodVersion, LastGood
-from agent.policy.reading import SUFFIX
+from agent.policy.directory.lastgood import GoodVersion, LastGood
+from agent.policy.directory.reading import SUFFIX
 from ca.copies import replace_all
 from ca.errors import CaRefused
 from host.durable import SECRET, Write, locked, make_folder, replace, sync_folder

@@ -1,7 +1,7 @@
 """Every file that decides what root does here, looked at whenever the status is asked for: root alone may change it.
 
 Whatever reads one of them looks, too, and does not take what others could have written; agent.yaml is looked at by
-`ConfigInForce`, policy files by agent/policy/reading.py.
+`ConfigInForce`, policy files by agent/policy/directory/reading.py.
 """
 
 from collections.abc import Iterator

@@ -8,8 +8,8 @@ from typing import Final
 from agent.loop.cut_lines import cut_lines
 from agent.model.names import AppName
 from agent.model.policy import Policy
-from agent.policy.outside_rights import OutsideResolver
-from agent.policy.resolve import PolicyResolver
+from agent.policy.rights.outside import OutsideResolver
+from agent.policy.rights.resolve import PolicyResolver
 from agent.reader_threads import in_reader_thread
 from dataplane.flows.cut import Receipt
 from dataplane.flows.streams import counted

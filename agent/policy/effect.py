@@ -9,8 +9,8 @@ from itertools import chain, islice
 
 from agent.model.names import AppName
 from agent.model.policy import Policy, spelled_out
-from agent.policy.edges import Edge, Roll, passing
 from agent.policy.oddities import oddities
+from agent.policy.rights.edges import Edge, Roll, passing
 
 MOST = 10_000  # pairs of apps that are compared
 COUNTED = 200_000  # that are counted: a star for each of ten thousand apps would fill all memory

@@ -15,7 +15,7 @@ from pathlib import Path
 from agent.model.policy import Policy
 from agent.model.status import Part, Problem
 from agent.policy.difference import difference
-from agent.policy.terms import written_until
+from agent.policy.language.terms import written_until
 from host.durable import PUBLIC, Write, make_folder, replace
 
 SLACK = 60.0  # seconds that a clock may go back by

@@ -18,16 +18,16 @@ from agent.model.names import AppName
 from agent.model.outside import NOTHING_INSIDE, HostPattern, Inside
 from agent.model.policy import KINDS, EgressPolicy, Policy, Protocol
 from agent.model.status import Part, Problem
-from agent.policy import documents, language
 from agent.policy.difference import difference
-from agent.policy.directory import PolicyFiles, watch
+from agent.policy.directory.directory import PolicyFiles, watch
 from agent.policy.endings import Endings
-from agent.policy.outside_ends import require_sound
-from agent.policy.outside_rights import MOST_ENDS, BothWays, OutsideResolver
+from agent.policy.language import documents, language
+from agent.policy.language.outside_ends import require_sound
+from agent.policy.language.ports import merged
 from agent.policy.parties import Party
-from agent.policy.ports import merged
 from agent.policy.proposal import Proposal, Written
-from agent.policy.resolve import MOST_RIGHTS, PolicyResolver, permitting
+from agent.policy.rights.outside import MOST_ENDS, BothWays, OutsideResolver
+from agent.policy.rights.resolve import MOST_RIGHTS, PolicyResolver, permitting
 from agent.reader_threads import in_reader_thread
 from agent.store.protocols import PolicyStore, StoredPolicy
 from agent.wording import listed

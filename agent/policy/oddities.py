@@ -11,8 +11,8 @@ from typing import Final
 from agent.model.names import AppName
 from agent.model.outside import Cidrs, Hosts
 from agent.model.policy import AppPolicy, EgressPolicy, IngressPolicy, Origin, Pattern, Policy, Protocol, Scope
+from agent.policy.language.ports import without
 from agent.policy.mistaken_names import notices
-from agent.policy.ports import without
 
 # A reader may ask, so that both are bounds of a few seconds
 COMPARED: Final = 200_000  # pairs of policies, and of eight of their sources each

@@ -18,10 +18,10 @@ from agent.model.names import AppName
 from agent.model.outside import NOTHING_INSIDE, Inside
 from agent.model.policy import EgressPolicy, Pattern, Policy
 from agent.policy.in_force import PoliciesInForce, speaking_of
-from agent.policy.outside_rights import OutsideResolver
 from agent.policy.packed import Unpacked, pack, unpack
 from agent.policy.parties import Party
-from agent.policy.resolve import PolicyResolver
+from agent.policy.rights.outside import OutsideResolver
+from agent.policy.rights.resolve import PolicyResolver
 from agent.reader_threads import in_reader_thread
 from agent.store.protocols import CellStore
 

@@ -13,8 +13,8 @@ from typing import Final
 from agent.errors import InvalidInput
 from agent.model.outside import Inside
 from agent.model.policy import Origin, Policy
-from agent.policy.documents import document
-from agent.policy.language import parse_stored
+from agent.policy.language.documents import document
+from agent.policy.language.language import parse_stored
 from agent.store.protocols import MOST_PUBLISHED
 from agent.wording import printable
 

@@ -6,9 +6,9 @@ from typing import TypeAlias
 from agent.errors import InvalidInput
 from agent.model.names import AppName
 from agent.model.outside import HostPattern
-from agent.policy.host_names import looks_like_host, parse_host
-from agent.policy.networks import looks_like_address, parse_network
-from agent.policy.outside_rights import Stranger
+from agent.policy.language.host_names import looks_like_host, parse_host
+from agent.policy.language.networks import looks_like_address, parse_network
+from agent.policy.rights.outside import Stranger
 
 Party: TypeAlias = AppName | Stranger
 

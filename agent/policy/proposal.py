@@ -8,7 +8,7 @@ from agent.errors import InvalidInput
 from agent.model.names import Space
 from agent.model.outside import Inside
 from agent.model.policy import Pattern, Policy
-from agent.policy import language
+from agent.policy.language import language
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ MOST_PUBLISHED = 32 << 10
 
 @dataclass(frozen=True, slots=True, order=True)
 class StoredPolicy:
-    """A policy kept as it was written: `document` is text for agent/policy/language.py, `name` is unique in the store."""
+    """A policy kept as it was written: `document` is text for agent/policy/language/, `name` is unique in the store."""
 
     name: str
     document: str

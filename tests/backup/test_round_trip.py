@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.policy.lastgood import GoodVersion
+from agent.policy.directory.lastgood import GoodVersion
 from agent.store.last_leaves import ClockBounds, LastLeaf
 from ca.replacement import prepare
 from tests.backup.conftest import MakeHome

@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from agent.policy.terms import written_until
+from agent.policy.language.terms import written_until
 from lab.cell import Cell
 from tests.testlib.agents.clocked import ClockedCell
 from tests.testlib.cell import CellUnderTest

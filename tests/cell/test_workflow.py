@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.policy.resolve import MOST_RIGHTS
+from agent.policy.rights.resolve import MOST_RIGHTS
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.instance import Instance, await_serving
 from tests.testlib.node import Connected, Refused

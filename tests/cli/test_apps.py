@@ -11,7 +11,7 @@ from agent.errors import HostRefused, InvalidInput
 from agent.model.app_port import AppPort
 from agent.model.cell import Endpoint
 from agent.model.names import Space
-from agent.policy.documents import written
+from agent.policy.language.documents import written
 from tests.cli.conftest import Cli, Done, completed
 from tests.testlib.fakes.cell import FakeCell
 from tests.testlib.samples import API

@@ -6,7 +6,7 @@ import pytest
 
 from agent.cli.app_names import full_party, full_pattern
 from agent.errors import InvalidInput
-from agent.policy.language import parse
+from agent.policy.language.language import parse
 from tests.cli.conftest import Cli, Done
 from tests.testlib.fakes.cell import FakeCell
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from agent.policy.forms import ENFORCED, Form
-from agent.policy.language import allowed
+from agent.policy.language.forms import ENFORCED, Form
+from agent.policy.language.language import allowed
 from tests.control.conftest import Curl
 from tests.testlib.fakes.cell import FakeCell, outside_defaults, serving
 

@@ -16,7 +16,7 @@ from agent.daemon.foundation import lay_foundation
 from agent.daemon.trusted_files import TrustedFiles, deciding_files
 from agent.envoy.process import exec_envoy
 from agent.errors import HostRefused
-from agent.policy.files import PolicyFiles
+from agent.policy.directory.files import PolicyFiles
 from agent.store.etcd.connection import EtcdAccess
 from ca.disk import load_or_create
 from ca.errors import CaRefused

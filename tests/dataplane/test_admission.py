@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.model.names import AppName
-from agent.policy.language import parse
-from agent.policy.resolve import PolicyResolver
+from agent.policy.language.language import parse
+from agent.policy.rights.resolve import PolicyResolver
 from dataplane import admission
 from dataplane.admission import admitted
 from dataplane.compile import compile_tables

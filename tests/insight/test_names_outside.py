@@ -11,10 +11,10 @@ from agent.model.names import AppName
 from agent.model.outside import NOTHING_INSIDE
 from agent.model.policy import Policy, Protocol
 from agent.policy.in_force import speaking_of
-from agent.policy.language import parse
-from agent.policy.outside_rights import OutsideResolver
+from agent.policy.language.language import parse
 from agent.policy.parties import Party, party_of
-from agent.policy.resolve import PolicyResolver
+from agent.policy.rights.outside import OutsideResolver
+from agent.policy.rights.resolve import PolicyResolver
 
 WEB, THERE = AppName.parse("acme/shop/web"), IPv4Address("192.0.2.7")
 OUT = b"policies:\n- {name: out, from: acme/shop/web, to: {host: ['*.example.org']}, tcp: [443]}\n"

@@ -13,10 +13,10 @@ from agent.model.names import AppName
 from agent.model.outside import NOTHING_INSIDE
 from agent.model.policy import Policy, Protocol
 from agent.policy.in_force import speaking_of
-from agent.policy.language import parse
-from agent.policy.outside_rights import OutsideResolver
+from agent.policy.language.language import parse
 from agent.policy.parties import Party
-from agent.policy.resolve import PolicyResolver
+from agent.policy.rights.outside import OutsideResolver
+from agent.policy.rights.resolve import PolicyResolver
 
 NOON = int(datetime(2030, 1, 1, 12, tzinfo=UTC).timestamp())
 HERE = frozenset(map(AppName.parse, ("acme/shop/web", "acme/shop/api")))

@@ -11,7 +11,7 @@ from agent.model.cell import Cell, CellRecord
 from agent.model.outside import NOTHING_INSIDE
 from agent.model.policy import Policy
 from agent.model.status import Problem
-from agent.policy.language import parse, parse_stored
+from agent.policy.language.language import parse, parse_stored
 from agent.store.protocols import CellStore
 from tests.testlib.fakes.cell import in_memory
 

@@ -13,7 +13,7 @@ from agent.loop.snapshot import Snapshot
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from agent.model.publication import Publication
-from agent.policy.outside_rights import BothWays, OutsideResolver
+from agent.policy.rights.outside import BothWays, OutsideResolver
 from dataplane.envoy.container_ports import ContainerPort
 from dataplane.state import (
     Allow,

@@ -13,8 +13,8 @@ from agent.loop.snapshot import Snapshot
 from agent.metrics import Metrics
 from agent.model.attachment import Attachment
 from agent.model.names import AppName
-from agent.policy.outside_rights import OutsideResolver
-from agent.policy.resolve import PolicyResolver
+from agent.policy.rights.outside import OutsideResolver
+from agent.policy.rights.resolve import PolicyResolver
 from dataplane.envoy.ads import EnvoyStatus
 from dataplane.envoy.resource import Resource
 from dataplane.envoy.table import ResourceTable

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from agent.model.names import AppName
 from agent.model.policy import AppPolicy, Origin, Pattern, Ports
 from agent.policy.difference import difference
-from agent.policy.index import FEW, PolicyIndex
+from agent.policy.rights.index import FEW, PolicyIndex
 
 APPS = [AppName("acme", "shop", f"app{number}") for number in range(FEW + 4)]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.policy import directory as directory_module
-from agent.policy import events as events_module
+from agent.policy.directory import directory as directory_module
+from agent.policy.directory import events as events_module
 from tests.testlib.followed import ONE, TWO, Followed, following
 from tests.testlib.patience import eventually_async
 

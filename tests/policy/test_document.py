@@ -9,10 +9,10 @@ import yaml
 
 from agent.model.outside import Inside
 from agent.model.policy import EgressPolicy, IngressPolicy
-from agent.policy.forms import ENFORCED, Form
-from agent.policy.language import KEYS, allowed, parse
-from agent.policy.outside_ends import require_sound
-from agent.policy.schema import schema
+from agent.policy.language.forms import ENFORCED, Form
+from agent.policy.language.language import KEYS, allowed, parse
+from agent.policy.language.outside_ends import require_sound
+from agent.policy.language.schema import schema
 from tests.policy.test_schema import accepts
 
 PAGE = (Path(__file__).parents[2] / "docs/policies.md").read_text()

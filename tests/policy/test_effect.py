@@ -11,13 +11,13 @@ from agent.errors import InvalidInput
 from agent.model.names import AppName, Space
 from agent.model.outside import NOTHING_INSIDE
 from agent.model.policy import AppPolicy, Origin, Pattern, Policy, Ports, Protocol, Scope
-from agent.policy.edges import Edge, Roll, matrix
 from agent.policy.effect import effect
-from agent.policy.language import parse
+from agent.policy.language.language import parse
+from agent.policy.language.ports import merged, without
 from agent.policy.oddities import covers
-from agent.policy.ports import merged, without
 from agent.policy.proposal import Proposal, Written
-from agent.policy.resolve import PolicyResolver
+from agent.policy.rights.edges import Edge, Roll, matrix
+from agent.policy.rights.resolve import PolicyResolver
 
 APPS = frozenset(AppName(org, space, name) for org in ("acme", "zeta") for space in ("shop", "blog") for name in ("web", "api"))
 EXACT = [Pattern(a.org, a.space, a.app) for a in sorted(APPS)]

@@ -11,10 +11,10 @@ import pytest
 from agent.config.problems import InvalidSource
 from agent.errors import InvalidInput
 from agent.model.policy import Policy
-from agent.policy.documents import document, made_up_name
 from agent.policy.endings import SLACK, Endings
-from agent.policy.language import allowed, parse, parse_stored
-from agent.policy.terms import LONGEST_NOTE, parse_end, parse_until
+from agent.policy.language.documents import document, made_up_name
+from agent.policy.language.language import allowed, parse, parse_stored
+from agent.policy.language.terms import LONGEST_NOTE, parse_end, parse_until
 from tests.testlib.beds.policies import policies_in
 from tests.testlib.disks import read_only, small_disk
 from tests.testlib.fakes.store import MemoryStore

@@ -17,10 +17,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agent.policy import events as events_module
-from agent.policy import files as files_module
-from agent.policy.directory import watch
-from agent.policy.files import PolicyFiles
+from agent.policy.directory import events as events_module
+from agent.policy.directory import files as files_module
+from agent.policy.directory.directory import watch
+from agent.policy.directory.files import PolicyFiles
 
 NAMES = ("a.yaml", "b.yaml")
 SETTLE, VANISH, PERIOD = 0.03, 0.01, 0.1  # seconds; short, so that a walk does not take minutes

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.policy.files import SETTLE, VANISH
+from agent.policy.directory.files import SETTLE, VANISH
 from tests.testlib.policy_directory import BAD, GOOD, PolicyDirectory
 
 

@@ -9,10 +9,10 @@ import pytest
 from agent.config.problems import InvalidSource
 from agent.errors import InvalidInput
 from agent.model.outside import Inside
-from agent.policy.documents import document
-from agent.policy.forms import ENFORCED, Form
-from agent.policy.language import allowed, parse
-from agent.policy.schema import schema
+from agent.policy.language.documents import document
+from agent.policy.language.forms import ENFORCED, Form
+from agent.policy.language.language import allowed, parse
+from agent.policy.language.schema import schema
 from agent.store.protocols import StoredPolicy
 from tests.testlib.beds.policies import policies_in
 from tests.testlib.fakes.store import MemoryStore

@@ -15,9 +15,9 @@ from agent.errors import InvalidInput
 from agent.model.names import AppName
 from agent.model.outside import Cidrs, HostPattern, Hosts, Inside
 from agent.model.policy import ANY_PORT, ECHO, AppPolicy, Origin, Pattern, Policy, Ports, Protocol, Scope, Terms, policy_of
-from agent.policy.documents import document
-from agent.policy.language import allowed, parse, parse_applied, parse_stored
-from agent.policy.ports import merged, parse_argument, parse_one
+from agent.policy.language.documents import document
+from agent.policy.language.language import allowed, parse, parse_applied, parse_stored
+from agent.policy.language.ports import merged, parse_argument, parse_one
 
 pytestmark = pytest.mark.usefixtures("every_form")
 CORPUS = Path(__file__).parent / "corpus"

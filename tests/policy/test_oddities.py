@@ -6,12 +6,12 @@ import pytest
 
 from agent.errors import InvalidInput
 from agent.model.names import AppName
-from agent.policy import edges as edges_module
 from agent.policy import effect as effect_module
 from agent.policy import oddities as module
 from agent.policy.effect import effect
-from agent.policy.language import parse
+from agent.policy.language.language import parse
 from agent.policy.oddities import oddities
+from agent.policy.rights import edges as edges_module
 
 KNOWN = frozenset(AppName("acme", "shop", f"app-{number}") for number in range(50))
 

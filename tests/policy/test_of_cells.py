@@ -13,7 +13,7 @@ from agent.model.outside import HostPattern
 from agent.policy import of_cells
 from agent.policy.endings import Endings
 from agent.policy.in_force import PoliciesInForce
-from agent.policy.language import parse
+from agent.policy.language.language import parse
 from agent.policy.of_cells import PoliciesOfCells
 from agent.policy.packed import pack
 from tests.testlib.fakes.store import MemoryStore

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from agent.model.names import AppName
 from agent.model.outside import Cidrs, HostPattern, Hosts
 from agent.model.policy import EgressPolicy, IngressPolicy, Origin, Pattern, Policy, Ports
-from agent.policy.outside_rights import MOST_ENDS, OutsideResolver
-from agent.policy.resolve import MOST_RIGHTS
+from agent.policy.rights.outside import MOST_ENDS, OutsideResolver
+from agent.policy.rights.resolve import MOST_RIGHTS
 from dataplane.state import OutsideRight
 
 WEB, API, BLOG = AppName("acme", "shop", "web"), AppName("acme", "shop", "api"), AppName("acme", "blog", "web")

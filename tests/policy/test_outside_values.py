@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from agent.model.names import AppName
 from agent.model.outside import Cidrs, HostPattern, Hosts, united
 from agent.model.policy import ANY_PORT, ECHO, AppPolicy, EgressPolicy, IngressPolicy, Origin, Pattern, Policy, Protocol
-from agent.policy.reach import Reach
-from agent.policy.resolve import PolicyResolver
+from agent.policy.rights.reach import Reach
+from agent.policy.rights.resolve import PolicyResolver
 from agent.policy.tags_in_use import NamedApps
 
 BASE = int(IPv4Address("192.0.2.0"))

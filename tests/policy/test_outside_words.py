@@ -9,8 +9,8 @@ from agent.config.problems import InvalidSource
 from agent.errors import InvalidInput
 from agent.model.outside import Inside
 from agent.model.policy import Protocol
-from agent.policy.documents import document
-from agent.policy.language import allowed, parse_applied, parse_stored
+from agent.policy.language.documents import document
+from agent.policy.language.language import allowed, parse_applied, parse_stored
 from agent.store.protocols import StoredPolicy
 from tests.testlib.beds.policies import policies_in
 from tests.testlib.fakes.store import MemoryStore

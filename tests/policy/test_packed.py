@@ -10,7 +10,7 @@ import pytest
 from agent.errors import InvalidInput
 from agent.model.outside import NOTHING_INSIDE
 from agent.model.policy import Origin, Policy
-from agent.policy.language import parse
+from agent.policy.language.language import parse
 from agent.policy.packed import MOST_TEXT, Unpacked, pack, unpack
 from agent.store.protocols import MOST_PUBLISHED
 

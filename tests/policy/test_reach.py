@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agent.model.names import AppName
 from agent.model.policy import ANY_PORT, AppPolicy, Origin, Pattern, Scope
-from agent.policy.reach import Reach
+from agent.policy.rights.reach import Reach
 from tests.testlib.samples import app
 
 APPS = [AppName(org, space, name) for org in ("acme", "zeta") for space in ("shop", "blog") for name in ("web", "api")]

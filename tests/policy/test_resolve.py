@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from agent.model.names import AppName
 from agent.model.policy import ANY_PORT, AppPolicy, Origin, Pattern, Ports, Protocol, Scope
-from agent.policy.ports import merged
-from agent.policy.resolve import MOST_RIGHTS, PolicyResolver
+from agent.policy.language.ports import merged
+from agent.policy.rights.resolve import MOST_RIGHTS, PolicyResolver
 from dataplane.state import Allow
 
 APPS = [AppName(org, space, app) for org in ("acme", "zeta") for space in ("shop", "blog") for app in ("web", "api", "db")]

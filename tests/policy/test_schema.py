@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from agent.config.problems import InvalidSource
-from agent.policy.language import parse
-from agent.policy.schema import schema
+from agent.policy.language.language import parse
+from agent.policy.language.schema import schema
 
 pytestmark = pytest.mark.usefixtures("every_form")
 CORPUS = Path(__file__).parent / "corpus"

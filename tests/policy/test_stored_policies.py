@@ -9,9 +9,9 @@ from agent.errors import Conflict
 from agent.model.names import AppName
 from agent.model.outside import Inside
 from agent.model.policy import Policy
-from agent.policy import documents, language
 from agent.policy.in_force import StoredPolicies
-from agent.policy.resolve import MOST_RIGHTS
+from agent.policy.language import documents, language
+from agent.policy.rights.resolve import MOST_RIGHTS
 from agent.store.protocols import StoredPolicy
 from tests.testlib.beds.policies import policies_in
 from tests.testlib.fakes.store import MemoryStore

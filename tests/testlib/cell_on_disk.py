@@ -13,7 +13,7 @@ import pytest
 
 from agent.cli.main import run
 from agent.model.owner import ProcessOwner
-from agent.policy.lastgood import GoodVersion, LastGood
+from agent.policy.directory.lastgood import GoodVersion, LastGood
 from agent.store.database import Database
 from agent.store.ledger import Ledger
 from agent.store.sqlite import SqliteStore

@@ -6,8 +6,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from agent.policy.directory import watch
-from agent.policy.files import PolicyFiles
+from agent.policy.directory.directory import watch
+from agent.policy.directory.files import PolicyFiles
 
 ONE = "policies: [{name: one, from: a/b/c, to: a/b/d, tcp: 80}]\n"
 TWO = ONE.replace("name: one", "name: two")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.policy.forms import ENFORCED
+from agent.policy.language.forms import ENFORCED
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from agent.policy.files import PolicyFiles
+from agent.policy.directory.files import PolicyFiles
 
 GOOD = "policies: [{name: %s, from: a/b/c, to: a/b/d, tcp: 80}]\n"
 BAD = "policies: [{name: bad, from: a/b/c, to: a/b/d, tcp: 0}]\n"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model.names import AppName
-from agent.policy.language import parse
-from agent.policy.resolve import PolicyResolver
+from agent.policy.language.language import parse
+from agent.policy.rights.resolve import PolicyResolver
 from tests.testlib import oracle
 from tests.testlib.oracle import Known, Rule, named, opened, reaches
 

@@ -13,8 +13,8 @@ from agent.config.problems import InvalidSource
 from agent.model.names import AppName
 from agent.model.outside import HostPattern
 from agent.model.policy import Policy, Protocol
-from agent.policy.language import parse
-from agent.policy.outside_rights import OutsideResolver, Stranger
+from agent.policy.language.language import parse
+from agent.policy.rights.outside import OutsideResolver, Stranger
 from dataplane.state import OutsideRight
 from tests.testlib.oracle import Known, Rule, comes_in, goes_out, reaches
 

@@ -38,8 +38,8 @@ class NetworkPolicy:
 
     def joins(self, source: AppName, to: AppName, *, on: Ports, protocol: str) -> bool:
         """Whether it lets the one app reach the other on any of these ports."""
-        from agent.policy.ports import parse_range  # both are slow to import
-        from agent.policy.resolve import meant
+        from agent.policy.language.ports import parse_range  # both are slow to import
+        from agent.policy.rights.resolve import meant
 
         ours = parse_range(self.ports)
         is_open = self.protocol == protocol and ours.first <= on.last and on.first <= ours.last

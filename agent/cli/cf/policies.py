@@ -65,7 +65,7 @@ def remove_network_policy(
     Connections are cut. Without such a policy there is nothing to do, unless another one lets SRC reach DST on that port: that
     is an error.
     """
-    from agent.policy.ports import parse_argument
+    from agent.policy.language.ports import parse_argument
 
     to, rights = destination_name(destination, space=space, org=org), credentials_field(credentials)
     _, ports = parse_argument(f"{protocol}/{port}")

@@ -228,8 +228,8 @@ def _ask(question: str) -> None:
 
 def _name_of(client: Client, words: Sequence[str]) -> str:
     """The stored policy that allows exactly these, however its ports are written."""
-    from agent.policy.documents import written
-    from agent.policy.language import allowed
+    from agent.policy.language.documents import written
+    from agent.policy.language.language import allowed
 
     source, destination, ports = full_pattern(words[0]), full_pattern(words[1]), words[2:]
     wanted = allowed(source, destination, ports)
@@ -295,6 +295,6 @@ def _show_reverse(reverse: Fields, *, source: str, destination: str) -> None:
 @policy.command()
 def schema() -> None:
     """Print the JSON Schema of a policy file, for editors."""
-    from agent.policy.schema import schema as made
+    from agent.policy.language.schema import schema as made
 
     print_json(made())

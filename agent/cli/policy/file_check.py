@@ -11,7 +11,7 @@ from agent.config.problems import InvalidSource, Mistake
 from agent.errors import RAISED
 from agent.model.outside import NOTHING_INSIDE, Inside
 from agent.model.policy import IngressPolicy, Policy, Ports, between_apps
-from agent.policy.language import parse
+from agent.policy.language.language import parse
 from dataplane.state import TLS_PORT
 
 

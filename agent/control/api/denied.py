@@ -8,8 +8,8 @@ from agent.control.errors import answer
 from agent.errors import InvalidInput
 from agent.insight.denied import Denial, Denied, ends_of
 from agent.insight.live_flow import Call
+from agent.policy.language.ports import parse_one
 from agent.policy.parties import party_of
-from agent.policy.ports import parse_one
 
 FILTERS = ("app", "to", "port")
 

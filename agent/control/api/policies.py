@@ -22,12 +22,12 @@ from agent.errors import InvalidInput
 from agent.insight.policy_trail import PolicyTrail
 from agent.model.names import AppName
 from agent.model.policy import Pattern, Policy
-from agent.policy.edges import speaks_of
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
+from agent.policy.language.terms import parse_end, parse_mode
 from agent.policy.mistaken_names import notices
 from agent.policy.of_cells import PoliciesOfCells
-from agent.policy.terms import parse_end, parse_mode
+from agent.policy.rights.edges import speaks_of
 from agent.reader_threads import in_reader_thread
 
 STRETCH = 100

@@ -8,16 +8,16 @@ from agent.errors import InvalidInput
 from agent.model.names import AppName
 from agent.model.outside import LINK, Cidrs, HostPattern, Inside
 from agent.model.policy import Pattern, Policy, Protocol
-from agent.policy import forms
-from agent.policy.forms import Form
 from agent.policy.in_force import PoliciesInForce, open_ports
 from agent.policy.known_apps import KnownApps
+from agent.policy.language import forms
+from agent.policy.language.forms import Form
+from agent.policy.language.ports import parse_one
+from agent.policy.language.terms import AUDIT, written_until
 from agent.policy.mistaken_names import notices
 from agent.policy.of_cells import PoliciesOfCells
 from agent.policy.parties import Party, party_of
-from agent.policy.ports import parse_one
-from agent.policy.resolve import permitting
-from agent.policy.terms import AUDIT, written_until
+from agent.policy.rights.resolve import permitting
 
 
 @dataclass(frozen=True, slots=True)

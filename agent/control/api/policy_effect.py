@@ -14,14 +14,14 @@ from agent.errors import InvalidInput
 from agent.insight.foreseen_cuts import ForeseenCuts
 from agent.model.names import AppName, Space
 from agent.model.policy import Policy
-from agent.policy.edges import Edge, Roll, matrix
 from agent.policy.effect import Effect, effect
 from agent.policy.in_force import PoliciesInForce
 from agent.policy.known_apps import KnownApps
+from agent.policy.language.terms import AUDIT
 from agent.policy.oddities import Oddity, oddities
 from agent.policy.of_cells import PoliciesOfCells
 from agent.policy.proposal import Proposal
-from agent.policy.terms import AUDIT
+from agent.policy.rights.edges import Edge, Roll, matrix
 from agent.reader_threads import in_reader_thread
 
 Foresee = Callable[[tuple[Policy, ...]], Awaitable[ForeseenCuts]]

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from agent.model.policy import ECHO, Policy
-from agent.policy.documents import written
-from agent.policy.terms import AUDIT, written_until
+from agent.policy.language.documents import written
+from agent.policy.language.terms import AUDIT, written_until
 
 
 def view(held: Policy, *, ended: bool = False) -> Mapping[str, object]:

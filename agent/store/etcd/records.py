@@ -93,7 +93,7 @@ class Record(BaseModel):
 
 
 class PolicyRecord(Record):
-    """`document` is what agent/policy/language.py reads."""
+    """`document` is what agent/policy/language/language.py reads."""
 
     document: str
 

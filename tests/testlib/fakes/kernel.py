@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.loop.desired import CellFacts
 from agent.loop.snapshot import Snapshot
-from agent.policy.outside_rights import OutsideResolver
+from agent.policy.rights.outside import OutsideResolver
 from dataplane.apply import Outcome
 from dataplane.dns.hosts_files import Names
 from dataplane.flows.cut import Receipt

@@ -12,10 +12,10 @@ from agent.model.outside import NOTHING_INSIDE
 from agent.model.policy import Policy
 from agent.policy.endings import Endings
 from agent.policy.in_force import PoliciesInForce
-from agent.policy.language import allowed, parse_applied
-from agent.policy.outside_rights import OutsideResolver
+from agent.policy.language.language import allowed, parse_applied
 from agent.policy.proposal import Proposal, Written
-from agent.policy.resolve import PolicyResolver
+from agent.policy.rights.outside import OutsideResolver
+from agent.policy.rights.resolve import PolicyResolver
 
 if TYPE_CHECKING:
     from tests.testlib.fakes.cell import FakeCell

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from agent.model.outside import Cidrs, Hosts
 from agent.model.policy import Pattern, Policy, Protocol, Scope
-from agent.policy.terms import AUDIT, written_until
+from agent.policy.language.terms import AUDIT, written_until
 
 SHORT = 20  # characters of one end in a made-up name
 
 
 def document(policy: Policy) -> str:
-    """One policy as the text of a file (JSON, which is YAML); agent/policy/language.py reads it again."""
+    """One policy as the text of a file (JSON, which is YAML); agent/policy/language/language.py reads it again."""
     rule = _opened(policy)
     if policy.audit:
         rule["mode"] = AUDIT

@@ -15,9 +15,9 @@ from typing import TypeAlias
 from agent.config.problems import InvalidSource, Mistake
 from agent.model.outside import NOTHING_INSIDE, Inside
 from agent.model.policy import Policy
-from agent.policy.language import parse
-from agent.policy.lastgood import GoodVersion, LastGood
-from agent.policy.reading import Folder, Stamp, Unbelievable, opened
+from agent.policy.directory.lastgood import GoodVersion, LastGood
+from agent.policy.directory.reading import Folder, Stamp, Unbelievable, opened
+from agent.policy.language.language import parse
 
 VANISH = 0.05  # seconds; editors rename and create
 SETTLE = 1.0  # seconds; who writes in place without closing gets this long between two writes

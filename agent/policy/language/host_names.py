@@ -5,7 +5,7 @@ import re
 from agent.config.values import clipped
 from agent.errors import InvalidInput
 from agent.model.outside import HostPattern
-from agent.policy.networks import looks_like_address
+from agent.policy.language.networks import looks_like_address
 
 LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")  # others' names may have an underscore
 LONGEST = 253  # characters of a name

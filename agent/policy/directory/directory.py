@@ -8,8 +8,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from agent.policy.events import DirectoryEvents
-from agent.policy.files import PolicyFiles
+from agent.policy.directory.events import DirectoryEvents
+from agent.policy.directory.files import PolicyFiles
 
 __all__ = ["PolicyFiles", "watch"]
 

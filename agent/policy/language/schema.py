@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from agent.model.names import LABEL
 from agent.model.policy import ECHO, Scope
-from agent.policy import host_names
-from agent.policy.forms import ENFORCED, Form
-from agent.policy.language import NAME
-from agent.policy.terms import AUDIT, LONGEST_NOTE, MOMENT
+from agent.policy.language import host_names
+from agent.policy.language.forms import ENFORCED, Form
+from agent.policy.language.language import NAME
+from agent.policy.language.terms import AUDIT, LONGEST_NOTE, MOMENT
 
 Schema = Mapping[str, object]
 

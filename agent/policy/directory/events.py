@@ -14,7 +14,7 @@ from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask, Watch
 
-from agent.policy.files import SETTLE
+from agent.policy.directory.files import SETTLE
 from host.links import Entry, Walk
 
 COMPLETE = Mask.CLOSE_WRITE | Mask.MOVED_TO

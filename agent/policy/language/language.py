@@ -1,6 +1,6 @@
 """The policy language: the text of a file or of a stored document in, policies out, or all its mistakes.
 
-First stop of every policy on its way to the kernel; `resolve.py` is the next one.
+First stop of every policy on its way to the kernel; agent/policy/rights/resolve.py is the next one.
 """
 
 import json
@@ -17,13 +17,13 @@ from agent.config.values import Kind, choice, clipped, described, kind, parsed, 
 from agent.errors import InvalidInput
 from agent.model.outside import NOTHING_INSIDE, Cidrs, Hosts, Inside
 from agent.model.policy import ECHO, Origin, Pattern, Policy, Ports, Protocol, Scope, Terms, policy_of
-from agent.policy import forms
-from agent.policy.documents import document, made_up_name
-from agent.policy.ends import destination_apps, destination_of, read_destination, read_sources, source_apps, source_of
-from agent.policy.forms import Form
-from agent.policy.outside_ends import known_host, known_network, require_sound
-from agent.policy.ports import ARGUMENT_HINT, RANGE_HINT, merged, not_a_tunnels, parse_argument, parse_range
-from agent.policy.terms import parse_mode, parse_note, parse_until, read_mode, read_note, read_until
+from agent.policy.language import forms
+from agent.policy.language.documents import document, made_up_name
+from agent.policy.language.ends import destination_apps, destination_of, read_destination, read_sources, source_apps, source_of
+from agent.policy.language.forms import Form
+from agent.policy.language.outside_ends import known_host, known_network, require_sound
+from agent.policy.language.ports import ARGUMENT_HINT, RANGE_HINT, merged, not_a_tunnels, parse_argument, parse_range
+from agent.policy.language.terms import parse_mode, parse_note, parse_until, read_mode, read_note, read_until
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 KEYS = ("name", "from", "to", "tcp", "udp", "icmp", "mode", "until", "note")

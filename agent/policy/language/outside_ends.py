@@ -15,7 +15,7 @@ from agent.config.values import parsed, table
 from agent.errors import InvalidInput
 from agent.model.outside import LINK, Cidrs, HostPattern, Hosts, Inside, Span, spans, without
 from agent.model.policy import EgressPolicy, IngressPolicy, Policy
-from agent.policy import forms, host_names, networks
+from agent.policy.language import forms, host_names, networks
 
 T = TypeVar("T")
 CIDR_KEYS = ("cidr", "except")

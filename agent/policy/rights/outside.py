@@ -14,9 +14,9 @@ from typing import Generic, TypeAlias, TypeVar
 from agent.model.names import AppName
 from agent.model.outside import Cidrs, HostPattern, Hosts, united
 from agent.model.policy import EgressPolicy, IngressPolicy, Opening, Pattern, Policy, Ports, Protocol
-from agent.policy.index import PolicyIndex, parts_of
-from agent.policy.ports import merged
-from agent.policy.resolve import MOST_RIGHTS
+from agent.policy.language.ports import merged
+from agent.policy.rights.index import PolicyIndex, parts_of
+from agent.policy.rights.resolve import MOST_RIGHTS
 from dataplane.memo import Memo
 from dataplane.state import OutsideRight
 

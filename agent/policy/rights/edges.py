@@ -11,9 +11,9 @@ from agent.errors import InvalidInput
 from agent.model.names import AppName
 from agent.model.outside import Cidrs, Hosts
 from agent.model.policy import AppPolicy, EgressPolicy, IngressPolicy, Pattern, Policy, Ports, Protocol, Scope
-from agent.policy.index import Parts, parts_of
-from agent.policy.ports import merged, without
-from agent.policy.resolve import meant
+from agent.policy.language.ports import merged, without
+from agent.policy.rights.index import Parts, parts_of
+from agent.policy.rights.resolve import meant
 
 MOST_LOOKED_AT = 100_000_000  # pairs, of half a minute: beyond that the answer would come too late, and a thread would go on
 

@@ -8,11 +8,11 @@ from agent.config.values import clipped, described, parsed, reported
 from agent.errors import InvalidInput
 from agent.model.outside import Cidrs, Hosts, Inside
 from agent.model.policy import Pattern, Scope
-from agent.policy import forms
-from agent.policy.forms import Form
-from agent.policy.host_names import looks_like_host
-from agent.policy.networks import looks_like_address
-from agent.policy.outside_ends import CIDR_KEYS, HOST_KEYS, MANY, known_host, known_network, read_cidrs, read_hosts
+from agent.policy.language import forms
+from agent.policy.language.forms import Form
+from agent.policy.language.host_names import looks_like_host
+from agent.policy.language.networks import looks_like_address
+from agent.policy.language.outside_ends import CIDR_KEYS, HOST_KEYS, MANY, known_host, known_network, read_cidrs, read_hosts
 
 SCOPES = {each.value: each for each in Scope}
 APPS_HINT = "an app (org/space/app), org/space/*, org/*/*, same-space, same-org, or a list of these"

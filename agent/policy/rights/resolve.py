@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from agent.model.names import AppName
 from agent.model.policy import AppPolicy, Opening, Pattern, Policy, Ports, Protocol, Scope, between_apps
-from agent.policy.index import Parts, PolicyIndex, parts_of
-from agent.policy.ports import merged, without
+from agent.policy.language.ports import merged, without
+from agent.policy.rights.index import Parts, PolicyIndex, parts_of
 from dataplane.state import Allow
 
 Policies = tuple[AppPolicy, ...]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from agent.model.names import AppName
 from agent.model.policy import AppPolicy, Pattern, Policy, Scope, between_apps
 from agent.policy.difference import difference
-from agent.policy.index import Parts, parts_of
+from agent.policy.rights.index import Parts, parts_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The folder of policy files: seen, read, and believed."""

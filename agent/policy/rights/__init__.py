@@ -1,0 +1,1 @@
+"""What policies mean: who may reach whom, as the dataplane has it and as people ask."""
