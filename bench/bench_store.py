@@ -32,7 +32,7 @@ from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import EtcdClient, put
 from agent.store.etcd.disk_copy import DiskCopy
 from agent.store.etcd.keys import Keys
-from agent.store.etcd.name_records import IndexClaim, encode_index, encode_route_claim
+from agent.store.etcd.names.records import IndexClaim, encode_index, encode_route_claim
 from agent.store.etcd.store import EtcdStore
 from agent.store.etcd.transactions import nested
 from agent.store.protocols import StoredPolicy

@@ -50,7 +50,7 @@ PASSED_ON = {
     "agent/policy/in_force.py policies",
     "agent/policy/tags_in_use.py tags",
     "agent/store/database.py store",
-    "agent/store/etcd/index_store.py store",
+    "agent/store/etcd/names/index_store.py store",
     "agent/store/etcd/store.py store",
 }
 

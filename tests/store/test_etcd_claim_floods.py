@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.store.etcd import name_records
-from agent.store.etcd.claim_quotas import ClaimQuotas
 from agent.store.etcd.client import Value
+from agent.store.etcd.names import records as name_records
+from agent.store.etcd.names.claim_quotas import ClaimQuotas
 from agent.store.etcd.write_rates import FEW, WINDOW
 from tests.testlib.stores.name_view import BLOG, CLAIM, HOST, KEYS, SHOP, NameView, Values
 

@@ -9,10 +9,10 @@ import pytest
 from agent.errors import Conflict
 from agent.model.cell import CellRecord, Endpoint
 from agent.model.names import AppName
-from agent.store.etcd import index_claims
 from agent.store.etcd.client import EtcdClient, Reading, put, remove
 from agent.store.etcd.heartbeat import Timing
-from agent.store.etcd.name_records import IndexClaim, decode_index, encode_index
+from agent.store.etcd.names import index_claims
+from agent.store.etcd.names.records import IndexClaim, decode_index, encode_index
 from agent.store.etcd.store import EtcdStore
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app

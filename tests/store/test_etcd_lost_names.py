@@ -10,7 +10,7 @@ from agent.model.cell import CellRecord, Endpoint
 from agent.model.names import Space
 from agent.store.etcd.client import EtcdClient, put
 from agent.store.etcd.keys import Keys
-from agent.store.etcd.name_records import IndexClaim, decode_index, encode_index, encode_route_claim
+from agent.store.etcd.names.records import IndexClaim, decode_index, encode_index, encode_route_claim
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app
 from tests.testlib.stores.data_loss import LossyEtcd, StoreWithDisk

@@ -6,9 +6,9 @@ import pytest
 
 from agent.model.names import AppName, Space
 from agent.model.routes import Route
-from agent.store.etcd import name_records
 from agent.store.etcd.client import Value
-from agent.store.etcd.first_claims import REST
+from agent.store.etcd.names import records as name_records
+from agent.store.etcd.names.first_claims import REST
 from tests.testlib.stores.name_view import BLOG, CLAIM, HOST, KEYS, OPERATORS, PRESS, SHOP, WEB, NameView
 
 

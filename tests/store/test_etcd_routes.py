@@ -13,7 +13,7 @@ from agent.model.names import AppName, Space
 from agent.model.routes import Route, routes_of
 from agent.store.etcd.client import EtcdClient, put, remove
 from agent.store.etcd.heartbeat import Timing
-from agent.store.etcd.name_records import encode_route_claim
+from agent.store.etcd.names.records import encode_route_claim
 from agent.store.etcd.store import EtcdStore
 from tests.testlib.patience import eventually_async
 from tests.testlib.samples import app

@@ -19,8 +19,8 @@ from agent.store.etcd import records
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.cell_endpoints import CellEndpoints
 from agent.store.etcd.client import Value, put, remove_below
-from agent.store.etcd.holders import Holders
 from agent.store.etcd.keys import ALIVE, POLICIES, RECORD, Keys
+from agent.store.etcd.names.holders import Holders
 from agent.store.etcd.subnet_claims import SubnetClaims
 from agent.store.etcd.transactions import Plan
 from agent.store.etcd.underlay_addresses import UnderlayAddresses

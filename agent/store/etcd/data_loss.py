@@ -23,7 +23,7 @@ from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import EtcdClient, Reading, Value, absent, put, unchanged
 from agent.store.etcd.disk_copy import HeldRecords, RecordsInForce
 from agent.store.etcd.keys import Keys, forwards
-from agent.store.etcd.name_records import ClaimRecord
+from agent.store.etcd.names.records import ClaimRecord
 from agent.store.etcd.policies_and_tags import PoliciesAndTags
 from agent.store.etcd.transactions import Plan, joined, tag_plans
 from agent.store.tags import LAST_TAG, Claims, claim

@@ -28,11 +28,11 @@ from agent.store.etcd.disk_copy import DiskCopy, FirstSeen
 from agent.store.etcd.heartbeat import Heartbeat, Timing
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.mirror import Mirror
-from agent.store.etcd.names import Names
+from agent.store.etcd.names.names import Names
+from agent.store.etcd.names.view import RoutesAndNames
 from agent.store.etcd.operator import client_of
 from agent.store.etcd.policies_and_tags import PoliciesAndTags
 from agent.store.etcd.room import EtcdRoom
-from agent.store.etcd.routes_and_names import RoutesAndNames
 from agent.store.etcd.summaries import EtcdSummaries
 from agent.store.etcd.trail import EtcdTrail
 from agent.store.etcd.transactions import Plan, joined, nested, tag_plans

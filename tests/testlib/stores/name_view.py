@@ -5,13 +5,13 @@ from ipaddress import IPv4Address
 from agent.model.cell import Endpoint
 from agent.model.names import AppName, Space
 from agent.model.routes import Route
-from agent.store.etcd import name_records
-from agent.store.etcd.claim_quotas import ClaimQuotas
 from agent.store.etcd.client import Value
-from agent.store.etcd.first_claims import REST
-from agent.store.etcd.holders import Holders
 from agent.store.etcd.keys import Keys
-from agent.store.etcd.routes_and_names import RoutesAndNames
+from agent.store.etcd.names import records as name_records
+from agent.store.etcd.names.claim_quotas import ClaimQuotas
+from agent.store.etcd.names.first_claims import REST
+from agent.store.etcd.names.holders import Holders
+from agent.store.etcd.names.view import RoutesAndNames
 from tests.testlib.samples import ROUTE_DOMAINS
 
 KEYS = Keys("/cellnet")

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic
 
-from agent.store.etcd.claim_quotas import ClaimQuotas
 from agent.store.etcd.client import Value
-from agent.store.etcd.first_claims import FirstClaims
-from agent.store.etcd.name_records import Claim, Owner
+from agent.store.etcd.names.claim_quotas import ClaimQuotas
+from agent.store.etcd.names.first_claims import FirstClaims
+from agent.store.etcd.names.records import Claim, Owner
 from agent.store.etcd.write_rates import WriteRates
 
 

@@ -10,11 +10,11 @@ from functools import lru_cache
 
 from agent.model.attachment import INSTANCE_LIMIT
 from agent.model.names import AppName
-from agent.store.etcd import name_records
 from agent.store.etcd.cells import CellsAndEndpoints
 from agent.store.etcd.client import Value
 from agent.store.etcd.keys import Keys
-from agent.store.etcd.name_records import IndexClaim
+from agent.store.etcd.names import records as name_records
+from agent.store.etcd.names.records import IndexClaim
 from agent.store.etcd.records import MalformedRecord
 from agent.store.etcd.write_rates import WINDOW, WriteRates
 

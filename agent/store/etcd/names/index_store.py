@@ -13,8 +13,8 @@ from agent.model.names import AppName
 from agent.model.status import Problem
 from agent.store.etcd.client import Value, put, remove
 from agent.store.etcd.commits import Commits
-from agent.store.etcd.index_claims import IndexClaims, Instance
-from agent.store.etcd.name_records import IndexClaim, encode_index
+from agent.store.etcd.names.index_claims import IndexClaims, Instance
+from agent.store.etcd.names.records import IndexClaim, encode_index
 from agent.store.etcd.transactions import Plan
 from agent.store.indexes import choose
 from agent.store.refusals import index_taken

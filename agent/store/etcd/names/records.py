@@ -1,4 +1,4 @@
-"""The records of routes, of claims to names and of instances' numbers: read and written, as records.py does it. Pure."""
+"""The records of routes, of claims to names and of instances' numbers, as agent/store/etcd/records.py has the others. Pure."""
 
 from dataclasses import dataclass
 from typing import Annotated, Generic, TypeVar

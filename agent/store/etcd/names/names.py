@@ -9,11 +9,11 @@ from agent.model.status import Problem
 from agent.store.changes import Changes
 from agent.store.etcd.cells import CellsAndEndpoints
 from agent.store.etcd.commits import Commits
-from agent.store.etcd.index_claims import IndexClaims
-from agent.store.etcd.index_store import EtcdIndexes
-from agent.store.etcd.own_claims import OwnClaims
-from agent.store.etcd.route_store import EtcdRoutes
-from agent.store.etcd.routes_and_names import NOTHING, RoutesAndNames
+from agent.store.etcd.names.index_claims import IndexClaims
+from agent.store.etcd.names.index_store import EtcdIndexes
+from agent.store.etcd.names.own_claims import OwnClaims
+from agent.store.etcd.names.route_store import EtcdRoutes
+from agent.store.etcd.names.view import NOTHING, RoutesAndNames
 from agent.store.etcd.transactions import Plan
 from agent.wording import printable
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Generic
 
-from agent.store.etcd.name_records import Claim, Owner
+from agent.store.etcd.names.records import Claim, Owner
 
 REST = 60.0  # seconds without an instance
 

@@ -13,8 +13,8 @@ from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import absent, put, remove, untouched
 from agent.store.etcd.commits import Commits
 from agent.store.etcd.keys import backwards
-from agent.store.etcd.name_records import APPS, encode_name_claim, encode_route, encode_route_claim
-from agent.store.etcd.routes_and_names import RoutesAndNames
+from agent.store.etcd.names.records import APPS, encode_name_claim, encode_route, encode_route_claim
+from agent.store.etcd.names.view import RoutesAndNames
 from agent.store.etcd.transactions import Plan, joined
 
 

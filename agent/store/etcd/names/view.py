@@ -12,15 +12,15 @@ from agent.model.attachment import check_route
 from agent.model.names import AppName, Space
 from agent.model.routes import RouteDomains, Routes
 from agent.store import routes as rule
-from agent.store.etcd import name_records
-from agent.store.etcd.claim_quotas import ClaimQuotas
-from agent.store.etcd.claim_records import ClaimFormat, ClaimRecords
 from agent.store.etcd.client import Value
-from agent.store.etcd.first_claims import FirstClaims
-from agent.store.etcd.holders import Holders
 from agent.store.etcd.keys import Keys, backwards, forwards
+from agent.store.etcd.names import records as name_records
+from agent.store.etcd.names.claim_quotas import ClaimQuotas
+from agent.store.etcd.names.claim_records import ClaimFormat, ClaimRecords
+from agent.store.etcd.names.first_claims import FirstClaims
+from agent.store.etcd.names.holders import Holders
+from agent.store.etcd.names.route_claims import RouteClaims
 from agent.store.etcd.records import MalformedRecord
-from agent.store.etcd.route_claims import RouteClaims
 from agent.store.etcd.write_rates import FEW, WINDOW, WriteRates
 
 NOTHING: Mapping[str, str] = MappingProxyType({})

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 
 from agent.model.names import Space
 from agent.model.routes import Route, names_above
-from agent.store.etcd.first_claims import FirstClaims, Obstacle
-from agent.store.etcd.name_order import NameOrder
+from agent.store.etcd.names.first_claims import FirstClaims, Obstacle
+from agent.store.etcd.names.order import NameOrder
 
 
 class RouteClaims(FirstClaims[Space]):
