@@ -1,0 +1,1 @@
+"""Cells in network namespaces of their own, for the demos and the tests."""

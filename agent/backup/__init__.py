@@ -1,0 +1,1 @@
+"""A cell's state in one file, and brought back from it."""

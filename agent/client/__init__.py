@@ -1,0 +1,1 @@
+"""What asks the agent through its socket, and reads its answers."""

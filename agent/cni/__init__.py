@@ -1,0 +1,1 @@
+"""The plugins of container engines: small programs that ask the agent once for each container."""

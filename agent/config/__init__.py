@@ -1,0 +1,1 @@
+"""agent.yaml: read, checked with the place of each mistake, and kept as the value that is in force."""

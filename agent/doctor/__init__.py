@@ -1,0 +1,1 @@
+"""`cellnet doctor`: looks at a host and changes nothing."""
