@@ -1,6 +1,6 @@
 """What an auditor's scanner says of both TLS ports of a container in strict mode, asked with the caller's own certificate.
 
-`tests/cell/test_tls_scan.py` has another scanner's eye on 61443.
+`tests/cell/tls/test_scan.py` has another scanner's eye on 61443.
 """
 
 import json

@@ -28,7 +28,7 @@ def cell_overrides() -> Sequence[str]:
 
 
 def test_the_session_of_the_page_for_apps_is_what_a_user_sees(cell: CellUnderTest) -> None:
-    (session,) = blocks("docs/apps.md", test="tests/cell/test_app_user.py")
+    (session,) = blocks("docs/apps.md", test="tests/cell/containers/test_app_user.py")
     for command, output in steps(session):
         assert cell.lab.run("sh", "-c", command).out == output, command
 

@@ -11,7 +11,7 @@ from tests.testlib.documents import ROOT, blocks, commands, run_in_shell
 from tests.testlib.node import Refused
 from tests.testlib.patience import eventually
 
-TEST = "tests/cell/test_monitor.py"
+TEST = "tests/cell/insight/test_monitor.py"
 YAML = re.compile(r"^```yaml\n(metrics:.*?)^```$", re.MULTILINE | re.DOTALL)
 TEXTFILES = "/var/lib/node_exporter"
 

@@ -8,7 +8,7 @@ from lab.children import CELLNET
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.documents import blocks, run_in_shell
 
-TEST = "tests/cell/test_doctor.py"
+TEST = "tests/cell/operation/test_doctor.py"
 FAULTS = """
 ip route add 10.255.9.0/24 dev eth0
 nft 'add table inet other; add chain inet other f { type filter hook forward priority 0; policy drop; }'

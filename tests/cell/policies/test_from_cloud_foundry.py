@@ -11,7 +11,7 @@ from tests.testlib.cell import CellUnderTest
 from tests.testlib.documents import blocks
 from tests.testlib.shell import Shell
 
-PAGE, THIS = "docs/from-cloud-foundry.md", "tests/cell/test_from_cloud_foundry.py"
+PAGE, THIS = "docs/from-cloud-foundry.md", "tests/cell/policies/test_from_cloud_foundry.py"
 REFUSED = "curl: (7) Failed to connect to {} port {} after 0 ms: Couldn't connect to server"
 CLOSED = r"curl: \((52\) Empty reply from server|56\) Recv failure: Connection reset by peer)"
 FROM_OUTSIDE = 4  # the last blocks: what they show is the same in each mode, and is looked at in one

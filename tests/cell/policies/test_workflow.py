@@ -12,7 +12,7 @@ from tests.testlib.instance import Instance, await_serving
 from tests.testlib.node import Connected, Refused
 
 SHOP = "policies:\n- {name: web-to-api, from: acme/shop/web, to: acme/shop/api, tcp: 8080}\n"
-PAGE = Path(__file__).parents[2] / "docs/api.md"
+PAGE = Path(__file__).parents[3] / "docs/api.md"
 REFUSED_CODE = 7  # of curl: "Failed to connect to host"
 
 

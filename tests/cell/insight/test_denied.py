@@ -64,6 +64,6 @@ def test_the_command_shows_them_and_follows(cell: CellUnderTest) -> None:
 
 
 def test_the_page_shows_commands_that_work(cell: CellUnderTest) -> None:
-    (block,) = blocks("docs/policies.md", test="tests/cell/test_denied.py")
+    (block,) = blocks("docs/policies.md", test="tests/cell/insight/test_denied.py")
     for command in commands(block):
         cell.cellnet(*shlex.split(command)[1:])

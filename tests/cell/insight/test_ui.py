@@ -237,6 +237,6 @@ def test_an_agent_that_is_lost_is_shown_and_one_that_is_back_too(
 
 def test_the_page_shows_a_command_that_works(page: Page) -> None:
     """It is what every test here has started."""
-    (block,) = blocks("docs/ui.md", test="tests/cell/test_ui.py")
+    (block,) = blocks("docs/ui.md", test="tests/cell/insight/test_ui.py")
     assert commands(block) == ["sudo cellnet ui"]
     assert page.text("h1").startswith("cellnet")

@@ -142,6 +142,6 @@ def test_the_command_follows(cell: CellUnderTest, tmp_path: Path) -> None:
 
 
 def test_the_page_shows_commands_that_work(cell: CellUnderTest) -> None:
-    (block,) = blocks("docs/policies.md", test="tests/cell/test_flows.py")
+    (block,) = blocks("docs/policies.md", test="tests/cell/insight/test_flows.py")
     for command in commands(block):
         cell.cellnet(*shlex.split(command)[1:])

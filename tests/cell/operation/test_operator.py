@@ -109,7 +109,7 @@ def bundle(instance: Instance) -> bytes:
 def test_the_documents_commands_bring_a_running_cell_under_the_common_root_without_a_refused_call(
     cell: CellUnderTest, tmp_path: Path
 ) -> None:
-    listing, policies, both, common, begin, end, removal = blocks("docs/cells.md", test="tests/cell/test_operator.py")
+    listing, policies, both, common, begin, end, removal = blocks("docs/cells.md", test="tests/cell/operation/test_operator.py")
     copying = blocks("docs/cells.md", test="tests/cli/test_ca.py")[1]
     web, api = cell.containers(WEB, API)
     reader = Reader(cell, tmp_path)

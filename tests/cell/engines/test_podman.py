@@ -162,7 +162,7 @@ def test_a_held_namespace_has_environment_and_certificates_for_the_container_tha
 
 
 def test_the_commands_of_the_page_about_engines_do_what_it_says(cell: CellUnderTest, podman: Podman) -> None:
-    set_up, *used = blocks("docs/engines.md", test="tests/cell/test_podman.py")
+    set_up, *used = blocks("docs/engines.md", test="tests/cell/engines/test_podman.py")
     if podman.has_cni:
         podman.forget_network()
         assert '"name": "cellnet"' in podman.shell(set_up)

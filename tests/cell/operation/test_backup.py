@@ -11,7 +11,7 @@ from tests.testlib.cell import CellUnderTest
 from tests.testlib.documents import blocks, run_in_shell
 from tests.testlib.node import Connected, Refused
 
-TEST = "tests/cell/test_backup.py"
+TEST = "tests/cell/operation/test_backup.py"
 PAIR = ("acme/shop/web", "acme/shop/api")
 
 

@@ -55,7 +55,7 @@ def test_an_annotated_container_has_all_that_an_app_finds_at_each_start(
 
 
 def test_the_commands_of_the_page_about_engines_do_what_it_says(cell: CellUnderTest, podman: Podman, annotation: str) -> None:
-    (block,) = blocks("docs/engines.md", test="tests/cell/test_podman_hook.py")
+    (block,) = blocks("docs/engines.md", test="tests/cell/engines/test_podman_hook.py")
     said = podman.shell(block.replace("--annotation cellnet=yes", annotation))
     assert "CF_INSTANCE_INTERNAL_IP=10.255.1." in said
     assert cell.attachments() == []

@@ -43,7 +43,7 @@ def test_one_command_replaces_the_root_under_load_and_goes_on_after_a_crash(cell
     before, key = root(cell), (folder(cell) / "root.key").read_bytes()
     with tls_load([web], [api], (tls_call, mutual_tls_call)) as load:
         live = web.dial_tls(api)
-        (command,) = commands(*blocks("docs/cells.md", test="tests/cell/test_root_rotation.py"))
+        (command,) = commands(*blocks("docs/cells.md", test="tests/cell/tls/test_root_rotation.py"))
         told = cell.cellnet(*command.split()[1:]).out
         after = root(cell)
         assert [line.split(":")[0] for line in told.splitlines() if line.startswith("step")] == [

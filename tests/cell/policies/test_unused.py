@@ -33,6 +33,6 @@ def test_a_policy_is_unused_until_a_connection_has_come_by_it(cell: CellUnderTes
 
 
 def test_the_page_shows_commands_that_work(cell: CellUnderTest) -> None:
-    (block,) = blocks("docs/policies.md", test="tests/cell/test_unused_policies.py")
+    (block,) = blocks("docs/policies.md", test="tests/cell/policies/test_unused.py")
     for command in commands(block):
         cell.cellnet(*shlex.split(command)[1:])

@@ -134,7 +134,7 @@ def test_a_namespace_of_ip_netns_gets_its_resolv_conf_if_asked_until_it_is_detac
 
 def test_the_page_for_apps_shows_what_a_user_sees(cell: CellUnderTest) -> None:
     ((command, output),) = (
-        step for block in blocks("docs/apps.md", test="tests/cell/test_environment.py") for step in steps(block)
+        step for block in blocks("docs/apps.md", test="tests/cell/containers/test_environment.py") for step in steps(block)
     )
     assert cell.lab.run("sh", "-c", command).out == output
 

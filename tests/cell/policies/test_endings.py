@@ -86,7 +86,7 @@ def test_it_stays_ended_over_a_clock_that_is_set_back_and_a_restart(cell: CellUn
 
 @pytest.mark.usefixtures("ahead")
 def test_the_page_shows_commands_that_work(cell: CellUnderTest) -> None:
-    (block,) = blocks("docs/policies.md", test="tests/cell/test_policies_that_end.py")
+    (block,) = blocks("docs/policies.md", test="tests/cell/policies/test_endings.py")
     for command in commands(block):
         program, *words = shlex.split(command)
         assert program == "cellnet"

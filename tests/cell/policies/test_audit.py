@@ -93,6 +93,6 @@ def test_what_it_recorded_is_suggested_as_a_policy_in_force(cell: CellUnderTest)
 
 def test_the_page_shows_commands_that_work(cell: CellUnderTest) -> None:
     cell.containers(WEB, API)
-    (block,) = blocks("docs/policies.md", test="tests/cell/test_policy_audit.py")
+    (block,) = blocks("docs/policies.md", test="tests/cell/policies/test_audit.py")
     for command in commands(block):
         cell.cellnet(*shlex.split(command)[1:])

@@ -98,7 +98,7 @@ def test_the_store_before_it_is_changed(cell: CellUnderTest, shop: Path) -> None
 
 @pytest.mark.usefixtures("shop")
 def test_the_page_shows_commands_that_work(cell: CellUnderTest) -> None:
-    (block,) = blocks(PAGE, test="tests/cell/test_policy_effect.py")
+    (block,) = blocks(PAGE, test="tests/cell/policies/test_effect.py")
     for command in commands(block):
         cell.cellnet(*shlex.split(command)[1:])
     assert os.listdir() == ["shop.yaml"]

@@ -13,8 +13,8 @@ from tests.testlib.cell import CellUnderTest
 from tests.testlib.node import Connected, Refused
 from tests.testlib.shop import API, WEB
 
-PAGE = Path(__file__).parents[2] / "docs/api.md"
-TASKS = re.compile(r"<!-- tests/cell/test_declared_objects.py plays this -->\n```yaml\n(.*?)```", re.DOTALL)
+PAGE = Path(__file__).parents[3] / "docs/api.md"
+TASKS = re.compile(r"<!-- tests/cell/policies/test_declared_objects.py plays this -->\n```yaml\n(.*?)```", re.DOTALL)
 POLICY = "/v1/policies/web-to-api"
 
 

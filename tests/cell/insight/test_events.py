@@ -46,7 +46,7 @@ def test_changes_refusals_problems_and_repairs_are_told_over_a_restart(cell: Cel
 
 
 def test_the_page_shows_commands_that_work(cell: CellUnderTest) -> None:
-    (block,) = blocks("docs/operate.md", test="tests/cell/test_events.py")
+    (block,) = blocks("docs/operate.md", test="tests/cell/insight/test_events.py")
     for command in commands(block):
         cell.cellnet(*shlex.split(command)[1:])
     eventually(lambda: "started, pid" in cell.cellnet("events", "--area", "agent").out)

@@ -219,7 +219,7 @@ def is_told(cell: CellUnderTest, sentence: str) -> bool:
 
 @pytest.mark.usefixtures("two")
 def test_the_page_shows_commands_that_work(cell: CellUnderTest) -> None:
-    (block,) = blocks("docs/policies.md", test="tests/cell/test_explain.py")
+    (block,) = blocks("docs/policies.md", test="tests/cell/insight/test_explain.py")
     for command in commands(block):
         cell.cellnet(*shlex.split(command)[1:], code=None)
 

@@ -13,7 +13,7 @@ from tests.testlib.names import leads
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, WEB
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/operate.md").read_text()
 SHORTEST = 12  # characters of a text that a reader could look for
 MAKERS = ("Problem", "as_problems")
@@ -151,7 +151,7 @@ def run(cell: CellUnderTest, block: str) -> dict[str, str]:
 
 
 def test_the_commands_of_the_page_do_what_it_says(make_cell: Callable[..., CellUnderTest]) -> None:
-    connecting, draining, removing = blocks("docs/operate.md", test="tests/cell/test_operate.py")
+    connecting, draining, removing = blocks("docs/operate.md", test="tests/cell/operation/test_operate.py")
     cell = make_cell()
     api, web = cell.run_app(API, port=8080, server=True), cell.run_app(WEB)
     cell.allow(WEB, API, "tcp/8080")
