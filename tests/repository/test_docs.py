@@ -1,6 +1,7 @@
 """The documents say what is there: links lead somewhere, files that they name exist, commands that they show are ours."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,10 +67,10 @@ def test_the_packets_story_names_most_of_what_packets_policies_and_certificates_
         assert needed in told
 
 
-def test_the_first_page_answers_what_newcomers_ask_with_paths_that_exist() -> None:
+def test_the_architecture_answers_what_newcomers_ask_with_paths_that_exist() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
-    page = text[text.index("## Where is what") : text.index("## Folders, and one arrow")]
-    asked = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("| ")][1:]
+    page = text[text.index("## Where is what") : text.index("## Who owns what")]
+    asked = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("| ") and not line.startswith("| question ")]
     assert len(asked) >= 8
     for question, answer in asked:
         paths = [name for name in re.findall(r"`([a-z_0-9/]+\.py)`", answer) if "/" in name]
@@ -81,6 +82,14 @@ def test_the_architecture_names_every_folder() -> None:
     told = set(files_named(ROOT / "docs" / "architecture.md"))
     there = {f"{path.name}/" for path in ROOT.iterdir() if path.name in FOLDERS and any(path.rglob("*.py"))}
     assert there <= told
+
+
+def test_the_architecture_has_the_layers_that_are_held() -> None:
+    table = (ROOT / "docs" / "architecture.md").read_text().partition("| layer | does |")[2].partition("\n\n")[0]
+    told = [set(re.findall(r"`(\w+)`", line.split("|")[1])) for line in table.splitlines()[2:]]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [each["layers"] for each in contracts if each["type"] == "layers"]
+    assert told == [set(layer.split(" | ")) for layer in layers if layer != "__main__"]
 
 
 def test_every_document_of_docs_is_listed_in_the_readme() -> None:
