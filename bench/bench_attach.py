@@ -11,11 +11,11 @@ from pathlib import Path
 import click
 
 from bench import floor, look
-from bench.callers import milliseconds
-from bench.figures import Bar, Series
 from bench.floor import Floor
-from bench.scene import Scene, containers, opened
+from bench.loads.callers import milliseconds
+from bench.reports.figures import Bar, Series
 from bench.script import Stopwatch, backends, looks, main, options, pause, repeat
+from bench.stages.scene import Scene, containers, opened
 
 ATTACH, DETACH = "attach -> in place and listening", "detach -> nothing left"
 AT_ONCE, ALL = "attach, each of {many} from {clients} clients at once", "attach, all {many} from {clients} clients"

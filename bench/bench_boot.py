@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from bench.comparison import Figure
+from bench.reports.comparison import Figure
 from bench.script import Stopwatch, compared, options, repeat
 from tests.testlib.machines.cell import MachineCell
 from tests.testlib.machines.machine import Machine, Segment
@@ -39,7 +39,7 @@ WantedBy=multi-user.target
 """
 COMMANDS = {
     "api": (f"--port {PORT}", f"python3 -IS {ROOT}/tests/testlib/in_containers/echo_app.py {PORT}"),
-    "web": ("", f"python3 -IS {ROOT}/bench/first_call.py api.shop.acme.cell.internal {PORT} {FIRST}"),
+    "web": ("", f"python3 -IS {ROOT}/bench/loads/first_call.py api.shop.acme.cell.internal {PORT} {FIRST}"),
 }
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from bench import tunnel_paths
-from bench.path_rounds import FEW, MANY, Plan, measured
 from bench.script import compared, options
+from bench.stages import tunnel_paths
+from bench.stages.path_rounds import FEW, MANY, Plan, measured
 
 
 @click.command()

@@ -15,9 +15,9 @@ from pathlib import Path
 import click
 
 from agent.errors import HostRefused
-from bench.comparison import Figure, Limit
-from bench.scene import Scene, opened
+from bench.reports.comparison import Figure, Limit
 from bench.script import Stopwatch, compared, options, repeat
+from bench.stages.scene import Scene, opened
 
 BARE = "python3 -c pass"
 OTHERS = (("etcdctl", "version"), ("podman", "--version"))

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from bench import paths
-from bench.path_rounds import FEW, MANY, Plan, measured
-from bench.paths import Rules, Setting
 from bench.script import compared, options
+from bench.stages import paths
+from bench.stages.path_rounds import FEW, MANY, Plan, measured
+from bench.stages.paths import Rules, Setting
 from dataplane.firewall.backends import Backend
 
 BETWEEN = (100, 1_000, 5_000)

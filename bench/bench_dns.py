@@ -16,12 +16,12 @@ from pathlib import Path
 import click
 
 from agent.dns.process import dnsmasq_program
-from bench.comparison import Figure, Limit, ratio
-from bench.load import pinned
-from bench.named_crowd import fill_with_names
-from bench.questions import COST, LATENCY, RATE, UNITS, Asker
-from bench.scene import Scene, opened
+from bench.loads.load import pinned
+from bench.loads.questions import COST, LATENCY, RATE, UNITS, Asker
+from bench.reports.comparison import Figure, Limit, ratio
 from bench.script import compared, options
+from bench.stages.named_crowd import fill_with_names
+from bench.stages.scene import Scene, opened
 from dataplane.firewall.resolver import CHAIN, QUESTIONS
 from dataplane.tables import LIMITED_QUESTIONS
 from host import namespace

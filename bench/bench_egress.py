@@ -8,13 +8,14 @@ from pathlib import Path
 
 import click
 
-from bench import egress_paths, named_calls
-from bench.comparison import Figure, Limit, ratio
-from bench.load import CONNECTIONS, LATENCY, Ends, compiled
-from bench.path_rounds import BARE, NAMES, TEN, UNITS, WITH_FEW, WITHIN_FIVE, Measured, Values, forget
-from bench.paths import Rules, Setting
-from bench.scene import short_lived_folder
+from bench.loads import named_calls
+from bench.loads.load import CONNECTIONS, LATENCY, Ends, compiled
+from bench.reports.comparison import Figure, Limit, ratio
 from bench.script import compared, options
+from bench.stages import egress_paths
+from bench.stages.path_rounds import BARE, NAMES, TEN, UNITS, WITH_FEW, WITHIN_FIVE, Measured, Values, forget
+from bench.stages.paths import Rules, Setting
+from bench.stages.scene import short_lived_folder
 from dataplane.firewall.backends import Backend
 
 FEW, MANY = 10, 10_000

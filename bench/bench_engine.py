@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from bench.callers import milliseconds
-from bench.engine import BRIDGE, BRIDGES, OURS, Plugin, Podman
-from bench.figures import Bar, Series
-from bench.scene import Scene, opened
+from bench.loads.callers import milliseconds
+from bench.reports.figures import Bar, Series
 from bench.script import Stopwatch, main, options, pause, repeat
+from bench.stages.engine import BRIDGE, BRIDGES, OURS, Plugin, Podman
+from bench.stages.scene import Scene, opened
 
 ADD, DEL = "CNI ADD, the plugin's whole process", "CNI DEL, the plugin's whole process"
 RUN, REMOVE = "podman run on {network}", "podman rm on {network}"

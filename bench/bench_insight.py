@@ -15,13 +15,13 @@ import click
 
 from agent.errors import HostRefused
 from agent.insight.followers import EventKind
-from bench.comparison import Figure, ratio
-from bench.event_follower import LOST, EventFollower
-from bench.load import CONNECTIONS, LATENCY, PORTS, SLOWEST, Ends, compiled, processor_seconds
+from bench.loads.event_follower import LOST, EventFollower
+from bench.loads.load import CONNECTIONS, LATENCY, PORTS, SLOWEST, Ends, compiled, processor_seconds
 from bench.page import page_figures
-from bench.scene import Scene, opened
+from bench.reports.comparison import Figure, ratio
 from bench.script import compared, options
-from bench.shop import API, WEB
+from bench.stages.scene import Scene, opened
+from bench.stages.shop import API, WEB
 from host.namespace import run_in
 from host.process import run
 from lab.cell import Part

@@ -16,9 +16,9 @@ from pathlib import Path
 import click
 
 from agent.errors import HostRefused
-from bench.comparison import Figure, Limit
-from bench.scene import Scene, opened
+from bench.reports.comparison import Figure, Limit
 from bench.script import compared, options
+from bench.stages.scene import Scene, opened
 from dataplane.envoy import admin
 from dataplane.envoy.command import DRAIN_SECONDS
 from host.process import run

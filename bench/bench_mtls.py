@@ -12,14 +12,14 @@ from pathlib import Path
 
 import click
 
-from bench.attacks import ATTACKS, attacked
 from bench.bench_memory import IDLE, SETTLED
-from bench.callers import milliseconds as timed
-from bench.comparison import Figure, Limit, ratio
-from bench.load import CONNECTIONS, LATENCY, REQUESTS, SLOWEST, THROUGHPUT
-from bench.mutual_paths import Tunnelled, staged, strict
-from bench.scene import Scene, opened
+from bench.loads.attacks import ATTACKS, attacked
+from bench.loads.callers import milliseconds as timed
+from bench.loads.load import CONNECTIONS, LATENCY, REQUESTS, SLOWEST, THROUGHPUT
+from bench.reports.comparison import Figure, Limit, ratio
 from bench.script import compared, options, pause
+from bench.stages.mutual_paths import Tunnelled, staged, strict
+from bench.stages.scene import Scene, opened
 from lab.cell import Part
 
 KEPT = 16  # connections of callers at once

@@ -17,11 +17,11 @@ import click
 
 from agent.client.connection import RequestBody, attachment_address
 from agent.errors import Unavailable
-from bench.callers import PATIENCE, PAUSE, first
-from bench.figures import Bar, Series
-from bench.named_crowd import fill_with_names
-from bench.scene import Scene, joined
+from bench.loads.callers import PATIENCE, PAUSE, first
+from bench.reports.figures import Bar, Series
 from bench.script import Stopwatch, main, options, pause, repeat
+from bench.stages.named_crowd import fill_with_names
+from bench.stages.scene import Scene, joined
 from dataplane.dns.probe import is_answer, question
 from host.namespace import run_in
 

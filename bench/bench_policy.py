@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from bench.callers import milliseconds
-from bench.figures import Bar
+from bench.loads.callers import milliseconds
+from bench.reports.figures import Bar
 from bench.script import Stopwatch, backends, looks, main, options, pause
-from bench.shop import Around, Shop, among
+from bench.stages.shop import Around, Shop, among
 
 FILE_IN, FILE_OUT = "policy file renamed into place -> connects", "file without the policy renamed -> refused"
 ALLOW, DELETE = "policy allow (API) -> returned, connects", "policy delete (API) -> returned, refused"

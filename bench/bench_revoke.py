@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from bench.connection_end import watched
-from bench.figures import Bar, Series
-from bench.readers import asking
+from bench.loads.connection_end import watched
+from bench.loads.readers import asking
+from bench.reports.figures import Bar, Series
 from bench.script import Stopwatch, backends, looks, main, options, pause
-from bench.shop import API, WEB, Around, Shop, among
+from bench.stages.shop import API, WEB, Around, Shop, among
 
 EDITED, VANISHED, DELETED = "file edited", "file vanished", "policy delete (API)"
 READ = "policy delete (API), 63 connections of a reader ask for all policies"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-from bench import many_cells
-from bench.callers import first
-from bench.connection_end import watched
-from bench.figures import Bar, Series
-from bench.many_cells import ManyCells
+from bench.loads.callers import first
+from bench.loads.connection_end import watched
+from bench.reports.figures import Bar, Series
 from bench.script import Stopwatch, main, options, pause, repeat
+from bench.stages import many_cells
+from bench.stages.many_cells import ManyCells
 from dataplane.firewall.backends import Backend
 
 IN, OUT = "policy allow on one cell", "policy delete on one cell"

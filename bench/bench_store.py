@@ -38,7 +38,7 @@ from agent.store.etcd.transactions import nested
 from agent.store.protocols import StoredPolicy
 from agent.store.subnets import SubnetClaim
 from agent.store.tags import TagClaim
-from bench.comparison import Figure
+from bench.reports.comparison import Figure
 from bench.script import compared, options
 from lab.etcd import Etcd
 

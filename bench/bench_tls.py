@@ -17,17 +17,17 @@ from pathlib import Path
 import click
 
 from agent.errors import HostRefused
-from bench import proxies
-from bench.comparison import Figure, Limit, ratio
-from bench.load import PATIENCE, pinned, processor_seconds
-from bench.proxies import Identity, Place
-from bench.scene import Container, opened
+from bench.loads.load import PATIENCE, pinned, processor_seconds
+from bench.reports.comparison import Figure, Limit, ratio
 from bench.script import compared, options
-from bench.tls_scene import identity_of, pinned_envoy
+from bench.stages import proxies
+from bench.stages.proxies import Identity, Place
+from bench.stages.scene import Container, opened
+from bench.stages.tls_scene import identity_of, pinned_envoy
 from host.namespace import NamespaceThread
 from host.process import run
 
-SOURCE = Path(__file__).with_name("tls_load.c")
+SOURCE = Path(__file__).parent / "loads" / "tls_load.c"
 APP, OURS, HAPROXY, NGINX = 8080, 61443, 61444, 61445
 CONNECTIONS, REQUESTS, THROUGHPUT = "connections", "requests", "throughput"
 UNITS = {CONNECTIONS: "1/s", REQUESTS: "1/s", THROUGHPUT: "Gbit/s"}
@@ -111,7 +111,7 @@ def _same(api: Container, servers: list[Server], identity: Identity) -> None:
     context.check_hostname = False
     seen = {server.name: _seen(context, api, server.port) for server in servers}
     if len(set(seen.values())) > 1:
-        raise HostRefused(f"the ports are not alike: {seen}", hint="see bench/proxies.py")
+        raise HostRefused(f"the ports are not alike: {seen}", hint="see bench/stages/proxies.py")
 
 
 def _seen(context: ssl.SSLContext, api: Container, port: int) -> tuple[str, str, str]:

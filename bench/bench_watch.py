@@ -14,11 +14,11 @@ from urllib.request import urlopen
 import click
 
 from agent.errors import HostRefused
-from bench import many_cells
-from bench.comparison import Figure
-from bench.load import processor_seconds
-from bench.many_cells import ManyCells
+from bench.loads.load import processor_seconds
+from bench.reports.comparison import Figure
 from bench.script import compared, options
+from bench.stages import many_cells
+from bench.stages.many_cells import ManyCells
 from host.namespace import NamespaceThread, run_in
 from host.process import run
 from lab.cell import Part

@@ -16,9 +16,9 @@ from typing import TypeAlias, cast
 import click
 
 from agent.errors import InvalidInput
-from bench import chart
-from bench.comparison import BESIDE, shown
-from bench.report import RESULTS
+from bench.reports import chart
+from bench.reports.comparison import BESIDE, shown
+from bench.reports.report import RESULTS
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "bench" / "published"

@@ -6,8 +6,8 @@ the agent would see a foreign change and look for damage while the next thing is
 
 from types import TracebackType
 
-from bench.callers import milliseconds
-from bench.scene import Scene
+from bench.loads.callers import milliseconds
+from bench.stages.scene import Scene
 from host.namespace import NamespaceThread
 from host.process import run
 

@@ -7,7 +7,7 @@ import resource
 from dataclasses import replace
 from itertools import pairwise
 
-from bench.scene import Scene
+from bench.stages.scene import Scene
 from dataplane.firewall import backends
 from dataplane.kernel import Kernel
 from dataplane.netlink.links import SETTINGS

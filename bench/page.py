@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from agent.errors import HostRefused
-from bench.comparison import Figure, Limit
-from bench.figures import percentile
-from bench.page_scene import APPS, PAIRS, answering
+from bench.reports.comparison import Figure, Limit
+from bench.reports.figures import percentile
+from bench.stages.page_scene import APPS, PAIRS, answering
 from tests.testlib.browser import Browser, Page, running_browser
 
 Event: TypeAlias = dict[str, Any]

@@ -14,9 +14,9 @@ from typing import TypeVar
 import click
 
 from agent.errors import RAISED
-from bench import report
-from bench.comparison import Comparison, Figure
-from bench.figures import Series
+from bench.reports import report
+from bench.reports.comparison import Comparison, Figure
+from bench.reports.figures import Series
 from dataplane.firewall.backends import Backend
 
 PAUSE = (0.05, 0.1)  # seconds before a measurement: the cell is at rest, and nothing keeps step with the agent's own clocks

@@ -20,7 +20,7 @@ from agent.insight.cell_summary import LARGEST
 from agent.store.etcd.client import EtcdClient
 from agent.store.etcd.keys import Keys
 from agent.store.etcd.summaries import EtcdSummaries
-from bench.load import processor_seconds
+from bench.loads.load import processor_seconds
 from lab.etcd import Etcd
 from tests.testlib.stores.etcd import free_port
 

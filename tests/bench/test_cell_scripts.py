@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench import bench_names, bench_spread, bench_watch, many_cells
+from bench import bench_names, bench_spread, bench_watch
 from bench.bench_watch import CHANGES, EVENTS, RATE, RECEIVED, REQUESTS, UNITS
-from bench.many_cells import ManyCells
+from bench.stages import many_cells
+from bench.stages.many_cells import ManyCells
 
 
 @pytest.fixture(scope="module")

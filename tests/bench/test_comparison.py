@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.comparison import Comparison, Figure, Limit, ratio, shown
-from bench.figures import Verdict
+from bench.reports.comparison import Comparison, Figure, Limit, ratio, shown
+from bench.reports.figures import Verdict
 
 
 def test_a_ratio_is_that_of_the_rounds_not_of_the_medians() -> None:

@@ -8,15 +8,15 @@ import pytest
 
 from agent.errors import InvalidInput
 from bench import document
-from bench.chart import Point, svg
 from bench.document import CHART, DOCUMENTS, PUBLISHED, Script, drawn, read, written
+from bench.reports.chart import Point, svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 BAR = "p50 10, p99 50"
 
 
 def times(setting: str, p50: float, *, verdict: str) -> dict[str, "str | float"]:
-    """A row as bench/report.py writes it."""
+    """A row as bench/reports/report.py writes it."""
     percentiles = {"p50": p50, "p90": p50 + 1, "p99": p50 + 2, "max": p50 + 3}
     return {"what": "it -> happens", "setting": setting, "count": 3, **percentiles, "times_floor": 2.5, "bar": BAR,
             "verdict": verdict}  # fmt: skip

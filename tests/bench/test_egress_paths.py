@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.egress_paths import CLIENT_TAG, OF_AN_APP, SERVER, state_of, written
-from bench.paths import CLIENT, Rules, Setting
+from bench.stages.egress_paths import CLIENT_TAG, OF_AN_APP, SERVER, state_of, written
+from bench.stages.paths import CLIENT, Rules, Setting
 from dataplane.compile import compile_tables
 from dataplane.firewall.backends import Backend
 from dataplane.tables import ChainKey

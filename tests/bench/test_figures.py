@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from agent.errors import InvalidInput
-from bench.figures import Bar, Series, Verdict, percentile
-from bench.report import Report
+from bench.reports.figures import Bar, Series, Verdict, percentile
+from bench.reports.report import Report
 
 
 def test_a_percentile_is_a_time_that_was_measured() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.paths import CHAIN, CLIENT_TAG, Rules, Setting, state_of, written
-from bench.tunnel_paths import FROM, TO, by_hand, sides
+from bench.stages.paths import CHAIN, CLIENT_TAG, Rules, Setting, state_of, written
+from bench.stages.tunnel_paths import FROM, TO, by_hand, sides
 from dataplane.compile import compile_tables
 from dataplane.firewall.backends import Backend
 from dataplane.firewall.rights import container_chain

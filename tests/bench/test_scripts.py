@@ -15,7 +15,7 @@ from bench.bench_engine import ADD, DEL, NETWORKS, REMOVE, RUN
 from bench.bench_memory import LIBRARIES
 from bench.bench_policy import ALLOW, DELETE, FILE_IN, FILE_OUT
 from bench.bench_revoke import LAST, READ
-from bench.engine import BRIDGES
+from bench.stages.engine import BRIDGES
 
 ROOT = Path(__file__).parents[2]
 ONCE = ("--rounds", "1", "--runs", "1")

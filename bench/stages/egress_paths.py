@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from bench.load import LAST_PORT, PORT
-from bench.paths import CLIENT, MTU, OVERLAY, SUBNET, TIMEOUT, Made, Rules, Setting, become, write
+from bench.loads.load import LAST_PORT, PORT
+from bench.stages.paths import CLIENT, MTU, OVERLAY, SUBNET, TIMEOUT, Made, Rules, Setting, become, write
 from dataplane.state import HostState, OutsideRight, Workload
 from host import namespace
 from host.process import run

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.client.connection import RequestBody
-from bench.callers import Callers
-from bench.scene import CHAIN, Scene, containers, joined, policies
+from bench.loads.callers import Callers
+from bench.stages.scene import CHAIN, Scene, containers, joined, policies
 from lab.cells import Lab
 
 WEB, API = "acme/shop/web", "acme/shop/api"

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import cycle, islice
 from pathlib import Path
 
-from bench.load import LAST_PORT, PORT
+from bench.loads.load import LAST_PORT, PORT
 from dataplane.compile import compile_tables
 from dataplane.firewall.backends import Backend, firewall
 from dataplane.firewall.driver import Firewall, FirewallTables

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from agent.errors import Unavailable
-from bench.callers import PATIENCE, PAUSE
+from bench.loads.callers import PATIENCE, PAUSE
 
 PART = bytes(512)
 POOL = ThreadPoolExecutor(1)

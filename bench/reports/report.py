@@ -9,9 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
-from bench.figures import Series
+from bench.reports.figures import Series
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 HEAD = ("what", "setting", "n", "p50", "p90", "p99", "max", "medians of runs", "x floor", "bar", "")
 RIGHT = frozenset({"n", "p50", "p90", "p99", "max", "x floor"})
 Json: TypeAlias = "str | float | Sequence[Json] | Mapping[str, Json]"

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from agent.client.connection import RequestBody
 from bench import floor
-from bench.callers import Caller
-from bench.figures import Bar, Series
 from bench.floor import Floor
-from bench.scene import Rename, Scene, opened
+from bench.loads.callers import Caller
+from bench.reports.figures import Bar, Series
 from bench.script import Stopwatch, repeat
+from bench.stages.scene import Rename, Scene, opened
 
 WEB, API = "acme/shop/web", "acme/shop/api"
 ALLOWING = f"policies: [{{from: {WEB}, to: {API}, tcp: [8080]}}]\n"

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from agent.client.connection import RequestBody, attachment_address
-from bench.scene import AT_ONCE, Scene
+from bench.stages.scene import AT_ONCE, Scene
 
 APPS_OF = 4  # instances of one app
 

@@ -13,10 +13,10 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from agent.errors import HostRefused
-from bench.load import LAST_PORT, LATENCY, PATIENCE, PORT, PORTS, compiled, pinned, serve
-from bench.proxies import Place, Running
-from bench.scene import Container, Scene, opened
-from bench.tls_scene import identity_of, pinned_envoy
+from bench.loads.load import LAST_PORT, LATENCY, PATIENCE, PORT, PORTS, compiled, pinned, serve
+from bench.stages.proxies import Place, Running
+from bench.stages.scene import Container, Scene, opened
+from bench.stages.tls_scene import identity_of, pinned_envoy
 from host.namespace import NamespaceThread
 from host.process import run
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from agent.errors import Unavailable
-from bench.load import PATIENCE, pinned
+from bench.loads.load import PATIENCE, pinned
 
 ANSWER = "x" * 1024
 LARGE = 4 << 20

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.comparison import Figure, Limit, ratio
-from bench.load import CONNECTIONS, LATENCY, THROUGHPUT, Ends, compiled
-from bench.paths import Made, Rules, Setting
-from bench.scene import short_lived_folder
+from bench.loads.load import CONNECTIONS, LATENCY, THROUGHPUT, Ends, compiled
+from bench.reports.comparison import Figure, Limit, ratio
+from bench.stages.paths import Made, Rules, Setting
+from bench.stages.scene import short_lived_folder
 from dataplane.firewall.backends import Backend
 from host.namespace import run_in
 from host.process import run

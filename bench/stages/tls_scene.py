@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from agent.client.answer import Fields
-from bench.proxies import Identity
-from bench.scene import Container, Scene
+from bench.stages.proxies import Identity
+from bench.stages.scene import Container, Scene
 from lab.cell import Part
 
 

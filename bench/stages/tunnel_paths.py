@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from bench.paths import CLIENT_TAG, MTU, OVERLAY, Made, Rules, Setting, become, crowd, write, written
+from bench.stages.paths import CLIENT_TAG, MTU, OVERLAY, Made, Rules, Setting, become, crowd, write, written
 from dataplane.state import HostState, Tunnel
 from host import namespace
 from lab.segment import ip

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 from agent.errors import Unavailable
-from bench.scene import Container
+from bench.stages.scene import Container
 from host.namespace import NamespaceThread, run_in
 
 PORT = 8080

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 from agent.errors import InvalidInput
-from bench.paths import Rules
+from bench.stages.paths import Rules
 from dataplane.firewall.backends import Backend
 
 SETTING = re.compile(r"^(?P<rules>.+), (?P<count>[\d,]+) rules, (?P<backend>\w+)$")

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from agent.dns.process import dnsmasq_program
 from agent.errors import Unavailable
-from bench.comparison import Figure, ratio
-from bench.figures import percentile
-from bench.scene import opened
+from bench.reports.comparison import Figure, ratio
+from bench.reports.figures import percentile
+from bench.stages.scene import opened
 from dataplane.dns.probe import question
 from host.namespace import NamespaceThread, run_in
 from host.process import run

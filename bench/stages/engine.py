@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import HostRefused
-from bench.scene import Scene
+from bench.stages.scene import Scene
 
 PLUGINS = Path(sys.executable).parent
 BRIDGES = Path("/usr/lib/cni")

@@ -1,6 +1,6 @@
 """A user of group cellnet asks the agent for all policies, again and again, over as many connections as one user may have.
 
-`python -m bench.readers SOCKET CONNECTIONS GROUP` writes a line when all of them have asked. It becomes that user by
+`python -m bench.loads.readers SOCKET CONNECTIONS GROUP` writes a line when all of them have asked. It becomes that user by
 itself, as the user may have no way to this checkout and its interpreter.
 """
 
@@ -29,7 +29,7 @@ def asking(path: Path, *, connections: int = CONNECTIONS) -> Iterator[None]:
     group = group_id(GROUP)
     if group is None:
         raise HostRefused(f"there is no group {GROUP}", hint="sudo make setup")
-    argv = [sys.executable, "-m", "bench.readers", str(path), str(connections), str(group)]
+    argv = [sys.executable, "-m", "bench.loads.readers", str(path), str(connections), str(group)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as readers:
         try:
             assert readers.stdout is not None

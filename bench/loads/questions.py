@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from agent.errors import HostRefused
-from bench.load import processor_seconds
+from bench.loads.load import processor_seconds
 from host.namespace import NamespaceThread
 from host.process import run
 

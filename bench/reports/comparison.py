@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
-from bench.figures import Verdict, percentile
-from bench.report import RESULTS, Json, aligned, machine, title
+from bench.reports.figures import Verdict, percentile
+from bench.reports.report import RESULTS, Json, aligned, machine, title
 
 BESIDE = "x "  # a column of ratios is headed by what they are to
 

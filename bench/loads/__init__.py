@@ -1,0 +1,1 @@
+"""What measures: callers with a clock, loads, and what goes on beside them."""
