@@ -17,7 +17,8 @@ from dataplane.flows import conntrack
 from dataplane.flows.cut import Clock, Forbidden, Receipt, SweepPhase, sweep
 from dataplane.flows.datagrams import flows_in_use, lives
 from dataplane.flows.foreseen import foreseen
-from dataplane.flows.judge import NONE_DEPARTED, reached_outside
+from dataplane.flows.judge import HostView, reached_outside
+from dataplane.flows.places import Places
 from dataplane.flows.plain import plain_flows
 from dataplane.flows.streams import EnvoySockets, unknown_sockets
 from dataplane.known_names import KnownNames
@@ -92,20 +93,10 @@ class Kernel:
         """Make the plan true. Raises HostRefused where rules or sets fail: then nothing is made reachable."""
         return self.submit(PlannedEffects(plan, desired, self._firewall, self._to_write).make)
 
-    def sweep(
-        self,
-        state: HostState,
-        *,
-        addresses: Collection[IPv4Address] | None,
-        phase: SweepPhase,
-        clock: Clock,
-        leaving: Collection[IPv4Address] = (),
-        departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
-    ) -> "Future[Receipt]":
+    def sweep(self, state: HostState, places: Places, *, phase: SweepPhase, clock: Clock) -> "Future[Receipt]":
         """Cut flows, see dataplane/flows/cut.py. Raises HostRefused."""
-        chosen = partial(sweep, state, addresses=addresses, leaving=leaving, phase=phase, departed=departed)
-        known = partial(chosen, envoy=self._envoy, known=self.known_names, own=self._own_addresses)
-        return self.submit(partial(known, link=self._flows, clock=clock))
+        view = self._view(self._to_write)
+        return self.submit(partial(sweep, state, places, phase=phase, view=view, link=self._flows, clock=clock))
 
     def rules(self) -> "Future[FirewallTables]":
         """The rules that the kernel has of ours. Raises HostRefused."""
@@ -125,9 +116,7 @@ class Kernel:
 
     def foresee(self, now: HostState, then: HostState) -> "Future[Forbidden]":
         """What a change of state would cut, see dataplane/flows/foreseen.py. Raises HostRefused."""
-        own = partial(_addresses, self._to_read.route)
-        look = partial(foreseen, now, then, envoy=self._envoy, known=self.known_names, own=own)
-        return self.observe(lambda: look(link=self._flows_to_read))
+        return self.observe(partial(foreseen, now, then, view=self._view(self._to_read), link=self._flows_to_read))
 
     def datagram_flows(self, addresses: Collection[IPv4Address], *, resolver: IPv4Address) -> "Future[dict[IPv4Address, int]]":
         """How many flows of UDP each of these has in use, see dataplane/flows/datagrams.py. Raises HostRefused."""
@@ -137,8 +126,9 @@ class Kernel:
             )
         )
 
-    def _own_addresses(self) -> frozenset[IPv4Address]:
-        return _addresses(self._to_write.route)
+    def _view(self, sockets: Sockets) -> HostView:
+        """For the thread whose `sockets` these are."""
+        return HostView(self._envoy, self.known_names, partial(_addresses, sockets.route))
 
     @all_refused()
     def _read(self, desired: Tables, known: Mapping[IPv4Address, Interior], again: bool) -> Tables:

@@ -25,7 +25,7 @@ from agent.loop.known_kernel import Applied, KnownKernel
 from agent.loop.mass_loss import MassLossGuard
 from agent.loop.names_table import NamesTable
 from agent.loop.reports import Cut, TurnReport, TurnReports
-from agent.loop.revocation import Revocation, lost_rights, lost_ways_out
+from agent.loop.revocation import Revocation, lost
 from agent.loop.snapshot import Snapshot
 from agent.loop.turns import Turns
 from agent.metrics import Metrics
@@ -147,8 +147,7 @@ class Reconciler:
         late = await self.late_rights.settle()  # what is cut before could be opened again
         # None: connections may exist that were opened while our rules were not in force
         before = None if is_repair or known.has_failed or is_other else known.state
-        leaving = lost_ways_out(before, state)
-        receipt = await self._revocation.cut(state, lost_rights(before, state), leaving=leaving, late=late)
+        receipt = await self._revocation.cut(state, lost(before, state), late=late)
         self._known = after
         return TurnReport(
             changes=changes.count(),

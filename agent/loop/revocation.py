@@ -6,21 +6,16 @@ machine that starves the others one of them may go by the old rights for a momen
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
 from ipaddress import IPv4Address
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from dataplane.flows.cut import Receipt, SweepPhase
+from dataplane.flows.places import NO_PLACE, NOWHERE, Addresses, Places
 from dataplane.kernel import Kernel
 from dataplane.state import HostState, Workload
 from dataplane.way_out import is_possible
 
 R = TypeVar("R")
-Departed = Mapping[IPv4Address, int]
-Addresses: TypeAlias = "frozenset[IPv4Address] | None"
-"""Where to look for flows; None means everywhere."""
-NOWHERE: frozenset[IPv4Address] = frozenset()
-
 RETRY = 5.0  # seconds after a second look that failed, or until a third, and between looks while Envoy is late
 DELAY = 0.05  # seconds; a packet that had passed the old rules is somewhere by then, even on a machine that is busy
 
@@ -31,44 +26,33 @@ class Revocation:
     def __init__(self, kernel: Kernel, *, clock: Callable[[], float]) -> None:
         self._kernel = kernel
         self._clock = clock
-        self._expected: Departed = {}  # of the next first look
+        self._expected: Mapping[IPv4Address, int] = {}  # have departed; of the next first look
         self._left = 0  # looks, at these places
-        self._places: Addresses = NOWHERE
-        self._leaving = NOWHERE
-        self._departed: Departed = {}
-        self._late = NOWHERE
+        self._places = NOWHERE
+        self._late = NO_PLACE
         self._due = 0.0
 
     def wait(self) -> float | None:
         """Seconds until the next look is due, None if there is nothing left to look at."""
         return max(self._due - self._clock(), 0.0) if self._left or self._late else None
 
-    def expect(self, departed: Departed) -> None:
-        """The next cut is also of what these have left behind (see dataplane/flows/cut.py)."""
+    def expect(self, departed: Mapping[IPv4Address, int]) -> None:
+        """The next cut is also of what these have left behind (see Places)."""
         self._expected = {**self._expected, **departed}
 
-    async def cut(
-        self,
-        state: HostState,
-        addresses: Addresses,
-        *,
-        leaving: frozenset[IPv4Address] = NOWHERE,
-        late: frozenset[IPv4Address] = NOWHERE,
-    ) -> Receipt | None:
-        """Cut at `addresses`, and of what those that are `leaving` have begun, what `state` forbids; a second look is due then.
-        Envoy is `late` with the rights to reach these.
+    async def cut(self, state: HostState, places: Places, *, late: frozenset[IPv4Address] = NO_PLACE) -> Receipt | None:
+        """Cut at these places what `state` forbids; a second look is due then. Envoy is `late` with the rights to reach these.
 
         Raises HostRefused.
         """
-        addresses = joined(addresses, self._late - late)  # it has let streams in by the old ones until now
+        places |= Places(self._late - late, departed=self._expected)  # it has let streams in by the old ones until now
         if late and self.wait() is None:
             self._due = self._clock() + RETRY
         self._late = late
-        if addresses == NOWHERE and not leaving and not self._expected:
+        if not places:
             return None
-        found = await self._sweep(state, addresses, leaving, self._expected, phase=SweepPhase.FIRST)
-        self._leaving |= leaving
-        self._places, self._departed = joined(self._places, addresses), {**self._departed, **self._expected}
+        found = await self._sweep(state, places, phase=SweepPhase.FIRST)
+        self._places |= places
         self._left = 2 if state.mutual_tls.served else 1
         self._expected, self._due = {}, self._clock() + DELAY
         return found
@@ -78,29 +62,19 @@ class Revocation:
         if self.wait() != 0.0:
             return None
         self._due = self._clock() + RETRY
-        places = joined(self._places, self._late)
-        found = await self._sweep(state, places, self._leaving, self._departed, phase=SweepPhase.LATER)
+        found = await self._sweep(state, self._places | Places(self._late), phase=SweepPhase.LATER)
         self._left = max(self._left - 1, 0)
         if not self._left:
-            self._places, self._leaving, self._departed = NOWHERE, NOWHERE, {}
+            self._places = NOWHERE
         return found
 
-    async def _sweep(
-        self,
-        state: HostState,
-        addresses: Addresses,
-        leaving: frozenset[IPv4Address],
-        departed: Departed,
-        *,
-        phase: SweepPhase,
-    ) -> Receipt:
-        sweep = partial(self._kernel.sweep, state, addresses=addresses, leaving=leaving, departed=departed)
-        return await asyncio.wrap_future(sweep(phase=phase, clock=self._clock))
+    async def _sweep(self, state: HostState, places: Places, *, phase: SweepPhase) -> Receipt:
+        return await asyncio.wrap_future(self._kernel.sweep(state, places, phase=phase, clock=self._clock))
 
 
-def joined(one: Addresses, other: Addresses) -> Addresses:
-    """Both."""
-    return None if one is None or other is None else one | other
+def lost(before: HostState | None, after: HostState) -> Places:
+    """Where flows may be that `after` forbids and `before` did not; without one, anywhere."""
+    return Places(lost_rights(before, after), lost_ways_out(before, after))
 
 
 def lost_rights(before: HostState | None, after: HostState) -> Addresses:
@@ -129,7 +103,7 @@ def lost_rights(before: HostState | None, after: HostState) -> Addresses:
 def lost_ways_out(before: HostState | None, after: HostState) -> frozenset[IPv4Address]:
     """Containers that may reach less outside. Those that have gone are among those of `lost_rights`."""
     if before is None:
-        return NOWHERE
+        return NO_PLACE
     return frozenset(
         address
         for address, workload in before.workloads.items()

@@ -18,10 +18,10 @@ from typing import Final, NamedTuple
 from dataplane.flows import conntrack, judge, sockdiag, streams
 from dataplane.flows.conntrack import Flow
 from dataplane.flows.inside import inside, inside_each
-from dataplane.flows.judge import NONE_DEPARTED, Own, no_addresses
+from dataplane.flows.judge import NO_VIEW, HostView
+from dataplane.flows.places import Places
 from dataplane.flows.sockdiag import Ends, Socket
-from dataplane.flows.streams import CutStreams, EnvoySockets, TunnelStream, unknown_sockets
-from dataplane.known_names import KnownNames
+from dataplane.flows.streams import CutStreams, TunnelStream
 from dataplane.state import HostState, Workload
 from dataplane.tables import EITHER_MARK, TUNNEL_MARK
 from host.netlink.messages import SocketState
@@ -93,34 +93,21 @@ class Receipt:
 
 
 def sweep(
-    state: HostState,
-    *,
-    link: NetlinkSocket,
-    clock: Clock,
-    phase: SweepPhase,
-    addresses: Collection[IPv4Address] | None = None,
-    leaving: Collection[IPv4Address] = (),
-    departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
-    envoy: EnvoySockets = unknown_sockets,
-    known: KnownNames | None = None,
-    own: Own = no_addresses,
+    state: HostState, places: Places, *, link: NetlinkSocket, clock: Clock, phase: SweepPhase, view: HostView = NO_VIEW
 ) -> Receipt:
-    """Cut all flows that `state` forbids; with `addresses`, only those that one of these answers, or, where one of them has no
-    workload (any more), those from it too, and those from one that is `leaving`, which may reach less outside than before.
-    `departed` are containers of other cells that are not what they were, with the tags that their addresses have now, or 0:
-    flows that came from another tag are forbidden, and looked for in any case. `envoy` knows its own sockets from others with
-    their mark, `known` which addresses names outside stand for; `own` are the host's addresses.
+    """Cut the flows at these places that `state` forbids.
 
     A SYN that had passed the old rules when they went may become a flow just after a look, so there are always two looks,
     and more until one finds nothing: after the phase FIRST the phase LATER is owed. Raises HostRefused.
     """
+    addresses, departed = places.addresses, places.departed
     chosen = None if addresses is None else [state.workloads[each] for each in addresses if each in state.workloads]
 
     def in_table() -> Forbidden:
         if chosen is None or addresses is None:
             return judged(conntrack.flows(link))
-        gone = (frozenset(addresses) | departed.keys()) - state.workloads.keys()
-        return judged(conntrack.flows(link, to=[each.address for each in chosen], of=gone | frozenset(leaving)))
+        gone = (addresses | departed.keys()) - state.workloads.keys()
+        return judged(conntrack.flows(link, to=[each.address for each in chosen], of=gone | places.leaving))
 
     def in_sockets() -> Forbidden:
         return judged(conntrack.answered(link, _connections(chosen or ())))
@@ -128,9 +115,9 @@ def sweep(
     def judged(flows: tuple[Flow, ...]) -> Forbidden:
         tunnels = judge.tunnels(flows, state, departed=departed)
         # a namespace that no tunnel leads to has no streams, and looking into all of them takes long
-        ending = streams.streams_to([state.workloads[to] for to in sorted({to for _, to in tunnels})], envoy=envoy)
+        ending = streams.streams_to([state.workloads[to] for to in sorted({to for _, to in tunnels})], envoy=view.envoy)
         return Forbidden(
-            judge.all_forbidden(flows, state, departed=departed, known=known, own=own),
+            judge.forbidden(flows, state, departed=departed, view=view),
             judge.forbidden_streams(ending, state, known=tunnels),
         )
 

@@ -6,6 +6,7 @@ were asked for now.
 
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
 from ipaddress import IPv4Address
@@ -14,7 +15,7 @@ from typing import Final
 from dataplane import way_in
 from dataplane.admission import admitted, beyond_the_cell
 from dataplane.flows.conntrack import Flow
-from dataplane.flows.streams import TunnelStream
+from dataplane.flows.streams import EnvoySockets, TunnelStream, unknown_sockets
 from dataplane.known_names import KnownNames
 from dataplane.network_set import NetworkSet
 from dataplane.state import INBOUND_PORT, Allow, HostState, Workload
@@ -42,14 +43,34 @@ class AddressOwner(Enum):
 
 
 def no_addresses() -> frozenset[IPv4Address]:
-    """None: what comes from the host itself is judged as the world."""
+    """None."""
     return NO_ADDRESSES
 
 
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """What is to be known of the host beside its HostState, each asked for where a judgement needs it.
+
+    `envoy` knows its own sockets from others with their mark, `known` which addresses names outside stand for, `own` the
+    addresses of the host itself; without these what comes from there is judged as the world.
+    """
+
+    envoy: EnvoySockets = unknown_sockets
+    known: KnownNames | None = None
+    own: Own = no_addresses
+
+
+NO_VIEW: Final = HostView()
+
+
 def forbidden(
-    flow: Flow, state: HostState, *, departed: Mapping[IPv4Address, int] = NONE_DEPARTED, own: Own = no_addresses
-) -> bool:
-    """Whether `state` does not permit this flow.
+    flows: Iterable[Flow],
+    state: HostState,
+    *,
+    departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
+    view: HostView = NO_VIEW,
+) -> tuple[Flow, ...]:
+    """Those of `flows` that `state` does not permit, in the same order.
 
     Judged by where it really goes (the container behind a published port) are flows to containers of this cell: from its own
     by the tags they have, from other cells' by the tag that came along, which is none where our rules did not see it; nor may
@@ -60,22 +81,8 @@ def forbidden(
     with a container came by a published port, and is judged by the rights to that. Flows between a container and the host,
     which is what has one of its `own` addresses, are left alone, as policies do not speak of them.
     """
-    return bool(all_forbidden((flow,), state, departed=departed, own=own))
-
-
-def all_forbidden(
-    flows: Iterable[Flow],
-    state: HostState,
-    *,
-    departed: Mapping[IPv4Address, int] = NONE_DEPARTED,
-    known: KnownNames | None = None,
-    own: Own = no_addresses,
-) -> tuple[Flow, ...]:
-    """Those of `flows` that are forbidden, in the same order. `known` says which addresses names outside stand for; the host's
-    `own` are asked for where one may be.
-    """
     opened: dict[IPv4Address, Ranges] = {}
-    owners, way_out, host = _AddressOwners(state), WayOut(state, known=known), lru_cache(maxsize=1)(own)
+    owners, way_out, host = _AddressOwners(state), WayOut(state, known=view.known), lru_cache(maxsize=1)(view.own)
     found = []
     for flow in flows:
         source, target = state.workloads.get(flow.source), state.workloads.get(flow.reply_source)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from dataplane.flows.conntrack import Flow
-from dataplane.flows.judge import all_forbidden
+from dataplane.flows.judge import forbidden
 from dataplane.state import HostState
 
 
@@ -18,6 +18,6 @@ def plain_flows(flows: Iterable[Flow], state: HostState) -> tuple[Flow, ...]:
     Connections to the port that terminates TLS are none of them.
     """
     open_ = [flow for flow in flows if flow.protocol == socket.IPPROTO_TCP and not flow.is_over]
-    cut = frozenset(all_forbidden(open_, state))
+    cut = frozenset(forbidden(open_, state))
     tunnels_alone = replace(state, mutual_tls=replace(state.mutual_tls, served=True, plain=False))
-    return tuple(flow for flow in all_forbidden(open_, tunnels_alone) if flow not in cut)
+    return tuple(flow for flow in forbidden(open_, tunnels_alone) if flow not in cut)

@@ -20,10 +20,10 @@ from dataplane.compile import compile_tables
 from dataplane.firewall.filter import filter_chains
 from dataplane.firewall.rights import AUDIT, container_chain
 from dataplane.flows.conntrack import Flow
-from dataplane.flows.judge import forbidden
 from dataplane.state import Allow, HostState, Tunnel, Workload
 from tests.testlib.chain_walk import Packet, walked
 from tests.testlib.hosts import EMPTY, FIRST, allow, subnet_of, underlay_of
+from tests.testlib.judged import is_forbidden
 from tests.testlib.oracle import Known, Mode, Rule, arrives, leaves
 from tests.testlib.tunnels.modes import BACK, MODES
 
@@ -98,9 +98,9 @@ def test_rules_and_judge_admit_what_the_language_says_in_each_mode(found: list[R
                 right and not is_tunnel and not arrives(source, to=API, protocol=protocol, port=port, known=firm, mode=mode)
             )
             assert walked(noting, container_chain(api), Packet(tag, protocol, port)) == (AUDIT if is_noted else target)
-            assert forbidden(flow(afar, api, protocol, port, tag=tag), state) is not right, (protocol, port)
+            assert is_forbidden(flow(afar, api, protocol, port, tag=tag), state) is not right, (protocol, port)
             if source != FOREIGN:
-                assert forbidden(flow(FIRST + tag, api, protocol, port), state) is not right, (protocol, port)
+                assert is_forbidden(flow(FIRST + tag, api, protocol, port), state) is not right, (protocol, port)
 
 
 @pytest.mark.parametrize("mode", Mode)
@@ -112,7 +112,7 @@ def test_what_leaves_for_another_cell_is_the_same_to_rules_and_judge(mode: Mode)
             may = leaves(port, protocol=protocol, mode=mode)
             target = walked(beyond, "CELLNET-NEW", Packet(1, protocol, port))
             assert target == ("ACCEPT" if may else "CELLNET-REJECT"), (protocol, port)
-            assert forbidden(flow(FIRST + 1, subnet_of(2)[9], protocol, port), state) is not may, (protocol, port)
+            assert is_forbidden(flow(FIRST + 1, subnet_of(2)[9], protocol, port), state) is not may, (protocol, port)
 
 
 def ports(mode: Mode, *rights: Allow) -> set[str]:

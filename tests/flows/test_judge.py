@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from dataplane.flows import judge
 from dataplane.flows.conntrack import TIME_WAIT, Flow
+from dataplane.flows.judge import HostView
 from dataplane.known_names import GRACE, KnownNames
 from dataplane.state import INBOUND_PORT, Allow, HostState, MutualTls, OutsideRight, Tunnel, Workload
+from tests.testlib.judged import is_forbidden
 
 TCP, UDP, ICMP = 6, 17, 1
 WEB, API, DB = (IPv4Address(f"10.255.1.{number}") for number in (2, 3, 4))
@@ -41,7 +43,7 @@ def flow(
 
 @pytest.mark.parametrize("port", [8080, 9000, 9005, 9010])
 def test_what_a_policy_allows_is_permitted(port: int) -> None:
-    assert not judge.forbidden(flow(WEB, API, port), STATE)
+    assert not is_forbidden(flow(WEB, API, port), STATE)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_what_a_policy_allows_is_permitted(port: int) -> None:
     ],
 )
 def test_what_no_policy_allows_is_forbidden(what: str, judged: Flow) -> None:
-    assert judge.forbidden(judged, STATE), what
+    assert is_forbidden(judged, STATE), what
 
 
 @pytest.mark.parametrize(
@@ -77,14 +79,14 @@ def test_what_no_policy_allows_is_forbidden(what: str, judged: Flow) -> None:
     ],
 )
 def test_what_policies_do_not_speak_of_is_left_alone(what: str, judged: Flow) -> None:
-    assert not judge.forbidden(judged, STATE, own=lambda: (HOST, OWN)), what
+    assert not is_forbidden(judged, STATE, own=lambda: (HOST, OWN)), what
 
 
 def test_instances_of_one_app_need_a_policy_of_their_own() -> None:
     second = workload("api-2", IPv4Address("10.255.1.5"), 2)
     state = replace(STATE, workloads={**STATE.workloads, second.address: second})
-    assert judge.forbidden(flow(second.address, API, 8080), state)
-    assert not judge.forbidden(flow(second.address, API, 53, protocol=UDP), state)
+    assert is_forbidden(flow(second.address, API, 8080), state)
+    assert not is_forbidden(flow(second.address, API, 53, protocol=UDP), state)
 
 
 ALLOWS = st.builds(
@@ -105,7 +107,7 @@ def test_a_flow_is_permitted_exactly_if_one_allow_covers_it(
     state = replace(STATE, workloads={**STATE.workloads, API: replace(STATE.workloads[API], allows=allows)})
     tag, word = state.workloads[source].tag, judge.PROTOCOLS[protocol]
     covered = any((a.tag, a.protocol) == (tag, word) and port in range(a.first, a.last + 1) for a in allows)
-    assert judge.forbidden(flow(source, API, port, protocol=protocol), state) is not covered
+    assert is_forbidden(flow(source, API, port, protocol=protocol), state) is not covered
 
 
 FAR, FAR_CELL, STRAY = (IPv4Address(address) for address in ("10.255.2.2", "10.255.2.0", "10.255.3.2"))
@@ -130,7 +132,7 @@ MANY = replace(
     ],
 )
 def test_flows_with_other_cells_that_are_permitted(what: str, judged: Flow) -> None:
-    assert not judge.forbidden(judged, MANY, own=lambda: (HOST, OWN)), what
+    assert not is_forbidden(judged, MANY, own=lambda: (HOST, OWN)), what
 
 
 @pytest.mark.parametrize(
@@ -154,31 +156,31 @@ def test_flows_with_other_cells_that_are_permitted(what: str, judged: Flow) -> N
     ],
 )
 def test_flows_with_other_cells_that_are_forbidden(what: str, judged: Flow) -> None:
-    assert judge.forbidden(judged, MANY), what
+    assert is_forbidden(judged, MANY), what
 
 
 def test_a_flow_of_a_departed_container_is_permitted_only_to_a_successor_with_the_same_tag() -> None:
     judged = replace(flow(FAR, API, 8080), mark=1)
-    assert [judge.forbidden(judged, MANY, departed={FAR: tag}) for tag in (0, 1, 2)] == [True, False, True]
-    assert not judge.forbidden(judged, MANY, departed={FAR_CELL: 0})
+    assert [is_forbidden(judged, MANY, departed={FAR: tag}) for tag in (0, 1, 2)] == [True, False, True]
+    assert not is_forbidden(judged, MANY, departed={FAR_CELL: 0})
 
 
 def test_without_a_tunnel_the_rest_of_the_overlay_has_no_owner() -> None:
     state = replace(MANY, tunnel=None)
     for judged in (replace(flow(FAR, API, 8080), mark=1), flow(WEB, FAR, 1), flow(OWN, API, 22)):
-        assert judge.forbidden(judged, state)
+        assert is_forbidden(judged, state)
 
 
 def test_many_flows_are_judged_as_each_alone() -> None:
     flows = [flow(source, target, port) for source in (WEB, API, DB, NOBODY, HOST) for target in (WEB, API, DB, NOBODY, OUTSIDE)
              for port in (8080, 5432)]  # fmt: skip
-    assert judge.all_forbidden(flows, STATE) == tuple(each for each in flows if judge.forbidden(each, STATE))
+    assert judge.forbidden(flows, STATE) == tuple(each for each in flows if is_forbidden(each, STATE))
 
 
 def test_what_was_let_out_is_forbidden_once_nothing_may_leave() -> None:
     out = replace(flow(WEB, OUTSIDE, 443), status=judge.SOURCE_TRANSLATED)
-    assert judge.forbidden(out, STATE)
-    assert not judge.forbidden(out, replace(STATE, egress_allowed=True))
+    assert is_forbidden(out, STATE)
+    assert not is_forbidden(out, replace(STATE, egress_allowed=True))
 
 
 def test_a_flow_to_a_name_lives_as_long_as_the_name_is_known_to_stand_for_its_address() -> None:
@@ -188,17 +190,17 @@ def test_a_flow_to_a_name_lives_as_long_as_the_name_is_known_to_stand_for_its_ad
     by_name = replace(STATE.workloads[WEB], egress=frozenset({OutsideRight("tcp", 443, 443, names=("*.example.com",))}))
     state = replace(STATE, workloads={**STATE.workloads, WEB: by_name})
     out, beside = (replace(flow(WEB, OUTSIDE, port), status=judge.SOURCE_TRANSLATED) for port in (443, 80))
-    assert judge.all_forbidden([out], state, known=known) == (out,), "nothing has asked"
+    assert judge.forbidden([out], state, view=HostView(known=known)) == (out,), "nothing has asked"
     known.remember("example.com", [OUTSIDE], seconds=60)
-    assert judge.all_forbidden([out], state, known=known) == (out,), "for another name"
+    assert judge.forbidden([out], state, view=HostView(known=known)) == (out,), "for another name"
     known.remember("api.example.com", [OUTSIDE], seconds=60)
     for now[0] in (0.0, 60.0 + GRACE):
         known.forget_old()
-        assert judge.all_forbidden([out, beside], state, known=known) == (beside,)
-    assert judge.all_forbidden([out], replace(state, never_outside=(IPv4Network(OUTSIDE),)), known=known) == (out,)
+        assert judge.forbidden([out, beside], state, view=HostView(known=known)) == (beside,)
+    assert judge.forbidden([out], replace(state, never_outside=(IPv4Network(OUTSIDE),)), view=HostView(known=known)) == (out,)
     now[0] += 1
     known.forget_old()
-    assert judge.all_forbidden([out], state, known=known) == (out,)
+    assert judge.forbidden([out], state, view=HostView(known=known)) == (out,)
 
 
 def test_what_containers_have_flows_to_outside_is_what_lives_there() -> None:
@@ -221,13 +223,13 @@ def test_what_comes_in_is_judged_by_the_rights_of_the_outside() -> None:
         (come_in(80), True), (come_in(89), True), (come_in(90), False), (come_in(80, protocol=UDP), False),
         (come_in(80, source=beyond), False), (flow(OUTSIDE, API, 80), False),
     ):  # fmt: skip
-        assert judge.forbidden(judged, state) is not passes, judged
-        assert judge.forbidden(judged, STATE), "without a right"
-    assert not judge.forbidden(come_in(90, source=beyond), replace(STATE, ingress_allowed=True))
-    assert judge.forbidden(flow(OUTSIDE, API, 80), replace(state, ingress_allowed=True)), "straight into the overlay"
+        assert is_forbidden(judged, state) is not passes, judged
+        assert is_forbidden(judged, STATE), "without a right"
+    assert not is_forbidden(come_in(90, source=beyond), replace(STATE, ingress_allowed=True))
+    assert is_forbidden(flow(OUTSIDE, API, 80), replace(state, ingress_allowed=True)), "straight into the overlay"
 
 
 def test_the_ends_of_tunnels_have_no_flow_with_the_outside() -> None:
     open_ = replace(STATE, ingress_allowed=True)
-    assert not judge.forbidden(come_in(INBOUND_PORT), open_)
-    assert judge.forbidden(come_in(INBOUND_PORT), replace(open_, mutual_tls=MutualTls(served=True)))
+    assert not is_forbidden(come_in(INBOUND_PORT), open_)
+    assert is_forbidden(come_in(INBOUND_PORT), replace(open_, mutual_tls=MutualTls(served=True)))

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from agent.loop.revocation import DELAY, NOWHERE, RETRY, Revocation
+from agent.loop.revocation import DELAY, RETRY, Revocation
 from dataplane.firewall.nft import NftFirewall
+from dataplane.flows.places import EVERYWHERE, NOWHERE, Places
 from dataplane.kernel import Kernel
 from dataplane.state import MutualTls
 from tests.testlib.beds.conntrack import BedContainer, ConntrackBed, pair
@@ -49,7 +50,7 @@ async def test_a_second_look_is_due_a_little_after_the_first(bed: ConntrackBed, 
     bed.permit((web, api, "tcp", 8080))
     ends = pair(web, api, 8080)
     bed.permit()
-    first = await revocation.cut(bed.state, frozenset([api.workload.address]))
+    first = await revocation.cut(bed.state, Places(frozenset([api.workload.address])))
     assert first
     assert all(map(is_reset, ends))
     appear(bed, web, api)
@@ -71,7 +72,7 @@ async def test_where_nothing_was_lost_nothing_is_owed(bed: ConntrackBed, revocat
 async def test_second_looks_of_several_changes_are_one_for_all(bed: ConntrackBed, revocation: Revocation, clock: Clock) -> None:
     web, api, db = (bed.container(name) for name in ("web", "api", "db"))
     for each in (api, db):
-        await revocation.cut(bed.state, frozenset([each.workload.address]))
+        await revocation.cut(bed.state, Places(frozenset([each.workload.address])))
     appear(bed, web, api)
     appear(bed, web, db)
     clock.seconds += DELAY
@@ -84,7 +85,7 @@ async def test_a_second_look_leaves_what_is_allowed_again_meanwhile(
     bed: ConntrackBed, revocation: Revocation, clock: Clock
 ) -> None:
     web, api = bed.container("web"), bed.container("api")
-    await revocation.cut(bed.state, None)
+    await revocation.cut(bed.state, EVERYWHERE)
     bed.permit((web, api, "tcp", 8080))
     ends = pair(web, api, 8080)
     clock.seconds += DELAY
@@ -118,7 +119,7 @@ async def test_where_there_are_tunnels_a_third_look_is_due_a_few_seconds_later(
 ) -> None:
     web, api = bed.container("web"), bed.container("api")
     state = replace(bed.state, mutual_tls=MutualTls(served=True, redirected=True))
-    await revocation.cut(state, frozenset([api.workload.address]))
+    await revocation.cut(state, Places(frozenset([api.workload.address])))
     clock.seconds += DELAY
     assert await revocation.cut_again(state) is not None
     appear(bed, web, api)
@@ -133,7 +134,7 @@ async def test_an_envoy_that_is_late_does_not_put_off_a_second_look(
     bed: ConntrackBed, revocation: Revocation, clock: Clock
 ) -> None:
     api = bed.container("api")
-    await revocation.cut(bed.state, frozenset([api.workload.address]), late=frozenset([api.workload.address]))
+    await revocation.cut(bed.state, Places(frozenset([api.workload.address])), late=frozenset([api.workload.address]))
     assert revocation.wait() == pytest.approx(DELAY)
     clock.seconds += DELAY / 2
     await revocation.cut(bed.state, NOWHERE, late=frozenset([api.workload.address]))
@@ -143,7 +144,7 @@ async def test_an_envoy_that_is_late_does_not_put_off_a_second_look(
 async def test_a_second_look_that_fails_is_still_owed(
     bed: ConntrackBed, revocation: Revocation, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await revocation.cut(bed.state, None)
+    await revocation.cut(bed.state, EVERYWHERE)
     clock.seconds += DELAY
     with monkeypatch.context() as patch:
         patch.setattr("host.netlink.socket.HEADER", None)

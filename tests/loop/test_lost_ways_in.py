@@ -4,7 +4,8 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from agent.loop.revocation import NOWHERE, lost_rights
+from agent.loop.revocation import lost_rights
+from dataplane.flows.places import NO_PLACE
 from dataplane.state import HostState, OutsideRight, Workload
 from tests.testlib.hosts import EMPTY, FIRST
 
@@ -21,5 +22,5 @@ def state(*rights: frozenset[OutsideRight]) -> HostState:
 def test_what_may_be_called_by_fewer_is_looked_at_and_no_other() -> None:
     assert lost_rights(state(BOTH, MORE, ONE), state(ONE, ONE, MORE)) == {FIRST, FIRST + 1}
     assert lost_rights(state(ONE), state(frozenset())) == {FIRST}
-    assert lost_rights(state(ONE, frozenset()), state(MORE, ONE)) == NOWHERE
+    assert lost_rights(state(ONE, frozenset()), state(MORE, ONE)) == NO_PLACE
     assert lost_rights(state(ONE, ONE), state(ONE)) == {FIRST + 1}, "it has gone"

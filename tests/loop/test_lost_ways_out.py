@@ -4,7 +4,8 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from agent.loop.revocation import NOWHERE, lost_rights, lost_ways_out
+from agent.loop.revocation import lost_rights, lost_ways_out
+from dataplane.flows.places import NO_PLACE
 from dataplane.state import HostState, OutsideRight, Workload
 from tests.testlib.hosts import EMPTY, FIRST
 
@@ -21,12 +22,12 @@ def state(*rights: frozenset[OutsideRight]) -> HostState:
 def test_whose_rights_are_fewer_is_looked_for_and_no_other() -> None:
     assert lost_ways_out(state(BOTH, MORE, ONE), state(ONE, ONE, MORE)) == {FIRST, FIRST + 1}
     assert lost_ways_out(state(ONE), state(frozenset())) == {FIRST}
-    assert lost_ways_out(state(ONE, BOTH), state(ONE, BOTH)) == NOWHERE
-    assert lost_rights(state(BOTH, MORE), state(ONE, ONE)) == NOWHERE, "nothing that they answer"
+    assert lost_ways_out(state(ONE, BOTH), state(ONE, BOTH)) == NO_PLACE
+    assert lost_rights(state(BOTH, MORE), state(ONE, ONE)) == NO_PLACE, "nothing that they answer"
 
 
 def test_what_becomes_never_outside_is_looked_for_everywhere_where_anything_may_leave() -> None:
     before, closed = state(ONE), replace(state(ONE), never_outside=(NEAR,))
     assert lost_rights(before, closed) is None
-    assert lost_rights(closed, before) == NOWHERE
-    assert lost_rights(state(frozenset()), replace(state(frozenset()), never_outside=(NEAR,))) == NOWHERE
+    assert lost_rights(closed, before) == NO_PLACE
+    assert lost_rights(state(frozenset()), replace(state(frozenset()), never_outside=(NEAR,))) == NO_PLACE

@@ -12,6 +12,7 @@ from dataplane.firewall.driver import Firewall
 from dataplane.firewall.nft import NftFirewall
 from dataplane.flows.cut import Receipt, SweepPhase
 from dataplane.flows.judge import NONE_DEPARTED
+from dataplane.flows.places import Places
 from dataplane.kernel import Kernel
 from dataplane.plan import Plan, plan
 from dataplane.state import Allow, HostState, Leaf, TlsListener, Tunnel, Workload
@@ -66,10 +67,9 @@ class Host:
 
     def sweep(self, *addresses: IPv4Address, departed: Mapping[IPv4Address, int] = NONE_DEPARTED) -> Receipt:
         """Cut what the present state forbids: at these addresses, or everywhere where there are none and none departed."""
-        chosen = addresses if addresses or departed else None
-        swept = partial(
-            self.kernel.sweep, self.state, addresses=chosen, leaving=addresses, clock=time.monotonic, departed=departed
-        )
+        named = frozenset(addresses)
+        places = Places(named if named or departed else None, leaving=named, departed=departed)
+        swept = partial(self.kernel.sweep, self.state, places, clock=time.monotonic)
         return swept(phase=SweepPhase.FIRST).result().followed_by(swept(phase=SweepPhase.LATER).result())
 
     def read(self, tables: Tables) -> Tables:

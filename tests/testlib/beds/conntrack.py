@@ -12,7 +12,8 @@ from typing import TypeVar
 from dataplane.flows import conntrack, cut
 from dataplane.flows.conntrack import Flow
 from dataplane.flows.cut import Receipt, SweepPhase
-from dataplane.flows.judge import NONE_DEPARTED
+from dataplane.flows.judge import NONE_DEPARTED, HostView
+from dataplane.flows.places import Places
 from dataplane.flows.streams import EnvoySockets, unknown_sockets
 from dataplane.netlink.addresses import read
 from dataplane.state import Allow, HostState, Workload
@@ -174,8 +175,9 @@ class ConntrackBed:
         """The same for addresses, which may be of no container."""
 
         def taken(link: NetlinkSocket) -> Receipt:
-            chosen = partial(cut.sweep, self.state, addresses=addresses, departed=departed, envoy=envoy, own=_own_addresses)
-            swept = partial(chosen, link=link, clock=clock)
+            places = Places(None if addresses is None else frozenset(addresses), departed=departed)
+            view = HostView(envoy, own=_own_addresses)
+            swept = partial(cut.sweep, self.state, places, link=link, clock=clock, view=view)
             return reduce(Receipt.followed_by, [swept(phase=each) for each in phases])
 
         return self.with_table(taken)
