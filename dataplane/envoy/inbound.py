@@ -31,6 +31,7 @@ from dataplane.envoy.limits import APP_BUFFER, FORGOTTEN, HANDSHAKE, TUNNEL_BUFF
 from dataplane.envoy.resource import packed
 from dataplane.envoy.rights_filters import BY_AUDIT, rights_filters
 from dataplane.envoy.tunnel import http2
+from dataplane.state import InboundListener
 from dataplane.tables import TUNNEL_MARK
 
 _Manager = HttpConnectionManager
@@ -40,30 +41,33 @@ OPTIONS = "envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions"
 
 def inbound_listener(
     name: str,
+    served: InboundListener,
     *,
     address: IPv4Address,
-    port: int,
     pin: Path,
     leaf_name: str,
     cluster_name: str,
     rights_names: Sequence[str],
-    reserved: Collection[int],
-    longest: int,
 ) -> Listener:
-    """On `address`:`port` in the namespace at `pin`: the end of tunnels; the shards `rights_names` judge their streams."""
+    """On `address` in the namespace at `pin`: the end of tunnels; the shards `rights_names` judge their streams."""
     filters = [
-        *admission(address, reserved=reserved),
+        *admission(address, reserved=served.reserved),
         *rights_filters(rights_names),
         HttpFilter(name="envoy.filters.http.original_src", typed_config=packed(OriginalSrc(mark=TUNNEL_MARK))),
         HttpFilter(name="envoy.filters.http.router", typed_config=packed(Router(suppress_envoy_headers=True))),
     ]
-    made = listening(name, address=address, port=port, pin=pin, buffer=TUNNEL_BUFFER)
+    made = listening(name, address=address, port=served.port, pin=pin, buffer=TUNNEL_BUFFER)
     made.access_log.append(ended_tunnels())
     made.filter_chains.append(
         FilterChain(
             # in this order: Envoy (1.40) takes those that the rate refuses from a count that they were never in, and then none
             # gets in for good
-            filters=[fair_share(), handshake_rate(), tie(), _streams(filters, cluster_name=cluster_name, longest=longest)],
+            filters=[
+                fair_share(),
+                handshake_rate(),
+                tie(),
+                _streams(filters, cluster_name=cluster_name, longest=served.longest),
+            ],
             transport_socket=tls.tunnel_server(leaf_name=leaf_name),
             transport_socket_connect_timeout=HANDSHAKE,
         )

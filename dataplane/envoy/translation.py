@@ -16,10 +16,10 @@ from dataplane.envoy import secret
 from dataplane.envoy.caller_rights import SHARDS, caller_rights, sharded
 from dataplane.envoy.cluster import target_cluster
 from dataplane.envoy.inbound import inbound_cluster, inbound_listener
-from dataplane.envoy.listener import tls_listener
 from dataplane.envoy.outbound import LOOPBACK, outbound_cluster, outbound_listener
 from dataplane.envoy.resource import CLUSTER, EXTENSION, LISTENER, SECRET, Resource, ResourceKey, serialized
 from dataplane.envoy.table import ResourceTable
+from dataplane.envoy.tls_port import tls_listener
 from dataplane.state import Allow, HostState, InboundListener, Listener, OutboundListener, TlsListener, Workload
 from dataplane.tables import CELLFUL
 
@@ -83,8 +83,7 @@ def _entries(workload: Workload, listener: Listener, parts: Parts) -> tuple[Entr
         case TlsListener():
             cluster = target_cluster(to.name, address=address, port=listener.target_port, pin=pin, http=listener.http)
             made = tls_listener(
-                named.name, address=address, port=listener.port, pin=pin,
-                leaf_name=leaf.name, cluster_name=to.name, is_http=bool(listener.http),
+                named.name, listener, address=address, pin=pin, leaf_name=leaf.name, cluster_name=to.name,
             )  # fmt: skip
         case OutboundListener():
             cluster = outbound_cluster(to.name, address=address, pin=pin, leaf_name=leaf.name, longest=listener.longest)
@@ -92,8 +91,8 @@ def _entries(workload: Workload, listener: Listener, parts: Parts) -> tuple[Entr
         case InboundListener():
             cluster = inbound_cluster(to.name, pin=pin)
             made = inbound_listener(
-                named.name, address=address, port=listener.port, pin=pin, leaf_name=leaf.name, cluster_name=to.name,
-                rights_names=[key.name for key in rights_keys(address)], reserved=listener.reserved, longest=listener.longest,
+                named.name, listener, address=address, pin=pin,
+                leaf_name=leaf.name, cluster_name=to.name, rights_names=[key.name for key in rights_keys(address)],
             )  # fmt: skip
     return ((to, serialized(cluster)), (named, serialized(made)), (leaf, serialized(secret.leaf(leaf.name, listener.leaf))))
 

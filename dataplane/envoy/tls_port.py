@@ -15,22 +15,23 @@ from dataplane.envoy.access_log import refused_calls
 from dataplane.envoy.container_socket import STAT_PREFIX, fair_share, listening
 from dataplane.envoy.limits import BUFFER, EARLY_BYTES, HANDSHAKE
 from dataplane.envoy.resource import packed
+from dataplane.state import TlsListener
 from dataplane.tables import ORIGINAL_SOURCE_MARK
 
 
 def tls_listener(
-    name: str, *, address: IPv4Address, port: int, pin: Path, leaf_name: str, cluster_name: str, is_http: bool
+    name: str, served: TlsListener, *, address: IPv4Address, pin: Path, leaf_name: str, cluster_name: str
 ) -> Listener:
-    """Terminate TLS on `address`:`port` in the namespace at `pin` and hand each connection, or request, to the cluster."""
+    """Terminate TLS on `address` in the namespace at `pin` and hand each connection, or request, to the cluster."""
     tie, forward = address_tie.destination_if_tied(address), _bytes(cluster_name)
-    if is_http:
+    if served.http:
         tie, forward = address_tie.tie_of_apps(), http.requests(cluster_name)
     chain = FilterChain(
         filters=[fair_share(), tie, forward],
-        transport_socket=tls.server(leaf_name=leaf_name, alpn=http.ALPN if is_http else ()),
+        transport_socket=tls.server(leaf_name=leaf_name, alpn=http.ALPN if served.http else ()),
         transport_socket_connect_timeout=HANDSHAKE,
     )
-    made = listening(name, address=address, port=port, pin=pin, buffer=BUFFER)
+    made = listening(name, address=address, port=served.port, pin=pin, buffer=BUFFER)
     made.listener_filters.append(_original_source())
     made.access_log.append(refused_calls())
     made.filter_chains.append(chain)
