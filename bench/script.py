@@ -21,7 +21,6 @@ from dataplane.firewall.backends import Backend
 
 PAUSE = (0.05, 0.1)  # seconds before a measurement: the cell is at rest, and nothing keeps step with the agent's own clocks
 Command = TypeVar("Command", bound=Callable[..., None])
-Times = Mapping[str, list[list[float]]]
 
 
 def options(*, rounds: int, runs: int = 3) -> Callable[[Command], Command]:

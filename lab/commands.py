@@ -4,8 +4,7 @@ import os
 
 import click
 
-from agent.cli.containers.child import NOT_EXECUTABLE, NOT_FOUND, execute
-from agent.cli.errors import print_error
+from agent.cli.containers.command import execute_or_say
 from agent.cli.output import json_option, print_json
 from agent.client.answer import Fields
 from agent.client.location import need_root
@@ -112,14 +111,7 @@ def exec(number: int, command: tuple[str, ...]) -> int:  # noqa: A001 -- the wor
     environment = children.environment(cell.root)
     os.environ.clear()
     os.environ.update(environment)
-    try:
-        execute(command, {})
-    except FileNotFoundError:
-        print_error(f"cannot run {command[0]}: no such command")
-        return NOT_FOUND
-    except OSError as error:
-        print_error(f"cannot run {command[0]}: {error.strerror}")
-    return NOT_EXECUTABLE
+    return execute_or_say(command, {})
 
 
 @lab.command()

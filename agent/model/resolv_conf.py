@@ -5,7 +5,6 @@ from ipaddress import IPv4Address
 
 from agent.model.names import AppName
 
-NAMESERVER = IPv4Address("169.254.0.2")
 NDOTS = "ndots:2"  # `db.shop` is looked for below the org first, `backend.apps.internal` is asked for as it stands
 EDNS = "edns0"  # 70 addresses fit a datagram instead of 28: glibc then need not ask again over TCP, which is scarce
 

@@ -46,7 +46,7 @@ async def take(store: EtcdStore, name: str, *, wanted: int | None = None, of: Ap
 
 async def claims(cells: EtcdCells, client: EtcdClient) -> dict[int, IndexClaim]:
     """What etcd has of the app."""
-    prefix = cells.keys.indexes_of(WEB)
+    prefix = f"{cells.keys.indexes}{WEB}/"
     found = (await client.read(prefix)).values
     return {int(key.removeprefix(prefix)): decode_index(value) for key, value in found.items()}
 

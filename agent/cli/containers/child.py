@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agent.cli.containers.app_user import AppUser
+from agent.cli.containers.command import NOT_EXECUTABLE, NOT_FOUND, execute
 from agent.cli.containers.identity_mounts import bind_here, private_mounts
 from agent.cli.containers.resolver_mounts import bind_resolver
 from agent.cli.containers.sysfs import mount_own_sysfs
@@ -28,13 +29,10 @@ from agent.errors import HostRefused
 from host import syscalls
 
 READY = b"ready"
-NOT_FOUND, NOT_EXECUTABLE = 127, 126
 FORWARDED = frozenset(
     {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
 )  # fmt: skip
 AWAITED = FORWARDED | {signal.SIGCHLD, signal.SIGIO}
-PYTHONS = (signal.SIGPIPE, signal.SIGXFSZ)
-"""Signals that Python ignores and other programs do not expect to be ignored."""
 
 
 class CannotRun(RuntimeError):
@@ -204,10 +202,3 @@ def _in_words(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(errno.EIO, f"{what}: {error.strerror or error}") from error
-
-
-def execute(command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Become `command`, with `environment` added to ours and the signals that Python changed put back."""
-    for each in PYTHONS:
-        signal.signal(each, signal.SIG_DFL)
-    os.execvpe(command[0], list(command), {**os.environ, **environment})  # noqa: S606 -- no shell is the point

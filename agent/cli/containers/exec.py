@@ -6,11 +6,10 @@ from pathlib import Path
 import click
 
 from agent.cli.completion import attachment_names
-from agent.cli.containers.child import NOT_EXECUTABLE, NOT_FOUND, execute
+from agent.cli.containers.command import execute_or_say
 from agent.cli.containers.identity_mounts import bind_here, missing_folders, private_mounts
 from agent.cli.containers.resolver_mounts import bind_resolver, resolv_conf_of
 from agent.cli.containers.sysfs import mount_own_sysfs
-from agent.cli.errors import print_error
 from agent.client.connection import Client, Refused, Reply, attachment_address
 from agent.client.location import Location, need_root
 from agent.errors import HostRefused
@@ -37,14 +36,7 @@ def execute_in(location: Location, name: str, command: tuple[str, ...]) -> int:
     with refused_as("the attachment's resolv.conf cannot be put in place", hint="see /etc/resolv.conf and 'findmnt /etc'"):
         bind_resolver(resolv_conf_of(found.fields))
     _enter(Path(pin), agent_pid=found.agent_pid)
-    try:
-        execute(command, environment)
-    except FileNotFoundError:
-        print_error(f"cannot run {command[0]}: no such command")
-        return NOT_FOUND
-    except OSError as error:
-        print_error(f"cannot run {command[0]}: {error.strerror}")
-    return NOT_EXECUTABLE
+    return execute_or_say(command, environment)
 
 
 def _attached(client: Client, name: str) -> Reply:

@@ -193,10 +193,6 @@ class Keys:
         """One name's app."""
         return self.claimed_names + name
 
-    def indexes_of(self, app: AppName) -> str:
-        """What the keys of one app's instances begin with."""
-        return f"{self.indexes}{app}/"
-
     def index(self, app: AppName, index: int) -> str:
         """One instance's attachment."""
         return f"{self.indexes}{app}/{index}"

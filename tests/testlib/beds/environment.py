@@ -6,9 +6,10 @@ from pathlib import Path
 
 from agent.attach.container_files import ContainerFiles, ContainerPaths
 from agent.attach.environments import Environments
+from agent.config.config import RESOLVER
 from agent.identity.keyring import Keyring
 from agent.identity.names import app_name
-from agent.model.resolv_conf import NAMESERVER, resolv_conf
+from agent.model.resolv_conf import resolv_conf
 from agent.policy.known_apps import KnownApps
 from agent.store.ledger import Ledger
 from tests.testlib.beds.policies import policies_in
@@ -33,7 +34,7 @@ def container_files(
         ledger,
         environments,
         folders=ContainerPaths(folder / "env", folder / "resolv"),
-        resolv_conf=partial(resolv_conf, nameserver=NAMESERVER, domain=DOMAIN),
+        resolv_conf=partial(resolv_conf, nameserver=RESOLVER, domain=DOMAIN),
         leaving=set(),
         named=folder / "netns",
     )

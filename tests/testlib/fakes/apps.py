@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.config.config import RESOLVER
 from agent.control.api.apps import AppsApi
 from agent.control.api.attachments import AttachmentView, DnsView
 from agent.model.app_port import AppPort
@@ -11,7 +12,7 @@ from agent.model.attachment import AttachRequest
 from agent.model.cell import Endpoint
 from agent.model.names import AppName, Space
 from agent.model.policy import spelled_out
-from agent.model.resolv_conf import NAMESERVER, resolv_conf
+from agent.model.resolv_conf import resolv_conf
 from agent.policy.known_apps import KnownApps
 from agent.store.declared_apps import DeclaredApps
 
@@ -71,5 +72,5 @@ def ports_of(view: AttachmentView) -> tuple[AppPort, ...]:
 
 def dns_of(request: AttachRequest) -> DnsView:
     """As an agent answers."""
-    found = resolv_conf(request.app, nameserver=NAMESERVER, domain="cell.internal")
+    found = resolv_conf(request.app, nameserver=RESOLVER, domain="cell.internal")
     return DnsView(found.nameservers, found.search, found.options, Path(f"/run/cellnet/resolv/{request.name}"))

@@ -10,6 +10,7 @@ from agent.attach.container_files import ContainerPaths
 from agent.attach.environments import Environment
 from agent.attach.reserved_places import ReservedPlaces
 from agent.attach.transaction import AttachTransactions
+from agent.config.config import RESOLVER
 from agent.control.api.attachments import AttachmentsApi
 from agent.control.api.containers import ContainersApi
 from agent.model.attachment import Attachment
@@ -17,7 +18,7 @@ from agent.model.names import AppName
 from agent.model.owner import NamespaceOwner
 from agent.model.place import Place
 from agent.model.reservation import Reservation
-from agent.model.resolv_conf import NAMESERVER, ResolvConf, resolv_conf
+from agent.model.resolv_conf import ResolvConf, resolv_conf
 from tests.testlib.samples import attachment
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class FakePlaces:
         return self.cell.reserved.pop(name, None) is not None
 
     def resolv_conf(self, app: AppName) -> ResolvConf:
-        return resolv_conf(app, nameserver=NAMESERVER, domain="cell.internal")
+        return resolv_conf(app, nameserver=RESOLVER, domain="cell.internal")
 
     def paths(self, name: str) -> ContainerPaths:
         return ContainerPaths(Path("/run/cellnet/env", name), Path("/run/cellnet/resolv", name))
