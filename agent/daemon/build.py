@@ -18,6 +18,7 @@ from aiohttp import web
 from agent.attach.owners import OwnerWatch
 from agent.config.config import Config
 from agent.control.api.apps import AppsApi
+from agent.control.api.attachment_views import AttachmentViews
 from agent.control.api.attachments import AttachmentsApi
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
@@ -276,17 +277,12 @@ def _reporting(base: Foundation, parts: Parts) -> tuple[Part, ...]:
 def _routes(base: Foundation, parts: Parts, in_force: ConfigInForce, reports: tuple[Part, ...]) -> list[web.RouteDef]:
     """The API, a class for each subject."""
     config, clock, storage, enforcement = base.config, base.clock, base.storage, Enforcement(parts.loop)
+    views = AttachmentViews(
+        files=parts.files, leaves=parts.leaves, listeners=parts.listeners, facts=base.facts, naming=parts.names.naming,
+        published=parts.published, is_ready=parts.names.readiness.is_ready, now=clock.now,
+    )  # fmt: skip
     attachments = AttachmentsApi(
-        parts.attaching,
-        files=parts.files,
-        leaves=parts.leaves,
-        listeners=parts.listeners,
-        facts=base.facts,
-        naming=parts.names.naming,
-        published=parts.published,
-        is_ready=parts.names.readiness.is_ready,
-        metrics=parts.metrics,
-        now=clock.now,
+        parts.attaching, views=views, facts=base.facts, published=parts.published, metrics=parts.metrics, now=clock.now
     )
     rotation = RotationApi(
         config.cell, parts.leaves, own=lambda: parts.announcement.roots, store=storage.trust, cells=storage.cells,

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.attach.published_ports import PublishedPorts
-from agent.control.api.attachments import AttachmentsApi
+from agent.control.api.attachment_views import AttachmentViews
 from agent.envoy.listeners import TlsState
 from agent.identity.keyring import Keyring
-from agent.metrics import Metrics
 from tests.testlib.fakes.kernel import FACTS
 from tests.testlib.samples import FIRST, NAMING, app, attachment
 
@@ -20,9 +19,6 @@ class OneContainer:
 
     keyring = Keyring(Path("/nowhere"))
 
-    def attached(self) -> tuple[object, ...]:
-        return (attachment(app("web"), address=FIRST),)
-
     def tls_state(self, _address: object) -> TlsState:
         return TlsState.READY
 
@@ -33,8 +29,7 @@ class OneContainer:
 async def test_a_certificate_that_has_ended_is_expired_and_not_ready() -> None:
     scene: Any = OneContainer()
     for at, state in ((NOON - timedelta(seconds=1), TlsState.READY), (NOON + timedelta(seconds=1), TlsState.EXPIRED)):
-        api = AttachmentsApi(
-            scene,
+        views = AttachmentViews(
             files=scene,
             leaves=scene,
             listeners=scene,
@@ -42,7 +37,7 @@ async def test_a_certificate_that_has_ended_is_expired_and_not_ready() -> None:
             naming=NAMING,
             published=PublishedPorts(lambda: (), facts=FACTS, reserved={}),
             is_ready=lambda _: False,
-            metrics=Metrics(),
             now=lambda at=at: at,  # type: ignore[misc]
         )
-        assert [(each.tls.state, each.ready) for each in api.views()] == [(state, False)]
+        shown = views.of(attachment(app("web"), address=FIRST))
+        assert (shown.tls.state, shown.ready) == (state, False)

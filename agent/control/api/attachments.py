@@ -2,220 +2,25 @@
 
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from ipaddress import IPv4Address
-from pathlib import Path
-from typing import Literal, Self
 
 from aiohttp import web
-from pydantic import Field
 
-from agent.attach.container_files import ContainerFiles
 from agent.attach.published_ports import PublishedPorts
 from agent.attach.transaction import AttachTransactions
-from agent.control.bodies import Body, read_body
+from agent.control.api.attachment_bodies import AttachBody
+from agent.control.api.attachment_views import AttachmentInFull, AttachmentView, AttachmentViews, EnvironmentView
+from agent.control.bodies import read_body
 from agent.control.errors import answer
 from agent.control.peer import PEER
-from agent.envoy.listeners import Listeners, TlsState
 from agent.errors import RAISED, Conflict, InvalidInput, NotFound
-from agent.identity.leaves import Leaves
-from agent.identity.names import Naming
-from agent.loop.desired import CellFacts, pin_of
+from agent.loop.desired import CellFacts
 from agent.metrics import Metrics
-from agent.model.app_port import AppPort
-from agent.model.attachment import Attachment, AttachRequest, check_name
-from agent.model.key_owner import ROOT, KeyOwner
-from agent.model.limits import as_written, limits_of
+from agent.model.attachment import AttachRequest, check_name
 from agent.model.names import AppName
 from agent.model.peer import Peer
-from agent.model.publication import Publication, published_address
 from agent.model.status import Events, Part
 from agent.wording import natural
-from dataplane.state import Limits, TargetHttp
-
-
-@dataclass(frozen=True, slots=True)
-class TlsView:
-    """`not_after`: when its certificate ends (UTC), None while it has none."""
-
-    state: TlsState
-    not_after: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedView:
-    """Ports `port` to `last` of the host, on `address` of it or any, that lead to the container's, the first one to `to`.
-
-    `tls`: there its TLS is terminated. `served`: something inside serves one of them, so that calls are not refused there.
-    """
-
-    port: int
-    last: int
-    address: IPv4Address | Literal["any"]
-    to: int
-    protocol: str
-    tls: bool
-    served: bool
-
-    @classmethod
-    def of(cls, publication: Publication, *, tls_port: int, served: bool) -> Self:
-        """That of one of an attachment's."""
-        return cls(
-            port=publication.first,
-            last=publication.last,
-            address=publication.address or "any",
-            to=publication.inside(tls_port=tls_port)[0],
-            protocol=publication.protocol,
-            tls=publication.to is None,
-            served=served,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class AttachmentView:
-    """An attachment, as it is listed. `routes` are those that lead to it or will; `ready`: its names do lead to it.
-
-    `limits` are those of LimitsBody, None where there is none.
-    """
-
-    name: str
-    app: str
-    instance: int
-    address: IPv4Address
-    ports: tuple[int | str, ...]
-    routes: tuple[str, ...]
-    interface: str
-    tls: TlsView
-    ready: bool
-    limits: Mapping[str, str | int | None]
-    publish: tuple[PublishedView, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DnsView:
-    """What its resolver goes by, and the file that says so."""
-
-    nameservers: tuple[IPv4Address, ...]
-    search: tuple[str, ...]
-    options: tuple[str, ...]
-    file: Path
-
-
-@dataclass(frozen=True, slots=True)
-class EnvironmentView:
-    """What the container's processes find, what an operator should know of it, and the file of it that is kept up to date."""
-
-    environment: Mapping[str, str]
-    warnings: tuple[str, ...]
-    environment_file: Path
-
-
-@dataclass(frozen=True, slots=True)
-class AttachmentInFull(AttachmentView):
-    """An attachment with what its caller needs: its EnvironmentView besides, and `pin`, which holds its namespace."""
-
-    environment: Mapping[str, str]
-    warnings: tuple[str, ...]
-    environment_file: Path
-    dns: DnsView
-    pin: Path
-
-
-class KeyOwnerBody(Body):
-    """Ids of the host. Without a gid no group may read the key."""
-
-    uid: int
-    gid: int | None = None
-
-
-class LimitsBody(Body):
-    """What it may take at most: rate in and out (`100mbit`), open connections to outside of the overlay, new ones a second.
-
-    What is left out has no limit.
-    """
-
-    rate: str | None = None
-    connections: int | None = None
-    new: int | None = None
-
-    def limits(self) -> Limits:
-        """The value for the service. Raises InvalidInput that names the field."""
-        try:
-            return limits_of(rate=self.rate, connections=self.connections, new=self.new)
-        except InvalidInput as error:
-            raise InvalidInput(f"limits: {error.what}", hint=error.hint) from error
-
-
-class PublishBody(Body):
-    """As PublishedView. Without `last` it is one port; `tls` in place of `to` is the port that terminates TLS."""
-
-    port: int
-    last: int | None = None
-    address: str = "any"
-    to: int | None = None
-    protocol: Literal["tcp", "udp"] = "tcp"
-    tls: bool = False
-
-    def publication(self) -> Publication:
-        """The value. Raises InvalidInput."""
-        if (self.to is None) != self.tls:
-            raise InvalidInput(f"port {self.port} is published to nothing, or twice", hint="give either `to`, or `tls: true`")
-        last = self.port if self.last is None else self.last
-        return Publication(self.port, last, self.to, self.protocol, published_address(self.address))
-
-
-class InstanceBody(Body):
-    """What is asked for an instance of an app, wherever it will be. A port is a number for TCP, or "53/udp"."""
-
-    app: str
-    instance: int | None = None
-    ports: tuple[int | str, ...] = Field(default=(), max_length=256)
-    routes: tuple[str, ...] = Field(default=(), max_length=256)
-    tls_target: int | None = None
-    tls_http: bool | Literal["http/1.1", "h2"] = False
-    key_owner: KeyOwnerBody | None = None
-    services: tuple[str, ...] = Field(default=(), max_length=256)
-    limits: LimitsBody = LimitsBody()
-    publish: tuple[PublishBody, ...] = Field(default=(), max_length=256)
-
-    def at(self, netns: str, *, name: str, interface: str = "eth0") -> AttachRequest:
-        """The value, for a namespace. Raises InvalidInput."""
-        app = AppName.parse(self.app)
-        return AttachRequest(
-            name=name,
-            app=app,
-            netns=Path(netns),
-            instance=self.instance,
-            interface=interface,
-            ports=tuple(map(AppPort.of, self.ports)),
-            routes=self.routes,
-            tls_target=self.tls_target,
-            tls_http=TargetHttp.HTTP2 if self.tls_http == "h2" else TargetHttp(bool(self.tls_http)),
-            key_owner=ROOT if self.key_owner is None else KeyOwner(self.key_owner.uid, self.key_owner.gid),
-            services=tuple(app.beside(each) for each in self.services),
-            limits=self.limits.limits(),
-            publish=tuple(each.publication() for each in self.publish),
-        )
-
-
-class AttachBody(InstanceBody):
-    """`PUT /v1/attachments/{name}`. `owner`: what ends it, the namespace or the process that calls."""
-
-    netns: str
-    interface: str = "eth0"
-    owner: Literal["namespace", "caller"] = "namespace"
-    netns_resolv_conf: bool = False
-
-    def request(self, name: str, *, peer: Peer) -> AttachRequest:
-        """The value for the service; the owner's pid is the kernel's word, not the caller's."""
-        if self.owner == "caller" and not peer.pid:
-            raise InvalidInput("the caller's process cannot be seen from here", hint="call from the agent's pid namespace")
-        return replace(
-            self.at(self.netns, name=name, interface=self.interface),
-            owner_pid=peer.pid if self.owner == "caller" else None,
-            netns_resolv_conf=self.netns_resolv_conf,
-        )
 
 
 class AttachmentsApi(Part):
@@ -225,24 +30,16 @@ class AttachmentsApi(Part):
         self,
         attaching: AttachTransactions,
         *,
-        files: ContainerFiles,
-        leaves: Leaves,
-        listeners: Listeners,
+        views: AttachmentViews,
         facts: CellFacts,
-        naming: Naming,
         published: PublishedPorts,
-        is_ready: Callable[[Attachment], bool],
         metrics: Metrics,
         now: Callable[[], datetime],
     ) -> None:
         self._attaching = attaching
-        self._files = files
-        self._leaves = leaves
-        self._listeners = listeners
+        self._views = views
         self._facts = facts
-        self._naming = naming
         self._published = published
-        self._is_ready = is_ready
         self._metrics = metrics
         self._now = now
         self._refused = Events()
@@ -317,7 +114,7 @@ class AttachmentsApi(Part):
         """All of it is in place and listening, or nothing is. Conflict for a name whose namespace lives."""
         self.refuse_own_ports(request)
         try:
-            return await self._in_full(await self._attaching.attach(request, peer=peer))
+            return await self._views.in_full(await self._attaching.attach(request, peer=peer))
         except RAISED as error:
             self._refused.add(self._now(), f"{request.name}: {error.what}")
             self._metrics.refused_attaches.labels(type(error).__name__).inc()
@@ -344,49 +141,12 @@ class AttachmentsApi(Part):
 
     def views(self) -> tuple[AttachmentView, ...]:
         """All that are in place."""
-        return tuple(map(self._view, self._attaching.attached()))
+        return tuple(map(self._views.of, self._attaching.attached()))
 
     async def in_full(self, name: str) -> AttachmentInFull | None:
         """The one of that name, if it is in place."""
         found = next((each for each in self._attaching.attached() if each.name == name), None)
-        return None if found is None else await self._in_full(found)
-
-    async def _in_full(self, held: Attachment) -> AttachmentInFull:
-        if held.publish:
-            await self._published.look()
-        view, paths, resolver = self._view(held), self._files.paths(held.name), self._files.resolv_conf(held.app)
-        environment = await self._files.environments.of(held)
-        return AttachmentInFull(
-            **{each.name: getattr(view, each.name) for each in fields(view)},
-            environment=environment.variables,
-            warnings=environment.warnings,
-            environment_file=paths.environment,
-            dns=DnsView(resolver.nameservers, resolver.search, resolver.options, paths.resolv_conf),
-            pin=pin_of(held.name, pins=self._facts.pins),
-        )
-
-    def _view(self, held: Attachment) -> AttachmentView:
-        return AttachmentView(
-            name=held.name,
-            app=str(held.app),
-            instance=held.instance,
-            address=held.address,
-            ports=tuple(each.json for each in held.ports),
-            routes=self._naming.routes(held.app, held.routes, self._naming.held()),
-            interface=held.interface,
-            tls=self._tls(held),
-            ready=self._is_ready(held),
-            limits=as_written(held.limits),
-            publish=tuple(
-                PublishedView.of(each, tls_port=self._facts.tls_port, served=self._published.is_served(held, each))
-                for each in held.publish
-            ),
-        )
-
-    def _tls(self, held: Attachment) -> TlsView:
-        state, ends = self._listeners.tls_state(held.address), self._leaves.not_after(held.name)
-        has_ended = ends is not None and ends < self._now()
-        return TlsView(TlsState.EXPIRED if has_ended and state is TlsState.READY else state, ends)
+        return None if found is None else await self._views.in_full(found)
 
 
 def free_name(app: AppName, *, taken: AbstractSet[str]) -> str:

@@ -18,7 +18,8 @@ from agent.cells.rollout import MutualTlsRow
 from agent.cells.tunnel_health import PeerRow
 from agent.config.config import Dns, Mtls
 from agent.control import server
-from agent.control.api.attachments import AttachmentInFull, AttachmentsApi, AttachmentView, PublishedView, TlsView
+from agent.control.api.attachment_views import AttachmentInFull, AttachmentView, PublishedView, TlsView
+from agent.control.api.attachments import AttachmentsApi
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
 from agent.control.api.config import ConfigApi
