@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from agent.errors import Conflict, InvalidInput, Unavailable
 from agent.model.credentials import StoreCredentials
-from agent.store.etcd import data_loss
 from agent.store.etcd import rpc_pb2 as rpc
 from agent.store.etcd.client import EtcdClient, unchanged
 from agent.store.etcd.keys import Keys
+from agent.store.etcd.loss.acceptance import plan_beside_deletions
+from agent.store.etcd.loss.generation import unchanged_generation
 from agent.store.etcd.mirror import Mirror
 from agent.store.etcd.operator import client_of
 from agent.store.etcd.transactions import Plan
@@ -78,8 +79,8 @@ class Commits:
         revision: int | None = 0
         for when, do in plans:
             there, held = self.mirror.copy.values, self.mirror.held.values
-            also = data_loss.plan_beside_deletions(do, held=held, keys=self.keys, there=there)
-            when = [*when, *also[0], *data_loss.unchanged_generation(there, self.keys)]
+            also = plan_beside_deletions(do, held=held, keys=self.keys, there=there)
+            when = [*when, *also[0], *unchanged_generation(there, self.keys)]
             revision = await (client or self._client).commit(when=when, do=[*do, *also[1]])
             if revision is None:
                 return False

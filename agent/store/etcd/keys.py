@@ -157,7 +157,7 @@ class Keys:
 
     @property
     def generation(self) -> str:
-        """Which data this is; see data_loss.py."""
+        """Which data this is; see loss/generation.py."""
         return f"{self.claims}generation"
 
     @property

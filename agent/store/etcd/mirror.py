@@ -2,7 +2,7 @@
 
 A missing answer changes nothing here. Each answer is judged first: another cluster, a revision before the last one seen, or
 another generation is no change but a loss of data. The copy then stays as it is until this cell has restored what it knows;
-what it may not write is held (data_loss.py).
+what it may not write is held (loss/).
 """
 
 import asyncio
@@ -14,12 +14,13 @@ from types import MappingProxyType
 from agent import log
 from agent.errors import RAISED, HostRefused, Unavailable
 from agent.pacing import Backoff, wait_for_event
-from agent.store.etcd import data_loss
 from agent.store.etcd.client import Batch, EtcdClient, Reading, RecordChange, Value
-from agent.store.etcd.data_loss import Recovery
 from agent.store.etcd.disk_copy import HeldRecords, RecordsInForce
 from agent.store.etcd.errors import Compacted
 from agent.store.etcd.keys import Keys
+from agent.store.etcd.loss.acceptance import accepted_loss
+from agent.store.etcd.loss.generation import changed_generation, lacks_something, reason_to_doubt
+from agent.store.etcd.loss.recovery import Recovery
 from agent.store.etcd.merged_batches import merged
 
 ABSENT = 60.0  # seconds for which another cell's signs of life are held after a loss: it comes back within a few
@@ -163,8 +164,8 @@ class Mirror:
 
     async def _judge(self, found: Reading, *, known: int) -> bool:
         """Take a reading; False if it lacks data. A quorum has answered it: it is no older than what was `known` before."""
-        why = data_loss.reason_to_doubt(self._copy, found, known=known, keys=self._keys)
-        if why is not None and data_loss.lacks_something(self._copy, found, keys=self._keys):
+        why = reason_to_doubt(self._copy, found, known=known, keys=self._keys)
+        if why is not None and lacks_something(self._copy, found, keys=self._keys):
             self._report_loss(why)
             return False
         # where there was doubt, the right data was brought back, whose revisions may begin anew
@@ -247,7 +248,7 @@ class Mirror:
         """Whether these changes end the data's generation: then none of them is followed before all is read."""
         last = next(change.value for change in reversed(new) if change.key == self._keys.generation)
         made = {} if last is None else {self._keys.generation: last}
-        why = data_loss.changed_generation(self._values, made, self._keys)
+        why = changed_generation(self._values, made, self._keys)
         if why is not None:
             self._report_loss(why)
         return why is not None
@@ -261,7 +262,7 @@ class Mirror:
         """No longer hold what the operator has given up."""
         if not self.held.values:
             return set()
-        accepted = data_loss.accepted_loss(self._values, self._keys)
+        accepted = accepted_loss(self._values, self._keys)
         return self._release({key for key in self.held.values if accepted.covers(key, self._keys)})
 
     def _release(self, keys: set[str]) -> set[str]:

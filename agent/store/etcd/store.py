@@ -20,13 +20,16 @@ from agent.model.routes import RouteDomains
 from agent.model.status import Part, Problem, as_problems
 from agent.store import subnets
 from agent.store.changes import Changes
-from agent.store.etcd import data_loss, records
+from agent.store.etcd import records
 from agent.store.etcd.cells import CellsAndEndpoints
 from agent.store.etcd.client import EtcdClient, put, remove
 from agent.store.etcd.commits import Commits
 from agent.store.etcd.disk_copy import DiskCopy, FirstSeen
 from agent.store.etcd.heartbeat import Heartbeat, Timing
 from agent.store.etcd.keys import Keys
+from agent.store.etcd.loss.acceptance import accepted_loss, plan_to_accept
+from agent.store.etcd.loss.held import held_policies, held_problems
+from agent.store.etcd.loss.recovery import Recovery
 from agent.store.etcd.mirror import Mirror
 from agent.store.etcd.names.names import Names
 from agent.store.etcd.names.view import RoutesAndNames
@@ -78,7 +81,7 @@ class EtcdStore(Part):
         self._disk_copy = disk_copy
         copy, held = (disk_copy and disk_copy.load()) or (None, None)
         self._names = RoutesAndNames(self._keys, holders=self._cells.holders, domains=domains)
-        self._recovery = data_loss.Recovery(
+        self._recovery = Recovery(
             client, self._keys, cell=cell, now=clock, last_tag=last_tag, left_out=lambda: self._names.left_out
         )
         wait = self._names.may_wait
@@ -115,7 +118,7 @@ class EtcdStore(Part):
         unwritten = self._heartbeat.problem
         return (
             *as_problems("store", self.mirror.problem),
-            *data_loss.held_problems(self.mirror.held, self._keys),
+            *held_problems(self.mirror.held, self._keys),
             *(Problem("store", clash, "`cellnet policy accept-loss` ends this message") for clash in self._recovery.clashes),
             *as_problems("store", unwritten if isinstance(unwritten, Conflict | HostRefused) else None),
             *(
@@ -226,13 +229,13 @@ class EtcdStore(Part):
     async def accept_loss(self, *, writer: StoreCredentials | None = None) -> tuple[str, ...]:
         """See PolicyStore."""
         await self.await_return()
-        names = data_loss.held_policies(self.mirror.held, self._keys)
+        names = held_policies(self.mirror.held, self._keys)
 
         def plan() -> list[Plan]:
             there = self.mirror.copy.values
-            accepted = data_loss.accepted_loss(there, self._keys)
+            accepted = accepted_loss(there, self._keys)
             everything = replace(accepted, everything=True)
-            return [] if accepted.everything else [data_loss.plan_to_accept(everything, self._keys, there)]
+            return [] if accepted.everything else [plan_to_accept(everything, self._keys, there)]
 
         await self._commits.settle(plan, writer=writer)
         self._recovery.clashes = ()
