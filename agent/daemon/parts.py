@@ -1,6 +1,6 @@
 """Makes every object of the daemon from the configuration, once, in the order in which they need each other.
 
-What runs them, and what asks them, is agent/daemon/build.py.
+What runs them is agent/daemon/build.py, what asks them agent/daemon/api_parts.py.
 """
 
 import asyncio
