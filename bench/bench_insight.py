@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from agent.errors import HostRefused
-from agent.insight.followers import EventKind
+from agent.insight.flows.followers import EventKind
 from bench.loads.event_follower import LOST, EventFollower
 from bench.loads.load import CONNECTIONS, LATENCY, PORTS, SLOWEST, Ends, compiled, processor_seconds
 from bench.page import page_figures

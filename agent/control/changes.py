@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from aiohttp import web
 
-from agent.insight.history_file import Caller, HistoryArea
+from agent.insight.history.on_disk import Caller, HistoryArea
 from agent.model.peer import Peer
 from agent.wording import listed
 from host.errors import HintedError

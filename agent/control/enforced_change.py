@@ -9,7 +9,7 @@ from aiohttp import web
 from agent.control.changes import NAMES, caller
 from agent.control.enforcement import Enforcement
 from agent.control.peer import PEER
-from agent.insight.policy_trail import PolicyTrail
+from agent.insight.history.policy_trail import PolicyTrail
 from agent.model.credentials import StoreCredentials
 
 

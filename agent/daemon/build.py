@@ -38,10 +38,10 @@ from agent.envoy.connection import EnvoyConnection
 from agent.envoy.leaving_envoys import LeavingEnvoys
 from agent.envoy.memory_relief import MemoryRelief
 from agent.envoy.process import envoy_account, envoy_obstacle
-from agent.insight.history import History
-from agent.insight.history_file import HistoryArea
-from agent.insight.seen_changes import SeenChanges
-from agent.insight.seen_policies import SeenPolicies
+from agent.insight.history.history import History
+from agent.insight.history.on_disk import HistoryArea
+from agent.insight.history.seen_changes import SeenChanges
+from agent.insight.history.seen_policies import SeenPolicies
 from agent.loop import drift
 from agent.loop.loop import Reconciler
 from agent.model.status import Part, problems_of

@@ -7,21 +7,21 @@ from functools import partial
 from agent.cells.tunnel_mode import TunnelMode
 from agent.daemon.foundation import Foundation
 from agent.daemon.name_parts import NameParts
-from agent.insight.denied import Denial, Denied, Reason
-from agent.insight.earlier_flows import EarlierFlows
-from agent.insight.flow_looks import FlowLooks
-from agent.insight.followed_flows import FollowedFlows
-from agent.insight.followers import EventKind, Followers
-from agent.insight.history import History
-from agent.insight.history_file import HistoryArea, HistoryFile
-from agent.insight.named_flows import FlowPlace, NamedFlows
-from agent.insight.noted_packets import NotedPackets, Whereabouts
-from agent.insight.policy_trail import PolicyTrail
+from agent.insight.flows.earlier import EarlierFlows
+from agent.insight.flows.followed import FollowedFlows
+from agent.insight.flows.followers import EventKind, Followers
+from agent.insight.flows.looks import FlowLooks
+from agent.insight.flows.named import FlowPlace, NamedFlows
+from agent.insight.flows.rights_in_force import RightsInForce
+from agent.insight.history.history import History
+from agent.insight.history.on_disk import HistoryArea, HistoryFile
+from agent.insight.history.policy_trail import PolicyTrail
 from agent.insight.policy_use import PolicyUse
-from agent.insight.rights_in_force import RightsInForce
+from agent.insight.refusals.denied import Denial, Denied, Reason
+from agent.insight.refusals.noted_packets import NotedPackets, Whereabouts
+from agent.insight.refusals.tried_calls import TriedCalls
+from agent.insight.refusals.untaken_tunnels import UntakenTunnels
 from agent.insight.summaries import Summaries
-from agent.insight.tried_calls import TriedCalls
-from agent.insight.untaken_tunnels import UntakenTunnels
 from agent.insight.whose import Whose
 from agent.loop.loop import Reconciler
 from agent.loop.reports import TurnReports

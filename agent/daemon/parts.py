@@ -44,8 +44,8 @@ from agent.errors import HostRefused, Unavailable
 from agent.identity.keyring import Keyring
 from agent.identity.leaves import LeafFacts, Leaves
 from agent.identity.names import Naming, app_name
-from agent.insight.refused_calls import tell
-from agent.insight.untaken_tunnels import UntakenTunnels
+from agent.insight.refusals.refused_calls import tell
+from agent.insight.refusals.untaken_tunnels import UntakenTunnels
 from agent.loop.desired import envoy_ports
 from agent.loop.loop import Effects, Reconciler
 from agent.loop.roots_in_force import RootsInForce

@@ -11,8 +11,8 @@ from typing import Annotated, Final, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from agent.insight.denied import Pair, Reason
-from agent.insight.live_flow import LiveFlow
+from agent.insight.flows.live_flow import LiveFlow
+from agent.insight.refusals.denied import Pair, Reason
 from agent.wording import printable
 
 LARGEST: Final = 8_192  # bytes

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from agent import log
 from agent.complaint import Complaints
 from agent.errors import HostRefused, InvalidInput
-from agent.insight.flow_looks import FlowLooks
+from agent.insight.flows.looks import FlowLooks
 from agent.insight.names_outside import NamesOf, meanings
 from agent.model.names import AppName
 from agent.model.policy import EgressPolicy, Policy, Protocol

@@ -11,9 +11,9 @@ from typing import Final
 
 from agent.errors import RAISED
 from agent.insight.cell_summary import CellSummary
-from agent.insight.denied import Denied
-from agent.insight.flow_looks import FlowLooks
-from agent.insight.live_flow import CLOSED
+from agent.insight.flows.live_flow import CLOSED
+from agent.insight.flows.looks import FlowLooks
+from agent.insight.refusals.denied import Denied
 from agent.model.status import Part
 from agent.store.protocols import SummaryStore
 

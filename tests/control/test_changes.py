@@ -4,7 +4,7 @@ import os
 
 from agent.control.changes import REFUSED, TOLD
 from agent.errors import HostRefused
-from agent.insight.history_file import HistoryEntry
+from agent.insight.history.on_disk import HistoryEntry
 from tests.control.conftest import Curl
 from tests.testlib.fakes.cell import routes_of
 

@@ -7,8 +7,8 @@ import pytest
 
 from agent.control import server
 from agent.errors import Unavailable
-from agent.insight.denied import Pair, Reason
-from agent.insight.followers import EACH, MOST, TOLD, WAITING, EventKind, EventWish, Followers
+from agent.insight.flows.followers import EACH, MOST, TOLD, WAITING, EventKind, EventWish, Followers
+from agent.insight.refusals.denied import Pair, Reason
 from tests.control.conftest import Curl
 from tests.testlib.event_stream import EventStream
 from tests.testlib.fakes.cell import FakeCell, serving

@@ -1,6 +1,6 @@
 """Whether many connections begin is known within a moment, and few are few again only after a while."""
 
-from agent.insight.connection_rate import LASTS, MANY, WINDOW, ConnectionRate
+from agent.insight.flows.connection_rate import LASTS, MANY, WINDOW, ConnectionRate
 
 
 def test_many_in_a_moment_are_many_and_as_many_in_longer_are_not() -> None:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from agent.insight.denied import KEPT, PAIRS, PAIRS_A_SECOND, Denied, DeniedRow, Pair, Reason
+from agent.insight.refusals.denied import KEPT, PAIRS, PAIRS_A_SECOND, Denied, DeniedRow, Pair, Reason
 from agent.metrics import Metrics
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)

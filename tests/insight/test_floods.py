@@ -3,7 +3,7 @@
 from collections import Counter
 from ipaddress import IPv4Address
 
-from agent.insight.floods import LASTS, Floods
+from agent.insight.flows.floods import LASTS, Floods
 from dataplane.flows.event_filter import MOST_FLOODING, SAMPLE
 
 ONE, OTHER, THIRD = (IPv4Address("10.255.1.2") + number for number in range(3))

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
 from unittest.mock import create_autospec
 
-from agent.insight.flow_looks import SHARE, FlowLook, FlowLooks
-from agent.insight.named_flows import FlowPlace, NamedFlows
+from agent.insight.flows.looks import SHARE, FlowLook, FlowLooks
+from agent.insight.flows.named import FlowPlace, NamedFlows
 
 TAKES = 0.1  # seconds
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)

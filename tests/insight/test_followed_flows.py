@@ -11,10 +11,10 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from agent.insight import followed_flows
-from agent.insight.followed_flows import NO_EVENTS, FollowedFlows
-from agent.insight.followers import EventKind, EventWish, Followers
-from agent.insight.named_flows import FlowPlace, NamedFlows
+from agent.insight.flows import followed as followed_flows
+from agent.insight.flows.followed import NO_EVENTS, FollowedFlows
+from agent.insight.flows.followers import EventKind, EventWish, Followers
+from agent.insight.flows.named import FlowPlace, NamedFlows
 from dataplane.flows.event_filter import EventFilter
 from host.namespace import run_in
 from tests.testlib.netns import Netns

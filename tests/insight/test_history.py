@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.insight.history import A_MINUTE, KEPT, UNFINISHED, History
-from agent.insight.history_file import LONGEST, Caller, HistoryArea, HistoryEntry, HistoryFile
+from agent.insight.history.history import A_MINUTE, KEPT, UNFINISHED, History
+from agent.insight.history.on_disk import LONGEST, Caller, HistoryArea, HistoryEntry, HistoryFile
 from tests.testlib.patience import eventually_async
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)

@@ -5,8 +5,8 @@ from ipaddress import IPv4Address
 
 from agent.insight.explain.policies import PolicySteps
 from agent.insight.explain.way import AskedWay
+from agent.insight.flows.rights_in_force import RightsInForce
 from agent.insight.names_outside import MOST
-from agent.insight.rights_in_force import RightsInForce
 from agent.model.names import AppName
 from agent.model.outside import NOTHING_INSIDE
 from agent.model.policy import Policy, Protocol

@@ -7,11 +7,11 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from agent.insight import noted_packets
-from agent.insight.denied import Denied
-from agent.insight.noted_packets import NotedPackets, Whereabouts
-from agent.insight.tried_calls import TriedCalls
-from agent.insight.untaken_tunnels import UntakenTunnels
+from agent.insight.refusals import noted_packets
+from agent.insight.refusals.denied import Denied
+from agent.insight.refusals.noted_packets import NotedPackets, Whereabouts
+from agent.insight.refusals.tried_calls import TriedCalls
+from agent.insight.refusals.untaken_tunnels import UntakenTunnels
 from agent.insight.whose import Whose
 from agent.metrics import Metrics
 from agent.model.names import AppName

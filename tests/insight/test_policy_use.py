@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.insight.flow_looks import FlowLook, FlowLooks
-from agent.insight.live_flow import LiveFlow
+from agent.insight.flows.live_flow import LiveFlow
+from agent.insight.flows.looks import FlowLook, FlowLooks
 from agent.insight.policy_use import NEW, SAVED, PolicyUse
 from agent.model.names import AppName
 from agent.model.outside import NOTHING_INSIDE

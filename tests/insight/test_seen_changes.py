@@ -4,9 +4,9 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import cast
 
-from agent.insight.history_file import HistoryFile
-from agent.insight.seen_changes import SeenChanges
-from agent.insight.seen_policies import SeenPolicies
+from agent.insight.history.on_disk import HistoryFile
+from agent.insight.history.seen_changes import SeenChanges
+from agent.insight.history.seen_policies import SeenPolicies
 from agent.model.cell import Cell, CellRecord
 from agent.model.outside import NOTHING_INSIDE
 from agent.model.policy import Policy

@@ -3,8 +3,8 @@
 import tracemalloc
 from ipaddress import IPv4Address
 
-from agent.insight.live_flow import LiveFlow
-from agent.insight.stream_resets import MOMENT, StreamResets
+from agent.insight.flows.live_flow import LiveFlow
+from agent.insight.flows.stream_resets import MOMENT, StreamResets
 from dataplane.flows.tunnel_table import StreamEnds
 
 WEB, API = IPv4Address("10.255.1.2"), IPv4Address("10.255.1.3")

@@ -10,9 +10,9 @@ import pytest
 
 from agent.errors import Unavailable
 from agent.insight.cell_summary import LARGEST, CellSummary
-from agent.insight.denied import Denied, Pair, Reason
-from agent.insight.flow_looks import FlowLook, FlowLooks
-from agent.insight.live_flow import LiveFlow
+from agent.insight.flows.live_flow import LiveFlow
+from agent.insight.flows.looks import FlowLook, FlowLooks
+from agent.insight.refusals.denied import Denied, Pair, Reason
 from agent.insight.summaries import HOLDS, Summaries, SummaryRow
 from agent.metrics import Metrics
 from agent.store.lone_summaries import LoneSummaries

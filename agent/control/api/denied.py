@@ -6,8 +6,8 @@ from aiohttp import web
 
 from agent.control.errors import answer
 from agent.errors import InvalidInput
-from agent.insight.denied import Denial, Denied, ends_of
-from agent.insight.live_flow import Call
+from agent.insight.flows.live_flow import Call
+from agent.insight.refusals.denied import Denial, Denied, ends_of
 from agent.policy.language.ports import parse_one
 from agent.policy.parties import party_of
 

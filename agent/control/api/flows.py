@@ -11,9 +11,9 @@ from agent.control.api.denied import asked
 from agent.control.errors import answer
 from agent.control.peer import PEER
 from agent.errors import InvalidInput
-from agent.insight.flow_looks import FlowLooks
-from agent.insight.followed_flows import FollowedFlows
-from agent.insight.followers import FLOWS, TOLD, EventKind, EventWish, Follower, Followers, message
+from agent.insight.flows.followed import FollowedFlows
+from agent.insight.flows.followers import FLOWS, TOLD, EventKind, EventWish, Follower, Followers, message
+from agent.insight.flows.looks import FlowLooks
 
 EVENTS: Final = "/v1/events"
 MOST: Final = 2_000  # flows of one answer

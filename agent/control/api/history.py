@@ -7,8 +7,8 @@ from aiohttp import web
 
 from agent.control.errors import answer
 from agent.errors import HostRefused, InvalidInput
-from agent.insight.history import Found, History
-from agent.insight.history_file import HistoryArea, HistoryEntry
+from agent.insight.history.history import Found, History
+from agent.insight.history.on_disk import HistoryArea, HistoryEntry
 from agent.wording import did_you_mean
 
 FILTERS = ("since", "area", "most")

@@ -19,7 +19,7 @@ from agent.control.enforced_change import enforced
 from agent.control.enforcement import Enforcement
 from agent.control.errors import JSON, answer
 from agent.errors import InvalidInput
-from agent.insight.policy_trail import PolicyTrail
+from agent.insight.history.policy_trail import PolicyTrail
 from agent.model.names import AppName
 from agent.model.policy import Pattern, Policy
 from agent.policy.in_force import PoliciesInForce

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from agent.control.errors import answer
-from agent.insight.policy_trail import PolicyTrail
+from agent.insight.history.policy_trail import PolicyTrail
 
 
 class PolicyChangesApi:

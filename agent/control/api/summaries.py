@@ -7,7 +7,7 @@ from aiohttp import web
 from agent.control.api.denied import asked
 from agent.control.errors import answer
 from agent.insight.cell_summary import CellSummary
-from agent.insight.denied import ends_of
+from agent.insight.refusals.denied import ends_of
 from agent.insight.summaries import Summaries
 from agent.model.cell import Cell
 

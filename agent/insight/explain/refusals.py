@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from agent.insight.denied import Denied, Pair, Reason, times
 from agent.insight.explain.way import AskedWay, WayStep
+from agent.insight.refusals.denied import Denied, Pair, Reason, times
 from agent.model.policy import Protocol
 from agent.model.status import Problem
 from agent.wording import written_moment

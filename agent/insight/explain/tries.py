@@ -17,7 +17,7 @@ from agent import log
 from agent.errors import Conflict, HostRefused, InvalidInput
 from agent.insight.explain.explanation import Explained
 from agent.insight.explain.way import AskedWay, WayStep
-from agent.insight.tried_calls import TriedCalls, TriedWay
+from agent.insight.refusals.tried_calls import TriedCalls, TriedWay
 from agent.model.cell import Endpoint
 from agent.model.names import AppName
 from agent.model.outside import HostPattern

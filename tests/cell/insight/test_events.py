@@ -3,7 +3,7 @@
 import shlex
 
 from agent.client.answer import Fields
-from agent.insight.history import UNFINISHED
+from agent.insight.history.history import UNFINISHED
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.documents import blocks, commands
 from tests.testlib.patience import eventually

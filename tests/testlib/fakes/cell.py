@@ -49,11 +49,11 @@ from agent.errors import Conflict, NotFound
 from agent.identity.leaves import CaRow
 from agent.identity.names import NamesHeld, Naming
 from agent.identity.rotation import Step
-from agent.insight.denied import Denied, DeniedRow
-from agent.insight.followers import Followers
-from agent.insight.history import History, HistoryRow
-from agent.insight.history_file import HistoryFile
-from agent.insight.policy_trail import PolicyTrail
+from agent.insight.flows.followers import Followers
+from agent.insight.history.history import History, HistoryRow
+from agent.insight.history.on_disk import HistoryFile
+from agent.insight.history.policy_trail import PolicyTrail
+from agent.insight.refusals.denied import Denied, DeniedRow
 from agent.insight.summaries import SummaryRow
 from agent.loop.reports import LastApplyRow
 from agent.metrics import Metrics

@@ -2,9 +2,9 @@
 
 from datetime import datetime
 
-from agent.insight.flow_looks import FlowLook, FlowLooks
-from agent.insight.followed_flows import FollowedFlows
-from agent.insight.live_flow import LiveFlow
+from agent.insight.flows.followed import FollowedFlows
+from agent.insight.flows.live_flow import LiveFlow
+from agent.insight.flows.looks import FlowLook, FlowLooks
 
 FLOW = LiveFlow(
     "5d2a8c01", "acme/shop/web", "acme/shop/api", "10.255.1.2", 40000, "10.255.1.3", "tcp", 8080, "open",

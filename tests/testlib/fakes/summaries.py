@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from agent.insight.cell_summary import CellSummary, FlowPair
-from agent.insight.denied import Pair, Reason
+from agent.insight.refusals.denied import Pair, Reason
 from agent.insight.summaries import AllSummaries, Summaries
 
 FLOWS = FlowPair("acme/shop/web", "acme/shop/api", "tcp", 8080, "web-to-api", "/etc/cellnet/policies.d/shop.yaml:3")

@@ -8,7 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import Final
 
-from agent.insight.live_flow import LiveFlow
+from agent.insight.flows.live_flow import LiveFlow
 from dataplane.flows.tunnel_table import StreamEnds
 
 MOMENT: Final = 0.5  # seconds

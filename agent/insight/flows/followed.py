@@ -16,13 +16,13 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from agent.errors import HostRefused
-from agent.insight.connection_rate import MANY, ConnectionRate
-from agent.insight.floods import LASTS, Floods
-from agent.insight.followers import FLOWS, EventKind, Followers
-from agent.insight.live_flow import LiveFlow
-from agent.insight.named_flows import FlowPlace, NamedFlows
-from agent.insight.stream_events import StreamEvents
-from agent.insight.stream_resets import MOMENT, StreamResets
+from agent.insight.flows.connection_rate import MANY, ConnectionRate
+from agent.insight.flows.floods import LASTS, Floods
+from agent.insight.flows.followers import FLOWS, EventKind, Followers
+from agent.insight.flows.live_flow import LiveFlow
+from agent.insight.flows.named import FlowPlace, NamedFlows
+from agent.insight.flows.stream_events import StreamEvents
+from agent.insight.flows.stream_resets import MOMENT, StreamResets
 from agent.model.status import Part, Problem
 from agent.wording import written_moment
 from dataplane.flows import flow_table

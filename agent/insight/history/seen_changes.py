@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
-from agent.insight.history import History
-from agent.insight.history_file import HistoryArea
-from agent.insight.seen_policies import SeenPolicies
+from agent.insight.history.history import History
+from agent.insight.history.on_disk import HistoryArea
+from agent.insight.history.seen_policies import SeenPolicies
 from agent.model.cell import Cell
 from agent.model.status import Area, Problem
 from agent.pacing import wait_for_event

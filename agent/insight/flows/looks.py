@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from agent.insight.live_flow import LiveFlow
-from agent.insight.named_flows import FlowPlace, NamedFlows
+from agent.insight.flows.live_flow import LiveFlow
+from agent.insight.flows.named import FlowPlace, NamedFlows
 from agent.reader_threads import in_reader_thread
 from dataplane.flows import flow_table, tunnel_table
 from dataplane.flows.flow_table import FlowTable

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Final
 
 from agent.errors import HostRefused
-from agent.insight.flow_looks import FlowLook, FlowLooks
-from agent.insight.followed_flows import FollowedFlows
-from agent.insight.live_flow import CLOSED, LiveFlow
+from agent.insight.flows.followed import FollowedFlows
+from agent.insight.flows.live_flow import CLOSED, LiveFlow
+from agent.insight.flows.looks import FlowLook, FlowLooks
 
 MOST: Final = 16_384  # of which an end is told
 EVERY: Final = 2.0  # seconds between two looks

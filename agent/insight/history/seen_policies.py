@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
-from agent.insight.history import History
-from agent.insight.history_file import HistoryArea
+from agent.insight.history.history import History
+from agent.insight.history.on_disk import HistoryArea
 from agent.model.policy import Policy
 from agent.policy.difference import difference
 from agent.wording import listed

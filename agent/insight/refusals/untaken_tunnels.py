@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import IPv4Address
 from typing import Final
 
-from agent.insight.denied import Denied, Pair, Reason
-from agent.insight.tried_calls import TriedCalls, TriedWay
+from agent.insight.refusals.denied import Denied, Pair, Reason
+from agent.insight.refusals.tried_calls import TriedCalls, TriedWay
 from agent.model.names import AppName
 from agent.model.policy import Policy, Protocol
 from dataplane.envoy.refusal import Check, Refusal

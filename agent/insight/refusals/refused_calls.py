@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from agent.envoy.refused_calls import app_of
-from agent.insight.denied import WOULD, Denied, Pair, Reason
-from agent.insight.tried_calls import TriedCalls, TriedWay
+from agent.insight.refusals.denied import WOULD, Denied, Pair, Reason
+from agent.insight.refusals.tried_calls import TriedCalls, TriedWay
 from dataplane.envoy.refusal import Check, Refusal
 
 REASONS: Final = {

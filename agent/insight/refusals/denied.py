@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from agent.insight.tried_calls import TRIED
+from agent.insight.refusals.tried_calls import TRIED
 from agent.metrics import Metrics
 from agent.model.status import Part
 

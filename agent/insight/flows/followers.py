@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from agent.errors import Unavailable
-from agent.insight.live_flow import Call
+from agent.insight.flows.live_flow import Call
 
 WAITING: Final = 1_000  # events, for each follower
 MOST: Final = 32

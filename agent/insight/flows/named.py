@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
-from agent.insight.live_flow import CLOSED, LiveFlow
-from agent.insight.rights_in_force import NONE, Right, RightsInForce
+from agent.insight.flows.live_flow import CLOSED, LiveFlow
+from agent.insight.flows.rights_in_force import NONE, Right, RightsInForce
 from agent.insight.whose import Whose
 from agent.model.names import AppName
 from agent.model.policy import Protocol

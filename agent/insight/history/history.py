@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from agent.insight.history_file import Caller, HistoryArea, HistoryEntry, HistoryFile
+from agent.insight.history.on_disk import Caller, HistoryArea, HistoryEntry, HistoryFile
 from agent.model.status import Part, Problem
 from agent.pacing import Backoff, wait_for_event
 from agent.reader_threads import in_reader_thread

@@ -11,8 +11,8 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from agent.errors import HostRefused
-from agent.insight.denied import WOULD, Pair, Reason
-from agent.insight.untaken_tunnels import PolicyCheck, UntakenTunnels
+from agent.insight.refusals.denied import WOULD, Pair, Reason
+from agent.insight.refusals.untaken_tunnels import PolicyCheck, UntakenTunnels
 from agent.insight.whose import Whose
 from agent.model.names import AppName
 from agent.model.policy import Protocol

@@ -12,8 +12,8 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from agent.errors import RAISED
-from agent.insight.history import History
-from agent.insight.history_file import Caller, HistoryArea
+from agent.insight.history.history import History
+from agent.insight.history.on_disk import Caller, HistoryArea
 from agent.model.credentials import StoreCredentials
 from agent.store.protocols import TrailStore
 from agent.wording import printable
