@@ -8,11 +8,11 @@ from typing import NamedTuple, TypeAlias
 
 from dataplane.detachment import reset_remote_connections
 from dataplane.firewall.driver import Firewall
-from dataplane.ipset import MarkSet
-from dataplane.name_sets import NameSets
 from dataplane.netlink import addresses, interior, link_rates, links, neighbours, overlay, routes
-from dataplane.outside_sets import OutsideSets
 from dataplane.plan import Plan
+from dataplane.sets.ipset import MarkSet
+from dataplane.sets.names import NameSets
+from dataplane.sets.outside import OutsideSets
 from dataplane.tables import (
     LIMIT_SETS,
     TAG_MASK,

@@ -21,10 +21,10 @@ from dataplane.flows.judge import HostView, reached_outside
 from dataplane.flows.places import Places
 from dataplane.flows.plain import plain_flows
 from dataplane.flows.streams import EnvoySockets, unknown_sockets
-from dataplane.known_names import KnownNames
-from dataplane.name_sets import NameSets
 from dataplane.netlink import addresses, fdb, interior, link_rates, links, neighbours, routes, vtep
 from dataplane.plan import Plan
+from dataplane.sets.known_names import KnownNames
+from dataplane.sets.names import NameSets
 from dataplane.state import HostState
 from dataplane.tables import TUNNEL_LINK, Interior, Tables
 from host import sysctl

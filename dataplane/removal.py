@@ -6,8 +6,8 @@ program's entries are in none of our tables. Each step may be done again.
 
 from dataplane.firewall import backends
 from dataplane.kernel import Kernel
-from dataplane.outside_sets import destroy
 from dataplane.plan import Plan, plan
+from dataplane.sets.outside import destroy
 from dataplane.tables import TAGS_SET, VTEPS_SET, Tables
 from host.netlink.messages import NETLINK_NETFILTER
 from host.netlink.socket import connect

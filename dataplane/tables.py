@@ -211,7 +211,7 @@ class Tables:
     # ours: qdiscs of our veths, and links cifb + 8 hex digits; bits a second in and out, 0 where not all of it is right
     rates: Mapping[IPv4Address, int] = field(default_factory=dict)
     # ours: sets cellnet-name-*; a value is the patterns of names whose addresses are in one. Those come and go with the answers
-    # of the resolver (`name_sets.py`)
+    # of the resolver (`sets/names.py`)
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 

@@ -10,9 +10,9 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
-from dataplane.known_names import KnownNames
 from dataplane.memo import Memo
 from dataplane.network_set import NetworkSet
+from dataplane.sets.known_names import KnownNames
 from dataplane.state import HostState, OutsideRight
 
 LINK_LOCAL: Final = IPv4Network("169.254.0.0/16")

@@ -12,7 +12,7 @@ from agent.loop.loop import Reconciler
 from agent.model.status import Part
 from agent.wording import listed
 from dataplane.kernel import Kernel
-from dataplane.limit_hits import LimitHits, limit_hits
+from dataplane.sets.limit_hits import LimitHits, limit_hits
 from dataplane.state import NO_LIMITS
 
 WORDS = {

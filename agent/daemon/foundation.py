@@ -24,10 +24,10 @@ from agent.store.ledger import Ledger
 from dataplane.envoy.foreign_sockets import envoy_inodes
 from dataplane.firewall import backends
 from dataplane.kernel import Kernel
-from dataplane.known_names import KnownNames
-from dataplane.known_names_file import KnownNamesFile
 from dataplane.netlink.monitor import Monitor
 from dataplane.netlink.underlay import clashes, find_underlay
+from dataplane.sets.known_names import KnownNames
+from dataplane.sets.known_names_file import KnownNamesFile
 from host.sysctl import has_ipv6
 from host.trust import require_trusted
 

@@ -20,7 +20,7 @@ from dataplane.dns.hop.messages import MOST, Addresses
 from dataplane.dns.hop.permits import HopReply, HopRequest
 from dataplane.firewall.outside_matches import name_set
 from dataplane.kernel import Kernel
-from dataplane.name_patterns import patterns_of
+from dataplane.sets.name_patterns import patterns_of
 from dataplane.state import HostState
 from dataplane.way_out import WayOut
 

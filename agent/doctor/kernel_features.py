@@ -20,8 +20,8 @@ from dataplane.firewall.backends import Backend
 from dataplane.firewall.driver import TOOL_SECONDS
 from dataplane.firewall.matches import crowded, hashlimit
 from dataplane.flows import sockdiag
-from dataplane.ipset import MarkSet
 from dataplane.netlink import redirect, vtep
+from dataplane.sets.ipset import MarkSet
 from dataplane.tables import TAG_MASK, TAGS_SET, Redirect, Vtep
 from host import syscalls
 from host.errors import refused_as

@@ -16,8 +16,8 @@ from dataplane import way_in
 from dataplane.admission import admitted, beyond_the_cell
 from dataplane.flows.conntrack import Flow
 from dataplane.flows.streams import EnvoySockets, TunnelStream, unknown_sockets
-from dataplane.known_names import KnownNames
 from dataplane.network_set import NetworkSet
+from dataplane.sets.known_names import KnownNames
 from dataplane.state import INBOUND_PORT, Allow, HostState, Workload
 from dataplane.tables import TAG_MASK
 from dataplane.way_out import WayOut

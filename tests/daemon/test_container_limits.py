@@ -13,7 +13,7 @@ from agent.daemon.container_limits import ContainerLimits, LimitedRow
 from agent.errors import HostRefused
 from agent.loop.loop import Reconciler
 from dataplane.kernel import Kernel
-from dataplane.limit_hits import LimitHits
+from dataplane.sets.limit_hits import LimitHits
 from dataplane.state import NO_LIMITS, HostState, Limits, Workload
 from tests.testlib.fakes.kernel import done
 from tests.testlib.hosts import EMPTY, FIRST

@@ -11,7 +11,7 @@ from dataplane.firewall.driver import Firewall
 from dataplane.firewall.legacy import LegacyFirewall
 from dataplane.firewall.nft import NftFirewall
 from dataplane.firewall.outside_matches import EVERYWHERE, FEW
-from dataplane.outside_sets import BELIEVED, OutsideSets
+from dataplane.sets.outside import BELIEVED, OutsideSets
 from dataplane.state import HostState, OutsideRight
 from dataplane.tables import OUTSIDE_SETS
 from host.namespace import run_in

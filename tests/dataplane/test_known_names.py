@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from dataplane import known_names_file
-from dataplane.known_names import GRACE, LEAST, MOST, KnownNames
-from dataplane.known_names_file import KnownNamesFile
-from dataplane.name_patterns import NamePatterns
+from dataplane.sets import known_names_file
+from dataplane.sets.known_names import GRACE, LEAST, MOST, KnownNames
+from dataplane.sets.known_names_file import KnownNamesFile
+from dataplane.sets.name_patterns import NamePatterns
 
 ONE, TWO = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")
 

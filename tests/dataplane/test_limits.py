@@ -11,7 +11,7 @@ import pytest
 from dataplane.firewall.backends import Backend, firewall
 from dataplane.firewall.limits import OVER_NEW, OVER_OPEN, as_kept
 from dataplane.firewall.outside_matches import EVERYWHERE
-from dataplane.limit_hits import LimitHits, limit_hits
+from dataplane.sets.limit_hits import LimitHits, limit_hits
 from dataplane.state import HostState, Limits, OutsideRight
 from host.namespace import run_in
 from tests.testlib.connections import is_alive

@@ -5,9 +5,9 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from dataplane import name_sets
-from dataplane.known_names import KnownNames
-from dataplane.name_sets import NameSets
+from dataplane.sets import names as name_sets
+from dataplane.sets.known_names import KnownNames
+from dataplane.sets.names import NameSets
 from host.namespace import run_in
 from tests.testlib.netns import Netns
 

@@ -8,8 +8,8 @@ from threading import Thread
 
 import pytest
 
-from dataplane.limit_hits import limit_hits
 from dataplane.netlink.link_rates import LEAST_BYTES
+from dataplane.sets.limit_hits import limit_hits
 from dataplane.state import HostState, Limits
 from dataplane.tables import host_interface, shaper_interface
 from host.namespace import run_in

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dataplane.flows import judge
 from dataplane.flows.conntrack import TIME_WAIT, Flow
 from dataplane.flows.judge import HostView
-from dataplane.known_names import GRACE, KnownNames
+from dataplane.sets.known_names import GRACE, KnownNames
 from dataplane.state import INBOUND_PORT, Allow, HostState, MutualTls, OutsideRight, Tunnel, Workload
 from tests.testlib.judged import is_forbidden
 

@@ -27,7 +27,7 @@ from dataplane.dns.hop.permits import AgentAway, Permits
 from dataplane.dns.hop.quota import Quota
 from dataplane.dns.hop.refusals import FAILED as FAILURE
 from dataplane.dns.hop.refusals import refusal
-from dataplane.known_names import LEAST
+from dataplane.sets.known_names import LEAST
 
 WAITING: Final = 2_000  # questions that are worked on; dnsmasq lets half as many wait
 AT_ONCE: Final = 100  # of one container: names that no server answers are waited for, and would soon be all that may wait

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from ipaddress import IPv4Network
 from typing import Final, NamedTuple
 
-from dataplane.ipset import (
+from dataplane.sets.ipset import (
     ADD,
     CONTENT,
     CREATE,

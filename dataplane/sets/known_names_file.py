@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
-from dataplane.known_names import Ends
+from dataplane.sets.known_names import Ends
 from host import durable
 from host.errors import refused_as
 

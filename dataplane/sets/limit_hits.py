@@ -10,8 +10,8 @@ from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
 from dataplane.firewall.limits import OVER_NEW, OVER_OPEN
-from dataplane.ipset import CONTENT, ENTRIES, IP, IPV4_ADDRESS, LIST, PROTOCOL, SET, parts_of
 from dataplane.netlink import link_rates, links
+from dataplane.sets.ipset import CONTENT, ENTRIES, IP, IPV4_ADDRESS, LIST, PROTOCOL, SET, parts_of
 from host.errors import HostRefused
 from host.netlink.messages import NETLINK_NETFILTER, NETLINK_ROUTE, NFGENMSG_IPV4, attribute
 from host.netlink.socket import connect

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from threading import Lock
 from typing import Final
 
-from dataplane.ipset import (
+from dataplane.sets.ipset import (
     ADD,
     CONTENT,
     CREATE,
@@ -28,9 +28,9 @@ from dataplane.ipset import (
     TYPE,
     parts_of,
 )
-from dataplane.known_names import LEAST, Ends, KnownNames
-from dataplane.name_patterns import patterns_of
-from dataplane.outside_sets import MOST, destroy, listed, named
+from dataplane.sets.known_names import LEAST, Ends, KnownNames
+from dataplane.sets.name_patterns import patterns_of
+from dataplane.sets.outside import MOST, destroy, listed, named
 from dataplane.tables import NAME_SETS
 from host.errors import HostRefused
 from host.netlink.messages import NETLINK_NETFILTER, NFGENMSG_IPV4, NLM_F_ACK, attribute, nested

@@ -1,7 +1,7 @@
 """What names of hosts outside have stood for, as this cell's resolver has answered: which addresses, and until when.
 
-The sets that rules name are filled from it (`name_sets.py`), and live flows are judged by it (`way_out.py`). What is over is
-still known for a while: a flow that began at its last moment is seen by then, and keeps it.
+The sets that rules name are filled from it (`names.py`), and live flows are judged by it (`dataplane/way_out.py`). What is over
+is still known for a while: a flow that began at its last moment is seen by then, and keeps it.
 """
 
 import time
@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from threading import RLock
 from typing import Final, TypeAlias
 
-from dataplane.name_patterns import patterns_of
+from dataplane.sets.name_patterns import patterns_of
 
 LEAST: Final = 60.0  # seconds for which an address holds, however short its time to live
 LONGEST: Final = 86_400.0
