@@ -1,6 +1,6 @@
 """The environment of an instance's processes: its address and identity, and where the apps are that it may reach.
 
-It is worked out when it is asked for: at an attach, for `cellnet exec`, and for the file of agent/attach/environment_files.py.
+It is worked out when it is asked for: at an attach, for `cellnet exec`, and for the file of agent/attach/container_files.py.
 """
 
 from collections import OrderedDict

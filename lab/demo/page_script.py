@@ -1,4 +1,4 @@
-"""The demo's api, a script of its own: `python3 page.py PORT` answers with a small page, and `/stream` never ends.
+"""The demo's api, a script of its own: `python3 page_script.py PORT` answers with a small page, and `/stream` never ends.
 
 Standard library only and no import of ours, as any user's app would be.
 """

@@ -4,6 +4,7 @@ A file that repeats its folder's name is listed. An entry that is mended must le
 """
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,13 @@ def test_no_file_is_named_for_what_any_file_could_hold(folder: str) -> None:
 def test_no_file_repeats_the_name_of_its_folder(folder: str) -> None:
     named = {path: path.stem.removeprefix("test_").removeprefix("bench_").split("_") for path in files(folder)}
     assert [place(path) for path, words in named.items() if path.parent.name in words and len(words) > 1] == []
+
+
+def test_files_that_code_names_exist() -> None:
+    """Their whole paths, in what is said of the code."""
+    path = re.compile(rf"(?<![\w/])(?:{'|'.join((*PRODUCT, 'bench', 'lab'))})/[\w/]+\.(?:py|sh|c)\b")
+    named = {(place(each), name) for each in files(*PRODUCT, "bench", "lab") for name in path.findall(each.read_text())}
+    assert {(where, name) for where, name in named if not (ROOT / name).exists()} == set()
 
 
 def test_files_are_named_by_nouns() -> None:

@@ -266,7 +266,7 @@ def test_a_name_that_changes_its_address_keeps_its_connections(
 
 
 @once
-@pytest.mark.parametrize("part", [Part.AGENT, Part.HOP, Part.DNS])  # all at once: test_outside_in_trouble.py
+@pytest.mark.parametrize("part", [Part.AGENT, Part.HOP, Part.DNS])  # all at once: test_in_trouble.py
 def test_a_part_that_is_killed_costs_no_connection_and_no_name(
     cell: CellUnderTest, dns_outside: ScriptedDns, part: Part, far: Remote
 ) -> None:
