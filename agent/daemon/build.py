@@ -1,4 +1,4 @@
-"""Puts the daemon together: the objects of agent/daemon/parts.py, the tasks that they run, what `status` asks, the API.
+"""Puts the daemon together: the objects of agent/daemon/parts/parts.py, the tasks that they run, what `status` asks, the API.
 
 A new part has its place in the list of what reports; what it does for as long as the agent runs, among the tasks.
 """
@@ -21,14 +21,14 @@ from agent.control.api.status import METRICS
 from agent.control.config_in_force import ConfigInForce
 from agent.control.metrics_listener import MetricsListener
 from agent.daemon import watchdog
-from agent.daemon.api_parts import api_routes
 from agent.daemon.clock import Clock
 from agent.daemon.disk_space import DiskSpace
 from agent.daemon.firewall import clear_other_backend
-from agent.daemon.foundation import Foundation, lay_foundation
 from agent.daemon.live_settings import take
 from agent.daemon.lock import ForeignHolders
-from agent.daemon.parts import Parts, make_parts
+from agent.daemon.parts.api import api_routes
+from agent.daemon.parts.foundation import Foundation, lay_foundation
+from agent.daemon.parts.parts import Parts, make_parts
 from agent.daemon.saved_rules import SavedRules
 from agent.daemon.tasks import TaskFailures
 from agent.daemon.this_cell import ThisCell

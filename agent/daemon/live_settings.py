@@ -2,8 +2,8 @@
 
 from agent import log
 from agent.config.config import Config
-from agent.daemon.foundation import Foundation, with_live_settings
-from agent.daemon.parts import Parts, reserved_ports
+from agent.daemon.parts.foundation import Foundation, with_live_settings
+from agent.daemon.parts.parts import Parts, reserved_ports
 
 
 def take(config: Config, *, base: Foundation, parts: Parts) -> None:

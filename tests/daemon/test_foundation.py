@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 import pytest
 
 from agent.config.load import load
-from agent.daemon import foundation
+from agent.daemon.parts import foundation
 from agent.errors import HostRefused
 from dataplane.kernel import Kernel
 from host.errors import all_refused

@@ -8,7 +8,7 @@ import pytest
 from agent.config.config import Config
 from agent.config.current import CurrentConfig
 from agent.config.load import load
-from agent.daemon.outside_parts import make_outside_parts
+from agent.daemon.parts.outside import make_outside_parts
 from agent.model.outside import HostPattern, Inside
 
 ETCD = "store={etcd: {endpoints: [http://192.0.2.40:2379, http://localhost:2380]}}"

@@ -12,7 +12,7 @@ from agent.config.etcd import Etcd, EtcdEndpoint
 from agent.config.load import load
 from agent.control.config_in_force import ConfigInForce
 from agent.daemon.clock import Clock
-from agent.daemon.foundation import lay_foundation
+from agent.daemon.parts.foundation import lay_foundation
 from agent.daemon.trusted_files import TrustedFiles, deciding_files
 from agent.envoy.process import exec_envoy
 from agent.errors import HostRefused

@@ -9,8 +9,8 @@ from ipaddress import IPv4Address
 from agent.config.config import Mtls
 from agent.control.api.apps import AppsApi
 from agent.control.api.policy_check import PolicyCheck
-from agent.daemon.foundation import Foundation
-from agent.daemon.parts import Parts
+from agent.daemon.parts.foundation import Foundation
+from agent.daemon.parts.parts import Parts
 from agent.identity.leaf import validity
 from agent.insight.explain.explanation import Explanation
 from agent.insight.explain.instances import CellSteps, InstanceSteps

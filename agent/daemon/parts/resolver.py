@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent.control.socket import listening
-from agent.daemon.foundation import Foundation
+from agent.daemon.parts.foundation import Foundation
 from agent.dns.asked_names import AskedNames, AskedNamesFacts
 from agent.dns.hop_process import hop_account, what_keeps_hop
 from agent.dns.liveness import ResolverFacts, ResolverLiveness

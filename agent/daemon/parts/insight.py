@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent.cells.tunnel_mode import TunnelMode
-from agent.daemon.foundation import Foundation
-from agent.daemon.name_parts import NameParts
+from agent.daemon.parts.foundation import Foundation
+from agent.daemon.parts.names import NameParts
 from agent.insight.flows.earlier import EarlierFlows
 from agent.insight.flows.followed import FollowedFlows
 from agent.insight.flows.followers import EventKind, Followers

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from agent.attach.asked_routes import AskedRoutes
 from agent.attach.name_claims import NameClaims
-from agent.daemon.foundation import Foundation
+from agent.daemon.parts.foundation import Foundation
 from agent.dns.readiness import Readiness
 from agent.identity.names import NamesHeld, Naming
 from agent.loop.endpoint_names import EndpointNames

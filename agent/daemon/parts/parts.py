@@ -1,11 +1,11 @@
 """Makes every object of the daemon from the configuration, once, in the order in which they need each other.
 
-What runs them is agent/daemon/build.py, what asks them agent/daemon/api_parts.py.
+What runs them is agent/daemon/build.py, what asks them agent/daemon/parts/api.py.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -28,24 +28,23 @@ from agent.cells.tunnel_mode import TunnelMode
 from agent.config.config import Config, Mtls
 from agent.daemon.container_limits import ContainerLimits
 from agent.daemon.firewall import FirewallPart, passage_of
-from agent.daemon.foundation import Foundation
-from agent.daemon.insight_parts import InsightParts, make_insight_parts, make_untaken
-from agent.daemon.name_parts import NameParts, make_name_parts
-from agent.daemon.outside_parts import OutsideParts, make_outside_parts
-from agent.daemon.resolver_parts import ResolverParts, make_resolver_parts
+from agent.daemon.parts.envoy import heard_of_envoy, make_foreign_listeners, make_listeners, make_liveness
+from agent.daemon.parts.foundation import Foundation
+from agent.daemon.parts.insight import InsightParts, make_insight_parts
+from agent.daemon.parts.names import NameParts, make_name_parts
+from agent.daemon.parts.outside import OutsideParts, make_outside_parts
+from agent.daemon.parts.resolver import ResolverParts, make_resolver_parts
 from agent.daemon.tunnel_looks import TunnelLooks
 from agent.envoy.foreign_listeners import ForeignListeners
 from agent.envoy.listeners import Listeners
 from agent.envoy.liveness import Liveness
-from agent.envoy.pressure import COUNTERS, Pressure
-from agent.envoy.process import envoy_account, worker_count
+from agent.envoy.pressure import Pressure
+from agent.envoy.process import envoy_account
 from agent.envoy.refused_calls import RefusedCalls
 from agent.errors import HostRefused, Unavailable
 from agent.identity.keyring import Keyring
 from agent.identity.leaves import LeafFacts, Leaves
 from agent.identity.names import Naming, app_name
-from agent.insight.refusals.refused_calls import tell
-from agent.insight.refusals.untaken_tunnels import UntakenTunnels
 from agent.loop.desired import envoy_ports
 from agent.loop.loop import Effects, Reconciler
 from agent.loop.roots_in_force import RootsInForce
@@ -64,11 +63,7 @@ from agent.policy.tags_in_use import TagsInUse
 from agent.store.last_leaves import ClockBounds
 from ca.disk import Authorities, load_or_create
 from dataplane.dns.hosts_files import HostsFolder
-from dataplane.envoy import admin
-from dataplane.envoy.access_log_service import AccessLogService
 from dataplane.envoy.ads import AdsServer
-from dataplane.envoy.foreign_sockets import ForeignSockets
-from dataplane.envoy.refusal import Refusal
 from dataplane.flows.open_connections import open_connections
 from host.durable import make_folder
 
@@ -121,7 +116,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     names, account = make_name_parts(base, stack), envoy_account(config)
     leaves, tags, policies = _leaves(base, holders, names.naming), _tags(base), _policies(base)
     ports = ReservedPorts(lambda each: envoy_ports(each, facts=facts, tunnels=mode.serves), uid=account.pw_uid)
-    ads, pressure, refused, untaken = _heard_of_envoy(base, metrics, stack, gid=account.pw_gid)
+    ads, pressure, refused, untaken = heard_of_envoy(base, metrics, stack, gid=account.pw_gid)
     roots = RootsInForce(leaves, say=announcement.set_roots, before=announcement.roots)
     sources = SnapshotSources(
         trust=storage.trust, cells=storage.cells, ledger=base.ledger, policies=policies, tags=tags, leaves=leaves,
@@ -136,7 +131,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
     known = KnownApps(storage.tags, storage.routes, now=clock.seconds)
     of_cells = _of_cells(base, policies)
     files = _files(base, leaves, of_cells, known, leaving)
-    liveness, published = _liveness(base, ads), _published(base)
+    liveness, published = make_liveness(base, ads), _published(base)
     attaching = AttachTransactions(
         AttachParts(
             ledger=base.ledger, leaves=leaves, owners=base.owners, reconciler=loop, claim=tags.claim, facts=facts,
@@ -144,7 +139,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
             leaving=leaving, now=clock.seconds, hung=lambda: liveness.problem, closed=lambda: drain.refusal(),
         )
     )  # fmt: skip
-    drain, listeners = _drain(base, loop, attaching, names, announcement), _listeners(base, loop, ads)
+    drain, listeners = _drain(base, loop, attaching, names, announcement), make_listeners(base, loop, ads)
     rollout_facts = RolloutFacts(lambda: peers.all, lambda: announcement.announced, clock.elapsed)
     return Parts(
         metrics=metrics, leaves=leaves, policies=policies, known=known, tags=tags, announcement=announcement, roots=roots,
@@ -157,7 +152,7 @@ async def make_parts(base: Foundation, stack: contextlib.AsyncExitStack) -> Part
             mode, TunnelLooks(mode, base.ledger, attaching, ports, listeners, loop, base.kernel, facts), rollout_facts,
             on_change=loop.kick,
         ),
-        foreign_listeners=_foreign_listeners(base, loop), pressure=pressure, refused=refused, names=names,
+        foreign_listeners=make_foreign_listeners(base, loop), pressure=pressure, refused=refused, names=names,
         insight=make_insight_parts(base, untaken, policies=policies, names=names, mode=mode, loop=loop),
         resolver=make_resolver_parts(base, loop), outside=outside, published=published,
     )  # fmt: skip
@@ -260,38 +255,6 @@ def _holders(base: Foundation, mode: TunnelMode) -> AddressHolders:
         now=base.clock.now,
         bounds=lambda: ClockBounds(earliest(), latest()),
     )
-
-
-def _heard_of_envoy(
-    base: Foundation, metrics: Metrics, stack: contextlib.AsyncExitStack, *, gid: int
-) -> tuple[AdsServer, Pressure, RefusedCalls, UntakenTunnels]:
-    """What it has taken, how it is, what it has refused, and what was denied by whatever."""
-    clock, paths, untaken = base.clock, base.config.paths, make_untaken(base, metrics)
-    pressure = Pressure(partial(admin.counters, paths.envoy_admin, COUNTERS), connected=lambda: ads.status().connected)
-
-    def also(refusals: Sequence[Refusal]) -> None:
-        tell(refusals, untaken.denied, untaken.tried)
-        untaken.take(refusals)
-
-    refused = RefusedCalls(metrics=metrics, elapsed=clock.elapsed, now=clock.now, lost=pressure.lost, also=also)
-    ads = AdsServer(paths.xds_socket, gid=gid, beside=(AccessLogService(refused.take).handler(),))
-    stack.push_async_callback(ads.stop)
-    return ads, pressure, refused, untaken
-
-
-def _liveness(base: Foundation, ads: AdsServer) -> Liveness:
-    ask = partial(admin.answer, base.config.paths.envoy_admin)
-    return Liveness(ask, connected=lambda: ads.status().connected, clock=base.clock.elapsed)
-
-
-def _listeners(base: Foundation, loop: Reconciler, ads: AdsServer) -> Listeners:
-    workers, elapsed = worker_count(base.config), base.clock.elapsed
-    return Listeners(loop.served, ads=ads, workers=workers, clock=elapsed, on_repair=loop.reports.add_repair)
-
-
-def _foreign_listeners(base: Foundation, loop: Reconciler) -> ForeignListeners:
-    destroy, elapsed = ForeignSockets(base.config.paths.envoy_admin).destroy, base.clock.elapsed
-    return ForeignListeners(loop.served, destroy=destroy, clock=elapsed, on_repair=loop.reports.add_repair)
 
 
 async def _announcement(base: Foundation, mode: TunnelMode) -> Announcement:

@@ -29,9 +29,9 @@ from agent.control.api.unused_policies import UnusedPoliciesApi
 from agent.control.config_in_force import ConfigInForce
 from agent.control.enforcement import Enforcement
 from agent.control.names_in_force import NamesInForce
-from agent.daemon.explain_parts import make_explanation, make_tries
-from agent.daemon.foundation import Foundation
-from agent.daemon.parts import Parts
+from agent.daemon.parts.explain import make_explanation, make_tries
+from agent.daemon.parts.foundation import Foundation
+from agent.daemon.parts.parts import Parts
 from agent.insight.foreseen_cuts import CutForecast
 from agent.metrics import Levels
 from agent.model.status import Part, problems_of
