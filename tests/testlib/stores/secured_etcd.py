@@ -14,7 +14,7 @@ SECRET = "correct-horse-battery"  # the operator's password
 
 def rights() -> tuple[list[str], ...]:
     """The commands of docs/store.md that give a cell its rights, and those that let it change policies."""
-    return tuple(map(_words, blocks("docs/store.md", test="tests/store/test_etcd_rights.py")))
+    return tuple(map(_words, blocks("docs/store.md", test="tests/store/etcd/test_rights.py")))
 
 
 def _words(block: str) -> list[str]:
@@ -39,7 +39,7 @@ def secured(folder: Path, *, ask: bool, netns: Path | None = None, address: IPv4
 
 def add_operator(etcd: Etcd) -> None:
     """The user `operator`, with SECRET, as docs/cells.md makes it."""
-    (block,) = blocks("docs/cells.md", test="tests/store/test_etcd_operator.py")
+    (block,) = blocks("docs/cells.md", test="tests/store/etcd/test_operator.py")
     for command in _words(block):
         etcd.ctl(*ROOT_USER, *command.replace("SECRET", SECRET).split())
 

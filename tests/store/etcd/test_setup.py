@@ -41,7 +41,7 @@ def shown(document: str, start: str, instead: dict[str, str]) -> str:
 def etcd(tmp_path: Path, instead: dict[str, str]) -> Iterator[None]:
     """It runs with the certificates and the settings of the document."""
     (tmp_path / "etc").mkdir()
-    certificates = blocks("docs/store.md", test="tests/store/test_etcd_setup.py")[0]
+    certificates = blocks("docs/store.md", test="tests/store/etcd/test_setup.py")[0]
     run_in_shell(certificates, folder=tmp_path, instead=instead, env=os.environ)
     settings = dict(line.split("=", 1) for line in shown("docs/store.md", SETTINGS, instead).splitlines())
     peers = f"http://127.0.0.1:{free_port()}"
@@ -60,9 +60,9 @@ def etcd(tmp_path: Path, instead: dict[str, str]) -> Iterator[None]:
 async def test_the_documents_commands_make_an_etcd_that_asks_for_users_and_a_cell_that_has_one(
     tmp_path: Path, instead: dict[str, str]
 ) -> None:
-    users, files = blocks("docs/store.md", test="tests/store/test_etcd_setup.py")[1:]
-    rights = blocks("docs/store.md", test="tests/store/test_etcd_rights.py")
-    operator = blocks("docs/cells.md", test="tests/store/test_etcd_operator.py")
+    users, files = blocks("docs/store.md", test="tests/store/etcd/test_setup.py")[1:]
+    rights = blocks("docs/store.md", test="tests/store/etcd/test_rights.py")
+    operator = blocks("docs/cells.md", test="tests/store/etcd/test_operator.py")
     answers = "until etcdctl endpoint health 2>/dev/null; do sleep 0.1; done"
     first, others = users.split("\n", 1)
     run_in_shell(first, answers, others, *rights, *operator, folder=tmp_path, instead=instead, env=os.environ)

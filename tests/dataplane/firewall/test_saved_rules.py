@@ -12,7 +12,7 @@ from tests.repository.test_docs import FENCE
 from tests.testlib.hosts import Host, allow, make_host
 from tests.testlib.netns import Netns
 
-PAGE = Path(__file__).parents[2] / "docs" / "firewalls.md"
+PAGE = Path(__file__).parents[3] / "docs" / "firewalls.md"
 SAVE, MEND, TRY = [text for _, text in FENCE.findall(PAGE.read_text()) if "/etc/iptables" in text]
 OWN = "-A INPUT -s 192.0.2.1/32 -j DROP"
 

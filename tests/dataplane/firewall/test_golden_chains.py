@@ -1,7 +1,7 @@
 """The chains of a cell, word for word: some states as golden text, and the same text read back from both backends.
 
-A change of the rules changes these files, so it is seen. `CELLNET_GOLDEN=write pytest tests/dataplane/test_golden_chains.py`
-writes them anew.
+A change of the rules changes these files, so it is seen. They are written anew by
+`CELLNET_GOLDEN=write pytest tests/dataplane/firewall/test_golden_chains.py`.
 """
 
 import os

@@ -12,7 +12,7 @@ from agent.store.etcd import records
 from agent.store.etcd.client import Batch, RecordChange, Value
 from agent.store.etcd.merged_batches import merged
 from agent.store.etcd.write_rates import FEW, WINDOW, WriteRates
-from tests.store.test_etcd_cell_records import KEYS, LEASE, Values, cell, claimed, decoded, honest, runs, said
+from tests.store.etcd.test_cell_records import KEYS, LEASE, Values, cell, claimed, decoded, honest, runs, said
 from tests.testlib.samples import app
 
 MANY = 20_000
