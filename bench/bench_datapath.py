@@ -8,7 +8,7 @@ from bench.script import compared, options
 from bench.stages import paths
 from bench.stages.path_rounds import FEW, MANY, Plan, measured
 from bench.stages.paths import Rules, Setting
-from dataplane.firewall.backends import Backend
+from dataplane.firewall.backends.backends import Backend
 
 BETWEEN = (100, 1_000, 5_000)
 

@@ -16,7 +16,7 @@ from bench.stages import egress_paths
 from bench.stages.path_rounds import BARE, NAMES, TEN, UNITS, WITH_FEW, WITHIN_FIVE, Measured, Values, forget
 from bench.stages.paths import Rules, Setting
 from bench.stages.scene import short_lived_folder
-from dataplane.firewall.backends import Backend
+from dataplane.firewall.backends.backends import Backend
 
 FEW, MANY = 10, 10_000
 FLAT = "flat list"

@@ -19,8 +19,8 @@ from agent.errors import HostRefused
 from bench.reports.comparison import Figure, Limit
 from bench.script import compared, options
 from bench.stages.scene import Scene, opened
-from dataplane.envoy import admin
-from dataplane.envoy.command import DRAIN_SECONDS
+from dataplane.envoy.process import admin
+from dataplane.envoy.process.command import DRAIN_SECONDS
 from host.process import run
 from lab.cell import Part
 

@@ -14,7 +14,7 @@ from bench.reports.figures import Bar, Series
 from bench.script import Stopwatch, main, options, pause, repeat
 from bench.stages import many_cells
 from bench.stages.many_cells import ManyCells
-from dataplane.firewall.backends import Backend
+from dataplane.firewall.backends.backends import Backend
 
 IN, OUT = "policy allow on one cell", "policy delete on one cell"
 ALL_CONNECT, ALL_REFUSE = f"{IN} -> connects on all", f"{OUT} -> refused on all"

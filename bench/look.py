@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from bench.stages.scene import Scene
-from dataplane.firewall import backends
+from dataplane.firewall.backends import backends
 from dataplane.kernel import Kernel
 from dataplane.netlink.links import SETTINGS
 from dataplane.tables import Tables

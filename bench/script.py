@@ -17,7 +17,7 @@ from agent.errors import RAISED
 from bench.reports import report
 from bench.reports.comparison import Comparison, Figure
 from bench.reports.figures import Series
-from dataplane.firewall.backends import Backend
+from dataplane.firewall.backends.backends import Backend
 
 PAUSE = (0.05, 0.1)  # seconds before a measurement: the cell is at rest, and nothing keeps step with the agent's own clocks
 Command = TypeVar("Command", bound=Callable[..., None])

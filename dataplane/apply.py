@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 from typing import NamedTuple, TypeAlias
 
 from dataplane.detachment import reset_remote_connections
-from dataplane.firewall.driver import Firewall
+from dataplane.firewall.backends.driver import Firewall
 from dataplane.netlink import addresses, interior, link_rates, links, neighbours, overlay, routes
 from dataplane.plan import Plan
 from dataplane.sets.ipset import MarkSet

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dataplane.apply import Outcome, PlannedEffects, Sockets
-from dataplane.firewall.driver import Firewall, FirewallTables
+from dataplane.firewall.backends.driver import Firewall, FirewallTables
 from dataplane.flows import conntrack
 from dataplane.flows.cut import Clock, Forbidden, Receipt, SweepPhase, sweep
 from dataplane.flows.datagrams import flows_in_use, lives

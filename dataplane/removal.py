@@ -4,7 +4,7 @@ A plan that leads to empty tables removes what links, rules, routes and sets the
 program's entries are in none of our tables. Each step may be done again.
 """
 
-from dataplane.firewall import backends
+from dataplane.firewall.backends import backends
 from dataplane.kernel import Kernel
 from dataplane.plan import Plan, plan
 from dataplane.sets.outside import destroy

@@ -1,4 +1,4 @@
-"""The ports that Envoy needs in each container, held as long as it is attached (dataplane/envoy/container_ports.py says why).
+"""The ports that Envoy needs in each container, held as long as it is attached: see dataplane/envoy/sockets/container_ports.py.
 
 Which they are depends on the mode of mutual TLS, which may change while containers run. A program that has one by then is a
 problem in `status`; its container has no listener there until it lets go, and no other container is concerned.
@@ -12,7 +12,7 @@ from agent import log
 from agent.errors import HostRefused
 from agent.model.attachment import Attachment
 from agent.model.status import Part, Problem
-from dataplane.envoy.container_ports import ContainerPort, PortTaken, reserve
+from dataplane.envoy.sockets.container_ports import ContainerPort, PortTaken, reserve
 
 
 class ReservedPorts(Part):

@@ -34,7 +34,7 @@ from agent.model.status import Part, Problem
 from agent.store.ledger import Ledger
 from agent.store.protocols import IndexStore
 from dataplane.detachment import clear_namespace
-from dataplane.envoy.container_ports import await_listening
+from dataplane.envoy.sockets.container_ports import await_listening
 from dataplane.netlink.links import far_ends
 from dataplane.tables import host_interface
 from host import namespace

@@ -45,7 +45,7 @@ from agent.insight.history.seen_policies import SeenPolicies
 from agent.loop import drift
 from agent.loop.loop import Reconciler
 from agent.model.status import Part, problems_of
-from dataplane.envoy.stuck_connections import end, stuck_connections
+from dataplane.envoy.sockets.stuck_connections import end, stuck_connections
 
 Work = tuple[str, Callable[[], Coroutine[Any, Any, None]]]
 """A task by its name; it ends only by being cancelled."""

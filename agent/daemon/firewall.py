@@ -13,7 +13,7 @@ from agent.errors import HostRefused
 from agent.loop.loop import Reconciler
 from agent.model.status import Part, Problem
 from agent.wording import listed
-from dataplane.firewall import backends
+from dataplane.firewall.backends import backends
 from dataplane.firewall.flow_limits import OverLimit, over_limit
 from dataplane.firewall.foreign import HarmfulChain, Passage, harmful_chains
 from dataplane.kernel import Kernel

@@ -14,7 +14,7 @@ from agent.loop.desired import CellFacts, tunnel_ports
 from agent.loop.loop import Reconciler
 from agent.model.attachment import Phase
 from agent.store.ledger import Ledger
-from dataplane.envoy.container_ports import connections
+from dataplane.envoy.sockets.container_ports import connections
 from dataplane.kernel import Kernel
 
 

@@ -16,8 +16,8 @@ from agent.doctor.checks import Finding
 from agent.errors import HostRefused
 from agent.model.status import Problem
 from dataplane.firewall import bpf
-from dataplane.firewall.backends import Backend
-from dataplane.firewall.driver import TOOL_SECONDS
+from dataplane.firewall.backends.backends import Backend
+from dataplane.firewall.backends.driver import TOOL_SECONDS
 from dataplane.firewall.matches import crowded, hashlimit
 from dataplane.flows import sockdiag
 from dataplane.netlink import redirect, vtep

@@ -15,7 +15,7 @@ from agent.doctor.checks import Finding
 from agent.envoy.process import envoy_account, envoy_obstacle
 from agent.errors import HostRefused
 from agent.model.status import Problem
-from dataplane.envoy.command import bundled_envoy
+from dataplane.envoy.process.command import bundled_envoy
 from host.process import run
 
 TOOLS = {"setpriv": "util-linux", "nsenter": "util-linux", "modprobe": "kmod"}

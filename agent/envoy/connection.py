@@ -8,8 +8,8 @@ from pathlib import Path
 
 from agent.errors import HostRefused, Unavailable
 from agent.model.status import Part, Problem, as_problems
-from dataplane.envoy import admin
-from dataplane.envoy.ads import AdsServer
+from dataplane.envoy.ads.ads import AdsServer
+from dataplane.envoy.process import admin
 
 
 @dataclass(frozen=True, slots=True)

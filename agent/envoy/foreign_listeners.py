@@ -10,7 +10,7 @@ from agent import log
 from agent.envoy.listeners import Served
 from agent.envoy.repeat_offenders import RepeatOffenders
 from agent.model.status import Part, Problem
-from dataplane.envoy.container_ports import ContainerPort
+from dataplane.envoy.sockets.container_ports import ContainerPort
 
 PERIOD = 10.0  # seconds between looks
 

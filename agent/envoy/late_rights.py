@@ -14,9 +14,9 @@ from typing import Final
 
 from agent.model.status import Part, Problem
 from agent.wording import listed, natural
-from dataplane.envoy.ads import AdsServer
-from dataplane.envoy.resource import EXTENSION, Resource, ResourceKey
-from dataplane.envoy.table import NOTHING, ByName, ResourceTable
+from dataplane.envoy.ads.ads import AdsServer
+from dataplane.envoy.ads.resource import EXTENSION, Resource, ResourceKey
+from dataplane.envoy.ads.table import NOTHING, ByName, ResourceTable
 from dataplane.envoy.translation import listener_key, rights_keys
 from dataplane.state import InboundListener, Workload
 

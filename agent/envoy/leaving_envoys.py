@@ -12,8 +12,8 @@ from pathlib import Path
 from agent import log
 from agent.envoy.succession import leaving_admins
 from agent.errors import Unavailable
-from dataplane.envoy import admin
-from dataplane.envoy.foreign_sockets import listening_process
+from dataplane.envoy.process import admin
+from dataplane.envoy.sockets.foreign import listening_process
 
 PERIOD = 5.0  # seconds between looks: as often as Envoy counts its connections
 LONGEST = 24 * 3600.0  # seconds: no connection of a tunnel lives for more than an hour, and an old Envoy may have old faults

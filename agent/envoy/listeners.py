@@ -17,9 +17,9 @@ from agent import log
 from agent.envoy.repeat_offenders import RepeatOffenders
 from agent.errors import HostRefused, Unavailable
 from agent.model.status import Part, Problem
-from dataplane.envoy.ads import AdsServer
-from dataplane.envoy.container_ports import ContainerPort, closed_ports
-from dataplane.envoy.resource import ResourceKey
+from dataplane.envoy.ads.ads import AdsServer
+from dataplane.envoy.ads.resource import ResourceKey
+from dataplane.envoy.sockets.container_ports import ContainerPort, closed_ports
 from dataplane.envoy.translation import KINDS, listener_key
 
 PERIOD = 10.0  # seconds between looks

@@ -1,6 +1,6 @@
 """Whether Envoy's main thread answers. A connection alone does not show it: a process that is stopped or stuck keeps it.
 
-An Envoy that is stuck for a minute is ended by its own watchdog (dataplane/envoy/bootstrap.py) and started again by its
+An Envoy that is stuck for a minute is ended by its own watchdog (dataplane/envoy/process/bootstrap.py) and started again by its
 supervisor; one that is only stopped goes on where it was. Here it is noticed, so that an attach is refused at once with the
 reason.
 """

@@ -1,6 +1,7 @@
 """When Envoy's memory runs out, the container whose connections hold most of it loses those: not the others their new calls.
 
-Which these are: `dataplane/envoy/stuck_connections.py`. Envoy is asked for nothing here, since all that it could end it has.
+Which these are: `dataplane/envoy/sockets/stuck_connections.py`. Envoy is asked for nothing here, since all that it could end it
+has.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from typing import Final
 
 from agent import log
 from agent.envoy.listeners import Served
-from dataplane.envoy.stuck_connections import StuckConnection
+from dataplane.envoy.sockets.stuck_connections import StuckConnection
 
 EVERY = 0.5  # seconds
 FULL: Final = 80  # percent of the heap

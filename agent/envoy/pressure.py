@@ -6,7 +6,7 @@ from typing import Final
 
 from agent.errors import Unavailable
 from agent.model.status import Part, Problem
-from dataplane.envoy.overload import CALLERS, HEAP, REFUSE, SHRINK
+from dataplane.envoy.process.overload import CALLERS, HEAP, REFUSE, SHRINK
 
 EVERY = 0.5  # seconds
 CROWDED: Final = 90  # percent

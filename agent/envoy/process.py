@@ -8,9 +8,9 @@ from pathlib import Path
 
 from agent.config.config import Config
 from agent.errors import HostRefused
-from dataplane.envoy.bootstrap import EnvoySettings
-from dataplane.envoy.command import bundled_envoy, command, opened_program
-from dataplane.envoy.overload import connections_for, memory_for
+from dataplane.envoy.process.bootstrap import EnvoySettings
+from dataplane.envoy.process.command import bundled_envoy, command, opened_program
+from dataplane.envoy.process.overload import connections_for, memory_for
 from host.durable import make_folder
 from host.errors import refused_as
 from host.reach import first_out_of_reach

@@ -17,8 +17,8 @@ from typing import Final
 from agent.config.config import Config
 from agent.envoy.process import worker_count
 from agent.errors import Unavailable
-from dataplane.envoy import admin
-from dataplane.envoy.foreign_sockets import listening_process
+from dataplane.envoy.process import admin
+from dataplane.envoy.sockets.foreign import listening_process
 from host import process
 from host.errors import refused_as
 

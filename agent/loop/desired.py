@@ -12,8 +12,8 @@ from agent.loop.snapshot import Snapshot
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from agent.model.publication import on_host
-from dataplane.envoy.container_ports import ContainerPort
 from dataplane.envoy.outbound import LOOPBACK
+from dataplane.envoy.sockets.container_ports import ContainerPort
 from dataplane.memo import Memo
 from dataplane.state import (
     INBOUND_PORT,
@@ -184,7 +184,7 @@ def _listeners(
 
 
 def _tunnel_ends(attachment: Attachment, snapshot: Snapshot, *, facts: CellFacts) -> tuple[type[Listener], ...]:
-    """But those whose port a program has: Envoy must not try to bind there (dataplane/envoy/container_ports.py)."""
+    """But those whose port a program has: Envoy must not try to bind there (dataplane/envoy/sockets/container_ports.py)."""
     if not snapshot.mutual_tls.served:
         return ()
     if not snapshot.taken:

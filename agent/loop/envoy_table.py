@@ -6,10 +6,10 @@ from ipaddress import IPv4Address
 
 from agent.envoy.listeners import Served, ServedListener
 from agent.loop.known_kernel import KnownKernel
-from dataplane.envoy.ads import AdsServer
-from dataplane.envoy.container_ports import ContainerPort
-from dataplane.envoy.resource import LISTENER
-from dataplane.envoy.table import ResourceTable
+from dataplane.envoy.ads.ads import AdsServer
+from dataplane.envoy.ads.resource import LISTENER
+from dataplane.envoy.ads.table import ResourceTable
+from dataplane.envoy.sockets.container_ports import ContainerPort
 from dataplane.envoy.translation import Translation, WorkloadResources, listener_key, listening_on, of_workload, secrets_of
 from dataplane.state import HostState, Workload
 

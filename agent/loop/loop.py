@@ -34,7 +34,7 @@ from agent.pacing import Backoff
 from dataplane.apply import Outcome
 from dataplane.compile import compile_tables
 from dataplane.dns.hosts_files import HostsFolder
-from dataplane.envoy.ads import AdsServer
+from dataplane.envoy.ads.ads import AdsServer
 from dataplane.flows.cut import Receipt
 from dataplane.kernel import Kernel
 from dataplane.netlink.monitor import Monitor

@@ -20,7 +20,7 @@ from agent.policy.in_force import PoliciesInForce, Resolve, ResolveOutside
 from agent.policy.tags_in_use import TagsInUse
 from agent.store.ledger import Ledger
 from agent.store.protocols import CellStore, TrustStore
-from dataplane.envoy.container_ports import ContainerPort
+from dataplane.envoy.sockets.container_ports import ContainerPort
 from dataplane.state import PLAIN, Leaf, MutualTls
 
 

@@ -11,7 +11,7 @@ from html import escape
 
 from agent.errors import InvalidInput
 from bench.stages.paths import Rules
-from dataplane.firewall.backends import Backend
+from dataplane.firewall.backends.backends import Backend
 
 SETTING = re.compile(r"^(?P<rules>.+), (?P<count>[\d,]+) rules, (?P<backend>\w+)$")
 LINES = (

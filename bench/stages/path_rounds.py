@@ -14,7 +14,7 @@ from bench.loads.load import CONNECTIONS, LATENCY, THROUGHPUT, Ends, compiled
 from bench.reports.comparison import Figure, Limit, ratio
 from bench.stages.paths import Made, Rules, Setting
 from bench.stages.scene import short_lived_folder
-from dataplane.firewall.backends import Backend
+from dataplane.firewall.backends.backends import Backend
 from host.namespace import run_in
 from host.process import run
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from bench.loads.load import LAST_PORT, PORT
 from dataplane.compile import compile_tables
-from dataplane.firewall.backends import Backend, firewall
-from dataplane.firewall.driver import Firewall, FirewallTables
+from dataplane.firewall.backends.backends import Backend, firewall
+from dataplane.firewall.backends.driver import Firewall, FirewallTables
 from dataplane.kernel import Kernel
 from dataplane.plan import Delta, plan
 from dataplane.state import Allow, HostState, Leaf, TlsListener, Workload

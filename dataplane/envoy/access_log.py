@@ -38,7 +38,7 @@ from envoy.type.tracing.v3.custom_tag_pb2 import CustomTag
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
-from dataplane.envoy.resource import packed
+from dataplane.envoy.ads.resource import packed
 
 # The cluster that is the agent's socket
 AGENT: Final = "agent"

@@ -18,7 +18,7 @@ from envoy.extensions.filters.network.set_filter_state.v3.set_filter_state_pb2 i
 from envoy.type.matcher.v3.filter_state_pb2 import FilterStateMatcher
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
 
-from dataplane.envoy.resource import packed
+from dataplane.envoy.ads.resource import packed
 
 # Names in a connection's state. CEL reads what stands there as bytes.
 PROVED, CAME_FROM, ID, TIED = "cellnet.proved", "cellnet.from", "cellnet.id", "cellnet.tied"

@@ -20,8 +20,8 @@ from envoy.type.matcher.v3.regex_pb2 import RegexMatchAndSubstitute, RegexMatche
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
 
 from dataplane.envoy.address_tie import tied
+from dataplane.envoy.ads.resource import packed
 from dataplane.envoy.caller_rights import METADATA, PORT, ports
-from dataplane.envoy.resource import packed
 
 ADMITTED: Final = "tunnel"
 """The one policy that lets a stream on to the judges of its rights."""

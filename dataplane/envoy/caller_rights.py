@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 from xds.core.v3.extension_pb2 import TypedExtensionConfig as XdsExtension
 from xds.type.matcher.v3.matcher_pb2 import Matcher
 
-from dataplane.envoy.resource import packed
+from dataplane.envoy.ads.resource import packed
 from dataplane.state import Allow
 
 # Each is a subscription of each listener, and 12 KB of Envoy's memory

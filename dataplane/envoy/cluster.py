@@ -15,9 +15,9 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
+from dataplane.envoy.ads.resource import packed
 from dataplane.envoy.container_socket import dialled_from
 from dataplane.envoy.limits import BUFFER, CONNECTIONS, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, STREAMS
-from dataplane.envoy.resource import packed
 from dataplane.state import TargetHttp
 
 # Many servers close an idle connection after 5 s. We close first, so that no request is sent into a closing one.

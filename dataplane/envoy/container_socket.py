@@ -15,6 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
 
 from dataplane.envoy import limits
+from dataplane.envoy.ads.resource import packed
 from dataplane.envoy.limits import (
     BACKLOG,
     CALLS_A_SECOND,
@@ -23,7 +24,6 @@ from dataplane.envoy.limits import (
     HANDSHAKES_A_SECOND,
     HANDSHAKES_AT_ONCE,
 )
-from dataplane.envoy.resource import packed
 
 # One prefix for all workloads: nothing reads these counters, and 250 names of them cost memory.
 STAT_PREFIX = "workload"
@@ -45,7 +45,7 @@ def listening(name: str, *, address: IPv4Address, port: int, pin: Path, buffer: 
         # one at a turn: a worker that takes a whole flood at once does nothing else meanwhile, not even hear of the tunnel that
         # the first of them has opened to where all want to go
         max_connections_to_accept_per_socket_event=UInt32Value(value=1),
-        # root inside may take the address away at any time; what then happens to Envoy: container_ports.py
+        # root inside may take the address away at any time; what then happens to Envoy: sockets/container_ports.py
         freebind=BoolValue(value=True),
         traffic_direction=TrafficDirection.INBOUND,
         socket_options=[

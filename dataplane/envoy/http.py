@@ -22,8 +22,8 @@ from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from dataplane.envoy.access_log import refused_requests
 from dataplane.envoy.address_tie import tied
+from dataplane.envoy.ads.resource import packed
 from dataplane.envoy.limits import BUFFER
-from dataplane.envoy.resource import packed
 
 ALPN = ("h2", "http/1.1")
 # Long polls, event streams and WebSockets are silent for long; this only ends what is no longer wanted.

@@ -24,11 +24,11 @@ from dataplane.envoy import tls
 from dataplane.envoy.access_log import audited_streams, ended_tunnels, refused_streams
 from dataplane.envoy.address_tie import tie
 from dataplane.envoy.admission import admission
+from dataplane.envoy.ads.resource import packed
 from dataplane.envoy.cluster import POOL_IDLE, dial_limits, keepalive
 from dataplane.envoy.container_socket import STAT_PREFIX, dialled_from, fair_share, handshake_rate, listening
 from dataplane.envoy.http import HEADERS_TIMEOUT, NO_ADDRESS
 from dataplane.envoy.limits import APP_BUFFER, FORGOTTEN, HANDSHAKE, TUNNEL_BUFFER, TUNNEL_HEADERS
-from dataplane.envoy.resource import packed
 from dataplane.envoy.rights_filters import BY_AUDIT, rights_filters
 from dataplane.envoy.tunnel import http2
 from dataplane.state import InboundListener

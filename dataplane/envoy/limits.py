@@ -1,6 +1,6 @@
 """How much one workload may take of the Envoy that it shares with all the others of its cell.
 
-What all of them may take together is in `overload.py`, what one caller may ask for, in the kernel's rules (`firewall/`).
+What all of them may take together is in `process/overload.py`, what one caller may ask for in the kernel's rules (`firewall/`).
 """
 
 from typing import Final

@@ -30,10 +30,10 @@ from xds.type.matcher.v3.matcher_pb2 import Matcher
 
 from dataplane.envoy import tls
 from dataplane.envoy.access_log import brief_calls, failed_tunnels
+from dataplane.envoy.ads.resource import packed
 from dataplane.envoy.cluster import OPTIONS, dial_limits, keepalive
 from dataplane.envoy.container_socket import STAT_PREFIX, call_rate, dialled_from, fair_share, listening
 from dataplane.envoy.limits import APP_BUFFER, FORGOTTEN, TUNNEL_BUFFER, TUNNEL_IDLE, TUNNEL_REQUESTS, TUNNELS
-from dataplane.envoy.resource import packed
 from dataplane.envoy.tunnel import http2
 from dataplane.state import INBOUND_PORT
 

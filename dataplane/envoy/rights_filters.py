@@ -23,8 +23,8 @@ from envoy.type.matcher.v3.metadata_pb2 import MetadataMatcher
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
 from envoy.type.matcher.v3.value_pb2 import ValueMatcher
 
+from dataplane.envoy.ads.resource import packed
 from dataplane.envoy.caller_rights import RIGHT, answers_of, no_rights
-from dataplane.envoy.resource import packed
 from dataplane.envoy.tls import SECRET_TIMEOUT
 
 # Where Envoy's filter puts a shard's answer: whether it lets a stream in, and by which of its rights

@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from dataplane.envoy import secret
-from dataplane.envoy.resource import packed
+from dataplane.envoy.ads.resource import packed
 
 # Forward secrecy and authenticated encryption only; leaves are ECDSA. TLS 1.3 has no other ciphers anyway.
 CIPHERS = (

@@ -12,9 +12,9 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 
 from dataplane.envoy import address_tie, http, tls
 from dataplane.envoy.access_log import refused_calls
+from dataplane.envoy.ads.resource import packed
 from dataplane.envoy.container_socket import STAT_PREFIX, fair_share, listening
 from dataplane.envoy.limits import BUFFER, EARLY_BYTES, HANDSHAKE
-from dataplane.envoy.resource import packed
 from dataplane.state import TlsListener
 from dataplane.tables import ORIGINAL_SOURCE_MARK
 

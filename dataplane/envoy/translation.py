@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from dataplane.envoy import secret
+from dataplane.envoy.ads.resource import CLUSTER, EXTENSION, LISTENER, SECRET, Resource, ResourceKey, serialized
+from dataplane.envoy.ads.table import ResourceTable
 from dataplane.envoy.caller_rights import SHARDS, caller_rights, sharded
 from dataplane.envoy.cluster import target_cluster
 from dataplane.envoy.inbound import inbound_cluster, inbound_listener
 from dataplane.envoy.outbound import LOOPBACK, outbound_cluster, outbound_listener
-from dataplane.envoy.resource import CLUSTER, EXTENSION, LISTENER, SECRET, Resource, ResourceKey, serialized
-from dataplane.envoy.table import ResourceTable
 from dataplane.envoy.tls_port import tls_listener
 from dataplane.state import Allow, HostState, InboundListener, Listener, OutboundListener, TlsListener, Workload
 from dataplane.tables import CELLFUL

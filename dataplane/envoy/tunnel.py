@@ -7,7 +7,7 @@ from dataplane.envoy.limits import STREAM_WINDOW, TUNNEL_STREAMS, TUNNEL_WINDOW
 
 
 def http2(*, connect: bool = False) -> Http2ProtocolOptions:
-    """Of either end; `connect` for the one that streams come to. Which codec it is: `bootstrap.py`."""
+    """Of either end; `connect` for the one that streams come to. Which codec it is: `process/bootstrap.py`."""
     return Http2ProtocolOptions(
         allow_connect=connect,
         initial_stream_window_size=UInt32Value(value=STREAM_WINDOW),

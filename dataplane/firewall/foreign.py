@@ -12,8 +12,8 @@ from enum import Enum, IntEnum
 from ipaddress import IPv4Network
 from typing import Final
 
-from dataplane.firewall.backends import LOADED, Backend
-from dataplane.firewall.driver import TOOL_SECONDS
+from dataplane.firewall.backends.backends import LOADED, Backend
+from dataplane.firewall.backends.driver import TOOL_SECONDS
 from dataplane.state import HostService
 from dataplane.tables import CHAIN_PREFIX, LINK_PREFIX
 from host.errors import HostRefused

@@ -7,7 +7,7 @@ import pytest
 from bench.stages.egress_paths import CLIENT_TAG, OF_AN_APP, SERVER, state_of, written
 from bench.stages.paths import CLIENT, Rules, Setting
 from dataplane.compile import compile_tables
-from dataplane.firewall.backends import Backend
+from dataplane.firewall.backends.backends import Backend
 from dataplane.tables import ChainKey
 
 NOWHERE = Path("/nowhere")

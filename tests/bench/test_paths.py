@@ -8,7 +8,7 @@ import pytest
 from bench.stages.paths import CHAIN, CLIENT_TAG, Rules, Setting, state_of, written
 from bench.stages.tunnel_paths import FROM, TO, by_hand, sides
 from dataplane.compile import compile_tables
-from dataplane.firewall.backends import Backend
+from dataplane.firewall.backends.backends import Backend
 from dataplane.firewall.rights import container_chain
 from dataplane.state import HostState
 from dataplane.tables import ChainKey

@@ -11,7 +11,7 @@ import pytest
 
 from agent.daemon.firewall import FirewallPart
 from agent.loop.loop import Reconciler
-from dataplane.firewall.backends import Backend
+from dataplane.firewall.backends.backends import Backend
 from dataplane.firewall.flow_limits import OverLimit, over_limit
 from dataplane.firewall.foreign import Passage
 from dataplane.kernel import Kernel

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from dataplane.compile import compile_tables
 from dataplane.detachment import clear_namespace
-from dataplane.firewall.driver import Firewall
-from dataplane.firewall.legacy import LegacyFirewall
-from dataplane.firewall.nft import NftFirewall
+from dataplane.firewall.backends.driver import Firewall
+from dataplane.firewall.backends.legacy import LegacyFirewall
+from dataplane.firewall.backends.nft import NftFirewall
 from dataplane.plan import plan
 from dataplane.state import Allow, HostService, MutualTls
 from host.errors import HostRefused

@@ -11,9 +11,9 @@ import pytest
 
 from dataplane.compile import compile_tables
 from dataplane.detachment import clear_namespace
-from dataplane.firewall.backends import Backend
-from dataplane.firewall.legacy import LegacyFirewall
-from dataplane.firewall.nft import NftFirewall
+from dataplane.firewall.backends.backends import Backend
+from dataplane.firewall.backends.legacy import LegacyFirewall
+from dataplane.firewall.backends.nft import NftFirewall
 from dataplane.firewall.outside_matches import FEW
 from dataplane.firewall.rights import container_chain
 from dataplane.netlink.links import address_of

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.compile import compile_tables
+from dataplane.firewall.backends.restore import restore_text
+from dataplane.firewall.backends.save import read_save
 from dataplane.firewall.outside_matches import FEW
-from dataplane.firewall.restore import restore_text
-from dataplane.firewall.save import read_save
 from dataplane.plan import Plan, diff, plan
 from dataplane.state import Allow, HostState, Limits, OutsideRight, Resolver, Tunnel, Workload
 from dataplane.tables import ChainKey, Tables, host_interface

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dataplane.firewall.backends import Backend, firewall
+from dataplane.firewall.backends.backends import Backend, firewall
 from tests.testlib.beds.dns import dns_bed
 from tests.testlib.dns.client import Code, ask, ask_over_tcp
 from tests.testlib.netns import Netns

@@ -19,7 +19,7 @@ from agent.doctor.saved_settings import saved_settings
 from agent.errors import HostRefused, Unavailable
 from agent.model.status import Problem
 from ca.disk import load_or_create
-from dataplane.firewall.backends import Backend
+from dataplane.firewall.backends.backends import Backend
 from tests.doctor.conftest import ETCD, Configured, inside
 from tests.testlib.netns import Netns
 from tests.testlib.stores.etcd import Etcd

@@ -13,7 +13,7 @@ import pytest
 from cryptography.x509 import DNSName, IPAddress, UniformResourceIdentifier
 
 from ca.leaf import Issued
-from dataplane.envoy.container_ports import ContainerPort, await_listening
+from dataplane.envoy.sockets.container_ports import ContainerPort, await_listening
 from dataplane.state import TargetHttp, TlsListener, Workload
 from host.namespace import run_in
 from tests.testlib.certificates import Ca, client_context, identity, odd_leaf

@@ -11,9 +11,9 @@ import grpc
 import pytest
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 
-from dataplane.envoy.ads import SERVICE, AdsServer
-from dataplane.envoy.resource import CLUSTER, LISTENER, Resource, ResourceKey
-from dataplane.envoy.table import ResourceTable
+from dataplane.envoy.ads.ads import SERVICE, AdsServer
+from dataplane.envoy.ads.resource import CLUSTER, LISTENER, Resource, ResourceKey
+from dataplane.envoy.ads.table import ResourceTable
 from host.errors import HostRefused, Unavailable
 from tests.testlib.envoy import ENVOY_ID, LoopThread
 from tests.testlib.patience import eventually

@@ -9,8 +9,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from dataplane.envoy import rights_filters
 from dataplane.envoy.caller_rights import SHARDS
-from dataplane.envoy.container_ports import ContainerPort, await_listening
 from dataplane.envoy.refusal import Check, Refusal
+from dataplane.envoy.sockets.container_ports import ContainerPort, await_listening
 from dataplane.envoy.translation import Translation, listener_key, rights_keys
 from dataplane.state import INBOUND_PORT, Allow, InboundListener
 from tests.testlib.envoy import API, WEB, EnvoyCell, EnvoyPair

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from dataplane.envoy import inbound
 from dataplane.envoy.limits import HANDSHAKES_AT_ONCE
-from dataplane.envoy.overload import HEAP_PER_DESCRIPTOR, LISTENERS, OWN_DESCRIPTORS
+from dataplane.envoy.process.overload import HEAP_PER_DESCRIPTOR, LISTENERS, OWN_DESCRIPTORS
 from dataplane.state import INBOUND_PORT, Allow
 from host.namespace import run_in
 from tests.testlib.attacks.bystander import Bystander

@@ -12,9 +12,9 @@ import pytest
 from agent.envoy.foreign_listeners import PERIOD, ForeignListeners
 from agent.envoy.listeners import ServedListener
 from agent.envoy.repeat_offenders import WITHIN
-from dataplane.envoy import foreign_sockets
-from dataplane.envoy.container_ports import ContainerPort
-from dataplane.envoy.foreign_sockets import ForeignSockets
+from dataplane.envoy.sockets import foreign as foreign_sockets
+from dataplane.envoy.sockets.container_ports import ContainerPort
+from dataplane.envoy.sockets.foreign import ForeignSockets
 from dataplane.envoy.translation import listener_key
 from dataplane.flows import sockdiag
 from host.namespace import run_in

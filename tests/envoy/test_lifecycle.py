@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.envoy import admin
-from dataplane.envoy.container_ports import ContainerPort, await_listening
+from dataplane.envoy.process import admin
+from dataplane.envoy.sockets.container_ports import ContainerPort, await_listening
 from dataplane.envoy.translation import listener_key, of_workload
 from dataplane.flows.sockdiag import listening
 from dataplane.state import Workload

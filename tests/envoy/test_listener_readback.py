@@ -11,8 +11,8 @@ import pytest
 from agent.envoy import listeners as module
 from agent.envoy.listeners import Listeners, Served, ServedListener, TlsState
 from agent.envoy.repeat_offenders import FIRST_PAUSE, TIMES
-from dataplane.envoy import admin
-from dataplane.envoy.container_ports import ContainerPort, closed_ports
+from dataplane.envoy.process import admin
+from dataplane.envoy.sockets.container_ports import ContainerPort, closed_ports
 from dataplane.envoy.translation import listener_key, of_workload
 from dataplane.flows import sockdiag
 from dataplane.state import Workload

@@ -12,9 +12,9 @@ from google.protobuf.duration_pb2 import Duration
 from agent.envoy.listeners import Served, ServedListener
 from agent.envoy.memory_relief import FULL, MemoryRelief
 from agent.envoy.pressure import COUNTERS, Pressure
-from dataplane.envoy import admin, overload
-from dataplane.envoy.container_ports import ContainerPort
-from dataplane.envoy.stuck_connections import end, stuck_connections
+from dataplane.envoy.process import admin, overload
+from dataplane.envoy.sockets.container_ports import ContainerPort
+from dataplane.envoy.sockets.stuck_connections import end, stuck_connections
 from dataplane.envoy.translation import listener_key
 from dataplane.state import INBOUND_PORT, OUTBOUND_PORT, Allow, InboundListener
 from host.namespace import run_in

@@ -6,8 +6,8 @@ from functools import partial
 
 from agent.envoy.pressure import COUNTERS, LOST, Pressure
 from agent.errors import Unavailable
-from dataplane.envoy import admin
-from dataplane.envoy.overload import CALLERS, HEAP
+from dataplane.envoy.process import admin
+from dataplane.envoy.process.overload import CALLERS, HEAP
 from tests.testlib.envoy import EnvoyCell
 from tests.testlib.patience import eventually
 

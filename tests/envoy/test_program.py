@@ -5,7 +5,7 @@ import os
 import envoy
 import pytest
 
-from dataplane.envoy.command import bundled_envoy
+from dataplane.envoy.process.command import bundled_envoy
 
 
 def test_the_program_is_found_whichever_package_was_installed_last(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.envoy import admin
-from dataplane.envoy.container_ports import ContainerPort, await_listening
-from dataplane.envoy.resource import CLUSTER, LISTENER, SECRET, Resource, ResourceKey, serialized
-from dataplane.envoy.table import ResourceTable
+from dataplane.envoy.ads.resource import CLUSTER, LISTENER, SECRET, Resource, ResourceKey, serialized
+from dataplane.envoy.ads.table import ResourceTable
+from dataplane.envoy.process import admin
+from dataplane.envoy.sockets.container_ports import ContainerPort, await_listening
 from dataplane.envoy.translation import listener_key, of_workload
 from dataplane.state import Leaf, TlsListener, Workload
 from host.errors import HostRefused

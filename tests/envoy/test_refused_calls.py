@@ -18,7 +18,8 @@ from agent.envoy.pressure import COUNTERS, LOST, Pressure
 from agent.envoy.refused_calls import BURST, EVERY, KEPT, SOURCE_BURST, SOURCE_EVERY, RefusedCalls, app_of
 from agent.metrics import Metrics
 from ca.leaf import Issued
-from dataplane.envoy import access_log_service, admin, container_socket, inbound
+from dataplane.envoy import access_log_service, container_socket, inbound
+from dataplane.envoy.process import admin
 from dataplane.envoy.refusal import Check, Refusal
 from dataplane.state import INBOUND_PORT, Allow, Leaf, TargetHttp
 from tests.testlib.attacks.http2_client import Http2Client

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from dataplane.envoy.container_ports import ContainerPort, connections, reserve
+from dataplane.envoy.sockets.container_ports import ContainerPort, connections, reserve
 from host.errors import HostRefused
 from host.namespace import run_in
 from tests.testlib.netns import Netns

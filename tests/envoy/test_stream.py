@@ -5,9 +5,9 @@ from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, Delt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataplane.envoy.resource import CLUSTER, EXTENSION, LISTENER, SECRET, Resource, ResourceKey
-from dataplane.envoy.stream import MOST_TYPES, Stream
-from dataplane.envoy.table import ResourceTable
+from dataplane.envoy.ads.resource import CLUSTER, EXTENSION, LISTENER, SECRET, Resource, ResourceKey
+from dataplane.envoy.ads.stream import MOST_TYPES, Stream
+from dataplane.envoy.ads.table import ResourceTable
 from tests.testlib.fakes.envoy import TYPES, FakeEnvoy
 from tests.testlib.work import work
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dataplane.envoy import admin
+from dataplane.envoy.process import admin
 from host.errors import Unavailable
 from tests.testlib.certificates import client_context
 from tests.testlib.envoy import EnvoyCell, EnvoyPair

@@ -6,9 +6,9 @@ from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataplane.envoy.resource import CLUSTER, SECRET, Resource, ResourceKey
-from dataplane.envoy.subscription import WILDCARD, Subscription, Versions
-from dataplane.envoy.table import ResourceTable
+from dataplane.envoy.ads.resource import CLUSTER, SECRET, Resource, ResourceKey
+from dataplane.envoy.ads.subscription import WILDCARD, Subscription, Versions
+from dataplane.envoy.ads.table import ResourceTable
 
 NAMES = tuple("abcdef")
 names = st.sets(st.sampled_from(NAMES), max_size=3)

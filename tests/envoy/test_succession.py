@@ -16,13 +16,13 @@ from agent.config.load import load
 from agent.envoy import succession
 from agent.envoy.leaving_envoys import LeavingEnvoys
 from agent.errors import Unavailable
-from dataplane.envoy import admin
-from dataplane.envoy.ads import SERVICE, AdsServer
-from dataplane.envoy.container_ports import ContainerPort
-from dataplane.envoy.foreign_sockets import ForeignSockets
-from dataplane.envoy.resource import EXTENSION, LISTENER, Resource, ResourceKey
-from dataplane.envoy.stream import STARTED
-from dataplane.envoy.table import ResourceTable
+from dataplane.envoy.ads.ads import SERVICE, AdsServer
+from dataplane.envoy.ads.resource import EXTENSION, LISTENER, Resource, ResourceKey
+from dataplane.envoy.ads.stream import STARTED
+from dataplane.envoy.ads.table import ResourceTable
+from dataplane.envoy.process import admin
+from dataplane.envoy.sockets.container_ports import ContainerPort
+from dataplane.envoy.sockets.foreign import ForeignSockets
 from dataplane.netlink.interior import FOR_ENVOY
 from host import sysctl
 from host.namespace import run_in

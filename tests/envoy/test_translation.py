@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xds.type.matcher.v3.ip_pb2 import IPMatcher
 
-from dataplane.envoy.bootstrap import EnvoySettings, bootstrap
-from dataplane.envoy.command import command
-from dataplane.envoy.overload import HEAP_PER_DESCRIPTOR, LEAST_HEAP, connections_for, memory_for
-from dataplane.envoy.resource import LISTENER, SECRET, ResourceKey
-from dataplane.envoy.table import ResourceTable
+from dataplane.envoy.ads.resource import LISTENER, SECRET, ResourceKey
+from dataplane.envoy.ads.table import ResourceTable
+from dataplane.envoy.process.bootstrap import EnvoySettings, bootstrap
+from dataplane.envoy.process.command import command
+from dataplane.envoy.process.overload import HEAP_PER_DESCRIPTOR, LEAST_HEAP, connections_for, memory_for
 from dataplane.envoy.translation import (
     BUNDLE_KEY,
     Translation,

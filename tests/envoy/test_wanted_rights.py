@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.envoy.late_rights import LateRights
-from dataplane.envoy.ads import EnvoyStatus
-from dataplane.envoy.resource import ResourceKey
+from dataplane.envoy.ads.ads import EnvoyStatus
+from dataplane.envoy.ads.resource import ResourceKey
 from dataplane.envoy.translation import Translation, rights_keys
 from dataplane.state import Allow, HostState, InboundListener, Leaf, Workload
 

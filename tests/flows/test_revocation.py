@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from agent.loop.revocation import DELAY, RETRY, Revocation
-from dataplane.firewall.nft import NftFirewall
+from dataplane.firewall.backends.nft import NftFirewall
 from dataplane.flows.places import EVERYWHERE, NOWHERE, Places
 from dataplane.kernel import Kernel
 from dataplane.state import MutualTls

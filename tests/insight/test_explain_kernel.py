@@ -14,7 +14,7 @@ from agent.model.cell import Endpoint
 from agent.model.names import AppName
 from agent.model.policy import Protocol
 from dataplane.compile import compile_tables
-from dataplane.firewall.driver import FirewallTables
+from dataplane.firewall.backends.driver import FirewallTables
 from dataplane.firewall.rights import container_chain
 from dataplane.state import Allow, HostState, MutualTls, Workload
 from dataplane.tables import ChainKey

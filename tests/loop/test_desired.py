@@ -14,7 +14,7 @@ from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
 from agent.model.publication import Publication
 from agent.policy.rights.outside import BothWays, OutsideResolver
-from dataplane.envoy.container_ports import ContainerPort
+from dataplane.envoy.sockets.container_ports import ContainerPort
 from dataplane.state import (
     Allow,
     HostState,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from agent.envoy.listeners import Served, ServedListener
 from agent.loop.envoy_table import EnvoyTable, servable
 from agent.loop.known_kernel import Applied, KnownKernel
-from dataplane.envoy.container_ports import ContainerPort
-from dataplane.envoy.table import ResourceTable
+from dataplane.envoy.ads.table import ResourceTable
+from dataplane.envoy.sockets.container_ports import ContainerPort
 from dataplane.envoy.translation import Translation, listener_key, of_workload
 from dataplane.state import HostState, InboundListener, Leaf, TlsListener, Workload
 from dataplane.tables import Tables

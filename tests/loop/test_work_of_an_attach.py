@@ -15,9 +15,9 @@ from agent.model.attachment import Attachment
 from agent.model.names import AppName
 from agent.policy.rights.outside import OutsideResolver
 from agent.policy.rights.resolve import PolicyResolver
-from dataplane.envoy.ads import EnvoyStatus
-from dataplane.envoy.resource import Resource
-from dataplane.envoy.table import ResourceTable
+from dataplane.envoy.ads.ads import EnvoyStatus
+from dataplane.envoy.ads.resource import Resource
+from dataplane.envoy.ads.table import ResourceTable
 from dataplane.state import Leaf
 from tests.testlib.beside import beside
 from tests.testlib.fakes.envoy import FakeEnvoy

@@ -14,15 +14,15 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dataplane.envoy import admin
 from dataplane.envoy.access_log_service import AccessLogService
-from dataplane.envoy.ads import AdsServer, EnvoyStatus
-from dataplane.envoy.bootstrap import STUCK_SECONDS, EnvoySettings
-from dataplane.envoy.command import bundled_envoy, command, opened_program
-from dataplane.envoy.container_ports import ContainerPort, await_listening
+from dataplane.envoy.ads.ads import AdsServer, EnvoyStatus
+from dataplane.envoy.ads.resource import Resource, ResourceKey
+from dataplane.envoy.ads.table import ResourceTable
+from dataplane.envoy.process import admin
+from dataplane.envoy.process.bootstrap import STUCK_SECONDS, EnvoySettings
+from dataplane.envoy.process.command import bundled_envoy, command, opened_program
 from dataplane.envoy.refusal import Refusal
-from dataplane.envoy.resource import Resource, ResourceKey
-from dataplane.envoy.table import ResourceTable
+from dataplane.envoy.sockets.container_ports import ContainerPort, await_listening
 from dataplane.envoy.translation import BUNDLE_KEY, Translation, of_workload
 from dataplane.state import HostState, Leaf, TargetHttp, TlsListener, Workload
 from tests.testlib.certificates import TODAY, identity, make_ca

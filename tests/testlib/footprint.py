@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from agent.identity.keyring import TRUST
-from dataplane.envoy import admin
+from dataplane.envoy.process import admin
 from lab.cell import Part
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.netns import Netns

@@ -8,8 +8,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 from dataplane.apply import Outcome
 from dataplane.compile import compile_tables
-from dataplane.firewall.driver import Firewall
-from dataplane.firewall.nft import NftFirewall
+from dataplane.firewall.backends.driver import Firewall
+from dataplane.firewall.backends.nft import NftFirewall
 from dataplane.flows.cut import Receipt, SweepPhase
 from dataplane.flows.judge import NONE_DEPARTED
 from dataplane.flows.places import Places

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from dataplane.envoy import admin
+from dataplane.envoy.process import admin
 from dataplane.tables import ROUTE_PROTOCOL, TUNNEL_LINK
 from host.namespace import run_in
 from tests.testlib.cell import CellUnderTest

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.envoy import admin
-from dataplane.envoy.command import bundled_envoy
+from dataplane.envoy.process import admin
+from dataplane.envoy.process.command import bundled_envoy
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.patience import eventually
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from dataplane.firewall.driver import Firewall
+from dataplane.firewall.backends.driver import Firewall
 from dataplane.state import Allow, HostState, Workload
 from tests.testlib.hosts import WORLD, Host, make_hosts
 from tests.testlib.netns import Netns

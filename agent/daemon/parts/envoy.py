@@ -16,11 +16,11 @@ from agent.insight.refusals.refused_calls import tell
 from agent.insight.refusals.untaken_tunnels import UntakenTunnels
 from agent.loop.loop import Reconciler
 from agent.metrics import Metrics
-from dataplane.envoy import admin
 from dataplane.envoy.access_log_service import AccessLogService
-from dataplane.envoy.ads import AdsServer
-from dataplane.envoy.foreign_sockets import ForeignSockets
+from dataplane.envoy.ads.ads import AdsServer
+from dataplane.envoy.process import admin
 from dataplane.envoy.refusal import Refusal
+from dataplane.envoy.sockets.foreign import ForeignSockets
 
 
 def heard_of_envoy(

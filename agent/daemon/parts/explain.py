@@ -25,7 +25,7 @@ from agent.insight.explain.way import AskedWay
 from agent.model.names import AppName
 from agent.model.outside import HostPattern
 from agent.model.status import Problem
-from dataplane.firewall.driver import FirewallTables
+from dataplane.firewall.backends.driver import FirewallTables
 
 
 def make_explanation(

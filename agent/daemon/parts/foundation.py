@@ -21,8 +21,8 @@ from agent.loop.desired import CellFacts
 from agent.store.database import Database
 from agent.store.declared_apps import DeclaredApps
 from agent.store.ledger import Ledger
-from dataplane.envoy.foreign_sockets import envoy_inodes
-from dataplane.firewall import backends
+from dataplane.envoy.sockets.foreign import envoy_inodes
+from dataplane.firewall.backends import backends
 from dataplane.kernel import Kernel
 from dataplane.netlink.monitor import Monitor
 from dataplane.netlink.underlay import clashes, find_underlay

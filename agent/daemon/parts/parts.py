@@ -63,7 +63,7 @@ from agent.policy.tags_in_use import TagsInUse
 from agent.store.last_leaves import ClockBounds
 from ca.disk import Authorities, load_or_create
 from dataplane.dns.hosts_files import HostsFolder
-from dataplane.envoy.ads import AdsServer
+from dataplane.envoy.ads.ads import AdsServer
 from dataplane.flows.open_connections import open_connections
 from host.durable import make_folder
 

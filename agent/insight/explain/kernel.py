@@ -15,7 +15,7 @@ from agent.model.names import AppName
 from agent.model.policy import Protocol
 from agent.wording import listed
 from dataplane.admission import admitted
-from dataplane.firewall.driver import FirewallTables
+from dataplane.firewall.backends.driver import FirewallTables
 from dataplane.firewall.rights import container_chain, rule_of
 from dataplane.state import INBOUND_PORT, Allow, HostState, Workload
 from dataplane.tables import ChainKey

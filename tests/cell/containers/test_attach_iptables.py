@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import HostRefused
-from dataplane.firewall.legacy import lock_file
+from dataplane.firewall.backends.legacy import lock_file
 from lab import children
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.connections import is_reset

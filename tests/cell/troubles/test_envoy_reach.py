@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from dataplane.envoy.command import bundled_envoy
+from dataplane.envoy.process.command import bundled_envoy
 from lab import children
 from lab.cell import Cell, Part
 from tests.testlib.cell import CellUnderTest

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from agent.errors import HostRefused
-from dataplane.firewall.legacy import lock_file
+from dataplane.firewall.backends.legacy import lock_file
 from lab.cell import Cell
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.connections import LiveConnections, is_reset

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dataplane.firewall.backends import Backend, clear_other, detect, firewall
+from dataplane.firewall.backends.backends import Backend, clear_other, detect, firewall
 from host.namespace import run_in
 from tests.testlib.hosts import make_host
 from tests.testlib.netns import Netns

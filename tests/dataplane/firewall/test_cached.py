@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from dataplane.firewall.cached import CachedFirewall
-from dataplane.firewall.driver import FirewallTables
-from dataplane.firewall.legacy import LegacyFirewall
-from dataplane.firewall.nft import NftFirewall
+from dataplane.firewall.backends.cached import CachedFirewall
+from dataplane.firewall.backends.driver import FirewallTables
+from dataplane.firewall.backends.legacy import LegacyFirewall
+from dataplane.firewall.backends.nft import NftFirewall
 from dataplane.plan import ChainDelta, JumpDelta, diff
 from dataplane.tables import ChainKey
 from host.errors import HostRefused

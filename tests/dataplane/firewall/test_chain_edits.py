@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.compile import compile_tables
-from dataplane.firewall.restore import MOST_EDITS, edits, restore_text
+from dataplane.firewall.backends.restore import MOST_EDITS, edits, restore_text
 from dataplane.plan import diff, plan
 from dataplane.state import HostState
 from host.errors import HostRefused

@@ -13,10 +13,10 @@ from functools import partial
 import pytest
 
 from dataplane.compile import compile_tables
-from dataplane.firewall.driver import Firewall
-from dataplane.firewall.legacy import LegacyFirewall
-from dataplane.firewall.nft import NftFirewall
-from dataplane.firewall.restore import restore_text
+from dataplane.firewall.backends.driver import Firewall
+from dataplane.firewall.backends.legacy import LegacyFirewall
+from dataplane.firewall.backends.nft import NftFirewall
+from dataplane.firewall.backends.restore import restore_text
 from dataplane.plan import Delta, diff
 from dataplane.state import HostState
 from dataplane.tables import ChainKey

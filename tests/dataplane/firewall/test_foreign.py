@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dataplane.firewall.backends import Backend, firewall
+from dataplane.firewall.backends.backends import Backend, firewall
 from dataplane.firewall.foreign import Harm, Passage, harmful_chains
 from dataplane.state import HostService
 from host.namespace import run_in

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dataplane.compile import compile_tables
-from dataplane.firewall.backends import Backend, firewall
+from dataplane.firewall.backends.backends import Backend, firewall
 from dataplane.firewall.outside_matches import EVERYWHERE
 from dataplane.plan import plan
 from dataplane.state import (

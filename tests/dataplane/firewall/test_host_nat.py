@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from dataplane.firewall.backends import Backend, firewall
+from dataplane.firewall.backends.backends import Backend, firewall
 from tests.testlib.hosts import allow, await_carrier, make_host
 from tests.testlib.netns import Netns
 from tests.testlib.node import Node

@@ -15,10 +15,10 @@ import iptc
 import pytest
 
 from dataplane.compile import compile_tables
-from dataplane.firewall import legacy, python_iptables, python_iptables_trial
-from dataplane.firewall.backends import Backend
-from dataplane.firewall.legacy import LegacyFirewall
-from dataplane.firewall.restore import restore_text
+from dataplane.firewall.backends import legacy, python_iptables, python_iptables_trial
+from dataplane.firewall.backends.backends import Backend
+from dataplane.firewall.backends.legacy import LegacyFirewall
+from dataplane.firewall.backends.restore import restore_text
 from dataplane.firewall.rights import of_container
 from dataplane.plan import Delta
 from dataplane.state import Allow

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.compile import compile_tables
-from dataplane.firewall.backends import Backend, firewall
+from dataplane.firewall.backends.backends import Backend, firewall
 from dataplane.firewall.rights import AUDIT, LONGEST, container_chain, group_chain, of_container, of_group
 from dataplane.netlink.notes import NotedPacket, Notes
 from dataplane.plan import plan

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.daemon.saved_rules import SavedRules
-from dataplane.firewall.backends import Backend, firewall
+from dataplane.firewall.backends.backends import Backend, firewall
 from tests.repository.test_docs import FENCE
 from tests.testlib.hosts import Host, allow, make_host
 from tests.testlib.netns import Netns

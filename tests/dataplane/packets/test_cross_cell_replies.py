@@ -9,9 +9,9 @@ from contextlib import suppress
 import pytest
 from scapy.layers.inet import IP, TCP
 
-from dataplane.firewall.driver import Firewall
-from dataplane.firewall.legacy import LegacyFirewall
-from dataplane.firewall.nft import NftFirewall
+from dataplane.firewall.backends.driver import Firewall
+from dataplane.firewall.backends.legacy import LegacyFirewall
+from dataplane.firewall.backends.nft import NftFirewall
 from host.namespace import run_in
 from tests.testlib.hosts import allow, await_carrier
 from tests.testlib.netns import Netns

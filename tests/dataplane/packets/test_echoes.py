@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from dataplane.firewall.driver import Firewall
-from dataplane.firewall.legacy import LegacyFirewall
-from dataplane.firewall.nft import NftFirewall
+from dataplane.firewall.backends.driver import Firewall
+from dataplane.firewall.backends.legacy import LegacyFirewall
+from dataplane.firewall.backends.nft import NftFirewall
 from dataplane.flows import conntrack
 from dataplane.flows.conntrack import Flow
 from dataplane.state import Allow

@@ -7,9 +7,9 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from dataplane.apply import Outcome
-from dataplane.firewall.driver import Firewall
-from dataplane.firewall.legacy import LegacyFirewall
-from dataplane.firewall.nft import NftFirewall
+from dataplane.firewall.backends.driver import Firewall
+from dataplane.firewall.backends.legacy import LegacyFirewall
+from dataplane.firewall.backends.nft import NftFirewall
 from dataplane.firewall.outside_matches import EVERYWHERE, FEW
 from dataplane.sets.outside import BELIEVED, OutsideSets
 from dataplane.state import HostState, OutsideRight

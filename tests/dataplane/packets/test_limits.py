@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from dataplane.firewall.backends import Backend, firewall
+from dataplane.firewall.backends.backends import Backend, firewall
 from dataplane.firewall.limits import OVER_NEW, OVER_OPEN, as_kept
 from dataplane.firewall.outside_matches import EVERYWHERE
 from dataplane.sets.limit_hits import LimitHits, limit_hits

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from dataplane.firewall.backends import Backend, can_strip_mptcp, firewall
+from dataplane.firewall.backends.backends import Backend, can_strip_mptcp, firewall
 from host.namespace import run_in
 from tests.testlib.hosts import allow
 from tests.testlib.netns import Netns

@@ -13,9 +13,9 @@ from dataclasses import replace
 import pytest
 
 from dataplane.envoy.limits import CONNECTIONS, TUNNELS
-from dataplane.envoy.overload import connections_for
+from dataplane.envoy.process.overload import connections_for
 from dataplane.firewall import filter as rules
-from dataplane.firewall.backends import Backend, firewall
+from dataplane.firewall.backends.backends import Backend, firewall
 from dataplane.firewall.flow_limits import OverLimit, over_limit
 from dataplane.firewall.rights import MOST_TUNNELS
 from dataplane.state import INBOUND_PORT

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from dataplane.firewall.backends import Backend, firewall
+from dataplane.firewall.backends.backends import Backend, firewall
 from dataplane.flows.cut import Receipt
 from dataplane.state import INBOUND_PORT, Allow, HostState, MutualTls
 from dataplane.tables import TUNNEL_LINK

@@ -16,9 +16,9 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.layers.vxlan import VXLAN
 
-from dataplane.firewall.driver import Firewall
-from dataplane.firewall.legacy import LegacyFirewall
-from dataplane.firewall.nft import NftFirewall
+from dataplane.firewall.backends.driver import Firewall
+from dataplane.firewall.backends.legacy import LegacyFirewall
+from dataplane.firewall.backends.nft import NftFirewall
 from host.namespace import run_in
 from tests.testlib.connections import is_alive
 from tests.testlib.hosts import WORLD, allow, underlay_of

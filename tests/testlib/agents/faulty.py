@@ -20,9 +20,9 @@ CALLS = {
     "cryptography": ("cryptography.x509", "CertificateBuilder.sign"),
     "yaml": ("yaml", "parse"),
     "inotify": ("asyncinotify", "Inotify.sync_get"),
-    "firewall": ("dataplane.firewall.nft", "NftFirewall.apply"),
+    "firewall": ("dataplane.firewall.backends.nft", "NftFirewall.apply"),
     "plan": ("agent.loop.loop", "plan"),
-    "envoy": ("dataplane.envoy.ads", "AdsServer.publish"),
+    "envoy": ("dataplane.envoy.ads.ads", "AdsServer.publish"),
     "monitor": ("dataplane.netlink.monitor", "Monitor.drain"),
 }
 """What can be made to fail, by a name for it."""

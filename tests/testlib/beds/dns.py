@@ -14,7 +14,7 @@ from pathlib import Path
 from agent.dns.process import dnsmasq_program
 from dataplane.dns.command import DnsmasqSettings, Upstream, command
 from dataplane.dns.hosts_files import HostsFolder, block_of
-from dataplane.firewall.driver import Firewall
+from dataplane.firewall.backends.driver import Firewall
 from dataplane.state import Resolver
 from lab import folders
 from tests.testlib.dns.client import RESOLVER, Code, ask_once

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from dataplane.compile import compile_tables
-from dataplane.firewall.backends import Backend, firewall
-from dataplane.firewall.python_iptables_trial import passed
+from dataplane.firewall.backends.backends import Backend, firewall
+from dataplane.firewall.backends.python_iptables_trial import passed
 from dataplane.kernel import Kernel
 from dataplane.plan import plan
 from dataplane.state import HostState
@@ -153,7 +153,7 @@ def work_once(life: int, work: ApplyState | RunCommand) -> None:
 
 if __name__ == "__main__":
     # else each fork would run the trial, and then have python-iptables look for its libraries with a compiler
-    library = ["dataplane.firewall.python_iptables"] if passed() else []
+    library = ["dataplane.firewall.backends.python_iptables"] if passed() else []
     for name in (*library, *sys.argv[2:]):
         importlib.import_module(name)
     serve(socket.socket(fileno=int(sys.argv[1])))

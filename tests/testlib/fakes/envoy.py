@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 
-from dataplane.envoy.resource import CLUSTER, LISTENER, SECRET
-from dataplane.envoy.stream import Stream
-from dataplane.envoy.table import ResourceTable
+from dataplane.envoy.ads.resource import CLUSTER, LISTENER, SECRET
+from dataplane.envoy.ads.stream import Stream
+from dataplane.envoy.ads.table import ResourceTable
 
 TYPES = (CLUSTER, LISTENER, SECRET)
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
-from dataplane.envoy.container_ports import ContainerPort, await_listening
 from dataplane.envoy.outbound import LOOPBACK
+from dataplane.envoy.sockets.container_ports import ContainerPort, await_listening
 from dataplane.netlink import redirect
 from dataplane.state import (
     INBOUND_PORT,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from dataplane.envoy.bootstrap import EnvoySettings, bootstrap
+from dataplane.envoy.process.bootstrap import EnvoySettings, bootstrap
 from host.errors import HostRefused, refused_as
 
 # setns(2) into the workloads' namespaces; sockets with a caller's address and a mark; a port that the container's root has

@@ -8,9 +8,9 @@ import math
 import struct
 from dataclasses import dataclass
 
-from dataplane.firewall.driver import TOOL_SECONDS, FirewallTables
-from dataplane.firewall.restore import restore_text
-from dataplane.firewall.save import read_both
+from dataplane.firewall.backends.driver import TOOL_SECONDS, FirewallTables
+from dataplane.firewall.backends.restore import restore_text
+from dataplane.firewall.backends.save import read_both
 from dataplane.plan import ChainDelta, JumpDelta
 from host.netlink.messages import NETLINK_NETFILTER, contents
 from host.netlink.socket import connect

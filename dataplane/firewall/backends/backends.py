@@ -5,10 +5,10 @@ our rules are removed from the old one, once the new ones are in place.
 from enum import Enum
 from pathlib import Path
 
-from dataplane.firewall.cached import CachedFirewall
-from dataplane.firewall.driver import TOOL_SECONDS, Firewall, FirewallTables
+from dataplane.firewall.backends.cached import CachedFirewall
+from dataplane.firewall.backends.driver import TOOL_SECONDS, Firewall, FirewallTables
+from dataplane.firewall.backends.nft import NftFirewall
 from dataplane.firewall.matches import STRIP_MPTCP
-from dataplane.firewall.nft import NftFirewall
 from dataplane.plan import Delta
 from host.errors import HostRefused
 from host.process import run
@@ -29,7 +29,7 @@ def firewall(backend: Backend) -> Firewall:
     """The driver. python-iptables is loaded only where it is used."""
     if backend is Backend.NFT:
         return CachedFirewall(NftFirewall())
-    from dataplane.firewall.legacy import LegacyFirewall
+    from dataplane.firewall.backends.legacy import LegacyFirewall
 
     return CachedFirewall(LegacyFirewall())
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 
-from dataplane.envoy.resource import SECRET
-from dataplane.envoy.table import NOTHING, ByName
+from dataplane.envoy.ads.resource import SECRET
+from dataplane.envoy.ads.table import NOTHING, ByName
 
 WILDCARD = "*"
 # In place of a version: Envoy may have the resource, and no content has this hash.

@@ -17,9 +17,9 @@ from urllib.parse import quote
 import grpc
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 
-from dataplane.envoy.resource import EXTENSION, LISTENER, SECRET, ResourceKey
-from dataplane.envoy.stream import Stream
-from dataplane.envoy.table import ResourceTable
+from dataplane.envoy.ads.resource import EXTENSION, LISTENER, SECRET, ResourceKey
+from dataplane.envoy.ads.stream import Stream
+from dataplane.envoy.ads.table import ResourceTable
 from host.durable import make_folder
 from host.errors import HostRefused, Unavailable
 

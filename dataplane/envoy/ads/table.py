@@ -7,7 +7,7 @@ type is seen by identity to be as it was.
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from dataplane.envoy.resource import Resource, ResourceKey
+from dataplane.envoy.ads.resource import Resource, ResourceKey
 
 ByName = Mapping[str, Resource]
 NOTHING: ByName = {}  # of a type that no resource has; always this object

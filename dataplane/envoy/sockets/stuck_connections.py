@@ -1,9 +1,9 @@
 """Connections in containers that hold Envoy's memory since one end of them does not read, and whose fault that is.
 
 Envoy buffers for each about a megabyte at either end of its tunnel. It ends the dearest streams by itself as its heap fills
-(`overload.py`), but only those that end here, and only while the heap goes on growing; what it has read from a tunnel for a
-caller of this cell counts as no stream's. The kernel knows such connections: it asks an end that has no room from time to
-time whether it has again, and it has bytes that Envoy does not fetch.
+(`process/overload.py`), but only those that end here, and only while the heap goes on growing; what it has read from a tunnel
+for a caller of this cell counts as no stream's. The kernel knows such connections: it asks an end that has no room from time
+to time whether it has again, and it has bytes that Envoy does not fetch.
 """
 
 from collections.abc import Iterable, Mapping

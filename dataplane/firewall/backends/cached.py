@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from dataplane.firewall.driver import Firewall, FirewallTables
+from dataplane.firewall.backends.driver import Firewall, FirewallTables
 from dataplane.plan import ChainDelta, JumpDelta
 
 Stamp = TypeVar("Stamp", bound=Hashable)

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from dataplane.firewall import python_iptables_trial
-from dataplane.firewall.driver import TOOL_SECONDS, FirewallTables
-from dataplane.firewall.restore import restore_text
-from dataplane.firewall.save import read_both
+from dataplane.firewall.backends import python_iptables_trial
+from dataplane.firewall.backends.driver import TOOL_SECONDS, FirewallTables
+from dataplane.firewall.backends.restore import restore_text
+from dataplane.firewall.backends.save import read_both
 from dataplane.plan import ChainDelta, JumpDelta
 from host import syscalls
 from host.errors import HostRefused
@@ -95,7 +95,7 @@ class LegacyFirewall:
 
     def _written(self, chains: ChainDelta, jumps: JumpDelta) -> bool:
         """Whether python-iptables has done it. What it refuses, the tool may do, or refuse with a reason."""
-        from dataplane.firewall import python_iptables
+        from dataplane.firewall.backends import python_iptables
 
         with self._locked():
             try:
@@ -105,7 +105,7 @@ class LegacyFirewall:
         return True
 
     def _is_small(self, chains: ChainDelta, jumps: JumpDelta) -> bool:
-        from dataplane.firewall import python_iptables  # not before it has passed its trial
+        from dataplane.firewall.backends import python_iptables  # not before it has passed its trial
 
         if (
             chains.drop

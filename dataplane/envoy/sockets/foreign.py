@@ -13,7 +13,7 @@ from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
-from dataplane.envoy.container_ports import ContainerPort
+from dataplane.envoy.sockets.container_ports import ContainerPort
 from dataplane.flows.sockdiag import Socket, destroy, destroy_listeners, listeners_at, tcp_sockets
 from host.namespace import NamespaceThread, enter
 

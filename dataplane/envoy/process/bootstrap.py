@@ -31,10 +31,10 @@ from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 
 from dataplane.envoy.access_log import AGENT
+from dataplane.envoy.ads.resource import packed
+from dataplane.envoy.ads.stream import STARTED
 from dataplane.envoy.cluster import OPTIONS
-from dataplane.envoy.overload import overload_manager
-from dataplane.envoy.resource import packed
-from dataplane.envoy.stream import STARTED
+from dataplane.envoy.process.overload import overload_manager
 
 # Counters kept; those of 250 workloads, which nothing reads, cost more memory than the workloads.
 STATS = ("server.", "listener_manager.", "cluster_manager.", "control_plane.", "overload.", "access_logs.")

@@ -23,7 +23,7 @@ from envoy.extensions.resource_monitors.downstream_connections.v3.downstream_con
 from envoy.extensions.resource_monitors.fixed_heap.v3.fixed_heap_pb2 import FixedHeapConfig
 from google.protobuf.duration_pb2 import Duration
 
-from dataplane.envoy.resource import packed
+from dataplane.envoy.ads.resource import packed
 
 # Descriptors that Envoy needs besides its connections, which take two each; and for each worker the listeners of a cell.
 OWN_DESCRIPTORS: Final = 1_000

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from envoy.service.discovery.v3 import discovery_pb2 as discovery
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from dataplane.envoy.resource import CLUSTER, EXTENSION, LISTENER, SECRET, ResourceKey
-from dataplane.envoy.subscription import ResourceRefusal, Subscription, Versions
-from dataplane.envoy.table import ByName, ResourceTable
+from dataplane.envoy.ads.resource import CLUSTER, EXTENSION, LISTENER, SECRET, ResourceKey
+from dataplane.envoy.ads.subscription import ResourceRefusal, Subscription, Versions
+from dataplane.envoy.ads.table import ByName, ResourceTable
 
 # References before referents, add before remove.
 PUT_ORDER = (

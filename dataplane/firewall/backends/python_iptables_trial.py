@@ -8,8 +8,8 @@ what iptables-legacy-save reads. Where they differ, all changes are left to ipta
 import functools
 import sys
 
-from dataplane.firewall.driver import TOOL_SECONDS
-from dataplane.firewall.save import read_save
+from dataplane.firewall.backends.driver import TOOL_SECONDS
+from dataplane.firewall.backends.save import read_save
 from dataplane.plan import Delta
 from dataplane.tables import ChainKey
 from host import syscalls
@@ -52,7 +52,7 @@ def passed() -> bool:
 
 def trial() -> bool:
     """The trial itself, in a new namespace that the calling thread is in from then on. Raises HostRefused."""
-    from dataplane.firewall import python_iptables
+    from dataplane.firewall.backends import python_iptables
 
     syscalls.unshare(syscalls.CLONE_NEWNET)
     python_iptables.write(Delta(CHAINS, {}, {}, {}), Delta(JUMPS, {}, {}, {}))

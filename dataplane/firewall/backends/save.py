@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from dataplane.firewall.driver import FirewallTables
+from dataplane.firewall.backends.driver import FirewallTables
 from dataplane.tables import CHAIN_PREFIX, ChainKey
 from host.process import run
 

@@ -1,0 +1,1 @@
+"""How rules get into the kernel, and are read back: nft and legacy, each by its tools."""
