@@ -15,7 +15,7 @@ from aiohttp.typedefs import Middleware
 
 from agent import log
 from agent.control import peer as peers
-from agent.control.api.flows import EVENTS
+from agent.control.api.insight.flows import EVENTS
 from agent.control.api.status import SYNC_LIMIT
 from agent.control.changes import Tell, tell_of
 from agent.control.connection_limit import ConnectionLimit

@@ -20,7 +20,7 @@ import pytest
 from agent.cells.rollout import MutualTlsRow
 from agent.cells.tunnel_health import PeerRow
 from agent.cli.this_cell.screen import columns
-from agent.control.api.attachment_views import AttachmentInFull, DnsView, TlsView
+from agent.control.api.containers.views import AttachmentInFull, DnsView, TlsView
 from agent.control.api.rotation import RotationRow
 from agent.daemon.container_limits import LimitedRow
 from agent.daemon.storage import StoreRow

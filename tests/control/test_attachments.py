@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.attach.published_ports import PublishedPorts
-from agent.control.api.attachment_views import AttachmentViews
+from agent.control.api.containers.views import AttachmentViews
 from agent.envoy.listeners import TlsState
 from agent.identity.keyring import Keyring
 from tests.testlib.fakes.kernel import FACTS

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from agent.control.api import policies as module
-from agent.control.api.policies import STRETCH, PolicyList
-from agent.control.api.policy_view import view
+from agent.control.api.policy import policies as module
+from agent.control.api.policy.policies import STRETCH, PolicyList
+from agent.control.api.policy.view import view
 from agent.control.reader_share import AT_ONCE
 from agent.model.policy import AppPolicy, Origin, Ports
 from tests.testlib.fakes.cell import FakeCell, an_app, serving

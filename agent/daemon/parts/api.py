@@ -6,26 +6,26 @@ from functools import partial
 from aiohttp import web
 
 from agent.control.api.apps import AppsApi
-from agent.control.api.attachment_views import AttachmentViews
-from agent.control.api.attachments import AttachmentsApi
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
 from agent.control.api.config import ConfigApi
-from agent.control.api.containers import ContainersApi
-from agent.control.api.denied import DeniedApi
+from agent.control.api.containers.attachments import AttachmentsApi
+from agent.control.api.containers.containers import ContainersApi
+from agent.control.api.containers.views import AttachmentViews
 from agent.control.api.drain import DrainApi
-from agent.control.api.explain import ExplainApi
-from agent.control.api.flows import FlowsApi
-from agent.control.api.history import HistoryApi
-from agent.control.api.policies import PoliciesApi
-from agent.control.api.policy_changes import PolicyChangesApi
-from agent.control.api.policy_check import OutsideDefaults, PolicyCheck
+from agent.control.api.insight.denied import DeniedApi
+from agent.control.api.insight.explain import ExplainApi
+from agent.control.api.insight.flows import FlowsApi
+from agent.control.api.insight.history import HistoryApi
+from agent.control.api.insight.summaries import SummariesApi
+from agent.control.api.policy.changes import PolicyChangesApi
+from agent.control.api.policy.check import OutsideDefaults, PolicyCheck
+from agent.control.api.policy.policies import PoliciesApi
+from agent.control.api.policy.unused import UnusedPoliciesApi
 from agent.control.api.rotation import RotationApi
 from agent.control.api.routes import RoutesApi
 from agent.control.api.spaces import SpacesApi
 from agent.control.api.status import StatusApi
-from agent.control.api.summaries import SummariesApi
-from agent.control.api.unused_policies import UnusedPoliciesApi
 from agent.control.config_in_force import ConfigInForce
 from agent.control.enforcement import Enforcement
 from agent.control.names_in_force import NamesInForce

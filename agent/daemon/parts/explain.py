@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 
 from agent.config.config import Mtls
 from agent.control.api.apps import AppsApi
-from agent.control.api.policy_check import PolicyCheck
+from agent.control.api.policy.check import PolicyCheck
 from agent.daemon.parts.foundation import Foundation
 from agent.daemon.parts.parts import Parts
 from agent.identity.leaf import validity

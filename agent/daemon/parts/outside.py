@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 from agent.config.config import Verdict
 from agent.config.current import CurrentConfig
-from agent.control.api.policy_check import OutsideDefaults
+from agent.control.api.policy.check import OutsideDefaults
 from agent.dns.upstreams import configured
 from agent.loop.never_outside import NeverOutside
 from agent.model.outside import Inside

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.config.config import RESOLVER
 from agent.control.api.apps import AppsApi
-from agent.control.api.attachment_views import AttachmentView, DnsView
+from agent.control.api.containers.views import AttachmentView, DnsView
 from agent.model.app_port import AppPort
 from agent.model.attachment import AttachRequest
 from agent.model.cell import Endpoint

@@ -18,24 +18,24 @@ from agent.cells.rollout import MutualTlsRow
 from agent.cells.tunnel_health import PeerRow
 from agent.config.config import Dns, Mtls
 from agent.control import server
-from agent.control.api.attachment_views import AttachmentInFull, AttachmentView, PublishedView, TlsView
-from agent.control.api.attachments import AttachmentsApi
 from agent.control.api.ca import CaApi
 from agent.control.api.cells import CellsApi
 from agent.control.api.config import ConfigApi
-from agent.control.api.denied import DeniedApi
+from agent.control.api.containers.attachments import AttachmentsApi
+from agent.control.api.containers.views import AttachmentInFull, AttachmentView, PublishedView, TlsView
 from agent.control.api.drain import DrainApi
-from agent.control.api.flows import FlowsApi
-from agent.control.api.history import HistoryApi
-from agent.control.api.policies import PoliciesApi
-from agent.control.api.policy_changes import PolicyChangesApi
-from agent.control.api.policy_check import OutsideDefaults
+from agent.control.api.insight.denied import DeniedApi
+from agent.control.api.insight.flows import FlowsApi
+from agent.control.api.insight.history import HistoryApi
+from agent.control.api.insight.summaries import SummariesApi
+from agent.control.api.policy.changes import PolicyChangesApi
+from agent.control.api.policy.check import OutsideDefaults
+from agent.control.api.policy.policies import PoliciesApi
+from agent.control.api.policy.unused import UnusedPoliciesApi
 from agent.control.api.rotation import RotationView
 from agent.control.api.routes import RoutesApi
 from agent.control.api.spaces import SpacesApi
 from agent.control.api.status import StatusApi
-from agent.control.api.summaries import SummariesApi
-from agent.control.api.unused_policies import UnusedPoliciesApi
 from agent.daemon.firewall import FirewallRow
 from agent.daemon.storage import StoreRow
 from agent.daemon.this_cell import ThisCellRow

@@ -11,8 +11,8 @@ from agent.attach.environments import Environment
 from agent.attach.reserved_places import ReservedPlaces
 from agent.attach.transaction import AttachTransactions
 from agent.config.config import RESOLVER
-from agent.control.api.attachments import AttachmentsApi
-from agent.control.api.containers import ContainersApi
+from agent.control.api.containers.attachments import AttachmentsApi
+from agent.control.api.containers.containers import ContainersApi
 from agent.model.attachment import Attachment
 from agent.model.names import AppName
 from agent.model.owner import NamespaceOwner

@@ -4,7 +4,7 @@ from collections.abc import Collection, MutableMapping
 from datetime import UTC, datetime
 
 from agent.attach.drain import Drain, DrainingInstance, DrainRow
-from agent.control.api.attachment_views import AttachmentInFull
+from agent.control.api.containers.views import AttachmentInFull
 from agent.errors import NotFound
 
 MOMENT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)

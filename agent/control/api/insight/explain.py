@@ -6,7 +6,7 @@ Nothing is sent: a reader's request makes no packet. `/v1/explain/try` makes a r
 from aiohttp import web
 from pydantic import Field
 
-from agent.control.api.policy_check import asked
+from agent.control.api.policy.check import asked
 from agent.control.bodies import Body, read_body
 from agent.control.errors import answer
 from agent.insight.explain.explanation import Explained, Explanation

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from aiohttp import web
 
-from agent.control.api.policy_view import view
+from agent.control.api.policy.view import view
 from agent.control.errors import answer
 from agent.errors import InvalidInput
 from agent.insight.policy_use import PolicyUse, UnusedPolicy

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from agent.attach.published_ports import PublishedPorts
 from agent.attach.transaction import AttachTransactions
-from agent.control.api.attachment_bodies import AttachBody
-from agent.control.api.attachment_views import AttachmentInFull, AttachmentView, AttachmentViews, EnvironmentView
+from agent.control.api.containers.bodies import AttachBody
+from agent.control.api.containers.views import AttachmentInFull, AttachmentView, AttachmentViews, EnvironmentView
 from agent.control.bodies import read_body
 from agent.control.errors import answer
 from agent.control.peer import PEER

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from agent.control.api.denied import asked
+from agent.control.api.insight.denied import asked
 from agent.control.errors import answer
 from agent.insight.cell_summary import CellSummary
 from agent.insight.refusals.denied import ends_of

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from aiohttp import web
 from pydantic import ConfigDict
 
-from agent.control.api.policy_view import view
+from agent.control.api.policy.view import view
 from agent.control.bodies import OperatorBody, read_body
 from agent.control.enforced_change import Enforced
 from agent.control.errors import answer, not_found

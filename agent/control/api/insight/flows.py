@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
-from agent.control.api.denied import asked
+from agent.control.api.insight.denied import asked
 from agent.control.errors import answer
 from agent.control.peer import PEER
 from agent.errors import InvalidInput

@@ -10,10 +10,10 @@ from functools import partial
 from aiohttp import web
 from pydantic import Field
 
-from agent.control.api.one_policy import OnePolicyApi
-from agent.control.api.policy_check import OutsideDefaults, PolicyCheck
-from agent.control.api.policy_effect import Foresee, PolicyEffectApi
-from agent.control.api.policy_view import view
+from agent.control.api.policy.check import OutsideDefaults, PolicyCheck
+from agent.control.api.policy.effect import Foresee, PolicyEffectApi
+from agent.control.api.policy.one import OnePolicyApi
+from agent.control.api.policy.view import view
 from agent.control.bodies import OperatorBody, read_body
 from agent.control.enforced_change import enforced
 from agent.control.enforcement import Enforcement

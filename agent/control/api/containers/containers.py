@@ -12,9 +12,9 @@ from pydantic import Field
 from agent.attach.engine_containers import EngineContainers, name_of
 from agent.attach.reserved_places import ReservedPlaces
 from agent.attach.transaction import AttachTransactions
-from agent.control.api.attachment_bodies import InstanceBody, PublishBody
-from agent.control.api.attachment_views import AttachmentInFull, DnsView
-from agent.control.api.attachments import AttachmentsApi
+from agent.control.api.containers.attachments import AttachmentsApi
+from agent.control.api.containers.bodies import InstanceBody, PublishBody
+from agent.control.api.containers.views import AttachmentInFull, DnsView
 from agent.control.bodies import Body, read_body
 from agent.control.errors import answer
 from agent.control.peer import PEER

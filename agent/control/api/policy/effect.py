@@ -7,7 +7,7 @@ from pathlib import PurePath
 from aiohttp import web
 from pydantic import Field
 
-from agent.control.api.policy_view import view
+from agent.control.api.policy.view import view
 from agent.control.bodies import Body, read_body
 from agent.control.errors import answer
 from agent.errors import InvalidInput

@@ -1,0 +1,1 @@
+"""Attachments, and the containers of engines."""
