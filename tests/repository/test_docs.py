@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.paths import derived
 from tests.testlib.documents import BLOCK
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,6 +91,15 @@ def test_the_architecture_has_the_layers_that_are_held() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (layers,) = [each["layers"] for each in contracts if each["type"] == "layers"]
     assert told == [set(layer.split(" | ")) for layer in layers if layer != "__main__"]
+
+
+def test_the_architecture_has_whatever_a_cell_keeps_on_disk() -> None:
+    paths = derived({})
+    kept = {path for name in dir(paths) if name[0] != "_" and isinstance(path := getattr(paths, name), Path)}
+    told = {Path(word) for word in CODE.findall((ROOT / "docs" / "architecture.md").read_text()) if word.startswith("/")}
+    around = {folder for path in told for folder in path.parents}
+    untold = {path for path in kept if not told.intersection({path, *path.parents}) and path not in around}
+    assert untold == {paths.host_resolv_conf}
 
 
 def test_every_document_of_docs_is_listed_in_the_readme() -> None:
