@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from agent.attach.owners import OwnerWatch
+from agent.config.accounts import envoy_account
 from agent.config.config import Config
 from agent.control.api.status import METRICS
 from agent.control.config_in_force import ConfigInForce
@@ -37,7 +38,7 @@ from agent.dns.process import has_hop
 from agent.envoy.connection import EnvoyConnection
 from agent.envoy.leaving_envoys import LeavingEnvoys
 from agent.envoy.memory_relief import MemoryRelief
-from agent.envoy.process import envoy_account, envoy_obstacle
+from agent.envoy.process import envoy_obstacle
 from agent.insight.history.history import History
 from agent.insight.history.on_disk import HistoryArea
 from agent.insight.history.seen_changes import SeenChanges

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.attach import netns_resolv_conf
+from agent.config.accounts import envoy_account
 from agent.config.config import Config
 from agent.daemon import host_record, lock
 from agent.daemon.running_parts import end_all
-from agent.envoy.process import envoy_account
 from agent.errors import HostRefused
 from agent.model.attachment import Attachment
 from agent.store.database import Database

@@ -6,13 +6,13 @@ What reads packets from outside must not be able to open anything: it is the age
 """
 
 import os
-import pwd
 import socket
 import sys
 import time
 from collections.abc import Collection
 from pathlib import Path
 
+from agent.config.accounts import hop_account, obstacle
 from agent.config.config import Config
 from agent.dns.process import has_hop
 from agent.errors import Conflict, HostRefused
@@ -20,22 +20,12 @@ from dataplane.dns.command import HOP, Upstream
 from dataplane.dns.hop import doorway
 from host import syscalls
 from host.errors import refused_as
-from host.reach import first_out_of_reach
 
 BACKLOG = 128
 IDLE = ("sleep", "infinity")
 SO_RCVBUFFORCE = 33  # of Linux
 ROOM = 4 << 20  # bytes: for all questions that dnsmasq lets wait, since each that is lost is waited for 10 s
 PATIENCE, POLL = 10.0, 0.05  # seconds: a hop that has just ended may leave its port a moment later
-
-
-def hop_account(config: Config) -> pwd.struct_passwd:
-    """The account that it runs as. Raises HostRefused."""
-    try:
-        return pwd.getpwnam(config.dns.hop_user)
-    except KeyError as error:
-        hint = f"make setup, or useradd --system --shell /usr/sbin/nologin {config.dns.hop_user}"
-        raise HostRefused(f"there is no user '{config.dns.hop_user}' to ask the outside for names", hint=hint) from error
 
 
 def what_keeps_hop(config: Config, *, servers: Collection[Upstream]) -> HostRefused | None:
@@ -58,9 +48,9 @@ def exec_hop(config: Config) -> int:
         os.execvp(IDLE[0], IDLE)  # noqa: S606 -- no shell is what is wanted
     account, paths = hop_account(config), config.paths
     reached = (paths.hop_wanted, paths.hop_socket, paths.upstreams, Path(sys.executable), Path(doorway.__file__))
-    folder = first_out_of_reach(reached, uid=account.pw_uid, gid=account.pw_gid)
-    if folder is not None:
-        raise HostRefused(f"the user '{account.pw_name}' cannot enter {folder}", hint=f"chmod o+x {folder}")
+    refused = obstacle(account, reached, called="the user")
+    if refused is not None:
+        raise refused
     datagrams, connections = _bound(socket.SOCK_DGRAM), _bound(socket.SOCK_STREAM)
     connections.listen(BACKLOG)
     with refused_as(f"cannot become '{account.pw_name}'", hint="start it as root"):

@@ -5,7 +5,6 @@ each start notes which process it was, and the next one ends what is left of tha
 """
 
 import os
-import pwd
 import resource
 import shutil
 import signal
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from agent.config.accounts import dns_account, obstacle
 from agent.config.config import Config, Verdict
 from agent.dns.resolver import resolver_of
 from agent.dns.upstreams import chosen
@@ -29,7 +29,6 @@ from host.errors import refused_as
 from host.netlink.messages import NETLINK_ROUTE
 from host.netlink.socket import connect
 from host.port_holders import PortHolder, holders, is_free
-from host.reach import first_out_of_reach
 
 PORT = 53
 PROGRAM = "dnsmasq"
@@ -38,15 +37,6 @@ DESCRIPTORS = 512  # beside one for each TCP connection: questions to the outsid
 PATIENCE, POLL = 30.0, 0.05  # seconds: the agent gives `lo` the address once its rules are there
 END_SECONDS = 2.0  # for one that was asked to end
 NOTE = "dnsmasq.pid"
-
-
-def dns_account(config: Config) -> pwd.struct_passwd:
-    """The account dnsmasq runs as. Raises HostRefused."""
-    try:
-        return pwd.getpwnam(config.dns.user)
-    except KeyError as error:
-        hint = f"make setup, or useradd --system --shell /usr/sbin/nologin {config.dns.user}"
-        raise HostRefused(f"there is no user '{config.dns.user}' for dnsmasq", hint=hint) from error
 
 
 def dnsmasq_program() -> Path:
@@ -60,10 +50,7 @@ def dnsmasq_program() -> Path:
 def dns_obstacle(config: Config) -> HostRefused | None:
     """A folder that dnsmasq's user cannot enter, on the way to what it reads."""
     account, paths = dns_account(config), config.paths
-    folder = first_out_of_reach((paths.names / "any", paths.upstreams), uid=account.pw_uid, gid=account.pw_gid)
-    if folder is None:
-        return None
-    return HostRefused(f"dnsmasq's user '{account.pw_name}' cannot enter {folder}", hint=f"chmod o+x {folder}")
+    return obstacle(account, (paths.names / "any", paths.upstreams), called="dnsmasq's user")
 
 
 def exec_dns(config: Config) -> int:
@@ -73,9 +60,9 @@ def exec_dns(config: Config) -> int:
         durable.make_folder(config.paths.names, mode=FOLDER_MODE)
         with suppress(FileExistsError):  # the agent writes what is in there
             durable.create(config.paths.upstreams, b"", mode=durable.PUBLIC)
-    obstacle = dns_obstacle(config)
-    if obstacle is not None:
-        raise obstacle
+    refused = dns_obstacle(config)
+    if refused is not None:
+        raise refused
     await_address(resolver.address, seconds=PATIENCE)
     _take_port(config, resolver.address, uid=account.pw_uid)
     settings = settings_of(config)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from agent.config.accounts import dns_account, envoy_account, hop_account
 from agent.config.config import BackendChoice, Config
 from agent.control.server import GROUP
-from agent.dns.hop_process import hop_account
-from agent.dns.process import PATHS, dns_account, dns_obstacle, dnsmasq_program, has_hop
+from agent.dns.process import PATHS, dns_obstacle, dnsmasq_program, has_hop
 from agent.doctor.checks import Finding
-from agent.envoy.process import envoy_account, envoy_obstacle
+from agent.envoy.process import envoy_obstacle
 from agent.errors import HostRefused
 from agent.model.status import Problem
 from dataplane.envoy.process.command import bundled_envoy

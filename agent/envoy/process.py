@@ -1,11 +1,11 @@
 """`cellnet envoy`: become Envoy, as its own user with three capabilities."""
 
 import os
-import pwd
 import resource
 import time
 from pathlib import Path
 
+from agent.config.accounts import envoy_account, obstacle
 from agent.config.config import Config
 from agent.errors import HostRefused
 from dataplane.envoy.process.bootstrap import EnvoySettings
@@ -13,17 +13,7 @@ from dataplane.envoy.process.command import bundled_envoy, command, opened_progr
 from dataplane.envoy.process.overload import connections_for, memory_for
 from host.durable import make_folder
 from host.errors import refused_as
-from host.reach import first_out_of_reach
 from host.trust import require_trusted
-
-
-def envoy_account(config: Config) -> pwd.struct_passwd:
-    """The account Envoy runs as. Raises HostRefused."""
-    try:
-        return pwd.getpwnam(config.envoy.user)
-    except KeyError as error:
-        hint = f"make setup, or useradd --system --shell /usr/sbin/nologin {config.envoy.user}"
-        raise HostRefused(f"there is no user '{config.envoy.user}' for Envoy", hint=hint) from error
 
 
 def worker_count(config: Config) -> int:
@@ -34,11 +24,7 @@ def worker_count(config: Config) -> int:
 def envoy_obstacle(config: Config) -> HostRefused | None:
     """A folder that Envoy's user cannot enter, on the way to what Envoy needs: its sockets and the namespaces."""
     account, paths = envoy_account(config), config.paths
-    needed = (paths.xds_socket, paths.envoy_admin, paths.netns / "any")
-    folder = first_out_of_reach(needed, uid=account.pw_uid, gid=account.pw_gid)
-    if folder is None:
-        return None
-    return HostRefused(f"Envoy's user '{account.pw_name}' cannot enter {folder}", hint=f"chmod o+x {folder}")
+    return obstacle(account, (paths.xds_socket, paths.envoy_admin, paths.netns / "any"), called="Envoy's user")
 
 
 def exec_envoy(config: Config, *, admin: Path | None = None) -> int:
@@ -55,9 +41,9 @@ def exec_envoy(config: Config, *, admin: Path | None = None) -> int:
         make_folder(admin.parent, mode=0o700)
         os.chown(admin.parent, account.pw_uid, account.pw_gid)
         admin.unlink(missing_ok=True)
-    obstacle = envoy_obstacle(config)
-    if obstacle is not None:
-        raise obstacle
+    refused = envoy_obstacle(config)
+    if refused is not None:
+        raise refused
     workers = worker_count(config)
     settings = EnvoySettings(
         cell=config.cell,

@@ -25,6 +25,7 @@ from agent.cells.peers import Peers
 from agent.cells.rollout import Rollout, RolloutFacts
 from agent.cells.tunnel_health import TunnelHealth
 from agent.cells.tunnel_mode import TunnelMode
+from agent.config.accounts import envoy_account
 from agent.config.config import Config, Mtls
 from agent.daemon.container_limits import ContainerLimits
 from agent.daemon.firewall import FirewallPart, passage_of
@@ -39,7 +40,6 @@ from agent.envoy.foreign_listeners import ForeignListeners
 from agent.envoy.listeners import Listeners
 from agent.envoy.liveness import Liveness
 from agent.envoy.pressure import Pressure
-from agent.envoy.process import envoy_account
 from agent.envoy.refused_calls import RefusedCalls
 from agent.errors import HostRefused, Unavailable
 from agent.identity.keyring import Keyring

@@ -5,10 +5,11 @@ dnsmasq answers, and what the hop may ask for.
 from dataclasses import dataclass
 from functools import partial
 
+from agent.config.accounts import hop_account
 from agent.control.socket import listening
 from agent.daemon.parts.foundation import Foundation
 from agent.dns.asked_names import AskedNames, AskedNamesFacts
-from agent.dns.hop_process import hop_account, what_keeps_hop
+from agent.dns.hop_process import what_keeps_hop
 from agent.dns.liveness import ResolverFacts, ResolverLiveness
 from agent.dns.process import reread_by_dnsmasq, running_dnsmasq, what_keeps_dns
 from agent.dns.upstreams import Upstreams
