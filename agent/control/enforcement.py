@@ -1,4 +1,4 @@
-"""Waiting until the kernel is as the store and the files say."""
+"""Waiting until the kernel is as the store and the files say, and Envoy goes by it."""
 
 import asyncio
 
@@ -23,14 +23,24 @@ class Enforcement:
             raise problem
 
     async def at_last(self) -> None:
-        """The same, however long problems last."""
+        """The same, however long problems last, and however long Envoy takes.
+
+        One that has yet to find an agent that has just begun goes by what the agent before gave it.
+        """
         report = await self._loop.settle()
-        while report.problem is not None or self._loop.mass_loss.problem is not None:
-            report = await self._loop.settle()
+        while report.problem is not None or self._loop.mass_loss.problem is not None or self._late:
             await asyncio.sleep(PAUSE)
+            report = await self._loop.settle()
 
     @property
     def obstacle(self) -> str:
         """What keeps it, as far as is known."""
         problem = self._loop.reports.last.problem
-        return "the loop is still at work" if problem is None else problem.what
+        if problem is not None:
+            return problem.what
+        return self._late or "the loop is still at work"
+
+    @property
+    def _late(self) -> str:
+        """With which containers' rights Envoy is, in words; empty with none."""
+        return ", ".join(each.what for each in self._loop.late_rights.problems())

@@ -144,8 +144,9 @@ def test_an_envoy_that_hangs_is_reported_and_cut_off_and_lets_nothing_in_when_it
     revoked, kept = pair(web, api, 9000), pair(web, api, 9001)
     with api.listen(9000), suspended(cell.envoy_pid):
         waiting = web.dial(api, 9000)  # in the queue of the own Envoy
-        cell.policy_file(FILE, web_to_api("tcp: 9001"))
+        cell.policy_file(FILE, web_to_api("tcp: 9001"), sync=False)
         assert all(map(is_reset, revoked))
+        assert "Envoy has not taken yet what may reach api" in cell.cellnet("sync", "--timeout", "1", code=1).err
         assert reports(cell, "envoy", "has not taken yet what may reach api")
     assert is_ended(waiting)
     cell.wait_well()
@@ -160,7 +161,8 @@ def test_an_envoy_that_is_killed_during_a_revoke_comes_back_with_the_smaller_rig
     cell.policy_file(FILE, web_to_api("tcp: [9000, 9001]"))
     streams = pair(web, api, 9000), pair(web, api, 9001)
     with suspended(cell.envoy_pid):
-        cell.policy_file(FILE, web_to_api("tcp: 9001"))
+        cell.policy_file(FILE, web_to_api("tcp: 9001"), sync=False)
+        assert all(map(is_reset, streams[0]))
         cell.kill("envoy")
     assert all(is_ended(each) for ends in streams for each in ends)
     cell.start()
@@ -180,6 +182,20 @@ def test_an_agent_that_is_killed_between_envoys_word_and_the_cut_leaves_the_cut_
     cell.start()
     assert is_cut(revoked)
     assert is_alive(*kept)
+    assert is_refused(web, api, 9000)
+
+
+def test_sync_waits_until_envoy_goes_by_what_a_new_agent_gives_it(cell: CellUnderTest) -> None:
+    """Until then it lets in what the agent before allowed."""
+    web, api = cell.run_app(WEB), cell.run_app(API)
+    cell.policy_file(FILE, web_to_api("tcp: 9000"))
+    assert is_alive(*pair(web, api, 9000))
+    cell.kill("agent")
+    cell.policy_file(FILE, "policies: []\n", sync=False)
+    with suspended(cell.envoy_pid):
+        cell.start(well=False)
+        eventually(lambda: "Envoy has not taken yet what" in cell.cellnet("sync", "--timeout", "1", code=None).err)
+    cell.sync()
     assert is_refused(web, api, 9000)
 
 
