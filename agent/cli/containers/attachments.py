@@ -10,6 +10,7 @@ from agent.cli.apps.apps import served
 from agent.cli.completion import attachment_names
 from agent.cli.containers.attach_options import AttachOptions, attach_options, attach_request
 from agent.cli.containers.key_owner_option import key_owner_field, key_owner_option
+from agent.cli.containers.named import name_of
 from agent.cli.output import joined, json_option, print_json, table
 from agent.client.answer import Fields
 from agent.client.connection import attachment_address
@@ -70,7 +71,8 @@ def attach(
 @click.pass_obj
 def detach(location: Location, name: str, as_json: bool) -> None:
     """Take an attachment off the overlay. One that is not there is no error."""
-    done = location.client().delete(attachment_address(name))
+    client = location.client()
+    done = client.delete(attachment_address(name_of(client, name)))
     if as_json:
         print_json(done)
     elif not done.flag("detached"):

@@ -8,12 +8,11 @@ import click
 from agent.cli.completion import attachment_names
 from agent.cli.containers.command import execute_or_say
 from agent.cli.containers.identity_mounts import bind_here, missing_folders, private_mounts
+from agent.cli.containers.named import attached
 from agent.cli.containers.resolver_mounts import bind_resolver, resolv_conf_of
 from agent.cli.containers.sysfs import mount_own_sysfs
-from agent.client.connection import Client, Refused, Reply, attachment_address
 from agent.client.location import Location, need_root
 from agent.errors import HostRefused
-from agent.model.names import lowered
 from host import syscalls
 from host.errors import refused_as
 
@@ -28,7 +27,7 @@ def execute_in(location: Location, name: str, command: tuple[str, ...]) -> int:
     command = command[1:] if command[0] == "--" else command  # click leaves it there behind NAME
     if not command:
         raise click.UsageError("Missing CMD", click.get_current_context())
-    found = _attached(location.client(), name)
+    found = attached(location.client(), name)
     environment, pin = found.fields.mapping("environment"), found.fields.text("pin")
     folders = missing_folders(environment, agent_pid=found.agent_pid)
     private_mounts()
@@ -37,16 +36,6 @@ def execute_in(location: Location, name: str, command: tuple[str, ...]) -> int:
         bind_resolver(resolv_conf_of(found.fields))
     _enter(Path(pin), agent_pid=found.agent_pid)
     return execute_or_say(command, environment)
-
-
-def _attached(client: Client, name: str) -> Reply:
-    """The attachment of that name, or of the same in lower case, as the one of an app that was named with capitals has it."""
-    try:
-        return client.ask("GET", attachment_address(name))
-    except Refused:
-        if name == lowered(name):
-            raise
-    return client.ask("GET", attachment_address(lowered(name)))
 
 
 def _enter(pin: Path, *, agent_pid: int) -> None:

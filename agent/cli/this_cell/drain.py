@@ -5,6 +5,7 @@ import time
 import click
 
 from agent.cli.completion import attachment_names
+from agent.cli.containers.named import name_of
 from agent.cli.errors import print_error
 from agent.cli.output import counted, json_option, print_json
 from agent.client.answer import Fields
@@ -48,6 +49,7 @@ def drain(location: Location, names: tuple[str, ...], timeout: float, undo: bool
         elif not undone.flag("undone"):
             click.echo("nothing was being drained")
         return
+    names = tuple(name_of(client, each) for each in names)
     found = client.post("/v1/drain", {"names": list(names), "timeout": timeout})
     try:
         found = _when_done(client, found, quiet=as_json, names=names)

@@ -88,6 +88,17 @@ def test_what_is_open_at_the_limit_is_cut_and_a_connection_that_the_app_has_made
     assert outcome_of(lambda: stream.sendall(bytes(10_000_000))) is not Connected
 
 
+def test_a_name_with_capitals_is_that_of_the_attachment_in_lower_case_for_every_command(drained: CellUnderTest) -> None:
+    cell = drained
+    cell.run_app(API)
+    cell.run_app(WEB)
+    assert cell.cellnet("exec", "Web", "--", "echo", "inside").out == "inside\n"
+    assert cell.cellnet("drain", "Web").out.splitlines()[-1] == "web is detached"
+    assert not cell.cellnet("detach", "API").out
+    assert cell.attachments() == []
+    assert cell.cellnet("detach", "API").out == "there was no 'API'\n"
+
+
 def test_a_drained_cell_takes_no_attach_over_a_restart_and_says_how_to_take_it_back(
     drained: CellUnderTest, attach: Attach
 ) -> None:
