@@ -9,7 +9,7 @@ from agent.config.config import Config
 from agent.daemon.disk_space import DiskSpace
 from agent.daemon.firewall import chosen_backend
 from agent.daemon.trusted_files import TrustedFiles
-from agent.doctor import certificates, host_network, programs, store_reach, surroundings
+from agent.doctor import certificates, engines, host_network, programs, store_reach, surroundings
 from agent.doctor.checks import Finding, HostCheck, of_parts
 from agent.doctor.kernel_features import features, missing
 from agent.doctor.running_agent import AgentView, agent
@@ -37,6 +37,7 @@ def all_checks(config: Config, client: Client) -> Iterator[HostCheck]:
     yield HostCheck("firewall", lambda: host_network.other_rules(config))
     yield HostCheck("names", lambda: host_network.names(config))
     yield HostCheck("proxies", lambda: surroundings.proxies(config, environment=os.environ))
+    yield HostCheck("engines", engines.podman)
     yield HostCheck("store", lambda: store_reach.etcd(config))
     yield HostCheck("TLS files", lambda: certificates.named(config, now=now))
     yield HostCheck("clock", lambda: store_reach.clock(config, state=store_reach.clock_state()))
