@@ -42,14 +42,23 @@ class ForeignHolders(Part):
             yield Problem("lock", f"uid {uid} holds a name of the agent's lock", "see ss -xlp | grep cellnet-agent")
 
 
+def _silent(_why: Conflict) -> None:
+    """Who waits needs no word."""
+
+
 def take(
-    part: str = AGENT, *, on_foreign: Callable[[int], None], token: Token = secrets.token_hex, patience: float = PATIENCE
+    part: str = AGENT,
+    *,
+    on_foreign: Callable[[int], None],
+    on_wait: Callable[[Conflict], None] = _silent,
+    token: Token = secrets.token_hex,
+    patience: float = PATIENCE,
 ) -> socket.socket:
     """Hold the lock until the socket is closed or the process ends. Raises Conflict if another of root's has it.
 
     One that is about to end gets `patience` seconds: nobody else can be sure that it is. `on_foreign` is called with the uid of
-    each other user that holds a name of the lock, once. `token` makes what they cannot guess. Raises HostRefused where the
-    kernel does not list unix sockets.
+    each other user that holds a name of the lock, once; `on_wait` with why it is waited for, once. `token` makes what they
+    cannot guess. Raises HostRefused where the kernel does not list unix sockets.
     """
     until = time.monotonic() + patience
     reported: set[int] = set()
@@ -62,9 +71,11 @@ def take(
     while True:
         try:
             return _try_once(part, report, token)
-        except Conflict:
+        except Conflict as why:
             if time.monotonic() >= until:
                 raise
+            on_wait(why)
+            on_wait = _silent
             time.sleep(LOOK_AGAIN)
 
 

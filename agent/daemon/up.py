@@ -12,6 +12,7 @@ from types import FrameType
 from agent import log
 from agent.config.config import Config
 from agent.daemon import lock
+from agent.errors import Conflict
 from agent.pacing import Backoff
 from host import process
 
@@ -81,7 +82,11 @@ def run_up(config: Config) -> int:
 
 def _await_former_agent(*, seconds: float) -> None:
     """Wait for the agent of an `up` that was killed: it is asked to end when that dies."""
-    lock.take(on_foreign=lambda _uid: None, patience=seconds).close()  # the agent itself will report other users
+
+    def say(why: Conflict) -> None:
+        log.get("up").warning("waits", what=why.what, seconds=seconds)
+
+    lock.take(on_foreign=lambda _uid: None, on_wait=say, patience=seconds).close()  # the agent itself will report other users
 
 
 def _supervise(config: Config) -> int:

@@ -6,17 +6,20 @@ from collections.abc import Callable
 
 import pytest
 
+from agent import log
 from agent.daemon import lock, up
 from agent.errors import Conflict
 from host.namespace import run_in
 from tests.testlib.netns import Netns
 
 
-def test_an_agent_that_stays_is_a_conflict(netns: Callable[[str], Netns]) -> None:
+def test_an_agent_that_stays_is_a_conflict(netns: Callable[[str], Netns], capfd: pytest.CaptureFixture[str]) -> None:
+    log.configure()
     host = netns("host")
     held = run_in(host.path, lambda: lock.take(on_foreign=print))
     with pytest.raises(Conflict, match="an agent runs in this network namespace already"):
         run_in(host.path, lambda: up._await_former_agent(seconds=0.2))
+    assert capfd.readouterr().err.count('"what": "an agent runs in this network namespace already') == 1, "said while it waits"
     held.close()
 
 
