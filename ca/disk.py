@@ -97,13 +97,14 @@ def load_or_create(
     Raises CaRefused for files that are missing, damaged, expired, or do not belong together; those are left as they are. So
     does a root that is missing where none may be made.
     """
+    refused = CaRefused(f"{directory} has no root.crt, and a root of this cell alone is not made here", hint=_asked(cell))
+    if not may_make_root and not directory.exists():
+        raise refused  # to lock it would make it
     with succession.exclusive(directory):
         succession.finish(directory)
         if files.read(directory / "root.crt") is None:
             if not may_make_root:
-                raise CaRefused(
-                    f"{directory} has no root.crt, and a root of this cell alone is not made here", hint=_asked(cell)
-                )
+                raise refused
             _first_root(directory, trust_domain=trust_domain, now=now, lifetime=root_lifetime)
         top, root = _root(directory, trust_domain=trust_domain, now=now)
         mine = _cell(directory, top)
