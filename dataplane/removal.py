@@ -7,7 +7,7 @@ program's entries are in none of our tables. Each step may be done again.
 from dataplane.firewall.backends import backends
 from dataplane.kernel import Kernel
 from dataplane.plan import Plan, plan
-from dataplane.sets.outside import destroy
+from dataplane.sets.messages import destroy
 from dataplane.tables import TAGS_SET, VTEPS_SET, Tables
 from host.netlink.messages import NETLINK_NETFILTER
 from host.netlink.socket import connect

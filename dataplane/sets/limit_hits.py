@@ -11,9 +11,8 @@ from typing import Final, NamedTuple
 
 from dataplane.firewall.limits import OVER_NEW, OVER_OPEN
 from dataplane.netlink import link_rates, links
-from dataplane.sets.ipset import CONTENT, ENTRIES, IP, IPV4_ADDRESS, LIST, PROTOCOL, SET, parts_of
-from host.errors import HostRefused
-from host.netlink.messages import NETLINK_NETFILTER, NETLINK_ROUTE, NFGENMSG_IPV4, attribute
+from dataplane.sets.messages import addressed, parts_of
+from host.netlink.messages import NETLINK_NETFILTER, NETLINK_ROUTE
 from host.netlink.socket import connect
 
 PACKETS: Final = 25
@@ -43,17 +42,7 @@ def limit_hits() -> dict[IPv4Address, LimitHits]:
 
 
 def _counted(name: str) -> Iterator[tuple[IPv4Address, int]]:
-    named = attribute(PROTOCOL, b"\x06") + attribute(SET, name.encode() + b"\0")
-    try:
-        with connect(NETLINK_NETFILTER) as link:
-            bodies = link.dump(LIST, NFGENMSG_IPV4 + named, what=f"set {name}")
-    except HostRefused as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return
-        raise
-    for body in bodies:
-        for entries in parts_of(body, start=len(NFGENMSG_IPV4), kind=ENTRIES):
-            for entry in parts_of(entries, kind=CONTENT):
-                (packed,) = (each for address in parts_of(entry, kind=IP) for each in parts_of(address, kind=IPV4_ADDRESS))
-                (packets,) = parts_of(entry, kind=PACKETS)
-                yield IPv4Address(packed), struct.unpack("!Q", packets)[0]
+    with connect(NETLINK_NETFILTER) as link:
+        for address, entry in addressed(link, name):
+            (packets,) = parts_of(entry, kind=PACKETS)
+            yield address, struct.unpack("!Q", packets)[0]

@@ -7,39 +7,38 @@ over. So no repair, no reload and no restart empties one, and a new one has from
 
 import math
 import socket
-import struct
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address
 from threading import Lock
 from typing import Final
 
-from dataplane.sets.ipset import (
+from dataplane.sets.known_names import LEAST, Ends, KnownNames
+from dataplane.sets.messages import (
     ADD,
     CONTENT,
     CREATE,
     DELETE,
-    ENTRIES,
     FAMILY,
-    IN_NETWORK_ORDER,
-    IP,
-    IPV4_ADDRESS,
-    LIST,
+    GONE,
+    MOST,
     REVISION,
     TYPE,
-    parts_of,
+    address_entry,
+    addressed,
+    destroy,
+    listed,
+    named,
+    number,
 )
-from dataplane.sets.known_names import LEAST, Ends, KnownNames
 from dataplane.sets.name_patterns import patterns_of
-from dataplane.sets.outside import MOST, destroy, listed, named
 from dataplane.tables import NAME_SETS
 from host.errors import HostRefused
-from host.netlink.messages import NETLINK_NETFILTER, NFGENMSG_IPV4, NLM_F_ACK, attribute, nested
+from host.netlink.messages import NETLINK_NETFILTER, NLM_F_ACK, attribute, nested
 from host.netlink.socket import connect
 
 TIMEOUT: Final = 6
 CAPACITY: Final = 1 << 14  # addresses in one
 MOST_KNOWN: Final = 1 << 15  # addresses of all names that one is for: below `*.example.org` there may be any number of names
-GONE: Final = 2  # ENOENT: it is made in a moment, with what is known
 Patterns = tuple[str, ...]
 
 
@@ -117,17 +116,17 @@ class NameSets:
         with self._lock:
             for name, patterns in self._patterns.items():
                 self._counts[name] = self._known.count(patterns)
-                found, known = self._entries(name), self._known.addresses(patterns)
+                found, known = {address for address, _ in addressed(self._link, name)}, self._known.addresses(patterns)
                 lost = {each: end for each, end in known.items() if each not in found and self._known.seconds_left(end) > 1}
                 self._write(name, lost)
                 foreign = found - known.keys()
-                self._link.ask(DELETE, [named(name) + _entry(each) for each in foreign], flags=NLM_F_ACK)
+                self._link.ask(DELETE, [named(name) + address_entry(each) for each in foreign], flags=NLM_F_ACK)
                 mended += len(lost) + len(foreign)
         return mended
 
     def _make(self, name: str) -> None:
         asked = attribute(TYPE, b"hash:ip\0") + attribute(REVISION, b"\4") + attribute(FAMILY, bytes([socket.AF_INET]))
-        sizes = _number(MOST, CAPACITY) + _number(TIMEOUT, int(LEAST))
+        sizes = number(MOST, CAPACITY) + number(TIMEOUT, int(LEAST))
         (answer,) = self._link.ask(CREATE, [named(name) + asked + nested(CONTENT, sizes)], flags=NLM_F_ACK)
         if isinstance(answer, OSError):
             hint = f"a set {name} of another type is in the way: ipset destroy {name}"
@@ -137,34 +136,10 @@ class NameSets:
         """Those that it does not take. What is in it gets its new end."""
         left = {address: math.ceil(self._known.seconds_left(end)) for address, end in ends.items()}
         holding = [address for address, seconds in left.items() if seconds > 0]
-        bodies = [named(name) + _entry(address, _number(TIMEOUT, left[address])) for address in holding]
+        bodies = [named(name) + address_entry(address, number(TIMEOUT, left[address])) for address in holding]
         answers = self._link.ask(ADD, bodies, flags=NLM_F_ACK)
         return {
             address
             for address, answer in zip(holding, answers, strict=True)
-            if isinstance(answer, OSError) and answer.errno != GONE
+            if isinstance(answer, OSError) and answer.errno != GONE  # it is made in a moment, with what is known
         }
-
-    def _entries(self, name: str) -> set[IPv4Address]:
-        try:
-            bodies: Iterable[bytes] = self._link.dump(LIST, named(name), what=f"set {name}")
-        except HostRefused as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return set()
-            raise
-        return {
-            IPv4Address(packed)
-            for body in bodies
-            for entries in parts_of(body, start=len(NFGENMSG_IPV4), kind=ENTRIES)
-            for entry in parts_of(entries, kind=CONTENT)
-            for address in parts_of(entry, kind=IP)
-            for packed in parts_of(address, kind=IPV4_ADDRESS)
-        }
-
-
-def _number(kind: int, value: int) -> bytes:
-    return attribute(kind | IN_NETWORK_ORDER, struct.pack("!I", value))
-
-
-def _entry(address: IPv4Address, more: bytes = b"") -> bytes:
-    return nested(CONTENT, nested(IP, attribute(IPV4_ADDRESS | IN_NETWORK_ORDER, address.packed)) + more)

@@ -6,44 +6,39 @@ how often a rule has found each of them.
 """
 
 import socket
-import struct
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network
 from typing import Final, NamedTuple
 
-from dataplane.sets.ipset import (
+from dataplane.sets.messages import (
     ADD,
     CONTENT,
     CREATE,
     DELETE,
-    ENTRIES,
     FAMILY,
+    FLAGS,
     HINT,
     IN_NETWORK_ORDER,
     IP,
     IPV4_ADDRESS,
-    LIST,
-    PROTOCOL,
+    MOST,
     REVISION,
-    SET,
     TYPE,
-    parts_of,
+    destroy,
+    entries,
+    listed,
+    named,
+    number,
 )
 from dataplane.tables import OUTSIDE_SETS
 from host.errors import HostRefused
-from host.netlink.messages import NETLINK_NETFILTER, NFGENMSG_IPV4, NLM_F_ACK, attribute, attributes, nested
-from host.netlink.socket import NetlinkSocket, connect
+from host.netlink.messages import NETLINK_NETFILTER, NLM_F_ACK, attribute, attributes, nested
+from host.netlink.socket import connect
 
-DESTROY: Final = 0x603
-PREFIX, MOST, ASKED_FLAGS, HEADERS, COUNT = 3, 19, 6, 1 << 2, 24
-FLAGS, WITH_COUNTERS = 8, 1 << 3
-IN_USE: Final = 4100  # IPSET_ERR_BUSY: a rule names the set
-GONE: Final = 2  # ENOENT
+PREFIX, WITH_COUNTERS = 3, 1 << 3
 CAPACITY: Final = 1 << 16  # networks; the kernel's own default
 BELIEVED: Final = 60.0  # seconds: the number of entries stands for what they are, which a change may leave as it is
-PATIENCE: Final = 0.5  # seconds: nft lets go of a set some milliseconds after the rule that named it
-PAUSE: Final = 0.005
 Networks = tuple[IPv4Network, ...]
 
 
@@ -65,7 +60,7 @@ class OutsideSets:
     ) -> None:
         self._prefix = prefix
         self._believed = 0.0 if counted else BELIEVED
-        self._flags = attribute(FLAGS | IN_NETWORK_ORDER, struct.pack("!I", WITH_COUNTERS)) if counted else b""
+        self._flags = number(FLAGS, WITH_COUNTERS) if counted else b""
         self._link = connect(NETLINK_NETFILTER)
         self._clock = clock
         self._known: dict[str, _SetRead] = {}
@@ -80,7 +75,7 @@ class OutsideSets:
         for name, count in listed(self._link, prefix=self._prefix):
             known = self._known.get(name)
             if known is None or len(known.networks) != count or known.until <= now:
-                known = _SetRead(tuple(sorted(self._networks(name))), now + self._believed)
+                known = _SetRead(tuple(sorted(map(_decoded, entries(self._link, name)))), now + self._believed)
             found[name] = known
         self._known = found
         return {name: known.networks for name, known in found.items()}
@@ -97,20 +92,9 @@ class OutsideSets:
         """Remove sets. One that a rule of another program names stays until it is let go. Raises HostRefused."""
         destroy(self._link, names, clock=self._clock)
 
-    def _networks(self, name: str) -> Iterator[IPv4Network]:
-        try:
-            bodies = self._link.dump(LIST, named(name), what=f"set {name}")
-        except HostRefused as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return
-            raise
-        for body in bodies:
-            for entries in parts_of(body, start=len(NFGENMSG_IPV4), kind=ENTRIES):
-                yield from _decoded(entries)
-
     def _make(self, name: str, most: int) -> None:
         asked = attribute(TYPE, b"hash:net\0") + attribute(REVISION, b"\6") + attribute(FAMILY, bytes([socket.AF_INET]))
-        size = nested(CONTENT, attribute(MOST | IN_NETWORK_ORDER, struct.pack("!I", most)) + self._flags)
+        size = nested(CONTENT, number(MOST, most) + self._flags)
         (answer,) = self._link.ask(CREATE, [named(name) + asked + size], flags=NLM_F_ACK)
         if isinstance(answer, OSError):
             hint = f"a set {name} of another type is in the way, or the kernel lacks ip_set_hash_net: ipset destroy {name}"
@@ -125,51 +109,16 @@ class OutsideSets:
             raise HostRefused(what, hint=HINT) from refused[0]
 
 
-def listed(link: NetlinkSocket, *, prefix: str) -> Iterator[tuple[str, int]]:
-    """The sets whose names begin so, each with the number of its entries, -1 where it is not known. Raises HostRefused."""
-    flags = attribute(ASKED_FLAGS | IN_NETWORK_ORDER, struct.pack("!I", HEADERS))
-    for body in link.dump(LIST, NFGENMSG_IPV4 + attribute(PROTOCOL, b"\x06") + flags, what="sets"):
-        for raw in parts_of(body, start=len(NFGENMSG_IPV4), kind=SET):
-            name = raw.rstrip(b"\0").decode(errors="replace")
-            if name.startswith(prefix):
-                headers = parts_of(body, start=len(NFGENMSG_IPV4), kind=CONTENT)
-                counts = [count for each in headers for count in parts_of(each, kind=COUNT)]
-                yield name, int.from_bytes(counts[0], "big") if counts else -1
-
-
-def destroy(link: NetlinkSocket, names: Collection[str], *, clock: Callable[[], float] = time.monotonic) -> None:
-    """Remove sets. One that a rule of another program names stays until it is let go. Raises HostRefused."""
-    until, left = clock() + PATIENCE, list(names)
-    while left:
-        answers = link.ask(DESTROY, [named(name) for name in left], flags=NLM_F_ACK)
-        refused = [(name, each) for name, each in zip(left, answers, strict=True) if isinstance(each, OSError)]
-        for name, error in refused:
-            if error.errno not in (IN_USE, GONE):
-                raise HostRefused(f"cannot remove set {name}: {error.strerror}", hint=HINT) from error
-        left = [name for name, error in refused if error.errno == IN_USE]
-        if not left or clock() > until:
-            return
-        time.sleep(PAUSE)
-
-
-def named(name: str) -> bytes:
-    """How a message begins that is about one set."""
-    return NFGENMSG_IPV4 + attribute(PROTOCOL, b"\x06") + attribute(SET, name.encode() + b"\0")
-
-
 def _entry(network: IPv4Network) -> bytes:
     address = nested(IP, attribute(IPV4_ADDRESS | IN_NETWORK_ORDER, network.network_address.packed))
     return nested(CONTENT, address + attribute(PREFIX, bytes([network.prefixlen])))
 
 
-def _decoded(entries: bytes) -> Iterator[IPv4Network]:
-    for kind, begin, end in attributes(entries):
-        if kind == CONTENT:
-            prefix, packed = 32, b""
-            for part, first, last in attributes(entries[begin:end]):
-                content = entries[begin + first : begin + last]
-                if part == PREFIX:
-                    prefix = content[0]
-                elif part == IP:
-                    packed = content[4:8]  # behind the header of the one attribute in there
-            yield IPv4Network((packed, prefix))
+def _decoded(entry: bytes) -> IPv4Network:
+    prefix, packed = 32, b""
+    for part, first, last in attributes(entry):
+        if part == PREFIX:
+            prefix = entry[first]
+        elif part == IP:
+            packed = entry[first + 4 : last]  # behind the header of the one attribute in there
+    return IPv4Network((packed, prefix))
