@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
 from typing import Self
 
-from dataplane.netlink.base_chains import ChainPlace, places, remove_unused
+from dataplane.netlink.base_chains import places, remove_unused
+from dataplane.tables import ChainKey
 from host import sysctl
 from host.errors import HostRefused
 
@@ -22,7 +23,7 @@ class HostBefore:
     """`settings` by key; `chains` of nf_tables, None where they could not be seen."""
 
     settings: Mapping[str, str]
-    chains: frozenset[ChainPlace] | None
+    chains: frozenset[ChainKey] | None
 
     @classmethod
     def seen(cls) -> Self:
@@ -46,7 +47,7 @@ class HostBefore:
         settings, chains = {str(key): str(value) for key, value in found["settings"].items()}, found["chains"]
         if chains is None:
             return cls(settings, None)
-        return cls(settings, frozenset(ChainPlace(int(family), str(table), str(chain)) for family, table, chain in chains))
+        return cls(settings, frozenset(ChainKey(int(family), str(table), str(chain)) for family, table, chain in chains))
 
     def restore(self) -> tuple[str, ...]:
         """Put back what is otherwise, in the calling thread's namespace; each in words. Raises HostRefused."""

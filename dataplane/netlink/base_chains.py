@@ -6,7 +6,6 @@ iptables-nft makes a table, and in it a chain for each hook, with the first rule
 import struct
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
 from dataplane.netlink.expressions import ACCEPT
 from dataplane.netlink.nftables import (
@@ -26,6 +25,7 @@ from dataplane.netlink.nftables import (
     TABLE_NAME,
     TABLE_USE,
 )
+from dataplane.tables import ChainKey
 from host.errors import HostRefused
 from host.netlink.messages import (
     NETLINK_NETFILTER,
@@ -45,22 +45,13 @@ TABLES = frozenset({"raw", "mangle", "nat", "filter", "security"})
 TRIES = 8
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ChainPlace:
-    """Family 4 or 6, the table, and the chain."""
-
-    family: int
-    table: str
-    chain: str
-
-
-def places() -> frozenset[ChainPlace]:
+def places() -> frozenset[ChainKey]:
     """Where there are chains, in the calling thread's namespace. Raises HostRefused."""
     with connect(NETLINK_NETFILTER) as kernel:
         return frozenset(place for family in HEADS for place, _ in _chains(kernel, family))
 
 
-def remove_unused(before: Collection[ChainPlace]) -> tuple[ChainPlace, ...]:
+def remove_unused(before: Collection[ChainKey]) -> tuple[ChainKey, ...]:
     """Remove chains that decide nothing and are none of `before`, and with the last one its table; those that were.
 
     Nothing goes where other programs change rules again and again meanwhile. Raises HostRefused.
@@ -83,17 +74,17 @@ def remove_unused(before: Collection[ChainPlace]) -> tuple[ChainPlace, ...]:
     return ()
 
 
-def _chains(kernel: NetlinkSocket, family: int) -> Iterator[tuple[ChainPlace, bool]]:
+def _chains(kernel: NetlinkSocket, family: int) -> Iterator[tuple[ChainKey, bool]]:
     """Each with whether it decides something: only what is hooked, accepts all, and holds no rule does not."""
     for body in kernel.dump(GET_CHAIN, HEADS[family], what="chains of nf_tables"):
         found = contents(body, start=len(HEADS[family]))
-        place = ChainPlace(family, _text(found[CHAIN_TABLE]), _text(found[CHAIN_NAME]))
+        place = ChainKey(family, _text(found[CHAIN_TABLE]), _text(found[CHAIN_NAME]))
         idle = (found.get(CHAIN_POLICY), found.get(CHAIN_USE)) == (NUMBER.pack(ACCEPT), NUMBER.pack(0))
         if place.table in TABLES:
             yield place, not (CHAIN_HOOK in found and idle)
 
 
-def _removals(kernel: NetlinkSocket, gone: Collection[ChainPlace], before: Collection[ChainPlace]) -> Iterator[Request]:
+def _removals(kernel: NetlinkSocket, gone: Collection[ChainKey], before: Collection[ChainKey]) -> Iterator[Request]:
     """A table that holds nothing else goes as a whole."""
     counts, kept = Counter((each.family, each.table) for each in gone), {(each.family, each.table) for each in before}
     for (family, table), count in counts.items():
@@ -108,7 +99,7 @@ def _removals(kernel: NetlinkSocket, gone: Collection[ChainPlace], before: Colle
                 yield Request(DELETE_CHAIN, HEADS[family] + _named(each), 0)
 
 
-def _named(place: ChainPlace) -> bytes:
+def _named(place: ChainKey) -> bytes:
     return attribute(CHAIN_TABLE, place.table.encode() + b"\0") + attribute(CHAIN_NAME, place.chain.encode() + b"\0")
 
 
