@@ -28,6 +28,7 @@ from agent.daemon.firewall import clear_other_backend
 from agent.daemon.live_settings import take
 from agent.daemon.lock import ForeignHolders
 from agent.daemon.parts.api import api_routes
+from agent.daemon.parts.explain import answering_tasks
 from agent.daemon.parts.foundation import Foundation, lay_foundation
 from agent.daemon.parts.parts import Parts, make_parts
 from agent.daemon.saved_rules import SavedRules
@@ -108,6 +109,7 @@ async def build(
             routes=routes,
             tasks=(
                 *_tasks(base, parts, _seen(base, parts, reporting)),
+                *answering_tasks(base, parts),
                 *_metrics_task(config, listener, routes),
                 ("reload", partial(in_force.follow, signals)),
             ),

@@ -8,7 +8,7 @@ etcd that fell silent in the middle of a change may still take it when it goes o
 operator's change is written: None is this cell itself. A store without users raises InvalidInput for any other.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
@@ -202,6 +202,22 @@ class SummaryStore(Protocol):
 
     async def summaries(self) -> Mapping[str, bytes]:
         """All cells', by name. What they are worth is the reader's to judge: each was written by another machine."""
+
+
+class QuestionStore(Protocol):
+    """What cells ask each other for `explain`, gone after seconds. Each judges what it reads: another machine wrote it."""
+
+    async def ask(self, cell: str, data: bytes) -> None:
+        """A question of this cell to another, in place of its last one."""
+
+    async def answer_of(self, cell: str) -> bytes | None:
+        """What another cell has answered last, to whichever question."""
+
+    def questions(self) -> AsyncIterator[tuple[str, bytes]]:
+        """Those to this cell as they come, by who says that it asks. Raises Unavailable once the store does not answer."""
+
+    async def answer(self, cell: str, data: bytes) -> None:
+        """This cell's answer to another."""
 
 
 class TrailStore(Protocol):

@@ -1,13 +1,16 @@
 """Asked on any cell, `explain` knows the policies of all, and says what it cannot see there instead of taking it for well."""
 
+import socket
 from collections.abc import Sequence
 
 import pytest
 
+from host.namespace import run_in
 from tests.cells.conftest import Place
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.explained import explained
+from tests.testlib.failures import suspended
 from tests.testlib.node import Connected
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, WEB, web_to_api
@@ -34,16 +37,17 @@ def test_policies_of_all_cells_are_told_on_every_cell_and_what_is_seen_on_one_al
         assert "tcp/9000" in cells[each].cellnet("policy", "matrix", "--app", API).out
     environment = cells[1].lab.root / "run/cellnet/env" / web.name
     eventually(lambda: "TO_api=api.shop.acme.cell.internal" in environment.read_text())
-    found = explained(cells[1], WEB, API, "tcp/9000")
-    assert f"{api.name} runs on cell-2, and what listens in it is seen there alone" in found
-    assert "cell-2 is alive, and its tunnel" in found
-    assert found.endswith("nothing that is seen on this cell stands in the way")
-    assert "nothing in api serves tcp/9000" in explained(cells[2], WEB, API, "tcp/9000")
+    for each in (1, 2, 3):
+        found = explained(cells[each], WEB, API, "tcp/9000")
+        said = "" if each == 2 else ", as cell-2 says"
+        assert f"NO  listener: nothing in api serves tcp/9000{said}" in found
+        assert "ok  kernel: lets it into api: CELLNET-" in found
+    assert "cell-2 is alive, and its tunnel" in explained(cells[1], WEB, API, "tcp/9000")
     unserved = cells[1].cellnet("explain", WEB, API, "tcp/9000", "--try", code=1).out
-    assert "try: it may be that nothing serves tcp/9000 there\n" in unserved
     assert "another program's rules" not in unserved
     api.listen(9000)
-    assert explained(cells[2], WEB, API, "tcp/9000").endswith("it works")
+    for each in (1, 2, 3):
+        assert explained(cells[each], WEB, API, "tcp/9000").endswith("it works")
     assert web.connect(api, 9000) is Connected
     place(3, API, name="far")
     not_there = f"NO  policy: no policy lets {WEB} reach the instances of {API} on cell-3"
@@ -52,6 +56,23 @@ def test_policies_of_all_cells_are_told_on_every_cell_and_what_is_seen_on_one_al
     eventually(lambda: "NO  policy: no policy lets" in explained(cells[1], WEB, API, "tcp/9000"))
     cells[1].remove_policy_file("here.yaml")
     eventually(lambda: "TO_" not in environment.read_text())
+
+
+def test_what_stands_in_the_way_on_another_cell_alone_is_told_here(cells: CellsUnderTest, place: Place) -> None:
+    place(1, WEB)
+    api = place(2, API)
+    path = cells[2].policy_file("shop.yaml", web_to_api("tcp: 9002"))
+    api.keep(run_in(api.pin, lambda: socket.create_server(("127.0.0.1", 9002))))
+    alone = "NO  listener: api serves tcp/9002 on 127.0.0.1 only, where nobody else reaches it, as cell-2 says"
+    eventually(lambda: f"cell-2:{path}:2" in explained(cells[1], WEB, API, "tcp/9002"))
+    assert f"{alone}\n      have the app listen on 0.0.0.0" in explained(cells[1], WEB, API, "tcp/9002")
+    with suspended(cells[2].agent_pid):
+        silent = explained(cells[1], WEB, API, "tcp/9002")
+        assert "--  cell-2: what cell-2 alone sees is not known: no answer within 2 s" in silent
+        assert silent.endswith("nothing that is seen on this cell stands in the way")
+    cells[2].wait_well()
+    eventually(lambda: alone in explained(cells[1], WEB, API, "tcp/9002"))
+    cells[2].remove_policy_file("shop.yaml")
 
 
 def drop(cell: CellUnderTest, packets: str) -> None:

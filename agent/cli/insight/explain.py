@@ -23,7 +23,7 @@ MARKS = {True: ("ok", "green"), False: ("NO", "red"), None: ("--", "yellow")}
 def explain(location: Location, source: str, destination: str, port: str, is_tried: bool, as_json: bool) -> int:
     """Say step by step whether SRC can reach DST on PORT (tcp/8080), and what stands in the way. Exit code 1 if anything does.
 
-    Nothing is sent, unless with --try. What listens in a container is seen on its own cell alone.
+    No packet is sent, unless with --try. What another cell alone sees it is asked for.
     """
     client, question = location.client(), {"from": source, "to": destination, "port": port}
     found = client.post("/v1/explain/try", question) if is_tried else client.get("/v1/explain", **question)

@@ -1,7 +1,7 @@
 """Who knows what of a connection's way: the parts that `explain` asks, in the order of the way."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from ipaddress import IPv4Address
@@ -12,19 +12,24 @@ from agent.control.api.policy.check import PolicyCheck
 from agent.daemon.parts.foundation import Foundation
 from agent.daemon.parts.parts import Parts
 from agent.identity.leaf import validity
+from agent.insight.explain.answers import CellAnswers
 from agent.insight.explain.explanation import Explanation
 from agent.insight.explain.instances import CellSteps, InstanceSteps
 from agent.insight.explain.kernel import KernelFacts, KernelSteps
 from agent.insight.explain.listener import ListenerSteps
+from agent.insight.explain.other_cells import OtherCells
 from agent.insight.explain.outside import OutsideFacts, OutsideSteps
 from agent.insight.explain.policies import PolicySteps
 from agent.insight.explain.refusals import ProblemSteps, RefusalSteps
+from agent.insight.explain.seen_here import SeenHere
+from agent.insight.explain.told import ENCRYPTION, KERNEL, LISTENER
 from agent.insight.explain.tries import Tries, TryPlace
 from agent.insight.explain.tunnels import TunnelFacts, TunnelSteps
-from agent.insight.explain.way import AskedWay
+from agent.insight.explain.way import AskedWay, Informant
 from agent.model.names import AppName
 from agent.model.outside import HostPattern
 from agent.model.status import Problem
+from agent.store.protocols import QuestionStore
 from dataplane.firewall.backends.driver import FirewallTables
 
 
@@ -33,18 +38,40 @@ def make_explanation(
 ) -> Explanation:
     """Once the parts are there. `problems` are those of the status."""
     cell = base.config.cell
-    informants = (
+    informants: tuple[tuple[str, Informant], ...] = (
         ("policy", _policy(base, parts, check)),
         ("instances", InstanceSteps(partial(_names, parts))),
         ("cells", CellSteps(parts.tunnels.peers)),
-        ("kernel", KernelSteps(_kernel(base, parts), cell=cell)),
-        ("encryption", TunnelSteps(_tunnels(base, parts))),
+        *_seen_here(base, parts),
         ("outside", OutsideSteps(_outside(base, parts))),
-        ("listener", ListenerSteps(cell=cell, pins=base.facts.pins, attached=parts.attaching.attached)),
         ("refused", RefusalSteps(parts.insight.denied)),
         ("this cell", ProblemSteps(problems)),
     )
-    return Explanation(apps.instances, informants)
+    return Explanation(apps.instances, informants, others=OtherCells(_questions(base), cell=cell))
+
+
+def answering_tasks(base: Foundation, parts: Parts) -> tuple[tuple[str, Callable[[], Coroutine[None, None, None]]], ...]:
+    """None on a cell that shares its store with no other."""
+    store, cell = _questions(base), base.config.cell
+    if store is None:
+        return ()
+    here = SeenHere(_seen_here(base, parts), cell=cell, endpoints=base.storage.cells.endpoints)
+    answering = CellAnswers(store, cells=lambda: {each.name for each in parts.tunnels.peers()}, known=here.known)
+    return (("answering", answering.run),)
+
+
+def _seen_here(base: Foundation, parts: Parts) -> tuple[tuple[str, Informant], ...]:
+    """What of a way its ends' own cells alone see."""
+    cell = base.config.cell
+    return (
+        (KERNEL, KernelSteps(_kernel(base, parts), cell=cell)),
+        (ENCRYPTION, TunnelSteps(_tunnels(base, parts))),
+        (LISTENER, ListenerSteps(cell=cell, pins=base.facts.pins, attached=parts.attaching.attached)),
+    )
+
+
+def _questions(base: Foundation) -> QuestionStore | None:
+    return None if base.storage.shared is None else base.storage.shared.questions
 
 
 def make_tries(base: Foundation, parts: Parts) -> Tries:

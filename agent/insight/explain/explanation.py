@@ -1,9 +1,10 @@
 """All that is known of one way, in the order in which a connection meets it."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.errors import HostRefused
+from agent.insight.explain.other_cells import OtherCells
 from agent.insight.explain.way import AskedWay, Informant, WayStep
 from agent.model.cell import Endpoint
 from agent.model.names import AppName
@@ -25,23 +26,32 @@ class Explained:
 
 
 class Explanation:
-    """`instances` are those that run on all cells; `informants` are asked one after the other."""
+    """`instances` are those that run on all cells; `informants` are asked one after the other, `others` before them."""
 
     def __init__(
-        self, instances: Callable[[], Mapping[AppName, list[Endpoint]]], informants: Iterable[tuple[str, Informant]]
+        self,
+        instances: Callable[[], Mapping[AppName, list[Endpoint]]],
+        informants: Iterable[tuple[str, Informant]],
+        *,
+        others: OtherCells,
     ) -> None:
         self._instances = instances
+        self._others = others
         self._informants = tuple(informants)
 
     async def of(self, source: Party, to: Party, protocol: Protocol, port: int, *, service: str) -> Explained:
-        """Nothing is sent. `service` is protocol and port as they are written."""
+        """No packet is sent into the overlay. `service` is protocol and port as they are written."""
         instances = self._instances()
-        ends = (tuple(instances.get(end, ())) if isinstance(end, AppName) else () for end in (source, to))
-        way = AskedWay(source, to, protocol, port, service, *ends)
+        callers, called = (tuple(instances.get(end, ())) if isinstance(end, AppName) else () for end in (source, to))
+        way = AskedWay(source, to, protocol, port, service, callers, called)
+        told = await self._others.told(way)
+        way = replace(way, answered=told.answered)
         steps: list[WayStep] = []
         for name, each in self._informants:
             try:
                 steps += await each.steps(way)
             except HostRefused as error:  # what the kernel does not show keeps nothing else from being said
                 steps.append(WayStep(name, None, error.what, error.hint))
+            steps += told.steps.get(name, ())
+        steps += told.failed
         return Explained(way, tuple(steps))

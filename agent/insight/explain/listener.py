@@ -26,7 +26,8 @@ class ListenerSteps:
         """A step for each instance of the destination."""
         if way.protocol is Protocol.ICMP:
             return ()
-        return [await self._one(each, way) if each.cell == self._cell else _elsewhere(each, way) for each in way.called]
+        called = [each for each in way.called if each.cell not in way.answered]
+        return [await self._one(each, way) if each.cell == self._cell else _elsewhere(each, way) for each in called]
 
     async def _one(self, to: Endpoint, way: AskedWay) -> WayStep:
         held = next((each for each in self._attached() if each.name == to.name), None)

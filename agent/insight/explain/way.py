@@ -22,7 +22,10 @@ class WayStep:
 
 @dataclass(frozen=True, slots=True)
 class AskedWay:
-    """One connection, `service` as tcp/8080. `callers` and `called` are the instances of its ends, on whatever cell."""
+    """One connection, `service` as tcp/8080. `callers` and `called` are the instances of its ends, on whatever cell.
+
+    `answered` are other cells that have said themselves what they alone see.
+    """
 
     source: Party
     to: Party
@@ -31,6 +34,7 @@ class AskedWay:
     service: str
     callers: tuple[Endpoint, ...] = ()
     called: tuple[Endpoint, ...] = ()
+    answered: frozenset[str] = frozenset()
 
     @property
     def apps(self) -> tuple[tuple[AppName, tuple[Endpoint, ...]], ...]:

@@ -19,6 +19,8 @@
     /cellnet/v1/ca/trust                   PEM
     /cellnet/v1/ca/rotation                {"former": […], "root": …}: fingerprints
     /cellnet/summaries/v1/CELL             what flowed there in the last minute, on the cell's lease; no cell watches it
+    /cellnet/explain/v1/questions/CELL/ASKER   what ASKER asks CELL for `explain`, for seconds; CELL watches those to itself
+    /cellnet/explain/v1/answers/CELL/ASKER     what CELL has answered, for seconds
     /cellnet/trail/v1/MICROSECONDS-CELL    {"at": …, "cell": …, "done": …, "names": […], "uid": 0, …}: who changed policies
 
 The version in the key is the format's: a cell of a later format can live beside this one.
@@ -56,6 +58,14 @@ class Keys:
     def trail(self) -> str:
         """Who changed policies, by moment; not below `root` either."""
         return f"{self.prefix.rstrip('/')}/trail/{VERSION}/"
+
+    def questions_to(self, cell: str) -> str:
+        """What the keys of questions to one cell begin with, the asker's name behind it; not below `root` either."""
+        return f"{self.prefix.rstrip('/')}/explain/{VERSION}/questions/{cell}/"
+
+    def answers_of(self, cell: str) -> str:
+        """The same for its answers."""
+        return f"{self.prefix.rstrip('/')}/explain/{VERSION}/answers/{cell}/"
 
     @property
     def policies(self) -> str:

@@ -35,6 +35,7 @@ from agent.store.etcd.names.names import Names
 from agent.store.etcd.names.view import RoutesAndNames
 from agent.store.etcd.operator import client_of
 from agent.store.etcd.policies_and_tags import PoliciesAndTags
+from agent.store.etcd.questions import EtcdQuestions
 from agent.store.etcd.room import EtcdRoom
 from agent.store.etcd.summaries import EtcdSummaries
 from agent.store.etcd.trail import EtcdTrail
@@ -93,6 +94,7 @@ class EtcdStore(Part):
         self._heartbeat = Heartbeat(client, self.mirror, keys=self._keys, cells=self._cells, clock=clock, timing=timing)
         self.trail = EtcdTrail(client, self._keys, cell=cell, clock=clock)
         self._room = EtcdRoom(client, every=2 * timing.check)
+        self.questions = EtcdQuestions(client, self._keys, cell=cell)
         self.summaries = EtcdSummaries(client, self._keys, cell=cell, lease=lambda: self._heartbeat.lease)
         if copy is not None:
             self._begin_with(disk_copy.load_first() if disk_copy else FirstSeen())

@@ -68,6 +68,23 @@ async def test_a_cells_role_is_enough_for_a_cell(by_password: Config, make: Make
     await store.names.indexes.release_index(app("web"), 0, name="web")
 
 
+async def test_a_cells_role_lets_it_ask_any_cell_and_answer_for_itself_alone(by_password: Config, make: Make) -> None:
+    store = make(by_password)
+    await store.questions.ask("cell-2", b"how?")
+    await store.questions.ask("cell-1", b"and you?")
+    asked = store.questions.questions()
+    assert await anext(asked) == ("cell-1", b"and you?")
+    await store.questions.ask("cell-1", b"again?")
+    assert await anext(asked) == ("cell-1", b"again?")
+    await store.questions.answer("cell-1", b"well")
+    assert await store.questions.answer_of("cell-1") == b"well"
+    assert await store.questions.answer_of("cell-2") is None
+    client = EtcdClient(by_password, seconds=1.0)
+    with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
+        await client.commit(do=[put("/cellnet/explain/v1/answers/cell-2/cell-1", b"forged")])
+    await client.close()
+
+
 async def test_a_cells_role_can_write_neither_policies_nor_routes_nor_another_cells_records(
     by_password: Config, make: Make
 ) -> None:

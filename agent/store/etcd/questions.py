@@ -1,0 +1,50 @@
+"""What cells ask each other for `explain`, beside what all cells watch: each hears of questions to itself alone.
+
+Any cell may write questions, for an answer each its own: etcd's roles hold a liar to that. Both go by themselves.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from agent.store.etcd.client import EtcdClient, put
+from agent.store.etcd.keys import Keys
+
+HOLDS: Final = 10  # seconds until a question and an answer are gone
+SILENT: Final = 120.0  # seconds for the watch of questions: nothing depends on its first moment
+
+
+class EtcdQuestions:
+    """A QuestionStore."""
+
+    def __init__(self, client: EtcdClient, keys: Keys, *, cell: str) -> None:
+        self._client = client
+        self._keys = keys
+        self._cell = cell
+
+    async def ask(self, cell: str, data: bytes) -> None:
+        """See QuestionStore."""
+        await self._put(self._keys.questions_to(cell) + self._cell, data)
+
+    async def answer_of(self, cell: str) -> bytes | None:
+        """See QuestionStore."""
+        key = self._keys.answers_of(cell) + self._cell
+        found = (await self._client.read(key)).values.get(key)
+        return None if found is None else found.data
+
+    async def questions(self) -> AsyncIterator[tuple[str, bytes]]:
+        """See QuestionStore."""
+        prefix = self._keys.questions_to(self._cell)
+        found = await self._client.read(prefix)
+        for key, value in found.values.items():
+            yield key.removeprefix(prefix), value.data
+        async for batch in self._client.watch(prefix, since=found.revision, silent=SILENT):
+            for each in batch.changes:
+                if each.value is not None:
+                    yield each.key.removeprefix(prefix), each.value.data
+
+    async def answer(self, cell: str, data: bytes) -> None:
+        """See QuestionStore."""
+        await self._put(self._keys.answers_of(self._cell) + cell, data)
+
+    async def _put(self, key: str, data: bytes) -> None:
+        await self._client.commit(do=[put(key, data, lease=await self._client.grant(HOLDS))])
