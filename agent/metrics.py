@@ -1,5 +1,6 @@
 """What a monitoring system can ask for, in Prometheus' words; served at `/v1/metrics`. Counters begin with the agent."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -14,7 +15,7 @@ BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)  # seconds
 @dataclass(frozen=True, slots=True)
 class Levels:
     """What is read off at each scrape. `expiries` by role: root, cell, leaf (the one that ends first); `limit_hits` by the
-    attachment's name and what is limited: new, connections, received, sent."""
+    attachment's name and what is limited: new, connections, received, sent; `flows` by the two apps."""
 
     attachments: int
     rules: int
@@ -26,6 +27,7 @@ class Levels:
     problems: int
     lost_refusals: int
     limit_hits: dict[tuple[str, str], int]
+    flows: Mapping[tuple[str, str], int]
     expiries: dict[str, datetime]
 
 
@@ -51,6 +53,12 @@ class Metrics:
             "cellnet_audited", "What passed by a policy in audit alone, as far as it was heard of", ["protocol"]
         )
         self.denied = counter("cellnet_denied", "What was denied, as far as it was heard of", ["reason", "protocol"])
+        self.denied_pairs = counter(
+            "cellnet_denied_pairs", "What was denied by apps, as far as it was heard of", ["source", "destination"]
+        )
+        self._flows = gauge(
+            "cellnet_flows", "Open connections and other flows by apps, once a minute", ["source", "destination"]
+        )
         self._lost = gauge("cellnet_lost_refusals", "Calls that Envoy has refused and could not report")
         self._attachments = gauge("cellnet_attachments", "Containers attached")
         self._rules = gauge("cellnet_rules", "Rules of iptables that are ours")
@@ -79,6 +87,9 @@ class Metrics:
         self._limit_hits.clear()  # of containers that have gone
         for (name, limit), hits in levels.limit_hits.items():
             self._limit_hits.labels(name, limit).set(hits)
+        self._flows.clear()
+        for pair, count in levels.flows.items():
+            self._flows.labels(*pair).set(count)
         for role, ends in levels.expiries.items():
             self._left.labels(role).set((ends - now).total_seconds())
         return generate_latest(self._registry).decode()

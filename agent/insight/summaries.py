@@ -4,6 +4,7 @@ Nothing follows them: a cell writes its own once a minute, where it has changed,
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,6 +14,7 @@ from agent.errors import RAISED
 from agent.insight.cell_summary import CellSummary
 from agent.insight.flows.live_flow import CLOSED
 from agent.insight.flows.looks import FlowLooks
+from agent.insight.refusals.app_pairs import AppPairs
 from agent.insight.refusals.denied import Denied
 from agent.model.status import Part
 from agent.store.protocols import SummaryStore
@@ -68,6 +70,13 @@ class Summaries(Part):
     async def rows(self) -> Mapping[str, object]:
         """`summary`."""
         return {"summary": self._row}
+
+    def flows(self) -> Mapping[tuple[str, str], int]:
+        """Open connections and other flows of this cell by apps, as they were at its last look; the most of them first."""
+        labels, found = AppPairs(), Counter[tuple[str, str]]()
+        for pair, count in () if self._last is None else self._last.flows:
+            found[labels.label(pair.source, pair.to)] += count
+        return found
 
     async def run(self) -> None:
         """Publish this cell's. Runs until cancelled."""

@@ -94,6 +94,6 @@ def test_each_alert_fires_by_what_it_is_for_and_none_where_all_is_well(tmp_path:
 def test_failed_attaches_are_counted_from_zero_so_that_the_first_one_is_an_increase(kind: str) -> None:
     levels = Levels(
         attachments=0, rules=0, envoy_connected=True, envoy_refused=0, envoy_pushed=0, dns_answers=True, named_instances=0,
-        problems=0, lost_refusals=0, limit_hits={}, expiries={},
+        problems=0, lost_refusals=0, limit_hits={}, flows={}, expiries={},
     )  # fmt: skip
     assert f'cellnet_refused_attaches_total{{kind="{kind}"}} 0.0\n' in Metrics().text(levels, now=datetime.now(UTC))

@@ -26,9 +26,11 @@ def present() -> dict[str, set[str]]:
     metrics = Metrics()
     metrics.refused_attaches.labels("Conflict").inc()
     metrics.refused_calls.labels("policy").inc()
+    metrics.denied_pairs.labels("acme/shop/web", "acme/shop/api").inc()
     levels = Levels(
         attachments=1, rules=1, envoy_connected=True, envoy_refused=0, envoy_pushed=1, dns_answers=True, named_instances=1,
-        problems=0, lost_refusals=0, limit_hits={("web", "new"): 1}, expiries=dict.fromkeys(("root", "cell", "leaf"), NOW),
+        problems=0, lost_refusals=0, limit_hits={("web", "new"): 1}, flows={("acme/shop/web", "acme/shop/api"): 1},
+        expiries=dict.fromkeys(("root", "cell", "leaf"), NOW),
     )  # fmt: skip
     text = metrics.text(levels, now=NOW - timedelta(days=1))
     families = text_string_to_metric_families(text)

@@ -13,8 +13,9 @@ class Scene:
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.metrics = Metrics()
         self.denied = Denied(
-            metrics=Metrics(), now=lambda: NOON + timedelta(seconds=self.seconds), elapsed=lambda: self.seconds
+            metrics=self.metrics, now=lambda: NOON + timedelta(seconds=self.seconds), elapsed=lambda: self.seconds
         )
 
     def add(self, port: int, *, count: int = 1, reason: Reason = Reason.POLICY) -> None:
@@ -34,6 +35,18 @@ def test_the_last_are_kept_one_by_one_and_are_numbered() -> None:
     found = scene.denied.since(0)
     assert [found[0].number, found[-1].number, len(found)] == [11, KEPT + 10, KEPT]
     assert [each.pair.port for each in scene.denied.since(KEPT + 8)] == [KEPT + 9, KEPT + 10]
+
+
+def test_apps_are_counted_for_a_monitoring_system_but_for_what_no_app_has_asked_for() -> None:
+    scene = Scene()
+    scene.add(1, count=3)
+    scene.add(2)
+    scene.add(3, reason=Reason.AUDIT)
+    pair = Pair("acme/shop/web", "acme/shop/api", "tcp", 4, Reason.POLICY)
+    scene.denied.add(pair, source_address="10.255.1.2", to_address="10.255.1.3", tried=True)
+    (metric,) = scene.metrics.denied_pairs.collect()
+    (sample,) = [each for each in metric.samples if each.name.endswith("_total")]
+    assert (sample.labels, sample.value) == ({"source": "acme/shop/web", "destination": "acme/shop/api"}, 4)
 
 
 def test_pairs_that_are_given_up_are_counted_and_one_that_is_denied_again_stays() -> None:

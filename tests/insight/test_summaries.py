@@ -85,6 +85,15 @@ async def test_pairs_are_counted_and_what_is_over_is_not() -> None:
     assert (found.at, found.more_flows, found.more_denied) == (NOON, 0, 0)
 
 
+async def test_flows_are_counted_by_their_apps_whatever_the_ports() -> None:
+    scene = Scene()
+    assert scene.summaries.flows() == {}
+    scene.looks.flows = (flow(8080), flow(9000), flow(8080, source="192.0.2.7"), flow(8080, state="closed"))
+    await scene.summaries._publish()
+    both = {("acme/shop/web", "acme/shop/api"): 2, ("outside", "acme/shop/api"): 1}
+    assert scene.summaries.flows() == both
+
+
 async def test_what_has_not_changed_is_not_written_again() -> None:
     scene = Scene()
     scene.looks.flows = (flow(8080),)

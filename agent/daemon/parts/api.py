@@ -150,5 +150,6 @@ def _levels(parts: Parts, reporting: tuple[Part, ...]) -> Levels:
         problems=len(problems_of(reporting)),
         lost_refusals=parts.pressure.lost(),
         limit_hits=parts.limits.by_limit(),
+        flows=parts.insight.summaries.flows(),
         expiries={"root": ends.root_not_after, "cell": ends.cell_not_after} | ({"leaf": leaf_ends} if leaf_ends else {}),
     )

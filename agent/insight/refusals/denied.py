@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from agent.insight.refusals.app_pairs import AppPairs
 from agent.insight.refusals.tried_calls import TRIED
 from agent.metrics import Metrics
 from agent.model.status import Part
@@ -110,6 +111,7 @@ class Denied(Part):
         self._tallies: OrderedDict[Pair, Tally] = OrderedDict()
         self._minute: deque[_Second] = deque()
         self._subscribers: list[Callable[[Denial], None]] = []
+        self._labels = AppPairs()
         self.number = 0
         self.forgotten = 0  # denials of pairs that were given up for others
         self.lost = 0
@@ -129,6 +131,8 @@ class Denied(Part):
             self._metrics.audited.labels(pair.protocol).inc(count)
         else:
             self._metrics.denied.labels(pair.reason, pair.protocol).inc(count)
+            if not tried:
+                self._metrics.denied_pairs.labels(*self._labels.label(pair.source, pair.to)).inc(count)
         if not tried:
             self._tally(pair, count, at=at)
         self._count(pair, count, at=int(self._elapsed()))
