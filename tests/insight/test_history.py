@@ -130,6 +130,48 @@ async def test_what_is_no_file_at_its_path_is_a_problem_and_stops_nothing(agents
     task.cancel()
 
 
+async def test_a_flood_of_repairs_drives_out_no_word_of_what_operators_changed(tmp_path: Path) -> None:
+    agents = Agents(tmp_path, most=8_000)
+    history = agents.start()
+    for number in range(10):
+        history.add(POLICIES, f"change {number}", by=Caller(1000, 7, "cellnet"))
+    for number in range(2_000):
+        agents.seconds += 2
+        history.add(REPAIRS, f"repair {number} {'x' * 200}")
+        history._write()
+    assert await told(history, POLICIES) == [f"change {number}" for number in range(10)]
+    assert (await told(history))[10:][-1].startswith("repair 1999")
+    found = await history.since(None, area=None, most=10_000)
+    assert (found.damaged, found.entries[0].by) == (0, Caller(1000, 7, "cellnet"))
+    assert [each.at for each in found.entries] == sorted(each.at for each in found.entries)
+    assert sum(each.stat().st_size for each in agents.path.parent.iterdir()) <= 18_000
+
+
+async def test_of_what_is_spared_the_newest_stays(tmp_path: Path) -> None:
+    agents = Agents(tmp_path, most=8_000)
+    history = agents.start()
+    for number in range(1_000):
+        agents.seconds += 2
+        history.add(POLICIES, f"change {number} {'x' * 200}")
+        history._write()
+    found = await told(history, POLICIES)
+    assert [each.split()[1] for each in found] == [str(each) for each in range(1_000 - len(found), 1_000)]
+    assert sum(each.stat().st_size for each in agents.path.parent.iterdir()) <= 18_000
+
+
+async def test_what_another_program_puts_in_the_place_of_a_file_keeps_nothing_from_being_written(tmp_path: Path) -> None:
+    agents = Agents(tmp_path, most=2_000)
+    history = agents.start()
+    history.add(REPAIRS, "first")
+    history._write()
+    agents.path.with_suffix(".old").symlink_to("/dev/zero")
+    for number in range(50):
+        agents.seconds += 2
+        history.add(REPAIRS, f"repair {number} {'x' * 200}")
+        history._write()
+    assert (await told(history))[-1].startswith("repair 49")
+
+
 async def test_the_two_files_never_hold_more_than_their_bound_and_the_newest_stay(tmp_path: Path) -> None:
     agents = Agents(tmp_path, most=8_000)
     history = agents.start()
@@ -137,7 +179,7 @@ async def test_the_two_files_never_hold_more_than_their_bound_and_the_newest_sta
         agents.seconds += 60
         history.add(AGENT, f"{number} {'x' * 2 * LONGEST}")
         history._write()
-        assert sum(each.stat().st_size for each in agents.path.parent.iterdir()) <= 16_000
+        assert sum(each.stat().st_size for each in agents.path.parent.iterdir()) <= 18_000
     found = await told(history)
     assert [each.partition(" ")[0] for each in found] == [str(each) for each in range(300 - len(found), 300)]
     assert len(found) >= 8

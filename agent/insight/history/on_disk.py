@@ -1,5 +1,8 @@
 """The history on disk: lines of JSON in two files, of which the older goes when the newer is full.
 
+A third keeps what operators changed for longer: a flood of repairs or cuts, which containers and other programs can make,
+must not drive out who did what.
+
 What a crash, a full disk or another program leaves of a line is no entry; such lines are counted where they are read. Nothing
 waits for the disk: of what was written in the last seconds before a power loss some may be missing.
 """
@@ -17,10 +20,12 @@ from pathlib import Path
 from typing import Final
 
 from agent.wording import written_moment
-from host.durable import SECRET, make_folder
+from host.durable import SECRET, Write, make_folder, replace
 
 MOST: Final = 2 << 20  # bytes of each of the two files
+SPARED_SHARE: Final = 4  # the third has a fourth of that
 LONGEST: Final = 1_000  # characters of what an entry says
+HEAD: Final = 64  # bytes in which a line's moment and area are
 TAIL: Final = 16 << 10  # bytes in which the last line ends
 
 
@@ -36,6 +41,9 @@ class HistoryArea(StrEnum):
     PROBLEMS = "problems"  # what `status` reported, and when that was over
     REPAIRS = "repairs"  # what another program had changed
     ROUTES = "routes"
+
+
+SPARED: Final = frozenset((HistoryArea.AGENT, HistoryArea.POLICIES, HistoryArea.ROUTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +86,10 @@ class HistoryEntry:
 
 
 class HistoryFile:
-    """`newest` is its path; the older one is beside it. One writer at a time; all methods touch the disk."""
+    """`newest` is its path; the others are beside it. One writer at a time; all methods touch the disk."""
 
     def __init__(self, newest: Path, *, most: int = MOST) -> None:
-        self.newest, self._older = newest, newest.with_suffix(".old")
+        self.newest, self._older, self._spared = newest, newest.with_suffix(".old"), newest.with_suffix(".spared")
         self._most = most
 
     def append(self, entries: Iterable[HistoryEntry]) -> None:
@@ -90,6 +98,7 @@ class HistoryFile:
         make_folder(self.newest.parent, mode=0o700)
         with contextlib.suppress(FileNotFoundError):
             if self.newest.stat().st_size + len(data) > self._most:
+                self._spare()
                 self.newest.rename(self._older)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.open(self.newest, flags, SECRET)
@@ -100,9 +109,25 @@ class HistoryFile:
 
     def lines(self) -> Iterator[bytes]:
         """All, the newest first. Raises OSError where they cannot be read."""
-        for path in (self.newest, self._older):
-            with contextlib.suppress(FileNotFoundError):
-                yield from reversed(_read(path, at_most=2 * self._most).splitlines())
+        for path in (self.newest, self._older, self._spared):
+            yield from reversed(self._lines_of(path))
+
+    def _lines_of(self, path: Path) -> list[bytes]:
+        with contextlib.suppress(FileNotFoundError):
+            return _read(path, at_most=2 * self._most).splitlines()
+        return []
+
+    def _spare(self) -> None:
+        """What is to outlive the older file, which is about to go."""
+        words = tuple(f'", "{area}", "'.encode() for area in SPARED)
+        kept, going = list[bytes](), list[bytes]()
+        with contextlib.suppress(OSError):  # what another program has put in a file's place is not worth all that is to come
+            kept = self._lines_of(self._spared)
+            going = [each for each in self._lines_of(self._older) if any(word in each[:HEAD] for word in words)]
+        content, most = b"".join(each + b"\n" for each in (*kept, *going)), self._most // SPARED_SHARE
+        if len(content) > most:
+            content = content[-most:].partition(b"\n")[2]
+        replace(Write(self._spared, content, SECRET), lasting=False)
 
     def last(self) -> HistoryEntry | None:
         """The newest entry, if the last line is one. Raises OSError."""
