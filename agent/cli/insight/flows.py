@@ -99,7 +99,8 @@ def _row(each: Fields) -> tuple[str, ...]:
 
 def _allowed_by(each: Fields) -> str:
     name, origin = each.text("policy"), each.text("origin")
-    return f"{name} ({origin}){', in audit' * each.flag('audit')}" if name else origin
+    by = f"{name} ({origin}){', in audit' * each.flag('audit')}" if name else origin
+    return f"{by}; by `explain --try`" if each.flag("tried") else by
 
 
 def _octets(text: str) -> str:

@@ -32,7 +32,8 @@ class LiveFlow:
     """`sent` and `received` are octets, by the end that has begun it, None where the kernel does not count; `seconds` since
     then, None where it is not known. `policy` and `origin` are those of what allows it, "" where nothing is found that does.
 
-    `tunnel`: it goes through a tunnel of mutual TLS. `audit`: a policy in audit alone lets it through.
+    `tunnel`: it goes through a tunnel of mutual TLS. `audit`: a policy in audit alone lets it through. `tried`: it is a call
+    of `explain --try`; in a tunnel, where the kernel has Envoy's port for the caller's, that is not known.
     """
 
     id: str
@@ -51,6 +52,7 @@ class LiveFlow:
     seconds: int | None = None
     tunnel: bool = False
     audit: bool = False
+    tried: bool = False
 
     def view(self, *, cell: str) -> Mapping[str, object]:
         """As the API has it."""
@@ -71,5 +73,6 @@ class LiveFlow:
             "seconds": self.seconds,
             "tunnel": self.tunnel,
             "audit": self.audit,
+            "tried": self.tried,
             "cell": cell,
         }

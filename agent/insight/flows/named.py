@@ -8,6 +8,7 @@ from typing import Final
 
 from agent.insight.flows.live_flow import CLOSED, LiveFlow
 from agent.insight.flows.rights_in_force import NONE, Right, RightsInForce
+from agent.insight.refusals.tried_calls import TriedCalls, TriedWay
 from agent.insight.whose import Whose
 from agent.model.names import AppName
 from agent.model.policy import Protocol
@@ -41,10 +42,13 @@ class FlowPlace:
 class NamedFlows:
     """One per agent. `now` is in seconds since 1970."""
 
-    def __init__(self, place: FlowPlace, whose: Whose, rights: RightsInForce, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self, place: FlowPlace, whose: Whose, rights: RightsInForce, *, tried: TriedCalls, now: Callable[[], float]
+    ) -> None:
         self._place = place
         self._whose = whose
         self._rights = rights
+        self._tried = tried
         self._now = now
 
     async def refresh(self) -> None:
@@ -66,6 +70,7 @@ class NamedFlows:
             str(flow.source), 0 if flow.protocol == socket.IPPROTO_ICMP else flow.source_port, str(flow.reply_source),
             protocol, port, state_of(flow), right.policy, right.origin, counted.sent, counted.received,
             self._age(counted), audit=right.audit,
+            tried=self._tried.is_of(TriedWay(flow.source, flow.reply_source, port), flow.source_port),
         )  # fmt: skip
 
     def _age(self, counted: CountedFlow) -> int | None:

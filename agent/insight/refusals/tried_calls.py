@@ -27,12 +27,12 @@ class TriedCalls:
 
     def __init__(self, *, elapsed: Callable[[], float]) -> None:
         self._elapsed = elapsed
-        self._ports: OrderedDict[tuple[IPv4Address, int], None] = OrderedDict()
+        self._ports: OrderedDict[tuple[IPv4Address, int], TriedWay] = OrderedDict()
         self._ways: deque[tuple[float, TriedWay]] = deque(maxlen=KEPT)
 
     def add(self, way: TriedWay, from_port: int) -> None:
         """One begins."""
-        self._ports[way.source, from_port] = None
+        self._ports[way.source, from_port] = way
         while len(self._ports) > KEPT:
             self._ports.popitem(last=False)
         self._ways.append((self._elapsed(), way))
@@ -40,6 +40,10 @@ class TriedCalls:
     def has(self, source: IPv4Address, port: int) -> bool:
         """Whether what comes from there may be of one."""
         return (source, port) in self._ports
+
+    def is_of(self, way: TriedWay, from_port: int) -> bool:
+        """Whether a flow from there is one."""
+        return self._ports.get((way.source, from_port)) == way
 
     def take(self, way: TriedWay) -> bool:
         """Whether one went there a moment ago. Of each that is so once: the next refusal is another call's."""
