@@ -25,7 +25,7 @@ from agent.policy.rights.resolve import PolicyResolver
 from agent.reader_threads import in_reader_thread
 from agent.store.protocols import CellStore
 
-MOST_SPELLED_OUT: Final = 50_000  # policies of one cell by the apps that run there: some thousand rules for all of a space
+MOST_SPELLED_OUT: Final = 10_000  # policies of one cell by the apps that run there: a matrix of so many wide ones takes seconds
 PAUSE: Final = 2.0  # seconds between two writes: each reaches every cell
 
 
