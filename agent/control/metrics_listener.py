@@ -22,6 +22,7 @@ from agent.complaint import Complaints
 from agent.config.config import MetricsSettings
 from agent.control.errors import Handler
 from agent.errors import HostRefused
+from agent.http_runner import runner
 from agent.model.status import Part, Problem
 from host.errors import refused_as
 from host.trust import require_trusted
@@ -70,12 +71,12 @@ class MetricsListener(Part):
         context, token = _context(settings), _token(settings)
         app = web.Application(middlewares=[_permission(token)])
         app.router.add_get("/metrics", handler)
-        runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
+        running = runner(app, shutdown=1.0)
+        await running.setup()
         try:
-            assert runner.server is not None
+            assert running.server is not None
             with refused_as(f"metrics are not served at {settings.listen}", hint="see `ip address` and `ss -ltnp`"):
-                visitors = partial(BoundedVisitor, runner.server, set[asyncio.Transport](), longest=LONGEST)
+                visitors = partial(BoundedVisitor, running.server, set[asyncio.Transport](), longest=LONGEST)
                 server = await asyncio.get_running_loop().create_server(
                     visitors, str(settings.listen.address),
                     settings.listen.port, ssl=context, ssl_handshake_timeout=HANDSHAKE, backlog=BACKLOG,
@@ -83,7 +84,7 @@ class MetricsListener(Part):
             async with server:
                 yield
         finally:
-            await runner.cleanup()
+            await running.cleanup()
 
     def _stamps(self) -> tuple[Stamp, ...]:
         settings = self._settings

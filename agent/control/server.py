@@ -23,6 +23,7 @@ from agent.control.errors import Handler, failures_as_answers, refusal
 from agent.control.lasting_answers import LastingAnswers
 from agent.control.reader_share import ReaderShare
 from agent.control.socket import BACKLOG, listening
+from agent.http_runner import runner
 from agent.model.peer import Peer
 
 GROUP = "cellnet"
@@ -50,18 +51,18 @@ async def serve(
     app.add_routes(routes)
     app.on_shutdown.append(lasting.end)
     with listening(path, readers=readers) as made:
-        runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_WITHIN)
-        await runner.setup()
+        running = runner(app, shutdown=SHUTDOWN_WITHIN)
+        await running.setup()
         try:
-            assert runner.server is not None
-            protocols = ConnectionLimit(runner.server, connected)
+            assert running.server is not None
+            protocols = ConnectionLimit(running.server, connected)
             server = await asyncio.get_running_loop().create_unix_server(protocols, sock=made, backlog=BACKLOG)
             try:
                 yield
             finally:
                 server.close()
         finally:
-            await runner.cleanup()
+            await running.cleanup()
             connected.clear()  # with the last connections' descriptors: aiohttp keeps what it has built of the handlers
 
 

@@ -18,6 +18,7 @@ from agent.config.listen import ListenAddress
 from agent.control.bodies import Body, read_body
 from agent.control.errors import JSON, answer, failures_as_answers, refusal
 from agent.errors import HostRefused
+from agent.http_runner import runner
 from agent.ui.agent_link import AgentLink, Answered, failed
 from agent.ui.changes import Asked, PolicyChanges
 from agent.ui.door import ENTER, HEADERS, cookie_name, door
@@ -179,18 +180,18 @@ async def serving(
     page = Page(agent, changes, entrance, port=port, may_change=may_change)
     app = web.Application(client_max_size=BODY_LIMIT, middlewares=[door(entrance, port=port), failures_as_answers])
     app.add_routes(page.routes())
-    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=0.5)
-    await runner.setup()
+    running = runner(app, shutdown=0.5)
+    await running.setup()
     try:
-        assert runner.server is not None
-        visitors = partial(NewVisitor, runner.server, set[asyncio.Transport](), users=users)
+        assert running.server is not None
+        visitors = partial(NewVisitor, running.server, set[asyncio.Transport](), users=users)
         server = await asyncio.get_running_loop().create_server(visitors, sock=bound, backlog=CONNECTIONS)
         try:
             yield Served(ListenAddress(listen.address, port), entrance.token)
         finally:
             server.close()
     finally:
-        await runner.cleanup()
+        await running.cleanup()
 
 
 def _bound(listen: ListenAddress) -> socket.socket:

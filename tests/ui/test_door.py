@@ -34,6 +34,19 @@ def test_the_token_is_good_once_and_its_session_lasts(serve: Serve) -> None:
     assert "used already" in again.json["error"]["what"]
 
 
+def test_what_is_malformed_is_answered_and_leaves_nothing_in_the_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    port = serve().served.listen.port
+    for request in (
+        b"GET / HTTP/1.1\r\nHost\0: x\r\n\r\n",
+        b"\x16\x03\x01\r\n\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    ):
+        with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as called:
+            called.sendall(request)
+            assert called.recv(64).startswith(b"HTTP/1.0 400")
+    assert [each.getMessage() for each in caplog.records] == []
+
+
 def test_nothing_of_the_cell_is_shown_without_the_session(serve: Serve) -> None:
     one = serve()
     one.enter()
