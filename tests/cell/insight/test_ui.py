@@ -3,8 +3,9 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.testlib.instance import Instance
 from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, OTHER, WEB, web_to_api
+from tests.testlib.users import NUMBER, READER
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +30,17 @@ def browser(tmp_path_factory: pytest.TempPathFactory, module_cell: Kept[CellUnde
 
 @pytest.fixture
 def page(cell: CellUnderTest, browser: Browser) -> Iterator[Page]:
-    """The page, opened by the address that `cellnet ui` prints."""
+    """The page, opened by root at the address that `cellnet ui` prints."""
+    with opened(cell, browser) as made:
+        yield made
+
+
+@contextmanager
+def opened(cell: CellUnderTest, browser: Browser, *, who: Sequence[str] = ()) -> Iterator[Page]:
+    """By another user, `who`, where it is given; the browser must be that one's."""
     with ExitStack() as stack:
         lab, words = cell.lab, ("ui", "--listen", "127.0.0.1:0")
-        enter = ("nsenter", f"--net={lab.netns}")
+        enter = ("nsenter", f"--net={lab.netns}", *who)
         served = subprocess.Popen(
             [*enter, *children.CELLNET, *words], stdout=subprocess.PIPE, env={**os.environ, "CELLNET_ROOT": str(lab.root)}
         )
@@ -240,3 +249,28 @@ def test_the_page_shows_a_command_that_works(page: Page) -> None:
     (block,) = blocks("docs/ui.md", test="tests/cell/insight/test_ui.py")
     assert commands(block) == ["sudo cellnet ui"]
     assert page.text("h1").startswith("cellnet")
+
+
+def test_a_user_of_the_group_sees_all_and_changes_nothing(
+    cell: CellUnderTest, shop: tuple[Instance, Instance], tmp_path: Path
+) -> None:
+    web, api = shop
+    assert web.connect(api, 9000) is Refused
+    os.chown(tmp_path, NUMBER, NUMBER)
+    enter = ("nsenter", f"--net={cell.lab.netns}", *READER)
+    with running_browser(tmp_path, enter=enter) as own, opened(cell, own, who=READER) as page:
+        eventually(lambda: "policy" in edge(page, WEB, API))
+        eventually(lambda: figure(page, "instances here") == "2")
+        assert "You may look. Changes need root" in page.text("#panel")
+        page.click(app(WEB))
+        page.eventually("document.querySelector('#panel .acts button') !== null")
+        assert page.js("document.querySelector('#allow').disabled")
+        assert page.js(
+            "[...document.querySelectorAll('#panel .acts button')].find((e) => /^Allow/.test(e.textContent)).disabled"
+        )
+        ends = {"from": WEB, "to": API}
+        for path, more in (("changes", {"ports": ["tcp/9000"]}), ("explain/try", {"port": "tcp/9000"})):
+            asked = {**ends, **more}
+            send = f"fetch('/v1/{path}', {{method: 'POST', body: JSON.stringify({json.dumps(asked)})}})"
+            assert page.js(f"{send}.then((each) => each.status)") == 403, "by hand either"
+    assert web.connect(api, 9000) is Refused
