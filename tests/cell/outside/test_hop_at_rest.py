@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.cell import Part
 from lab.segment import OUTSIDE
 from tests.testlib.agents.vigilant import VigilantCell
 from tests.testlib.cell import CellUnderTest
@@ -52,6 +53,7 @@ def kilobytes(cell: CellUnderTest) -> int:
 def test_it_only_waits_until_a_policy_of_a_container_here_names_a_host(cell: CellUnderTest, dns_outside: ScriptedDns) -> None:
     web = cell.run_app(WEB)
     cell.policy_file("hosts.yaml", OF_ANOTHER_APP)
+    eventually(lambda: cell.lab.part(Part("dns-hop")))  # a cell is well before it runs
     pid = cell.pid("dns-hop")
     becomes(True, lambda: waits(cell))
     assert kilobytes(cell) < LITTLE
