@@ -44,13 +44,17 @@ ETCDCTL_USER=root:$(cat root.password)
 export ETCDCTL_USER
 etcdctl role add operator
 etcdctl role grant-permission operator --prefix=true readwrite /cellnet/v1/
+etcdctl role grant-permission operator --prefix=true readwrite /cellnet/trail/v1/
 etcdctl user grant-role operator operator
 for cell in $(cut -d ' ' -f 1 servers); do
     etcdctl role add "$cell"
-    etcdctl role grant-permission "$cell" --prefix=true read /cellnet/v1/
-    for part in "cells/$cell" "endpoints/$cell" claims tags; do
-        etcdctl role grant-permission "$cell" --prefix=true readwrite "/cellnet/v1/$part/"
+    for part in v1 summaries/v1 trail/v1 explain/v1; do
+        etcdctl role grant-permission "$cell" --prefix=true read "/cellnet/$part/"
     done
+    for part in "v1/cells/$cell" "v1/endpoints/$cell" v1/claims v1/tags explain/v1/questions "explain/v1/answers/$cell"; do
+        etcdctl role grant-permission "$cell" --prefix=true readwrite "/cellnet/$part/"
+    done
+    etcdctl role grant-permission "$cell" readwrite "/cellnet/summaries/v1/$cell"
     etcdctl user grant-role "$cell" "$cell"
 done
 install -m 600 /dev/null operator.yaml

@@ -7,7 +7,7 @@ cd /root/cellnet
 name() { sed -n "$1s/ .*//p" servers; }
 address() { sed -n "s/^$1 //p" servers; }
 ONE=$(name 1) TWO=$(name 2) THREE=$(name 3)
-STEPS='deny allow revoke tls capture names publish loss reboot'
+STEPS='deny allow revoke explain tls capture names publish loss reboot'
 RUN=/run/smoke
 
 doing='the start'
@@ -91,6 +91,18 @@ revoke() {
     within 20 test -s "$RUN/ended" || fail 'the connection lives on'
     [ "$(cat "$RUN/ended")" != 0 ] || fail 'the answer came whole'
     refused "http://$API:8080/"
+}
+
+told() { cellnet flows --all 2>"$RUN/missing" >/dev/null && ! grep -q "$TWO\|$THREE" "$RUN/missing"; }
+explain() {
+    step 'explain: the first cell says what the second one alone sees, who changed what, and what flows on all'
+    permit acme/shop/web acme/shop/api tcp/8080 tcp/8082 --name smoke-explain
+    within 10 cellnet explain acme/shop/web acme/shop/api tcp/8080 || fail 'it says that what works does not'
+    cellnet explain acme/shop/web acme/shop/api tcp/8082 >"$RUN/explained" && fail 'it does not see that nothing serves tcp/8082'
+    grep -q "nothing in smoke-api serves tcp/8082, as $TWO says" "$RUN/explained" || fail "$(cat "$RUN/explained")"
+    cellnet events --store | grep -q smoke-explain || fail 'who changed the policy is not in the store'
+    within 90 told || fail "not all cells say what flows: $(cat "$RUN/missing")"
+    forbid smoke-explain
 }
 
 tls() {
