@@ -56,8 +56,7 @@ def answering_tasks(base: Foundation, parts: Parts) -> tuple[tuple[str, Callable
     if store is None:
         return ()
     here = SeenHere(_seen_here(base, parts), cell=cell, endpoints=base.storage.cells.endpoints)
-    answering = CellAnswers(store, cells=lambda: {each.name for each in parts.tunnels.peers()}, known=here.known)
-    return (("answering", answering.run),)
+    return (("answers", CellAnswers(store, known=here.known).run),)
 
 
 def _seen_here(base: Foundation, parts: Parts) -> tuple[tuple[str, Informant], ...]:

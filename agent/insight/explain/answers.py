@@ -4,7 +4,7 @@ Whoever asks is one of many: of each cell one question waits, the newest; they h
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from agent import log
@@ -19,17 +19,17 @@ AGAIN, LONGEST = 5.0, 60.0  # seconds until the store is heard again
 
 
 class CellAnswers:
-    """`cells` are those that may ask; `known` what is seen here of a question, which raises InvalidInput where it is none."""
+    """`known` is what is seen here of a question, and raises InvalidInput where it is none."""
 
     def __init__(
         self,
         store: QuestionStore,
         *,
-        cells: Callable[[], Collection[str]],
         known: Callable[[AskedCell], Awaitable[Sequence[KnownStep]]],
+        again: float = AGAIN,
     ) -> None:
         self._store = store
-        self._cells = cells
+        self._again = again
         self._known = known
         self._waiting: dict[str, bytes] = {}
         self._asked = asyncio.Event()
@@ -42,14 +42,14 @@ class CellAnswers:
             group.create_task(self._answer())
 
     async def _listen(self) -> None:
-        backoff = Backoff(first=AGAIN, longest=LONGEST)
+        backoff = Backoff(first=self._again, longest=LONGEST)
         while True:
             try:
                 async for cell, data in self._store.questions():
                     backoff.reset()
-                    if cell in self._cells():
-                        self._waiting[cell] = data
-                        self._asked.set()
+                    self._complaints.over()
+                    self._waiting[cell] = data
+                    self._asked.set()
             except RAISED as error:
                 self._complaints.about(error)
             await asyncio.sleep(backoff.next())
@@ -63,6 +63,7 @@ class CellAnswers:
                 try:
                     question = AskedCell.decode(data)
                     await self._store.answer(cell, encode_answer(question, await self._known(question)))
+                    self._complaints.over(key=cell)
                 except RAISED as error:
                     self._complaints.about(error, key=cell, cell=cell)
                 await asyncio.sleep(REST)

@@ -3,7 +3,7 @@
 Any cell may write questions, for an answer each its own: etcd's roles hold a liar to that. Both go by themselves.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from agent.store.etcd.client import EtcdClient, put
@@ -14,12 +14,13 @@ SILENT: Final = 120.0  # seconds for the watch of questions: nothing depends on 
 
 
 class EtcdQuestions:
-    """A QuestionStore."""
+    """A QuestionStore. `has_record` is whether a cell of that name has one: names without are made up."""
 
-    def __init__(self, client: EtcdClient, keys: Keys, *, cell: str) -> None:
+    def __init__(self, client: EtcdClient, keys: Keys, *, cell: str, has_record: Callable[[str], bool]) -> None:
         self._client = client
         self._keys = keys
         self._cell = cell
+        self._has_record = has_record
 
     async def ask(self, cell: str, data: bytes) -> None:
         """See QuestionStore."""
@@ -36,11 +37,12 @@ class EtcdQuestions:
         prefix = self._keys.questions_to(self._cell)
         found = await self._client.read(prefix)
         for key, value in found.values.items():
-            yield key.removeprefix(prefix), value.data
+            if self._has_record(asker := key.removeprefix(prefix)):
+                yield asker, value.data
         async for batch in self._client.watch(prefix, since=found.revision, silent=SILENT):
             for each in batch.changes:
-                if each.value is not None:
-                    yield each.key.removeprefix(prefix), each.value.data
+                if each.value is not None and self._has_record(asker := each.key.removeprefix(prefix)):
+                    yield asker, each.value.data
 
     async def answer(self, cell: str, data: bytes) -> None:
         """See QuestionStore."""

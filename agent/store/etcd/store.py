@@ -94,7 +94,7 @@ class EtcdStore(Part):
         self._heartbeat = Heartbeat(client, self.mirror, keys=self._keys, cells=self._cells, clock=clock, timing=timing)
         self.trail = EtcdTrail(client, self._keys, cell=cell, clock=clock)
         self._room = EtcdRoom(client, every=2 * timing.check)
-        self.questions = EtcdQuestions(client, self._keys, cell=cell)
+        self.questions = EtcdQuestions(client, self._keys, cell=cell, has_record=lambda name: name in self._cells.records)
         self.summaries = EtcdSummaries(client, self._keys, cell=cell, lease=lambda: self._heartbeat.lease)
         if copy is not None:
             self._begin_with(disk_copy.load_first() if disk_copy else FirstSeen())

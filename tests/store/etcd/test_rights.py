@@ -70,16 +70,20 @@ async def test_a_cells_role_is_enough_for_a_cell(by_password: Config, make: Make
 
 async def test_a_cells_role_lets_it_ask_any_cell_and_answer_for_itself_alone(by_password: Config, make: Make) -> None:
     store = make(by_password)
+    await cell(store, "cell-1")
     await store.questions.ask("cell-2", b"how?")
+    client = EtcdClient(by_password, seconds=1.0)
+    made_up = "/cellnet/explain/v1/questions/cell-1/made-up"
+    await client.commit(do=[put(made_up, b"before")])
     await store.questions.ask("cell-1", b"and you?")
     asked = store.questions.questions()
     assert await anext(asked) == ("cell-1", b"and you?")
+    await client.commit(do=[put(made_up, b"meanwhile")])
     await store.questions.ask("cell-1", b"again?")
     assert await anext(asked) == ("cell-1", b"again?")
     await store.questions.answer("cell-1", b"well")
     assert await store.questions.answer_of("cell-1") == b"well"
     assert await store.questions.answer_of("cell-2") is None
-    client = EtcdClient(by_password, seconds=1.0)
     with pytest.raises(HostRefused, match="etcd does not let 'cell-1' do this"):
         await client.commit(do=[put("/cellnet/explain/v1/answers/cell-2/cell-1", b"forged")])
     await client.close()
