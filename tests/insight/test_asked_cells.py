@@ -92,6 +92,17 @@ async def test_one_that_does_not_answer_is_named_beside_one_that_does() -> None:
     assert "what dead alone sees is not known: no answer within 0.3 s" in found.failed[0].what
 
 
+async def test_who_asks_while_others_do_has_the_whole_time_once_it_is_its_turn_or_is_told_so() -> None:
+    here = Held("one")
+    others = OtherCells(here, cell="one", patience=0.4)
+    crowd = [asyncio.create_task(others.told(way("dead"))) for _ in range(5)]
+    said = [each.failed[0].what.partition(": ")[2] for each in await asyncio.gather(*crowd)]
+    async with answering(Held("two", beside=here)):
+        found = await others.told(way("two"))
+    assert set(said) == {"no answer within 0.4 s", "this cell asks other questions just now"}
+    assert found.answered == {"two"}
+
+
 async def test_an_etcd_that_refuses_is_named() -> None:
     here = Held("one")
     here.problem = HostRefused("etcd does not let 'cell-1' do this", hint="")

@@ -7,17 +7,21 @@ import asyncio
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from agent.errors import RAISED, InvalidInput
 from agent.insight.explain.told import AskedCell, KnownStep, decode_answer
 from agent.insight.explain.way import AskedWay, WayStep
 from agent.store.protocols import QuestionStore
 
-PATIENCE: Final = 2.0  # seconds for all answers
+PATIENCE: Final = 2.0  # seconds for all answers, and as many before that until others have theirs
 LOOK: Final = 0.05  # seconds between looks for one
 MOST: Final = 8  # cells that are asked
 SENSELESS: Final = "its answer makes no sense"
+BUSY: Final = "this cell asks other questions just now"
+
+Answers: TypeAlias = Mapping[str, tuple[KnownStep, ...] | str]
+"""By cell what it knows, or why that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class OtherCells:
             return Told()
         asked = tuple(ends)[:MOST]
         question = AskedCell(secrets.token_hex(8), str(way.source), str(way.to), way.service)
-        found = await self._ask(self._store, asked, question)
+        found = await self._in_turn(self._store, asked, question)
         steps: dict[str, tuple[WayStep, ...]] = {}
         for cell, known in found.items():
             for each in known if isinstance(known, tuple) else ():
@@ -54,10 +58,20 @@ class OtherCells:
         failed = tuple(_failed(cell, known) for cell, known in found.items() if isinstance(known, str))
         return Told(steps, frozenset(cell for cell, known in found.items() if isinstance(known, tuple)), failed)
 
-    async def _ask(
-        self, store: QuestionStore, cells: Iterable[str], question: AskedCell
-    ) -> Mapping[str, tuple[KnownStep, ...] | str]:
-        """The answer of each, or why there is none."""
+    async def _in_turn(self, store: QuestionStore, cells: Iterable[str], question: AskedCell) -> Answers:
+        """A cell has one question to another at a time: the next would take its place."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._turn.acquire()
+        except TimeoutError:
+            return dict.fromkeys(cells, BUSY)
+        try:
+            return await self._ask(store, cells, question)
+        finally:
+            self._turn.release()
+
+    async def _ask(self, store: QuestionStore, cells: Iterable[str], question: AskedCell) -> Answers:
+        """As long as there is patience."""
         found: dict[str, tuple[KnownStep, ...] | str] = dict.fromkeys(cells, f"no answer within {self._patience:g} s")
 
         async def one(cell: str) -> None:
@@ -72,7 +86,7 @@ class OtherCells:
                 found[cell] = SENSELESS if isinstance(error, InvalidInput) else error.what
 
         try:
-            async with asyncio.timeout(self._patience), self._turn, asyncio.TaskGroup() as group:
+            async with asyncio.timeout(self._patience), asyncio.TaskGroup() as group:
                 for cell in cells:
                     group.create_task(one(cell))
         except TimeoutError:
