@@ -172,7 +172,7 @@ def test_a_try_is_a_real_call_that_is_limited_and_marked(
     assert f"ok  {there} answers after" in found
     assert found.endswith("it works\n")
     if mode == "none":
-        assert "; by `explain --try`" in cell.cellnet("flows", "--port", "tcp/9000").out
+        eventually(lambda: "; by `explain --try`" in cell.cellnet("flows", "--port", "tcp/9000").out)
     found = cell.cellnet("explain", WEB, API, "tcp/9100", "--try", code=1).out
     assert f"NO  {there} {refuses}" in found
     for port, words in (("udp/9000", "refuses the call"), ("icmp/echo", "refuses the call"), ("tcp/9001", refuses)):
