@@ -38,6 +38,7 @@ class OutsideRight:
     """One right of a workload to reach the outside, or of the outside to reach a workload: protocol and ports as in Allow.
 
     Either `networks` (ascending and apart, never a /0) or `names` of hosts: `api.example.com`, `*.example.org` (all below it).
+    With `audit` as in Allow.
     """
 
     protocol: str
@@ -45,6 +46,7 @@ class OutsideRight:
     last: int
     networks: tuple[IPv4Network, ...] = ()
     names: tuple[str, ...] = ()
+    audit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ LIMITED_QUESTIONS, LIMITED_RESOLVER_CALLS = "cellnet-dns-udp", "cellnet-dns-tcp"
 LIMITED_LONG = "cellnet-dns-long"
 NOTED = "cellnet-noted"  # what each source is refused, as far as the agent hears of it
 AUDITED = "cellnet-audited"  # and what of each two ends passes by an audit alone
+AUDITED_OUT, AUDITED_IN = "cellnet-audited-out", "cellnet-audited-in"  # and what of each container does, to and from outside
 NOTES_GROUP = 157  # of NFLOG
 TUNNEL_LINK = "cellnet0"  # matches neither `cnet+` nor a container's link
 CELLFUL = 4096  # addresses for which what follows from one is cached: every turn wants it for all containers

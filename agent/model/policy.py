@@ -178,10 +178,6 @@ def policy_of(
     name: str, sources: tuple[Pattern | Scope, ...] | Cidrs, to: Pattern | Cidrs | Hosts, **terms: Unpack[Terms]
 ) -> Policy:
     """The policy of the kind that its ends make it. Raises InvalidInput where they make none."""
-    if terms.get("audit") and not (isinstance(sources, tuple) and isinstance(to, Pattern)):
-        raise InvalidInput(
-            "there is no audit of the outside", hint="an audit is of what passes between apps: leave the mode out"
-        )
     match sources, to:
         case tuple(), Pattern():
             return AppPolicy(name, sources, to, **terms)

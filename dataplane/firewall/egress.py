@@ -12,6 +12,7 @@ from typing import Final
 from dataplane import way_out
 from dataplane.firewall.limits import WITHIN_LIMITS, limit_chains
 from dataplane.firewall.matches import tunnelled
+from dataplane.firewall.notes import audited_out
 from dataplane.firewall.outside_matches import (
     REFUSE,
     OutsideEnd,
@@ -28,6 +29,7 @@ from dataplane.tables import TAG_MASK, VTEPS_SET
 
 FEW_NEVER: Final = 16  # networks that have a rule each: a set of what is never outside would be made anew with each change
 PARTS: Final = 16
+AUDIT: Final = "CELLNET-AUDIT-OUT"
 
 
 def egress_chains(state: HostState) -> dict[str, Iterable[str]]:
@@ -47,6 +49,7 @@ def egress_chains(state: HostState) -> dict[str, Iterable[str]]:
         "CELLNET-EGRESS": (refused, *never, *to_parts, REFUSE),
         **{f"CELLNET-EGRESS-{part:x}": (*rules, REFUSE) for part, rules in parts.items()},
         **{rights.chain: rights.rules for rights in apps.values()},
+        **({AUDIT: (audited_out(), WITHIN_LIMITS)} if way_out.is_audited(state) else {}),
         **limit_chains(state),
     }
 
@@ -84,5 +87,5 @@ def _never(state: HostState) -> Iterator[str]:
 
 
 _rights: Memo[frozenset[OutsideRight], RightsChain] = Memo(
-    partial(rights_chain, end=OutsideEnd.DESTINATION, kind="OUT", admit=WITHIN_LIMITS)
+    partial(rights_chain, end=OutsideEnd.DESTINATION, kind="OUT", note=f"-g {AUDIT}", admit=WITHIN_LIMITS)
 )

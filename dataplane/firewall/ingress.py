@@ -9,13 +9,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from ipaddress import IPv4Address
 
+from dataplane import way_in
 from dataplane.firewall.blocks import by_block
 from dataplane.firewall.matches import crowded, port_match
+from dataplane.firewall.notes import audited_in
 from dataplane.firewall.outside_matches import REFUSE, OutsideEnd, RightsChain, Sets, rights_chain
 from dataplane.memo import Memo
 from dataplane.state import INBOUND_PORT, HostState, OutsideRight
 
 CHAIN = "CELLNET-INGRESS"
+AUDIT = "CELLNET-AUDIT-IN"
 
 
 def ingress_chains(state: HostState, *, most_tls: int) -> dict[str, Iterable[str]]:
@@ -34,6 +37,7 @@ def ingress_chains(state: HostState, *, most_tls: int) -> dict[str, Iterable[str
             for number, _, addresses in members
         },
         **{rights.chain: rights.rules for rights in apps.values()},
+        **({AUDIT: (audited_in(), "-j ACCEPT")} if way_in.is_audited(state) else {}),
     }
 
 
@@ -58,4 +62,6 @@ def _before(state: HostState, most_tls: int) -> Iterator[str]:
         yield f"{crowded(state.tls_port, most_tls)} -j CELLNET-EXCESS-TLS"
 
 
-_rights: Memo[frozenset[OutsideRight], RightsChain] = Memo(partial(rights_chain, end=OutsideEnd.SOURCE, kind="FROM"))
+_rights: Memo[frozenset[OutsideRight], RightsChain] = Memo(
+    partial(rights_chain, end=OutsideEnd.SOURCE, kind="FROM", note=f"-g {AUDIT}")
+)

@@ -5,14 +5,15 @@ one that is refused without end hides no other's. All addresses outside have one
 of them; so have the forged ones, of which one container may make any number.
 
 What passes by an audit alone is noted, too, once a flow. There each two ends have a share, so that the calls that are many hide
-no rare ones, and what is refused hides none of them.
+no rare ones, and what is refused hides none of them. Of what passes to or from outside each container has one: of addresses
+there may be any number.
 """
 
 from ipaddress import IPv4Network
 from typing import Final
 
 from dataplane.firewall.matches import FRESH
-from dataplane.tables import AUDITED, NOTED, NOTES_GROUP, Note
+from dataplane.tables import AUDITED, AUDITED_IN, AUDITED_OUT, NOTED, NOTES_GROUP, Note
 
 SIZE: Final = 64  # bytes of a packet: its headers
 SHARE: Final = f"-m hashlimit --hashlimit-upto 20/sec --hashlimit-burst 50 --hashlimit-mode srcip --hashlimit-name {NOTED}"
@@ -24,6 +25,8 @@ WATCHED: Final = (
     "-m hashlimit --hashlimit-upto 20/sec --hashlimit-burst 50 --hashlimit-mode srcip,dstip "
     f"--hashlimit-name {AUDITED} --hashlimit-htable-max 262144"
 )
+OF_ONE: Final = "-m hashlimit --hashlimit-upto 50/sec --hashlimit-burst 100 --hashlimit-mode {} --hashlimit-name {}"
+WATCHED_OUT, WATCHED_IN = OF_ONE.format("srcip", AUDITED_OUT), OF_ONE.format("dstip", AUDITED_IN)
 
 
 def noted(note: Note, overlay: IPv4Network) -> tuple[str, str]:
@@ -39,6 +42,16 @@ def noted_together(note: Note) -> str:
 def audited() -> str:
     """The rule that notes the first packet of each flow that comes to it."""
     return f"{FRESH} {WATCHED} {_to_agent(Note.AUDITED)}"
+
+
+def audited_out() -> str:
+    """The same of flows to outside."""
+    return f"{FRESH} {WATCHED_OUT} {_to_agent(Note.AUDITED)}"
+
+
+def audited_in() -> str:
+    """The same of flows from outside."""
+    return f"{FRESH} {WATCHED_IN} {_to_agent(Note.AUDITED)}"
 
 
 def _to_agent(note: Note) -> str:

@@ -42,9 +42,13 @@ class RightsChain:
     names: SetsOfNames
 
 
-def rights_chain(rights: frozenset[OutsideRight], *, end: OutsideEnd, kind: str, admit: str = ACCEPT) -> RightsChain:
-    """One rule or more for each right, which `admit`, then refusal. The chain is called after its `kind` and what it holds."""
-    rules = (*(rule for each in sorted(rights) for rule in _admitting(each, end, admit)), REFUSE)
+def rights_chain(rights: frozenset[OutsideRight], *, end: OutsideEnd, kind: str, note: str, admit: str = ACCEPT) -> RightsChain:
+    """One rule or more for each right, which `admit`, or `note` what an audit alone lets pass, then refusal.
+
+    The chain is called after its `kind` and what it holds.
+    """
+    ordered = sorted(rights, key=lambda each: (each.audit, each))  # what an audit costs is behind all that needs none
+    rules = (*(rule for each in ordered for rule in _admitting(each, end, note if each.audit else admit)), REFUSE)
     sets = {name: networks for each in rights for name, networks in sets_of(each.networks).items()}
     names = {name_set(each.names): each.names for each in rights if each.names}
     return RightsChain(f"{CHAIN_PREFIX}{kind}-{_hash(' '.join(rules))}", rules, sets, names)

@@ -37,6 +37,7 @@ WHERE = Whereabouts(
     Whose(lambda _: None, no_tags),
     no_policy,
     lambda: False,
+    lambda _: (),
 )
 
 

@@ -3,6 +3,7 @@
 That the rights are those that the policies say is held against an oracle in tests/walk/test_outside_oracle.py.
 """
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 from hypothesis import given
@@ -56,6 +57,16 @@ def test_policies_with_the_same_ports_are_one_right_with_all_their_networks_and_
         OutsideRight("tcp", 443, 443, networks=(network(1), network(2), network(3))),
         OutsideRight("tcp", 443, 443, names=("*.a.example", "b.example")),
     }
+
+
+def test_rights_of_audits_stand_apart_from_those_in_force() -> None:
+    trial = replace(out(network(1), network(2)), audit=True)
+    found = resolver(out(network(1)), trial, replace(within(network(3), to=pattern(WEB)), audit=True))
+    assert found.egress.rights(WEB) == {
+        OutsideRight("tcp", 443, 443, networks=(network(1),)),
+        OutsideRight("tcp", 443, 443, networks=(network(1), network(2)), audit=True),
+    }
+    assert found.ingress.rights(WEB) == {OutsideRight("tcp", 443, 443, networks=(network(3),), audit=True)}
 
 
 def test_ports_of_the_same_networks_are_as_few_ranges_as_possible() -> None:

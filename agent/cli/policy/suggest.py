@@ -26,6 +26,7 @@ class Wish:
     kind: str
     source: str
     to: str
+    names: tuple[str, ...] = ()
     ports: dict[str, set[int]] = field(default_factory=dict)
     refused: int = 0
     audited: int = 0
@@ -40,7 +41,7 @@ class Wish:
         """As a policy file has it."""
         ends = {
             "from": {"cidr": f"{self.source}/32"} if self.kind == "ingress" else self.source,
-            "to": {"cidr": f"{self.to}/32"} if self.kind == "egress" else self.to,
+            "to": {"host": list(self.names)} if self.names else {"cidr": f"{self.to}/32"} if self.kind == "egress" else self.to,
         }
         opened = {each: sorted(ports) for each, ports in sorted(self.ports.items()) if each != "icmp"}
         echo = {"icmp": "echo"} if "icmp" in self.ports else {}
@@ -58,7 +59,8 @@ def suggest(location: Location, since: str, app: str | None, as_json: bool) -> N
     """Write the policies that would let through what this cell refused lately, or let pass by an audit alone, to be looked at
     and applied.
 
-    What is no policy's matter is left out: forged addresses, limits, ports of the host, and what looks like a scan.
+    What is no policy's matter is left out: forged addresses, limits, ports of the host, and what looks like a scan. The
+    outside is an address, or the names that led to it.
     """
     from agent.config.texts import duration
 
@@ -86,7 +88,9 @@ def wished(pairs: Iterable[Fields], *, after: datetime) -> Iterator[Wish]:
             continue
         if protocol not in ("tcp", "udp", "icmp") or (protocol != "icmp" and not port) or not _is_named(kind, source, to):
             continue
-        wish = found.setdefault((kind, source, to), Wish(kind, source, to))
+        names = tuple(each.texts("names")) if kind == "egress" else ()
+        to = " ".join(names) or to  # a name has several addresses, now and over time
+        wish = found.setdefault((kind, source, to), Wish(kind, source, to, names))
         wish.ports.setdefault(protocol, set()).add(port)
         wish.refused += 0 if is_audit else int(each.text("count"))
         wish.audited += int(each.text("count")) if is_audit else 0
@@ -125,7 +129,7 @@ def written(rules: Iterable[Mapping[str, object]]) -> str:
 
 def _value(value: object) -> str:
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key}: {each}' for key, each in value.items())}}}"
+        return f"{{{', '.join(f'{key}: {_value(each)}' for key, each in value.items())}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(str, value))}]" if len(value) > 1 else str(value[0])
     text = str(value)

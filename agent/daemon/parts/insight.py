@@ -88,8 +88,11 @@ def make_insight_parts(
 
     facts, clock, cell = base.facts, base.clock, base.config.cell
     whose = Whose(names.endpoints.app_at, base.storage.tags.tags)
-    where = Whereabouts(facts.overlay, facts.subnet, names.endpoints.app_at, whose, check, lambda: not mode.mutual_tls().plain)
-    rights = RightsInForce(check, in_force=policies.in_force, names_of=base.kernel.known_names.names_of)
+    names_of = base.kernel.known_names.names_of
+    where = Whereabouts(
+        facts.overlay, facts.subnet, names.endpoints.app_at, whose, check, lambda: not mode.mutual_tls().plain, names_of
+    )  # fmt: skip
+    rights = RightsInForce(check, in_force=policies.in_force, names_of=names_of)
     place, followers = FlowPlace(facts.overlay, facts.subnet, loop.applied), Followers()
     named = NamedFlows(place, whose, rights, tried=untaken.tried, now=clock.seconds)
     passes = EventFilter(facts.overlay, base.config.dns.address)
@@ -101,7 +104,7 @@ def make_insight_parts(
     history, store = _history(base, loop.reports), base.storage.summaries
     use = PolicyUse(
         base.config.paths.policy_use, looks, in_force=policies.in_force, allowing=policies.allowing,
-        names_of=base.kernel.known_names.names_of, now=clock.seconds, elapsed=clock.elapsed,
+        names_of=names_of, now=clock.seconds, elapsed=clock.elapsed,
     )  # fmt: skip
     summaries = Summaries(store, looks, untaken.denied, now=clock.now, elapsed=clock.elapsed, beside=use.look)
     trail = PolicyTrail(base.storage.trail, history, cell, clock.now)

@@ -70,11 +70,12 @@ class Denial:
 
 @dataclass(slots=True)
 class Tally:
-    """How often a pair was denied, and when first and last."""
+    """How often a pair was denied, and when first and last. `names` are those that its destination outside stood for then."""
 
     count: int
     first: datetime
     last: datetime
+    names: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -117,8 +118,9 @@ class Denied(Part):
         self.lost = 0
 
     def add(
-        self, pair: Pair, *, source_address: str, to_address: str, words: str = "", count: int = 1, tried: bool = False
-    ) -> None:
+        self, pair: Pair, *, source_address: str, to_address: str, words: str = "", count: int = 1, tried: bool = False,
+        names: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
         """One more, or so many at once. What was `tried` is marked, and in no tally: no app has asked for it."""
         at = self._now().replace(microsecond=0)
         self.number += 1
@@ -134,7 +136,7 @@ class Denied(Part):
             if not tried:
                 self._metrics.denied_pairs.labels(*self._labels.label(pair.source, pair.to)).inc(count)
         if not tried:
-            self._tally(pair, count, at=at)
+            self._tally(pair, count, names, at=at)
         self._count(pair, count, at=int(self._elapsed()))
 
     def subscribe(self, tell: Callable[[Denial], None]) -> None:
@@ -163,13 +165,13 @@ class Denied(Part):
         denied, audited = sum(each.denied for each in self._minute), sum(each.audited for each in self._minute)
         return {"denied": DeniedRow(denied, _most(found, audits=False), self.lost, audited, _most(found, audits=True))}
 
-    def _tally(self, pair: Pair, count: int, *, at: datetime) -> None:
+    def _tally(self, pair: Pair, count: int, names: tuple[str, ...], *, at: datetime) -> None:
         tally = self._tallies.get(pair)
         if tally is None:
             tally = self._tallies[pair] = Tally(0, at, at)
             if len(self._tallies) > PAIRS:
                 self.forgotten += self._tallies.popitem(last=False)[1].count
-        tally.count, tally.last = tally.count + count, at
+        tally.count, tally.last, tally.names = tally.count + count, at, names or tally.names
         self._tallies.move_to_end(pair)
 
     def _count(self, pair: Pair, count: int, *, at: int) -> None:

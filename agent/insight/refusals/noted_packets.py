@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from agent.errors import HostRefused
+from agent.insight.names_outside import NamesOf
 from agent.insight.refusals.denied import WOULD, Pair, Reason
 from agent.insight.refusals.untaken_tunnels import PolicyCheck, UntakenTunnels
 from agent.insight.whose import Whose
@@ -25,6 +26,7 @@ from dataplane.tunnel_probe import is_probe
 
 MESSAGES: Final = 16  # that are taken at once: 512 packets
 REST: Final = 0.1  # seconds between: 5,000 packets a second
+MOST_NAMES: Final = 4  # of one address that are told
 AGAIN: Final = 10.0  # seconds until the kernel is asked again that has refused
 REPORTED: Final = 1.0  # seconds after which Envoy has reported a call, or does not
 REASONS: Final = {
@@ -40,7 +42,8 @@ IN_TUNNELS: Final = "in a tunnel: to which ports, its own cell knows"
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
     """What is asked: the overlay and this cell's part of it, which app has an address now, whose an address or a tag is or was,
-    which policy lets one app reach another, whether TCP between containers comes in tunnels alone."""
+    which policy lets one app reach another, whether TCP between containers comes in tunnels alone, and the names that an
+    address outside stands for."""
 
     overlay: IPv4Network
     part: IPv4Network
@@ -48,6 +51,7 @@ class Whereabouts:
     whose: Whose
     check: PolicyCheck
     is_strict: Callable[[], bool]
+    names_of: NamesOf
 
 
 class NotedPackets(Part):
@@ -108,7 +112,10 @@ class NotedPackets(Part):
             asyncio.get_running_loop().call_later(REPORTED, self._tell_tunnel, packet, pair._replace(port=0))
         else:
             tried, words = self._tried.has(packet.source, packet.source_port), WOULD if reason is Reason.AUDIT else ""
-            self._denied.add(pair, source_address=str(packet.source), to_address=str(packet.to), words=words, tried=tried)
+            self._denied.add(
+                pair, source_address=str(packet.source), to_address=str(packet.to), words=words, tried=tried,
+                names=self._where.names_of(packet.to)[:MOST_NAMES],
+            )  # fmt: skip
 
     def _tell_tunnel(self, packet: NotedPacket, pair: Pair) -> None:
         """One that this cell has refused, unless its caller's Envoy, which knows the port, has reported the call here."""

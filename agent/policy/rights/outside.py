@@ -5,7 +5,7 @@ The same question as in resolve.py, where both ends are apps. An app costs only 
 the same as before is the same object, and apps of the same rights share one: what follows from it is worked out once.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
@@ -167,7 +167,13 @@ def is_meant(stranger: Stranger, outside: Cidrs | Hosts) -> bool:
 
 
 def rights_of(policies: Iterable[tuple[Opening, tuple[End, ...]]]) -> Rights:
-    """Per protocol and range of ports one right with all networks, and one with all names."""
+    """Per protocol and range of ports one right with all networks, and one with all names; those of audits apart."""
+    given = tuple(policies)
+    firm = (each for each in given if not each[0].audit)
+    return frozenset((*_united(firm, audit=False), *_united((each for each in given if each[0].audit), audit=True)))
+
+
+def _united(policies: Iterable[tuple[Opening, tuple[End, ...]]], *, audit: bool) -> Iterator[OutsideRight]:
     ends: dict[int, End] = {}
     ranges: dict[tuple[int, str], set[Ports]] = {}  # by end and protocol
     for policy, found in policies:
@@ -180,16 +186,17 @@ def rights_of(policies: Iterable[tuple[Opening, tuple[End, ...]]]) -> Rights:
     for (number, kind), opened in ranges.items():
         for each in merged(opened):
             by_ports.setdefault((kind, each), []).append(ends[number])
-    return frozenset(right for (kind, ports), meant in by_ports.items() for right in _rights(kind, ports, meant))
+    for (kind, opens), meant in by_ports.items():
+        yield from _rights(kind, opens, meant, audit=audit)
 
 
-def _rights(protocol: str, ports: Ports, ends: Iterable[End]) -> Iterable[OutsideRight]:
+def _rights(protocol: str, ports: Ports, ends: Iterable[End], *, audit: bool) -> Iterator[OutsideRight]:
     networks = [each for each in ends if isinstance(each, tuple)]
     names = {str(each) for each in ends if isinstance(each, HostPattern)}
     if networks:
-        yield OutsideRight(protocol, ports.first, ports.last, networks=united(networks))
+        yield OutsideRight(protocol, ports.first, ports.last, networks=united(networks), audit=audit)
     if names:
-        yield OutsideRight(protocol, ports.first, ports.last, names=tuple(sorted(names)))
+        yield OutsideRight(protocol, ports.first, ports.last, names=tuple(sorted(names)), audit=audit)
 
 
 def _ends_of(outside: Cidrs | Hosts) -> tuple[End, ...]:

@@ -98,6 +98,17 @@ def test_a_flow_may_live_on_exactly_if_a_right_covers_it(rights: frozenset[Outsi
         assert WaysOut(rights).lead_to(address, protocol=protocol, port=port) is covered
 
 
+def test_what_is_on_trial_is_asked_for_behind_all_that_is_in_force_and_noted() -> None:
+    firm, trial = right(8, 1), replace(right(0, 1), audit=True)
+    chains = {name: tuple(rules) for name, rules in egress_chains(state({1: frozenset({firm, trial})})).items()}
+    (rules,) = [found for name, found in chains.items() if name.startswith("CELLNET-OUT-")]
+    assert [each.split()[-1] for each in rules] == ["CELLNET-LIMITS", "CELLNET-AUDIT-OUT", "CELLNET-REJECT"]
+    note, passed = chains["CELLNET-AUDIT-OUT"]
+    assert "--nflog-prefix audit" in note
+    assert passed == WITHIN_LIMITS
+    assert "CELLNET-AUDIT-OUT" not in egress_chains(state({1: frozenset({firm})}))
+
+
 def test_a_thousand_names_are_one_rule_and_one_set_whoever_has_them() -> None:
     names = tuple(f"n{number:04d}.example.com" for number in range(1000))
     made = state({tag: frozenset({OutsideRight("tcp", 443, 443, names=names)}) for tag in range(1, 51)})

@@ -36,7 +36,7 @@ class DeniedApi:
         """How often each pair was denied since the agent's start, the last one first."""
         wanted = asked(dict(request.query))
         found = [
-            {**ends_of(pair), "count": each.count, "first": each.first, "last": each.last}
+            {**ends_of(pair), "names": each.names, "count": each.count, "first": each.first, "last": each.last}
             for pair, each in self._denied.tallies()
             if wanted(pair)
         ]
