@@ -1,6 +1,6 @@
 """A random walk over a cell or three: whatever happened, and in whatever order, a table of real connections between all
-containers, and one of those to the outside and from there, is what an independent oracle says. `test_plain.py`, `test_alone.py`
-and `test_strict.py` walk, each in a process of its own.
+containers, and one of those to the outside and from there, is what an independent oracle says; and so is what `explain` says
+of some of them. `test_plain.py`, `test_alone.py` and `test_strict.py` walk, each in a process of its own.
 
 WALK_SEED=N walks another way, WALK_STEPS=N longer.
 """
@@ -16,6 +16,7 @@ from tests.testlib.agents.prompt import PromptCell
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.oracle import Mode
 from tests.walk.calls import Call, Outcome
+from tests.walk.explanations import Explanations
 from tests.walk.model import Model
 from tests.walk.steps import Steps
 from tests.walk.world import World
@@ -43,7 +44,8 @@ def walk(make_cells: Callable[..., CellsUnderTest], mode: Mode, *, usual: tuple[
     seen: Counter[Outcome | None] = Counter()
     done: Counter[str] = Counter()
     seen_beyond: Counter[Outcome | None] = Counter()
-    ended = cut_beyond = 0
+    ended = cut_beyond = explained = 0
+    explanations = Explanations(world, Random(seed))
     try:
         for number in range(1, count + 1):
             step, began = steps.next(), time.monotonic()
@@ -59,6 +61,7 @@ def walk(make_cells: Callable[..., CellsUnderTest], mode: Mode, *, usual: tuple[
             beyond = compare_beyond(world)
             seen_beyond.update(beyond.values())
             cut_beyond += world.beyond.judge_streams(beyond)
+            explained += explanations.compare(expected | beyond)
             print(
                 f"    {acted - began:.2f} s, settled {settled - acted:.2f} s later, tried in {time.monotonic() - settled:.2f} s"
             )
@@ -67,11 +70,13 @@ def walk(make_cells: Callable[..., CellsUnderTest], mode: Mode, *, usual: tuple[
         raise
     finally:
         world.close()
-    print(f"seed {seed}: {seen}, {done}, {ended} streams ended; outside {seen_beyond}, {cut_beyond} connections cut")
+    print(f"seed {seed}: {seen}, {done}, {ended} streams ended")
+    print(f"outside {seen_beyond}, {cut_beyond} connections cut; {explained} ways explained")
     if way == usual:
         for each in (seen, seen_beyond) if cells > 1 else (seen_beyond,):
             assert {Outcome.ALLOWED, Outcome.REFUSED, Outcome.SILENT} <= each.keys()
         assert cut_beyond
+        assert explained
         assert done.keys() == KINDS
         assert (ended > 0) == (mode is Mode.STRICT)
     for each in (seen, seen_beyond):

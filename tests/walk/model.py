@@ -55,6 +55,14 @@ class Model:
         cell = self.cells[number]
         return self.answers and cell.agent and cell.plugged
 
+    def is_well(self) -> bool:
+        """Whether all is there, and in touch."""
+        return all(self.in_touch(number) and cell.envoy for number, cell in self.cells.items())
+
+    def instances(self, app: str) -> list[Container]:
+        """Those of an app on all cells."""
+        return [each for each in self.containers.values() if each.app == app]
+
     def settle(self) -> None:
         """Every cell has heard, and goes by, all that there is to hear for it."""
         in_touch = [number for number in self.cells if self.in_touch(number)]

@@ -146,11 +146,10 @@ class Steps:
         rule = dict(self._one((self._between_apps, self._between_apps, self._out, self._within))())
         for protocol in self._one((("tcp",), ("tcp",), ("udp",), ("tcp", "udp"))):
             rule[protocol] = self._one(PORTS[protocol])
-        return rule
+        return {**rule, "mode": "audit"} if next(self._rules) % 4 == 0 else rule
 
     def _between_apps(self) -> Rule:
-        rule: dict[str, object] = {"from": self._one_or_two(SOURCES), "to": self._one(DESTINATIONS)}
-        return {**rule, "mode": "audit"} if next(self._rules) % 4 == 0 else rule
+        return {"from": self._one_or_two(SOURCES), "to": self._one(DESTINATIONS)}
 
     def _out(self) -> Rule:
         return {"from": self._one_or_two(CALLERS), "to": self._one((*NETWORKS, *NAMES))}

@@ -291,6 +291,12 @@ class World:
     def _has_logged(self, words: re.Pattern[str]) -> bool:
         return any(words.search(each.log) for each in self._cells)
 
+    def explanation(self, number: int, *, source: str, to: str, port: str) -> Mapping[str, object]:
+        """What one cell says of a way."""
+        found = self._cells[number].client.get("/v1/explain", **{"from": source, "to": to, "port": port}).value
+        assert isinstance(found, dict)
+        return found
+
     def explained(self, call: Call) -> str:
         """All that may show why a call came to what it came to."""
         source, to = self.model.containers[call.source], self.model.containers[call.to]
