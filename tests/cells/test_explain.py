@@ -81,6 +81,27 @@ def drop(cell: CellUnderTest, packets: str) -> None:
     cell.host.run("nft", f"add table ip blocked; add chain ip blocked input {chain}; add rule ip blocked input {packets} drop")
 
 
+def test_a_way_in_is_told_by_the_cell_that_publishes_it_and_needs_no_tunnel(
+    cells: CellsUnderTest, place: Place, request: pytest.FixtureRequest
+) -> None:
+    guest, app = "203.0.113.9", "acme/shop/front"
+    place(2, app, 9004, name="front-here")
+    cells[1].cellnet("policy", "allow", "203.0.113.0/24", app, "tcp/9004", "--name", "in")
+    request.addfinalizer(lambda: cells[1].cellnet("policy", "delete", "in"))
+    closed = f"NO  published: no port of this host leads to tcp/9004 of {app}: it is not published, as cell-2 says"
+    eventually(lambda: closed in explained(cells[1], guest, app, "tcp/9004"))
+    shown = cells[3].run_app(app, name="front-far", port=9004, server=True, options=["--publish", "7004:9004"])
+    request.addfinalizer(shown.stop)
+    drop(cells[3], "udp dport 4789")
+    request.addfinalizer(lambda: cells[3].host.run("nft", "delete", "table", "ip", "blocked"))
+    silent = "--  cell-3: the tunnel to cell-3 does not answer"
+    eventually(lambda: silent in explained(cells[1], guest, app, "tcp/9004"), seconds=60)
+    found = explained(cells[1], guest, app, "tcp/9004")
+    assert f"ok  published: a port of this host leads to tcp/9004 of {app}, as cell-3 says" in found
+    assert closed.replace("NO", "--") in found
+    assert found.endswith("it works")
+
+
 def test_tunnels_that_are_silent_or_lose_large_packets_are_told(cells: CellsUnderTest, place: Place) -> None:
     place(1, WEB)
     place(2, API, name="near")

@@ -47,7 +47,9 @@ async def explained(*names: str) -> tuple[bool | None, int]:
         near: Mapping[str, object] = {"notices": (), "ports": (), "reverse": None, "not_on": ()}
         return {"allowed": found is not None, **by, **near}
 
-    steps = PolicySteps(check=answer, unsettled=lambda: (), cut_off=lambda: "", names_of=lambda _: names)
+    steps = PolicySteps(
+        check=answer, unsettled=lambda: (), cut_off=lambda: "", names_of=lambda _: names, addresses=lambda _: ()
+    )
     found, *_ = await steps.steps(AskedWay(WEB, THERE, Protocol.TCP, 443, "tcp/443"))
     return found.ok, len(asked)
 

@@ -22,7 +22,7 @@ from agent.insight.explain.outside import OutsideFacts, OutsideSteps
 from agent.insight.explain.policies import PolicySteps
 from agent.insight.explain.refusals import ProblemSteps, RefusalSteps
 from agent.insight.explain.seen_here import SeenHere
-from agent.insight.explain.told import ENCRYPTION, KERNEL, LISTENER
+from agent.insight.explain.told import ENCRYPTION, KERNEL, LISTENER, OUTSIDE
 from agent.insight.explain.tries import Tries, TryPlace
 from agent.insight.explain.tunnels import TunnelFacts, TunnelSteps
 from agent.insight.explain.way import AskedWay, Informant
@@ -43,7 +43,6 @@ def make_explanation(
         ("instances", InstanceSteps(partial(_names, parts))),
         ("cells", CellSteps(parts.tunnels.peers)),
         *_seen_here(base, parts),
-        ("outside", OutsideSteps(_outside(base, parts))),
         ("refused", RefusalSteps(parts.insight.denied)),
         ("this cell", ProblemSteps(problems)),
     )
@@ -66,6 +65,7 @@ def _seen_here(base: Foundation, parts: Parts) -> tuple[tuple[str, Informant], .
         (KERNEL, KernelSteps(_kernel(base, parts), cell=cell)),
         (ENCRYPTION, TunnelSteps(_tunnels(base, parts))),
         (LISTENER, ListenerSteps(cell=cell, pins=base.facts.pins, attached=parts.attaching.attached)),
+        (OUTSIDE, OutsideSteps(_outside(base, parts))),
     )
 
 
@@ -82,7 +82,10 @@ def make_tries(base: Foundation, parts: Parts) -> Tries:
 
 def _policy(base: Foundation, parts: Parts, check: PolicyCheck) -> PolicySteps:
     names_of, unsettled = base.kernel.known_names.names_of, parts.policies.unsettled_files
-    return PolicySteps(check=check.answer, unsettled=unsettled, cut_off=partial(_cut_off, base), names_of=names_of)
+    return PolicySteps(
+        check=check.answer, unsettled=unsettled, cut_off=partial(_cut_off, base), names_of=names_of,
+        addresses=partial(_addresses, base),
+    )  # fmt: skip
 
 
 def _cut_off(base: Foundation) -> str:

@@ -1,11 +1,11 @@
 """All that is known of one way, in the order in which a connection meets it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from agent.errors import HostRefused
 from agent.insight.explain.other_cells import OtherCells
-from agent.insight.explain.way import AskedWay, Informant, WayStep
+from agent.insight.explain.way import PUBLISHED, AskedWay, Informant, WayStep
 from agent.model.cell import Endpoint
 from agent.model.names import AppName
 from agent.model.policy import Protocol
@@ -54,4 +54,11 @@ class Explanation:
                 steps.append(WayStep(name, None, error.what, error.hint))
             steps += told.steps.get(name, ())
         steps += told.failed
-        return Explained(way, tuple(steps))
+        return Explained(way, tuple(_enough(steps)))
+
+
+def _enough(steps: Iterable[WayStep]) -> Iterator[WayStep]:
+    """A cell that publishes no port stands in the way of no call where another one does."""
+    found = tuple(steps)
+    is_published = any(each.name == PUBLISHED and each.ok for each in found)
+    yield from (replace(each, ok=None) if is_published and each.name == PUBLISHED and not each.ok else each for each in found)

@@ -1,6 +1,7 @@
 """Where the two ends run, what names lead to them, and whether their cells are there."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from agent.cells.tunnel_health import PeerRow
 from agent.insight.explain.way import AskedWay, WayStep
@@ -43,10 +44,14 @@ class CellSteps:
         self._peers = peers
 
     async def steps(self, way: AskedWay) -> Iterable[WayStep]:
-        """A step for each other cell that is an end of the way, or may have been one: what runs on a dead cell is not known."""
+        """A step for each other cell that is an end of the way, or may have been one: what runs on a dead cell is not known.
+
+        What leaves the overlay, or comes into it, needs no tunnel.
+        """
         is_missing = any(not instances for _, instances in way.apps)
         concerned = (each for each in self._peers() if each.name in way.cells or (is_missing and each.alive_since is None))
-        return list(map(_cell, concerned))
+        found = list(map(_cell, concerned))
+        return found if way.is_between_apps else [replace(each, ok=each.ok or None) for each in found]
 
 
 def _instances(app: AppName, found: tuple[Endpoint, ...]) -> WayStep:

@@ -1,10 +1,14 @@
-"""What a way out or in depends on besides policies: addresses of names, ports that are published, limits of a container."""
+"""What a way out or in depends on besides policies: addresses of names, ports that are published, limits of a container.
+
+Each cell knows it of its own containers; of an end that runs nowhere the one that is asked says what it would be there.
+"""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from agent.insight.explain.way import AskedWay, WayStep
+from agent.insight.explain.way import PUBLISHED, AskedWay, WayStep
+from agent.model.cell import Endpoint
 from agent.model.names import AppName
 from agent.model.outside import HostPattern
 from agent.model.policy import Protocol
@@ -36,7 +40,7 @@ class OutsideSteps:
 
     def _name(self, way: AskedWay) -> Iterator[WayStep]:
         """An address is open once the resolver has given it to a container."""
-        if not isinstance(way.to, HostPattern):
+        if not isinstance(way.to, HostPattern) or not self._is_here(way.callers):
             return
         found = sorted(self._facts.addresses(way.to))
         if found:
@@ -51,13 +55,17 @@ class OutsideSteps:
     def _published(self, way: AskedWay) -> Iterator[WayStep]:
         if isinstance(way.source, AppName) or not isinstance(way.to, AppName) or way.protocol is Protocol.ICMP:
             return
+        if not self._is_here(way.called):
+            return
         if self._facts.leads_to(way.to, way.protocol.value, way.port):
-            yield WayStep("published", True, f"a port of this host leads to {way.service} of {way.to}")
+            yield WayStep(PUBLISHED, True, f"a port of this host leads to {way.service} of {way.to}")
             return
         what = f"no port of this host leads to {way.service} of {way.to}: it is not published"
         hint = f"attach it with --publish {way.port}:{way.port}; `cellnet ps` shows what leads where"
-        here = not way.called or any(each.cell == self._facts.cell for each in way.called)
-        yield WayStep("published", False if here else None, what, hint)
+        yield WayStep(PUBLISHED, False, what, hint)
+
+    def _is_here(self, ends: tuple[Endpoint, ...]) -> bool:
+        return not ends or any(each.cell == self._facts.cell for each in ends)
 
     def _limits(self, way: AskedWay) -> Iterator[WayStep]:
         limited = self._facts.limited()

@@ -1,12 +1,13 @@
 """What policies say of a connection: which one allows it, or what nearly does."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address
 
 from agent.errors import InvalidInput
 from agent.insight.explain.way import AskedWay, WayStep
 from agent.insight.names_outside import MOST, NamesOf
+from agent.model.outside import HostPattern
 from agent.wording import listed
 
 Check = Callable[[Mapping[str, str]], Awaitable[Mapping[str, object]]]
@@ -14,8 +15,8 @@ Check = Callable[[Mapping[str, str]], Awaitable[Mapping[str, object]]]
 
 class PolicySteps:
     """`check` answers as `/v1/policies/check`, `unsettled` names policy files that are not believed yet, `cut_off` says why
-    this cell does not hear of the store (empty where it does), `names_of` the names
-    that an address outside stands for, as the resolver of this cell has answered.
+    this cell does not hear of the store (empty where it does), `names_of` the names that an address outside stands for, and
+    `addresses` those of a name, as the resolver of this cell has answered.
     """
 
     def __init__(
@@ -25,11 +26,13 @@ class PolicySteps:
         unsettled: Callable[[], tuple[str, ...]],
         cut_off: Callable[[], str],
         names_of: NamesOf,
+        addresses: Callable[[HostPattern], Collection[IPv4Address]],
     ) -> None:
         self._check = check
         self._unsettled = unsettled
         self._cut_off = cut_off
         self._names_of = names_of
+        self._addresses = addresses
 
     async def steps(self, way: AskedWay) -> Iterable[WayStep]:
         """The policy, and files that may change it in a moment."""
@@ -42,6 +45,13 @@ class PolicySteps:
                 if by_name["allowed"]:
                     words = f"{way.to} is {name}, as the resolver of this cell answered"
                     return (_policy(by_name | {"notices": (words,)}, way),)
+        if not found["allowed"] and found["ports"] and isinstance(way.to, HostPattern):
+            # a policy names it for another port, so that the app is told its addresses; others may open these
+            addresses = sorted(self._addresses(way.to))[:MOST]
+            answers = [await self._about(way, str(each)) for each in addresses]
+            if answers and all(each["allowed"] for each in answers):
+                words = f"{way.to} is {listed(list(map(str, addresses)))}, as the resolver of this cell answered"
+                return (_policy(answers[0] | {"notices": (words,)}, way),)
         return (_policy(found, way), *_not_on(found, way), *self._waiting())
 
     async def _about(self, way: AskedWay, to: str) -> dict[str, object]:

@@ -12,8 +12,8 @@ from typing import Final
 from agent.errors import InvalidInput
 from agent.insight.explain.way import WayStep
 
-KERNEL, ENCRYPTION, LISTENER = "kernel", "encryption", "listener"
-INFORMANTS: Final = frozenset((KERNEL, ENCRYPTION, LISTENER))
+KERNEL, ENCRYPTION, LISTENER, OUTSIDE = "kernel", "encryption", "listener", "outside"
+INFORMANTS: Final = frozenset((KERNEL, ENCRYPTION, LISTENER, OUTSIDE))
 """Those that only a cell's own know."""
 LARGEST: Final = 16_384  # bytes of a record
 STEPS, LONGEST, LONGEST_ID = 32, 500, 64

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 from typing import Protocol as Interface
 
 from agent.model.cell import Endpoint
 from agent.model.names import AppName
 from agent.model.policy import Protocol
 from agent.policy.parties import Party
+
+PUBLISHED: Final = "published"
+"""The step of a port that leads inside: one such cell is enough, since callers outside choose the host that they call."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,8 @@ def test_an_app_reaches_the_host_that_its_policy_names_as_soon_as_it_has_asked(c
     assert f"{far.address} is {far.name}, as the resolver" in explained(cell, WEB, far.address, "tcp/443")
     assert f"ok  address: {far.name} is {far.address}, as the resolver" in explained(cell, WEB, far.name, "tcp/443")
     assert web.connect(far.address, 8443) is Refused
+    allow(cell, policy(WEB, far.name), {"from": WEB, "to": {"cidr": f"{far.address}/32"}, "tcp": 8443})
+    assert explained(cell, WEB, far.name, "tcp/8443").endswith("it works"), "a policy opens the address that it is told"
     assert web.connect(far.other, 443) is Refused
     assert api.connect(far.address, 443) is Refused
 
