@@ -78,13 +78,13 @@ def suggest(location: Location, since: str, app: str | None, as_json: bool) -> N
 
 
 def wished(pairs: Iterable[Fields], *, after: datetime) -> Iterator[Wish]:
-    """One for each two ends, the least wide first, then what was refused most."""
+    """One for each two ends, the least wide first, then what was refused most. What a policy allows by now is no wish."""
     found: dict[tuple[str, str, str], Wish] = {}
     for each in pairs:
         source, to, is_audit = each.text("from"), each.text("to"), each.text("reason") == "audit"
         kind = _kind(source, to) if is_audit else each.text("reason")
         protocol, port = each.text("protocol"), int(each.text("port"))
-        if kind not in KINDS or datetime.fromisoformat(each.text("last")) < after:
+        if each.flag("allowed") or kind not in KINDS or datetime.fromisoformat(each.text("last")) < after:
             continue
         if protocol not in ("tcp", "udp", "icmp") or (protocol != "icmp" and not port) or not _is_named(kind, source, to):
             continue

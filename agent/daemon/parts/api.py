@@ -89,7 +89,7 @@ def _insight(
 ) -> tuple[DeniedApi, FlowsApi, HistoryApi, SummariesApi, UnusedPoliciesApi, PolicyChangesApi]:
     cell, insight, attached = base.config.cell, parts.insight, parts.attaching.attached
     return (
-        DeniedApi(insight.denied, cell=cell),
+        DeniedApi(insight.denied, insight.later, cell=cell),
         FlowsApi(insight.looks, insight.followers, insight.followed, cell=cell),
         HistoryApi(insight.history, cell=cell, now=base.clock.now),
         SummariesApi(insight.summaries, cells=base.storage.cells.cells),

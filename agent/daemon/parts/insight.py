@@ -18,6 +18,7 @@ from agent.insight.history.on_disk import HistoryArea, HistoryFile
 from agent.insight.history.policy_trail import PolicyTrail
 from agent.insight.policy_use import PolicyUse
 from agent.insight.refusals.denied import Denial, Denied, Reason
+from agent.insight.refusals.later_policies import LaterPolicies
 from agent.insight.refusals.noted_packets import NotedPackets, Whereabouts
 from agent.insight.refusals.tried_calls import TriedCalls
 from agent.insight.refusals.untaken_tunnels import UntakenTunnels
@@ -49,6 +50,7 @@ class InsightParts:
     use: PolicyUse
     trail: PolicyTrail
     tried: TriedCalls
+    later: LaterPolicies
 
     def tasks(self) -> tuple[tuple[str, Callable[[], Coroutine[None, None, None]]], ...]:
         """What they do while clients are served, by name."""
@@ -109,7 +111,8 @@ def make_insight_parts(
     summaries = Summaries(store, looks, untaken.denied, now=clock.now, elapsed=clock.elapsed, beside=use.look)
     trail = PolicyTrail(base.storage.trail, history, cell, clock.now)
     return InsightParts(
-        untaken.denied, packets, tell_tunnels, followers, looks, followed, history, summaries, use, trail, untaken.tried
+        untaken.denied, packets, tell_tunnels, followers, looks, followed, history, summaries, use, trail, untaken.tried,
+        LaterPolicies(check),
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ def test_what_was_refused_is_suggested_and_passes_once_it_is_applied(cell: CellU
     cell.cellnet("policy", "apply", "-f", str(path))
     assert web.connect(api, 9100) is Connected
     assert other.connect(api, 9100) is Refused
+    assert suggested(cell, "--app", WEB) == "policies: []\n", "policies allow all of it by now"
 
 
 def test_a_scan_is_no_wish(cell: CellUnderTest) -> None:

@@ -80,7 +80,7 @@ from tests.testlib.fakes.config import fake_config
 from tests.testlib.fakes.containers import fake_containers
 from tests.testlib.fakes.drain import FakeDrain
 from tests.testlib.fakes.enforcement import FakeEnforcement
-from tests.testlib.fakes.flows import FakeFlowLooks, FakeFollowedFlows
+from tests.testlib.fakes.flows import FakeFlowLooks, FakeFollowedFlows, FakeLaterPolicies
 from tests.testlib.fakes.kernel import FACTS
 from tests.testlib.fakes.policies import FakePolicies
 from tests.testlib.fakes.policy_use import FakePolicyUse
@@ -321,7 +321,7 @@ def routes_of(cell: FakeCell) -> list[web.RouteDef]:
     attachments, trail = FakeAttachments(cell), PolicyTrail(cell.trail, cell.history, "one", lambda: NOW)
     apis = (
         attachments,
-        DeniedApi(cell.denied, cell="one"),
+        DeniedApi(cell.denied, FakeLaterPolicies(), cell="one"),
         FlowsApi(FakeFlowLooks(NOW), cell.followers, FakeFollowedFlows(), cell="one"),
         HistoryApi(cell.history, cell="one", now=lambda: NOW),
         SummariesApi(FakeSummaries(NOW), cells=FakeCells(cell).cells),

@@ -1,10 +1,13 @@
 """Flows that are there by word, for the API of a cell in memory."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from agent.insight.flows.followed import FollowedFlows
 from agent.insight.flows.live_flow import LiveFlow
 from agent.insight.flows.looks import FlowLook, FlowLooks
+from agent.insight.refusals.denied import Pair, Tally
+from agent.insight.refusals.later_policies import LaterPolicies
 
 FLOW = LiveFlow(
     "5d2a8c01", "acme/shop/web", "acme/shop/api", "10.255.1.2", 40000, "10.255.1.3", "tcp", 8080, "open",
@@ -30,3 +33,14 @@ class FakeFollowedFlows(FollowedFlows):
 
     async def ready(self) -> str:
         return ""
+
+
+class FakeLaterPolicies(LaterPolicies):
+    """No policy has come since."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def allowed(self, denied: Iterable[tuple[Pair, Tally]]) -> frozenset[Pair]:
+        del denied
+        return frozenset()

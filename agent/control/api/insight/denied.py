@@ -8,6 +8,7 @@ from agent.control.errors import answer
 from agent.errors import InvalidInput
 from agent.insight.flows.live_flow import Call
 from agent.insight.refusals.denied import Denial, Denied, ends_of
+from agent.insight.refusals.later_policies import LaterPolicies
 from agent.policy.language.ports import parse_one
 from agent.policy.parties import party_of
 
@@ -17,8 +18,9 @@ FILTERS = ("app", "to", "port")
 class DeniedApi:
     """The handlers. Both only read."""
 
-    def __init__(self, denied: Denied, *, cell: str) -> None:
+    def __init__(self, denied: Denied, later: LaterPolicies, *, cell: str) -> None:
         self._denied = denied
+        self._later = later
         self._cell = cell
 
     def routes(self) -> list[web.RouteDef]:
@@ -33,13 +35,17 @@ class DeniedApi:
         return answer({"number": self._denied.number, "lost": self._denied.lost, "denied": found})
 
     async def pairs(self, request: web.Request) -> web.Response:
-        """How often each pair was denied since the agent's start, the last one first."""
+        """How often each pair was denied since the agent's start, the last one first, and whether a policy allows it by now."""
         wanted = asked(dict(request.query))
+        tallies = [(pair, each) for pair, each in self._denied.tallies() if wanted(pair)]
+        allowed = await self._later.allowed(tallies)
         found = [
-            {**ends_of(pair), "names": each.names, "count": each.count, "first": each.first, "last": each.last}
-            for pair, each in self._denied.tallies()
-            if wanted(pair)
-        ]
+            {
+                **ends_of(pair), "names": each.names, "count": each.count, "first": each.first, "last": each.last,
+                "allowed": pair in allowed,
+            }
+            for pair, each in tallies
+        ]  # fmt: skip
         return answer({"forgotten": self._denied.forgotten, "lost": self._denied.lost, "pairs": found[::-1]})
 
     def _view(self, each: Denial) -> Mapping[str, object]:
