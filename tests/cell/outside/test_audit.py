@@ -120,7 +120,7 @@ def test_flows_live_on_where_it_becomes_a_policy_in_force_and_are_cut_where_it_e
 def test_what_an_audit_of_a_name_lets_out_is_suggested_by_that_name(cell: CellUnderTest) -> None:
     app = "acme/named/web"
     web = cell.run_app(app, name="named-web")
-    allow(cell, {"from": app, "to": {"host": "*.example.com"}, "tcp": 443, "mode": "audit"})
+    allow(cell, {"from": app, "to": {"host": ["*.com", "*.org"]}, "tcp": 443, "mode": "audit"})
     found = ask(web, HOST).addresses
     assert sorted(found) == sorted(ADDRESSES)
     assert [web.connect(each, 443) for each in found] == [Connected, Connected]
