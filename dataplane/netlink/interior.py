@@ -43,7 +43,11 @@ FOR_ENVOY = {
     "net/ipv4/fwmark_reflect": "1",
     # callers that an Envoy which hands over has not accepted yet go to the one beside it, instead of being reset
     "net/ipv4/tcp_migrate_req": "1",
+    # a caller's packets whose port NAT has changed would come to the socket of Envoy's that has that port: until Linux 6.7 the
+    # kernel chooses an open connection before it
+    "net/ipv4/tcp_early_demux": "0",
 }
+WITHOUT_ENVOY = {each: "1" if value == "0" else "0" for each, value in FOR_ENVOY.items()}  # as the kernel has them at first
 ABSENT = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EINVAL, errno.EAFNOSUPPORT)
 VISITS = Visits(within=1.0)  # for what takes 2 ms
 SENDING_TRIES, SENDING_PAUSE = 100, 0.002  # seconds
@@ -159,7 +163,7 @@ def _clear() -> None:
             return
         with suppress(HostRefused):  # a table that root inside has made its own stays with it
             redirect.remove()
-        sysctl.write(dict.fromkeys(FOR_ENVOY, "0"))
+        sysctl.write(WITHOUT_ENVOY)
         for kind, body in ((RTM_DELROUTE, OUR_ROUTE), (RTM_DELRULE, FORMER_RULE), (RTM_DELRULE, OUR_RULE)):
             _drop(kernel, kind, body)
 

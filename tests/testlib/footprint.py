@@ -104,7 +104,7 @@ def interior(place: Netns) -> dict[str, str]:
         "rules": ("ip", "rule"),
         "routes": ("ip", "-4", "route", "show", "table", "all"),
         "neighbours": ("ip", "-4", "neigh", "show", "nud", "permanent"),
-        "sysctls": ("sysctl", "net.ipv4.tcp_fwmark_accept", "net.ipv4.fwmark_reflect"),
+        "sysctls": ("sysctl", "net.ipv4.tcp_fwmark_accept", "net.ipv4.fwmark_reflect", "net.ipv4.tcp_early_demux"),
     }
     return {kind: place.run(*argv) for kind, argv in asked.items()}
 
