@@ -14,6 +14,7 @@ from lab.etcd import Etcd
 OUTSIDE = IPv4Interface("10.77.0.254/24")
 CELLS = 200  # their addresses are .1 to .200 of that network
 SWITCH = "switch"
+MAC = "02:00:0a:4d:00:fe"  # otherwise it has that of one of its ports, and another when that is gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Segment:
         """The namespace and the switch, no ports yet. `root` must be there."""
         namespace.create(self.netns)
         ip(
-            self.netns, "link set lo up", f"link add {SWITCH} type bridge", f"addr add {OUTSIDE} dev {SWITCH}",
+            self.netns, "link set lo up", f"link add {SWITCH} address {MAC} type bridge", f"addr add {OUTSIDE} dev {SWITCH}",
             f"link set {SWITCH} up",
         )  # fmt: skip
 

@@ -2,8 +2,12 @@
 
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 
 from agent.errors import Unavailable
+from host import process
+from host.namespace import run_in
+from lab.segment import SWITCH, ip
 from tests.testlib.cell import CellUnderTest
 from tests.testlib.cells import CellsUnderTest
 from tests.testlib.node import Connected, Refused
@@ -34,6 +38,21 @@ def test_cells_reach_each_other_and_the_outside_over_the_switch(cells: CellsUnde
     cells[2].outside.listen(9001)
     assert cells[1].host.connect(cells[2].host, 9000) is Connected
     assert cells[3].host.connect(cells[3].outside, 9001) is Connected
+
+
+def switch(where: Path) -> bytes:
+    """What `ip` has of it: its address among it."""
+    return run_in(where, lambda: process.run(["ip", "-o", "link", "show", SWITCH], timeout=10.0))
+
+
+def test_a_cell_that_comes_and_goes_gives_the_switch_no_other_address(cells: CellsUnderTest) -> None:
+    """The others would send to one that nobody has any more, until they look it up again: etcd would not answer for so long."""
+    where = cells.segment.netns
+    before = switch(where)
+    ip(where, "link add lowest address 02:00:00:00:00:01 type veth peer name uplink9", f"link set lowest master {SWITCH}")
+    assert switch(where) == before
+    ip(where, "link del lowest")
+    assert switch(where) == before
 
 
 def test_a_policy_that_one_cell_stores_is_enforced_on_the_others(cells: CellsUnderTest) -> None:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
+from lab.segment import MAC
 from tests.testlib.machines.boot import Boot, Overlay
 from tests.testlib.machines.checkout import ROOT, bind, put_checkout
 from tests.testlib.netns import Netns
@@ -33,7 +34,7 @@ class Segment:
 
     def __init__(self) -> None:
         self.lan = Netns("lan")
-        for words in ("link add br0 type bridge", "addr add 10.77.0.254/24 dev br0", "link set br0 up"):
+        for words in (f"link add br0 address {MAC} type bridge", "addr add 10.77.0.254/24 dev br0", "link set br0 up"):
             self.lan.run("ip", *words.split())
 
     def close(self) -> None:
