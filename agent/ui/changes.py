@@ -16,6 +16,7 @@ from agent.control.bodies import Body
 from agent.ui.agent_link import AgentLink, Answered, failed
 
 KEPT: Final = 100
+ABSENT: Final = 404
 SHOWN_ALONE: Final = ("origin", "ended")
 Json = Mapping[str, object]
 
@@ -54,13 +55,16 @@ class Asked(Body):
 
 @dataclass(frozen=True, slots=True)
 class PolicyChange:
-    """One that was made. `before` is the policy as it was, None where there was none; `diff` is what was said of it before."""
+    """One that was made. `before` is the policy as it was and `after` as it was left, None where there was none; `diff` is what
+    was said of it before.
+    """
 
     number: int
     at: str
     kind: Literal["allow", "delete", "undo"]
     name: str
     before: Json | None
+    after: Json | None
     diff: Json
     undone: bool = False
 
@@ -90,34 +94,53 @@ class PolicyChanges:
         if not seen.is_well:
             return seen
         diff = _object(seen)
-        if asked.delete:
-            before = await self._stored(asked.delete)
-            done = await self._agent.ask("DELETE", _address(asked.delete), self._rights())
-            return self._remembered(done, "delete", asked.delete, before, diff)
-        held = {name: await self._stored(name) for name in _names(diff)}
-        done = await self._agent.ask("POST", "/v1/policies/apply", {"document": asked.document(), **self._rights()})
-        (name,) = cast("list[str]", _object(done)["names"]) if done.is_well else ("",)
-        return self._remembered(done, "allow", name, held.get(name), diff)
+        if not asked.delete and not diff["added"]:
+            return failed(409, "Conflict", "the store has this very policy already", hint="there is nothing to do")
+        after = None if asked.delete else _rule(cast("list[Json]", diff["added"])[0])
+        name = asked.delete if after is None else str(after["name"])
+        held = await self._stored(name)
+        if not _is_known(held):
+            return held
+        if after is None:
+            done = await self._agent.ask("DELETE", _address(name), self._rights())
+        else:
+            done = await self._agent.ask("POST", "/v1/policies/apply", {"document": asked.document(), **self._rights()})
+        made = PolicyChange(0, "", "delete" if after is None else "allow", name, _policy(held), after, diff)
+        return self._remembered(done, made)
 
     async def preview_undo(self, number: int) -> Answered:
         """What undoing it would do."""
-        found = self._found(number)
+        found = await self._undoable(number)
         return found if isinstance(found, Answered) else await self._agent.ask("POST", "/v1/policies/diff", _undoing(found))
 
     async def undo(self, number: int) -> Answered:
         """Have the policy as it was before: with its earlier text, or not there."""
-        found = self._found(number)
+        found = await self._undoable(number)
         if isinstance(found, Answered):
             return found
         seen = await self._agent.ask("POST", "/v1/policies/diff", _undoing(found))
         if not seen.is_well:
             return seen
-        now = await self._stored(found.name)
         method, body = ("DELETE", {}) if found.before is None else ("PUT", _rule(found.before))
         done = await self._agent.ask(method, _address(found.name), {**body, **self._rights()})
         if done.is_well:
             self._made = deque((replace(each, undone=True) if each is found else each for each in self._made), maxlen=KEPT)
-        return self._remembered(done, "undo", found.name, now, _object(seen))
+        made = PolicyChange(0, "", "undo", found.name, found.after, found.before, _object(seen))
+        return self._remembered(done, made)
+
+    async def _undoable(self, number: int) -> PolicyChange | Answered:
+        """The change, if the policy is still as it has left it: what others have made of it since is theirs."""
+        found = self._found(number)
+        if isinstance(found, Answered):
+            return found
+        held = await self._stored(found.name)
+        if not _is_known(held):
+            return held
+        now = _policy(held)
+        if (now and _rule(now)) != (found.after and _rule(found.after)):
+            what = f"{found.name} was {'deleted' if now is None else 'changed'} since then, not by this change"
+            return failed(409, "Conflict", what, hint="see 'cellnet events --store', and change it as it is now")
+        return found
 
     def _found(self, number: int) -> PolicyChange | Answered:
         found = next((each for each in self._made if each.number == number), None)
@@ -127,19 +150,25 @@ class PolicyChanges:
             return failed(409, "Conflict", "it is undone already", hint="undo the undoing to have it again")
         return found
 
-    async def _stored(self, name: str) -> Json | None:
-        found = await self._agent.ask("GET", _address(name))
-        return _object(found) if found.is_well else None
+    async def _stored(self, name: str) -> Answered:
+        return await self._agent.ask("GET", _address(name))
 
-    def _remembered(
-        self, done: Answered, kind: Literal["allow", "delete", "undo"], name: str, before: Json | None, diff: Json
-    ) -> Answered:
+    def _remembered(self, done: Answered, change: PolicyChange) -> Answered:
         if not done.is_well:
             return done
         self._count += 1
-        made = PolicyChange(self._count, self._now(), kind, name, before, diff)
+        made = replace(change, number=self._count, at=self._now())
         self._made.append(made)
         return Answered(200, json.dumps(asdict(made)).encode())
+
+
+def _is_known(held: Answered) -> bool:
+    """Whether it says that there is a policy, or that there is none."""
+    return held.is_well or held.status == ABSENT
+
+
+def _policy(held: Answered) -> Json | None:
+    return _object(held) if held.is_well else None
 
 
 def _undoing(change: PolicyChange) -> Json:
@@ -151,10 +180,6 @@ def _undoing(change: PolicyChange) -> Json:
 def _rule(view: Json) -> Json:
     """What is shown of a policy as it is written."""
     return {key: value for key, value in view.items() if key not in SHOWN_ALONE and value not in (None, "", [])}
-
-
-def _names(diff: Json) -> list[str]:
-    return [each["name"] for each in cast("list[dict[str, str]]", diff["added"])]
 
 
 def _object(answer: Answered) -> Json:

@@ -47,6 +47,30 @@ def test_an_undoing_can_be_undone_and_nothing_is_undone_twice(visitor: Visitor) 
     ]  # fmt: skip
 
 
+def test_what_is_allowed_already_is_no_change_and_nothing_undoes_it(visitor: Visitor) -> None:
+    name = visitor("POST", "/v1/changes", ALLOW).json["name"]
+    assert visitor("POST", "/v1/changes", ALLOW).status == 409
+    assert [each["name"] for each in visitor("GET", "/v1/changes").json] == [name]
+
+
+def test_what_another_has_made_of_a_policy_since_is_not_undone(visitor: Visitor) -> None:
+    made = visitor("POST", "/v1/changes", ALLOW).json
+    theirs = visitor("POST", "/v1/changes", {**ALLOW, "note": "theirs"}).json
+    for what in ("preview", "undo"):
+        refused = visitor("POST", f"/v1/changes/{made['number']}/{what}", {})
+        assert (refused.status, refused.json["error"]["what"]) == (
+            409, f"{made['name']} was changed since then, not by this change",
+        )  # fmt: skip
+    assert visitor("GET", "/v1/policies").json[0]["note"] == "theirs"
+    assert visitor("POST", f"/v1/changes/{theirs['number']}/undo", {}).status == 200
+    assert visitor("GET", "/v1/policies").json[0]["note"] == ALLOW["note"]
+    gone = visitor("POST", "/v1/changes", {"delete": made["name"]}).json
+    assert "deleted" in visitor("POST", f"/v1/changes/{made['number']}/undo", {}).json["error"]["what"]
+    visitor("POST", "/v1/changes", {**ALLOW, "note": "anew"})
+    assert visitor("POST", f"/v1/changes/{gone['number']}/undo", {}).status == 409
+    assert visitor("GET", "/v1/policies").json[0]["note"] == "anew"
+
+
 def test_what_is_wrong_with_a_change_is_said_in_the_agents_words_and_nothing_is_remembered(visitor: Visitor) -> None:
     wrong = visitor("POST", "/v1/changes", {**ALLOW, "ports": ["tcp/99999"]})
     assert wrong.status == 400
