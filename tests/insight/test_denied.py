@@ -18,8 +18,8 @@ class Scene:
             metrics=self.metrics, now=lambda: NOON + timedelta(seconds=self.seconds), elapsed=lambda: self.seconds
         )
 
-    def add(self, port: int, *, count: int = 1, reason: Reason = Reason.POLICY) -> None:
-        pair = Pair("acme/shop/web", "acme/shop/api", "tcp", port, reason)
+    def add(self, port: int, *, count: int = 1, reason: Reason = Reason.POLICY, source: str = "acme/shop/web") -> None:
+        pair = Pair(source, "acme/shop/api", "tcp", port, reason)
         self.denied.add(pair, source_address="10.255.1.2", to_address="10.255.1.3", count=count)
 
     async def row(self) -> DeniedRow:
@@ -60,6 +60,23 @@ def test_pairs_that_are_given_up_are_counted_and_one_that_is_denied_again_stays(
     tallies = {pair.port: each for pair, each in scene.denied.tallies()}
     assert (tallies[1].count, len(tallies), scene.denied.forgotten) == (6, PAIRS, 7)
     assert 2 not in tallies
+
+
+async def test_what_one_source_makes_without_end_drives_out_its_own_and_no_others() -> None:
+    for flooding in (["evil/shop/mallory"], [f"203.0.113.{number}" for number in range(1, 255)]):
+        scene = Scene()
+        for port in range(1, 4):
+            scene.add(port)
+        for number in range(PAIRS + KEPT):
+            scene.add(number % 65_535 + 1, source=flooding[number % len(flooding)])
+            if number == 10 * PAIRS_A_SECOND:
+                scene.add(4)
+        of_web = [1, 2, 3, 4]
+        assert [each.pair.port for each in scene.denied.since(0) if each.pair.source == "acme/shop/web"] == of_web
+        assert [pair.port for pair, _ in scene.denied.tallies() if pair.source == "acme/shop/web"] == of_web
+        assert sorted(pair.port for pair in scene.denied.last_minute() if pair.source == "acme/shop/web") == of_web
+        assert len(scene.denied.last_minute()) == PAIRS_A_SECOND
+        assert (len(scene.denied.since(0)), len(list(scene.denied.tallies()))) == (KEPT, PAIRS)
 
 
 async def test_the_row_is_of_the_last_minute() -> None:

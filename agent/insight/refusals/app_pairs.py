@@ -28,7 +28,7 @@ class AppPairs:
 
     def label(self, source: str, to: str) -> AppPair:
         """The pair itself, where there is room for it. Addresses and names outside are one."""
-        pair = AppPair(_named(source), _named(to))
+        pair = AppPair(named_end(source), named_end(to))
         if pair in self._known:
             return pair
         if len(self._known) >= self._most:
@@ -40,6 +40,6 @@ class AppPairs:
         return pair
 
 
-def _named(end: str) -> str:
-    """Apps alone have two slashes in their names."""
+def named_end(end: str) -> str:
+    """The app itself, or the word for all that is none: apps alone have two slashes in their names."""
     return end if end.count("/") == 2 else OUTSIDE

@@ -1,17 +1,19 @@
 """What was denied: to whom, by whom, why; counted by pair, and the last of it kept one by one. So is what an audit let pass,
 which would be denied without.
 
-All of it is bounded. What comes beyond a bound is counted where it cannot be kept, so that nothing is missing unnoticed.
+All of it is bounded, and each source has a share. What comes beyond a bound is counted where it cannot be kept, so that nothing
+is missing unnoticed.
 """
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 from agent.insight.refusals.app_pairs import AppPairs
+from agent.insight.refusals.fair_shares import FairShares
 from agent.insight.refusals.tried_calls import TRIED
 from agent.metrics import Metrics
 from agent.model.status import Part
@@ -83,9 +85,9 @@ class _Second:
     """What was denied within one."""
 
     at: int
-    denied: int
-    audited: int
-    pairs: Counter[Pair]
+    denied: int = 0
+    audited: int = 0
+    pairs: FairShares[Pair, int] = field(default_factory=lambda: FairShares(PAIRS_A_SECOND, keeps_first=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,8 @@ class Denied(Part):
         self._metrics = metrics
         self._now = now
         self._elapsed = elapsed
-        self._last: deque[Denial] = deque(maxlen=KEPT)
-        self._tallies: OrderedDict[Pair, Tally] = OrderedDict()
+        self._last = FairShares[int, Denial](KEPT)
+        self._tallies = FairShares[Pair, Tally](PAIRS)
         self._minute: deque[_Second] = deque()
         self._subscribers: list[Callable[[Denial], None]] = []
         self._labels = AppPairs()
@@ -126,7 +128,7 @@ class Denied(Part):
         self.number += 1
         said = "; ".join(filter(None, (words, TRIED if tried else "")))
         denial = Denial(self.number, at, pair, source_address, to_address, said)
-        self._last.append(denial)
+        self._last.put(denial.number, denial, source=pair.source)
         for tell in self._subscribers:
             tell(denial)
         if pair.reason is Reason.AUDIT:
@@ -145,7 +147,7 @@ class Denied(Part):
 
     def since(self, number: int) -> tuple[Denial, ...]:
         """Those after `number` that are still kept, the oldest first."""
-        return tuple(each for each in self._last if each.number > number)
+        return tuple(each for kept, each in self._last.items() if kept > number)
 
     def tallies(self) -> Iterator[tuple[Pair, Tally]]:
         """By pair, the one that was denied last at the end."""
@@ -156,7 +158,7 @@ class Denied(Part):
         self._forget_minutes(int(self._elapsed()))
         found = Counter[Pair]()
         for each in self._minute:
-            found.update(each.pairs)
+            found.update(dict(each.pairs.items()))
         return found
 
     async def rows(self) -> Mapping[str, object]:
@@ -166,25 +168,21 @@ class Denied(Part):
         return {"denied": DeniedRow(denied, _most(found, audits=False), self.lost, audited, _most(found, audits=True))}
 
     def _tally(self, pair: Pair, count: int, names: tuple[str, ...], *, at: datetime) -> None:
-        tally = self._tallies.get(pair)
-        if tally is None:
-            tally = self._tallies[pair] = Tally(0, at, at)
-            if len(self._tallies) > PAIRS:
-                self.forgotten += self._tallies.popitem(last=False)[1].count
+        tally = self._tallies.get(pair) or Tally(0, at, at)
         tally.count, tally.last, tally.names = tally.count + count, at, names or tally.names
-        self._tallies.move_to_end(pair)
+        gone = self._tallies.put(pair, tally, source=pair.source)
+        self.forgotten += 0 if gone is None else gone.count
 
     def _count(self, pair: Pair, count: int, *, at: int) -> None:
         if not self._minute or self._minute[-1].at != at:
-            self._minute.append(_Second(at, 0, 0, Counter()))
+            self._minute.append(_Second(at))
             self._forget_minutes(at)
         now = self._minute[-1]
         if pair.reason is Reason.AUDIT:
             now.audited += count
         else:
             now.denied += count
-        if pair in now.pairs or len(now.pairs) < PAIRS_A_SECOND:
-            now.pairs[pair] += count
+        now.pairs.put(pair, (now.pairs.get(pair) or 0) + count, source=pair.source)
 
     def _forget_minutes(self, second: int) -> None:
         while self._minute and self._minute[0].at <= second - MINUTE:
