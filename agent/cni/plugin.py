@@ -22,16 +22,14 @@ import sys
 import time
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
-SOCKET = "/run/cellnet/agent.sock"
+SOCKET, GATEWAY = "/run/cellnet/agent.sock", "169.254.0.1"
 SECONDS = 25  # an attach takes milliseconds, and 13 s at most where Envoy is just starting
-GATEWAY = "169.254.0.1"
-OURS = ("app", "ports", "routes", "socket")
-"""The keys of a network's configuration that are cellnet's."""
+OURS = ("app", "ports", "routes", "socket")  # keys of a network's configuration
 OF_CNI = ("cniVersion", "cniVersions", "name", "type", "args", "capabilities", "runtimeConfig", "prevResult", "dns", "ipMasq")
 NOT_TAKEN = {"ips": "an address", "mac": "a hardware address", "bandwidth": "a bandwidth"}
 """What an engine may ask for and cellnet decides itself: to leave that out without a word would be worse."""
 INCOMPATIBLE, NO_VARIABLE, NOT_JSON, BAD_CONFIG, LATER, NOT_READY, FORBIDDEN, BUG = 1, 4, 6, 7, 11, 50, 103, 104
-CODES = {"InvalidInput": BAD_CONFIG, "NotFound": 100, "Conflict": 101, "HostRefused": 102, "Unavailable": LATER}
+CODES = {"InvalidInput": 7, "NotFound": 100, "Conflict": 101, "HostRefused": 102, "Unavailable": LATER, "Forbidden": FORBIDDEN}
 ROOTLESS = "cellnet needs an engine that runs as root; a rootless one cannot use it"
 
 Fields = dict[str, object]
@@ -87,7 +85,7 @@ def given() -> Fields:
     """What the engine writes on standard input. Raises PluginFailure."""
     try:
         return fields_of(parsed(sys.stdin.buffer.read() or b"{}"), "the configuration")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PluginFailure(NOT_JSON, f"the configuration is not JSON: {error}", "see the file in /etc/cni/net.d") from None
 
 
@@ -132,15 +130,13 @@ def _answer(answer: bytes) -> Fields:
     lines, _, content = answer.partition(b"\r\n\r\n")
     try:
         status, found = int(lines.split(None, 2)[1]), fields_of(parsed(content), "the agent's answer")
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, RecursionError):
         raise PluginFailure(LATER, "the agent of cellnet went away before it answered", "see its log, then try again") from None
     if status < 400:
         return found
     error = fields_of(found.get("error"), "the agent's error")
-    kind, hint = str(error.get("kind")), str(error.get("hint"))
-    if kind == "Forbidden":
-        raise PluginFailure(FORBIDDEN, str(error.get("what")), ROOTLESS)
-    raise PluginFailure(CODES.get(kind, BUG), str(error.get("what")), hint)
+    code = CODES.get(str(error.get("kind")), BUG)
+    raise PluginFailure(code, str(error.get("what")), ROOTLESS if code == FORBIDDEN else str(error.get("hint")))
 
 
 def address(container: str, interface: str) -> str:
@@ -249,9 +245,8 @@ def delete(_config: Fields, path: str, _version: str) -> None:
     ask(path, f"DELETE {address(variable('CNI_CONTAINERID'), variable('CNI_IFNAME'))}")
 
 
-def check(config: Fields, path: str, version: str) -> None:
+def check(config: Fields, path: str, _version: str) -> None:
     """CHECK: the agent has the container as the ADD has answered, and its namespace too."""
-    _since("0.4.0", version, "CHECK")
     netns, interface = variable("CNI_NETNS"), variable("CNI_IFNAME")
     if not config.get("prevResult"):
         raise PluginFailure(BAD_CONFIG, "CHECK without a prevResult", "the engine gives what ADD has answered")
@@ -289,28 +284,22 @@ def from_inside(netns: str, interface: str, own: str) -> None:
             raise PluginFailure(CODES["HostRefused"], what, "the agent mends it within ten seconds")
 
 
-def status(_config: Fields, path: str, version: str) -> None:
+def status(_config: Fields, path: str, _version: str) -> None:
     """STATUS: whether an ADD would work."""
-    _since("1.1.0", version, "STATUS")
     try:
         ask(path, "GET /v1/containers")
     except PluginFailure as failure:
         raise PluginFailure(NOT_READY, failure.what, failure.hint) from None
 
 
-def collect(config: Fields, path: str, version: str) -> None:
+def collect(config: Fields, path: str, _version: str) -> None:
     """GC: what the engine no longer has on this network goes."""
-    _since("1.1.0", version, "GC")
     valid = [[each.get("containerID"), each.get("ifname")] for each in _items(config.get("cni.dev/valid-attachments"))]
     ask(path, "POST /v1/containers/keep", {"network": config.get("name"), "containers": valid})
 
 
-def _since(first: str, version: str, command: str) -> None:
-    if VERSIONS.index(version) < VERSIONS.index(first):
-        raise PluginFailure(INCOMPATIBLE, f"cniVersion {version} has no {command}", f"{first} or later")
-
-
 COMMANDS = {"ADD": add, "DEL": delete, "CHECK": check, "STATUS": status, "GC": collect}
+SINCE = {"CHECK": "0.4.0", "STATUS": "1.1.0", "GC": "1.1.0"}
 
 
 def cni(command: str) -> int:
@@ -321,20 +310,30 @@ def cni(command: str) -> int:
         if command == "VERSION":
             answer: Fields | None = {"cniVersion": config.get("cniVersion") or version, "supportedVersions": VERSIONS}
         elif command in COMMANDS:
-            version = checked(config)
+            version, first = checked(config), SINCE.get(command, VERSIONS[0])
+            if VERSIONS.index(version) < VERSIONS.index(first):
+                raise PluginFailure(INCOMPATIBLE, f"cniVersion {version} has no {command}", f"{first} or later")
             answer = COMMANDS[command](config, str(config.get("socket") or SOCKET), version)
         else:
             raise PluginFailure(NO_VARIABLE, f"CNI_COMMAND '{command}' is none of cellnet's", f"VERSION, {', '.join(COMMANDS)}")
-    except PluginFailure as failure:
+    except Exception as error:
+        failure = shown(error)
         print(written({"cniVersion": version, "code": failure.code, "msg": failure.what, "details": f"hint: {failure.hint}"}))
         return 1
     return ended(answer)
 
 
+def shown(error: Exception) -> PluginFailure:
+    """Whatever went wrong, in words: an engine that reads no answer shows nothing of it."""
+    if isinstance(error, PluginFailure):
+        return error
+    code = BAD_CONFIG if isinstance(error, ValueError | RecursionError) else BUG
+    return PluginFailure(code, f"{type(error).__name__}: {error}", "see what the engine gives; if that is right, report this")
+
+
 def ended(answer: Fields | None) -> int:
     """Say what there is to say; the exit code."""
-    if answer is not None:
-        print(written(answer))
+    sys.stdout.write("" if answer is None else written(answer) + "\n")
     return 0
 
 
@@ -342,7 +341,8 @@ def netavark(command: str, rest: list[str]) -> int:
     """One command of podman's; the exit code."""
     try:
         return ended(_netavark(command, rest))
-    except PluginFailure as failure:
+    except Exception as error:
+        failure = shown(error)
         print(written({"error": f"{failure.what}; hint: {failure.hint}"}))
         return 1
 
