@@ -179,12 +179,14 @@ class PolicyUse:
         return found
 
     def _load(self) -> dict[str, Watched]:
-        """What the last agent has kept; nothing where that makes no sense. No moment of it lies ahead."""
+        """What the last agent has kept; nothing where that makes no sense. No moment of it lies ahead, or before 1970."""
         now = int(self._now())
         try:
             found = json.loads(self._path.read_bytes())
-            return {str(key): Watched(min(int(since), now), min(int(used), now)) for key, (since, used) in found.items()}
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            return {
+                key: Watched(*(max(0, min(int(each), now)) for each in (since, used))) for key, (since, used) in found.items()
+            }
+        except (OSError, ValueError, OverflowError, TypeError, AttributeError, RecursionError):
             return {}
 
 

@@ -21,6 +21,7 @@ from host.durable import PUBLIC, Write, make_folder, replace
 SLACK = 60.0  # seconds that a clock may go back by
 KEPT_EVERY = 60.0  # seconds
 LOOK = 1.0  # seconds: the clock may be set at any moment
+LAST = datetime.max.replace(tzinfo=UTC).timestamp()  # a later time cannot be written
 
 
 class Endings(Part):
@@ -91,7 +92,10 @@ class Endings(Part):
 
     def _read(self) -> float:
         try:
-            return float(self._file.read_bytes())
+            found = float(self._file.read_bytes())
+            if not 0 <= found <= LAST:  # what is no number neither
+                raise ValueError(f"{found:g} is no time")
+            return found
         except FileNotFoundError:
             return 0.0
         except (OSError, ValueError) as error:

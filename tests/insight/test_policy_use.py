@@ -152,7 +152,9 @@ async def test_what_is_known_outlives_a_stop_and_all_but_ten_minutes_a_kill(scen
     assert await scene.unused() == {}
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"a": 1}', b"[" * 100_000, b'{"a": [1, "x"]}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"a": 1}', b"[" * 100_000, b'{"a": [1, "x"]}', b"\xff", b'{"a": [Infinity, 1]}']
+)
 async def test_a_damaged_file_means_that_it_begins_anew(scene: Scene, content: bytes) -> None:
     scene.path.parent.mkdir()
     scene.path.write_bytes(content)

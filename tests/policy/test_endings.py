@@ -136,9 +136,12 @@ async def test_a_time_that_cannot_be_kept_is_reported_and_the_end_takes_place(tm
     assert "cannot be kept" in problem.what
 
 
-def test_a_file_that_makes_no_sense_is_reported(tmp_path: Path) -> None:
-    (tmp_path / "latest-time").write_text("noon")
-    (problem,) = Endings(tmp_path / "latest-time", now=Hand()).problems()
+@pytest.mark.parametrize("text", ["noon", "", "nan", "inf", "-inf", "-1", "1e300", "253402300801", "9" * 400])
+def test_a_file_that_makes_no_sense_is_reported_and_ends_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "latest-time").write_text(text)
+    endings = Endings(tmp_path / "latest-time", now=Hand())
+    assert endings.holding(ALL) == ALL
+    (problem,) = endings.problems()
     assert "cannot be read" in problem.what
     assert problem.hint
 
