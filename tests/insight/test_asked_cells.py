@@ -134,6 +134,9 @@ STEP = ["listener", "listener", True, "api serves it", ""]
         [["listener", "listener", True, "x" * (LONGEST + 1), ""]],
         [["listener", "listener", True, 7, ""]],
         [["listener", "listener", True]],
+        [["kernel", "try", None, "api answers", ""]],
+        [["kernel", "listener", True, "api serves it", ""]],
+        [["listener", "kernel", True, "api serves it", ""]],
         [STEP] * (STEPS + 1),
         "all is well",
         None,
@@ -154,6 +157,26 @@ async def test_nor_is_a_record_that_is_none(data: bytes) -> None:
 async def test_an_answer_to_another_question_is_none() -> None:
     said = await said_by_a_liar(lambda _question: json.dumps({"id": "another", "steps": [STEP]}).encode())
     assert said.endswith("no answer within 0.3 s")
+
+
+async def test_a_cell_that_leaves_out_what_it_runs_has_not_said_all() -> None:
+    here = Held("one")
+    async with answering(Held("two", beside=here)):
+        of_one = await OtherCells(here, cell="one").told(way("two"))
+        of_two = await OtherCells(here, cell="one").told(way("two", "two"))
+    assert of_one.answered == {"two"}
+    assert not of_two.answered
+    assert of_two.steps
+    assert not of_two.failed
+
+
+async def test_what_stands_in_the_way_is_told_however_much_else_there_is() -> None:
+    kernel = KnownStep("kernel", WayStep("kernel", True, "lets it into api"))
+    unserved = KnownStep("listener", WayStep("listener", False, "nothing in api serves tcp/8080"))
+    for others in (kernel, KnownStep("kernel", WayStep("kernel", True, "ü" * LONGEST))):
+        found = decode_answer(encode_answer(ASKED, [others] * 100 + [unserved]), ASKED)
+        assert found is not None
+        assert unserved in found
 
 
 async def said_by_a_liar(answer: Callable[[AskedCell], bytes]) -> str:

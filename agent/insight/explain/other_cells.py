@@ -5,12 +5,13 @@ Nothing stands while nobody asks. One question is under way at a time, and has a
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from agent.errors import RAISED, InvalidInput
-from agent.insight.explain.told import AskedCell, KnownStep, decode_answer
+from agent.insight.explain.told import LISTENER, AskedCell, KnownStep, decode_answer
 from agent.insight.explain.way import AskedWay, WayStep
 from agent.store.protocols import QuestionStore
 
@@ -26,7 +27,7 @@ Answers: TypeAlias = Mapping[str, tuple[KnownStep, ...] | str]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What other cells have said, by the informant that knows it; which have answered; a step for each that has not."""
+    """What other cells have said, by the informant that knows it; which have said all; a step for each that has none."""
 
     steps: Mapping[str, tuple[WayStep, ...]] = field(default_factory=dict)
     answered: frozenset[str] = frozenset()
@@ -56,7 +57,10 @@ class OtherCells:
                 said = replace(each.step, what=f"{each.step.what}, as {cell} says")
                 steps[each.informant] = (*steps.get(each.informant, ()), said)
         failed = tuple(_failed(cell, known) for cell, known in found.items() if isinstance(known, str))
-        return Told(steps, frozenset(cell for cell, known in found.items() if isinstance(known, tuple)), failed)
+        called = Counter(each.cell for each in way.called)
+        # one that says of fewer what listens than it runs has left some out: what is known of all of them is told besides
+        answered = frozenset(cell for cell, known in found.items() if _listeners(known) >= called[cell])
+        return Told(steps, answered, failed)
 
     async def _in_turn(self, store: QuestionStore, cells: Iterable[str], question: AskedCell) -> Answers:
         """A cell has one question to another at a time: the next would take its place."""
@@ -98,6 +102,11 @@ async def _answer(store: QuestionStore, cell: str, question: AskedCell) -> tuple
     """None as long as there is none."""
     data = await store.answer_of(cell)
     return None if data is None else decode_answer(data, question)
+
+
+def _listeners(known: tuple[KnownStep, ...] | str) -> int:
+    """How many are told of; fewer than any number where nothing is."""
+    return sum(each.informant == LISTENER for each in known) if isinstance(known, tuple) else -1
 
 
 def _failed(cell: str, why: str) -> WayStep:

@@ -15,6 +15,8 @@ from agent.insight.explain.way import WayStep
 KERNEL, ENCRYPTION, LISTENER, OUTSIDE = "kernel", "encryption", "listener", "outside"
 INFORMANTS: Final = frozenset((KERNEL, ENCRYPTION, LISTENER, OUTSIDE))
 """Those that only a cell's own know."""
+NAMES: Final = INFORMANTS | {"Envoy", "certificate"}
+"""Of their steps; that of a listener is one, by which it is judged whether it works."""
 LARGEST: Final = 16_384  # bytes of a record
 STEPS, LONGEST, LONGEST_ID = 32, 500, 64
 
@@ -48,12 +50,14 @@ class KnownStep:
 
 
 def encode_answer(question: AskedCell, known: Iterable[KnownStep]) -> bytes:
-    """As much of it as one record holds."""
+    """As much of it as one record holds: what stands in the way first, where that is not all."""
     steps: list[list[object]] = []
     for each in known:
         step = each.step
         steps.append([each.informant, step.name, step.ok, step.what[:LONGEST], step.hint[:LONGEST]])
-    kept = steps[:STEPS]
+    kept = steps
+    if len(steps) > STEPS or len(json.dumps(steps)) > LARGEST // 2:
+        kept = sorted(steps, key=lambda step: step[2] is not False)[:STEPS]
     while len(data := json.dumps({"id": question.id[:LONGEST_ID], "steps": kept}).encode()) > LARGEST:
         kept = kept[:-1]
     return data
@@ -77,6 +81,8 @@ def _step(found: object) -> KnownStep:
     if informant not in INFORMANTS or not (ok is None or isinstance(ok, bool)):
         raise InvalidInput("a step that nobody here knows")
     name, what, hint = (_text(each, longest=LONGEST) for each in (name, what, hint))
+    if name not in NAMES or (name == LISTENER) != (informant == LISTENER):
+        raise InvalidInput("a step by the name of another")
     return KnownStep(informant, WayStep(name, ok, what, hint))
 
 

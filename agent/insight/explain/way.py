@@ -28,7 +28,7 @@ class WayStep:
 class AskedWay:
     """One connection, `service` as tcp/8080. `callers` and `called` are the instances of its ends, on whatever cell.
 
-    `answered` are other cells that have said themselves what they alone see.
+    `answered` are other cells that have said themselves what listens in all of their instances.
     """
 
     source: Party
