@@ -12,7 +12,7 @@ from agent import log
 from agent.errors import HostRefused
 from agent.insight.explain.answers import CellAnswers
 from agent.insight.explain.other_cells import OtherCells
-from agent.insight.explain.told import LARGEST, LONGEST, STEPS, AskedCell, KnownStep, decode_answer, encode_answer
+from agent.insight.explain.told import LARGEST, LONGEST, NAMES, STEPS, AskedCell, KnownStep, decode_answer, encode_answer
 from agent.insight.explain.way import AskedWay, WayStep
 from agent.model.cell import Endpoint
 from agent.model.names import AppName
@@ -137,6 +137,7 @@ STEP = ["listener", "listener", True, "api serves it", ""]
         [["kernel", "try", None, "api answers", ""]],
         [["kernel", "listener", True, "api serves it", ""]],
         [["listener", "kernel", True, "api serves it", ""]],
+        [["kernel", "published", True, "a port leads there", ""]],
         [STEP] * (STEPS + 1),
         "all is well",
         None,
@@ -168,6 +169,13 @@ async def test_a_cell_that_leaves_out_what_it_runs_has_not_said_all() -> None:
     assert not of_two.answered
     assert of_two.steps
     assert not of_two.failed
+
+
+async def test_all_that_a_cell_knows_of_its_own_containers_is_taken() -> None:
+    names = [(informant, name) for informant, found in NAMES.items() for name in found]
+    known = [KnownStep(informant, WayStep(name, None, "it is so")) for informant, name in names]
+    assert decode_answer(encode_answer(ASKED, known), ASKED) == tuple(known)
+    assert {("outside", "published"), ("outside", "address"), ("outside", "limits"), ("kernel", "Envoy")} <= set(names)
 
 
 async def test_what_stands_in_the_way_is_told_however_much_else_there_is() -> None:

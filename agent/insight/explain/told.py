@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.errors import InvalidInput
-from agent.insight.explain.way import WayStep
+from agent.insight.explain.way import PUBLISHED, WayStep
 
 KERNEL, ENCRYPTION, LISTENER, OUTSIDE = "kernel", "encryption", "listener", "outside"
-INFORMANTS: Final = frozenset((KERNEL, ENCRYPTION, LISTENER, OUTSIDE))
-"""Those that only a cell's own know."""
-NAMES: Final = INFORMANTS | {"Envoy", "certificate"}
-"""Of their steps; that of a listener is one, by which it is judged whether it works."""
+NAMES: Final = {
+    KERNEL: frozenset((KERNEL, "Envoy")),
+    ENCRYPTION: frozenset((ENCRYPTION, "certificate", "Envoy")),
+    LISTENER: frozenset((LISTENER,)),
+    OUTSIDE: frozenset((OUTSIDE, "address", PUBLISHED, "limits")),
+}
+"""Those that only a cell's own know, and the names of their steps: some decide what follows from all."""
 LARGEST: Final = 16_384  # bytes of a record
 STEPS, LONGEST, LONGEST_ID = 32, 500, 64
 
@@ -78,10 +81,10 @@ def _step(found: object) -> KnownStep:
     if not isinstance(found, list) or len(found) != 5:
         raise InvalidInput("a step that is none")
     informant, name, ok, what, hint = found
-    if informant not in INFORMANTS or not (ok is None or isinstance(ok, bool)):
+    if informant not in NAMES or not (ok is None or isinstance(ok, bool)):
         raise InvalidInput("a step that nobody here knows")
     name, what, hint = (_text(each, longest=LONGEST) for each in (name, what, hint))
-    if name not in NAMES or (name == LISTENER) != (informant == LISTENER):
+    if name not in NAMES[informant]:
         raise InvalidInput("a step by the name of another")
     return KnownStep(informant, WayStep(name, ok, what, hint))
 
