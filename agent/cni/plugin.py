@@ -281,7 +281,7 @@ def from_inside(netns: str, interface: str, own: str) -> None:
     ):  # fmt: skip
         if missing:
             what = f"{interface} in {netns} {wrong}"
-            raise PluginFailure(CODES["HostRefused"], what, "the agent mends it within ten seconds")
+            raise PluginFailure(CODES["HostRefused"], what, "start it again; with mutual TLS the agent mends it itself")
 
 
 def status(_config: Fields, path: str, _version: str) -> None:
