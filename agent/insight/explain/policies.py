@@ -52,6 +52,9 @@ class PolicySteps:
             if answers and all(each["allowed"] for each in answers):
                 words = f"{way.to} is {listed(list(map(str, addresses)))}, as the resolver of this cell answered"
                 return (_policy(answers[0] | {"notices": (words,)}, way),)
+        if not found["allowed"] and way.source == way.to and len(way.called) == 1:
+            what = f"{way.called[0].name} is all there is of {way.to}: what it calls of itself stays inside, without a policy"
+            return (WayStep("policy", None, what),)
         return (_policy(found, way), *_not_on(found, way), *self._waiting())
 
     async def _about(self, way: AskedWay, to: str) -> dict[str, object]:

@@ -82,6 +82,17 @@ SENTENCES = [
 ]  # fmt: skip
 
 
+def test_an_instance_that_calls_itself_needs_no_policy_and_two_of_an_app_do(cell: CellUnderTest) -> None:
+    lone = "acme/shop/lone"
+    first = cell.run_app(lone, name="lone-1")
+    first.listen(9070)
+    assert explained(cell, lone, lone, "tcp/9070").endswith("it works")
+    assert first.connect(first, 9070) is Connected
+    assert "nothing in lone-1 serves tcp/9071" in explained(cell, lone, lone, "tcp/9071")
+    cell.run_app(lone, name="lone-2")
+    assert explained(cell, lone, lone, "tcp/9070").endswith("it does not work")
+
+
 def test_what_stands_in_the_way_is_told(cell: CellUnderTest, two: tuple[Instance, Instance]) -> None:
     web, api = two
     api.keep(run_in(api.pin, lambda: socket.create_server(("127.0.0.1", 9002))))
