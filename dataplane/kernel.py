@@ -102,6 +102,10 @@ class Kernel:
         """The rules that the kernel has of ours. Raises HostRefused."""
         return self.observe(self._firewall.read)
 
+    def own_addresses(self) -> "Future[frozenset[IPv4Address]]":
+        """Those of the host itself. Raises HostRefused."""
+        return self.observe(lambda: _addresses(self._to_read[0]))
+
     def open_names(self, function: Callable[[NameSets], Result]) -> "Future[Result]":
         """Put addresses of names into their sets, beside what is applied. Raises HostRefused."""
         return self._answers.submit(all_refused()(partial(function, self._names)))

@@ -1,7 +1,8 @@
 """`/v1/policies/check` where an end is outside: policies, the defaults of agent.yaml, and what is never outside."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,21 @@ def test_what_may_come_in_is_told_where_no_published_port_leads_there(publishing
     ):
         found = check(curl, "203.0.113.9", WEB, port)
         assert (found["allowed"], found["notices"]) == (port != "tcp/82", told), port
+
+
+def test_the_host_itself_is_let_in_by_no_policy_and_to_ports_that_are_not_published(tmp_path: Path) -> None:
+    async def own() -> Collection[IPv4Address]:
+        return {IPv4Address("203.0.113.9")}
+
+    cell = FakeCell(defaults=replace(outside_defaults(), own=own, leads_to=lambda *_port: False))
+    with serving(cell, tmp_path / "own.sock") as path:
+        curl = Curl(path, cell)
+        allow(curl, "198.51.100.0/24", WEB, "tcp/80")
+        for address in ("203.0.113.9", "203.0.113.8"):
+            found, back = check(curl, address, WEB, "tcp/80"), check(curl, WEB, address, "tcp/80")
+            told = (found["by"], found["origin"], found["notices"])
+            assert told == (("this host", "its own calls need no policy", []) if address.endswith("9") else (None, None, []))
+            assert (found["allowed"], back["allowed"]) == (address.endswith("9"), False)
 
 
 def test_a_network_allows_its_addresses_on_its_ports(curl: Curl) -> None:

@@ -29,7 +29,7 @@ from agent.control.api.status import StatusApi
 from agent.control.config_in_force import ConfigInForce
 from agent.control.enforcement import Enforcement
 from agent.control.names_in_force import NamesInForce
-from agent.daemon.parts.explain import make_explanation, make_tries
+from agent.daemon.parts.explain import make_explanation, make_tries, own_addresses
 from agent.daemon.parts.foundation import Foundation
 from agent.daemon.parts.parts import Parts
 from agent.insight.foreseen_cuts import CutForecast
@@ -118,7 +118,7 @@ def _containers(base: Foundation, parts: Parts, attachments: AttachmentsApi) -> 
 
 
 def _policies(base: Foundation, parts: Parts, enforcement: Enforcement, apps: AppsApi) -> PoliciesApi:
-    defaults = _outside_defaults(parts)
+    defaults = _outside_defaults(base, parts)
     cuts = CutForecast(base.kernel, applied=parts.loop.applied, tags=base.storage.tags.tags).of
     known, now = parts.known, base.clock.now
     return PoliciesApi(
@@ -128,13 +128,13 @@ def _policies(base: Foundation, parts: Parts, enforcement: Enforcement, apps: Ap
 
 
 def _explain(base: Foundation, parts: Parts, apps: AppsApi, reporting: tuple[Part, ...]) -> ExplainApi:
-    check = PolicyCheck(parts.policies, known=parts.known, defaults=_outside_defaults(parts), of_cells=parts.of_cells)
+    check = PolicyCheck(parts.policies, known=parts.known, defaults=_outside_defaults(base, parts), of_cells=parts.of_cells)
     problems = partial(problems_of, reporting)
     return ExplainApi(make_explanation(base, parts, apps=apps, check=check, problems=problems), make_tries(base, parts))
 
 
-def _outside_defaults(parts: Parts) -> OutsideDefaults:
-    return replace(parts.outside.defaults, leads_to=parts.published.leads_to)
+def _outside_defaults(base: Foundation, parts: Parts) -> OutsideDefaults:
+    return replace(parts.outside.defaults, leads_to=parts.published.leads_to, own=partial(own_addresses, base))
 
 
 def _levels(parts: Parts, reporting: tuple[Part, ...]) -> Levels:

@@ -144,7 +144,13 @@ def _outside(base: Foundation, parts: Parts) -> OutsideFacts:
         addresses=partial(_addresses, base),
         leads_to=parts.published.leads_to,
         limited=parts.limits.in_words,
+        own=partial(own_addresses, base),
     )
+
+
+async def own_addresses(base: Foundation) -> Collection[IPv4Address]:
+    """Those of this host."""
+    return await asyncio.wrap_future(base.kernel.own_addresses())
 
 
 def _addresses(base: Foundation, host: HostPattern) -> Collection[IPv4Address]:

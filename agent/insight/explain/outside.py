@@ -3,7 +3,7 @@
 Each cell knows it of its own containers; of an end that runs nowhere the one that is asked says what it would be there.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -18,12 +18,14 @@ from agent.wording import listed
 @dataclass(frozen=True, slots=True)
 class OutsideFacts:
     """What is asked: the addresses that a name stands for here, whether a port of an app is published here, and in words what
-    containers have been refused since they are attached, as it was more than their limits allow (by name)."""
+    containers have been refused since they are attached, as it was more than their limits allow (by name); the addresses of the
+    host itself."""
 
     cell: str
     addresses: Callable[[HostPattern], Collection[IPv4Address]]
     leads_to: Callable[[AppName, str, int], bool]
     limited: Callable[[], Mapping[str, str]]
+    own: Callable[[], Awaitable[Collection[IPv4Address]]]
 
 
 class OutsideSteps:
@@ -36,7 +38,7 @@ class OutsideSteps:
         """What matters of it."""
         if way.is_between_apps:
             return ()
-        return (*self._name(way), *self._published(way), *self._limits(way))
+        return (*self._name(way), *await self._published(way), *self._limits(way))
 
     def _name(self, way: AskedWay) -> Iterator[WayStep]:
         """An address is open once the resolver has given it to a container."""
@@ -52,17 +54,18 @@ class OutsideSteps:
         hint = "an app opens the way by asking for the name, at the resolver of its resolv.conf and no other"
         yield WayStep("address", None, what, hint)
 
-    def _published(self, way: AskedWay) -> Iterator[WayStep]:
+    async def _published(self, way: AskedWay) -> tuple[WayStep, ...]:
         if isinstance(way.source, AppName) or not isinstance(way.to, AppName) or way.protocol is Protocol.ICMP:
-            return
+            return ()
         if not self._is_here(way.called):
-            return
+            return ()
         if self._facts.leads_to(way.to, way.protocol.value, way.port):
-            yield WayStep(PUBLISHED, True, f"a port of this host leads to {way.service} of {way.to}")
-            return
+            return (WayStep(PUBLISHED, True, f"a port of this host leads to {way.service} of {way.to}"),)
+        if way.source in await self._facts.own():
+            return ()  # it reaches its containers by their addresses, too
         what = f"no port of this host leads to {way.service} of {way.to}: it is not published"
         hint = f"attach it with --publish {way.port}:{way.port}; `cellnet ps` shows what leads where"
-        yield WayStep(PUBLISHED, False, what, hint)
+        return (WayStep(PUBLISHED, False, what, hint),)
 
     def _is_here(self, ends: tuple[Endpoint, ...]) -> bool:
         return not ends or any(each.cell == self._facts.cell for each in ends)

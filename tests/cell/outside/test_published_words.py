@@ -1,6 +1,7 @@
 """What a cell says of published ports: which are taken and by what, and where nothing listens."""
 
 from tests.testlib.cell import CellUnderTest
+from tests.testlib.explained import explained
 from tests.testlib.instance import Instance
 from tests.testlib.outside import passes
 from tests.testlib.patience import eventually
@@ -63,6 +64,19 @@ def test_policy_check_says_of_an_address_what_is_in_force(cell: CellUnderTest) -
     cell.cellnet("detach", "web")
     done = cell.cellnet("policy", "check", "203.0.113.9", WEB, "tcp/8080")
     assert f"nothing of {WEB} on this cell publishes tcp/8080, which is a port inside of it" in done.err
+
+
+def test_what_the_host_itself_may_call_is_told_as_it_is(cell: CellUnderTest) -> None:
+    web = publish(cell, "7000:8080")
+    own, port = str(cell.host.address), "tcp/8080"
+    web.listen(8080)
+    web.listen(9000)
+    assert passes(cell.host, own, "tcp", 7000)
+    assert passes(cell.host, str(web.address), "tcp", 9000)
+    assert "allowed by this host" in cell.cellnet("policy", "check", own, WEB, port).out
+    for each in (port, "tcp/9000"):
+        assert explained(cell, own, WEB, each).endswith("it works")
+    assert explained(cell, str(cell.outside.address), WEB, port).endswith("it does not work")
 
 
 def _problems(cell: CellUnderTest) -> str:

@@ -1,6 +1,6 @@
 """`/v1/policies/check`: what policies say about one connection, between apps, to the outside or from there."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
@@ -20,9 +20,15 @@ from agent.policy.parties import Party, party_of
 from agent.policy.rights.resolve import permitting
 
 
+async def no_addresses() -> Collection[IPv4Address]:
+    """None."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class OutsideDefaults:
-    """What decides about the outside beside policies: the defaults of agent.yaml, which is `source`, and what is never outside.
+    """What decides about the outside beside policies: the defaults of agent.yaml, which is `source`, what is never outside, and
+    which addresses are this host's own.
 
     `why_never` has the reason for an address, which is empty where it may be outside. `leads_to`: whether a port of an app (its
     protocol and number) is published here.
@@ -34,6 +40,7 @@ class OutsideDefaults:
     egress_allowed: bool = False
     ingress_allowed: Callable[[], bool] = lambda: False
     leads_to: Callable[[AppName, str, int], bool] = lambda _app, _protocol, _port: True
+    own: Callable[[], Awaitable[Collection[IPv4Address]]] = no_addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,9 @@ def asked(query: Mapping[str, str]) -> Question:
     return Question(party_of(query["from"]), party_of(query["to"]), *parse_one(query["port"]))
 
 
+BY_HOST = Permit("this host", "its own calls need no policy")
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """The policy that allows it, all ports that are open there, and the cells that do not allow it though they judge it, too.
@@ -116,7 +126,7 @@ class PolicyCheck:
             forms.require(form)
         obstacle = self._obstacle(question)
         judgement = Judgement(None, ()) if obstacle else await self._judged(question)
-        permit = None if obstacle else self._permit(question, judgement)
+        permit = None if obstacle else await self._permit(question, judgement)
         reverse = await self._reverse(question)
         hints = (obstacle,) if obstacle else await self._elsewhere(question, permit)
         return {
@@ -128,7 +138,7 @@ class PolicyCheck:
             "note": "" if permit is None else permit.note,
             "reverse": None if reverse is None else {"by": reverse.by, "origin": reverse.origin},
             "ports": judgement.ports,
-            "not_on": judgement.not_on,
+            "not_on": tuple(each for each in judgement.not_on if permit is not BY_HOST or each != self._of_cells.cell),
             "notices": (*await self._mistyped(question), *hints, *judgement.notices),
         }
 
@@ -136,7 +146,7 @@ class PolicyCheck:
         back = question.reversed
         if back is None or self._obstacle(back) or not all(forms.ENFORCED[form] for form in back.forms):
             return None
-        return self._permit(back, await self._judged(back))
+        return await self._permit(back, await self._judged(back))
 
     async def _judged(self, question: Question) -> Judgement:
         """Of the cells that judge it. Where one of several does not allow it, calls fail now and then: that is said."""
@@ -156,8 +166,11 @@ class PolicyCheck:
         ports = open_ports(tuple(each for speaking in by_cell.values() for each in speaking))
         return Judgement(policy, ports, denying, tuple(notices), is_here=of_cells.cell in found)
 
-    def _permit(self, question: Question, judgement: Judgement) -> Permit | None:
+    async def _permit(self, question: Question, judgement: Judgement) -> Permit | None:
         policy = judgement.policy
+        is_call_in = isinstance(question.to, AppName) and isinstance(question.source, IPv4Address)
+        if judgement.is_here and is_call_in and question.source in await self._defaults.own():
+            return BY_HOST
         if policy is not None:
             until = "" if policy.until is None else written_until(policy.until)
             return Permit(policy.name, str(policy.origin), policy.audit, until, policy.note)
@@ -187,7 +200,7 @@ class PolicyCheck:
 
     async def _elsewhere(self, question: Question, permit: Permit | None) -> tuple[str, ...]:
         """What lets it through all the same, since a name leads to addresses, or stops it, since no port leads there."""
-        if permit is not None and isinstance(question.source, IPv4Address) and isinstance(question.to, AppName):
+        if permit not in (None, BY_HOST) and isinstance(question.source, IPv4Address) and isinstance(question.to, AppName):
             kind, port = question.protocol, question.port
             if kind is Protocol.ICMP:
                 return ("a ping from outside is answered by the cell itself",)
