@@ -13,6 +13,7 @@ from agent.policy.rights.resolve import PolicyResolver
 from agent.reader_threads import in_reader_thread
 from dataplane.flows.cut import Receipt
 from dataplane.flows.streams import counted
+from dataplane.flows.tunnel_table import is_tunnel
 from dataplane.kernel import Kernel
 from dataplane.state import HostState, Workload
 
@@ -53,7 +54,9 @@ class CutForecast:
                 return ForeseenCuts()
             then = await in_reader_thread(lambda: under(policies, now, tags))
             found = await asyncio.wrap_future(self._kernel.foresee(now, then))
-            receipt = Receipt(found.flows, 0, 0, 0.0, 0.0, streams=counted(found.streams))
+            # a tunnel that ends is no app's connection: the streams in it are
+            flows = tuple(each for each in found.flows if not (is_tunnel(each) and each.reply_source in now.overlay))
+            receipt = Receipt(flows, 0, 0, 0.0, 0.0, streams=counted(found.streams))
             return ForeseenCuts(receipt.count, cut_lines(receipt, now, tags)[:EXAMPLES], len(now.peers))
 
 

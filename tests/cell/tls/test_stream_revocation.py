@@ -79,6 +79,20 @@ def test_exactly_the_streams_that_lost_their_right_end(cell: CellUnderTest, tmp_
     assert (receipt["what"], receipt["flows"], receipt["count"]) == ([last_cut(cell)], [], 3)
 
 
+def test_what_is_foreseen_is_what_apps_lose_though_their_tunnels_end_too(cell: CellUnderTest) -> None:
+    web, api = cell.run_app(WEB), cell.run_app(API)
+    cell.policy_file(FILE, policies(f"from: {WEB}, to: {API}, tcp: 9000"))
+    streams = [pair(web, api, 9000) for _ in range(3)]
+    assert all(is_alive(*each) for each in streams)
+    nothing = "policies: []\n"
+    found = cell.client.post("/v1/policies/diff", {"files": {FILE: nothing}}).at("cuts")
+    lost = f"3 streams of {WEB} ({web.address}) to {API} ({api.address}) tcp/9000"
+    assert (found.text("count"), found.texts("lines")) == ("3", (lost,))
+    cell.policy_file(FILE, nothing, sync=False)
+    assert all(map(is_cut, streams))
+    assert lost in last_cut(cell)
+
+
 def test_every_way_of_revoking_ends_the_stream_and_allowing_again_works_at_once(cell: CellUnderTest) -> None:
     web, api = cell.run_app(WEB), cell.run_app(API)
     scope = policies(f"from: same-space, to: {API}, tcp: 9000")
