@@ -36,9 +36,9 @@ ECHO: Final = 8  # the type of a ping
 
 @dataclass(frozen=True, slots=True)
 class NotedPacket:
-    """`port` is that of the destination, 0 where there is none; `tag` is of the app that sent it, 0 where it has none yet.
-    `leaves`: it was on its way through this host, and not for the host itself. `source_port` of a ping is the number that it
-    bears.
+    """`port` is that of the destination, of ICMP its type, 0 for a ping and where there is none; `tag` is of the app that sent
+    it, 0 where it has none yet. `leaves`: it was on its way through this host, and not for the host itself. `source_port` of a
+    ping is the number that it bears.
     """
 
     note: Note
@@ -117,8 +117,11 @@ def _packet(found: dict[int, bytes]) -> NotedPacket | None:
     source_port = port = 0
     if protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP) and is_first and len(packet) >= length + PORTS.size:
         source_port, port = PORTS.unpack_from(packet, length)
-    elif protocol == socket.IPPROTO_ICMP and is_first and packet[length : length + 1] == bytes([ECHO]):
-        source_port = int.from_bytes(packet[length + 4 : length + 6], "big")
+    elif protocol == socket.IPPROTO_ICMP and is_first and len(packet) > length:
+        if packet[length] == ECHO:
+            source_port = int.from_bytes(packet[length + 4 : length + 6], "big")
+        else:
+            port = packet[length]
     mark = int.from_bytes(found.get(NFULA_MARK, b""), "big")
     return NotedPacket(
         note,

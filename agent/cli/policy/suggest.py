@@ -86,7 +86,9 @@ def wished(pairs: Iterable[Fields], *, after: datetime) -> Iterator[Wish]:
         protocol, port = each.text("protocol"), int(each.text("port"))
         if each.flag("allowed") or kind not in KINDS or datetime.fromisoformat(each.text("last")) < after:
             continue
-        if protocol not in ("tcp", "udp", "icmp") or (protocol != "icmp" and not port) or not _is_named(kind, source, to):
+        if protocol not in ("tcp", "udp", "icmp") or not _is_named(kind, source, to):
+            continue
+        if (protocol == "icmp") == bool(port):  # of ICMP policies speak of pings alone, which have none
             continue
         names = tuple(each.texts("names")) if kind == "egress" else ()
         to = " ".join(names) or to  # a name has several addresses, now and over time

@@ -8,6 +8,8 @@ from tests.testlib.node import Connected, Refused
 from tests.testlib.patience import eventually
 from tests.testlib.shop import API, OTHER, WEB
 
+TIMESTAMP = 13  # of ICMP
+
 
 def suggested(cell: CellUnderTest, *words: str) -> str:
     return cell.cellnet("policy", "suggest", *words).out
@@ -34,6 +36,16 @@ def test_what_was_refused_is_suggested_and_passes_once_it_is_applied(cell: CellU
     assert web.connect(api, 9100) is Connected
     assert other.connect(api, 9100) is Refused
     assert suggested(cell, "--app", WEB) == "policies: []\n", "policies allow all of it by now"
+
+
+def test_what_no_policy_speaks_of_is_suggested_as_nothing_else(cell: CellUnderTest) -> None:
+    of, to = "acme/shop/asking", "acme/shop/asked"
+    asking, asked = cell.run_app(of), cell.run_app(to)
+    assert asking.ping(asked, kind=TIMESTAMP) is Refused
+    eventually(lambda: f"icmp/{TIMESTAMP}" in cell.cellnet("flows", "--denied", "--app", of).out)
+    assert suggested(cell, "--app", of) == "policies: []\n"
+    assert asking.ping(asked) is Refused
+    eventually(lambda: f"from: {of}, to: {to}, icmp: echo" in suggested(cell, "--app", of))
 
 
 def test_a_scan_is_no_wish(cell: CellUnderTest) -> None:
