@@ -122,6 +122,27 @@ def read(address: IPv4Address, interior: Interior, *, known: Interior | None = N
         return None
 
 
+def obstacle(address: IPv4Address, interior: Interior) -> str:
+    """Why nothing gets in or out there, in words that follow the interface's name; "" where nothing is in the way.
+
+    Raises OSError, TimeoutError among it, where there is no answer.
+    """
+    return VISITS.call(interior.pin, partial(_obstacle, address, interior))
+
+
+def _obstacle(address: IPv4Address, interior: Interior) -> str:
+    with connect(NETLINK_ROUTE) as kernel:
+        link = links.look_up(kernel, name=interior.interface)
+        if link is None:
+            return "is missing"
+        if not link.up:
+            return "is down"
+        if not _is_local(kernel, address):
+            return f"has no address {address}"
+        out = routes.next_hop(kernel)
+        return "" if out is not None and (out.index, out.gateway) == (link.index, GATEWAY) else "has no default route"
+
+
 def _is_there(address: IPv4Address, interior: Interior) -> bool:
     with connect(NETLINK_ROUTE) as kernel:
         link = links.look_up(kernel, name=interior.interface)

@@ -15,6 +15,7 @@ from agent.identity.leaf import validity
 from agent.insight.explain.answers import CellAnswers
 from agent.insight.explain.explanation import Explanation
 from agent.insight.explain.instances import CellSteps, InstanceSteps
+from agent.insight.explain.interfaces import InterfaceSteps
 from agent.insight.explain.kernel import KernelFacts, KernelSteps
 from agent.insight.explain.listener import ListenerSteps
 from agent.insight.explain.other_cells import OtherCells
@@ -22,7 +23,7 @@ from agent.insight.explain.outside import OutsideFacts, OutsideSteps
 from agent.insight.explain.policies import PolicySteps
 from agent.insight.explain.refusals import ProblemSteps, RefusalSteps
 from agent.insight.explain.seen_here import SeenHere
-from agent.insight.explain.told import ENCRYPTION, KERNEL, LISTENER, OUTSIDE
+from agent.insight.explain.told import ENCRYPTION, INTERFACE, KERNEL, LISTENER, OUTSIDE
 from agent.insight.explain.tries import Tries, TryPlace
 from agent.insight.explain.tunnels import TunnelFacts, TunnelSteps
 from agent.insight.explain.way import AskedWay, Informant
@@ -63,6 +64,7 @@ def _seen_here(base: Foundation, parts: Parts) -> tuple[tuple[str, Informant], .
     cell = base.config.cell
     return (
         (KERNEL, KernelSteps(_kernel(base, parts), cell=cell)),
+        (INTERFACE, InterfaceSteps(parts.loop.made, cell=cell)),
         (ENCRYPTION, TunnelSteps(_tunnels(base, parts))),
         (LISTENER, ListenerSteps(cell=cell, pins=base.facts.pins, attached=parts.attaching.attached)),
         (OUTSIDE, OutsideSteps(_outside(base, parts))),

@@ -12,9 +12,10 @@ from typing import Final
 from agent.errors import InvalidInput
 from agent.insight.explain.way import PUBLISHED, WayStep
 
-KERNEL, ENCRYPTION, LISTENER, OUTSIDE = "kernel", "encryption", "listener", "outside"
+KERNEL, INTERFACE, ENCRYPTION, LISTENER, OUTSIDE = "kernel", "interface", "encryption", "listener", "outside"
 NAMES: Final = {
     KERNEL: frozenset((KERNEL, "Envoy")),
+    INTERFACE: frozenset((INTERFACE,)),
     ENCRYPTION: frozenset((ENCRYPTION, "certificate", "Envoy")),
     LISTENER: frozenset((LISTENER,)),
     OUTSIDE: frozenset((OUTSIDE, "address", PUBLISHED, "limits")),

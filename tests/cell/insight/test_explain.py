@@ -121,6 +121,24 @@ def test_a_mistake_in_a_file_is_told_with_what_stays_in_force(cell: CellUnderTes
     assert web.connect(api, 9000) is Connected
 
 
+def test_an_interface_that_root_inside_has_changed_is_told(cell: CellUnderTest, two: tuple[Instance, Instance]) -> None:
+    assert "interface" not in explained(cell, WEB, API, "tcp/9000")
+    for end, change, words in (
+        (0, "route del default", "eth0 in web has no default route"),
+        (1, "address del {} dev eth0", "eth0 in api has no address"),
+        (1, "link set eth0 down", "eth0 in api is down"),
+    ):
+        inside = two[end]
+
+        def is_told(inside: Instance = inside, change: str = change, words: str = words) -> bool:
+            """Before the agent has put it back, where there are tunnels."""
+            inside.run("ip", *change.format(f"{inside.address}/32").split(), code=None)
+            found = explained(cell, WEB, API, "tcp/9000")
+            return f"NO  interface: {words}" in found and found.endswith("it does not work")
+
+        eventually(is_told)
+
+
 def test_rules_that_another_program_changes_are_told(cell: CellUnderTest, two: tuple[Instance, Instance]) -> None:
     _, api = two
     chain = container_chain(api.address)
