@@ -93,6 +93,14 @@ async def test_an_agent_that_was_killed_is_told_apart_from_one_that_stopped(agen
     assert await told(third) == ["started", "started" + UNFINISHED, "the agent stopped", "started"]
 
 
+async def test_a_line_with_what_no_terminal_may_be_sent_is_no_entry(agents: Agents) -> None:
+    agents.path.parent.mkdir()
+    texts = ['"\\u001b[2J", null', '"\\ud800", null', '"fine", [0, 1, "\\u001b[2J"]', '"fine", [0, 1, "cellnet"]']
+    agents.path.write_text("".join(f'["2030-01-01T12:00:00Z", "agent", {each}]\n' for each in texts))
+    found = await agents.start().since(None, area=None, most=10)
+    assert ([each.by for each in found.entries], found.damaged) == ([Caller(0, 1, "cellnet")], 3)
+
+
 async def test_an_agent_that_never_began_leaves_no_stop(agents: Agents) -> None:
     agents.start().end()
     assert not agents.path.exists()

@@ -82,6 +82,8 @@ class HistoryEntry:
         moment = datetime.fromisoformat(at)
         if moment.tzinfo is not UTC:
             raise ValueError("no moment in UTC")
+        if not what.isprintable() or not (by is None or by.command.isprintable()):
+            raise ValueError("a text that could move a terminal's cursor, or that none can write")
         return cls(moment, HistoryArea(area), what, by)
 
 
