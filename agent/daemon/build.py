@@ -137,7 +137,7 @@ def _seen(base: Foundation, parts: Parts, reporting: tuple[Part, ...]) -> SeenCh
         cell=base.config.cell,
         cells=cells,
         problems=partial(problems_of, reporting),
-        policies=SeenPolicies(history, written=parts.policies.written),
+        policies=SeenPolicies(history, written=parts.policies.written, in_force=parts.policies.in_force),
     )
     parts.leaves.report_to(partial(history.add, HistoryArea.CERTIFICATES))
     base.storage.changes.subscribe(made.kick)

@@ -28,13 +28,17 @@ class Scene:
             cell="one",
             cells=cast("CellStore", self),
             problems=lambda: self.problems,
-            policies=SeenPolicies(self.history, written=self.written),
+            policies=SeenPolicies(self.history, written=self.written, in_force=self.in_force),
         )
         self.told = 0
         self.policies: tuple[Policy, ...] = ()
+        self.ended: frozenset[str] = frozenset()
 
     async def written(self) -> tuple[Policy, ...]:
         return self.policies
+
+    async def in_force(self) -> tuple[Policy, ...]:
+        return tuple(each for each in self.policies if each.name not in self.ended) if self.ended else self.policies
 
     async def cells(self) -> tuple[Cell, ...]:
         return self.listed
@@ -90,3 +94,19 @@ async def test_changes_of_policies_are_told_by_file_and_name_and_other_lines_are
     scene.policies = in_file("name: a, tcp: 1", name="new")
     assert await scene.look() == ["/etc/new.yaml: added a", "/etc/shop.yaml: removed a, b, c", "store: removed d"]
     assert await scene.look() == []
+
+
+async def test_policies_that_end_by_themselves_are_told_once_and_when_they_hold_again() -> None:
+    scene = Scene()
+    scene.policies = in_file("name: a, tcp: 80, until: 2999-01-01T00:00Z", "name: b, tcp: 81, until: 2999-01-01T00:00Z")
+    scene.ended = frozenset("b")
+    assert await scene.look() == []
+    scene.ended = frozenset("ab")
+    assert await scene.look() == ["/etc/shop.yaml: ended a"]
+    assert await scene.look() == []
+    scene.ended = frozenset()
+    assert await scene.look() == ["/etc/shop.yaml: holds again a, b"]
+    scene.ended = frozenset("a")
+    assert await scene.look() == ["/etc/shop.yaml: ended a"]
+    scene.policies, scene.ended = (), frozenset()
+    assert await scene.look() == ["/etc/shop.yaml: removed a, b"]

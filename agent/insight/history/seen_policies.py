@@ -1,7 +1,7 @@
-"""Which policies of files and of the store have changed, by whatever, told to the history by their names."""
+"""Which policies of files and of the store have changed, by whatever, or have ended, told to the history by their names."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Final
+from typing import Final, TypeAlias
 
 from agent.insight.history.history import History
 from agent.insight.history.on_disk import HistoryArea
@@ -9,25 +9,54 @@ from agent.model.policy import Policy
 from agent.policy.difference import difference
 from agent.wording import listed
 
+Place: TypeAlias = tuple[str, str]
+"""Of a policy: its file, or the store, and its name."""
 NAMED: Final = 10  # policies of each kind of change
 
 
 class SeenPolicies:
-    """One per agent. `written` is the same object while policies are the same, those that have ended included."""
+    """One per agent. `written` is the same object while policies are the same, those that have ended included; `in_force`,
+    without these, while that is the same, too.
+    """
 
-    def __init__(self, history: History, *, written: Callable[[], Awaitable[tuple[Policy, ...]]]) -> None:
+    def __init__(
+        self,
+        history: History,
+        *,
+        written: Callable[[], Awaitable[tuple[Policy, ...]]],
+        in_force: Callable[[], Awaitable[tuple[Policy, ...]]],
+    ) -> None:
         self._history = history
         self._written = written
+        self._in_force = in_force
         self._known: tuple[Policy, ...] | None = None
+        self._holding: tuple[Policy, ...] = ()
+        self._ended: frozenset[Place] = frozenset()
 
     async def look(self) -> None:
         """Compare with the last look; at the first there is nothing to compare with."""
         known, self._known = self._known, await self._written()
-        if known is None or known is self._known:
+        if known is not None and known is not self._known:
+            change = difference(known, self._known)
+            for place, words in _by_place(change.removed, change.added):
+                self._history.add(HistoryArea.POLICIES, f"{place}: {words}")
+        await self._compare_ends(self._known, is_first=known is None)
+
+    async def _compare_ends(self, written: tuple[Policy, ...], *, is_first: bool) -> None:
+        holding = await self._in_force()
+        if holding is self._holding and not is_first:
             return
-        change = difference(known, self._known)
-        for place, words in _by_place(change.removed, change.added):
-            self._history.add(HistoryArea.POLICIES, f"{place}: {words}")
+        self._holding, before, held = holding, self._ended, set(map(id, holding))
+        self._ended = frozenset(_place(each) for each in written if each.until is not None and id(each) not in held)
+        back = before.intersection(_place(each) for each in holding if each.until is not None) if before else frozenset()
+        for word, places in (("ended", () if is_first else self._ended - before), ("holds again", back)):
+            for source in sorted({source for source, _ in places}):
+                names = sorted(name for at, name in places if at == source)
+                self._history.add(HistoryArea.POLICIES, f"{source}: {word} {listed(names, most=NAMED)}")
+
+
+def _place(policy: Policy) -> Place:
+    return policy.origin.source, policy.name
 
 
 def _by_place(removed: Iterable[Policy], added: Iterable[Policy]) -> Iterator[tuple[str, str]]:
