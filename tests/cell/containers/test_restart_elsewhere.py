@@ -86,6 +86,8 @@ def test_a_pin_outlives_the_mount_namespace_of_the_program_that_makes_it(propaga
     """Among the mounts of process 1, which is the shell here, and where they are seen from a namespace of its own."""
     with TemporaryDirectory(dir="/run") as folder:
         inner = f"unshare --mount --propagation {propagation} {sys.executable} -c '{PIN}' {folder}/pin"
-        outer = ["unshare", "--pid", "--fork", "--mount-proc", "--mount", "--propagation", "shared", "sh", "-c"]
-        done = children.run([*outer, f"{inner} && stat -f -c %T {folder}/pin"], netns=None, root=Path(folder), timeout=20)
+        outer = ["unshare", "--pid", "--fork", "--mount-proc", "--mount", "--propagation", "private", "sh", "-c"]
+        # shared among these alone, not with this host
+        script = f"mount --make-rshared / && {inner} && stat -f -c %T {folder}/pin"
+        done = children.run([*outer, script], netns=None, root=Path(folder), timeout=20)
         assert done.out.split() == ["True", "nsfs"], done.err

@@ -33,7 +33,7 @@ def found_host() -> Iterator[Callable[..., CellUnderTest]]:
             made = CellUnderTest(lab)
             stack.callback(made.close)
             of_others(made.host)
-            eventually(lambda: "NO-CARRIER" not in made.host.run("ip", "link", "show", "eth0"))
+            eventually(lambda: " state UP " in made.host.run("ip", "link", "show", "eth0"))  # a moment after it is up
             return made
 
         yield make
