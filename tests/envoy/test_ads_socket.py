@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import grpc
 import pytest
@@ -71,10 +72,16 @@ def subscribe() -> bytes:
     return bytes(DeltaDiscoveryRequest(type_url=CLUSTER).SerializeToString())
 
 
-def stream(channel: grpc.Channel, request: bytes) -> "grpc._CallIterator[bytes]":
-    """A stream of one request."""
+def stream(channel: grpc.Channel, request: bytes, *, until: Event | None = None) -> "grpc._CallIterator[bytes]":
+    """A stream of one request, whose end is at once the peer's end of it, or comes with `until`."""
+
+    def words() -> Iterator[bytes]:
+        yield request
+        if until is not None:
+            until.wait(10)
+
     call: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD)
-    return call(iter([request]), timeout=10)
+    return call(words(), timeout=10)
 
 
 def test_only_root_and_envoys_group_may_enter(server: AdsServer, tmp_path: Path) -> None:
@@ -115,9 +122,11 @@ def test_a_method_that_is_not_served_is_an_error(channel: grpc.Channel) -> None:
 
 def test_what_a_liar_acknowledges_ends_with_its_stream(channel: grpc.Channel, loop: LoopThread, server: AdsServer) -> None:
     liar = DeltaDiscoveryRequest(type_url=CLUSTER, initial_resource_versions={"c": "1"})
-    call = stream(channel, liar.SerializeToString())
+    enough = Event()
+    call = stream(channel, liar.SerializeToString(), until=enough)
     loop.run(server.settled({KEY: "1"}, timeout=5))
     call.cancel()
+    enough.set()
     eventually(lambda: not loop.call(server.status).connected)
     with pytest.raises(Unavailable):
         loop.run(server.settled({KEY: "1"}, timeout=0.05))
