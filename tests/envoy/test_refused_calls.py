@@ -64,6 +64,7 @@ class Scene:
         allow = Allow(WEB_TAG, "tcp", 8080, 8080)
         leaf = leaf or self.cell.leaf("acme/shop/api", address=IPv4Address(OTHER))
         right, wrong = self.cell.state.workloads[API], self.tunnels.workload("api", API, 7, allow, leaf=leaf)
+        eventually(self.tunnels.reaches)  # what a test before it has opened may still be too much
         serve(self.cell, wrong)
         try:
             # tunnels of before end when their listener's time to drain is over
