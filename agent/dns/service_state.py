@@ -37,8 +37,8 @@ class Serving:
             pause = min(max((now - self.since) / PATIENCE, FIRST_PAUSE), LONGEST_PAUSE)
             return replace(self, due=now + pause)
         missed = now if self.missed is None else self.missed
-        if now - missed < GRACE:
-            return replace(self, missed=missed, due=min(now + MISSING_PAUSE, missed + GRACE))
+        if now < missed + GRACE:  # as it is computed below: rounded otherwise, a look would be due at once
+            return replace(self, missed=missed, due=max(min(now + MISSING_PAUSE, missed + GRACE), now + FIRST_PAUSE))
         return type(self)(since=now, due=now + FIRST_PAUSE)
 
     def unseen(self, *, now: float) -> Self:

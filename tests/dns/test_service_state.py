@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.dns.service_state import FIRST_PAUSE, GRACE, LONGEST_PAUSE, Serving
@@ -48,6 +48,7 @@ def test_an_app_that_is_gone_for_longer_leaves_and_comes_back_at_the_first_look_
     assert 21.5 <= back <= 21.5 + LONGEST_PAUSE
 
 
+@example([False, True, False, False, False, False, None, None, False])
 @given(found=st.lists(st.sampled_from([True, False, None]), max_size=200))
 def test_a_look_that_comes_to_nothing_changes_nothing_and_no_pause_is_longer_than_a_second(found: list[bool | None]) -> None:
     state = Serving.begun(0.0)
