@@ -31,9 +31,6 @@ class InstanceSteps:
     async def steps(self, way: AskedWay) -> Iterable[WayStep]:
         """A step for each end that is an app; for the destination its names besides."""
         found = [_instances(app, instances) for app, instances in way.apps]
-        if way.source == way.to and len(way.called) == 1:
-            what = f"{way.called[0].name} runs alone: what it calls at its own address stays inside, whatever policies say"
-            found.append(WayStep(str(way.to), None, what))
         if isinstance(way.to, AppName) and way.called:
             names = self._names(way.to, [route for each in way.called for route in each.routes])
             found.append(WayStep("names", None, f"{way.to} is called {listed(names)}" if names else f"{way.to} has no name"))

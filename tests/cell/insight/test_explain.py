@@ -121,16 +121,6 @@ def test_a_mistake_in_a_file_is_told_with_what_stays_in_force(cell: CellUnderTes
     assert web.connect(api, 9000) is Connected
 
 
-def test_an_app_that_calls_itself_is_told_what_no_policy_decides(cell: CellUnderTest, two: tuple[Instance, Instance]) -> None:
-    _, api = two
-    assert api.connect(api, 9000) is Connected
-    alone = f"--  {API}: api runs alone: what it calls at its own address stays inside, whatever policies say"
-    assert alone in explained(cell, API, API, "tcp/9000")
-    cell.run_app(API, name="beside")
-    assert "runs alone" not in explained(cell, API, API, "tcp/9000")
-    assert "runs alone" not in explained(cell, WEB, API, "tcp/9000")
-
-
 def test_an_interface_that_root_inside_has_changed_is_told(cell: CellUnderTest, two: tuple[Instance, Instance]) -> None:
     assert "interface" not in explained(cell, WEB, API, "tcp/9000")
     for end, change, words in (
