@@ -6,14 +6,9 @@ from typing import Final
 
 from dataplane.memo import Memo
 from dataplane.state import INBOUND_PORT, HostState, OutsideRight, Workload
-from dataplane.way_out import WaysOut, has_audit
+from dataplane.way_out import WaysOut
 
 _ways: Final[Memo[frozenset[OutsideRight], WaysOut]] = Memo(WaysOut)
-
-
-def is_audited(state: HostState) -> bool:
-    """Whether something comes in by an audit alone."""
-    return any(has_audit(each.ingress) for each in state.workloads.values())
 
 
 def is_open(state: HostState, workload: Workload, *, source: IPv4Address, protocol: str, port: int) -> bool:

@@ -23,16 +23,6 @@ def is_possible(state: HostState) -> bool:
     return state.egress_allowed or next((True for each in state.workloads.values() if each.egress), False)
 
 
-def is_audited(state: HostState) -> bool:
-    """Whether something leaves it by an audit alone."""
-    return any(has_audit(each.egress) for each in state.workloads.values())
-
-
-def has_audit(rights: frozenset[OutsideRight]) -> bool:
-    """Whether one of the rights is an audit's."""
-    return _audited.of(rights)
-
-
 def never(state: HostState) -> tuple[IPv4Network, ...]:
     """What is never reached by what leaves the overlay, besides the overlay itself and the peers; ascending."""
     return _ascending(state.never_outside, state.overlay)
@@ -75,7 +65,6 @@ class WaysOut:
         )
 
 
-_audited: Memo[frozenset[OutsideRight], bool] = Memo(lambda rights: any(each.audit for each in rights))
 _ways: Memo[frozenset[OutsideRight], WaysOut] = Memo(WaysOut)
 
 

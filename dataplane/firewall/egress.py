@@ -49,7 +49,7 @@ def egress_chains(state: HostState) -> dict[str, Iterable[str]]:
         "CELLNET-EGRESS": (refused, *never, *to_parts, REFUSE),
         **{f"CELLNET-EGRESS-{part:x}": (*rules, REFUSE) for part, rules in parts.items()},
         **{rights.chain: rights.rules for rights in apps.values()},
-        **({AUDIT: (audited_out(), WITHIN_LIMITS)} if way_out.is_audited(state) else {}),
+        **({AUDIT: (audited_out(), WITHIN_LIMITS)} if any(each.audited for each in apps.values()) else {}),
         **limit_chains(state),
     }
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from ipaddress import IPv4Address
 
-from dataplane import way_in
 from dataplane.firewall.blocks import by_block
 from dataplane.firewall.matches import crowded, port_match
 from dataplane.firewall.notes import audited_in
@@ -37,7 +36,7 @@ def ingress_chains(state: HostState, *, most_tls: int) -> dict[str, Iterable[str
             for number, _, addresses in members
         },
         **{rights.chain: rights.rules for rights in apps.values()},
-        **({AUDIT: (audited_in(), "-j ACCEPT")} if way_in.is_audited(state) else {}),
+        **({AUDIT: (audited_in(), "-j ACCEPT")} if any(each.audited for each in apps.values()) else {}),
     }
 
 

@@ -34,12 +34,13 @@ class OutsideEnd(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RightsChain:
-    """The rights of an app: the chain that has them, its rules, and the sets that these name."""
+    """The rights of an app: the chain that has them, its rules, and the sets that these name. `audited`: one is an audit's."""
 
     chain: str
     rules: tuple[str, ...]
     sets: Sets
     names: SetsOfNames
+    audited: bool
 
 
 def rights_chain(rights: frozenset[OutsideRight], *, end: OutsideEnd, kind: str, note: str, admit: str = ACCEPT) -> RightsChain:
@@ -51,7 +52,7 @@ def rights_chain(rights: frozenset[OutsideRight], *, end: OutsideEnd, kind: str,
     rules = (*(rule for each in ordered for rule in _admitting(each, end, note if each.audit else admit)), REFUSE)
     sets = {name: networks for each in rights for name, networks in sets_of(each.networks).items()}
     names = {name_set(each.names): each.names for each in rights if each.names}
-    return RightsChain(f"{CHAIN_PREFIX}{kind}-{_hash(' '.join(rules))}", rules, sets, names)
+    return RightsChain(f"{CHAIN_PREFIX}{kind}-{_hash(' '.join(rules))}", rules, sets, names, any(each.audit for each in rights))
 
 
 def addresses(networks: tuple[IPv4Network, ...], *, end: OutsideEnd, few: int = FEW) -> tuple[str, ...]:
