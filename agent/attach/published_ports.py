@@ -2,6 +2,8 @@
 
 What comes for a published port is led to the container before any program of the host could get it. So a port that a program
 has is refused, and where one takes it later, `status` says so. Nothing is dialled: both are looks at tables of sockets.
+
+podman holds the ports of its own containers itself, by sockets that nothing ever comes to, from before it asks for the network.
 """
 
 import asyncio
@@ -14,15 +16,18 @@ from agent.loop.desired import CellFacts, pin_of
 from agent.model.app_port import TCP, UDP
 from agent.model.attachment import Attachment, Phase
 from agent.model.names import AppName
+from agent.model.owner import NamespaceOwner
 from agent.model.publication import Publication
 from agent.model.status import Part, Problem
 from dataplane.flows import sockdiag
 from dataplane.flows.served import PortLook, ServicePort
 from dataplane.flows.sockdiag import Socket
-from host.port_holders import holders
+from host.port_holders import PortHolder, holders
 
 PAUSE: Final = 2.0  # seconds between looks
+MOST_KEPT: Final = 4_096  # sockets
 MOST_LOOKS: Final = 64  # ports of one range: of a longer one the rest is not looked at
+KEEPERS: Final = frozenset(("podman", "conmon"))  # programs that hold a port of their container for it
 OWN_HINT: Final = "publish another port"
 HINT: Final = "publish another port, or name an address of this host on which nothing has it: ADDRESS:PORT:TO"
 
@@ -43,6 +48,7 @@ class PublishedPorts(Part):
         self._reserved = reserved
         self._taken: tuple[Problem, ...] = ()
         self._served: Mapping[tuple[str, Publication], bool] = {}
+        self._kept: dict[int, None] = {}  # inodes of sockets that podman holds: to find that out takes long
 
     def reserve(self, reserved: Mapping[HostPort, str]) -> None:
         """From now on these are not published. What is published stays."""
@@ -52,14 +58,16 @@ class PublishedPorts(Part):
         """Ports that programs of the host have taken since."""
         yield from self._taken
 
-    async def require_free(self, wanted: Sequence[Publication]) -> None:
-        """Raises Conflict where one is reserved, or a program of the host has it; HostRefused."""
+    async def require_free(self, wanted: Sequence[Publication], *, by_engine: bool) -> None:
+        """Raises Conflict where one is reserved, or a program of the host has it; HostRefused. `by_engine`: the container is an
+        engine's, which may hold the port for it.
+        """
         for each in wanted:
             for (protocol, port), why in self._reserved.items():
                 if protocol == each.protocol and each.first <= port <= each.last:
                     raise Conflict(f"port {port}/{protocol} of this host is not published: {why}", hint=OWN_HINT)
         if wanted:
-            found = await asyncio.to_thread(self._first_taken, wanted)
+            found = await asyncio.to_thread(self._first_taken, wanted, by_engine=by_engine)
             if found is not None:
                 raise found
 
@@ -91,23 +99,36 @@ class PublishedPorts(Part):
             taken = [
                 Problem("cell", f"{found.what}, though '{each.name}' has it published", "let one of the two have another port")
                 for each in publishing
-                if (found := self._first_taken(each.publish))
+                if (found := self._first_taken(each.publish, by_engine=_is_engines(each)))
             ]
         except HostRefused as error:
             taken = [Problem("cell", error.what, error.hint)]
         served = {(held.name, each): self._is_served(held, each) for held in publishing for each in held.publish}
         return tuple(taken), served
 
-    def _first_taken(self, wanted: Collection[Publication]) -> Conflict | None:
+    def _first_taken(self, wanted: Collection[Publication], *, by_engine: bool) -> Conflict | None:
         sockets = {TCP: sockdiag.all_listeners, UDP: sockdiag.all_bound}
         for protocol in sorted({each.protocol for each in wanted}):
             found = sockets[protocol]()
             for each in (each for each in wanted if each.protocol == protocol):
-                taken = next((other for other in found if self._clash(each, other)), None)
+                clashes = (other for other in found if self._clash(each, other))
+                taken = next((other for other in clashes if not (by_engine and self._is_kept(other))), None)
                 if taken is not None:
                     what = f"port {taken.local_port}/{protocol} of this host is taken: {_holder(taken)} has it"
                     return Conflict(what, hint=HINT)
         return None
+
+    def _is_kept(self, found: Socket) -> bool:
+        """Whether podman alone has it."""
+        if found.inode in self._kept:
+            return True
+        programs = _holders(found)
+        is_kept = bool(programs) and all(each.uid == 0 and each.program in KEEPERS for each in programs)
+        if is_kept:
+            self._kept[found.inode] = None
+            while len(self._kept) > MOST_KEPT:
+                self._kept.pop(next(iter(self._kept)), None)
+        return is_kept
 
     def _clash(self, wanted: Publication, found: Socket) -> bool:
         if not wanted.first <= found.local_port <= wanted.last:
@@ -134,7 +155,15 @@ class PublishedPorts(Part):
         return False
 
 
-def _holder(found: Socket) -> str:
+def _is_engines(held: Attachment) -> bool:
+    return isinstance(held.owner, NamespaceOwner) and held.owner.container is not None
+
+
+def _holders(found: Socket) -> tuple[PortHolder, ...]:
     address = found.local if isinstance(found.local, IPv4Address) else IPv4Address(0)
-    programs = holders(address, found.local_port)
+    return holders(address, found.local_port)
+
+
+def _holder(found: Socket) -> str:
+    programs = _holders(found)
     return str(programs[0]) if programs else f"a socket on {found.local}"

@@ -114,7 +114,7 @@ class AttachTransactions(Part):
     async def attach(self, request: AttachRequest, *, peer: Peer) -> Attachment:
         """Attach what `request` names, as `peer` sees it. Undoes everything and raises where anything fails."""
         self._parts.routes.require(request.routes)
-        await self._parts.published.require_free(request.publish)
+        await self._parts.published.require_free(request.publish, by_engine=request.container is not None)
         with contextlib.ExitStack() as undo:
             with refused_as(f"cannot open {request.netns} as process {peer.pid} sees it"):
                 root = os.open(f"/proc/{peer.pid}/root", os.O_PATH | os.O_CLOEXEC)

@@ -1,6 +1,7 @@
 """podman 5 on Debian 13, by its netavark plugin, in strict mode: attached, enforced, and back with a boot."""
 
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -8,10 +9,11 @@ from tests.testlib.documents import blocks, commands
 from tests.testlib.machines.cell import MachineCell
 from tests.testlib.machines.machine import Machine, Segment
 from tests.testlib.machines.packages import APT, PLACE, package_of, put
+from tests.testlib.node import Connected, Node
 from tests.testlib.patience import eventually
 
 pytestmark = pytest.mark.timeout(900)  # where a package is built for the first time
-API, WEB, OTHER = "acme/shop/api", "acme/shop/web", "acme/shop/other"
+API, WEB, OTHER, FRONT = (f"acme/shop/{each}" for each in ("api", "web", "other", "front"))
 ROOT = "/root/rootfs"
 # Of a container without an image, in a machine that is one itself
 CONF = """[containers]
@@ -96,6 +98,30 @@ def test_the_packages_hook_gives_environment_certificates_and_resolver(cell: Pod
     assert found["CF_INSTANCE_INTERNAL_IP"] == cell.attachments()["api"]
     assert cell.podman(f"exec api head -1 {found['CF_INSTANCE_KEY']}").startswith("-----BEGIN")
     assert "search shop.acme.cell.internal acme.cell.internal\n" in cell.podman("exec api cat /etc/resolv.conf")
+
+
+def test_a_port_that_podman_is_to_publish_opens_by_policy(cell: PodmanCell) -> None:
+    """podman 5 holds it from before it asks for the network."""
+    outside = Node(cell.machine.segment.lan.path, address=IPv4Address("10.77.0.254"))
+
+    def calls() -> bool:
+        return outside.connect(IPv4Address(cell.machine.address), 7080) is Connected
+
+    words = f"--network cellnet --network-alias {FRONT} --publish 7080:8080 {INSIDE} python3 -m http.server 8080"
+    cell.podman(f"run --detach --name front {words}")
+    try:
+        assert "front" in cell.attachments()
+        cell.wait_well()
+        assert not calls()
+        cell.machine.shell(f"cellnet policy allow 10.77.0.0/24 {FRONT} tcp/8080 --name front")
+        eventually(calls)
+        cell.podman("network reload front")
+        eventually(calls)
+        cell.wait_well()
+        cell.machine.shell("cellnet policy delete front")
+        assert not calls()
+    finally:
+        cell.podman("rm --force --time 0 front")
 
 
 def test_podman_that_makes_its_own_rules_anew_leaves_ours_whole(cell: PodmanCell) -> None:

@@ -179,6 +179,10 @@ def test_a_port_that_podman_is_to_publish_opens_by_policy(cell: CellUnderTest, p
     assert cell.outside.connect(cell.host, 8000) is Refused
     cell.policy_file("in.yaml", "policies: [{from: {cidr: 0.0.0.0/0}, to: acme/shop/api, tcp: 8080}]")
     eventually(lambda: cell.outside.connect(cell.host, 8000) is Connected)
+    assert cell.attachments() == ["api"]
+    assert "all is well" in cell.cellnet("status").out, "podman holds the port itself, too"
+    taken = cell.cellnet("run", "--app", "acme/shop/other", "--publish", "8000:1", "--", "true", code=1).err
+    assert "port 8000/tcp of this host is taken" in taken or "is published by" in taken
     done = podman.run("other", options=["--network-alias=acme/shop/api", "--publish=8000:8080"], code=None)
     assert done.code != 0
     assert cell.attachments() == ["api"]
