@@ -1,12 +1,13 @@
 """Where this host's cellnet is: the folder above its paths, its config and, without reading all of that, its socket."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.client.connection import Client
-from agent.errors import HostRefused
+from agent.errors import HostRefused, InvalidInput
 from agent.wording import program
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 CONFIG = Path("/etc/cellnet/agent.yaml")
 SOCKET = Path("/run/cellnet/agent.sock")
+MOVED = re.compile(rb"^[^#\n]*\bpaths\b", re.MULTILINE)  # outside of a comment
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,22 @@ class Location:
         return load(self.config_file, root=root, hostname=os.uname().nodename, required=named)
 
     def socket(self) -> Path:
-        """The control socket. Parsing YAML takes longer than a whole `ps`, so it is left out where no path is set."""
+        """The control socket. Parsing YAML takes longer than a whole `ps`, so it is left out where no path is set.
+
+        An agent goes on by what it had where the file has mistakes since: where a socket is at the default place it is asked.
+        """
         try:
-            moved = b"paths" in self.config_file.read_bytes()
+            moved = MOVED.search(self.config_file.read_bytes()) is not None
         except OSError:
             moved = self.config is not None  # else there is none, or it is not ours to read: the default place
-        return self.load().paths.control_socket if moved else self.default_socket
+        if not moved:
+            return self.default_socket
+        try:
+            return self.load().paths.control_socket
+        except InvalidInput:
+            if self.default_socket.is_socket():
+                return self.default_socket
+            raise
 
     @property
     def default_socket(self) -> Path:

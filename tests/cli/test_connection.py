@@ -30,10 +30,25 @@ def test_the_socket_is_where_the_config_puts_it(tmp_path: Path) -> None:
     assert Location(root=tmp_path, config=None).socket() == tmp_path / "run/cellnet/agent.sock"
 
 
+def test_a_comment_moves_no_socket_and_an_agent_is_asked_where_the_file_has_mistakes_since(tmp_path: Path) -> None:
+    (tmp_path / "etc/cellnet").mkdir(parents=True)
+    config, run = tmp_path / "etc/cellnet/agent.yaml", tmp_path / "run/cellnet"
+    location = Location(root=tmp_path, config=None)
+    config.write_text("# paths: {run: /run/other}\nnonsense: 1\n")
+    assert location.socket() == run / "agent.sock"
+    config.write_text("paths: {run: /run/other}\nnonsense: 1\n")
+    with pytest.raises(InvalidInput):
+        location.socket()
+    run.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(run / "agent.sock"))
+        assert location.socket() == run / "agent.sock"
+
+
 def test_a_wrong_config_that_moves_the_socket_is_reported(tmp_path: Path) -> None:
     (tmp_path / "agent.yaml").write_text("paths: {nonsense: /run/other}\n")
     with pytest.raises(InvalidInput, match=r"agent\.yaml:1"):
-        Location(root=None, config=tmp_path / "agent.yaml").socket()
+        Location(root=tmp_path, config=tmp_path / "agent.yaml").socket()
 
 
 Answer = Callable[[bytes], Client]

@@ -110,10 +110,11 @@ def test_a_signal_reloads_too_and_the_rest_is_named_as_needing_a_restart(
 
 
 def test_a_bad_file_changes_nothing_and_all_its_mistakes_are_shown_by_place(cell: CellUnderTest, agent_yaml: AgentYaml) -> None:
-    agent_yaml.write("service_env_prefixes: [B_]\ntls: {prot: 1, port: x}\n")
+    agent_yaml.write("# paths: {}, as in the package's file\nservice_env_prefixes: [B_]\ntls: {prot: 1, port: x}\n")
     line = len(agent_yaml.path.read_text().splitlines())
     os.kill(cell.agent_pid, signal.SIGHUP)
     assert reports(cell, "config", "has mistakes, and nothing of it is taken")
+    assert "has mistakes, and nothing of it is taken" in cell.cellnet("status", code=1).out
     assert agent_yaml.in_force("service_env_prefixes") == "[]"
     for done in (cell.cellnet("config", "check", code=1), cell.cellnet("config", "reload", code=2)):
         for place in (f"agent.yaml:{line}:7: unknown key 'prot'", f"agent.yaml:{line}:22: expected a port"):
