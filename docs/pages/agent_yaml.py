@@ -10,8 +10,8 @@ from docs.pages.config import shown_default
 
 HEAD = """\
 # What cellnet goes by on this cell; agent.yaml(5) has the same keys. Every key is optional: what is commented out shows its
-# default. To set a key of a section, take the # away from the section's name as well. A change is in force once the agent
-# has been started again: systemctl restart cellnet-agent
+# default. To set a key of a section, take the # away from the section's name as well. `cellnet config check` has the
+# mistakes of a change, `cellnet config reload` takes up what needs no restart, and names what does (of cellnet-agent).
 """
 OTHER_THAN_DEFAULT = {"tls.mtls": "strict"}
 """What a new installation has and a missing file has not."""
