@@ -44,7 +44,7 @@ class NeverOutside:
     def why(self, address: IPv4Address) -> str:
         """Why an address is never outside, empty where it may be."""
         reasons = (
-            (self._cells, "a cell has it"),
+            (self._cells, "a cell has it; `host_services` in agent.yaml opens ports of this one"),
             (self._store, "the store has it"),
             (self._servers, "it is a name server of this cell's; containers ask its resolver"),
         )

@@ -142,7 +142,7 @@ def test_a_policy_that_may_mean_the_same_is_a_notice(curl: Curl) -> None:
         ("169.254.169.254", "it is the link between a container and its cell"),
         ("127.0.0.1", "it is each host's own loopback"),
         ("192.0.2.53", "it is a name server of this cell's"),
-        ("web.shop.acme.cell.internal", "apps have such names"),
+        ("web.shop.acme.cell.internal", "apps have such names: ask about the app, as org/space/app ('cellnet apps' has all)"),
     ],
 )
 def test_what_is_never_outside_is_allowed_by_nothing(open_cell: Curl, to: str, why: str) -> None:

@@ -134,7 +134,10 @@ def _explain(base: Foundation, parts: Parts, apps: AppsApi, reporting: tuple[Par
 
 
 def _outside_defaults(base: Foundation, parts: Parts) -> OutsideDefaults:
-    return replace(parts.outside.defaults, leads_to=parts.published.leads_to, own=partial(own_addresses, base))
+    return replace(
+        parts.outside.defaults, leads_to=parts.published.leads_to, own=partial(own_addresses, base),
+        app_at=parts.names.endpoints.app_at,
+    )  # fmt: skip
 
 
 def _levels(parts: Parts, reporting: tuple[Part, ...]) -> Levels:

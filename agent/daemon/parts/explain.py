@@ -28,7 +28,7 @@ from agent.insight.explain.tries import Tries, TryPlace
 from agent.insight.explain.tunnels import TunnelFacts, TunnelSteps
 from agent.insight.explain.way import AskedWay, Informant
 from agent.model.names import AppName
-from agent.model.outside import HostPattern
+from agent.model.outside import HostPattern, Inside
 from agent.model.status import Problem
 from agent.store.protocols import QuestionStore
 from dataplane.firewall.backends.driver import FirewallTables
@@ -143,6 +143,7 @@ def _tunnels(base: Foundation, parts: Parts) -> TunnelFacts:
 def _outside(base: Foundation, parts: Parts) -> OutsideFacts:
     return OutsideFacts(
         cell=base.config.cell,
+        inside=Inside.of(base.config),
         addresses=partial(_addresses, base),
         leads_to=parts.published.leads_to,
         limited=parts.limits.in_words,

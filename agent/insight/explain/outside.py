@@ -10,18 +10,19 @@ from ipaddress import IPv4Address
 from agent.insight.explain.way import PUBLISHED, AskedWay, WayStep
 from agent.model.cell import Endpoint
 from agent.model.names import AppName
-from agent.model.outside import HostPattern
+from agent.model.outside import HostPattern, Inside
 from agent.model.policy import Protocol
 from agent.wording import listed
 
 
 @dataclass(frozen=True, slots=True)
 class OutsideFacts:
-    """What is asked: the addresses that a name stands for here, whether a port of an app is published here, and in words what
-    containers have been refused since they are attached, as it was more than their limits allow (by name); the addresses of the
-    host itself."""
+    """What is asked: what is the cells' own, the addresses that a name stands for here, whether a port of an app is published
+    here, and in words what containers have been refused since they are attached, as it was more than their limits allow (by
+    name); the addresses of the host itself."""
 
     cell: str
+    inside: Inside
     addresses: Callable[[HostPattern], Collection[IPv4Address]]
     leads_to: Callable[[AppName, str, int], bool]
     limited: Callable[[], Mapping[str, str]]
@@ -42,7 +43,7 @@ class OutsideSteps:
 
     def _name(self, way: AskedWay) -> Iterator[WayStep]:
         """An address is open once the resolver has given it to a container."""
-        if not isinstance(way.to, HostPattern) or not self._is_here(way.callers):
+        if not isinstance(way.to, HostPattern) or self._facts.inside.has(way.to) or not self._is_here(way.callers):
             return
         found = sorted(self._facts.addresses(way.to))
         if found:

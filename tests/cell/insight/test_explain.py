@@ -105,6 +105,11 @@ def test_what_stands_in_the_way_is_told(cell: CellUnderTest, two: tuple[Instance
         found = explained(cell, source, to, port)
         for each in sentences:
             assert each in found, f"{each}\n\n{found}"
+    assert f"{api.address} is {API}'s: ask about the app by its name" in explained(cell, WEB, str(api.address), "tcp/9000")
+    by_name = explained(cell, WEB, "api.shop.acme.cell.internal", "tcp/9000")
+    assert "apps have such names: ask about the app, as org/space/app" in by_name
+    assert "asked it lately" not in by_name
+    assert "`host_services` in agent.yaml opens ports" in explained(cell, WEB, str(cell.lab.address.ip), "tcp/22")
     web.connect(api, 9105)
     eventually(lambda: "refused here once, the last at" in explained(cell, WEB, API, "tcp/9105"))
     found = json.loads(cell.cellnet("explain", WEB, API, "tcp/9105", "--json", code=1).out)

@@ -31,7 +31,7 @@ class OutsideDefaults:
     which addresses are this host's own.
 
     `why_never` has the reason for an address, which is empty where it may be outside. `leads_to`: whether a port of an app (its
-    protocol and number) is published here.
+    protocol and number) is published here. `app_at`: whose instance has an address of the overlay.
     """
 
     inside: Inside
@@ -41,6 +41,7 @@ class OutsideDefaults:
     ingress_allowed: Callable[[], bool] = lambda: False
     leads_to: Callable[[AppName, str, int], bool] = lambda _app, _protocol, _port: True
     own: Callable[[], Awaitable[Collection[IPv4Address]]] = no_addresses
+    app_at: Callable[[IPv4Address], AppName | None] = lambda _address: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,14 @@ class PolicyCheck:
             why = "apps have such names" if inside.has(end) else ""
         elif isinstance(question.source, IPv4Address) and question.source not in LINK:
             end, why = question.source, inside.why(IPv4Network(question.source))
-        return f"{end} is never outside: {why}" if why else ""
+        if not why:
+            return ""
+        app = self._defaults.app_at(end) if isinstance(end, IPv4Address) else None
+        if app is not None:
+            return f"{end} is {app}'s: ask about the app by its name"
+        if isinstance(end, HostPattern):
+            why += ": ask about the app, as org/space/app ('cellnet apps' has all)"
+        return f"{end} is never outside: {why}"
 
     async def _elsewhere(self, question: Question, permit: Permit | None) -> tuple[str, ...]:
         """What lets it through all the same, since a name leads to addresses, or stops it, since no port leads there."""
