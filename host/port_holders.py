@@ -11,6 +11,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
+from host.namespace import NamespaceId
+
 LISTS: Final = ("tcp", "udp", "tcp6", "udp6")
 PROC: Final = Path("/proc")
 
@@ -46,6 +48,17 @@ def holders(address: IPv4Address, port: int) -> tuple[PortHolder, ...]:
     """Those with a socket there, or on that port of all addresses, in the calling thread's network namespace."""
     wanted = {f"socket:[{inode}]" for inode in _inodes(address, port)}
     return tuple(sorted(_with_any(wanted))) if wanted else ()
+
+
+def is_parent_within(pid: int, namespace: NamespaceId) -> bool:
+    """Whether a process has a child in this network namespace."""
+    for folder in PROC.iterdir():
+        if folder.name.isdecimal():
+            with suppress(OSError, ValueError, IndexError):  # it has ended
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent == pid and NamespaceId.of(folder / "ns/net") == namespace:
+                    return True
+    return False
 
 
 def _inodes(address: IPv4Address, port: int) -> Iterator[str]:

@@ -22,12 +22,13 @@ from agent.model.status import Part, Problem
 from dataplane.flows import sockdiag
 from dataplane.flows.served import PortLook, ServicePort
 from dataplane.flows.sockdiag import Socket
-from host.port_holders import PortHolder, holders
+from host.namespace import NamespaceId
+from host.port_holders import PortHolder, holders, is_parent_within
 
 PAUSE: Final = 2.0  # seconds between looks
 MOST_KEPT: Final = 4_096  # sockets
 MOST_LOOKS: Final = 64  # ports of one range: of a longer one the rest is not looked at
-KEEPERS: Final = frozenset(("podman", "conmon"))  # programs that hold a port of their container for it
+STARTER, KEEPER = "podman", "conmon"  # what holds a port of a container for it: while it starts, and for as long as it runs
 OWN_HINT: Final = "publish another port"
 HINT: Final = "publish another port, or name an address of this host on which nothing has it: ADDRESS:PORT:TO"
 
@@ -48,7 +49,7 @@ class PublishedPorts(Part):
         self._reserved = reserved
         self._taken: tuple[Problem, ...] = ()
         self._served: Mapping[tuple[str, Publication], bool] = {}
-        self._kept: dict[int, None] = {}  # inodes of sockets that podman holds: to find that out takes long
+        self._kept: dict[tuple[int, NamespaceId], None] = {}  # inodes of sockets, and for whom: to find that out takes long
 
     def reserve(self, reserved: Mapping[HostPort, str]) -> None:
         """From now on these are not published. What is published stays."""
@@ -58,16 +59,16 @@ class PublishedPorts(Part):
         """Ports that programs of the host have taken since."""
         yield from self._taken
 
-    async def require_free(self, wanted: Sequence[Publication], *, by_engine: bool) -> None:
-        """Raises Conflict where one is reserved, or a program of the host has it; HostRefused. `by_engine`: the container is an
-        engine's, which may hold the port for it.
+    async def require_free(self, wanted: Sequence[Publication], *, engines: NamespaceId | None) -> None:
+        """Raises Conflict where one is reserved, or a program of the host has it; HostRefused. `engines` is the namespace of an
+        engine's container, which may hold the port for it.
         """
         for each in wanted:
             for (protocol, port), why in self._reserved.items():
                 if protocol == each.protocol and each.first <= port <= each.last:
                     raise Conflict(f"port {port}/{protocol} of this host is not published: {why}", hint=OWN_HINT)
         if wanted:
-            found = await asyncio.to_thread(self._first_taken, wanted, by_engine=by_engine)
+            found = await asyncio.to_thread(self._first_taken, wanted, engines=engines)
             if found is not None:
                 raise found
 
@@ -99,33 +100,33 @@ class PublishedPorts(Part):
             taken = [
                 Problem("cell", f"{found.what}, though '{each.name}' has it published", "let one of the two have another port")
                 for each in publishing
-                if (found := self._first_taken(each.publish, by_engine=_is_engines(each)))
+                if (found := self._first_taken(each.publish, engines=_engines(each)))
             ]
         except HostRefused as error:
             taken = [Problem("cell", error.what, error.hint)]
         served = {(held.name, each): self._is_served(held, each) for held in publishing for each in held.publish}
         return tuple(taken), served
 
-    def _first_taken(self, wanted: Collection[Publication], *, by_engine: bool) -> Conflict | None:
+    def _first_taken(self, wanted: Collection[Publication], *, engines: NamespaceId | None) -> Conflict | None:
         sockets = {TCP: sockdiag.all_listeners, UDP: sockdiag.all_bound}
         for protocol in sorted({each.protocol for each in wanted}):
             found = sockets[protocol]()
             for each in (each for each in wanted if each.protocol == protocol):
                 clashes = (other for other in found if self._clash(each, other))
-                taken = next((other for other in clashes if not (by_engine and self._is_kept(other))), None)
+                taken = next((other for other in clashes if not (engines and self._is_kept(other, engines))), None)
                 if taken is not None:
                     what = f"port {taken.local_port}/{protocol} of this host is taken: {_holder(taken)} has it"
                     return Conflict(what, hint=HINT)
         return None
 
-    def _is_kept(self, found: Socket) -> bool:
-        """Whether podman alone has it."""
-        if found.inode in self._kept:
+    def _is_kept(self, found: Socket, engines: NamespaceId) -> bool:
+        """Whether podman alone has it, for this very container."""
+        if (found.inode, engines) in self._kept:
             return True
         programs = _holders(found)
-        is_kept = bool(programs) and all(each.uid == 0 and each.program in KEEPERS for each in programs)
-        if is_kept:
-            self._kept[found.inode] = None
+        is_kept = bool(programs) and all(each.uid == 0 and _keeps(each, engines) for each in programs)
+        if is_kept and all(each.program == KEEPER for each in programs):
+            self._kept[found.inode, engines] = None
             while len(self._kept) > MOST_KEPT:
                 self._kept.pop(next(iter(self._kept)), None)
         return is_kept
@@ -155,8 +156,13 @@ class PublishedPorts(Part):
         return False
 
 
-def _is_engines(held: Attachment) -> bool:
-    return isinstance(held.owner, NamespaceOwner) and held.owner.container is not None
+def _engines(held: Attachment) -> NamespaceId | None:
+    owner = held.owner
+    return NamespaceId(owner.device, owner.inode) if isinstance(owner, NamespaceOwner) and owner.container else None
+
+
+def _keeps(program: PortHolder, engines: NamespaceId) -> bool:
+    return program.program == STARTER or (program.program == KEEPER and is_parent_within(program.pid, engines))
 
 
 def _holders(found: Socket) -> tuple[PortHolder, ...]:

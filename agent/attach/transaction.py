@@ -114,13 +114,14 @@ class AttachTransactions(Part):
     async def attach(self, request: AttachRequest, *, peer: Peer) -> Attachment:
         """Attach what `request` names, as `peer` sees it. Undoes everything and raises where anything fails."""
         self._parts.routes.require(request.routes)
-        await self._parts.published.require_free(request.publish, by_engine=request.container is not None)
         with contextlib.ExitStack() as undo:
             with refused_as(f"cannot open {request.netns} as process {peer.pid} sees it"):
                 root = os.open(f"/proc/{peer.pid}/root", os.O_PATH | os.O_CLOEXEC)
             undo.callback(os.close, root)
             descriptor = namespace.open_namespace(request.netns, root=Path(f"/proc/self/fd/{root}"))
             undo.callback(os.close, descriptor)
+            engines = None if request.container is None else NamespaceId.of(descriptor)
+            await self._parts.published.require_free(request.publish, engines=engines)
             owner = self._parts.owners.of(descriptor, path=request.netns, pid=request.owner_pid, container=request.container)
             peer.refuse_ended()  # its pid has been used for the last time
             if owner is None:

@@ -183,6 +183,11 @@ def test_a_port_that_podman_is_to_publish_opens_by_policy(cell: CellUnderTest, p
     assert "all is well" in cell.cellnet("status").out, "podman holds the port itself, too"
     taken = cell.cellnet("run", "--app", "acme/shop/other", "--publish", "8000:1", "--", "true", code=1).err
     assert "port 8000/tcp of this host is taken" in taken or "is published by" in taken
+    cell.cellnet("reserve", "late", "--app", "acme/shop/api", "--publish", "8000:8080")
+    done = podman.run("late", options=[], code=None)
+    assert done.code != 0
+    assert "conmon" in done.err, "what podman holds for another container is taken"
+    cell.cellnet("release", "late")
     done = podman.run("other", options=["--network-alias=acme/shop/api", "--publish=8000:8080"], code=None)
     assert done.code != 0
     assert cell.attachments() == ["api"]
