@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -50,6 +50,21 @@ def holders(address: IPv4Address, port: int) -> tuple[PortHolder, ...]:
     return tuple(sorted(_with_any(wanted))) if wanted else ()
 
 
+def holders_of(inodes: Collection[int]) -> Mapping[int, tuple[PortHolder, ...]]:
+    """Those of each of these sockets, in one look at all processes."""
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    found: dict[int, set[PortHolder]] = {inode: set() for inode in inodes}
+    for folder in PROC.iterdir() if wanted else ():
+        if folder.name.isdecimal():
+            with suppress(OSError):  # it has ended
+                for name in os.listdir(folder / "fd"):
+                    with suppress(OSError):
+                        inode = wanted.get(os.readlink(folder / "fd" / name))
+                        if inode is not None:
+                            found[inode].add(_holder(folder))
+    return {inode: tuple(sorted(those)) for inode, those in found.items()}
+
+
 def is_parent_within(pid: int, namespace: NamespaceId) -> bool:
     """Whether a process has a child in this network namespace."""
     for folder in PROC.iterdir():
@@ -81,7 +96,11 @@ def _with_any(sockets: Collection[str]) -> Iterator[PortHolder]:
     for folder in PROC.iterdir():
         if folder.name.isdecimal() and _has_any(folder, sockets):
             with suppress(OSError):  # it has ended
-                yield PortHolder(int(folder.name), (folder / "comm").read_text().strip(), folder.stat().st_uid)
+                yield _holder(folder)
+
+
+def _holder(folder: Path) -> PortHolder:
+    return PortHolder(int(folder.name), (folder / "comm").read_text().strip(), folder.stat().st_uid)
 
 
 def _has_any(folder: Path, sockets: Collection[str]) -> bool:

@@ -8,6 +8,7 @@ podman holds the ports of its own containers itself, by sockets that nothing eve
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
@@ -23,7 +24,7 @@ from dataplane.flows import sockdiag
 from dataplane.flows.served import PortLook, ServicePort
 from dataplane.flows.sockdiag import Socket
 from host.namespace import NamespaceId
-from host.port_holders import PortHolder, holders, is_parent_within
+from host.port_holders import PortHolder, holders, holders_of, is_parent_within
 
 PAUSE: Final = 2.0  # seconds between looks
 MOST_KEPT: Final = 4_096  # sockets
@@ -111,25 +112,29 @@ class PublishedPorts(Part):
         sockets = {TCP: sockdiag.all_listeners, UDP: sockdiag.all_bound}
         for protocol in sorted({each.protocol for each in wanted}):
             found = sockets[protocol]()
-            for each in (each for each in wanted if each.protocol == protocol):
-                clashes = (other for other in found if self._clash(each, other))
-                taken = next((other for other in clashes if not (engines and self._is_kept(other, engines))), None)
-                if taken is not None:
-                    what = f"port {taken.local_port}/{protocol} of this host is taken: {_holder(taken)} has it"
-                    return Conflict(what, hint=HINT)
+            clashes = [
+                other for other in found if any(each.protocol == protocol and self._clash(each, other) for each in wanted)
+            ]
+            kept = self._kept_of(clashes, engines) if engines and clashes else frozenset()
+            taken = next((other for other in clashes if other.inode not in kept), None)
+            if taken is not None:
+                what = f"port {taken.local_port}/{protocol} of this host is taken: {_holder(taken)} has it"
+                return Conflict(what, hint=HINT)
         return None
 
-    def _is_kept(self, found: Socket, engines: NamespaceId) -> bool:
-        """Whether podman alone has it, for this very container."""
-        if (found.inode, engines) in self._kept:
-            return True
-        programs = _holders(found)
-        is_kept = bool(programs) and all(each.uid == 0 and _keeps(each, engines) for each in programs)
-        if is_kept and all(each.program == KEEPER for each in programs):
-            self._kept[found.inode, engines] = None
-            while len(self._kept) > MOST_KEPT:
-                self._kept.pop(next(iter(self._kept)), None)
-        return is_kept
+    def _kept_of(self, sockets: Collection[Socket], engines: NamespaceId) -> frozenset[int]:
+        """The inodes of those that podman alone has, for this very container."""
+        known = {each.inode for each in sockets if (each.inode, engines) in self._kept}
+        unknown = {each.inode for each in sockets} - known - {0}
+        keeps = cache(lambda program: program.uid == 0 and _keeps(program, engines))
+        for inode, programs in holders_of(unknown).items():
+            if programs and all(map(keeps, programs)):
+                known.add(inode)
+                if all(each.program == KEEPER for each in programs):
+                    self._kept[inode, engines] = None
+        while len(self._kept) > MOST_KEPT:
+            self._kept.pop(next(iter(self._kept)), None)
+        return frozenset(known)
 
     def _clash(self, wanted: Publication, found: Socket) -> bool:
         if not wanted.first <= found.local_port <= wanted.last:
@@ -165,11 +170,7 @@ def _keeps(program: PortHolder, engines: NamespaceId) -> bool:
     return program.program == STARTER or (program.program == KEEPER and is_parent_within(program.pid, engines))
 
 
-def _holders(found: Socket) -> tuple[PortHolder, ...]:
-    address = found.local if isinstance(found.local, IPv4Address) else IPv4Address(0)
-    return holders(address, found.local_port)
-
-
 def _holder(found: Socket) -> str:
-    programs = _holders(found)
+    address = found.local if isinstance(found.local, IPv4Address) else IPv4Address(0)
+    programs = holders(address, found.local_port)
     return str(programs[0]) if programs else f"a socket on {found.local}"

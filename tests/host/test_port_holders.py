@@ -2,14 +2,16 @@
 
 import os
 import socket
+import subprocess
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
 import pytest
 
-from host.namespace import NamespaceThread
-from host.port_holders import holders, is_free
+from host.namespace import NamespaceId, NamespaceThread
+from host.port_holders import holders, holders_of, is_free, is_parent_within
 from tests.testlib.netns import Netns
+from tests.testlib.patience import eventually
 
 ADDRESS, OTHER, PORT = IPv4Address("127.0.0.1"), IPv4Address("127.0.0.2"), 5353
 
@@ -53,3 +55,22 @@ def test_an_address_that_is_not_there_is_no_matter_of_ports(netns: Callable[[str
     with pytest.raises(OSError, match="assign"):
         inside.call(lambda: is_free(IPv4Address("192.0.2.1"), PORT))
     inside.close()
+
+
+def test_those_of_many_sockets_are_found_in_one_look() -> None:
+    made = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    inodes = [os.fstat(each.fileno()).st_ino for each in made]
+    found = holders_of([*inodes, 1])
+    assert [[each.pid for each in found[inode]] for inode in inodes] == [[os.getpid()]] * 3
+    assert found[1] == ()
+    for each in made:
+        each.close()
+
+
+def test_a_parent_is_found_by_the_namespace_of_its_child(netns: Callable[[str], Netns]) -> None:
+    place, other = netns("in"), netns("out")
+    with subprocess.Popen(["nsenter", f"--net={place.path}", "sleep", "60"]) as child:
+        eventually(lambda: is_parent_within(os.getpid(), NamespaceId.of(place.path)))
+        assert not is_parent_within(os.getpid(), NamespaceId.of(other.path))
+        assert not is_parent_within(child.pid, NamespaceId.of(place.path))
+        child.kill()
