@@ -102,7 +102,8 @@ def compare_beyond(world: World) -> dict[Call, Outcome | None]:
     expected = world.model.outside_table()
     table = world.beyond.tried(expected)
     assert not table.strange, "\n".join(table.strange)
-    wrong = world.model.agrees_outside(expected, table.found)
+    while (wrong := world.model.agrees_outside(expected, table.found)) and world.recovers():
+        table = world.beyond.tried(expected)  # a neighbour that did not answer is asked again a moment later
     assert not wrong, "\n".join(
         f"{call}: {table.found[call]}, expected {expected[call]} or, with a limit, so many" for call in wrong
     )
