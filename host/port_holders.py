@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -46,37 +47,43 @@ def is_free(address: IPv4Address, port: int) -> bool:
 
 def holders(address: IPv4Address, port: int) -> tuple[PortHolder, ...]:
     """Those with a socket there, or on that port of all addresses, in the calling thread's network namespace."""
-    wanted = {f"socket:[{inode}]" for inode in _inodes(address, port)}
-    return tuple(sorted(_with_any(wanted))) if wanted else ()
+    return tuple(sorted(set(chain.from_iterable(holders_of(frozenset(_inodes(address, port))).values()))))
 
 
 def holders_of(inodes: Collection[int]) -> Mapping[int, tuple[PortHolder, ...]]:
     """Those of each of these sockets, in one look at all processes."""
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found: dict[int, set[PortHolder]] = {inode: set() for inode in inodes}
-    for folder in PROC.iterdir() if wanted else ():
-        if folder.name.isdecimal():
+    for folder in _processes() if wanted else ():
+        for link in wanted.keys() & set(_open_in(folder)):
             with suppress(OSError):  # it has ended
-                for name in os.listdir(folder / "fd"):
-                    with suppress(OSError):
-                        inode = wanted.get(os.readlink(folder / "fd" / name))
-                        if inode is not None:
-                            found[inode].add(_holder(folder))
+                found[wanted[link]].add(_holder(folder))
     return {inode: tuple(sorted(those)) for inode, those in found.items()}
 
 
 def is_parent_within(pid: int, namespace: NamespaceId) -> bool:
     """Whether a process has a child in this network namespace."""
-    for folder in PROC.iterdir():
-        if folder.name.isdecimal():
-            with suppress(OSError, ValueError, IndexError):  # it has ended
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == pid and NamespaceId.of(folder / "ns/net") == namespace:
-                    return True
+    for folder in _processes():
+        with suppress(OSError):  # it has ended
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and NamespaceId.of(folder / "ns/net") == namespace:
+                return True
     return False
 
 
-def _inodes(address: IPv4Address, port: int) -> Iterator[str]:
+def _processes() -> Iterator[Path]:
+    return (folder for folder in PROC.iterdir() if folder.name.isdecimal())
+
+
+def _open_in(folder: Path) -> Iterator[str]:
+    """What a process has open; nothing of one that has ended."""
+    with suppress(OSError):
+        for name in os.listdir(folder / "fd"):
+            with suppress(OSError):
+                yield os.readlink(folder / "fd" / name)
+
+
+def _inodes(address: IPv4Address, port: int) -> Iterator[int]:
     ours = {f"{_hex(each)}:{port:04X}" for each in (address, IPv4Address(0))}
     ours |= {f"{'0' * 32}:{port:04X}", f"{'0' * 16}FFFF0000{_hex(address)}:{port:04X}"}
     for name in LISTS:
@@ -84,7 +91,7 @@ def _inodes(address: IPv4Address, port: int) -> Iterator[str]:
             for line in (PROC / "thread-self/net" / name).read_text().splitlines()[1:]:
                 fields = line.split()
                 if fields[1] in ours and fields[9] != "0":
-                    yield fields[9]
+                    yield int(fields[9])
 
 
 def _hex(address: IPv4Address) -> str:
@@ -92,21 +99,5 @@ def _hex(address: IPv4Address) -> str:
     return f"{struct.unpack('=I', address.packed)[0]:08X}"
 
 
-def _with_any(sockets: Collection[str]) -> Iterator[PortHolder]:
-    for folder in PROC.iterdir():
-        if folder.name.isdecimal() and _has_any(folder, sockets):
-            with suppress(OSError):  # it has ended
-                yield _holder(folder)
-
-
 def _holder(folder: Path) -> PortHolder:
     return PortHolder(int(folder.name), (folder / "comm").read_text().strip(), folder.stat().st_uid)
-
-
-def _has_any(folder: Path, sockets: Collection[str]) -> bool:
-    with suppress(OSError):
-        for name in os.listdir(folder / "fd"):
-            with suppress(OSError):
-                if os.readlink(folder / "fd" / name) in sockets:
-                    return True
-    return False

@@ -24,7 +24,7 @@ from dataplane.flows import sockdiag
 from dataplane.flows.served import PortLook, ServicePort
 from dataplane.flows.sockdiag import Socket
 from host.namespace import NamespaceId
-from host.port_holders import PortHolder, holders, holders_of, is_parent_within
+from host.port_holders import PortHolder, holders_of, is_parent_within
 
 PAUSE: Final = 2.0  # seconds between looks
 MOST_KEPT: Final = 4_096  # sockets
@@ -171,6 +171,5 @@ def _keeps(program: PortHolder, engines: NamespaceId) -> bool:
 
 
 def _holder(found: Socket) -> str:
-    address = found.local if isinstance(found.local, IPv4Address) else IPv4Address(0)
-    programs = holders(address, found.local_port)
+    programs = holders_of((found.inode,))[found.inode]
     return str(programs[0]) if programs else f"a socket on {found.local}"
