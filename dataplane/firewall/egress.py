@@ -12,7 +12,7 @@ from typing import Final
 from dataplane import way_out
 from dataplane.firewall.limits import WITHIN_LIMITS, limit_chains
 from dataplane.firewall.matches import tunnelled
-from dataplane.firewall.notes import audited_out
+from dataplane.firewall.notes import WATCHED_OUT, audited
 from dataplane.firewall.outside_matches import (
     REFUSE,
     OutsideEnd,
@@ -49,7 +49,7 @@ def egress_chains(state: HostState) -> dict[str, Iterable[str]]:
         "CELLNET-EGRESS": (refused, *never, *to_parts, REFUSE),
         **{f"CELLNET-EGRESS-{part:x}": (*rules, REFUSE) for part, rules in parts.items()},
         **{rights.chain: rights.rules for rights in apps.values()},
-        **({AUDIT: (audited_out(), WITHIN_LIMITS)} if any(each.audited for each in apps.values()) else {}),
+        **({AUDIT: (audited(WATCHED_OUT), WITHIN_LIMITS)} if any(each.audited for each in apps.values()) else {}),
         **limit_chains(state),
     }
 

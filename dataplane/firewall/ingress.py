@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 
 from dataplane.firewall.blocks import by_block
 from dataplane.firewall.matches import crowded, port_match
-from dataplane.firewall.notes import audited_in
+from dataplane.firewall.notes import WATCHED_IN, audited
 from dataplane.firewall.outside_matches import REFUSE, OutsideEnd, RightsChain, Sets, rights_chain
 from dataplane.memo import Memo
 from dataplane.state import INBOUND_PORT, HostState, OutsideRight
@@ -36,7 +36,7 @@ def ingress_chains(state: HostState, *, most_tls: int) -> dict[str, Iterable[str
             for number, _, addresses in members
         },
         **{rights.chain: rights.rules for rights in apps.values()},
-        **({AUDIT: (audited_in(), "-j ACCEPT")} if any(each.audited for each in apps.values()) else {}),
+        **({AUDIT: (audited(WATCHED_IN), "-j ACCEPT")} if any(each.audited for each in apps.values()) else {}),
     }
 
 

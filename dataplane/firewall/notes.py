@@ -39,19 +39,9 @@ def noted_together(note: Note) -> str:
     return f"{COMMON} {_to_agent(note)}"
 
 
-def audited() -> str:
-    """The rule that notes the first packet of each flow that comes to it."""
-    return f"{FRESH} {WATCHED} {_to_agent(Note.AUDITED)}"
-
-
-def audited_out() -> str:
-    """The same of flows to outside."""
-    return f"{FRESH} {WATCHED_OUT} {_to_agent(Note.AUDITED)}"
-
-
-def audited_in() -> str:
-    """The same of flows from outside."""
-    return f"{FRESH} {WATCHED_IN} {_to_agent(Note.AUDITED)}"
+def audited(share: str = WATCHED) -> str:
+    """The rule that notes the first packet of each flow that comes to it, as many as have a `share`."""
+    return f"{FRESH} {share} {_to_agent(Note.AUDITED)}"
 
 
 def _to_agent(note: Note) -> str:
