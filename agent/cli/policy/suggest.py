@@ -39,10 +39,11 @@ class Wish:
 
     def rule(self) -> Mapping[str, object]:
         """As a policy file has it."""
-        ends = {
-            "from": {"cidr": f"{self.source}/32"} if self.kind == "ingress" else self.source,
-            "to": {"host": list(self.names)} if self.names else {"cidr": f"{self.to}/32"} if self.kind == "egress" else self.to,
-        }
+        ends: dict[str, object] = {"from": self.source, "to": self.to}
+        if self.kind == "ingress":
+            ends["from"] = {"cidr": f"{self.source}/32"}
+        if self.kind == "egress":
+            ends["to"] = {"host": list(self.names)} if self.names else {"cidr": f"{self.to}/32"}
         opened = {each: sorted(ports) for each, ports in sorted(self.ports.items()) if each != "icmp"}
         echo = {"icmp": "echo"} if "icmp" in self.ports else {}
         counts = (("was refused", self.refused), ("passed by an audit", self.audited))
