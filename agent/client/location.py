@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 CONFIG = Path("/etc/cellnet/agent.yaml")
 SOCKET = Path("/run/cellnet/agent.sock")
-MOVED = re.compile(rb"^[^#\n]*\bpaths\b", re.MULTILINE)  # outside of a comment
+MOVED = re.compile(rb"^(?!\s*#).*\bpaths\b", re.MULTILINE)  # in a line that is no comment
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,9 @@ class Location:
         try:
             return self.load().paths.control_socket
         except InvalidInput:
-            if self.default_socket.is_socket():
-                return self.default_socket
+            with suppress(OSError):  # not ours to see
+                if self.default_socket.is_socket():
+                    return self.default_socket
             raise
 
     @property

@@ -36,6 +36,8 @@ def test_a_comment_moves_no_socket_and_an_agent_is_asked_where_the_file_has_mist
     location = Location(root=tmp_path, config=None)
     config.write_text("# paths: {run: /run/other}\nnonsense: 1\n")
     assert location.socket() == run / "agent.sock"
+    config.write_text('{policies: "/etc/cellnet/a #1", paths: {run: /run/other}}\n')
+    assert location.socket() == tmp_path / "run/other/agent.sock"
     config.write_text("paths: {run: /run/other}\nnonsense: 1\n")
     with pytest.raises(InvalidInput):
         location.socket()
